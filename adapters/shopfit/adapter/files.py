@@ -1,0 +1,101 @@
+"""Adapter weights on disk: the PEFT folder as trained, and the same adapter as plain LoRA.
+
+Plain means: one rank, the scale folded into B, `lora_alpha == r`, no patterns, no dropout. vLLM, SGLang, LoRAX and PEFT
+then all compute the same numbers from it, whatever they make of alpha, rank patterns or AdaLoRA's singular values.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from shopfit.errors import BundleError
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<part>[ABE])(?:\.weight)?")
+_ADALORA_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
+
+
+def write_native(peft: Any, folder: Path, base_name: str) -> None:
+    """Write PEFT's own folder, without what it would add of this machine.
+
+    Args:
+        peft: PEFT's model, its adapter called "default".
+        folder: made if need be.
+        base_name: written in place of the base's path.
+    """
+    peft.save_pretrained(folder, safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_name
+    _write_config(folder, config)
+
+
+def write_plain(native: Path, folder: Path) -> int:
+    """Convert a LoRA or AdaLoRA folder, exactly, to plain LoRA.
+
+    Args:
+        native: as `write_native` left it.
+        folder: where the plain one goes.
+
+    Returns:
+        its rank.
+
+    Raises:
+        BundleError: if `native` holds neither LoRA nor AdaLoRA.
+    """
+    config = json.loads((native / CONFIG).read_text(encoding="utf-8"))
+    modules: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in load_file(native / WEIGHTS).items():
+        if not (match := _KEY.fullmatch(key)):
+            raise BundleError(f"{native / WEIGHTS} holds {key!r}, which is no LoRA weight")
+        modules.setdefault(match["module"], {})[match["part"]] = tensor.float()
+    factors = {"LORA": _lora_factors, "ADALORA": _adalora_factors}.get(config["peft_type"])
+    if factors is None:
+        raise BundleError(f"{native} holds {config['peft_type']}, which has no plain LoRA form")
+    pairs = {module: factors(parts, config) for module, parts in modules.items()}
+    kept = {module: pair for module, pair in pairs.items() if len(pair[0])} or dict(list(pairs.items())[:1])
+    rank = max(1, *(len(a) for a, _ in kept.values()))
+    weights = {}
+    for module, (a, b) in sorted(kept.items()):
+        weights[f"{module}.lora_A.weight"] = torch.nn.functional.pad(a, (0, 0, 0, rank - len(a))).contiguous()
+        weights[f"{module}.lora_B.weight"] = torch.nn.functional.pad(b, (0, rank - b.shape[1])).contiguous()
+    folder.mkdir(parents=True)
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    _write_config(
+        folder,
+        {
+            "peft_type": "LORA",
+            "task_type": config["task_type"],
+            "base_model_name_or_path": config["base_model_name_or_path"],
+            "inference_mode": True,
+            "r": rank,
+            "lora_alpha": rank,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": sorted({module.rpartition(".")[2] for module in kept}),
+        },
+    )
+    return rank
+
+
+def _lora_factors(parts: dict[str, Tensor], config: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """A (r, in) and B (out, r) with the scale in B."""
+    rank = config["r"]
+    scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+    return parts["A"], parts["B"] * scale
+
+
+def _adalora_factors(parts: dict[str, Tensor], config: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """A (r, in) and B (out, r) of B diag(E) A: pruned singular values go, the others move into A."""
+    keep = (parts["E"] != 0).squeeze(1)
+    scale = config["lora_alpha"] / (config["init_r"] + _ADALORA_EPSILON)
+    return (parts["E"] * parts["A"])[keep], parts["B"][:, keep] * scale
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

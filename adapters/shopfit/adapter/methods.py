@@ -1,0 +1,212 @@
+"""LoRA, AdaLoRA and prefix tuning behind one small interface: attach, train, save, detach.
+
+PEFT does the work; what it leaves to its callers (AdaLoRA's schedule and penalty, a prefix's first values, names that
+match nothing) is settled here. What comes out never differs in use: a causal language model and, maybe, a prefix.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shopfit.adapter.files import write_native
+from shopfit.base.load import Base
+from shopfit.errors import BaseError, Problem, RecipeError
+from shopfit.recipe.schema import Adapter
+
+LEARNING_RATES = {"lora": 5e-4, "adalora": 2e-3, "prefix": 5e-3}
+
+
+class TrainableAdapter(ABC):
+    """An adapter on a base, being trained.
+
+    Args:
+        base: the base, already wrapped by PEFT in `peft`.
+        peft: PEFT's model.
+    """
+
+    prefix_length = 0
+
+    def __init__(self, base: Base, peft: Any) -> None:
+        self.base = base
+        self.peft = peft
+
+    @property
+    def model(self) -> Any:
+        """The causal language model with the adapter in it."""
+        return self.peft.get_base_model()
+
+    def prefix(self, rows: int) -> Any:  # noqa: ARG002 - only prefix tuning has one
+        """The cache that stands before each of `rows` rows, or None."""
+        return None
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The weights that are trained."""
+        return (weight for weight in self.peft.parameters() if weight.requires_grad)
+
+    def size(self) -> int:
+        """How many numbers are trained."""
+        return sum(weight.numel() for weight in self.parameters())
+
+    def penalty(self) -> Tensor | float:
+        """What the method adds to the loss."""
+        return 0.0
+
+    def after_step(self, step: int) -> None:
+        """To be called after each optimizer step, before the gradients are cleared; `step` counts from 1."""
+
+    def settled(self, step: int) -> bool:  # noqa: ARG002 - AdaLoRA settles late
+        """Whether the weights after `step` may be the final ones."""
+        return True
+
+    def state(self) -> list[Tensor]:
+        """A copy of the trained weights, on the CPU."""
+        return [weight.detach().to("cpu", copy=True) for weight in self.parameters()]
+
+    def restore(self, state: list[Tensor]) -> None:
+        """Put back what `state` returned."""
+        with torch.no_grad():
+            for weight, kept in zip(self.parameters(), state, strict=True):
+                weight.copy_(kept)
+
+    def save(self, folder: Path) -> None:
+        """Write the PEFT folder (adapter_config.json, adapter_model.safetensors)."""
+        write_native(self.peft, folder, self.base.name)
+
+    @abstractmethod
+    def detach(self) -> None:
+        """Take the adapter off; the base is as it was before."""
+
+
+class LoraAdapter(TrainableAdapter):
+    """LoRA (arXiv:2106.09685)."""
+
+    def detach(self) -> None:
+        """Take the adapter's layers out of the base."""
+        self.peft.unload()
+        self.base.model.requires_grad_(False).eval()
+        for leftover in ("peft_config", "_hf_peft_config_loaded"):
+            self.base.model.__dict__.pop(leftover, None)
+
+
+class AdaLoraAdapter(LoraAdapter):
+    """AdaLoRA (arXiv:2303.10512): ranks start at `init_rank` and are pruned by importance to `rank` on average."""
+
+    @property
+    def _config(self) -> Any:
+        return self.peft.peft_config["default"]
+
+    def penalty(self) -> Tensor | float:
+        """How far the singular vectors are from orthogonal, weighted; PEFT adds it only to losses it computes itself."""
+        terms = []
+        for name, weight in self.peft.named_parameters():
+            if "lora_A" in name or "lora_B" in name:
+                gram = weight @ weight.T if "lora_A" in name else weight.T @ weight
+                terms.append((gram - torch.eye(len(gram), device=gram.device)).norm())
+        return self._config.orth_reg_weight * torch.stack(terms).mean()
+
+    def after_step(self, step: int) -> None:
+        """Update the importance of every singular value and prune on schedule."""
+        self.peft.base_model.update_and_allocate(step)
+
+    def settled(self, step: int) -> bool:
+        """Only once the last pruning is done are ranks within the budget."""
+        return step >= self._config.total_step - self._config.tfinal  # type: ignore[no-any-return]
+
+
+class PrefixAdapter(TrainableAdapter):
+    """Prefix tuning (arXiv:2101.00190): trained keys and values before every row, in every layer."""
+
+    @property
+    def prefix_length(self) -> int:  # type: ignore[override]
+        """Virtual tokens."""
+        return int(self.peft.peft_config["default"].num_virtual_tokens)
+
+    def prefix(self, rows: int) -> Any:
+        """A cache with the trained keys and values for `rows` rows."""
+        return self.peft.get_prompt(batch_size=rows)
+
+    def detach(self) -> None:
+        """The base was never touched."""
+        self.base.model.requires_grad_(False).eval()
+
+
+def attach(base: Base, settings: Adapter, *, total_steps: int, opening: str, gradient_checkpointing: bool = False) -> TrainableAdapter:
+    """Put a fresh adapter on a base. Its first values come from torch's random state.
+
+    Args:
+        base: a causal language model.
+        settings: the recipe's `adapter` section.
+        total_steps: optimizer steps of the whole run, at least 1; AdaLoRA's schedule spans them.
+        opening: text that a prefix starts from, such as a rendered prompt.
+        gradient_checkpointing: recompute activations in the backward pass.
+
+    Raises:
+        RecipeError: if `adapter.targets` names a layer the base does not have.
+        BaseError: if the base is no causal language model.
+    """
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    if base.model.get_output_embeddings() is None:
+        raise BaseError(f"the base {base.name} writes no text, so this adapter cannot be trained on it", next_step="use a decoder such as smollm2-135m")
+    if isinstance(settings.targets, list):
+        _check_targets(base, settings.targets)
+    if base.quantization != "none":
+        prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
+    peft = get_peft_model(base.model, _config(settings, total_steps))
+    if gradient_checkpointing:
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.method == "prefix":
+        _open_with(peft, base.tokenizer, opening)
+    kinds: dict[str, type[TrainableAdapter]] = {"lora": LoraAdapter, "adalora": AdaLoraAdapter, "prefix": PrefixAdapter}
+    return kinds[settings.method](base, peft)
+
+
+def _config(settings: Adapter, total_steps: int) -> Any:
+    from peft import AdaLoraConfig, LoraConfig, PrefixTuningConfig
+
+    targets = settings.targets
+    if settings.method == "lora":
+        return LoraConfig(
+            task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
+        )
+    if settings.method == "adalora":
+        init_rank = settings.init_rank or settings.rank + max(1, settings.rank // 2)
+        return AdaLoraConfig(
+            task_type="CAUSAL_LM",
+            init_r=init_rank,
+            target_r=settings.rank,
+            # PEFT divides by init_r: this keeps the recipe's scale of alpha / rank
+            lora_alpha=settings.alpha * init_rank / settings.rank,
+            lora_dropout=settings.dropout,
+            target_modules=targets,
+            total_step=total_steps,
+            tinit=total_steps // 10,
+            tfinal=total_steps // 3,
+            deltaT=max(1, total_steps // 20),
+        )
+    return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=settings.virtual_tokens)
+
+
+def _check_targets(base: Base, targets: list[str]) -> None:
+    """PEFT lets a misspelt name pass when another one matches."""
+    leaves = {name.rpartition(".")[2] for name, module in base.model.named_modules() if name and not list(module.children())}
+    if unknown := [name for name in targets if name.rpartition(".")[2] not in leaves]:
+        linear = {name.rpartition(".")[2] for name, module in base.model.named_modules() if "Linear" in type(module).__name__}
+        raise RecipeError(
+            f"adapter.targets names layers that the base {base.name} does not have",
+            problems=[Problem("adapter.targets", repr(name), ", ".join(sorted(linear))) for name in unknown],
+            next_step="use `targets: all-linear`, or names from the list",
+        )
+
+
+def _open_with(peft: Any, tokenizer: Any, text: str) -> None:
+    from peft import initialize_kv_prefix_from_text
+
+    wanted = peft.peft_config["default"].num_virtual_tokens
+    tokens = max(1, len(tokenizer(text)["input_ids"]))
+    repeated = "\n\n".join([text] * -(-wanted // tokens))
+    initialize_kv_prefix_from_text(peft, tokenizer, text=repeated, use_chat_template=False)

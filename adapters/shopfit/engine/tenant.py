@@ -1,0 +1,73 @@
+"""What an engine knows of one adapter: everything that turns a request into an answer."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from shopfit.adapter.bundle import Bundle
+from shopfit.errors import BundleError
+from shopfit.merchant.catalog import Catalog, Item
+from shopfit.recipe.loading import parse_recipe
+from shopfit.recipe.schema import Recipe
+
+CATALOG, HISTORY = "catalog.jsonl", "history.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One adapter, or the bare base, with its recipe and items.
+
+    Args:
+        name: for messages, such as `acme/review-sentiment@7`.
+        recipe: how requests become prompts.
+        labels: choose: every label.
+        catalog: rank: the items to recommend.
+        history: the items of histories, where they are others.
+        bundle: the adapter; None answers with the bare base, for comparison.
+    """
+
+    name: str
+    recipe: Recipe
+    labels: tuple[str, ...] = ()
+    catalog: Catalog | None = None
+    history: Catalog | None = None
+    bundle: Bundle | None = None
+
+    @classmethod
+    def of(cls, bundle: Bundle, name: str = "") -> "Tenant":
+        """The tenant of a bundle, from its files alone.
+
+        Raises:
+            BundleError: if the bundle's own recipe or catalog cannot be read.
+        """
+        manifest = bundle.manifest
+        return cls(
+            name or f"{manifest.merchant}/{manifest.recipe}",
+            parse_recipe(manifest.recipe_snapshot),
+            tuple(manifest.labels),
+            read_items(bundle.folder / CATALOG),
+            read_items(bundle.folder / HISTORY),
+            bundle,
+        )
+
+
+def write_items(path: Path, catalog: Catalog | None) -> None:
+    """Keep a catalog in a bundle; None writes nothing."""
+    if catalog is not None:
+        lines = (json.dumps(dict(item.fields), ensure_ascii=False, default=str) + "\n" for item in catalog.values())
+        path.write_text("".join(lines), encoding="utf-8")
+
+
+def read_items(path: Path) -> Catalog | None:
+    """Read what `write_items` wrote; None if it wrote nothing.
+
+    Raises:
+        BundleError: if it holds anything else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return Catalog({row["id"]: Item(row["id"], row["title"], row) for row in rows})
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path} is not a catalog: {error}") from error

@@ -1,0 +1,88 @@
+"""What can go wrong, one class a kind of user mistake.
+
+ShopfitError                 any of them; `exit_code` is what the command line returns
+├── RecipeError              a recipe file or a `--set` override
+├── DataError                a merchant's folder, examples or catalog
+├── BaseError                a base that is missing, altered, or not the one an adapter was trained on
+├── BundleError              a bundle on disk that is incomplete or edited
+├── UnknownReference         a reference such as `acme/review-sentiment@7` that is malformed or names nothing
+├── RegistryError            the registry or its blobs cannot be reached or written
+└── RequestError             a request to an engine that it cannot answer
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake, in one line.
+
+    Args:
+        where: file and line, key path, or row.
+        what: the value seen and what is wrong with it.
+        allowed: what would be accepted; empty if `what` says it.
+    """
+
+    where: str
+    what: str
+    allowed: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f" (allowed: {self.allowed})" if self.allowed else "")
+
+
+class ShopfitError(Exception):
+    """A mistake the user can mend.
+
+    Args:
+        message: what is wrong and where, in one line.
+        problems: every single mistake, all at once.
+        next_step: what to do now, as an instruction.
+    """
+
+    exit_code = 2
+    shown_problems = 20
+
+    def __init__(self, message: str, *, problems: Sequence[Problem] = (), next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.problems = tuple(problems)
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        lines += [f"  {problem}" for problem in self.problems[: self.shown_problems]]
+        if (more := len(self.problems) - self.shown_problems) > 0:
+            lines.append(f"  … and {more} more")
+        if self.next_step:
+            lines.append(f"Next: {self.next_step}")
+        return "\n".join(lines)
+
+
+class RecipeError(ShopfitError):
+    """A recipe file or an override is not valid."""
+
+
+class DataError(ShopfitError):
+    """A merchant's folder, examples or catalog cannot be used."""
+
+
+class BaseError(ShopfitError):
+    """A base is missing, altered, or not the one an adapter was trained on."""
+
+
+class BundleError(ShopfitError):
+    """A bundle on disk is incomplete or was edited."""
+
+
+class UnknownReference(ShopfitError):  # noqa: N818 - reads as what it is
+    """A reference is malformed or names nothing in the registry."""
+
+
+class RegistryError(ShopfitError):
+    """The registry or its blobs cannot be reached, read or written."""
+
+
+class RequestError(ShopfitError):
+    """An engine cannot answer this request."""

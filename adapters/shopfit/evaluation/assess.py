@@ -1,0 +1,96 @@
+"""Put a test set to an engine, or to an adapter in training, and collect what it answers."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from shopfit.adapter.voice import Voice
+from shopfit.base.load import Base
+from shopfit.base.prompt import Prompter
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+from shopfit.engine.asking import ask_choose, ask_generate, ask_rank
+from shopfit.evaluation.predictions import ChoosePredictions, GeneratePredictions, Predictions, RankPredictions
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.examples import Example, seen
+from shopfit.recipe.schema import Recipe
+
+Pool = tuple[str, ...]
+
+
+def pools(recipe: Recipe, examples: Sequence[Example], catalog: Catalog | None) -> list[Pool]:
+    """The items each example is to rank; empty for other tasks.
+
+    A row's own candidates; else the catalog without the row's history (unless `data.repeats`), of which
+    `evaluate.candidates` are sampled by the seed if it is larger. Without a catalog, every title that is relevant somewhere.
+    """
+    if recipe.task != "rank":
+        return [()] * len(examples)
+    items = list(catalog or dict.fromkeys(item for example in examples for item in example.relevant))
+    return [_pool(recipe, example, items) for example in examples]
+
+
+def _pool(recipe: Recipe, example: Example, items: Sequence[str]) -> Pool:
+    if example.candidates is not None:
+        return example.candidates
+    left_out = set(example.relevant) | (set() if recipe.data.repeats else set(seen(example.fields)))
+    others = [item for item in items if item not in left_out]
+    room = max(0, recipe.evaluate.candidates - len(example.relevant))
+    if len(others) > room:
+        others = random.Random(f"{recipe.tune.seed}/{example.id}").sample(others, room)
+    # sorted, so that the place of an item says nothing
+    return tuple(sorted((*example.relevant, *others)))
+
+
+def assess(engine: Engine, tenant: Tenant, examples: Sequence[Example]) -> Predictions:
+    """What the engine answers to a test set with the tenant's adapter: exactly what it would serve."""
+    recipe, items = tenant.recipe, pools(tenant.recipe, examples, tenant.catalog)
+    answers: list[Any]
+    match recipe.task:
+        case "choose":
+            chosen = engine.choose([ChooseRequest(tenant, example.fields) for example in examples])
+            answers = [[answer.probabilities[label] for label in tenant.labels] for answer in chosen]
+        case "rank":
+            ranked = engine.rank([RankRequest(tenant, example.fields, pool, len(pool)) for example, pool in zip(examples, items, strict=True)])
+            scores = [{item.id: item.score for item in answer.items} for answer in ranked]
+            answers = [[score[item] for item in pool] for score, pool in zip(scores, items, strict=True)]
+        case "generate":
+            answers = [answer.text for answer in engine.generate([GenerateRequest(tenant, example.fields) for example in examples])]
+    return collect(recipe, tenant.labels, examples, items, answers, tenant.catalog)
+
+
+def ask(voice: Voice, base: Base, prompter: Prompter, labels: Sequence[str], examples: Sequence[Example]) -> list[Any]:
+    """The raw answers of an adapter that is still in training: what `collect` takes."""
+    recipe = prompter.recipe
+    rows = [example.fields for example in examples]
+    match recipe.task:
+        case "choose":
+            return list(ask_choose(voice, prompter, labels, rows))
+        case "rank":
+            return list(ask_rank(voice, prompter, list(zip(rows, pools(recipe, examples, prompter.catalog), strict=True))))
+        case "generate":
+            return list(ask_generate(voice, base, prompter, rows))
+
+
+def collect(
+    recipe: Recipe, labels: Sequence[str], examples: Sequence[Example], items: Sequence[Pool], answers: Sequence[Any], catalog: Catalog | None
+) -> Predictions:
+    """Put N raw answers into the task's shape.
+
+    Args:
+        recipe: whose task it is.
+        labels: choose: every label.
+        examples: N of them.
+        items: rank: the candidates of each.
+        answers: N arrays of probabilities, arrays of scores, or texts.
+        catalog: rank: for its size.
+    """
+    if recipe.task == "choose":
+        gold = np.array([labels.index(str(example.label)) for example in examples], np.int64)
+        return ChoosePredictions(tuple(labels), np.array(answers, np.float64).reshape(len(examples), len(labels)), gold)
+    if recipe.task == "rank":
+        relevant = tuple(frozenset(example.relevant) for example in examples)
+        size = len(catalog) if catalog is not None else len({item for pool in items for item in pool})
+        return RankPredictions(tuple(items), tuple(np.array(answer, np.float64) for answer in answers), relevant, size)
+    return GeneratePredictions(tuple(answers), tuple(example.output for example in examples))

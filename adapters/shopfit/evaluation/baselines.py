@@ -1,0 +1,166 @@
+"""Baselines: simple models fitted to the same training rows as the adapter.
+
+They know nothing of prompts or of encoders: texts and vectors come through two functions they are given.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shopfit.errors import RecipeError
+from shopfit.evaluation.collecting import Pool
+from shopfit.evaluation.metrics.answers import as_text
+from shopfit.evaluation.systems import System
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.examples import Example, seen
+from shopfit.recipe.schema import BASELINES
+
+Floats = NDArray[np.float64]
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+"""N texts -> (N, D) vectors of length 1."""
+Text = Callable[[Example], str]
+"""An example -> what its prompt shows of it, histories as titles."""
+Answer = Callable[[Sequence[Example], Sequence[Pool]], Sequence[Any]]
+
+_STRENGTHS = [0.1, 1.0, 10.0, 100.0]  # inverse regularisation; unit vectors need little
+_DEFAULT_STRENGTH = 10.0
+_FOLDS = 4
+
+
+def fit_baseline(
+    name: str,
+    train: Sequence[Example],
+    *,
+    text: Text,
+    catalog: Catalog | None = None,
+    history: Catalog | None = None,
+    embed: Embed,
+    labels: Sequence[str] = (),
+    seed: int = 0,
+) -> System:
+    """Fit one of the recipe's baselines.
+
+    Args:
+        name: bm25, minilm-cosine or minilm-logreg.
+        train: the training examples, at least one.
+        text: an example's text.
+        catalog: rank: the items; None for plain titles.
+        history: rank: the items of histories, where they are others.
+        embed: turns texts into vectors.
+        labels: choose: every label, in the order of predictions.
+        seed: of the cross-validation's folds.
+
+    Raises:
+        RecipeError: if there is no baseline of that name.
+    """
+    match name:
+        case "bm25":
+            return System(name, "baseline", "rank", _bm25(text, catalog), catalog=catalog)
+        case "minilm-cosine" if any(example.output is not None for example in train):
+            return System(name, "baseline", "generate", _nearest(train, text, embed))
+        case "minilm-cosine":
+            answer = _cosine(text, embed, catalog, history if history is not None else catalog)
+            return System(name, "baseline", "rank", answer, catalog=catalog)
+        case "minilm-logreg":
+            return System(name, "baseline", "choose", _logreg(train, text, embed, labels, seed), tuple(labels))
+    allowed = dict.fromkeys(baseline for names in BASELINES.values() for baseline in names)
+    raise RecipeError(f"there is no baseline {name!r}", next_step=f"use one of {', '.join(allowed)}")
+
+
+def _bm25(text: Text, catalog: Catalog | None) -> Answer:
+    """BM25 of the example's text over the items' texts, Lucene's variant. It needs no fitting."""
+
+    def answer(rows: Sequence[Example], pools: Sequence[Pool]) -> list[Floats]:
+        import bm25s
+
+        items = _all_items(catalog, pools)
+        words = _words([_item_text(item, catalog) for item in items])
+        known = {word for document in words for word in document}
+        if not known:
+            return [np.zeros(len(pool)) for pool in pools]
+        index = bm25s.BM25()
+        index.index(words, show_progress=False)
+        place = {item: number for number, item in enumerate(items)}
+        answers = []
+        for query, pool in zip(_words([text(row) for row in rows]), pools, strict=True):
+            shared = [word for word in query if word in known]
+            scores = index.get_scores(shared) if shared else np.zeros(len(items))
+            answers.append(np.array([scores[place[item]] for item in pool], np.float64))
+        return answers
+
+    return answer
+
+
+def _words(texts: Sequence[str]) -> list[list[str]]:
+    import bm25s
+
+    # no stop words: they are English, and rare words weigh more than common ones anyway
+    return list(bm25s.tokenize(list(texts), stopwords=None, return_ids=False, show_progress=False)) if texts else []
+
+
+def _cosine(text: Text, embed: Embed, catalog: Catalog | None, history: Catalog | None) -> Answer:
+    """The larger of an item's cosine with the example's text, and with the mean of its history's items."""
+
+    def answer(rows: Sequence[Example], pools: Sequence[Pool]) -> list[Floats]:
+        items = _all_items(catalog, pools)
+        place = {item: number for number, item in enumerate(items)}
+        vectors = embed([_item_text(item, catalog) for item in items])
+        queries = embed([text(row) for row in rows])
+        answers = []
+        for row, query, pool in zip(rows, queries, pools, strict=True):
+            candidates = vectors[[place[item] for item in pool]]  # (C, D)
+            score = candidates @ query
+            past = [_item_text(item, history) for item in seen(row.fields) if history is None or item in history]
+            if past:
+                mean = embed(past).mean(0)
+                score = np.maximum(score, candidates @ (mean / max(float(np.linalg.norm(mean)), 1e-12)))
+            answers.append(score.astype(np.float64))
+        return answers
+
+    return answer
+
+
+def _nearest(train: Sequence[Example], text: Text, embed: Embed) -> Answer:
+    """The answer to the training example whose text is nearest."""
+    vectors = embed([text(example) for example in train])
+
+    def answer(rows: Sequence[Example], _: Sequence[Pool]) -> list[str]:
+        nearest = (embed([text(row) for row in rows]) @ vectors.T).argmax(1) if rows else []
+        return [as_text(train[place].output) for place in nearest]
+
+    return answer
+
+
+def _logreg(train: Sequence[Example], text: Text, embed: Embed, labels: Sequence[str], seed: int) -> Answer:
+    """Logistic regression over the vectors, labels balanced; its strength by cross-validation where rows suffice."""
+    gold = np.array([labels.index(str(example.label)) for example in train])
+    present, counts = np.unique(gold, return_counts=True)
+    if len(present) < 2:
+        certain = np.eye(len(labels))[present[0]]
+        return lambda rows, _: [certain] * len(rows)
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+    model = LogisticRegression(C=_DEFAULT_STRENGTH, class_weight="balanced", max_iter=1000)
+    if counts.min() >= _FOLDS:
+        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+        model = GridSearchCV(model, {"C": _STRENGTHS}, scoring="neg_log_loss", cv=folds)
+    model.fit(embed([text(example) for example in train]), gold)
+
+    def answer(rows: Sequence[Example], _: Sequence[Pool]) -> list[Floats]:
+        probabilities = np.zeros((len(rows), len(labels)))
+        if rows:
+            probabilities[:, model.classes_] = model.predict_proba(embed([text(row) for row in rows]))
+        return list(probabilities)
+
+    return answer
+
+
+def _all_items(catalog: Catalog | None, pools: Sequence[Pool]) -> list[str]:
+    return list(dict.fromkeys([*(catalog or ()), *(item for pool in pools for item in pool)]))
+
+
+def _item_text(item: str, catalog: Catalog | None) -> str:
+    return catalog[item].text if catalog is not None and item in catalog else item

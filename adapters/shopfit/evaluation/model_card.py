@@ -1,0 +1,126 @@
+"""The model card of a bundle: its README.md (Mitchell et al., Model Cards for Model Reporting, arXiv:1810.03993)."""
+
+import json
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shopfit.evaluation.gate import leads
+from shopfit.evaluation.report import PLOT, Report
+from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span
+
+_REQUESTS = {"choose": "ChooseRequest", "rank": "RankRequest", "generate": "GenerateRequest"}
+_DOES = {"choose": "chooses a label", "rank": "ranks items", "generate": "generates text"}
+_KINDS = {"fixed": "a set that the merchant fixed", "held out": "held out of the merchant's examples"}
+_FEW = 100  # test rows from which a small gain may be told from chance
+
+
+def card(report: Report, manifest: Mapping[str, Any]) -> str:
+    """Write the card, in Markdown.
+
+    Args:
+        report: of the adapter.
+        manifest: the content of `bundle.json`, as plain data.
+    """
+    reference = f"{report.merchant}/{report.recipe}"
+    snapshot, base, data = manifest["recipe_snapshot"], manifest["base"], manifest["data"]
+    description = " ".join(str(snapshot.get("description", "")).split())
+    parts = [
+        f"# {reference}",
+        *([description] if description else []),
+        f"An adapter that {_DOES[report.task]} for the merchant `{report.merchant}` on the base `{base['name']}`, "
+        f"trained by shopfit from {report.n_train} examples.",
+        f"> {report.verdict.reason}",
+        "## How to use it",
+        *_usage(report, reference, snapshot, str(base["name"])),
+        "## What it reaches",
+        f"On {report.n_test} test rows ({_KINDS[report.test_kind]}), 95% bootstrap intervals in brackets, "
+        "best value of each column in bold. A prior is what can be said with no model at all.",
+        _table(report),
+        f"Over the base: {metric_name(report.metric, report.k)} {signed_with_span(report.gain_over_base)}. "
+        f"Over the prior {report.best_prior}: {signed_with_span(report.gain_over_prior)}. "
+        "Positive is better; both are paired, on the same rows.",
+        f"![Learning curve and comparison]({PLOT})",
+        "## What it is",
+        _facts(report, manifest, base, data),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in _limits(report)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _usage(report: Report, reference: str, snapshot: Mapping[str, Any], base: str) -> list[str]:
+    template = str(snapshot.get("prompt", {}).get("template", ""))
+    items = snapshot.get("data", {}).get("item_fields", ["history"])
+    names = dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(template) if name)
+    fields = json.dumps({name: ["…"] if name in items else "…" for name in names}, ensure_ascii=False)
+    request = _REQUESTS[report.task]
+    return [
+        f"```sh\nshopfit predict {reference} '{fields}'\n```",
+        "```python\n"
+        f"from shopfit.engine import {', '.join(sorted(['Engine', request]))}\n\n"
+        f'engine = Engine.load("{base}")\n'
+        f'engine.{report.task}([{request}("{reference}", {fields})])\n'
+        "```",
+    ]
+
+
+def _table(report: Report) -> str:
+    metrics = list(report.adapter.metrics)
+    head = ["system", "kind", *(metric_name(metric, report.k) + arrow(metric) for metric in metrics)]
+    lines = [head, ["---", "---", *["---:"] * len(metrics)]]
+    for row in report.systems:
+        cells = []
+        for metric in metrics:
+            interval = row.metrics[metric]
+            value = number(interval.value)
+            cells.append((f"**{value}**" if leads(row, report.systems, metric) else value) + f" [{span(interval)}]")
+        lines.append([row.name, row.kind, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    unit = "virtual tokens" if manifest["method"] == "prefix" else "rank"
+    labels: Sequence[str] = manifest.get("labels") or ()
+    size = f"{manifest['trainable_parameters']:,} trainable parameters"
+    rows = f"{len(data['train'])} to fit, {len(data['valid'])} to choose the best epoch, {len(data['test'])} to test"
+    cost = f"{report.seconds:.0f} s, {report.peak_memory_mb:.0f} MB at most"
+    form = base.get("quantization", "none")
+    facts = {
+        "method": f"{manifest['method']}, {unit} {manifest['rank']}, {size}",
+        "base": f"`{base['name']}`, fingerprint `{base['fingerprint']}`, quantization {form}",
+        "labels": ", ".join(f"`{label}`" for label in labels),
+        "data digest": f"`{data['digest']}`",
+        "rows": rows,
+        "rows taken out": ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in report.leaks.items()),
+        "training": f"{manifest['steps']} steps, seed {manifest['seed']}, {cost}",
+        "libraries": ", ".join(f"{name} {version}" for name, version in manifest.get("libraries", {}).items()),
+        "created": str(manifest.get("created", "")),
+    }
+    return "\n".join(
+        ["| | |", "| --- | --- |", *(f"| {name} | {_cell(fact)} |" for name, fact in facts.items() if fact)]
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _limits(report: Report) -> list[str]:
+    metric, reached = metric_name(report.metric, report.k), report.adapter.metrics[report.metric]
+    limits = [
+        "It was fitted to one merchant's examples; what it does for another merchant or language was not measured.",
+        "It belongs to the base with the fingerprint above, quantized as above; on any other its numbers do not hold.",
+        f"Its {metric} could as well be anywhere in {span(reached)} on other rows like these.",
+    ]
+    if report.n_test < _FEW:
+        limits.append(f"{report.n_test} test rows are few: small gains cannot be told from chance.")
+    if report.gain_over_base.low <= 0 <= report.gain_over_base.high:
+        limits.append("The interval of its gain over the base includes 0.")
+    if report.task == "choose":
+        limits.append("Its probabilities are not calibrated; the column ece says how far off they are.")
+    if report.task == "generate":
+        limits.append("It can write what is not true, or not valid JSON. Check its output before it reaches anyone.")
+    if report.task == "rank":
+        limits.append("Scores compare items within one answer only, and it has not seen what is new in the catalog.")
+    return limits

@@ -1,0 +1,57 @@
+"""What a system answered on a test set, in one shape a task, whatever the system was."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoosePredictions:
+    """N choices among L labels.
+
+    Args:
+        labels: the L labels.
+        probabilities: (N, L), rows sum to 1.
+        gold: (N,) index of the right label.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: Floats
+    gold: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RankPredictions:
+    """N rankings.
+
+    Args:
+        candidates: N tuples of item ids.
+        scores: N arrays, one score a candidate; higher is better.
+        relevant: N sets of the right ids.
+        catalog_size: items that could have been recommended, for coverage.
+    """
+
+    candidates: tuple[tuple[str, ...], ...]
+    scores: tuple[Floats, ...]
+    relevant: tuple[frozenset[str], ...]
+    catalog_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratePredictions:
+    """N generated answers.
+
+    Args:
+        outputs: N texts as generated.
+        gold: N right answers, text or JSON objects.
+    """
+
+    outputs: tuple[str, ...]
+    gold: tuple[Any, ...]
+
+
+Predictions = ChoosePredictions | RankPredictions | GeneratePredictions

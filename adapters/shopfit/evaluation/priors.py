@@ -1,0 +1,101 @@
+"""Priors: what can be said with no model at all. Every report shows them, and an adapter must beat them."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shopfit.evaluation.collecting import Pool
+from shopfit.evaluation.metrics.answers import as_text
+from shopfit.evaluation.systems import System
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.examples import Example, Fields
+from shopfit.recipe.schema import Recipe
+
+_LIKED, _DISLIKED = "liked", "disliked"
+
+
+def priors(
+    recipe: Recipe, train: Sequence[Example], *, labels: Sequence[str] = (), catalog: Catalog | None = None
+) -> list[System]:
+    """The priors that apply to a recipe, fitted.
+
+    choose    majority; and like-rate, where examples say what a shopper liked and disliked and there are two labels
+    rank      popularity
+    generate  most-common
+
+    Args:
+        recipe: whose task it is.
+        train: the training examples, at least one.
+        labels: choose: every label, in order; by default those of the recipe, else of `train`, sorted.
+        catalog: rank: the items; None for plain titles.
+    """
+    if recipe.task == "rank":
+        return [_popularity(train, catalog)]
+    if recipe.task == "generate":
+        return [_most_common(train)]
+    names = tuple(labels) or tuple(recipe.prompt.labels) or tuple(sorted({str(example.label) for example in train}))
+    found = [_majority(train, names)]
+    if len(names) == 2 and any(_LIKED in example.fields or _DISLIKED in example.fields for example in train):
+        found.append(_like_rate(names))
+    return found
+
+
+def _majority(train: Sequence[Example], labels: tuple[str, ...]) -> System:
+    """The labels' frequencies with one added to each (Laplace), whatever the row says."""
+    counts = Counter(example.label for example in train)
+    shares = np.array([counts[label] + 1 for label in labels], np.float64)
+    shares /= shares.sum()
+    return System("majority", "prior", "choose", lambda rows, _: [shares] * len(rows), labels)
+
+
+def _like_rate(labels: tuple[str, ...]) -> System:
+    """Share of a shopper's liked items, one added to each side; `yes`, else the last label, is positive."""
+    positive = labels.index("yes") if "yes" in labels else len(labels) - 1
+
+    def answer(rows: Sequence[Example], _: Sequence[Pool]) -> list[list[float]]:
+        answers = []
+        for row in rows:
+            likes, dislikes = _count(row.fields, _LIKED), _count(row.fields, _DISLIKED)
+            probability = (likes + 1) / (likes + dislikes + 2)
+            answers.append([probability if place == positive else 1 - probability for place in range(2)])
+        return answers
+
+    return System("like-rate", "prior", "choose", answer, labels)
+
+
+def _count(fields: Fields, name: str) -> int:
+    items = fields.get(name) or ()
+    return 1 if isinstance(items, str) else len(items)
+
+
+def _popularity(train: Sequence[Example], catalog: Catalog | None) -> System:
+    """How many training rows each item was right for."""
+    counts = Counter(item for example in train for item in set(example.relevant))
+
+    def answer(_: Sequence[Example], pools: Sequence[Pool]) -> list[list[int]]:
+        return [[counts[item] for item in pool] for pool in pools]
+
+    return System("popularity", "prior", "rank", answer, catalog=catalog)
+
+
+def _most_common(train: Sequence[Example]) -> System:
+    """The most common answer; of objects, each field's most common value, if most objects have the field at all."""
+    outputs = [example.output for example in train]
+    objects = [output for output in outputs if isinstance(output, Mapping)]
+    if objects and len(objects) == len(outputs):
+        text = json.dumps(_common_fields(objects), ensure_ascii=False)
+    else:
+        text = Counter(map(as_text, outputs)).most_common(1)[0][0]
+    return System("most-common", "prior", "generate", lambda rows, _: [text] * len(rows))
+
+
+def _common_fields(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found = {}
+    for name in dict.fromkeys(name for value in objects for name in value):
+        values = Counter(json.dumps(value[name], sort_keys=True) for value in objects if name in value)
+        if 2 * values.total() >= len(objects):
+            found[name] = json.loads(values.most_common(1)[0][0])
+    return found

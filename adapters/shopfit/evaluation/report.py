@@ -1,0 +1,192 @@
+"""The report of one adapter: what it reached, what it gains over the base and the priors, and the gate's verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shopfit.errors import BundleError, Problem
+from shopfit.evaluation.gate import SystemResult, Verdict, best, decide
+from shopfit.evaluation.intervals import Interval, Number, bootstrap, paired_difference, rows_of
+from shopfit.evaluation.predictions import Predictions
+from shopfit.evaluation.systems import Kind
+from shopfit.recipe.schema import LOWER_IS_BETTER, METRICS, Recipe, Task
+
+REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
+TestKind = Literal["fixed", "held out"]
+
+
+class CurvePoint(BaseModel):
+    """One epoch of training.
+
+    Args:
+        epoch: counts from 1.
+        train_loss: mean loss of its steps.
+        valid: the recipe's metric on the held-out examples; None if none were.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    epoch: int
+    train_loss: Number
+    valid: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A system that took the test.
+
+    Args:
+        name: as the report prints it.
+        kind: "base", "adapter", "prior" or "baseline".
+        predictions: on all N rows of the test set.
+    """
+
+    name: str
+    kind: Kind
+    predictions: Predictions
+
+
+class Report(BaseModel):
+    """What `report.json` holds.
+
+    Args:
+        merchant: whose adapter it is.
+        recipe: the recipe's name.
+        task: of the recipe.
+        metric: the recipe's metric, which the gate looks at.
+        k: cut-off of the @k metrics.
+        n_train: examples the weights were fitted on.
+        n_test: examples of the test set.
+        test_kind: whether the merchant fixed the test set or it was held out.
+        systems: base, adapter, priors, baselines, each with every metric of the task.
+        gain_over_base: by how much the adapter is better on the metric, positive also where lower values are better.
+        best_prior: the prior that is best on the metric.
+        gain_over_prior: likewise, over that prior.
+        curve: a point an epoch.
+        leaks: training examples that were found in the test set and taken out, by kind.
+        seconds: that training and evaluation took.
+        peak_memory_mb: largest resident memory, in MB.
+        verdict: the gate's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    merchant: str
+    recipe: str
+    task: Task
+    metric: str
+    k: int
+    n_train: int
+    n_test: int
+    test_kind: TestKind
+    systems: tuple[SystemResult, ...]
+    gain_over_base: Interval
+    best_prior: str
+    gain_over_prior: Interval
+    curve: tuple[CurvePoint, ...] = ()
+    leaks: dict[str, int] = {}
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    verdict: Verdict
+
+    @property
+    def adapter(self) -> SystemResult:
+        """The adapter's row."""
+        return next(row for row in self.systems if row.kind == "adapter")
+
+    def to_json(self) -> str:
+        """The content of `report.json`; undefined numbers are null."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, content: str | bytes) -> "Report":
+        """Read what `to_json` wrote.
+
+        Raises:
+            BundleError: if it is anything else.
+        """
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            problems = [Problem(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+            raise BundleError(
+                f"{REPORT} is not a report", problems=problems, next_step="train the adapter again to get a new report"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        """Write `report.json` and `report.png` into `folder`."""
+        from shopfit.evaluation.picture import plot
+
+        (folder / REPORT).write_text(self.to_json(), encoding="utf-8")
+        plot(self, folder / PLOT)
+
+
+def make_report(
+    recipe: Recipe,
+    contenders: Sequence[Contender],
+    groups: Sequence[str | None] = (),
+    *,
+    merchant: str,
+    n_train: int,
+    test_kind: TestKind,
+    curve: Sequence[CurvePoint] = (),
+    leaks: Mapping[str, int] | None = None,
+    seconds: float = 0.0,
+    peak_memory_mb: float = 0.0,
+) -> Report:
+    """Measure every contender with 95% intervals, compare the adapter with base and priors, and ask the gate.
+
+    Args:
+        recipe: says metric, cut-off, resamples, seed and gate.
+        contenders: one base, one adapter, one prior or more, any baselines; all on the same N rows.
+        groups: N names of the rows' groups, or empty (see `bootstrap`).
+        merchant: and the rest: as in `Report`.
+        n_train: see there.
+        test_kind: see there.
+        curve: see there.
+        leaks: see there.
+        seconds: see there.
+        peak_memory_mb: see there.
+    """
+    asked, seed = recipe.evaluate, recipe.tune.seed
+    rows = tuple(
+        SystemResult(
+            one.name,
+            one.kind,
+            {
+                metric: bootstrap(one.predictions, metric, asked.k, groups, asked.resamples, seed)
+                for metric in METRICS[recipe.task]
+            },
+        )
+        for one in contenders
+    )
+    verdict = decide(rows, recipe)
+    answers = {row.kind: one.predictions for row, one in zip(rows, contenders, strict=True)}
+    by_name = {one.name: one.predictions for one in contenders if one.kind == "prior"}
+    rivals = [row for row in rows if row.kind == "prior"]
+    prior = best(rivals, asked.metric) or rivals[0]
+
+    def gain_over(other: Predictions) -> Interval:
+        pair = (other, answers["adapter"]) if asked.metric in LOWER_IS_BETTER else (answers["adapter"], other)
+        return paired_difference(*pair, asked.metric, asked.k, groups, asked.resamples, seed)
+
+    return Report(
+        merchant=merchant,
+        recipe=recipe.name,
+        task=recipe.task,
+        metric=asked.metric,
+        k=asked.k,
+        n_train=n_train,
+        n_test=rows_of(answers["adapter"]),
+        test_kind=test_kind,
+        systems=rows,
+        gain_over_base=gain_over(answers["base"]),
+        best_prior=prior.name,
+        gain_over_prior=gain_over(by_name[prior.name]),
+        curve=tuple(curve),
+        leaks=dict(leaks or {}),
+        seconds=seconds,
+        peak_memory_mb=peak_memory_mb,
+        verdict=verdict,
+    )

@@ -1,0 +1,45 @@
+"""How reports print metrics and numbers."""
+
+import math
+
+from shopfit.evaluation.intervals import Interval
+from shopfit.recipe.schema import LOWER_IS_BETTER
+
+UNDEFINED = "n/a"
+
+
+def metric_name(metric: str, k: int) -> str:
+    """A metric with its cut-off: `ndcg@k` -> `ndcg@10`."""
+    return metric.replace("@k", f"@{k}")
+
+
+def arrow(metric: str) -> str:
+    """↓ for a metric whose lower values are better, else nothing."""
+    return " ↓" if metric in LOWER_IS_BETTER else ""
+
+
+def number(value: float) -> str:
+    """Three decimals."""
+    return UNDEFINED if math.isnan(value) else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """Three decimals, with the sign; what rounds to nothing has none."""
+    if math.isnan(value):
+        return UNDEFINED
+    text = f"{value:+.3f}"
+    return "0.000" if text in {"-0.000", "+0.000"} else text
+
+
+def span(interval: Interval) -> str:
+    """The interval's ends: `0.801-0.874`."""
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return UNDEFINED
+    return f"{number(interval.low)}-{number(interval.high)}"
+
+
+def signed_with_span(interval: Interval) -> str:
+    """A difference with its interval: `+0.124 [+0.080, +0.171]`."""
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return signed(interval.value)
+    return f"{signed(interval.value)} [{signed(interval.low)}, {signed(interval.high)}]"

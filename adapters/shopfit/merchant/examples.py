@@ -1,0 +1,263 @@
+"""One training or test example, and the checks that turn a raw row into one."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from shopfit.errors import DataError, Problem, ShopfitError
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.reading import Cell, read_rows
+from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing
+from shopfit.recipe.schema import Recipe, hidden_fields
+from shopfit.recipe.suggestions import did_you_mean
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_WEIGHT = 1e30  # what float32 can hold
+_MOST_NAMES = 2000  # of a catalog that are searched for a near one
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One example of a task.
+
+    Args:
+        id: unique within its file; made from the content where the row names none.
+        fields: every field of the row that the prompt may show.
+        label: choose: the right label.
+        relevant: rank: ids (or titles, without a catalog) of the right items.
+        candidates: rank: ids to choose from, or None for the catalog.
+        output: generate: the right answer, text or a JSON object.
+        group: rows of one group (a user, an order) never lie on both sides of a split.
+        weight: its share in the loss, above 0.
+        at: ISO time, for the reader; not used in training.
+        where: file and line, for messages.
+    """
+
+    id: str
+    fields: Fields
+    label: str | None = None
+    relevant: tuple[str, ...] = ()
+    candidates: tuple[str, ...] | None = None
+    output: str | Mapping[str, Any] | None = None
+    group: str | None = None
+    weight: float = 1.0
+    at: str | None = None
+    where: str = field(default="", compare=False)
+
+
+def seen(fields: Fields) -> tuple[str, ...]:
+    """The items of an example's history."""
+    history = fields.get("history") or ()
+    return (history,) if isinstance(history, str) else tuple(history)
+
+
+def load_examples(
+    merchant: Merchant, recipe: Recipe, file: str, *, catalog: Catalog | None, history: Catalog | None
+) -> list[Example]:
+    """The examples in one of a merchant's files, checked for a recipe's task.
+
+    Exact copies of an earlier row are left out, and logged.
+
+    Args:
+        merchant: whose folder the file is in.
+        recipe: names the task, the columns and the fields the prompt shows.
+        file: path inside the merchant's folder; any kind `read_rows` reads.
+        catalog: rank: holds every relevant item and candidate; None for plain titles.
+        history: holds the ids in `data.item_fields`; by default `catalog`, and plain titles if that is None too.
+
+    Raises:
+        DataError: with every bad row, each with file, line, field, value and what is allowed.
+    """
+    path, columns = merchant.folder / file, recipe.data.columns
+    problems: list[Problem] = []
+    rows = read_rows(path, cells=_cells(recipe), problems=problems)
+    if rows:
+        problems += _missing_columns(str(path), columns, {name for row in rows for name in row.values})
+    check = _RowCheck(recipe, catalog, history if history is not None else catalog)
+    contents: set[str] = set()
+    examples: dict[str, Example] = {}
+    for row in rows:
+        values = _mapped(row.values, columns)
+        content = content_digest(values)
+        if content in contents:
+            continue
+        contents.add(content)
+        example, bad = check(f"{path}:{row.line}", values, content)
+        problems += bad
+        if example is not None and (other := examples.get(example.id)) is not None:
+            what = f"{example.id!r} is the id of {other.where} too"
+            problems.append(Problem(f"{example.where} id", what, "one row an id"))
+        elif example is not None:
+            examples[example.id] = example
+    if problems:
+        raise DataError(
+            f"{path} has {'a problem' if len(problems) == 1 else f'{len(problems)} problems'} for recipe {recipe.name}",
+            problems=problems,
+            next_step="correct the rows named above, or map columns in the recipe's `data.columns`",
+        )
+    if copies := len(rows) - len(contents):
+        logger.warning("%s: left out %d exact %s of earlier rows", path, copies, "copy" if copies == 1 else "copies")
+    return list(examples.values())
+
+
+def content_digest(value: Any) -> str:
+    """SHA-256 of a value as canonical JSON: keys sorted, no spaces."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _cells(recipe: Recipe) -> dict[str, Cell]:
+    """What the columns of a CSV file hold, by the file's own names."""
+    cells: dict[str, Cell] = dict.fromkeys(recipe.data.item_fields, "list")
+    cells |= {"weight": "number"}
+    if recipe.task == "rank":
+        cells |= {"relevant": "list", "candidates": "list"}
+    if recipe.task == "generate":
+        cells |= {"output": "json"}
+    return {recipe.data.columns.get(name, name): cell for name, cell in cells.items()}
+
+
+def _missing_columns(where: str, columns: Mapping[str, str], there: Collection[str]) -> list[Problem]:
+    return [
+        Problem(f"{where} data.columns.{ours}", f"there is no column {theirs!r}{did_you_mean(theirs, there)}")
+        for ours, theirs in columns.items()
+        if theirs not in there
+    ]
+
+
+def _mapped(values: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """A row under our names; a column that is mapped is no longer there under its own."""
+    kept = {name: value for name, value in values.items() if name not in columns and name not in columns.values()}
+    return kept | {ours: values[theirs] for ours, theirs in columns.items() if theirs in values}
+
+
+class _RowCheck:
+    """Turns one row into an example, or into everything that is wrong with it."""
+
+    def __init__(self, recipe: Recipe, catalog: Catalog | None, history: Catalog | None) -> None:
+        self.recipe = recipe
+        self.catalog = catalog
+        self.history = history
+        self._hidden = set(hidden_fields(recipe.task))
+        self._shown = recipe.fields
+        self._hints = ShopfitError.shown_problems  # near names cost time, and no more of them are read
+
+    def __call__(self, where: str, values: Mapping[str, Any], content: str) -> tuple[Example | None, list[Problem]]:
+        checks = Checks(where, self.recipe.data.columns)
+        fields = self._fields(checks, values)
+        answer = self._answer(checks, values)
+        key = as_id(values["id"]) if not is_missing(values.get("id")) else content[:16]
+        if key is None:
+            checks.bad("id", values["id"], "text or a whole number")
+        group = as_id(values["group"]) if not is_missing(values.get("group")) else None
+        if group is None and not is_missing(values.get("group")):
+            checks.bad("group", values["group"], "text or a whole number")
+        weight, at = _weight(checks, values.get("weight")), _time(checks, values.get("at"))
+        if checks.problems or key is None:
+            return None, checks.problems
+        return Example(id=key, fields=fields, group=group, weight=weight, at=at, where=where, **answer), []
+
+    def _fields(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
+        fields = {name: value for name, value in values.items() if name not in self._hidden and not is_missing(value)}
+        for name in self.recipe.data.item_fields:
+            if name in fields:
+                fields[name] = self._items(checks, name, fields[name])
+        if not any(name in fields for name in self._shown):
+            checks.problems.append(
+                Problem(
+                    checks.where,
+                    "none of the fields that the prompt shows is there",
+                    f"any of {', '.join(self._shown)}",
+                )
+            )
+        return fields
+
+    def _items(self, checks: Checks, name: str, value: Any) -> Any:
+        """One id or a list of them, each as text; a history may name an item twice."""
+        if not isinstance(value, list):
+            items: list[str | None] = [as_id(value)]
+        else:
+            items = [as_id(part) for part in value]
+        known = [item for item in items if item is not None]
+        if len(known) < len(items):
+            checks.bad(name, value, "an item id, or a list of item ids")
+            return value
+        self._known(checks, name, known, self.history)
+        return known if isinstance(value, list) else known[0]
+
+    def _answer(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
+        match self.recipe.task:
+            case "choose":
+                return {"label": self._label(checks, values.get("label"))}
+            case "rank":
+                return self._relevant(checks, values)
+            case "generate":
+                output = values.get("output")
+                if is_missing(output) or not isinstance(output, str | dict):
+                    checks.bad("output", output, "text, or a JSON object")
+                return {"output": output}
+
+    def _label(self, checks: Checks, value: Any) -> str | None:
+        label, labels = as_label(value), self.recipe.prompt.labels
+        if label is None:
+            checks.bad("label", value, ", ".join(labels) or "text, a whole number, true or false")
+        elif labels and label not in labels:
+            checks.bad("label", value, ", ".join(labels), f"is not in prompt.labels{self._hint(label, labels)}")
+        return label
+
+    def _relevant(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
+        relevant = as_ids(values["relevant"]) if not is_missing(values.get("relevant")) else None
+        if relevant is None:
+            checks.bad("relevant", values.get("relevant"), "a list of item ids, at least one")
+        else:
+            self._known(checks, "relevant", relevant, self.catalog)
+        if is_missing(values.get("candidates")):
+            return {"relevant": relevant}
+        candidates = as_ids(values["candidates"])
+        if candidates is None:
+            checks.bad("candidates", values["candidates"], "a list of item ids")
+        else:
+            self._known(checks, "candidates", candidates, self.catalog)
+            if lacking := [item for item in relevant or () if item not in candidates]:
+                checks.bad(
+                    "candidates", values["candidates"], "all of relevant and others", f"lacks {', '.join(lacking)}"
+                )
+        return {"relevant": relevant, "candidates": candidates}
+
+    def _known(self, checks: Checks, name: str, items: Sequence[str], catalog: Catalog | None) -> None:
+        if catalog is None:
+            return
+        for item in dict.fromkeys(items):
+            if item not in catalog:
+                checks.bad(name, item, "ids of the catalog", f"is not in the catalog{self._hint(item, catalog)}")
+
+    def _hint(self, seen: str, names: Collection[str]) -> str:
+        self._hints -= 1
+        return did_you_mean(seen, names) if self._hints >= 0 and len(names) <= _MOST_NAMES else ""
+
+
+def _weight(checks: Checks, value: Any) -> float:
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LARGEST_WEIGHT:
+        checks.bad("weight", value, "a number above 0 that is finite")
+        return 1.0
+    return float(value)
+
+
+def _time(checks: Checks, value: Any) -> str | None:
+    if is_missing(value):
+        return None
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        checks.bad("at", value, "a time in ISO 8601, such as 2026-05-01T12:00:00Z")
+    return str(value)

@@ -1,0 +1,85 @@
+"""A merchant's folder: who the merchant is, and where its catalog lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shopfit.errors import DataError, Problem
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.items import read_catalog
+from shopfit.recipe.mistakes import explain
+from shopfit.recipe.names import SLUG, SLUG_RULE
+from shopfit.recipe.plain_yaml import KeyPath, dotted, read_file
+from shopfit.recipe.shelf import sample_merchants
+
+DESCRIPTION = "merchant.yaml"
+
+
+class _Description(BaseModel):
+    """The content of `merchant.yaml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(pattern=rf"^{SLUG}$", description=f"the merchant's name: {SLUG_RULE}")
+    language: str = Field("en", pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$", description="a tag such as en or pt-BR")
+    description: str = Field("", description="what the shop sells, in one line")
+    share: bool = Field(False, description="whether its examples may warm-start other merchants' adapters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merchant:
+    """A tenant and its data.
+
+    Args:
+        name: a slug; need not be the folder's name.
+        language: BCP 47 tag of its texts.
+        description: what the shop sells, in one line.
+        share: whether its examples may warm-start other merchants' adapters.
+        folder: holds `merchant.yaml`, the catalog and the example files.
+    """
+
+    name: str
+    language: str = "en"
+    description: str = ""
+    share: bool = False
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path) -> "Merchant":
+        """The merchant in `folder`.
+
+        Raises:
+            DataError: if the folder or its `merchant.yaml` is missing, or with every mistake in it.
+        """
+        path = folder / DESCRIPTION
+        if not path.is_file():
+            missing = f"{folder} has no {DESCRIPTION}" if folder.is_dir() else f"there is no merchant folder {folder}"
+            samples = ", ".join(sample_merchants())
+            raise DataError(
+                f"{missing} (sample merchants: {samples or 'none'})",
+                next_step=f"take a sample, or write {path} with the line `name: <merchant>`; a name is {SLUG_RULE}",
+            )
+        read, problems = read_file(path)
+        described: _Description | None = None
+        if read.readable and not isinstance(read.document, dict):
+            problems.append(Problem(str(path), "describes nothing", "keys: name, language, description, share"))
+        elif read.readable:
+
+            def where(key: KeyPath) -> str:
+                return f"{path}:{read.line(key)} {dotted(key)}".rstrip()
+
+            try:
+                described = _Description.model_validate(read.document)
+            except ValidationError as error:
+                problems += [mistake.problem for mistake in explain(error, _Description, read.document, where)]
+        if problems or described is None:
+            raise DataError(f"{path} is not valid", problems=problems, next_step="correct the keys named above")
+        return cls(**described.model_dump(), folder=folder)
+
+    def catalog(self, file: str) -> Catalog:
+        """The catalog in a file of the folder.
+
+        Raises:
+            DataError: with every bad row.
+        """
+        return read_catalog(self.folder / file)

@@ -1,0 +1,196 @@
+"""A merchant's examples, split: what is trained on, what stops training, and what is measured and nothing else."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from shopfit.errors import DataError, Problem
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.examples import Example, content_digest, load_examples
+from shopfit.merchant.leaks import Leaks, remove_leaks
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.sampling import draw, draw_balanced, hold_out
+from shopfit.recipe.schema import Recipe
+
+logger = logging.getLogger(__name__)
+
+TestKind = Literal["fixed", "held out"]
+
+_VALID_FROM = 20  # training examples; fewer are too few to give some away
+_LEAST_VALID = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Examples by what they are for; no group is in two parts, and no test text is in train or valid.
+
+    Args:
+        train: the weights are fitted on these.
+        valid: held out of train to stop early; empty where there are too few.
+        test: the report is measured on these.
+        labels: choose: every label, as in `prompt.labels`, else sorted.
+        leaks: what was removed from train for being in the test set.
+        test_kind: whether the test set is a file of its own.
+        digest: SHA-256 over all examples used.
+    """
+
+    train: list[Example]
+    valid: list[Example]
+    test: list[Example]
+    labels: tuple[str, ...]
+    leaks: Leaks
+    test_kind: TestKind
+    digest: str
+
+
+def split(
+    merchant: Merchant,
+    recipe: Recipe,
+    *,
+    text: Callable[[Example], str],
+    catalog: Catalog | None,
+    history: Catalog | None,
+) -> Splits:
+    """Load and split a merchant's examples for a recipe.
+
+    A held-out test set is the same for every `tune.seed`, so that seeds can be compared; few-shot sampling and the
+    validation set follow the seed.
+
+    Args:
+        merchant: whose examples.
+        recipe: its `data` and `tune` sections say how.
+        text: what the prompt shows of an example, to find copies.
+        catalog: rank: the items; None for plain titles.
+        history: the items in `data.item_fields`; by default `catalog`.
+
+    Raises:
+        DataError: with every bad row, or if the examples are too few to train on or to measure.
+    """
+    data, seed = recipe.data, recipe.tune.seed
+    rows, test, kind = _load(merchant, recipe, catalog, history)
+    train, leaks = remove_leaks(rows, test, text, data.near_duplicate)
+    _check(recipe, train, test, leaks)
+    labels = _labels(recipe, train)
+    if data.shots is not None:
+        sample = draw_balanced if recipe.task == "choose" else draw
+        train = sample(train, data.shots, f"{seed}/shots")
+    train, valid = _validation(recipe, train)
+    return Splits(train, valid, test, labels, leaks, kind, _digest(train, valid, test))
+
+
+def test_file_of(merchant: Merchant, recipe: Recipe) -> str | None:
+    """The file of the fixed test set: `data.test_file`, else `<file>.test.<ext>` if it is there."""
+    if recipe.data.test_file is not None:
+        return recipe.data.test_file
+    file = PurePosixPath(recipe.data.file)
+    beside = str(file.with_name(f"{file.stem}.test{file.suffix}"))
+    return beside if (merchant.folder / beside).exists() else None
+
+
+def _load(
+    merchant: Merchant, recipe: Recipe, catalog: Catalog | None, history: Catalog | None
+) -> tuple[list[Example], list[Example], TestKind]:
+    """Candidates for training, the test set, and its kind."""
+    data, test_file = recipe.data, test_file_of(merchant, recipe)
+    if test_file is not None and (merchant.folder / test_file).resolve() == (merchant.folder / data.file).resolve():
+        raise DataError(
+            f"data.test_file is the training file {data.file}: what is trained on cannot be measured",
+            next_step="name another test file, or leave data.test_file out to hold a part of the rows out",
+        )
+    loaded: list[list[Example]] = []
+    errors: list[DataError] = []
+    for file in [data.file] if test_file is None else [data.file, test_file]:
+        try:
+            loaded.append(load_examples(merchant, recipe, file, catalog=catalog, history=history))
+        except DataError as error:
+            errors.append(error)
+    if len(errors) > 1:  # both files, at once
+        problems = [each for error in errors for each in error.problems or [Problem(data.file, error.message)]]
+        raise DataError(
+            f"{data.file} and {test_file} have problems for recipe {recipe.name}",
+            problems=problems,
+            next_step=errors[0].next_step,
+        )
+    if errors:
+        raise errors[0]
+    if test_file is not None:
+        return loaded[0], draw(loaded[1], data.max_test, "test"), "fixed"
+    rows = loaded[0]
+    count = min(round(data.test_fraction * len(rows)), data.max_test)
+    train, test = hold_out(rows, count, "test")
+    if not test:
+        raise DataError(
+            f"no test set can be held out of the {_count(rows)} in {data.file}: "
+            f"they are too few, or of too few groups or examples a label",
+            next_step=f"add examples, or a test set in a file of its own: {data.file} with `.test` before its suffix",
+        )
+    return train, test, "held out"
+
+
+def _labels(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
+    if recipe.task != "choose":
+        return ()
+    return tuple(recipe.prompt.labels) or tuple(sorted({example.label for example in train if example.label}))
+
+
+def _check(recipe: Recipe, train: Sequence[Example], test: Sequence[Example], leaks: Leaks) -> None:
+    """Refuse what cannot be trained or measured."""
+    file, shots = recipe.data.file, recipe.data.shots
+    without = f" after {leaks.total} that the test set gives away" if leaks.total else ""
+    if len(train) < 2:
+        raise DataError(
+            f"{file} leaves {_count(train)} to train on{without}; at least 2 are needed",
+            next_step="add examples" + (", or other ones to the test set" if leaks.total else ""),
+        )
+    if recipe.task == "choose":
+        counts = Counter(str(example.label) for example in train)
+        if len(counts) < 2:
+            raise DataError(
+                f"every training example in {file} has the label {next(iter(counts))!r}{without}",
+                next_step="add examples of at least one other label",
+            )
+        if only := sorted({str(example.label) for example in test} - set(counts)):
+            raise DataError(
+                f"{'label' if len(only) == 1 else 'labels'} {', '.join(map(repr, only))} "
+                f"{'is' if len(only) == 1 else 'are'} in the test set only{without}",
+                next_step=f"add examples of {'it' if len(only) == 1 else 'them'} to {file}, "
+                "or take the rows out of the test set",
+            )
+        if shots is not None and shots < len(counts):
+            raise DataError(
+                f"data.shots is {shots}, fewer than the {len(counts)} labels in {file}",
+                next_step=f"set data.shots to {len(counts)} or more",
+            )
+    if shots is not None and shots > len(train):
+        raise DataError(
+            f"data.shots is {shots}, but {file} leaves {_count(train)} to train on{without}",
+            next_step=f"set data.shots to {len(train)} or less, or leave it out",
+        )
+
+
+def _validation(recipe: Recipe, train: list[Example]) -> tuple[list[Example], list[Example]]:
+    if len(train) < _VALID_FROM:
+        return train, []
+    count = max(_LEAST_VALID, round(recipe.tune.valid_fraction * len(train)))
+    rest, valid = hold_out(train, count, f"{recipe.tune.seed}/valid")
+    if len(valid) < _LEAST_VALID or len(rest) < 2:
+        logger.warning("no validation set: the %d training examples are of too few groups", len(train))
+        return train, []
+    return rest, valid
+
+
+def _digest(train: Sequence[Example], valid: Sequence[Example], test: Sequence[Example]) -> str:
+    parts = [sorted(map(_content, part)) for part in (train, valid, test)]
+    return content_digest(parts)
+
+
+def _content(example: Example) -> str:
+    names = ("id", "fields", "label", "relevant", "candidates", "output", "group", "weight")
+    return content_digest([getattr(example, name) for name in names])
+
+
+def _count(examples: Sequence[Example]) -> str:
+    return "1 example" if len(examples) == 1 else f"{len(examples)} examples"

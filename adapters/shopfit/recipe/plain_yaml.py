@@ -1,0 +1,183 @@
+"""YAML as people expect it: plain data, `yes` and `no` are text, `1e-4` is a number, and a key may stand once.
+
+Knows nothing of recipes. Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema);
+keys are always text. Tags, anchors and aliases are refused: a recipe or a merchant's description needs none.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.reader import ReaderError
+
+from shopfit.errors import Problem
+
+KeyPath = tuple[str | int, ...]
+LARGEST = 256 * 1024  # bytes; a recipe is a page of text
+
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+_INT = re.compile(r"[-+]?[0-9]+")
+_OCTAL, _HEX = re.compile(r"0o[0-7]+"), re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+@dataclass(frozen=True, slots=True)
+class PlainYaml:
+    """What a YAML text says.
+
+    Args:
+        document: dicts, lists, texts, numbers, booleans and None; None if the text cannot be read at all.
+        lines: line of every key and list entry, from 1.
+        problems: every mistake found, with its key path and line.
+        readable: whether `document` is what the text says, but for doubled keys.
+    """
+
+    document: Any
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    problems: list[tuple[KeyPath, int, str]] = field(default_factory=list)
+    readable: bool = True
+
+    def line(self, path: KeyPath) -> int:
+        """The line of `path`, or of the nearest key above it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def read_file(path: Path) -> tuple[PlainYaml, list[Problem]]:
+    """Read a YAML file of at most 256 KiB.
+
+    Returns:
+        What it says, and its mistakes with file and line.
+    """
+    try:
+        text = _text(path)
+    except _NotPlain as error:
+        return PlainYaml(None, readable=False), [
+            Problem(f"{path}:{error.line}" if error.line else str(path), error.what)
+        ]
+    read = read_text(text)
+    return read, [Problem(f"{path}:{line} {dotted(where)}".rstrip(), what) for where, line, what in read.problems]
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():  # a pipe or a device would never end
+        raise _NotPlain(0, "is not a file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise _NotPlain(0, f"cannot be read: {error.strerror}") from None
+    if len(content) > LARGEST:
+        raise _NotPlain(0, "is too large (allowed: at most 256 KiB)")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _NotPlain(line, f"byte 0x{content[error.start]:02x} is not UTF-8 (allowed: UTF-8 text)") from None
+
+
+def read_text(text: str) -> PlainYaml:
+    """Read one YAML document; nothing is raised, mistakes are in the answer's `problems`."""
+    result = PlainYaml(None)
+    try:
+        node = yaml.compose(text, Loader=_PlainLoader)
+        document = _Builder(result).build(node, ()) if node is not None else None
+    except _NotPlain as error:
+        return PlainYaml(None, problems=[((), error.line, error.what)], readable=False)
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        return PlainYaml(None, problems=[((), line, "holds a character that YAML does not allow")], readable=False)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        return PlainYaml(None, problems=[((), line, f"is not YAML: {error.problem or error.context}")], readable=False)
+    except RecursionError:
+        return PlainYaml(None, problems=[((), 1, "is nested too deep")], readable=False)
+    return PlainYaml(document, result.lines, result.problems)
+
+
+def dotted(path: KeyPath) -> str:
+    """`('tune', 'lr')` as `tune.lr`."""
+    return ".".join(str(key) for key in path)
+
+
+class _NotPlain(Exception):  # noqa: N818 - caught in this file
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(what)
+        self.line = line
+        self.what = what
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Composes nodes only; what a scalar means is decided by `_scalar`."""
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _NotPlain(
+                line, "anchors (&) and aliases (*) are not used: write the value out, or in quotes if it is text"
+            )
+        if getattr(event, "tag", None):
+            raise _NotPlain(
+                line, f"the tag {event.tag!r} is not used: leave it out, or write it in quotes if it is text"
+            )
+        return super().compose_node(parent, index)
+
+
+class _Builder:
+    def __init__(self, result: PlainYaml) -> None:
+        self._lines = result.lines
+        self._problems = result.problems
+
+    def build(self, node: Node, path: KeyPath) -> Any:
+        line = node.start_mark.line + 1
+        self._lines.setdefault(path, line)
+        if isinstance(node, MappingNode):
+            return dict(self._pairs(node, path))
+        if isinstance(node, SequenceNode):
+            return [self.build(entry, (*path, index)) for index, entry in enumerate(node.value)]
+        assert isinstance(node, ScalarNode)
+        try:
+            return _scalar(node.value) if node.style is None else node.value
+        except ValueError:  # a number of thousands of digits
+            self._problems.append((path, line, "is a number too long to read"))
+            return None
+
+    def _pairs(self, node: MappingNode, path: KeyPath) -> Iterator[tuple[str, Any]]:
+        first: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, ScalarNode):
+                self._problems.append((path, line, "a key must be text, not a list or a mapping"))
+                continue
+            key = key_node.value
+            if key in first:
+                self._problems.append(((*path, key), line, f"stands a second time, after line {first[key]}"))
+                continue
+            first[key] = line
+            self._lines[(*path, key)] = line
+            yield key, self.build(value_node, (*path, key))
+
+
+def _scalar(text: str) -> Any:
+    if _NULL.fullmatch(text):
+        return None
+    if _BOOL.fullmatch(text):
+        return text.lower() == "true"
+    if _INT.fullmatch(text):
+        return int(text)
+    if _OCTAL.fullmatch(text) or _HEX.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _INFINITE.fullmatch(text):
+        return float(text.replace(".", ""))
+    return text

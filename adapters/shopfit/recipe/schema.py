@@ -1,0 +1,271 @@
+"""The recipe contract: what a YAML recipe may say. One file serves tuning, evaluation and serving."""
+
+import string
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from shopfit.recipe.names import SLUG, SLUG_RULE
+
+Task = Literal["choose", "rank", "generate"]
+Method = Literal["lora", "adalora", "prefix"]
+Quantization = Literal["none", "int8", "nf4"]
+Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg"]
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "choose": ("accuracy", "macro_f1", "balanced_accuracy", "auc", "log_loss", "ece"),
+    "rank": ("ndcg@k", "hr@k", "mrr", "coverage@k"),
+    "generate": ("valid_json", "field_f1", "exact_match", "token_f1"),
+}
+LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
+BASELINES: dict[str, tuple[str, ...]] = {
+    "choose": ("minilm-logreg",),
+    "rank": ("bm25", "minilm-cosine"),
+    "generate": ("minilm-cosine",),
+}
+
+
+def _is_relative(path: str) -> str:
+    if path.startswith(("/", "~")) or ".." in path.replace("\\", "/").split("/") or "\0" in path:
+        raise ValueError("must be a path inside the merchant's folder")
+    return path
+
+
+def _is_template(text: str) -> str:
+    try:
+        found = [part[1:] for part in string.Formatter().parse(text) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"is not a template: {error}; a brace that is text is written twice") from None
+    for name, shape, conversion in found:
+        if (
+            not (name or "").isidentifier() or shape or conversion
+        ):  # `{x.y}` or `{x:>9999999}` would run code or eat memory
+            raise ValueError(f"holds {{{name}}} in a form that is not used: write {{field}}, a field's plain name")
+    return text
+
+
+def placeholders(template: str) -> list[str]:
+    """Names of the `{field}` placeholders of a template, in order, each once."""
+    return list(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(template) if name))
+
+
+MerchantPath = Annotated[str, Field(min_length=1), AfterValidator(_is_relative)]
+Template = Annotated[str, AfterValidator(_is_template)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Which files of the merchant's folder hold the examples, and how they are split."""
+
+    file: MerchantPath = Field(description="example file: .jsonl, .csv, .parquet or a folder written by `datasets`")
+    test_file: MerchantPath | None = Field(
+        None, description="fixed test set; by default `<file>.test.<ext>` if it is there, else one is held out"
+    )
+    columns: dict[str, str] = Field({}, description="our field name: the file's column name")
+    catalog: MerchantPath | None = Field(
+        None, description="catalog the ranked items come from; leave out for plain titles"
+    )
+    history_catalog: MerchantPath | None = Field(
+        None, description="catalog of the ids in `item_fields`, where it is another one"
+    )
+    item_fields: list[str] = Field(
+        ["history"], description="fields of an example that hold item ids and are shown as titles"
+    )
+    history_length: int = Field(8, ge=1, le=256, description="latest items of a history that are shown")
+    repeats: bool = Field(False, description="rank: whether an item of the history may be recommended again")
+    shots: int | None = Field(
+        None, ge=2, description="examples to train on: balanced by label, sampled by the seed; all of them by default"
+    )
+    test_fraction: float = Field(
+        0.3, gt=0, lt=1, description="share held out as test set, by group, where none is fixed"
+    )
+    max_test: int = Field(1000, ge=2, description="test examples used at most")
+    near_duplicate: float = Field(
+        0.92, gt=0.5, le=1, description="similarity from which a training text counts as a copy of a test text"
+    )
+
+
+class Prompt(Section):
+    """How an example becomes text. `{field}` is replaced; a line whose fields are all missing is left out."""
+
+    template: Template = Field(min_length=1, description="the prompt, with {field} placeholders")
+    answer: Template = Field(
+        "", description="how an answer is written: {label}, {output} or fields of the catalog such as {title}"
+    )
+    labels: dict[str, str] = Field({}, description="choose: label: the words that stand for it after the prompt")
+    max_tokens: int = Field(
+        512, ge=16, le=8192, description="tokens of the prompt at most; the longest field is shortened"
+    )
+
+
+class Adapter(Section):
+    """Which small set of weights is trained."""
+
+    method: Method = Field("lora", description="lora (arXiv:2106.09685), adalora (2303.10512) or prefix (2101.00190)")
+    rank: int = Field(8, ge=1, le=256, description="rank of every matrix; adalora: its average after pruning")
+    alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input while training")
+    targets: Literal["all-linear"] | list[str] = Field("all-linear", description="names of the base's linear layers")
+    init_rank: int | None = Field(
+        None, ge=2, le=512, description="adalora: rank before pruning; 1.5 times `rank` by default"
+    )
+    virtual_tokens: int = Field(16, ge=1, le=1024, description="prefix: length of the prefix, in tokens")
+
+    @model_validator(mode="after")
+    def _init_rank_above_rank(self) -> "Adapter":
+        if self.method == "adalora" and self.init_rank is not None and self.init_rank <= self.rank:
+            raise ValueError(f"init_rank must be above rank ({self.rank}), or AdaLoRA has nothing to prune")
+        return self
+
+
+class Tune(Section):
+    """How the adapter is fitted."""
+
+    epochs: int = Field(6, ge=1, le=1000, description="passes over the training examples at most")
+    batch_size: int = Field(8, ge=1, le=4096, description="examples a step and process")
+    accumulate: int = Field(1, ge=1, le=1024, description="batches an optimizer step")
+    lr: float | None = Field(
+        None, gt=0, le=1, description="peak learning rate; by method if left out: lora 5e-4, adalora 2e-3, prefix 5e-3"
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="decoupled weight decay")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit"] = Field(
+        "adamw", description="the 8-bit ones are bitsandbytes'"
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast type while training")
+    gradient_checkpointing: bool = Field(False, description="trade a third more time for memory; not for prefix")
+    patience: int = Field(2, ge=1, description="epochs without a better task metric until training stops")
+    valid_fraction: float = Field(
+        0.2, gt=0, le=0.5, description="share of the training examples held out for early stopping"
+    )
+    negatives: int = Field(7, ge=1, le=1023, description="rank: sampled items that are not relevant, an example")
+    temperature: float = Field(1.0, gt=0, description="rank: the softmax is over score / temperature")
+    seed: int = Field(7, ge=0, lt=2**31, description="seed of sampling, initialisation, order and dropout")
+    trackers: list[Literal["tensorboard"]] = Field([], description="where Accelerate logs the run")
+
+
+class Evaluate(Section):
+    """What the report measures on the test set."""
+
+    metric: str = Field(description="the metric that early stopping and the gate use")
+    k: int = Field(10, ge=1, le=1000, description="rank: cut-off of the @k metrics")
+    candidates: int = Field(
+        100,
+        ge=2,
+        le=100_000,
+        description="rank: items to choose from, the relevant ones included, where a row names none",
+    )
+    baselines: list[Baseline] = Field([], description="simple models trained on the same rows")
+    resamples: int = Field(1000, ge=100, le=100_000, description="bootstrap resamples behind the 95% intervals")
+
+
+class Gate(Section):
+    """When an adapter may be promoted: it must beat the bare base and the prior on the recipe's metric."""
+
+    min_gain: float = Field(0.0, ge=0, description="by how much, at least")
+
+
+class Serve(Section):
+    """How the adapter answers."""
+
+    top: int = Field(5, ge=1, le=1000, description="rank: items returned")
+    max_new_tokens: int = Field(128, ge=1, le=4096, description="generate: tokens at most")
+    temperature: float = Field(0.0, ge=0, le=5, description="generate: 0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="generate: nucleus sampling")
+    stop: list[str] = Field([], description="generate: texts that end the answer")
+
+
+class Recipe(Section):
+    """A task for a language model and one merchant's examples."""
+
+    schema_: Literal[1] = Field(1, alias="schema", description="version of this contract")
+    name: str = Field(pattern=rf"^{SLUG}$", description=f"the recipe's name: {SLUG_RULE}")
+    description: str = Field("", description="what the adapter does, in one line")
+    task: Task = Field(description="choose a label, rank items, or generate text")
+    base: str = Field("smollm2-135m", min_length=1, description="packaged base, Hub id or local folder")
+    data: Data
+    prompt: Prompt
+    adapter: Adapter = Adapter()
+    quantization: Quantization = Field(
+        "none", description="numeric form of the frozen base: int8 or nf4 by bitsandbytes"
+    )
+    tune: Tune = Tune()
+    start: Literal["scratch"] = Field("scratch", description="where the adapter's weights start")
+    evaluate: Evaluate
+    gate: Gate = Gate()
+    serve: Serve = Serve()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_answer(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(prompt := values.get("prompt"), dict) and not prompt.get("answer"):
+            answer = {"choose": " {label}", "rank": " {title}", "generate": " {output}"}.get(
+                str(values.get("task")), ""
+            )
+            values = values | {"prompt": prompt | {"answer": answer}}
+        return values
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Recipe":
+        metrics, baselines = METRICS[self.task], BASELINES[self.task]
+        problems = _prompt_problems(self.task, self.prompt)
+        if (metric := self.evaluate.metric) not in metrics:
+            allowed = ", ".join(metrics)
+            problems.append(f"evaluate.metric: {metric!r} is not a metric of task {self.task} (allowed: {allowed})")
+        if unknown := [repr(name) for name in self.evaluate.baselines if name not in baselines]:
+            what = f"{', '.join(unknown)} is no baseline of task {self.task}"
+            problems.append(f"evaluate.baselines: {what} (allowed: {', '.join(baselines)})")
+        if self.task == "rank" and self.data.catalog is None and self.prompt.answer != " {title}":
+            problems.append("prompt.answer: without data.catalog an item is only its {title}")
+        if self.adapter.method == "prefix" and self.tune.gradient_checkpointing:
+            what = "prefix tuning keeps its prefix in the cache that checkpointing drops"
+            problems.append(f"tune.gradient_checkpointing: {what} (allowed: false)")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the example fields that the prompt shows, in order."""
+        return placeholders(self.prompt.template)
+
+
+def _prompt_problems(task: Task, prompt: Prompt) -> list[str]:
+    problems = []
+    shown, answer, words = (
+        placeholders(prompt.template),
+        placeholders(prompt.answer),
+        [text.strip() for text in prompt.labels.values()],
+    )
+    if not shown:
+        problems.append("prompt.template: shows no field of an example (allowed: text with at least one {field})")
+    problems += [
+        f"prompt.template: {{{name}}} cannot be shown (allowed: every field but {', '.join(hidden_fields(task))})"
+        for name in shown
+        if name in hidden_fields(task)
+    ]
+    wanted = {"choose": "label", "generate": "output"}.get(task)
+    if not answer or (wanted and answer != [wanted]):
+        allowed = f"text with {{{wanted}}}" if wanted else "text with fields of the catalog, such as {title}"
+        problems.append(f"prompt.answer: {prompt.answer!r} does not fit task {task} (allowed: {allowed})")
+    if prompt.labels and task != "choose":
+        problems.append(f"prompt.labels: only for task choose, not {task}")
+    if len(set(words)) < len(words):
+        problems.append("prompt.labels: two labels share the same words, so they cannot be told apart")
+    if not all(words):
+        problems.append("prompt.labels: a label has no words")
+    if len(words) == 1:
+        problems.append("prompt.labels: one label leaves nothing to choose (allowed: none, or at least two)")
+    return problems
+
+
+def hidden_fields(task: Task) -> tuple[str, ...]:
+    """Fields of a row that a prompt never shows: the answer, and what only steers training."""
+    answer = {"choose": ("label",), "rank": ("relevant", "candidates"), "generate": ("output",)}[task]
+    return (*answer, "id", "group", "weight", "at")

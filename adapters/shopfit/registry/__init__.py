@@ -1,0 +1,22 @@
+"""The registry: versions of adapters, the aliases that name them, their files, and who changed what.
+
+`Registry` loads with its first use, so that naming a `Reference` costs no database library.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from shopfit.registry.reference import Reference
+from shopfit.registry.version import AuditEntry, Version
+
+if TYPE_CHECKING:
+    from shopfit.registry.registry import Registry
+
+__all__ = ["AuditEntry", "Reference", "Registry", "Version"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Registry":
+        from shopfit.registry.registry import Registry
+
+        return Registry
+    raise AttributeError(f"module 'shopfit.registry' has no attribute {name!r}")

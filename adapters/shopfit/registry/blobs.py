@@ -1,0 +1,177 @@
+"""The blob store: files by the SHA-256 of their content, in a local folder or any fsspec filesystem.
+
+It knows neither versions nor the database. Blobs are the files of adapters, megabytes each, so they are read whole.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Set
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shopfit.errors import RegistryError
+from shopfit.registry.failures import masked, storage_failure
+
+_BLOB = re.compile(r"[0-9a-f]{2}/(?P<digest>[0-9a-f]{64})", re.ASCII)
+_UNFINISHED = re.compile(r"unfinished/[0-9a-f]{32}", re.ASCII)
+_Result = TypeVar("_Result")
+
+
+class BlobStore:
+    """Content-addressed files.
+
+    Args:
+        filesystem: fsspec's.
+        root: the folder or key prefix that blobs lie under, as `filesystem` writes it.
+        address: the store's URL, masked.
+    """
+
+    def __init__(self, filesystem: Any, root: str, address: str) -> None:
+        from fsspec.implementations.local import LocalFileSystem
+
+        self._filesystem = filesystem
+        self._root = root.rstrip("/")
+        self._local = isinstance(filesystem, LocalFileSystem)
+        self.address = address
+
+    @classmethod
+    def open(cls, address: str) -> "BlobStore":
+        """Find the filesystem that `address` names. Nothing is read or written yet.
+
+        Args:
+            address: a local path, or a URL that fsspec knows such as `s3://bucket/prefix`.
+
+        Raises:
+            RegistryError: if fsspec knows no such URL, or its package is not installed.
+        """
+        from fsspec.core import url_to_fs
+
+        allowed = "a folder, s3://bucket/prefix, gs://bucket/prefix, or another URL that fsspec knows"
+        try:
+            filesystem, root = url_to_fs(address, use_listings_cache=False)
+        except ImportError as error:
+            raise RegistryError(
+                f"SHOPFIT_BLOBS is {masked(address)!r}, and the package for it is missing: {error}",
+                next_step="install it (`pip install 'shopfit[s3]'` for s3://), then run the command again",
+            ) from error
+        except ValueError as error:
+            raise RegistryError(
+                f"SHOPFIT_BLOBS is {masked(address)!r} (allowed: {allowed})", next_step="correct SHOPFIT_BLOBS"
+            ) from error
+        except Exception as error:  # credentials, endpoints: each filesystem has classes of its own
+            raise storage_failure(
+                f"opening the blob store {masked(address)}", error, variable="SHOPFIT_BLOBS"
+            ) from error
+        return cls(filesystem, root, masked(address))
+
+    def put(self, content: bytes, digest: str) -> None:
+        """Keep `content`, whose SHA-256 is `digest`; when this returns, it survives a crash.
+
+        A blob that is there already is left alone, unless it was damaged.
+
+        Raises:
+            RegistryError: if the store cannot be written.
+        """
+        if self.read(digest) == content:
+            return
+        if self._local:
+            self._try("writing to", lambda: _write_durably(self._root, self._path(digest), content))
+        else:
+            self._try("writing to", lambda: self._filesystem.pipe_file(self._path(digest), content))
+
+    def read(self, digest: str) -> bytes | None:
+        """What is kept under `digest`, unchecked; None if nothing is.
+
+        Raises:
+            RegistryError: if the store cannot be read.
+        """
+
+        def read() -> bytes | None:
+            try:
+                return bytes(self._filesystem.cat_file(self._path(digest)))
+            except FileNotFoundError:
+                return None
+
+        return self._try("reading from", read)
+
+    def has(self, digest: str) -> bool:
+        """Whether anything is kept under `digest`.
+
+        Raises:
+            RegistryError: if the store cannot be read.
+        """
+        return self._try("reading from", lambda: bool(self._filesystem.isfile(self._path(digest))))
+
+    def remove_stale(self, used: Set[str], before: datetime) -> int:
+        """Remove blobs and leavings of interrupted writes.
+
+        Args:
+            used: digests that stay.
+            before: what was written since stays too; with time zone.
+
+        Returns:
+            how many blobs went.
+
+        Raises:
+            RegistryError: if the store cannot be listed or written.
+        """
+        return self._try("cleaning", lambda: sum(self._remove_if_older(path, before) for path in self._unused(used)))
+
+    def _unused(self, used: Set[str]) -> Iterator[str]:
+        """Paths of blobs that are not `used`; whatever else lies in the store is none of our business."""
+        for path in self._filesystem.find(self._root):
+            name = path.removeprefix(f"{self._root}/")
+            blob = _BLOB.fullmatch(name)
+            if _UNFINISHED.fullmatch(name) or (blob and blob["digest"] not in used):
+                yield path
+
+    def _remove_if_older(self, path: str, before: datetime) -> bool:
+        modified: datetime = self._filesystem.modified(path)
+        if (modified if modified.tzinfo else modified.replace(tzinfo=UTC)) >= before:
+            return False
+        self._filesystem.rm_file(path)
+        return True
+
+    def _path(self, digest: str) -> str:
+        return f"{self._root}/{digest[:2]}/{digest}"
+
+    def _try(self, doing: str, action: Callable[[], _Result]) -> _Result:
+        try:
+            return action()
+        except Exception as error:  # object stores raise classes of their own
+            raise storage_failure(f"{doing} the blob store {self.address}", error, variable="SHOPFIT_BLOBS") from error
+
+
+def _write_durably(root: str, path: str, content: bytes) -> None:
+    """Into a file of another name, to the disk, and only then to its place."""
+    target = Path(path)
+    unfinished = Path(root) / "unfinished" / secrets.token_hex(16)
+    _make_folder(unfinished.parent)
+    _make_folder(target.parent)
+    try:
+        with unfinished.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

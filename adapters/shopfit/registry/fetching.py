@@ -1,0 +1,147 @@
+"""Bringing a version's bundle from the blob store to a local cache, and checking that it is what was published.
+
+What the database and the store say is not trusted: paths are held against a pattern, every file against its SHA-256,
+and the whole against the bundle's digest.
+"""
+
+import hashlib
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from shopfit.adapter.bundle import Bundle, bundle_digest
+from shopfit.errors import BundleError, Problem
+from shopfit.registry.blobs import BlobStore
+from shopfit.registry.failures import storage_failure
+from shopfit.registry.rows import File
+from shopfit.registry.version import Version
+
+PATH_RULE = (
+    "a-z, A-Z, 0-9, '.', '_' and '-', in folders parted by '/', no name starting with '.', 255 characters at most"
+)
+_PATH = re.compile(r"(?=.{1,255}\Z)(?!\.)[A-Za-z0-9._-]+(?:/(?!\.)[A-Za-z0-9._-]+)*", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_UNFINISHED = ".unfinished-"
+_ABANDONED_AFTER = 24 * 3600.0  # seconds
+_NEXT_STEP = (
+    "put the blob back from a backup, or train and publish the adapter again; "
+    "until then, roll back to a version that `shopfit registry verify` finds intact"
+)
+
+
+def is_path(path: str) -> bool:
+    """Whether `path` may be a file of a bundle: it can only lead to somewhere inside the bundle's folder."""
+    return _PATH.fullmatch(path) is not None
+
+
+def problems(version: Version, files: Sequence[File], blobs: BlobStore) -> list[Problem]:
+    """Everything wrong with what is kept of `version`; reads all of its blobs.
+
+    Raises:
+        RegistryError: if the blob store cannot be read.
+    """
+    found = [problem for file in files if (problem := _problem(file, blobs.read(file.sha256)))]
+    if bundle_digest({file.path: file.sha256 for file in files}) != version.digest:
+        found.append(Problem(version.name, "its list of files is not the one that was published"))
+    return found
+
+
+def fetch(version: Version, cache: Path, files: Callable[[], Sequence[File]], blobs: BlobStore) -> Bundle:
+    """The bundle of `version` in `cache/<digest>/`; one that is there already is re-hashed, and replaced if damaged.
+
+    Args:
+        version: what to bring.
+        cache: folder, made if need be; processes may share it.
+        files: looks up the version's files; called only if they are needed.
+        blobs: where their content is.
+
+    Raises:
+        BundleError: if what is kept of the version is damaged.
+        RegistryError: if the store cannot be read or the cache not be written.
+    """
+    if not _DIGEST.fullmatch(version.digest):
+        raise _damaged(version, [Problem("digest", repr(version.digest), "64 of 0-9 and a-f")])
+    target = cache / version.digest
+    unfinished = cache / f"{_UNFINISHED}{secrets.token_hex(8)}"
+    try:
+        if bundle := _intact(target, version):
+            return bundle
+        unfinished.mkdir(parents=True)
+        _remove_abandoned(cache)
+        for file, content in _checked(version, files(), blobs):
+            path = unfinished / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        if not _intact(unfinished, version):
+            raise _damaged(version, [Problem(version.name, "its files do not make up the bundle that was published")])
+        return _settle(unfinished, target, version)
+    except OSError as error:
+        raise storage_failure(f"writing to the cache {cache}", error, variable="SHOPFIT_HOME") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _settle(unfinished: Path, target: Path, version: Version) -> Bundle:
+    """Rename `unfinished` to `target`; a damaged one there goes, an intact one (another process was faster) stays."""
+    for _ in range(10):
+        try:
+            unfinished.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+        if bundle := _intact(target, version):
+            return bundle
+        discarded = unfinished.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+        with suppress(FileNotFoundError):  # another process discarded it
+            target.rename(discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
+    raise _damaged(version, [Problem(str(target), "other processes keep changing it")])
+
+
+def _checked(version: Version, files: Sequence[File], blobs: BlobStore) -> Iterator[tuple[File, bytes]]:
+    for file in files:
+        content = blobs.read(file.sha256)
+        problem = _problem(file, content)
+        if problem or content is None:
+            raise _damaged(version, [problem] if problem else [])
+        yield file, content
+
+
+def _problem(file: File, content: bytes | None) -> Problem | None:
+    if not is_path(file.path):
+        return Problem(repr(file.path), "is not a path inside a bundle", PATH_RULE)
+    if content is None:
+        return Problem(file.path, f"its blob {file.sha256} is missing")
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        return Problem(file.path, f"the content of its blob {file.sha256} has changed")
+    return None
+
+
+def _intact(folder: Path, version: Version) -> Bundle | None:
+    """The bundle in `folder` if it is, to the byte, the one published as `version`."""
+    if not folder.is_dir():
+        return None
+    try:
+        bundle = Bundle.open(folder)
+    except BundleError:
+        return None
+    owner = (bundle.manifest.merchant, bundle.manifest.recipe)
+    return bundle if bundle.digest == version.digest and owner == (version.merchant, version.recipe) else None
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Folders of fetches that were killed long ago."""
+    for folder in cache.glob(f"{_UNFINISHED}*"):
+        try:
+            if time.time() - folder.stat().st_mtime > _ABANDONED_AFTER:
+                shutil.rmtree(folder, ignore_errors=True)
+        except FileNotFoundError:  # another process removed it
+            continue
+
+
+def _damaged(version: Version, found: list[Problem]) -> BundleError:
+    return BundleError(f"the bundle of {version.name} in the registry is damaged", problems=found, next_step=_NEXT_STEP)

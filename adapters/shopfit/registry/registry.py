@@ -1,0 +1,338 @@
+"""The registry: publish a bundle as a version, find it by reference, bring it here, and move the aliases.
+
+Order is what keeps it whole. Blobs are on the disk before the one transaction that names them, so that whenever a
+process dies there is either the whole version or none; blobs that no version names are collected later.
+"""
+
+import hashlib
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+
+from sqlalchemy import Connection
+
+from shopfit.adapter.bundle import MANIFEST, Bundle, bundle_digest
+from shopfit.errors import BundleError, Problem, RegistryError
+from shopfit.recipe.names import SLUG_RULE, is_slug
+from shopfit.registry import fetching, rows
+from shopfit.registry.blobs import BlobStore
+from shopfit.registry.database import Database
+from shopfit.registry.reference import CANDIDATE, PREVIOUS, PRODUCTION, Reference
+from shopfit.registry.rows import File
+from shopfit.registry.unknown import unknown
+from shopfit.registry.version import AuditEntry, Version
+from shopfit.settings import Settings
+
+
+class Registry:
+    """Versions of adapters. Safe for threads, and for any number of processes on one registry.
+
+    Args:
+        database: where versions, aliases and the audit are.
+        blobs: where files are; a blob store belongs to one registry.
+    """
+
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    @classmethod
+    def open(cls, settings: Settings, *, patience: float = 30.0) -> "Registry":
+        """Open the registry, and make it if it is not there.
+
+        Args:
+            settings: `registry` and `blobs` say where it is.
+            patience: seconds to wait for another process that is writing.
+
+        Raises:
+            RegistryError: if it cannot be reached, or was made by a newer release.
+        """
+        blobs = BlobStore.open(settings.blobs)
+        return cls(Database.open(settings.registry, patience=patience), blobs)
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self._database.close()
+
+    def __enter__(self) -> "Registry":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def publish(self, bundle: Bundle, *, refused: str | None = None, promote: bool, actor: str) -> Version:
+        """Register a bundle as the next version of its merchant and recipe.
+
+        Args:
+            bundle: it is verified first, and its files are copied.
+            refused: why the gate did not let it pass; such a version gets no alias, whatever `promote` says.
+            promote: let @production name it (and @previous what @production named), not just @candidate.
+            actor: who publishes, for the audit.
+
+        Raises:
+            BundleError: if the bundle is incomplete, was edited, or cannot be kept as it is.
+            RegistryError: if the registry cannot be written; then nothing is registered.
+        """
+        bundle = Bundle.open(bundle.folder)
+        contents = _contents(bundle)
+        files = [File(path, hashlib.sha256(content).hexdigest(), len(content)) for path, content in contents.items()]
+        digest = bundle_digest({file.path: file.sha256 for file in files})
+        for file in files:
+            self._blobs.put(contents[file.path], file.sha256)
+        manifest = bundle.manifest
+        merchant, recipe = manifest.merchant, manifest.recipe
+        with self._database.writing() as connection:
+            for file in files:
+                if not self._blobs.has(file.sha256):  # collected since; from here on, nothing can be
+                    self._blobs.put(contents[file.path], file.sha256)
+            number = rows.next_number(connection, merchant, recipe)
+            rows.add_version(connection, number, manifest, digest, files, refused)
+            outcome = "ready" if refused is None else f"refused: {refused}"
+            rows.record(connection, actor, "publish", merchant, recipe, number, f"{outcome}; digest {digest}")
+            if refused is None:
+                _point(connection, merchant, recipe, PRODUCTION if promote else CANDIDATE, number, actor)
+            return _found(connection, Reference(merchant, recipe, number))
+
+    def resolve(self, reference: str | Reference) -> Version:
+        """The version that `reference` names now.
+
+        Raises:
+            UnknownReference: if it is malformed or names nothing; it tells what the same merchant has instead.
+            RegistryError: if the registry cannot be read.
+        """
+        parsed = _parsed(reference)
+        with self._database.reading() as connection:
+            return _found(connection, parsed)
+
+    def versions(self, merchant: str | None = None, recipe: str | None = None) -> list[Version]:
+        """Every version, or those of a merchant, a recipe, or both; by name and number.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        with self._database.reading() as connection:
+            return rows.find_all(connection, merchant, recipe)
+
+    def fetch(self, version: Version, cache: Path) -> Bundle:
+        """The bundle of `version`, on local disk.
+
+        It lies in `cache/<digest>/`; one that is there already is used after re-hashing all of it (10 ms for 20 MB),
+        without asking the database. Every file is checked before the folder gets its name.
+
+        Args:
+            version: what `resolve` or `versions` told.
+            cache: folder, such as `Settings.cache`.
+
+        Raises:
+            BundleError: if what the registry keeps of the version is damaged.
+            UnknownReference: if the version was removed.
+            RegistryError: if the registry cannot be read, or the cache not be written.
+        """
+
+        def files() -> list[File]:
+            with self._database.reading() as connection:
+                _found(connection, Reference(version.merchant, version.recipe, version.number))
+                return rows.files(connection, version)
+
+        return fetching.fetch(version, cache, files, self._blobs)
+
+    def promote(
+        self, reference: str | Reference, *, alias: str = PRODUCTION, actor: str, force: bool = False
+    ) -> Version:
+        """Let an alias name a version.
+
+        Args:
+            reference: the version.
+            alias: what shall name it. "production" leaves "previous" behind, which cannot be moved by hand.
+            actor: who promotes, for the audit.
+            force: even if the gate refused the version.
+
+        Raises:
+            UnknownReference: if there is no such version, or `alias` is malformed.
+            RegistryError: if the version was refused, `alias` is "previous", or the registry cannot be written.
+        """
+        parsed = _parsed(reference)
+        alias = Reference(parsed.merchant, parsed.recipe, alias=alias).alias or PRODUCTION
+        if alias == PREVIOUS:
+            raise RegistryError(
+                f"@{PREVIOUS} always names what @{PRODUCTION} named before, and cannot be moved by hand",
+                next_step=f"promote to @{PRODUCTION}, or choose another alias",
+            )
+        with self._database.writing() as connection:
+            rows.lock(connection, parsed.merchant, parsed.recipe)
+            version = _found(connection, parsed)
+            if version.status == "refused" and not force:
+                raise RegistryError(
+                    f"{version.name} was refused by the gate: {version.reason}",
+                    next_step="publish a better one, or promote it all the same with force",
+                )
+            forced = "; forced, though refused" if version.status == "refused" else ""
+            _point(connection, version.merchant, version.recipe, alias, version.number, actor, forced)
+            return _found(connection, Reference(version.merchant, version.recipe, version.number))
+
+    def rollback(self, adapter: str, *, actor: str) -> Version:
+        """Let @production and @previous change places.
+
+        Args:
+            adapter: `merchant/recipe`.
+            actor: who rolls back, for the audit.
+
+        Returns:
+            what @production names now.
+
+        Raises:
+            UnknownReference: if there is no such adapter, or nothing in production.
+            RegistryError: if there is no @previous, or the registry cannot be written.
+        """
+        parsed = Reference.parse(adapter)
+        merchant, recipe = parsed.merchant, parsed.recipe
+        if parsed.alias != PRODUCTION:
+            raise RegistryError(
+                f"a rollback is of {merchant}/{recipe}, not of {parsed}", next_step=f"roll back {merchant}/{recipe}"
+            )
+        with self._database.writing() as connection:
+            rows.lock(connection, merchant, recipe)
+            current = _found(connection, parsed).number
+            previous = rows.aliases(connection, merchant, recipe).get(PREVIOUS)
+            if previous is None:
+                raise RegistryError(
+                    f"{merchant}/{recipe} has no @{PREVIOUS}: @{current} is the first that was in production",
+                    next_step="promote a version instead: `shopfit registry ls` shows them",
+                )
+            moved = rows.move_aliases(connection, merchant, recipe, {PRODUCTION: previous, PREVIOUS: current})
+            rows.record(connection, actor, "rollback", merchant, recipe, previous, moved)
+            return _found(connection, parsed)
+
+    def remove(self, reference: str | Reference, *, actor: str) -> Version:
+        """Remove a version. Its number is never given again; the audit keeps it; its blobs go with `collect_garbage`.
+
+        Args:
+            reference: the version.
+            actor: who removes it, for the audit.
+
+        Returns:
+            what was removed.
+
+        Raises:
+            UnknownReference: if there is no such version.
+            RegistryError: if an alias names it, or the registry cannot be written.
+        """
+        parsed = _parsed(reference)
+        with self._database.writing() as connection:
+            rows.lock(connection, parsed.merchant, parsed.recipe)
+            version = _found(connection, parsed)
+            if version.aliases:
+                named = ", ".join(f"@{alias}" for alias in version.aliases)
+                raise RegistryError(
+                    f"{version.name} cannot be removed: {named} names it",
+                    next_step="let the alias name another version first, by promoting that one",
+                )
+            rows.remove_version(connection, version)
+            detail = f"{version.status}; digest {version.digest}; {version.size} bytes"
+            rows.record(connection, actor, "remove", version.merchant, version.recipe, version.number, detail)
+            return version
+
+    def verify(self, reference: str | Reference | None = None) -> list[tuple[Version, Problem]]:
+        """Re-hash every blob of a version, or of all of them.
+
+        Returns:
+            everything that is not as it was published; empty if all is well.
+
+        Raises:
+            UnknownReference: if there is no such version.
+            RegistryError: if the registry cannot be read.
+        """
+        parsed = None if reference is None else _parsed(reference)
+        with self._database.reading() as connection:
+            versions = rows.find_all(connection) if parsed is None else [_found(connection, parsed)]
+            kept = [(version, rows.files(connection, version)) for version in versions]
+        return [(v, problem) for v, files in kept for problem in fetching.problems(v, files, self._blobs)]
+
+    def audit(self, merchant: str | None = None) -> list[AuditEntry]:
+        """Who changed what, oldest first; of one merchant, or of all.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        with self._database.reading() as connection:
+            return rows.audit(connection, merchant)
+
+    def collect_garbage(self, *, grace: timedelta = timedelta(days=1)) -> int:
+        """Remove blobs that no version names.
+
+        The blob store must belong to this registry alone: blobs that only another registry names look like garbage.
+
+        Args:
+            grace: younger blobs stay, for they may be of a version that is being published.
+
+        Returns:
+            how many blobs went.
+
+        Raises:
+            RegistryError: if the registry or its blobs cannot be written.
+        """
+        with self._database.writing(alone=True) as connection:
+            return self._blobs.remove_stale(rows.used_blobs(connection), datetime.now(UTC) - grace)
+
+
+def _parsed(reference: str | Reference) -> Reference:
+    return reference if isinstance(reference, Reference) else Reference.parse(reference)
+
+
+def _found(connection: Connection, reference: Reference) -> Version:
+    version = rows.find(connection, reference)
+    if version is None:
+        raise unknown(connection, reference)
+    return version
+
+
+def _point(
+    connection: Connection, merchant: str, recipe: str, alias: str, number: int, actor: str, note: str = ""
+) -> None:
+    """Let `alias` name `number`, and @previous what @production named; nothing to do if it does already."""
+    current = rows.aliases(connection, merchant, recipe).get(alias)
+    if current == number:
+        return
+    moves = {alias: number}
+    if alias == PRODUCTION and current is not None:
+        moves[PREVIOUS] = current
+    moved = rows.move_aliases(connection, merchant, recipe, moves)
+    rows.record(connection, actor, "promote", merchant, recipe, number, moved + note)
+
+
+def _contents(bundle: Bundle) -> dict[str, bytes]:
+    """Every file of `bundle`, in memory, so that what is hashed is what is kept.
+
+    Raises:
+        BundleError: if something in it could not be kept, or changed while it was read.
+    """
+    manifest = bundle.manifest
+    problems = [
+        Problem(f"{MANIFEST}: {field}", repr(name), SLUG_RULE)
+        for field, name in (("merchant", manifest.merchant), ("recipe", manifest.recipe))
+        if not is_slug(name)
+    ]
+    problems += [
+        Problem(f"{MANIFEST}: metrics.{metric}", str(value), "finite numbers")
+        for metric, value in manifest.metrics.items()
+        if not math.isfinite(value)
+    ]
+    paths = [*manifest.files, MANIFEST]
+    problems += [
+        Problem(repr(path), "this name cannot be kept", fetching.PATH_RULE)
+        for path in paths
+        if not fetching.is_path(path)
+    ]
+    if problems:
+        raise BundleError(f"the bundle in {bundle.folder} cannot be published", problems=problems)
+    try:
+        contents = {path: (bundle.folder / path).read_bytes() for path in paths}
+    except OSError as error:
+        raise BundleError(f"the bundle in {bundle.folder} cannot be read: {error.strerror}") from error
+    for path, digest in manifest.files.items():
+        if hashlib.sha256(contents[path]).hexdigest() != digest:
+            raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
+    return contents

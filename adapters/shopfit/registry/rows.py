@@ -1,0 +1,176 @@
+"""The registry's rows: every statement on versions, files, aliases and the audit, each on a connection it is given.
+
+All of them name merchant and recipe in full, by equality.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from shopfit.adapter.bundle import Manifest
+from shopfit.registry.reference import Reference
+from shopfit.registry.schema import ADAPTERS, ALIASES, AUDIT, FILES, VERSIONS
+from shopfit.registry.version import AuditEntry, Status, Version
+
+
+class File(NamedTuple):
+    """One file of a version: its path inside the bundle, the SHA-256 of its content, and its bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+def next_number(connection: Connection, merchant: str, recipe: str) -> int:
+    """Count up; other writers to this adapter wait for the transaction, and if it fails, the number is free again."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement: Any = (
+        dialect.insert(ADAPTERS)
+        .values(merchant=merchant, recipe=recipe, last_number=1)
+        .on_conflict_do_update(index_elements=["merchant", "recipe"], set_={"last_number": ADAPTERS.c.last_number + 1})
+        .returning(ADAPTERS.c.last_number)
+    )
+    number: int = connection.execute(statement).scalar_one()
+    return number
+
+
+def lock(connection: Connection, merchant: str, recipe: str) -> None:
+    """Let other writers to this adapter wait until the transaction ends."""
+    connection.execute(select(ADAPTERS.c.last_number).where(*_of(ADAPTERS, merchant, recipe)).with_for_update())
+
+
+def last_number(connection: Connection, merchant: str, recipe: str) -> int:
+    """The highest number ever given to a version, removed ones included; 0 if there was none."""
+    return connection.execute(select(ADAPTERS.c.last_number).where(*_of(ADAPTERS, merchant, recipe))).scalar() or 0
+
+
+def add_version(
+    connection: Connection, number: int, manifest: Manifest, digest: str, files: Iterable[File], refused: str | None
+) -> None:
+    """Write the rows of a new version; `refused` says why it may not go into production, None that it may."""
+    files = list(files)
+    key = {"merchant": manifest.merchant, "recipe": manifest.recipe, "number": number}
+    status: Status = "ready" if refused is None else "refused"
+    connection.execute(
+        insert(VERSIONS).values(
+            **key,
+            digest=digest,
+            status=status,
+            reason=refused or "",
+            created=datetime.now(UTC),
+            base_name=manifest.base.name,
+            base_fingerprint=manifest.base.fingerprint,
+            method=manifest.method,
+            rank=manifest.rank,
+            size=sum(file.size for file in files),
+            metrics=manifest.metrics,
+        )
+    )
+    connection.execute(insert(FILES), [key | file._asdict() for file in files])
+
+
+def find(connection: Connection, reference: Reference) -> Version | None:
+    """The version that `reference` names."""
+    merchant, recipe = reference.merchant, reference.recipe
+    number = reference.number
+    if reference.alias is not None:
+        number = aliases(connection, merchant, recipe).get(reference.alias)
+    return next(iter(_versions(connection, [*_of(VERSIONS, merchant, recipe), VERSIONS.c.number == number])), None)
+
+
+def find_all(connection: Connection, merchant: str | None = None, recipe: str | None = None) -> list[Version]:
+    """Every version of a merchant, a recipe, or both, by name and number."""
+    return _versions(connection, _of(VERSIONS, merchant, recipe))
+
+
+def files(connection: Connection, version: Version) -> list[File]:
+    """The files of `version`, by path."""
+    statement = select(FILES.c.path, FILES.c.sha256, FILES.c.size).where(*_is(FILES, version))
+    return sorted(File(*row) for row in connection.execute(statement))
+
+
+def used_blobs(connection: Connection) -> set[str]:
+    """Every digest that any version's file has."""
+    return set(connection.execute(select(FILES.c.sha256).distinct()).scalars())
+
+
+def remove_version(connection: Connection, version: Version) -> None:
+    """Delete its rows. The database refuses while an alias names it."""
+    connection.execute(delete(FILES).where(*_is(FILES, version)))
+    connection.execute(delete(VERSIONS).where(*_is(VERSIONS, version)))
+
+
+def aliases(connection: Connection, merchant: str, recipe: str) -> dict[str, int]:
+    """Every alias and the number it names."""
+    statement = select(ALIASES.c.alias, ALIASES.c.number).where(*_of(ALIASES, merchant, recipe))
+    return {row.alias: row.number for row in connection.execute(statement)}
+
+
+def move_aliases(connection: Connection, merchant: str, recipe: str, moves: Mapping[str, int]) -> str:
+    """Let each alias name another number; call `lock` or `next_number` before.
+
+    Returns:
+        what moved, for the audit: "@production: 6 -> 7, @previous: 5 -> 6".
+    """
+    before = aliases(connection, merchant, recipe)
+    for alias, number in moves.items():
+        if alias in before:
+            where = [*_of(ALIASES, merchant, recipe), ALIASES.c.alias == alias]
+            connection.execute(update(ALIASES).where(*where).values(number=number))
+        else:
+            connection.execute(insert(ALIASES).values(merchant=merchant, recipe=recipe, alias=alias, number=number))
+    return ", ".join(f"@{alias}: {before.get(alias, 'none')} -> {number}" for alias, number in moves.items())
+
+
+def record(
+    connection: Connection, actor: str, action: str, merchant: str, recipe: str, number: int, detail: str
+) -> None:
+    """Add a line to the audit."""
+    connection.execute(
+        insert(AUDIT).values(
+            time=datetime.now(UTC),
+            actor=actor,
+            action=action,
+            merchant=merchant,
+            recipe=recipe,
+            number=number,
+            detail=detail,
+        )
+    )
+
+
+def audit(connection: Connection, merchant: str | None) -> list[AuditEntry]:
+    """The audit of one merchant, or of all, oldest first."""
+    statement = select(AUDIT).where(*_of(AUDIT, merchant, None)).order_by(AUDIT.c.id)
+    return [
+        AuditEntry(row.time, row.actor, row.action, f"{row.merchant}/{row.recipe}@{row.number}", row.detail)
+        for row in connection.execute(statement)
+    ]
+
+
+def _versions(connection: Connection, where: list[Any]) -> list[Version]:
+    rows = connection.execute(select(VERSIONS).where(*where)).all()
+    named: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
+    join = [VERSIONS.c[column] == ALIASES.c[column] for column in ("merchant", "recipe", "number")]
+    columns = (ALIASES.c.merchant, ALIASES.c.recipe, ALIASES.c.number, ALIASES.c.alias)
+    for merchant, recipe, number, alias in connection.execute(select(*columns).where(*join, *where)):
+        named[merchant, recipe, number].append(alias)
+    versions = [_version(row, named[row.merchant, row.recipe, row.number]) for row in rows]
+    return sorted(versions, key=lambda version: (version.merchant, version.recipe, version.number))
+
+
+def _version(row: Row[Any], named: list[str]) -> Version:
+    return Version(**row._asdict(), aliases=tuple(sorted(named)))
+
+
+def _of(table: Table, merchant: str | None, recipe: str | None) -> list[Any]:
+    wanted = {"merchant": merchant, "recipe": recipe}
+    return [table.c[column] == value for column, value in wanted.items() if value is not None]
+
+
+def _is(table: Table, version: Version) -> list[Any]:
+    return [*_of(table, version.merchant, version.recipe), table.c.number == version.number]

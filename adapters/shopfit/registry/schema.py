@@ -1,0 +1,125 @@
+"""The tables of the registry.
+
+Every row carries its merchant and recipe, and foreign keys join on them: there is no bare id by which one merchant's
+row could come to point at another's. The migrations build these tables; a test holds the two together.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+HEAD = "0001"  # the newest migration
+VERSION_TABLE = "shopfit_schema"  # Alembic's own; its usual name would clash in a database that others use too
+
+METADATA = MetaData()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite keeps no time zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC."""
+        del dialect
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Back from UTC."""
+        del dialect
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+# One row a (merchant, recipe): it counts the versions ever made, and is what writers lock.
+ADAPTERS = Table(
+    "shopfit_adapters",
+    METADATA,
+    Column("merchant", String(63), primary_key=True),
+    Column("recipe", String(63), primary_key=True),
+    Column("last_number", Integer, nullable=False),
+)
+
+VERSIONS = Table(
+    "shopfit_versions",
+    METADATA,
+    Column("merchant", String(63), primary_key=True),
+    Column("recipe", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created", UtcDateTime, nullable=False),
+    Column("base_name", Text, nullable=False),
+    Column("base_fingerprint", Text, nullable=False),
+    Column("method", String(32), nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    ForeignKeyConstraint(
+        ["merchant", "recipe"],
+        ["shopfit_adapters.merchant", "shopfit_adapters.recipe"],
+        name="shopfit_versions_adapter",
+    ),
+    CheckConstraint("number >= 1", name="shopfit_versions_number"),
+    CheckConstraint("status IN ('ready', 'refused')", name="shopfit_versions_status"),
+)
+
+_VERSION = [VERSIONS.c.merchant, VERSIONS.c.recipe, VERSIONS.c.number]
+
+FILES = Table(
+    "shopfit_files",
+    METADATA,
+    Column("merchant", String(63), primary_key=True),
+    Column("recipe", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("path", String(255), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    ForeignKeyConstraint(["merchant", "recipe", "number"], _VERSION, name="shopfit_files_version"),
+    Index("shopfit_files_sha256", "sha256"),
+)
+
+ALIASES = Table(
+    "shopfit_aliases",
+    METADATA,
+    Column("merchant", String(63), primary_key=True),
+    Column("recipe", String(63), primary_key=True),
+    Column("alias", String(32), primary_key=True),
+    Column("number", Integer, nullable=False),
+    ForeignKeyConstraint(["merchant", "recipe", "number"], _VERSION, name="shopfit_aliases_version"),
+)
+
+# No foreign keys: it outlives the versions it tells of.
+AUDIT = Table(
+    "shopfit_audit",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("time", UtcDateTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("merchant", String(63), nullable=False),
+    Column("recipe", String(63), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index("shopfit_audit_merchant", "merchant"),
+)

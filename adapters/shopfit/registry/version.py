@@ -1,0 +1,68 @@
+"""What the registry tells about a version, and about a change. Plain values: no database in here."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+Status = Literal["ready", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One bundle in the registry. All but its aliases never changes.
+
+    Args:
+        merchant: whose it is.
+        recipe: name of the recipe it was trained with.
+        number: counts up from 1 per (merchant, recipe).
+        digest: the bundle's digest, SHA-256 in hex.
+        status: "refused" if the gate did not let it pass.
+        reason: why it was refused; empty if it was not.
+        created: when it was published, with time zone.
+        base_name: the base it was trained on.
+        base_fingerprint: and that base's fingerprint.
+        method: lora, adalora or prefix.
+        rank: rank of its plain LoRA form; virtual tokens for prefix tuning.
+        size: bytes of all its files.
+        metrics: what its report measured.
+        aliases: the aliases that name it now, sorted.
+    """
+
+    merchant: str
+    recipe: str
+    number: int
+    digest: str
+    status: Status
+    reason: str
+    created: datetime
+    base_name: str
+    base_fingerprint: str
+    method: str
+    rank: int
+    size: int
+    metrics: dict[str, float] = field(hash=False)
+    aliases: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its immutable reference, such as `acme/review-sentiment@7`."""
+        return f"{self.merchant}/{self.recipe}@{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change to the registry.
+
+    Args:
+        time: when, with time zone.
+        actor: who.
+        action: publish, promote, rollback or remove.
+        reference: the version that was published, promoted, rolled back to or removed.
+        detail: what changed.
+    """
+
+    time: datetime
+    actor: str
+    action: str
+    reference: str
+    detail: str

@@ -1,0 +1,253 @@
+"""The training loop: examples -> weights, on one process or several, through Accelerate.
+
+Below 20 examples there is nothing to hold out, so the schedule is fixed; from 20 on a part of the training examples is
+held out, training stops when the recipe's metric on it no longer rises, and the best weights are put back.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+from torch.utils.data import DataLoader
+
+from shopfit.adapter.methods import LEARNING_RATES, TrainableAdapter, attach
+from shopfit.base.load import Base
+from shopfit.base.prompt import Prompter
+from shopfit.evaluation.assess import ask, collect, pools
+from shopfit.evaluation.metrics import measure
+from shopfit.merchant.examples import Example
+from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
+from shopfit.tune.batches import LengthSortedBatches
+from shopfit.tune.objectives import Lessons, Objective
+
+# on a few held-out rows the metric often stands still while the answers still become surer
+_TIE_BREAK = {"choose": "log_loss", "rank": "mrr", "generate": "token_f1"}
+
+
+class Watch(Protocol):
+    """Whoever wants to see training go on, such as a progress bar."""
+
+    def begin(self, steps: int) -> None:
+        """Training starts; it takes `steps` optimizer steps at most."""
+
+    def step(self, step: int, loss: float) -> None:
+        """An optimizer step is done; `step` counts from 1."""
+
+    def epoch(self, point: "Point") -> None:
+        """An epoch is done."""
+
+
+class Unwatched:
+    """Nobody watches."""
+
+    def begin(self, steps: int) -> None:
+        """Ignored."""
+
+    def step(self, step: int, loss: float) -> None:
+        """Ignored."""
+
+    def epoch(self, point: "Point") -> None:
+        """Ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of the learning curve.
+
+    Args:
+        epoch: counts from 1.
+        train_loss: mean loss of the epoch's steps.
+        valid: the recipe's metric on the held-out examples, or None.
+    """
+
+    epoch: int
+    train_loss: float
+    valid: float | None
+
+
+@dataclass(slots=True)
+class Tuned:
+    """A trained adapter, still on its base.
+
+    Args:
+        adapter: holds the best weights.
+        steps: optimizer steps done.
+        best_epoch: the epoch whose weights these are, counted from 1.
+        stopped_early: whether training ended before its last epoch.
+        seconds: that it took.
+        curve: a point an epoch.
+    """
+
+    adapter: TrainableAdapter
+    steps: int
+    best_epoch: int
+    stopped_early: bool
+    seconds: float
+    curve: list[Point] = field(default_factory=list)
+
+
+def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerator:
+    """The Accelerator for a recipe. Make it before loading the base, which belongs on its `device`.
+
+    Args:
+        recipe: its `tune` section says precision, accumulation and trackers.
+        log_folder: where trackers write.
+    """
+    from accelerate.state import AcceleratorState
+
+    tune = recipe.tune
+    AcceleratorState._reset_state()  # the state is global, and an earlier run in this process may have had another precision
+    trackers: Any = list(tune.trackers) or None
+    return Accelerator(gradient_accumulation_steps=tune.accumulate, mixed_precision=tune.mixed_precision, log_with=trackers, project_dir=log_folder)
+
+
+def total_steps(recipe: Recipe, examples: int, processes: int = 1) -> int:
+    """Optimizer steps that the recipe takes at most on so many examples."""
+    batches = math.ceil(math.ceil(examples / recipe.tune.batch_size) / processes)
+    return recipe.tune.epochs * math.ceil(batches / recipe.tune.accumulate)
+
+
+def tune(
+    base: Base,
+    recipe: Recipe,
+    train: Sequence[Example],
+    valid: Sequence[Example],
+    labels: Sequence[str],
+    prompter: Prompter,
+    *,
+    accelerator: Accelerator | None = None,
+    watch: Watch | None = None,
+) -> Tuned:
+    """Train an adapter. Same seed, same machine: bitwise the same weights.
+
+    Args:
+        base: frozen; the adapter stays on it until `Tuned.adapter.detach()`.
+        recipe: says everything else.
+        train: examples to learn from, at least one.
+        valid: examples held out for early stopping; empty for a fixed schedule.
+        labels: choose: every label.
+        prompter: for this recipe and merchant.
+        accelerator: from `make_accelerator`; made if not given.
+        watch: sees every step.
+
+    Returns:
+        the adapter with its best weights.
+    """
+    accelerator = accelerator or make_accelerator(recipe)
+    watch = watch if watch is not None and accelerator.is_main_process else Unwatched()
+    started, settings = time.perf_counter(), recipe.tune
+    set_seed(settings.seed)
+    lessons = Lessons(train, prompter, labels, settings)
+    steps = total_steps(recipe, len(train), accelerator.num_processes)
+    adapter = attach(
+        base,
+        recipe.adapter,
+        total_steps=steps,
+        opening=prompter.render(train[0].fields),
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
+    adapter.peft.train()
+    sampler = LengthSortedBatches(len(train), settings.batch_size, lessons.length, settings.seed)
+    # the generator draws each worker's seed, which would otherwise depend on what ran before
+    loader = DataLoader(lessons, batch_sampler=sampler, collate_fn=lessons.collate, generator=torch.Generator().manual_seed(settings.seed))
+    optimizer = _optimizer(recipe, adapter)
+    objective, optimizer, loader = accelerator.prepare(Objective(adapter, recipe.task, settings.temperature), optimizer, loader)
+    # stepped by hand, once an optimizer step, so that it means the same on any number of processes
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda done: _rate(done, steps, settings.warmup))
+    if settings.trackers:
+        accelerator.init_trackers(recipe.name)
+    watch.begin(steps)
+
+    tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0)
+    best: list[torch.Tensor] | None = None
+    best_merit: tuple[float, ...] = ()
+    for epoch in range(1, settings.epochs + 1):
+        lessons.epoch = sampler.epoch = epoch
+        losses = []
+        for batch in loader:
+            with accelerator.accumulate(objective):
+                loss, shown = objective(batch.to(accelerator.device))
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(list(adapter.parameters()), settings.clip)
+                optimizer.step()
+                if accelerator.sync_gradients:
+                    schedule.step()
+                    tuned.steps += 1
+                    adapter.after_step(tuned.steps)
+                    watch.step(tuned.steps, float(shown))
+                optimizer.zero_grad()
+            losses.append(shown)
+            if settings.trackers:
+                accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
+        values = _validate(adapter, base, recipe, prompter, valid, labels, accelerator) if valid else None
+        point = Point(epoch, float(torch.stack(losses).mean()), values[0] if values else None)
+        tuned.curve.append(point)
+        watch.epoch(point)
+        if values is None or not adapter.settled(tuned.steps):
+            tuned.best_epoch = epoch
+            continue
+        names = (recipe.evaluate.metric, _TIE_BREAK[recipe.task])
+        merit = tuple(-value if name in LOWER_IS_BETTER else value for name, value in zip(names, values, strict=True))
+        if best is None or merit > best_merit:
+            best, best_merit, tuned.best_epoch = adapter.state(), merit, epoch
+        elif epoch - tuned.best_epoch >= settings.patience:
+            tuned.stopped_early = epoch < settings.epochs
+            break
+    if best is not None:
+        adapter.restore(best)
+    adapter.peft.eval()
+    accelerator.end_training()
+    accelerator.free_memory()
+    tuned.seconds = time.perf_counter() - started
+    return tuned
+
+
+def _optimizer(recipe: Recipe, adapter: TrainableAdapter) -> torch.optim.Optimizer:
+    settings = recipe.tune
+    rate = settings.lr or LEARNING_RATES[recipe.adapter.method]
+    weights = list(adapter.parameters())
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(weights, lr=rate, weight_decay=settings.weight_decay)
+    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
+
+    kind = AdamW8bit if settings.optimizer == "adamw-8bit" else PagedAdamW8bit
+    optimizer: torch.optim.Optimizer = kind(weights, lr=rate, weight_decay=settings.weight_decay)
+    return optimizer
+
+
+def _rate(done: int, steps: int, warmup: float) -> float:
+    """Linear rise over the first share of the steps, then half a cosine down to zero."""
+    rise = max(1, round(steps * warmup))
+    if done < rise:
+        return (done + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (done - rise) / max(1, steps - rise)))
+
+
+def _validate(
+    adapter: TrainableAdapter,
+    base: Base,
+    recipe: Recipe,
+    prompter: Prompter,
+    valid: Sequence[Example],
+    labels: Sequence[str],
+    accelerator: Accelerator,
+) -> tuple[float, float]:
+    """The recipe's metric and its tie-break on the held-out examples; each process answers its share of them."""
+    adapter.peft.eval()
+    rows = range(accelerator.process_index, len(valid), accelerator.num_processes)
+    with accelerator.autocast():
+        mine = list(zip(rows, ask(adapter, base, prompter, labels, [valid[row] for row in rows]), strict=True))
+    gathered = sorted(gather_object(mine) if accelerator.num_processes > 1 else mine, key=itemgetter(0))
+    adapter.peft.train()
+    answers = [answer for _, answer in gathered]
+    predictions = collect(recipe, labels, valid, pools(recipe, valid, prompter.catalog), answers, prompter.catalog)
+    metric, tie_break = recipe.evaluate.metric, _TIE_BREAK[recipe.task]
+    values = measure(predictions, [metric, tie_break], recipe.evaluate.k)
+    return values[metric], values[tie_break]

@@ -1,0 +1,62 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from shopfit.base.load import fetched_bases, load_base, locate_base
+from shopfit.errors import BaseError
+
+
+def test_a_local_folder_loads_frozen(tiny_base: Path, home: Path) -> None:
+    base = load_base(str(tiny_base), home)
+    assert not any(weight.requires_grad for weight in base.model.parameters())
+    assert not base.model.training
+    assert base.max_length == 512
+    assert len(base.fingerprint) == 64
+
+
+@pytest.mark.parametrize(("quantization", "layer"), [("int8", "Linear8bitLt"), ("nf4", "Linear4bit")])
+def test_quantized_loads_keep_their_fingerprint(tiny_base: Path, home: Path, quantization: str, layer: str) -> None:
+    base = load_base(str(tiny_base), home, quantization=quantization)
+    assert type(base.model.model.layers[0].mlp.up_proj).__name__ == layer
+    assert base.fingerprint == load_base(str(tiny_base), home).fingerprint
+    with torch.inference_mode():
+        assert base.model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["smolm2", "/nowhere/at/all", "./nowhere"])
+def test_a_base_that_is_not_there(home: Path, name: str) -> None:
+    with pytest.raises(BaseError, match="smollm2-135m, minilm-l6"):
+        locate_base(name, home)
+
+
+def test_a_hub_id_without_a_hub(home: Path) -> None:
+    with pytest.raises(BaseError, match="owner/nothing could not be had from the Hub"):
+        locate_base("owner/nothing", home)
+
+
+def test_remote_code_is_not_run(tiny_base: Path, home: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_base, tmp_path / "evil"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(BaseError, match="cannot be loaded"):
+        load_base(str(folder), home)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.slow
+def test_packaged_bases_are_fetched(home: Path) -> None:
+    assert {name: path is not None for name, path in fetched_bases(home).items()} == {"smollm2-135m": True, "minilm-l6": True}
+
+
+@pytest.mark.slow
+def test_smollm2_speaks(home: Path) -> None:
+    base = load_base("smollm2-135m", home)
+    tokens = base.tokenizer("The capital of France is", return_tensors="pt")
+    with torch.inference_mode():
+        best = base.model(**tokens).logits[0, -1].argmax().item()
+    assert base.tokenizer.decode([best]) == " Paris"

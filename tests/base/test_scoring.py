@@ -1,0 +1,56 @@
+"""Tree scoring gives what scoring each answer alone gives, whatever the mix."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shopfit.base import scoring
+from shopfit.base.load import Base
+from shopfit.base.prompt import Question
+from shopfit.base.scoring import answer_log_probs, plant
+
+tokens = st.integers(1, 300)
+questions = st.builds(
+    Question,
+    prompt=st.lists(tokens, min_size=1, max_size=12).map(tuple),
+    answers=st.lists(st.lists(tokens, min_size=1, max_size=6).map(tuple), min_size=1, max_size=5).map(tuple),
+)
+
+
+def alone(base: Base, question: Question) -> list[float]:
+    sums = []
+    for answer in question.answers:
+        logits = base.model(torch.tensor([question.prompt + answer])).logits[0].log_softmax(-1)
+        start = len(question.prompt) - 1
+        sums.append(sum(logits[start + place, token].item() for place, token in enumerate(answer)))
+    return sums
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=st.lists(questions, min_size=1, max_size=4))
+def test_equals_each_answer_scored_alone(base: Base, batch: list[Question]) -> None:
+    with torch.inference_mode():
+        got = answer_log_probs(base.model, plant(batch, pad=0))
+        wanted = [value for question in batch for value in alone(base, question)]
+    torch.testing.assert_close(got, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
+
+
+def test_head_in_chunks_gives_the_same_numbers_and_gradients(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = plant([Question((5, 6, 7), ((8, 9, 10), (11,), (12, 13)))] * 3, pad=0)
+    results = []
+    for rows in (512, 4):
+        monkeypatch.setattr(scoring, "_HEAD_ROWS", rows)
+        weight = base.model.get_input_embeddings().weight.requires_grad_()
+        sums = answer_log_probs(base.model, tree)
+        results.append((sums.detach(), torch.autograd.grad(sums.sum(), weight)[0]))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1])
+
+
+def test_an_answer_does_not_see_its_neighbours(base: Base) -> None:
+    with torch.inference_mode():
+        one = answer_log_probs(base.model, plant([Question((5, 6, 7), ((8, 9), (10, 11, 12)))], pad=0))
+        two = answer_log_probs(base.model, plant([Question((5, 6, 7), ((200, 201, 202), (10, 11, 12)))], pad=0))
+    torch.testing.assert_close(one[1], two[1])
+    assert not torch.isclose(one[0], two[0])

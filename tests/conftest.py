@@ -1,0 +1,92 @@
+"""What every test may use: an empty home, and tiny random bases with a real tokenizer."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shopfit.settings import Settings
+
+if TYPE_CHECKING:
+    from shopfit.base.load import Base
+
+REAL_BASES = Settings.from_environment().home / "bases"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is wrong
+
+CORPUS = [
+    "Review: The grinder arrived cracked and the box was wet.\nSentiment: negative",
+    "Review: Lovely crema, quick delivery, would buy again!\nSentiment: positive",
+    "Recently viewed: Ridge 2 tent; Down bag\nSearch: tent for two people\nProduct: Ridge 2 tent",
+    'Shopper: buys books on birds\nProfile: {"interests": ["nature"], "level": "expert", "budget": "low"}',
+    "Customer: where is my parcel?\nThis message is about order status, refund, return",
+]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty SHOPFIT_HOME, in which only the packaged bases are there already."""
+    home = tmp_path / "shopfit-home"
+    home.mkdir()
+    if REAL_BASES.is_dir():
+        (home / "bases").symlink_to(REAL_BASES)
+    monkeypatch.setenv("SHOPFIT_HOME", str(home))
+    monkeypatch.delenv("SHOPFIT_REGISTRY", raising=False)
+    monkeypatch.delenv("SHOPFIT_BLOBS", raising=False)
+    return home
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings.from_environment()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with random weights, as a local folder."""
+    return make_tiny_base(tmp_path_factory.mktemp("tiny") / "base", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one, of the same shape."""
+    return make_tiny_base(tmp_path_factory.mktemp("other") / "base", seed=1)
+
+
+def make_tiny_base(folder: Path, seed: int) -> Path:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    pieces = Tokenizer(models.BPE())
+    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pieces.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    pieces.train_from_iterator(CORPUS, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces, eos_token="<|end|>", pad_token="<|end|>")
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def base(tiny_base: Path, home: Path) -> "Base":
+    """The tiny base, loaded."""
+    from shopfit.base.load import load_base
+
+    return load_base(str(tiny_base), home)

@@ -1,0 +1,104 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shopfit.errors import BundleError
+from shopfit.evaluation import (
+    ChoosePredictions,
+    Contender,
+    Report,
+    bootstrap,
+    make_report,
+    measure,
+    paired_difference,
+)
+from shopfit.recipe.schema import METRICS, Recipe
+
+MakeRecipe = Callable[..., Recipe]
+GOLD = np.array([0, 1, 0, 1, 1, 0])
+
+
+def answers(wrong: float) -> ChoosePredictions:
+    right = np.full(6, 1 - wrong)
+    right[0] = 0.4
+    return ChoosePredictions(("no", "yes"), np.where(np.eye(2)[GOLD] == 1, right[:, None], 1 - right[:, None]), GOLD)
+
+
+def contenders() -> list[Contender]:
+    return [
+        Contender("base", "base", answers(0.6)),
+        Contender("adapter", "adapter", answers(0.1)),
+        Contender("majority", "prior", answers(0.5)),
+        Contender("like-rate", "prior", answers(0.3)),
+    ]
+
+
+def test_a_report_measures_every_contender_and_compares(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("choose", "log_loss")
+    groups = ["a", "a", "b", "b", None, None]
+    made = make_report(recipe, contenders(), groups, merchant="crema", n_train=10, test_kind="held out")
+    assert [row.name for row in made.systems] == ["base", "adapter", "majority", "like-rate"]
+    assert made.adapter.name == "adapter"
+    assert {row.name: list(row.metrics) for row in made.systems} == {
+        one.name: list(METRICS["choose"]) for one in contenders()
+    }
+    expected = measure(answers(0.1), METRICS["choose"])
+    assert {name: one.value for name, one in made.adapter.metrics.items()} == pytest.approx(expected)
+    assert made.adapter.metrics["accuracy"] == bootstrap(answers(0.1), "accuracy", 10, groups, 200, 7)
+    assert (made.n_test, made.n_train, made.task, made.metric) == (6, 10, "choose", "log_loss")
+    assert made.best_prior == "like-rate"
+    assert made.verdict.promote
+
+
+def test_gains_are_positive_where_the_adapter_is_better_also_if_lower_is_better(make_recipe: MakeRecipe) -> None:
+    made = make_report(
+        make_recipe("choose", "log_loss"), contenders(), merchant="crema", n_train=10, test_kind="held out"
+    )
+    assert made.gain_over_base == paired_difference(answers(0.6), answers(0.1), "log_loss", resamples=200, seed=7)
+    assert made.gain_over_base.value > 0
+    assert made.gain_over_prior.value == pytest.approx(5 / 6 * (math.log(0.9) - math.log(0.7)))
+    upward = make_report(
+        make_recipe("choose", "accuracy"), contenders(), merchant="crema", n_train=10, test_kind="held out"
+    )
+    assert upward.gain_over_base.value == pytest.approx(5 / 6)
+
+
+def test_it_comes_back_from_json_as_it_was(report: Report) -> None:
+    assert Report.from_json(report.to_json()) == report
+    assert json.loads(report.to_json())["verdict"]["promote"] is True
+
+
+def test_what_is_undefined_is_null_in_json_and_comes_back_as_nan(make_recipe: MakeRecipe) -> None:
+    one_class = ChoosePredictions(("no", "yes"), np.full((4, 2), 0.5), np.zeros(4, np.int64))
+    rows = [Contender(one.name, one.kind, one_class) for one in contenders()]
+    made = make_report(make_recipe("choose", "auc"), rows, merchant="crema", n_train=10, test_kind="fixed")
+    assert not made.verdict.promote
+    assert "NaN" not in made.to_json()
+    assert json.loads(made.to_json())["systems"][0]["metrics"]["auc"] == {"value": None, "low": None, "high": None}
+    again = Report.from_json(made.to_json())
+    assert math.isnan(again.gain_over_base.value)
+    assert again.to_json() == made.to_json()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"merchant": 1}', "[1, 2]"])
+def test_what_is_no_report_is_refused(content: str) -> None:
+    with pytest.raises(BundleError, match=r"report\.json is not a report"):
+        Report.from_json(content)
+
+
+def test_a_field_that_is_unknown_is_named(report: Report) -> None:
+    document = json.loads(report.to_json()) | {"colour": "red"}
+    with pytest.raises(BundleError, match="colour"):
+        Report.from_json(json.dumps(document))
+
+
+def test_writing_leaves_report_and_picture(report: Report, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    report.write(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["report.json", "report.png"]
+    assert Report.from_json((folder / "report.json").read_bytes()) == report
