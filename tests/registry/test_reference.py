@@ -33,7 +33,9 @@ def test_any_text_is_refused_or_harmless(text: str) -> None:
 
 
 def test_without_a_version_it_is_production() -> None:
-    assert Reference.parse("acme/review") == Reference("acme", "review") == Reference("acme", "review", alias="production")
+    assert (
+        Reference.parse("acme/review") == Reference("acme", "review") == Reference("acme", "review", alias="production")
+    )
     assert str(Reference.parse("acme/review")) == "acme/review@production"
 
 

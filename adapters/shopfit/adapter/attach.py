@@ -64,7 +64,9 @@ def wearing(base: Base, bundle: Bundle | None) -> Iterator[Worn]:
         peft.eval()
         yield Worn(base.model, peft, int(peft.peft_config[_OPAQUE].num_virtual_tokens))
         return
-    peft = PeftModel.from_pretrained(base.model, bundle.lora, adapter_name=_OPAQUE, autocast_adapter_dtype=base.quantization != "none")
+    peft = PeftModel.from_pretrained(
+        base.model, bundle.lora, adapter_name=_OPAQUE, autocast_adapter_dtype=base.quantization != "none"
+    )
     try:
         peft.eval()
         yield Worn(peft.get_base_model())

@@ -63,6 +63,7 @@ class Manifest(BaseModel):
     rank: int = Field(description="rank of lora/; virtual tokens for prefix tuning")
     trainable_parameters: int
     steps: int
+    processes: int = 1
     metrics: dict[str, float] = {}
     calibration: dict[str, float] = {}
     libraries: dict[str, str]
@@ -114,7 +115,11 @@ class Bundle:
         """Every difference between the files on disk and the manifest; empty if it is intact."""
         found = {name: digest for name, digest in file_digests(self.folder).items() if name != MANIFEST}
         wanted = self.manifest.files
-        changed = [Problem(name, "its content does not match the manifest") for name in sorted(found.keys() & wanted) if found[name] != wanted[name]]
+        changed = [
+            Problem(name, "its content does not match the manifest")
+            for name in sorted(found.keys() & wanted)
+            if found[name] != wanted[name]
+        ]
         missing = [Problem(name, "is missing") for name in sorted(wanted.keys() - found)]
         added = [Problem(name, "is not in the manifest") for name in sorted(found.keys() - wanted)]
         return changed + missing + added

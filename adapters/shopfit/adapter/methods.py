@@ -134,7 +134,9 @@ class PrefixAdapter(TrainableAdapter):
         self.base.model.requires_grad_(False).eval()
 
 
-def attach(base: Base, settings: Adapter, *, total_steps: int, opening: str, gradient_checkpointing: bool = False) -> TrainableAdapter:
+def attach(
+    base: Base, settings: Adapter, *, total_steps: int, opening: str, gradient_checkpointing: bool = False
+) -> TrainableAdapter:
     """Put a fresh adapter on a base. Its first values come from torch's random state.
 
     Args:
@@ -151,7 +153,10 @@ def attach(base: Base, settings: Adapter, *, total_steps: int, opening: str, gra
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     if base.model.get_output_embeddings() is None:
-        raise BaseError(f"the base {base.name} writes no text, so this adapter cannot be trained on it", next_step="use a decoder such as smollm2-135m")
+        raise BaseError(
+            f"the base {base.name} writes no text, so this adapter cannot be trained on it",
+            next_step="use a decoder such as smollm2-135m",
+        )
     if isinstance(settings.targets, list):
         _check_targets(base, settings.targets)
     if base.quantization != "none":
@@ -171,7 +176,11 @@ def _config(settings: Adapter, total_steps: int) -> Any:
     targets = settings.targets
     if settings.method == "lora":
         return LoraConfig(
-            task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
+            task_type="CAUSAL_LM",
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=targets,
         )
     if settings.method == "adalora":
         init_rank = settings.init_rank or settings.rank + max(1, settings.rank // 2)
@@ -193,9 +202,13 @@ def _config(settings: Adapter, total_steps: int) -> Any:
 
 def _check_targets(base: Base, targets: list[str]) -> None:
     """PEFT lets a misspelt name pass when another one matches."""
-    leaves = {name.rpartition(".")[2] for name, module in base.model.named_modules() if name and not list(module.children())}
+    leaves = {
+        name.rpartition(".")[2] for name, module in base.model.named_modules() if name and not list(module.children())
+    }
     if unknown := [name for name in targets if name.rpartition(".")[2] not in leaves]:
-        linear = {name.rpartition(".")[2] for name, module in base.model.named_modules() if "Linear" in type(module).__name__}
+        linear = {
+            name.rpartition(".")[2] for name, module in base.model.named_modules() if "Linear" in type(module).__name__
+        }
         raise RecipeError(
             f"adapter.targets names layers that the base {base.name} does not have",
             problems=[Problem("adapter.targets", repr(name), ", ".join(sorted(linear))) for name in unknown],

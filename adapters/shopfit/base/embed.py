@@ -48,7 +48,9 @@ class Embedder:
     def _embed(self, texts: list[str]) -> Vectors:
         import torch
 
-        tokens = self._base.tokenizer(texts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt").to(self._base.device)
+        tokens = self._base.tokenizer(
+            texts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
+        ).to(self._base.device)
         with torch.inference_mode():
             hidden = self._base.model(**tokens).last_hidden_state  # (N, T, D)
             mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)  # (N, T, 1)

@@ -28,9 +28,14 @@ def fingerprint(folder: Path) -> str:
     """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise BaseError(f"{folder} holds no safetensors weights", next_step="shopfit loads safetensors only; convert the base with transformers' `save_pretrained`")
+        raise BaseError(
+            f"{folder} holds no safetensors weights",
+            next_step="shopfit loads safetensors only; convert the base with transformers' `save_pretrained`",
+        )
     if not (folder / "config.json").is_file():
-        raise BaseError(f"{folder} holds no config.json", next_step="point to a folder written by transformers' `save_pretrained`")
+        raise BaseError(
+            f"{folder} holds no config.json", next_step="point to a folder written by transformers' `save_pretrained`"
+        )
     digest = hashlib.sha256()
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     digest.update(_canonical({key: value for key, value in config.items() if key not in _NOT_IDENTITY}))
@@ -38,7 +43,9 @@ def fingerprint(folder: Path) -> str:
     if tokenizer is None:
         raise BaseError(f"{folder} holds no tokenizer", next_step=f"add one of {', '.join(_TOKENIZERS)}")
     digest.update(tokenizer.read_bytes())
-    tensors = sorted((name, shape, dtype, path, start, end) for path in weights for name, shape, dtype, start, end in _tensors(path))
+    tensors = sorted(
+        (name, shape, dtype, path, start, end) for path in weights for name, shape, dtype, start, end in _tensors(path)
+    )
     for name, shape, dtype, path, start, end in tensors:
         digest.update(f"{name}\0{shape}\0{dtype}\0".encode())
         with path.open("rb") as file:

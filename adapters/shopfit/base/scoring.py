@@ -48,7 +48,10 @@ class Tree:
 
     def to(self, device: torch.device | str) -> "Tree":
         """The same on `device`."""
-        moved = {name: value.to(device) if isinstance(value := getattr(self, name), Tensor) else value for name in self.__slots__}
+        moved = {
+            name: value.to(device) if isinstance(value := getattr(self, name), Tensor) else value
+            for name in self.__slots__
+        }
         return Tree(**moved)
 
 
@@ -144,6 +147,8 @@ def _token_log_probs(head: Callable[[Tensor], Tensor], rows: Tensor, source: Ten
     for start in range(0, len(rows), _HEAD_ROWS):
         inside = ((source >= start) & (source < start + _HEAD_ROWS)).nonzero().squeeze(1)
         arguments = rows[start : start + _HEAD_ROWS], source[inside] - start, targets[inside]
-        parts.append(checkpoint(block, *arguments, use_reentrant=False) if torch.is_grad_enabled() else block(*arguments))
+        parts.append(
+            checkpoint(block, *arguments, use_reentrant=False) if torch.is_grad_enabled() else block(*arguments)
+        )
         order.append(inside)
     return torch.cat(parts)[torch.cat(order).argsort()]

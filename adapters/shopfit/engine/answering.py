@@ -31,14 +31,18 @@ def score(voice: Voice, questions: Sequence[Question], *, pad: int, token_budget
     for batch in _batches([question.tokens for question in questions], token_budget):
         tree = plant([questions[index] for index in batch], pad).to(voice.model.device)
         with torch.inference_mode():
-            sums = answer_log_probs(voice.model, tree, prefix=voice.prefix(len(batch)), prefix_length=voice.prefix_length)
+            sums = answer_log_probs(
+                voice.model, tree, prefix=voice.prefix(len(batch)), prefix_length=voice.prefix_length
+            )
             means = (sums / tree.lengths).double().cpu()
         for index, part in zip(batch, means.split(list(tree.counts)), strict=True):
             scores[index] = part.numpy()
     return scores
 
 
-def write(voice: Voice, base: Base, prompts: Sequence[Sequence[int]], serve: Serve, *, seed: int = 0, token_budget: int = 2048) -> list[str]:
+def write(
+    voice: Voice, base: Base, prompts: Sequence[Sequence[int]], serve: Serve, *, seed: int = 0, token_budget: int = 2048
+) -> list[str]:
     """Generate an answer to every prompt.
 
     Args:
@@ -56,7 +60,9 @@ def write(voice: Voice, base: Base, prompts: Sequence[Sequence[int]], serve: Ser
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for batch in _batches([len(prompt) for prompt in prompts], token_budget):
-            for index, text in zip(batch, _generate(voice, base, [prompts[index] for index in batch], serve), strict=True):
+            for index, text in zip(
+                batch, _generate(voice, base, [prompts[index] for index in batch], serve), strict=True
+            ):
                 texts[index] = text
     return texts
 
@@ -71,7 +77,11 @@ def _generate(voice: Voice, base: Base, prompts: Sequence[Sequence[int]], serve:
         # transformers reads the cache's length off the mask and the ids: the virtual tokens need a place in both
         ids = torch.nn.functional.pad(ids, (behind, 0), value=pad)
         mask = torch.nn.functional.pad(mask, (behind, 0), value=1)
-    sampling = {"do_sample": True, "temperature": serve.temperature, "top_p": serve.top_p} if serve.temperature else {"do_sample": False}
+    sampling = (
+        {"do_sample": True, "temperature": serve.temperature, "top_p": serve.top_p}
+        if serve.temperature
+        else {"do_sample": False}
+    )
     with torch.inference_mode():
         tokens = voice.model.generate(
             input_ids=ids,

@@ -18,7 +18,9 @@ _BRANCHES = 128  # answers a question: the mask grows with the square of a row's
 def ask_choose(voice: Voice, prompter: Prompter, labels: Sequence[str], rows: Sequence[Fields]) -> list[Floats]:
     """Probability of each of the L labels for each of N rows: N arrays (L,) that sum to 1."""
     answers = tuple(prompter.label(label) for label in labels)
-    scores = score(voice, [Question(prompter.encode(row), answers) for row in rows], pad=prompter.tokenizer.pad_token_id)
+    scores = score(
+        voice, [Question(prompter.encode(row), answers) for row in rows], pad=prompter.tokenizer.pad_token_id
+    )
     return [softmax(row) for row in scores]
 
 
@@ -28,7 +30,9 @@ def ask_rank(voice: Voice, prompter: Prompter, rows: Sequence[tuple[Fields, Sequ
     for owner, (fields, candidates) in enumerate(rows):
         prompt = prompter.encode(fields)
         for start in range(0, len(candidates), _BRANCHES):
-            questions.append(Question(prompt, tuple(prompter.item(item) for item in candidates[start : start + _BRANCHES])))
+            questions.append(
+                Question(prompt, tuple(prompter.item(item) for item in candidates[start : start + _BRANCHES]))
+            )
             owners.append(owner)
     parts: list[list[Floats]] = [[] for _ in rows]
     for owner, part in zip(owners, score(voice, questions, pad=prompter.tokenizer.pad_token_id), strict=True):

@@ -78,7 +78,11 @@ class Engine:
         """
         settings = settings or Settings.from_environment()
         registry = registry or Registry.open(settings)
-        return cls(load_base(base, settings.home, quantization=quantization, device=device), registry=registry, cache=settings.cache)
+        return cls(
+            load_base(base, settings.home, quantization=quantization, device=device),
+            registry=registry,
+            cache=settings.cache,
+        )
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[ChooseAnswer]:
         """Choose a label for each request.
@@ -89,7 +93,9 @@ class Engine:
             BaseError: if an adapter belongs to another base.
         """
 
-        def ask(voice: Voice, prompter: Prompter, tenant: Tenant, rows: Sequence[ChooseRequest]) -> Iterable[ChooseAnswer]:
+        def ask(
+            voice: Voice, prompter: Prompter, tenant: Tenant, rows: Sequence[ChooseRequest]
+        ) -> Iterable[ChooseAnswer]:
             for row in ask_choose(voice, prompter, tenant.labels, [request.fields for request in rows]):
                 probabilities = dict(zip(tenant.labels, row.tolist(), strict=True))
                 yield ChooseAnswer(max(probabilities, key=probabilities.__getitem__), probabilities)
@@ -101,17 +107,28 @@ class Engine:
 
         def ask(voice: Voice, prompter: Prompter, tenant: Tenant, rows: Sequence[RankRequest]) -> Iterable[RankAnswer]:
             pools = [_candidates(request, tenant) for request in rows]
-            scores = ask_rank(voice, prompter, [(request.fields, pool) for request, pool in zip(rows, pools, strict=True)])
+            scores = ask_rank(
+                voice, prompter, [(request.fields, pool) for request, pool in zip(rows, pools, strict=True)]
+            )
             for request, pool, row in zip(rows, pools, scores, strict=True):
-                order = sorted(range(len(pool)), key=lambda place: -row[place])[: request.top or tenant.recipe.serve.top]
-                yield RankAnswer(tuple(RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(row[place])) for place in order))
+                order = sorted(range(len(pool)), key=lambda place: -row[place])[
+                    : request.top or tenant.recipe.serve.top
+                ]
+                yield RankAnswer(
+                    tuple(
+                        RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(row[place]))
+                        for place in order
+                    )
+                )
 
         return self._answer("rank", requests, ask)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[GenerateAnswer]:
         """Generate an answer to each request. Raises as `choose` does."""
 
-        def ask(voice: Voice, prompter: Prompter, _: Tenant, rows: Sequence[GenerateRequest]) -> Iterable[GenerateAnswer]:
+        def ask(
+            voice: Voice, prompter: Prompter, _: Tenant, rows: Sequence[GenerateRequest]
+        ) -> Iterable[GenerateAnswer]:
             for text in ask_generate(voice, self.base, prompter, [request.fields for request in rows]):
                 yield GenerateAnswer(text, _json_object(text))
 
@@ -129,11 +146,16 @@ class Engine:
         if isinstance(adapter, Bundle):
             return Tenant.of(adapter)
         if self._registry is None or self._cache is None:
-            raise RequestError(f"this engine has no registry to look up {adapter!r}", next_step="make it with Engine.load, or name a bundle")
+            raise RequestError(
+                f"this engine has no registry to look up {adapter!r}",
+                next_step="make it with Engine.load, or name a bundle",
+            )
         version = self._registry.resolve(adapter)
         return Tenant.of(self._registry.fetch(version, self._cache), version.name)
 
-    def _answer(self, task: Task, requests: Sequence[R], ask: Callable[[Voice, Prompter, Tenant, Sequence[R]], Iterable[A]]) -> list[A]:
+    def _answer(
+        self, task: Task, requests: Sequence[R], ask: Callable[[Voice, Prompter, Tenant, Sequence[R]], Iterable[A]]
+    ) -> list[A]:
         tenants: dict[Any, Tenant] = {}
         groups: dict[Any, list[int]] = {}
         for place, request in enumerate(requests):
@@ -147,13 +169,18 @@ class Engine:
                 tenant = tenants[key]
                 prompter = Prompter(tenant.recipe, self.base.tokenizer, tenant.catalog, tenant.history)
                 with wearing(self.base, tenant.bundle) as voice:
-                    answers.update(zip(places, ask(voice, prompter, tenant, [requests[place] for place in places]), strict=True))
+                    answers.update(
+                        zip(places, ask(voice, prompter, tenant, [requests[place] for place in places]), strict=True)
+                    )
         return [answers[place] for place in range(len(requests))]
 
     def _fitting(self, request: Request, task: Task) -> Tenant:
         tenant = self.tenant(request.adapter)
         if tenant.recipe.task != task:
-            raise RequestError(f"{tenant.name} is an adapter to {tenant.recipe.task}, not to {task}", next_step=f"ask it with `{tenant.recipe.task}`")
+            raise RequestError(
+                f"{tenant.name} is an adapter to {tenant.recipe.task}, not to {task}",
+                next_step=f"ask it with `{tenant.recipe.task}`",
+            )
         return tenant
 
 
@@ -161,12 +188,19 @@ def _candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
     if request.candidates is not None:
         unknown = [item for item in request.candidates if tenant.catalog is not None and item not in tenant.catalog]
         if unknown:
-            raise RequestError(f"candidates name items that {tenant.name} does not know: {', '.join(map(repr, unknown[:5]))}", next_step="send ids of its catalog")
+            raise RequestError(
+                f"candidates name items that {tenant.name} does not know: {', '.join(map(repr, unknown[:5]))}",
+                next_step="send ids of its catalog",
+            )
         return request.candidates
     if tenant.catalog is None:
         raise RequestError(f"{tenant.name} has no catalog to choose from", next_step="send `candidates`")
     left_out = () if tenant.recipe.data.repeats else seen(request.fields)
-    return [item for item, entry in tenant.catalog.items() if item not in left_out and entry.fields.get("in_stock") is not False]
+    return [
+        item
+        for item, entry in tenant.catalog.items()
+        if item not in left_out and entry.fields.get("in_stock") is not False
+    ]
 
 
 def _title(catalog: Catalog | None, item: str) -> str:

@@ -4,19 +4,16 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
 from shopfit.engine.asking import ask_choose, ask_generate, ask_rank
-from shopfit.evaluation.predictions import ChoosePredictions, GeneratePredictions, Predictions, RankPredictions
+from shopfit.evaluation.collecting import Pool, collect
+from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, seen
 from shopfit.recipe.schema import Recipe
-
-Pool = tuple[str, ...]
 
 
 def pools(recipe: Recipe, examples: Sequence[Example], catalog: Catalog | None) -> list[Pool]:
@@ -52,12 +49,20 @@ def assess(engine: Engine, tenant: Tenant, examples: Sequence[Example]) -> Predi
             chosen = engine.choose([ChooseRequest(tenant, example.fields) for example in examples])
             answers = [[answer.probabilities[label] for label in tenant.labels] for answer in chosen]
         case "rank":
-            ranked = engine.rank([RankRequest(tenant, example.fields, pool, len(pool)) for example, pool in zip(examples, items, strict=True)])
+            ranked = engine.rank(
+                [
+                    RankRequest(tenant, example.fields, pool, len(pool))
+                    for example, pool in zip(examples, items, strict=True)
+                ]
+            )
             scores = [{item.id: item.score for item in answer.items} for answer in ranked]
             answers = [[score[item] for item in pool] for score, pool in zip(scores, items, strict=True)]
         case "generate":
-            answers = [answer.text for answer in engine.generate([GenerateRequest(tenant, example.fields) for example in examples])]
-    return collect(recipe, tenant.labels, examples, items, answers, tenant.catalog)
+            answers = [
+                answer.text
+                for answer in engine.generate([GenerateRequest(tenant, example.fields) for example in examples])
+            ]
+    return collect(recipe.task, tenant.labels, examples, items, answers, tenant.catalog)
 
 
 def ask(voice: Voice, base: Base, prompter: Prompter, labels: Sequence[str], examples: Sequence[Example]) -> list[Any]:
@@ -68,29 +73,8 @@ def ask(voice: Voice, base: Base, prompter: Prompter, labels: Sequence[str], exa
         case "choose":
             return list(ask_choose(voice, prompter, labels, rows))
         case "rank":
-            return list(ask_rank(voice, prompter, list(zip(rows, pools(recipe, examples, prompter.catalog), strict=True))))
+            return list(
+                ask_rank(voice, prompter, list(zip(rows, pools(recipe, examples, prompter.catalog), strict=True)))
+            )
         case "generate":
             return list(ask_generate(voice, base, prompter, rows))
-
-
-def collect(
-    recipe: Recipe, labels: Sequence[str], examples: Sequence[Example], items: Sequence[Pool], answers: Sequence[Any], catalog: Catalog | None
-) -> Predictions:
-    """Put N raw answers into the task's shape.
-
-    Args:
-        recipe: whose task it is.
-        labels: choose: every label.
-        examples: N of them.
-        items: rank: the candidates of each.
-        answers: N arrays of probabilities, arrays of scores, or texts.
-        catalog: rank: for its size.
-    """
-    if recipe.task == "choose":
-        gold = np.array([labels.index(str(example.label)) for example in examples], np.int64)
-        return ChoosePredictions(tuple(labels), np.array(answers, np.float64).reshape(len(examples), len(labels)), gold)
-    if recipe.task == "rank":
-        relevant = tuple(frozenset(example.relevant) for example in examples)
-        size = len(catalog) if catalog is not None else len({item for pool in items for item in pool})
-        return RankPredictions(tuple(items), tuple(np.array(answer, np.float64) for answer in answers), relevant, size)
-    return GeneratePredictions(tuple(answers), tuple(example.output for example in examples))

@@ -143,16 +143,19 @@ def _logreg(train: Sequence[Example], text: Text, embed: Embed, labels: Sequence
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+    def vectors(rows: Sequence[Example]) -> Floats:
+        return embed([text(row) for row in rows]).astype(np.float64)  # in float32 probabilities miss 1 by too much
+
     model = LogisticRegression(C=_DEFAULT_STRENGTH, class_weight="balanced", max_iter=1000)
     if counts.min() >= _FOLDS:
         folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
         model = GridSearchCV(model, {"C": _STRENGTHS}, scoring="neg_log_loss", cv=folds)
-    model.fit(embed([text(example) for example in train]), gold)
+    model.fit(vectors(train), gold)
 
     def answer(rows: Sequence[Example], _: Sequence[Pool]) -> list[Floats]:
         probabilities = np.zeros((len(rows), len(labels)))
         if rows:
-            probabilities[:, model.classes_] = model.predict_proba(embed([text(row) for row in rows]))
+            probabilities[:, model.classes_] = model.predict_proba(vectors(rows))
         return list(probabilities)
 
     return answer

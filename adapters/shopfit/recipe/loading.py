@@ -119,13 +119,20 @@ def _across_keys(document: dict[str, Any], found: list[Mistake], where: Where) -
         again = explain(error, Recipe, rest, where)
     else:
         return []
-    suspect = {str(mistake.path[-1]) for mistake in found if mistake.path} | {key for m in found for key in m.meant}
-    return [
-        mistake
-        for mistake in again
-        if mistake.path not in [known.path for known in found]
-        and suspect.isdisjoint(re.findall(r"\w+", f"{dotted(mistake.path)} {mistake.problem.what}"))
-    ]
+    suspect = {dotted(mistake.path) for mistake in found} | {key for mistake in found for key in mistake.meant}
+    paths = [mistake.path for mistake in found]
+    return [mistake for mistake in again if suspect.isdisjoint(_about(mistake)) and not _above(mistake.path, paths)]
+
+
+def _about(mistake: Mistake) -> set[str]:
+    """Dotted paths of the keys that a complaint compares."""
+    words = set(re.findall(r"[\w.]+", mistake.problem.what))
+    return {dotted(mistake.path), *words, *(dotted((*mistake.path, word)) for word in words)}
+
+
+def _above(path: KeyPath, paths: Sequence[KeyPath]) -> bool:
+    """Whether a value, deeper than a section, lost a part that was invalid."""
+    return len(path) > 1 and any(other[: len(path)] == path for other in paths)
 
 
 def _without(document: Any, paths: Sequence[KeyPath]) -> Any:

@@ -32,7 +32,7 @@ class Mistake:
         path: where it is.
         problem: what the user reads.
         unknown: whether `path` is no key at all.
-        meant: names of the keys it may have been instead.
+        meant: dotted paths of the keys it may have been instead.
     """
 
     path: KeyPath
@@ -75,14 +75,15 @@ def _unknown_key(model: type[BaseModel], path: KeyPath, where: Where) -> Mistake
     if elsewhere:
         meant = elsewhere
     elif near is not None:
-        meant = [near]
+        meant = [dotted((*path[:-1], near))]
     else:
         everywhere = {str(other[-1]): dotted(other) for other in _all_keys(model)}
         far = nearest(key, everywhere)
         meant = [everywhere[far]] if far is not None else []
-    hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+    names = [repr(near)] if near is not None and not elsewhere else map(repr, meant)
+    hint = f"; did you mean {' or '.join(names)}?" if meant else ""
     problem = Problem(where(path), f"is not a key{hint}", ", ".join(siblings))
-    return Mistake(path, problem, unknown=True, meant=tuple(name.rpartition(".")[2] for name in meant))
+    return Mistake(path, problem, unknown=True, meant=tuple(meant))
 
 
 def _own(message: str, location: KeyPath, document: Any, where: Where) -> Iterator[Mistake]:

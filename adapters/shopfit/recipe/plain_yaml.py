@@ -145,11 +145,20 @@ class _Builder:
         if isinstance(node, SequenceNode):
             return [self.build(entry, (*path, index)) for index, entry in enumerate(node.value)]
         assert isinstance(node, ScalarNode)
+        text = self._whole(node, path)
         try:
-            return _scalar(node.value) if node.style is None else node.value
+            return _scalar(text) if node.style is None else text
         except ValueError:  # a number of thousands of digits
             self._problems.append((path, line, "is a number too long to read"))
             return None
+
+    def _whole(self, node: ScalarNode, path: KeyPath) -> str:
+        r"""The text, with `\ud83d\ude00` as the one character that JSON means by it."""
+        text: str = node.value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if "\ufffd" in text and "\ufffd" not in node.value:
+            line = node.start_mark.line + 1
+            self._problems.append((path, line, "holds half a character (a lone surrogate such as \\ud83d)"))
+        return text
 
     def _pairs(self, node: MappingNode, path: KeyPath) -> Iterator[tuple[str, Any]]:
         first: dict[str, int] = {}
@@ -158,7 +167,7 @@ class _Builder:
             if not isinstance(key_node, ScalarNode):
                 self._problems.append((path, line, "a key must be text, not a list or a mapping"))
                 continue
-            key = key_node.value
+            key = self._whole(key_node, path)
             if key in first:
                 self._problems.append(((*path, key), line, f"stands a second time, after line {first[key]}"))
                 continue

@@ -6,8 +6,8 @@ It knows neither versions nor the database. Blobs are the files of adapters, meg
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Set
-from datetime import UTC, datetime
+from collections.abc import Callable, Set
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from shopfit.registry.failures import masked, storage_failure
 
 _BLOB = re.compile(r"[0-9a-f]{2}/(?P<digest>[0-9a-f]{64})", re.ASCII)
 _UNFINISHED = re.compile(r"unfinished/[0-9a-f]{32}", re.ASCII)
+_LONGEST_WRITE = timedelta(hours=1)
 _Result = TypeVar("_Result")
 
 
@@ -74,11 +75,10 @@ class BlobStore:
         Raises:
             RegistryError: if the store cannot be written.
         """
-        if self.read(digest) == content:
-            return
+        there = self.read(digest) == content
         if self._local:
-            self._try("writing to", lambda: _write_durably(self._root, self._path(digest), content))
-        else:
+            self._try("writing to", lambda: _settle(self._root, self._path(digest), None if there else content))
+        elif not there:
             self._try("writing to", lambda: self._filesystem.pipe_file(self._path(digest), content))
 
     def read(self, digest: str) -> bytes | None:
@@ -109,7 +109,7 @@ class BlobStore:
 
         Args:
             used: digests that stay.
-            before: what was written since stays too; with time zone.
+            before: what was written since stays too; with time zone. Leavings stay for an hour in any case.
 
         Returns:
             how many blobs went.
@@ -117,22 +117,27 @@ class BlobStore:
         Raises:
             RegistryError: if the store cannot be listed or written.
         """
-        return self._try("cleaning", lambda: sum(self._remove_if_older(path, before) for path in self._unused(used)))
+        return self._try("cleaning", lambda: self._remove_stale(used, before))
 
-    def _unused(self, used: Set[str]) -> Iterator[str]:
-        """Paths of blobs that are not `used`; whatever else lies in the store is none of our business."""
+    def _remove_stale(self, used: Set[str], before: datetime) -> int:
+        removed = 0
         for path in self._filesystem.find(self._root):
             name = path.removeprefix(f"{self._root}/")
-            blob = _BLOB.fullmatch(name)
-            if _UNFINISHED.fullmatch(name) or (blob and blob["digest"] not in used):
-                yield path
+            if (blob := _BLOB.fullmatch(name)) and blob["digest"] not in used:
+                removed += self._remove_if_older(path, before)
+            elif _UNFINISHED.fullmatch(name):  # even without any grace, a write that goes on now is left to end
+                self._remove_if_older(path, min(before, datetime.now(UTC) - _LONGEST_WRITE))
+        return removed
 
     def _remove_if_older(self, path: str, before: datetime) -> bool:
-        modified: datetime = self._filesystem.modified(path)
-        if (modified if modified.tzinfo else modified.replace(tzinfo=UTC)) >= before:
+        try:
+            modified: datetime = self._filesystem.modified(path)
+            old = (modified if modified.tzinfo else modified.replace(tzinfo=UTC)) < before
+            if old:
+                self._filesystem.rm_file(path)
+        except FileNotFoundError:  # written to its end, or removed, by another process
             return False
-        self._filesystem.rm_file(path)
-        return True
+        return old
 
     def _path(self, digest: str) -> str:
         return f"{self._root}/{digest[:2]}/{digest}"
@@ -144,10 +149,20 @@ class BlobStore:
             raise storage_failure(f"{doing} the blob store {self.address}", error, variable="SHOPFIT_BLOBS") from error
 
 
-def _write_durably(root: str, path: str, content: bytes) -> None:
-    """Into a file of another name, to the disk, and only then to its place."""
+def _settle(root: str, path: str, content: bytes | None) -> None:
+    """Write `content`, if any, and see that the names on the way to it survive a crash.
+
+    They may not yet where another process is putting the same blob right now.
+    """
     target = Path(path)
-    unfinished = Path(root) / "unfinished" / secrets.token_hex(16)
+    if content is not None:
+        _write(target, content, Path(root) / "unfinished" / secrets.token_hex(16))
+    _sync(target.parent)
+    _sync(Path(root))
+
+
+def _write(target: Path, content: bytes, unfinished: Path) -> None:
+    """Into a file of another name, to the disk, and only then to its place."""
     _make_folder(unfinished.parent)
     _make_folder(target.parent)
     try:
@@ -159,7 +174,6 @@ def _write_durably(root: str, path: str, content: bytes) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    _sync(target.parent)
 
 
 def _make_folder(folder: Path) -> None:

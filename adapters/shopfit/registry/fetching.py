@@ -44,7 +44,7 @@ def problems(version: Version, files: Sequence[File], blobs: BlobStore) -> list[
     Raises:
         RegistryError: if the blob store cannot be read.
     """
-    found = [problem for file in files if (problem := _problem(file, blobs.read(file.sha256)))]
+    found = [found for file in files if isinstance(found := _content(file, blobs), Problem)]
     if bundle_digest({file.path: file.sha256 for file in files}) != version.digest:
         found.append(Problem(version.name, "its list of files is not the one that was published"))
     return found
@@ -104,21 +104,24 @@ def _settle(unfinished: Path, target: Path, version: Version) -> Bundle:
 
 def _checked(version: Version, files: Sequence[File], blobs: BlobStore) -> Iterator[tuple[File, bytes]]:
     for file in files:
-        content = blobs.read(file.sha256)
-        problem = _problem(file, content)
-        if problem or content is None:
-            raise _damaged(version, [problem] if problem else [])
+        content = _content(file, blobs)
+        if isinstance(content, Problem):
+            raise _damaged(version, [content])
         yield file, content
 
 
-def _problem(file: File, content: bytes | None) -> Problem | None:
+def _content(file: File, blobs: BlobStore) -> bytes | Problem:
+    """What was published as `file`, or why it cannot be had."""
     if not is_path(file.path):
         return Problem(repr(file.path), "is not a path inside a bundle", PATH_RULE)
+    if not _DIGEST.fullmatch(file.sha256):
+        return Problem(file.path, f"{file.sha256!r} is not the name of a blob", "64 of 0-9 and a-f")
+    content = blobs.read(file.sha256)
     if content is None:
         return Problem(file.path, f"its blob {file.sha256} is missing")
     if hashlib.sha256(content).hexdigest() != file.sha256:
         return Problem(file.path, f"the content of its blob {file.sha256} has changed")
-    return None
+    return content
 
 
 def _intact(folder: Path, version: Version) -> Bundle | None:

@@ -36,6 +36,10 @@ class LengthSortedBatches:
             pool = sorted(order[start : start + self.batch_size * _POOL], key=self.length)
             batches += [pool[at : at + self.batch_size] for at in range(0, len(pool), self.batch_size)]
         # Accelerate expects the short batch last
-        last = [batches.pop(next(at for at, batch in enumerate(batches) if len(batch) < self.batch_size))] if self.size % self.batch_size else []
+        last = (
+            [batches.pop(next(at for at, batch in enumerate(batches) if len(batch) < self.batch_size))]
+            if self.size % self.batch_size
+            else []
+        )
         draw.shuffle(batches)
         yield from batches + last

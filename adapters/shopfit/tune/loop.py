@@ -19,8 +19,10 @@ from torch.utils.data import DataLoader
 from shopfit.adapter.methods import LEARNING_RATES, TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.assess import ask, collect, pools
+from shopfit.evaluation.assess import ask, pools
+from shopfit.evaluation.collecting import collect
 from shopfit.evaluation.metrics import measure
+from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
 from shopfit.tune.batches import LengthSortedBatches
@@ -39,7 +41,7 @@ class Watch(Protocol):
     def step(self, step: int, loss: float) -> None:
         """An optimizer step is done; `step` counts from 1."""
 
-    def epoch(self, point: "Point") -> None:
+    def epoch(self, point: CurvePoint) -> None:
         """An epoch is done."""
 
 
@@ -52,23 +54,8 @@ class Unwatched:
     def step(self, step: int, loss: float) -> None:
         """Ignored."""
 
-    def epoch(self, point: "Point") -> None:
+    def epoch(self, point: CurvePoint) -> None:
         """Ignored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One point of the learning curve.
-
-    Args:
-        epoch: counts from 1.
-        train_loss: mean loss of the epoch's steps.
-        valid: the recipe's metric on the held-out examples, or None.
-    """
-
-    epoch: int
-    train_loss: float
-    valid: float | None
 
 
 @dataclass(slots=True)
@@ -89,7 +76,7 @@ class Tuned:
     best_epoch: int
     stopped_early: bool
     seconds: float
-    curve: list[Point] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
 
 
 def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerator:
@@ -104,7 +91,12 @@ def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerat
     tune = recipe.tune
     AcceleratorState._reset_state()  # the state is global, and an earlier run in this process may have had another precision
     trackers: Any = list(tune.trackers) or None
-    return Accelerator(gradient_accumulation_steps=tune.accumulate, mixed_precision=tune.mixed_precision, log_with=trackers, project_dir=log_folder)
+    return Accelerator(
+        gradient_accumulation_steps=tune.accumulate,
+        mixed_precision=tune.mixed_precision,
+        log_with=trackers,
+        project_dir=log_folder,
+    )
 
 
 def total_steps(recipe: Recipe, examples: int, processes: int = 1) -> int:
@@ -155,9 +147,16 @@ def tune(
     adapter.peft.train()
     sampler = LengthSortedBatches(len(train), settings.batch_size, lessons.length, settings.seed)
     # the generator draws each worker's seed, which would otherwise depend on what ran before
-    loader = DataLoader(lessons, batch_sampler=sampler, collate_fn=lessons.collate, generator=torch.Generator().manual_seed(settings.seed))
+    loader = DataLoader(
+        lessons,
+        batch_sampler=sampler,
+        collate_fn=lessons.collate,
+        generator=torch.Generator().manual_seed(settings.seed),
+    )
     optimizer = _optimizer(recipe, adapter)
-    objective, optimizer, loader = accelerator.prepare(Objective(adapter, recipe.task, settings.temperature), optimizer, loader)
+    objective, optimizer, loader = accelerator.prepare(
+        Objective(adapter, recipe.task, settings.temperature), optimizer, loader
+    )
     # stepped by hand, once an optimizer step, so that it means the same on any number of processes
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda done: _rate(done, steps, settings.warmup))
     if settings.trackers:
@@ -187,7 +186,9 @@ def tune(
             if settings.trackers:
                 accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
         values = _validate(adapter, base, recipe, prompter, valid, labels, accelerator) if valid else None
-        point = Point(epoch, float(torch.stack(losses).mean()), values[0] if values else None)
+        point = CurvePoint(
+            epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
+        )
         tuned.curve.append(point)
         watch.epoch(point)
         if values is None or not adapter.settled(tuned.steps):
@@ -247,7 +248,7 @@ def _validate(
     gathered = sorted(gather_object(mine) if accelerator.num_processes > 1 else mine, key=itemgetter(0))
     adapter.peft.train()
     answers = [answer for _, answer in gathered]
-    predictions = collect(recipe, labels, valid, pools(recipe, valid, prompter.catalog), answers, prompter.catalog)
+    predictions = collect(recipe.task, labels, valid, pools(recipe, valid, prompter.catalog), answers, prompter.catalog)
     metric, tie_break = recipe.evaluate.metric, _TIE_BREAK[recipe.task]
     values = measure(predictions, [metric, tie_break], recipe.evaluate.k)
     return values[metric], values[tie_break]

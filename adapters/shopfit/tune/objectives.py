@@ -57,7 +57,10 @@ class Lessons:
         self._labels = [prompter.label(label) for label in labels]
         self._gold = [tuple(label == example.label for label in labels) for example in examples]
         self._prompts = [prompter.encode(example.fields) for example in examples]
-        self._items = list(prompter.catalog or dict.fromkeys(item for example in examples for item in (*example.relevant, *(example.candidates or ()))))
+        self._items = list(
+            prompter.catalog
+            or dict.fromkeys(item for example in examples for item in (*example.relevant, *(example.candidates or ())))
+        )
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -74,7 +77,11 @@ class Lessons:
             case "rank":
                 negatives = self._negatives(index)
                 answers = tuple(self.prompter.item(item) for item in (*example.relevant, *negatives))
-                return Question(prompt, answers), (True,) * len(example.relevant) + (False,) * len(negatives), example.weight
+                return (
+                    Question(prompt, answers),
+                    (True,) * len(example.relevant) + (False,) * len(negatives),
+                    example.weight,
+                )
 
     def _negatives(self, index: int) -> list[str]:
         """Drawn anew each epoch, the same whichever process draws them."""
@@ -118,7 +125,9 @@ class Objective(nn.Module):
         """The loss to descend, and the task's own part of it for display; both scalars."""
         tree = batch.tree
         prefix: Any = self._adapter.prefix(len(tree.input_ids))
-        sums = answer_log_probs(self._adapter.model, tree, prefix=prefix, prefix_length=self._adapter.prefix_length)  # (A,)
+        sums = answer_log_probs(
+            self._adapter.model, tree, prefix=prefix, prefix_length=self._adapter.prefix_length
+        )  # (A,)
         if self._task == "generate":
             loss = -(batch.weights * sums).sum() / (batch.weights * tree.lengths).sum()
         else:
@@ -135,4 +144,3 @@ def _contrast(scores: Tensor, gold: Tensor, counts: Sequence[int]) -> Tensor:
         against = torch.cat([good[:, None], bad.expand(len(good), -1)], dim=1)  # (right, 1 + wrong)
         losses.append((against.logsumexp(1) - good).mean())
     return torch.stack(losses)
-

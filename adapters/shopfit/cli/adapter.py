@@ -1,0 +1,140 @@
+"""`shopfit adapter`: the main job."""
+
+import getpass
+import json
+import shlex
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+
+from shopfit.cli.terminal import as_json, console, merchant_folder, print_json, quiet, recipe_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from shopfit.engine import Tenant
+    from shopfit.evaluation import CurvePoint
+    from shopfit.onboard import Onboarded
+
+REFUSED = 3
+
+
+@click.command(short_help="Train, evaluate and register a merchant's adapter.")
+@recipe_options
+@as_json
+def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Train an adapter for MERCHANT with RECIPE, evaluate it, and register it as a new version.
+
+    RECIPE is the name of a shipped recipe or the path of a YAML file. The gate promotes the version if it beats the
+    bare base and every prior; else it is registered as refused, and the exit status is 3.
+    """
+    from shopfit.recipe.loading import load_recipe
+
+    loaded = load_recipe(recipe, overrides=overrides)
+    folder = merchant_folder(merchant, data)
+    quiet()
+    from shopfit.onboard import onboard
+    from shopfit.settings import Settings
+
+    screen = console(to_stderr=as_json)
+
+    def say(what: str, detail: str) -> None:
+        screen.print(f"[cyan]{what:>10}[/]  {detail}", markup=True)
+
+    with Bar(screen) as bar:
+        settings = Settings.from_environment()
+        done = onboard(folder, loaded, settings=settings, actor=getpass.getuser(), say=say, watch=bar)
+    if done is None:
+        return
+    if as_json:
+        verdict = done.report.verdict
+        answer = {
+            "version": done.version,
+            "promoted": verdict.promote,
+            "reason": verdict.reason,
+            "bundle": done.bundle.folder,
+            "report": done.report,
+        }
+        print_json(answer)
+    else:
+        _tell(screen, done)
+    if not done.report.verdict.promote:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _tell(screen: "Console", done: "Onboarded") -> None:
+    from shopfit.engine import Tenant
+    from shopfit.evaluation import show
+
+    screen.print()
+    show(done.report, screen)
+    promoted = done.report.verdict.promote
+    reference = f"{done.version.merchant}/{done.version.recipe}" if promoted else done.version.name
+    state = "promoted to @production" if promoted else "registered as refused; @production is unchanged"
+    screen.print()
+    screen.print(f"[cyan]   version[/]  {done.version.name}, {state}")
+    screen.print(f"[cyan]    bundle[/]  {done.bundle.folder}", soft_wrap=True)
+    screen.print("[cyan]    try it[/]  ", end="")
+    screen.print(try_it(reference, Tenant.of(done.bundle)), markup=False)
+
+
+def try_it(reference: str, tenant: "Tenant") -> str:
+    """A command that asks the adapter something, in one line."""
+    fields = [name for name in tenant.recipe.fields if name not in tenant.recipe.data.item_fields]
+    items = tenant.history or tenant.catalog
+    if "query" in fields:
+        asked = f"--query {shlex.quote('a present for a beginner')} --top 5"
+    elif fields:
+        asked = shlex.quote("arrived cracked, and nobody answers my mails")
+    else:
+        some = list(items or ["a title", "another title"])
+        values = {
+            name: some[place] if name == "item" else [some[place]] for place, name in enumerate(tenant.recipe.fields)
+        }
+        asked = shlex.quote(json.dumps(values, ensure_ascii=False))
+    return f"shopfit predict {reference} {asked}"
+
+
+class Bar:
+    """A progress bar with loss and time left, shown while training runs."""
+
+    def __init__(self, screen: "Console") -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("[cyan]    tuning[/] "),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TextColumn("steps  loss {task.fields[loss]}  {task.fields[valid]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=screen,
+            transient=True,
+        )
+        self._task = self._progress.add_task("tuning", total=None, loss="-", valid="", visible=False)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, steps: int) -> None:
+        """Show the bar."""
+        self._progress.update(self._task, total=steps, visible=True)
+        self._progress.start()
+
+    def step(self, step: int, loss: float) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=step, loss=f"{loss:.3f}")
+
+    def epoch(self, point: "CurvePoint") -> None:
+        """Say what the epoch reached."""
+        valid = "" if point.valid is None else f", held out {point.valid:.3f}"
+        self._progress.update(self._task, valid=valid.removeprefix(", "))
+        self._progress.console.print(
+            f"            epoch {point.epoch}: loss {point.train_loss:.3f}{valid}", style="dim"
+        )

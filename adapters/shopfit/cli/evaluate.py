@@ -1,0 +1,28 @@
+"""`shopfit evaluate`: measure a registered adapter again."""
+
+from pathlib import Path
+
+import click
+
+from shopfit.cli.terminal import as_json, console, merchant_folder, print_json, quiet
+
+
+@click.command(short_help="Measure a registered adapter again, beside base, priors and baselines.")
+@click.argument("reference")
+@click.option("--data", metavar="FOLDER", help="The merchant's folder; by default the sample merchant of that name.")
+@as_json
+def command(reference: str, data: str | None, as_json: bool) -> None:
+    """Put the test set in the merchant's folder to the adapter that REFERENCE names. Changes nothing."""
+    from shopfit.registry import Reference
+
+    folder = merchant_folder(Reference.parse(reference).merchant, data)
+    quiet()
+    from shopfit.evaluation import show
+    from shopfit.onboard import measure_again
+    from shopfit.settings import Settings
+
+    report = measure_again(reference, Path(folder), settings=Settings.from_environment())
+    if as_json:
+        print_json(report)
+    else:
+        show(report, console())

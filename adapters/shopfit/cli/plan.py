@@ -1,0 +1,36 @@
+"""`shopfit plan`: what a run would cost."""
+
+import click
+
+from shopfit.cli.terminal import as_json, console, merchant_folder, print_json, quiet, recipe_options
+
+
+@click.command(short_help="Say what training an adapter would cost; train nothing.")
+@recipe_options
+@as_json
+def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check MERCHANT's data for RECIPE, measure one batch on this machine, and estimate the whole run."""
+    from shopfit.recipe.loading import load_recipe
+
+    loaded = load_recipe(recipe, overrides=overrides)
+    folder = merchant_folder(merchant, data)
+    quiet()
+    from shopfit.onboard import prepare
+    from shopfit.settings import Settings
+    from shopfit.tune.plan import plan
+
+    ground = prepare(folder, loaded, settings=Settings.from_environment())
+    cost = plan(ground.base, loaded, ground.splits, ground.prompter)
+    if as_json:
+        print_json(cost)
+        return
+    rows = {
+        "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test",
+        "steps": f"{cost.steps} at most ({loaded.tune.epochs} epochs)",
+        "tokens": f"{cost.tokens_per_epoch:,} an epoch, {cost.longest} in the longest row",
+        "adapter": f"{loaded.adapter.method}, {cost.trainable_parameters:,} trainable parameters, {cost.adapter_mb:.1f} MB",
+        "memory": f"{cost.peak_memory_mb:,.0f} MB at most",
+        "time": f"about {cost.train_seconds:,.0f} s to train and {cost.evaluate_seconds:,.0f} s to evaluate, on {ground.base.device}",
+    }
+    for name, value in rows.items():
+        console().print(f"[cyan]{name:>10}[/]  {value}")

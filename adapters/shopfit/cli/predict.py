@@ -1,0 +1,132 @@
+"""`shopfit predict`: one request, answered from the registry alone."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shopfit.cli.terminal import as_json, console, print_json, quiet
+from shopfit.errors import RequestError
+
+if TYPE_CHECKING:
+    from shopfit.recipe.schema import Recipe
+
+
+@click.command(short_help="Answer one request with an adapter from the registry.")
+@click.argument("reference")
+@click.argument("request", required=False)
+@click.option("--query", help="What the shopper types.")
+@click.option(
+    "--history",
+    multiple=True,
+    metavar="ITEM",
+    help="An item of the history, oldest first. Repeatable, or separated by commas.",
+)
+@click.option(
+    "--field", "named", multiple=True, metavar="NAME=VALUE", help="Any other field of the prompt. Repeatable."
+)
+@click.option(
+    "--candidate",
+    "candidates",
+    multiple=True,
+    metavar="ITEM",
+    help="rank: an item to choose from; the whole catalog by default.",
+)
+@click.option("--top", type=click.IntRange(1), help="rank: how many items to show.")
+@as_json
+def command(
+    reference: str,
+    request: str | None,
+    query: str | None,
+    history: tuple[str, ...],
+    named: tuple[str, ...],
+    candidates: tuple[str, ...],
+    top: int | None,
+    as_json: bool,
+) -> None:
+    """Answer REQUEST with the adapter that REFERENCE names: merchant/recipe, with @alias or @number.
+
+    REQUEST is the text of the prompt's main field, or a JSON object with several fields.
+    """
+    from shopfit.registry import Reference
+
+    Reference.parse(reference)
+    quiet()
+    from shopfit.base.load import load_base
+    from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+    from shopfit.registry import Registry
+    from shopfit.settings import Settings
+
+    settings = Settings.from_environment()
+    with Registry.open(settings) as registry:
+        version = registry.resolve(reference)
+        tenant = Tenant.of(registry.fetch(version, settings.cache), version.name)
+    fields = _fields(tenant.recipe, request, query, history, named)
+    assert tenant.bundle is not None
+    trained_on = tenant.bundle.manifest.base
+    engine = Engine(load_base(trained_on.name, settings.home, quantization=trained_on.quantization))
+    answer: Any
+    match tenant.recipe.task:
+        case "choose":
+            answer = engine.choose([ChooseRequest(tenant, fields)])[0]
+            lines = [
+                f"{probability:6.1%}  {label}"
+                for label, probability in sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
+            ]
+        case "rank":
+            answer = engine.rank([RankRequest(tenant, fields, candidates or None, top)])[0]
+            lines = [f"{item.score:7.3f}  {item.title}  ({item.id})" for item in answer.items]
+        case "generate":
+            answer = engine.generate([GenerateRequest(tenant, fields)])[0]
+            lines = [answer.text]
+    if as_json:
+        print_json({"version": version.name, "answer": answer})
+        return
+    console().print(version.name, style="dim")
+    for line in lines:
+        console().print(line, markup=False)
+
+
+def _fields(
+    recipe: "Recipe", request: str | None, query: str | None, history: tuple[str, ...], named: tuple[str, ...]
+) -> dict[str, Any]:
+    """The request's fields; what names none of the prompt's is a mistake."""
+    fields: dict[str, Any] = {}
+    texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
+    if request is not None and request.lstrip().startswith("{"):
+        fields |= _json_fields(request)
+    elif request is not None:
+        if not texts:
+            raise RequestError(
+                f"recipe {recipe.name} shows no text field, so {request!r} has no place",
+                next_step=f"send a JSON object with {', '.join(recipe.fields)}",
+            )
+        fields[texts[0]] = request
+    if query is not None:
+        fields["query"] = query
+    if history:
+        fields["history"] = [item for part in history for item in part.split(",") if item]
+    for pair in named:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise RequestError(
+                f"--field {pair!r} is not NAME=VALUE", next_step=f"name one of {', '.join(recipe.fields)}"
+            )
+        fields[name] = value
+    if unknown := sorted(fields.keys() - set(recipe.fields)):
+        raise RequestError(
+            f"the prompt of recipe {recipe.name} shows no {', '.join(map(repr, unknown))} (allowed: {', '.join(recipe.fields)})",
+            next_step="leave it out, or name a field of the prompt",
+        )
+    return fields
+
+
+def _json_fields(request: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(request)
+    except ValueError as error:
+        raise RequestError(
+            f"the request looks like JSON but is not: {error}", next_step="quote it as one argument, or send plain text"
+        ) from None
+    assert isinstance(fields, dict)
+    return fields

@@ -1,0 +1,369 @@
+"""The main job: a merchant's examples -> tune -> evaluate -> gate -> a version in the registry, with an honest report."""
+
+import platform
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from safetensors import SafetensorError
+
+from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
+from shopfit.base.embed import Embedder, Vectors
+from shopfit.base.load import Base, load_base
+from shopfit.base.prompt import Prompter
+from shopfit.engine import Engine, Tenant
+from shopfit.engine.tenant import CATALOG, HISTORY, write_items
+from shopfit.errors import RecipeError, ShopfitError
+from shopfit.evaluation import Contender, CurvePoint, Report, card, fit_baseline, make_report, priors
+from shopfit.evaluation.assess import assess, pools
+from shopfit.merchant.examples import Example
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.splits import Splits, split
+from shopfit.recipe.loading import dump_recipe
+from shopfit.recipe.schema import Recipe
+from shopfit.registry import Registry, Version
+from shopfit.settings import Settings
+from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+LIBRARIES = ("shopfit", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "evaluate")
+
+
+class Say(Protocol):
+    """Announces one resolved choice or finished stage."""
+
+    def __call__(self, what: str, detail: str) -> None:
+        """`what` in a word or two, `detail` in a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a run stands on before anything is trained.
+
+    Args:
+        merchant: whose adapter it will be.
+        recipe: how it is made.
+        base: loaded.
+        prompter: for this recipe and merchant.
+        splits: the examples.
+    """
+
+    merchant: Merchant
+    recipe: Recipe
+    base: Base
+    prompter: Prompter
+    splits: Splits
+
+    @property
+    def seen(self) -> list[Example]:
+        """Every example that the adapter may learn from: also what baselines and priors are fitted on."""
+        return [*self.splits.train, *self.splits.valid]
+
+
+@dataclass(frozen=True, slots=True)
+class Onboarded:
+    """What came of it.
+
+    Args:
+        version: in the registry.
+        report: what it reached, with the gate's verdict.
+        bundle: its files, on local disk.
+    """
+
+    version: Version
+    report: Report
+    bundle: Bundle
+
+
+def onboard(
+    folder: Path,
+    recipe: Recipe,
+    *,
+    settings: Settings,
+    actor: str,
+    say: Say = lambda what, detail: None,
+    watch: Watch | None = None,
+) -> Onboarded | None:
+    """Make an adapter for the merchant in `folder`, evaluate it, and register it: promoted if the gate lets it pass.
+
+    Under Accelerate's launcher every process takes part in training; the first one does the rest.
+
+    Args:
+        folder: a merchant's folder.
+        recipe: what to make.
+        settings: where state lives.
+        actor: who asks, for the registry's audit.
+        say: hears every resolved choice.
+        watch: sees every training step.
+
+    Returns:
+        what came of it; None on every process but the first.
+
+    Raises:
+        ShopfitError: with what is wrong; then nothing is registered and nothing is left behind.
+    """
+    started = time.perf_counter()
+    with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
+        accelerator = make_accelerator(recipe, str(settings.home / "logs"))
+        ground = prepare(folder, recipe, settings=settings, device=str(accelerator.device), say=say)
+        tuned = _tune(ground, accelerator, say, watch)
+        if not accelerator.is_main_process:
+            tuned.adapter.detach()
+            return None
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with (
+            _clear_about_disks(settings.home),
+            tempfile.TemporaryDirectory(dir=settings.home, prefix=".staging-") as staging,
+        ):
+            manifest, bundle = _bundle(ground, tuned, Path(staging), accelerator.num_processes)
+            say("evaluating", f"adapter and base on {len(ground.splits.test)} test examples")
+            report = _evaluate(ground, bundle, tuned.curve, settings, started)
+            metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
+            manifest = manifest.model_copy(update={"metrics": metrics})
+            report.write(bundle.folder)
+            (bundle.folder / "README.md").write_text(
+                card(report, manifest.model_dump(mode="json", by_alias=True)), encoding="utf-8"
+            )
+            bundle = seal(bundle.folder, manifest)
+            refused = None if report.verdict.promote else report.verdict.reason
+            published = registry.publish(bundle, refused=refused, promote=report.verdict.promote, actor=actor)
+        return Onboarded(published, report, registry.fetch(published, settings.cache))
+
+
+def prepare(
+    folder: Path, recipe: Recipe, *, settings: Settings, device: str | None = None, say: Say = lambda what, detail: None
+) -> Ground:
+    """Read and check the merchant's data, and load the base. Bad data is found before the base is loaded.
+
+    Raises:
+        DataError: with every bad row.
+        BaseError: if the base is not there.
+        RecipeError: if the recipe's prompt is longer than the base can read.
+    """
+    merchant = Merchant.open(folder)
+    catalog = merchant.catalog(recipe.data.catalog) if recipe.data.catalog else None
+    history = merchant.catalog(recipe.data.history_catalog) if recipe.data.history_catalog else None
+    shown = Prompter(recipe, None, catalog, history)
+    splits = split(merchant, recipe, text=lambda example: shown.text(example.fields), catalog=catalog, history=history)
+    say("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({folder})")
+    say("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
+    say("examples", _count(splits))
+    if splits.leaks.total:
+        leaks = splits.leaks
+        say(
+            "leaks",
+            f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, {leaks.shared_groups} of a test group",
+        )
+    base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device)
+    if recipe.prompt.max_tokens > base.max_length:
+        raise RecipeError(
+            f"prompt.max_tokens is {recipe.prompt.max_tokens}, but the base {base.name} reads {base.max_length} tokens at most",
+            next_step=f"set prompt.max_tokens to {base.max_length // 2} or less",
+        )
+    size = sum(weight.numel() for weight in base.model.parameters())
+    say(
+        "base",
+        f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
+    )
+    return Ground(merchant, recipe, base, Prompter(recipe, base.tokenizer, catalog, history), splits)
+
+
+def _count(splits: Splits) -> str:
+    parts = [
+        f"{len(splits.train)} to train on",
+        f"{len(splits.valid)} held out to stop early",
+        f"{len(splits.test)} to test ({splits.test_kind})",
+    ]
+    return ", ".join(part for part in parts if not part.startswith("0 ")) + (
+        f"; labels {', '.join(splits.labels)}" if splits.labels else ""
+    )
+
+
+def _tune(ground: Ground, accelerator: "Accelerator", say: Say, watch: Watch | None) -> Tuned:
+    recipe, splits = ground.recipe, ground.splits
+    adapter, settings = recipe.adapter, recipe.tune
+    size = (
+        f"{adapter.virtual_tokens} virtual tokens"
+        if adapter.method == "prefix"
+        else f"rank {adapter.rank} on {adapter.targets}"
+    )
+    say("adapter", f"{adapter.method}, {size}")
+    plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}, {accelerator.num_processes} process(es)"
+    say("tuning", plan + ("" if splits.valid else "; too few examples to stop early, so the schedule is fixed"))
+    tuned = tune(
+        ground.base,
+        recipe,
+        splits.train,
+        splits.valid,
+        splits.labels,
+        ground.prompter,
+        accelerator=accelerator,
+        watch=watch,
+    )
+    say(
+        "tuned",
+        f"{tuned.steps} steps in {tuned.seconds:.0f} s, weights of epoch {tuned.best_epoch}"
+        + (", stopped early" if tuned.stopped_early else ""),
+    )
+    return tuned
+
+
+def _bundle(ground: Ground, tuned: Tuned, folder: Path, processes: int) -> tuple[Manifest, Bundle]:
+    """Write the adapter and what it needs to answer; the report follows once it has been evaluated."""
+    from shopfit.adapter.files import write_plain
+
+    recipe, base, splits = ground.recipe, ground.base, ground.splits
+    tuned.adapter.save(folder / NATIVE)
+    parameters = tuned.adapter.size()
+    tuned.adapter.detach()
+    rank = (
+        recipe.adapter.virtual_tokens
+        if recipe.adapter.method == "prefix"
+        else write_plain(folder / NATIVE, folder / LORA)
+    )
+    write_items(folder / CATALOG, ground.prompter.catalog)
+    if recipe.data.history_catalog:
+        write_items(folder / HISTORY, ground.prompter.history)
+    manifest = Manifest(
+        schema=1,
+        merchant=ground.merchant.name,
+        recipe=recipe.name,
+        recipe_snapshot=dump_recipe(recipe),
+        labels=list(splits.labels),
+        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint, quantization=base.quantization),
+        data=DataIdentity(
+            digest=splits.digest, train=_ids(splits.train), valid=_ids(splits.valid), test=_ids(splits.test)
+        ),
+        seed=recipe.tune.seed,
+        method=recipe.adapter.method,
+        rank=rank,
+        trainable_parameters=parameters,
+        steps=tuned.steps,
+        processes=processes,
+        libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+    )
+    return manifest, seal(folder, manifest)
+
+
+def _ids(examples: Sequence[Example]) -> list[str]:
+    return [example.id for example in examples]
+
+
+def _evaluate(
+    ground: Ground, bundle: Bundle, curve: Sequence[CurvePoint], settings: Settings, started: float
+) -> Report:
+    """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
+    recipe, test = ground.recipe, ground.splits.test
+    engine, tenant = Engine(ground.base), Tenant.of(bundle)
+    contenders = [
+        Contender("base", "base", assess(engine, bare(tenant), test)),
+        Contender("adapter", "adapter", assess(engine, tenant, test)),
+        *rivals(ground.recipe, ground.seen, test, tenant, ground.prompter, settings),
+    ]
+    leaks = ground.splits.leaks
+    return make_report(
+        recipe,
+        contenders,
+        [example.group for example in test],
+        merchant=ground.merchant.name,
+        n_train=len(ground.seen),
+        test_kind=ground.splits.test_kind,
+        curve=curve,
+        leaks={
+            "duplicates": leaks.duplicates,
+            "near_duplicates": leaks.near_duplicates,
+            "shared_groups": leaks.shared_groups,
+        },
+        seconds=time.perf_counter() - started,
+        peak_memory_mb=peak_memory_mb(),
+    )
+
+
+def bare(tenant: Tenant) -> Tenant:
+    """The same tenant answered by the bare base."""
+    return Tenant(f"the bare base for {tenant.name}", tenant.recipe, tenant.labels, tenant.catalog, tenant.history)
+
+
+def rivals(
+    recipe: Recipe,
+    train: Sequence[Example],
+    test: Sequence[Example],
+    tenant: Tenant,
+    prompter: Prompter,
+    settings: Settings,
+) -> list[Contender]:
+    """Every prior and every baseline of the recipe, fitted on `train` and answering `test`."""
+    items = pools(recipe, test, tenant.catalog)
+    systems = priors(recipe, train, labels=tenant.labels, catalog=tenant.catalog)
+    embedder: list[Embedder] = []
+
+    def embed(texts: Sequence[str]) -> Vectors:
+        if not embedder:  # loaded for the first baseline that asks
+            embedder.append(Embedder.load(settings.home))
+        return embedder[0](texts)
+
+    def text(example: Example) -> str:
+        return prompter.text(example.fields)
+
+    for name in recipe.evaluate.baselines:
+        systems.append(
+            fit_baseline(
+                name,
+                train,
+                text=text,
+                catalog=tenant.catalog,
+                history=tenant.history,
+                embed=embed,
+                labels=tenant.labels,
+                seed=recipe.tune.seed,
+            )
+        )
+    return [Contender(system.name, system.kind, system.predict(test, items)) for system in systems]
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6
+
+
+@contextmanager
+def _clear_about_disks(home: Path) -> Iterator[None]:
+    """Turn a disk's complaint while a bundle is written into one clear message."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        free = shutil.disk_usage(home).free / 1e6
+        raise ShopfitError(
+            f"the adapter could not be written under {home} ({free:.0f} MB free): {error}",
+            next_step="free some space, or set SHOPFIT_HOME to a folder on a larger disk; nothing was registered",
+        ) from error
+
+
+def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report:
+    """Put a merchant's test set to a registered adapter, the bare base, every prior and every baseline.
+
+    Args:
+        reference: such as `acme/review-sentiment@7`.
+        folder: the merchant's folder, as it is now.
+        settings: where state lives.
+
+    Raises:
+        ShopfitError: with what is wrong.
+    """
+    started = time.perf_counter()
+    with Registry.open(settings) as registry:
+        version = registry.resolve(reference)
+        bundle = registry.fetch(version, settings.cache)
+    tenant = Tenant.of(bundle, version.name)
+    ground = prepare(folder, tenant.recipe.model_copy(update={"base": bundle.manifest.base.name}), settings=settings)
+    return _evaluate(ground, bundle, [], settings, started)

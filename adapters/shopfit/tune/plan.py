@@ -1,0 +1,109 @@
+"""What a run will cost, from its real data and one measured batch. Nothing is trained."""
+
+import resource
+import time
+from dataclasses import dataclass
+
+import torch
+
+from shopfit.adapter.methods import attach
+from shopfit.base.load import Base
+from shopfit.base.prompt import Prompter
+from shopfit.evaluation.assess import ask
+from shopfit.merchant.splits import Splits
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.batches import LengthSortedBatches
+from shopfit.tune.loop import total_steps
+from shopfit.tune.objectives import Lessons, Objective
+
+_SAMPLE = 4  # test examples that evaluation is timed on
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The cost of a run, on this machine.
+
+    Args:
+        examples: to train on.
+        valid: held out of them to stop early.
+        test: to evaluate on.
+        steps: optimizer steps at most.
+        tokens_per_epoch: that training reads in an epoch, padding left out.
+        longest: tokens of the longest training row.
+        trainable_parameters: numbers in the adapter.
+        adapter_mb: the adapter's size in MB (10^6 bytes), float32.
+        train_seconds: estimate, with checks after each epoch, if it does not stop early.
+        evaluate_seconds: estimate for adapter and base on the test set.
+        peak_memory_mb: measured while the largest batch was in work, in MB (10^6 bytes).
+    """
+
+    examples: int
+    valid: int
+    test: int
+    steps: int
+    tokens_per_epoch: int
+    longest: int
+    trainable_parameters: int
+    adapter_mb: float
+    train_seconds: float
+    evaluate_seconds: float
+    peak_memory_mb: float
+
+
+def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan:
+    """Measure one batch, the longest, and estimate the whole run from it.
+
+    Args:
+        base: loaded; as it was afterwards.
+        recipe: what would be made.
+        splits: the merchant's examples.
+        prompter: for this recipe and merchant.
+    """
+    settings, train = recipe.tune, splits.train
+    lessons = Lessons(train, prompter, splits.labels, settings)
+    lengths = [lessons.length(index) for index in range(len(train))]
+    steps = total_steps(recipe, len(train))
+    state = torch.random.get_rng_state()
+    adapter = attach(base, recipe.adapter, total_steps=max(steps, 1), opening=prompter.render(train[0].fields))
+    try:
+        objective = Objective(adapter, recipe.task, settings.temperature)
+        batches = list(LengthSortedBatches(len(train), settings.batch_size, lengths.__getitem__, settings.seed))
+        padded = [len(batch) * max(lengths[index] for index in batch) for batch in batches]
+        largest = batches[padded.index(max(padded))]
+        batch = lessons.collate([lessons[index] for index in largest]).to(base.device)
+        seconds = []
+        for _ in range(2):  # the first one warms up
+            started = time.perf_counter()
+            loss, _shown = objective(batch)
+            loss.backward()
+            seconds.append(time.perf_counter() - started)
+        per_token = seconds[-1] / max(padded)
+        peak = _peak_memory_mb(base)
+        adapter.peft.eval()
+        started = time.perf_counter()
+        sample = splits.test[:_SAMPLE]
+        ask(adapter, base, prompter, splits.labels, sample)
+        per_example = (time.perf_counter() - started) / len(sample)
+        parameters = adapter.size()
+    finally:
+        adapter.detach()
+        torch.random.set_rng_state(state)
+    return Plan(
+        examples=len(train),
+        valid=len(splits.valid),
+        test=len(splits.test),
+        steps=steps,
+        tokens_per_epoch=sum(lengths),
+        longest=max(lengths),
+        trainable_parameters=parameters,
+        adapter_mb=parameters * 4 / 1e6,
+        train_seconds=settings.epochs * (sum(padded) * per_token + len(splits.valid) * per_example),
+        evaluate_seconds=2 * len(splits.test) * per_example,
+        peak_memory_mb=peak,
+    )
+
+
+def _peak_memory_mb(base: Base) -> float:
+    if base.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(base.device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -1,0 +1,250 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.merchant.shop import ITEMS, recipe, shop
+
+from shopfit.errors import DataError
+from shopfit.merchant.examples import Example, load_examples, seen
+from shopfit.recipe.schema import Recipe
+
+
+def load(folder: Path, task: Recipe, *rows: dict[str, Any]) -> list[Example]:
+    catalog = ITEMS if task.data.catalog else None
+    return load_examples(shop(folder, rows=rows), task, "rows.jsonl", catalog=catalog, history=None)
+
+
+def problems(folder: Path, task: Recipe, *rows: dict[str, Any]) -> list[str]:
+    with pytest.raises(DataError) as caught:
+        load(folder, task, *rows)
+    assert caught.value.next_step
+    return [str(problem).removeprefix(f"{folder}/rows.jsonl") for problem in caught.value.problems]
+
+
+def test_choose(tmp_path: Path) -> None:
+    row = {
+        "text": "Fine.",
+        "label": " good ",
+        "item": "a",
+        "group": 7,
+        "weight": 2,
+        "at": "2026-05-01T12:00:00Z",
+        "x": [1],
+    }
+    [example] = load(tmp_path, recipe("choose"), row)
+    assert example == Example(
+        id=example.id,
+        fields={"text": "Fine.", "item": "a", "x": [1]},
+        label="good",
+        group="7",
+        weight=2.0,
+        at="2026-05-01T12:00:00Z",
+    )
+    assert len(example.id) == 16
+    assert example.where == f"{tmp_path}/rows.jsonl:1"
+
+
+def test_rank(tmp_path: Path) -> None:
+    row = {"id": 3, "query": "q", "history": ["b", 7, "b"], "relevant": ["a", "a"], "candidates": ["a", "c"]}
+    [example] = load(tmp_path, recipe("rank"), row)
+    assert (example.id, example.relevant, example.candidates) == ("3", ("a",), ("a", "c"))
+    assert example.fields == {"query": "q", "history": ["b", "7", "b"]}
+    assert seen(example.fields) == ("b", "7", "b")
+
+
+def test_rank_without_a_catalog_takes_titles(tmp_path: Path) -> None:
+    [example] = load(tmp_path, recipe("rank", catalog=None), {"history": "Dune", "relevant": "Solaris"})
+    assert (example.fields, example.relevant) == ({"history": "Dune"}, ("Solaris",))
+
+
+def test_generate(tmp_path: Path) -> None:
+    first, second = load(
+        tmp_path, recipe("generate"), {"input": "i", "output": {"a": []}}, {"input": "j", "output": "o"}
+    )
+    assert (first.output, second.output, first.fields) == ({"a": []}, "o", {"input": "i"})
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "message"),
+    [
+        ("choose", {"text": "x"}, ":2 label: is missing (allowed: text, a whole number, true or false)"),
+        ("choose", {"text": "x", "label": ""}, ":2 label: is missing"),
+        ("choose", {"text": "x", "label": [1]}, ":2 label: [1] is not accepted"),
+        ("choose", {"text": "x", "label": 0.5}, ":2 label: 0.5 is not accepted"),
+        (
+            "choose",
+            {"text": " ", "label": "a"},
+            ":2: none of the fields that the prompt shows is there (allowed: any of text)",
+        ),
+        ("choose", {"text": "x", "label": "a", "weight": 0}, ":2 weight: 0 is not accepted (allowed: a number above 0"),
+        ("choose", {"text": "x", "label": "a", "weight": True}, ":2 weight: true is not accepted"),
+        ("choose", {"text": "x", "label": "a", "weight": 10**400}, ":2 weight: 1000"),
+        (
+            "choose",
+            {"text": "x", "label": "a", "at": "May"},
+            ":2 at: 'May' is not accepted (allowed: a time in ISO 8601",
+        ),
+        ("choose", {"text": "x", "label": "a", "at": 5}, ":2 at: 5 is not accepted"),
+        (
+            "choose",
+            {"text": "x", "label": "a", "group": [1]},
+            ":2 group: [1] is not accepted (allowed: text or a whole number)",
+        ),
+        ("choose", {"text": "x", "label": "a", "id": {"a": 1}}, ":2 id: {'a': 1} is not accepted"),
+        ("choose", {"text": "x", "label": "a", "id": "one"}, ":2 id: 'one' is the id of "),
+        ("rank", {"query": "x"}, ":2 relevant: is missing (allowed: a list of item ids, at least one)"),
+        ("rank", {"query": "x", "relevant": []}, ":2 relevant: is missing"),
+        ("rank", {"query": "x", "relevant": ["a", None]}, ":2 relevant: ['a', None] is not accepted"),
+        (
+            "rank",
+            {"query": "x", "relevant": ["z"]},
+            ":2 relevant: 'z' is not in the catalog (allowed: ids of the catalog)",
+        ),
+        (
+            "rank",
+            {"relevant": ["a"]},
+            ":2: none of the fields that the prompt shows is there (allowed: any of history, query)",
+        ),
+        ("rank", {"relevant": ["a"], "history": ["zz"]}, ":2 history: 'zz' is not in the catalog"),
+        (
+            "rank",
+            {"relevant": ["a"], "history": [["a"]]},
+            ":2 history: [['a']] is not accepted (allowed: an item id, or a list",
+        ),
+        ("rank", {"relevant": ["a"], "query": "x", "candidates": ["b"]}, ":2 candidates: ['b'] lacks a"),
+        (
+            "rank",
+            {"relevant": ["a"], "query": "x", "candidates": ["a", "q"]},
+            ":2 candidates: 'q' is not in the catalog",
+        ),
+        ("rank", {"relevant": ["a"], "query": "x", "candidates": 1.5}, ":2 candidates: 1.5 is not accepted"),
+        ("generate", {"input": "x"}, ":2 output: is missing (allowed: text, or a JSON object)"),
+        ("generate", {"input": "x", "output": {}}, ":2 output: is missing"),
+        ("generate", {"input": "x", "output": ["a"]}, ":2 output: ['a'] is not accepted"),
+        ("generate", {"output": "x"}, ":2: none of the fields that the prompt shows is there (allowed: any of input)"),
+    ],
+)
+def test_bad_rows(tmp_path: Path, task: str, row: dict[str, Any], message: str) -> None:
+    fine = {
+        "choose": {"text": "t", "label": "a"},
+        "rank": {"query": "q", "relevant": ["a"]},
+        "generate": {"input": "i", "output": "o"},
+    }
+    [problem] = problems(tmp_path, recipe(task), fine[task] | {"id": "one"}, row)
+    assert problem.startswith(message)
+
+
+def test_labels_of_the_recipe(tmp_path: Path) -> None:
+    task = recipe("choose", prompt={"labels": {"true": "yes", "false": "no"}})
+    assert [
+        each.label for each in load(tmp_path, task, {"text": "a", "label": True}, {"text": "b", "label": "false"})
+    ] == ["true", "false"]
+    [problem] = problems(tmp_path, task, {"text": "a", "label": "flase"})
+    assert problem == ":1 label: 'flase' is not in prompt.labels; did you mean 'false'? (allowed: true, false)"
+
+
+def test_every_bad_row_at_once_unreadable_ones_too(tmp_path: Path) -> None:
+    merchant = shop(
+        tmp_path, rows=[{"text": "a"}, {"text": "", "label": 0.5, "weight": -1}, {"text": "b", "label": "x"}]
+    )
+    path = tmp_path / "rows.jsonl"
+    path.write_text(path.read_text() + "{oops\n")
+    with pytest.raises(DataError, match=r"has 5 problems for recipe r") as caught:
+        load_examples(merchant, recipe("choose"), "rows.jsonl", catalog=None, history=None)
+    places = [problem.where.rpartition("jsonl:")[2] for problem in caught.value.problems]
+    assert sorted(places) == ["1 label", "2", "2 label", "2 weight", "4"]
+
+
+def test_history_has_a_catalog_of_its_own(tmp_path: Path) -> None:
+    merchant = shop(tmp_path, rows=[{"history": ["a"], "query": "x", "relevant": ["ad"]}])
+    with pytest.raises(DataError, match="'ad' is not in the catalog"):
+        load_examples(merchant, recipe("rank"), "rows.jsonl", catalog=ITEMS, history=None)
+    assert load_examples(merchant, recipe("rank", catalog=None), "rows.jsonl", catalog=None, history=ITEMS)
+    with pytest.raises(DataError, match="history: 'a' is not in the catalog"):
+        load_examples(merchant, recipe("rank", catalog=None), "rows.jsonl", catalog=None, history=type(ITEMS)({}))
+
+
+def test_item_fields_of_any_task(tmp_path: Path) -> None:
+    task = recipe("choose", prompt={"template": "{liked} {item}"}, item_fields=["liked", "item"])
+    merchant = shop(
+        tmp_path, rows=[{"liked": ["a", "b"], "item": 7, "label": "yes"}, {"liked": "", "item": "zz", "label": "no"}]
+    )
+    with pytest.raises(DataError) as caught:
+        load_examples(merchant, task, "rows.jsonl", catalog=None, history=ITEMS)
+    [problem] = caught.value.problems
+    assert problem.where.endswith(":2 item")
+    plain = load_examples(merchant, task, "rows.jsonl", catalog=None, history=None)
+    assert [example.fields for example in plain] == [{"liked": ["a", "b"], "item": "7"}, {"item": "zz"}]
+
+
+def test_columns_are_mapped_and_no_longer_there_under_their_own_names(tmp_path: Path) -> None:
+    task = recipe("choose", columns={"text": "body", "label": "stars"})
+    [example] = load(tmp_path, task, {"body": "B", "stars": 5, "text": "not this", "lang": "en"})
+    assert (example.label, example.fields) == ("5", {"text": "B", "lang": "en"})
+    swapped = recipe("choose", columns={"text": "label", "label": "text"})
+    [example] = load(tmp_path, swapped, {"label": "long words", "text": "x"})
+    assert (example.label, example.fields) == ("x", {"text": "long words"})
+
+
+def test_mapped_columns_are_named_in_messages(tmp_path: Path) -> None:
+    task = recipe("choose", columns={"text": "boddy", "label": "stars"})
+    found = problems(tmp_path, task, {"body": "B", "stars": None})
+    assert found[0] == " data.columns.text: there is no column 'boddy'; did you mean 'body'?"
+    assert any(problem.startswith(":1 label (column 'stars'): is missing") for problem in found)
+
+
+def test_csv_of_every_task(tmp_path: Path) -> None:
+    (tmp_path / "rank.csv").write_text('q,seen,relevant,candidates,weight\nwarm,a|b,"[""c""]",a|b|c,0.5\ndry,,7,,\n')
+    merchant, columns = shop(tmp_path), {"query": "q", "history": "seen"}
+    first, second = load_examples(merchant, recipe("rank", columns=columns), "rank.csv", catalog=ITEMS, history=None)
+    assert (first.fields, first.relevant, first.candidates) == (
+        {"query": "warm", "history": ["a", "b"]},
+        ("c",),
+        ("a", "b", "c"),
+    )
+    assert (first.weight, second.fields, second.relevant, second.candidates) == (0.5, {"query": "dry"}, ("7",), None)
+    (tmp_path / "out.csv").write_text('input,output\ni,"{""a"": 1}"\nj,words\n')
+    made = load_examples(merchant, recipe("generate"), "out.csv", catalog=None, history=None)
+    assert [example.output for example in made] == [{"a": 1}, "words"]
+
+
+def test_exact_copies_are_left_out_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    row = {"text": "a", "label": "x"}
+    examples = load(
+        tmp_path, recipe("choose"), row, dict(reversed(row.items())), row | {"label": "y"}, row | {"id": "1"}
+    )
+    assert [(example.label, example.where[-2:]) for example in examples] == [("x", ":1"), ("y", ":3"), ("x", ":4")]
+    assert "left out 1 exact copy" in caplog.text
+
+
+def test_ids_come_from_content_alone(tmp_path: Path) -> None:
+    rows = [{"text": "é", "label": "x"}, {"text": "b", "label": "x"}]
+    before = {example.fields["text"]: example.id for example in load(tmp_path, recipe("choose"), *rows)}
+    after = {
+        example.fields["text"]: example.id
+        for example in load(tmp_path, recipe("choose"), {"label": "z", "text": "0"}, *rows[::-1])
+    }
+    assert before.items() <= after.items()
+
+
+def test_near_names_are_searched_only_where_they_are_read(tmp_path: Path) -> None:
+    rows = [{"query": f"q{number}", "relevant": ["item b"]} for number in range(30)]
+    named = type(ITEMS)({"item-b": ITEMS["b"]})
+    with pytest.raises(DataError) as caught:
+        load_examples(shop(tmp_path, rows=rows), recipe("rank"), "rows.jsonl", catalog=named, history=None)
+    hints = ["did you mean 'item-b'" in problem.what for problem in caught.value.problems]
+    assert hints == [True] * 20 + [False] * 10
+
+
+def test_a_dataset_and_json_lines_give_the_same_examples(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    rows = [{"query": "q", "history": ["a"], "relevant": ["b"]}, {"query": "r", "history": None, "relevant": ["c"]}]
+    merchant = shop(tmp_path, rows=rows)
+    Dataset.from_list(rows).save_to_disk(str(tmp_path / "rows"))
+    first, second = (
+        load_examples(merchant, recipe("rank"), file, catalog=ITEMS, history=None) for file in ("rows.jsonl", "rows")
+    )
+    assert first == second
+    assert json.dumps([dict(example.fields) for example in first])

@@ -1,0 +1,84 @@
+import random
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rapidfuzz import fuzz
+
+from shopfit.merchant.examples import Example
+from shopfit.merchant.leaks import normalised, remove_leaks
+
+
+def rows(*texts: str, prefix: str = "", group: str | None = None, label: str = "x") -> list[Example]:
+    return [
+        Example(id=f"{prefix}{number}", fields={"t": text}, group=group, label=label)
+        for number, text in enumerate(texts)
+    ]
+
+
+def text(example: Example) -> str:
+    return str(example.fields["t"])
+
+
+def test_copies_near_copies_and_shared_groups() -> None:
+    long = "the tent kept us dry for nine wet days on the coast"
+    train = [
+        *rows("Warm  BAG\n", long.upper(), long.replace("nine", "ten"), "something else altogether", prefix="a"),
+        *rows("unrelated", prefix="b", group="u1"),
+    ]
+    test = [*rows("warm bag", long, prefix="t", label="y"), *rows("other", prefix="u", group="u1")]
+    kept, leaks = remove_leaks(train, test, text, 0.92)
+    assert [example.id for example in kept] == ["a3"]
+    assert (leaks.duplicates, leaks.near_duplicates, leaks.shared_groups, leaks.total) == (2, 1, 1, 4)
+    assert leaks.removed[:2] == (("a0", "t0", 1.0), ("a1", "t1", 1.0))
+    [train_id, test_id, similarity] = leaks.removed[2]
+    assert (train_id, test_id) == ("a2", "t1")
+    assert similarity == pytest.approx(fuzz.ratio(long, long.replace("nine", "ten")) / 100, abs=1e-4)
+
+
+def test_short_texts_count_only_when_equal() -> None:
+    kept, leaks = remove_leaks(rows("size 10 boots", "size 11 boots"), rows("size 11 boots"), text, 0.92)
+    assert ([example.id for example in kept], leaks.near_duplicates) == (["0"], 0)
+
+
+def test_the_threshold_is_met_when_it_is_reached() -> None:
+    left, right = "a" * 20 + "b" * 5, "a" * 20 + "c" * 5  # 2 x 20 of 50 characters
+    assert remove_leaks(rows(left), rows(right), text, 0.8)[1].near_duplicates == 1
+    assert remove_leaks(rows(left), rows(right), text, 0.801)[1].near_duplicates == 0
+
+
+def test_a_threshold_of_one_is_for_equal_texts() -> None:
+    assert remove_leaks(rows("x" * 30, "x" * 31), rows("x" * 30), text, 1.0)[1].total == 1
+
+
+WORDS = st.lists(st.sampled_from(["tent", "bag", "warm", "dry", "a", "of"]), max_size=12).map(" ".join)
+
+
+@given(st.lists(WORDS, max_size=30), st.lists(WORDS, min_size=1, max_size=10), st.sampled_from([0.6, 0.8, 0.92]))
+def test_the_same_as_comparing_every_pair(train: list[str], test: list[str], threshold: float) -> None:
+    kept, leaks = remove_leaks(rows(*train), rows(*test), text, threshold)
+
+    def leaks_into(mine: str, other: str) -> bool:
+        if mine == other:
+            return mine != ""
+        return min(len(mine), len(other)) >= 20 and fuzz.ratio(mine, other) >= round(100 * threshold, 6)
+
+    assert [text(example) for example in kept] == [
+        mine for mine in train if not any(leaks_into(mine, other) for other in test)
+    ]
+    assert len(kept) + leaks.total == len(train)
+
+
+def test_ten_thousand_against_a_thousand_in_seconds() -> None:
+    draw = random.Random(7)
+    words = ["".join(draw.choices("abcdefghijklmnoprstu", k=draw.randint(2, 9))) for _ in range(2000)]
+    texts = [" ".join(draw.choices(words, k=draw.randint(8, 30))) for _ in range(11_000)]
+    started = time.perf_counter()
+    kept, leaks = remove_leaks(rows(*texts[:10_000], texts[-1] + "!"), rows(*texts[10_000:]), text, 0.92)
+    assert time.perf_counter() - started < 30  # about 1 s on two free cores
+    assert (len(kept), leaks.near_duplicates) == (10_000, 1)
+
+
+def test_normalised() -> None:
+    assert normalised(" Größe\t XL \n") == "grösse xl"

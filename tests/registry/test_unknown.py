@@ -1,0 +1,62 @@
+import pytest
+from tests.registry.conftest import MakeBundle
+
+from shopfit.errors import UnknownReference
+from shopfit.registry import Registry
+
+
+@pytest.fixture
+def shop(local: Registry, make_bundle: MakeBundle) -> Registry:
+    """acme has reviews (@1 in production, @2 refused) and intents; acme-labs, a stranger, has secrets."""
+    local.publish(make_bundle("acme", "review-sentiment"), promote=True, actor="ada")
+    local.publish(make_bundle("acme", "review-sentiment", seed=1), promote=False, refused="worse", actor="ada")
+    local.publish(make_bundle("acme", "intents"), promote=False, actor="ada")
+    local.publish(make_bundle("acme-labs", "secret-project"), promote=True, actor="eve")
+    return local
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (
+            "acme/review-sentiment@9",
+            "acme/review-sentiment@9 does not exist: there is @2 (refused), @1, @production (1)",
+        ),
+        ("acme/intents", "acme/intents@production does not exist: there is @1, @candidate (1)"),
+        ("acme/review-sentimnt@1", "acme/review-sentimnt@1 does not exist: did you mean acme/review-sentiment?"),
+        ("acme/zzz", "acme/zzz@production does not exist: there is acme/intents, acme/review-sentiment"),
+        (
+            "acme/secret-projekt",
+            "acme/secret-projekt@production does not exist: there is acme/intents, acme/review-sentiment",
+        ),
+        ("acm/review-sentiment", "acm/review-sentiment@production does not exist: the merchant 'acm' has no versions"),
+        (
+            "acme-lab/secret-project",
+            "acme-lab/secret-project@production does not exist: the merchant 'acme-lab' has no versions",
+        ),
+    ],
+)
+def test_what_there_is_instead(shop: Registry, reference: str, message: str) -> None:
+    with pytest.raises(UnknownReference) as caught:
+        shop.resolve(reference)
+    assert caught.value.message == message
+    assert "shopfit registry ls" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    "reference", ["acme/nothing", "acme/secret-project", "acm/x", "acme-lab/secret-project@3", "a/b"]
+)
+def test_no_other_merchants_names(shop: Registry, reference: str) -> None:
+    with pytest.raises(UnknownReference) as caught:
+        shop.resolve(reference)
+    told = str(caught.value).replace(reference, "")
+    assert "acme-labs" not in told
+    assert "secret-project" not in told
+
+
+def test_a_long_history_is_not_listed_in_full(local: Registry, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    for _ in range(23):
+        local.publish(bundle, promote=False, actor="ada")
+    with pytest.raises(UnknownReference, match=r"there is @23, @22, .*, @4 and 3 more, @candidate \(23\)"):
+        local.resolve("acme/review-sentiment")
