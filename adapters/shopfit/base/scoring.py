@@ -6,7 +6,7 @@ Rows are padded on the right, and the head runs only on the positions that predi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -48,11 +48,9 @@ class Tree:
 
     def to(self, device: torch.device | str) -> "Tree":
         """The same on `device`."""
-        moved = {
-            name: value.to(device) if isinstance(value := getattr(self, name), Tensor) else value
-            for name in self.__slots__
-        }
-        return Tree(**moved)
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+        return Tree(**(values | moved))
 
 
 def plant(questions: Sequence[Question], pad: int) -> Tree:
@@ -135,7 +133,7 @@ def _mask(branch: Tensor, prefix_length: int) -> Tensor:
 
 
 def _token_log_probs(head: Callable[[Tensor], Tensor], rows: Tensor, source: Tensor, targets: Tensor) -> Tensor:
-    """(Q,) log-probability of each target after its source row. Chunks keep one (rows, vocabulary) block alive at a time."""
+    """(Q,) log-probability of each target after its source row. One (rows, vocabulary) block is alive at a time."""
 
     def block(rows: Tensor, index: Tensor, targets: Tensor) -> Tensor:
         logits = head(rows).float()  # (chunk, V)

@@ -28,9 +28,9 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test",
         "steps": f"{cost.steps} at most ({loaded.tune.epochs} epochs)",
         "tokens": f"{cost.tokens_per_epoch:,} an epoch, {cost.longest} in the longest row",
-        "adapter": f"{loaded.adapter.method}, {cost.trainable_parameters:,} trainable parameters, {cost.adapter_mb:.1f} MB",
+        "adapter": f"{loaded.adapter.method}, {cost.trainable_parameters:,} parameters, {cost.adapter_mb:.1f} MB",
         "memory": f"{cost.peak_memory_mb:,.0f} MB at most",
-        "time": f"about {cost.train_seconds:,.0f} s to train and {cost.evaluate_seconds:,.0f} s to evaluate, on {ground.base.device}",
+        "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",
     }
     for name, value in rows.items():
         console().print(f"[cyan]{name:>10}[/]  {value}")

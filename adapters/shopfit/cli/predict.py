@@ -115,7 +115,8 @@ def _fields(
         fields[name] = value
     if unknown := sorted(fields.keys() - set(recipe.fields)):
         raise RequestError(
-            f"the prompt of recipe {recipe.name} shows no {', '.join(map(repr, unknown))} (allowed: {', '.join(recipe.fields)})",
+            f"the prompt of recipe {recipe.name} shows no {', '.join(map(repr, unknown))} "
+            f"(allowed: {', '.join(recipe.fields)})",
             next_step="leave it out, or name a field of the prompt",
         )
     return fields

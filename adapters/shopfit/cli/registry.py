@@ -26,7 +26,8 @@ def _open() -> "Registry":
 
 def _line(version: "Version") -> str:
     aliases = " ".join(f"@{alias}" for alias in version.aliases)
-    return f"[cyan]{version.name:<44}[/]{version.method:<8} {version.status:<8} {version.size / 1e6:6.1f} MB  {version.created:%Y-%m-%d %H:%M}  {aliases}"
+    facts = f"{version.method:<8} {version.status:<8} {version.size / 1e6:6.1f} MB  {version.created:%Y-%m-%d %H:%M}"
+    return f"[cyan]{version.name:<44}[/]{facts}  {aliases}"
 
 
 @command.command()
@@ -119,7 +120,7 @@ def verify(reference: str | None, as_json: bool) -> None:
         raise RegistryError(
             "files in the registry are not as they were published",
             problems=problems,
-            next_step="move aliases off the versions named (`shopfit registry rollback`), remove them, and publish again",
+            next_step="roll back or promote another version, remove the broken ones, and publish again",
         )
 
 

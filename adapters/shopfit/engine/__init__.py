@@ -1,4 +1,4 @@
-"""The engine: base + adapters -> answers. The only way that text becomes an answer, so what is evaluated is what is served."""
+"""The engine: base + adapters -> answers. The only way to an answer, so what is evaluated is what is served."""
 
 from shopfit.engine.engine import Engine
 from shopfit.engine.requests import (

@@ -35,7 +35,7 @@ def score(voice: Voice, questions: Sequence[Question], *, pad: int, token_budget
                 voice.model, tree, prefix=voice.prefix(len(batch)), prefix_length=voice.prefix_length
             )
             means = (sums / tree.lengths).double().cpu()
-        for index, part in zip(batch, means.split(list(tree.counts)), strict=True):
+        for index, part in zip(batch, torch.split(means, list(tree.counts)), strict=True):
             scores[index] = part.numpy()
     return scores
 

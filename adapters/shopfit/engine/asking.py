@@ -1,4 +1,4 @@
-"""A task's questions, asked of a base with an adapter on it. Evaluation, serving and tuning's own checks all ask here."""
+"""A task's questions, asked of a base with an adapter on it, by evaluation, serving and tuning's own checks."""
 
 from collections.abc import Sequence
 

@@ -9,7 +9,7 @@ from shopfit.engine.tenant import Tenant
 from shopfit.merchant.examples import Fields
 
 Adapter = str | Bundle | Tenant
-"""How a request names its adapter: a reference into the registry, a bundle, or a tenant (which may be the bare base)."""
+"""How a request names its adapter: a registry reference, a bundle, or a tenant (maybe the bare base)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class RankRequest:
     Args:
         adapter: whose answer is wanted.
         fields: what the recipe's prompt shows, by name.
-        candidates: ids to rank (titles, without a catalog); by default the catalog, less what is out of stock or in the history.
+        candidates: ids to rank (titles, without a catalog); by default the catalog, less what is out of stock or in the
+            history.
         top: how many to return; the recipe's `serve.top` by default.
     """
 

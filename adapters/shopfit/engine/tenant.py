@@ -67,7 +67,7 @@ def read_items(path: Path) -> Catalog | None:
     if not path.is_file():
         return None
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         return Catalog({row["id"]: Item(row["id"], row["title"], row) for row in rows})
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path} is not a catalog: {error}") from error

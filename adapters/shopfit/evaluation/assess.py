@@ -20,7 +20,8 @@ def pools(recipe: Recipe, examples: Sequence[Example], catalog: Catalog | None) 
     """The items each example is to rank; empty for other tasks.
 
     A row's own candidates; else the catalog without the row's history (unless `data.repeats`), of which
-    `evaluate.candidates` are sampled by the seed if it is larger. Without a catalog, every title that is relevant somewhere.
+    `evaluate.candidates` are sampled by the seed if it is larger. Without a catalog:
+    every title that is relevant somewhere.
     """
     if recipe.task != "rank":
         return [()] * len(examples)

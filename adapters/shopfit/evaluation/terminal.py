@@ -1,4 +1,4 @@
-"""The report in a terminal, for 100 columns and more."""
+"""The report in a terminal, for 80 columns and more."""
 
 from typing import TYPE_CHECKING
 
@@ -66,4 +66,4 @@ def _cell(row: SystemResult, metric: str, *, first: bool) -> "Text":
 
     interval = row.metrics[metric]
     value = ("★ " if first else "") + number(interval.value)
-    return Text.assemble((value, "bold green" if first else _STYLES[row.kind]), (f"\n{span(interval)}", "dim"))
+    return Text.assemble((value, "bold green" if first else _STYLES[row.kind]), (f"\n{span(interval, 2)}", "dim"))

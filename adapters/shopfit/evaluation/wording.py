@@ -31,11 +31,11 @@ def signed(value: float) -> str:
     return "0.000" if text in {"-0.000", "+0.000"} else text
 
 
-def span(interval: Interval) -> str:
+def span(interval: Interval, digits: int = 3) -> str:
     """The interval's ends: `0.801-0.874`."""
     if math.isnan(interval.low) or math.isnan(interval.high):
         return UNDEFINED
-    return f"{number(interval.low)}-{number(interval.high)}"
+    return f"{interval.low:.{digits}f}-{interval.high:.{digits}f}"
 
 
 def signed_with_span(interval: Interval) -> str:

@@ -9,12 +9,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from shopfit.adapter.methods import LEARNING_RATES, TrainableAdapter, attach
 from shopfit.base.load import Base
@@ -89,7 +89,7 @@ def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerat
     from accelerate.state import AcceleratorState
 
     tune = recipe.tune
-    AcceleratorState._reset_state()  # the state is global, and an earlier run in this process may have had another precision
+    AcceleratorState._reset_state()  # global, and an earlier run may have had another precision
     trackers: Any = list(tune.trackers) or None
     return Accelerator(
         gradient_accumulation_steps=tune.accumulate,
@@ -147,8 +147,8 @@ def tune(
     adapter.peft.train()
     sampler = LengthSortedBatches(len(train), settings.batch_size, lessons.length, settings.seed)
     # the generator draws each worker's seed, which would otherwise depend on what ran before
-    loader = DataLoader(
-        lessons,
+    loader: Any = DataLoader(
+        cast("Dataset[Any]", lessons),
         batch_sampler=sampler,
         collate_fn=lessons.collate,
         generator=torch.Generator().manual_seed(settings.seed),

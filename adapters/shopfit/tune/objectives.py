@@ -139,7 +139,7 @@ class Objective(nn.Module):
 def _contrast(scores: Tensor, gold: Tensor, counts: Sequence[int]) -> Tensor:
     """(B,) cross-entropy of each right answer against the wrong ones, averaged over a question's right answers."""
     losses = []
-    for mine, right in zip(scores.split(list(counts)), gold.split(list(counts)), strict=True):
+    for mine, right in zip(*(torch.split(values, list(counts)) for values in (scores, gold)), strict=True):
         good, bad = mine[right], mine[~right]
         against = torch.cat([good[:, None], bad.expand(len(good), -1)], dim=1)  # (right, 1 + wrong)
         losses.append((against.logsumexp(1) - good).mean())

@@ -1,0 +1,160 @@
+"""Each method attaches, learns, saves and detaches, and the base is as it was."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.attach import wearing
+from shopfit.adapter.files import write_plain
+from shopfit.adapter.methods import TrainableAdapter, attach
+from shopfit.base.load import Base, load_base
+from shopfit.base.prompt import Question
+from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.errors import BaseError, RecipeError
+from shopfit.recipe.schema import Adapter
+
+METHODS = ["lora", "adalora", "prefix"]
+QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
+STEPS = 12
+
+
+def answers(adapter: TrainableAdapter) -> torch.Tensor:
+    return answer_log_probs(adapter.model, plant(QUESTIONS, 0), prefix=adapter.prefix(2), prefix_length=adapter.prefix_length)
+
+
+def trained(base: Base, method: str, **settings: object) -> TrainableAdapter:
+    torch.manual_seed(3)
+    adapter = attach(base, Adapter(method=method, rank=4, **settings), total_steps=STEPS, opening="Search: a tent")  # type: ignore[arg-type]
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=0.02)
+    for step in range(1, STEPS + 1):
+        (-answers(adapter).sum() + adapter.penalty()).backward()
+        optimizer.step()
+        adapter.after_step(step)
+        optimizer.zero_grad()
+    adapter.peft.eval()
+    return adapter
+
+
+def bundle_of(adapter: TrainableAdapter, method: str, folder: Path) -> Bundle:
+    adapter.save(folder / NATIVE)
+    rank = 16 if method == "prefix" else write_plain(folder / NATIVE, folder / LORA)
+    manifest = Manifest(
+        schema=1,
+        merchant="acme",
+        recipe="r",
+        recipe_snapshot={},
+        base=BaseIdentity(name=adapter.base.name, fingerprint=adapter.base.fingerprint),
+        data=DataIdentity(digest="", train=[], valid=[], test=[]),
+        seed=1,
+        method=method,
+        rank=rank,
+        trainable_parameters=1,
+        steps=1,
+        libraries={},
+    )
+    return seal(folder, manifest)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_raises_the_answers_and_detaching_restores_the_base(base: Base, method: str) -> None:
+    with torch.no_grad():
+        before = answer_log_probs(base.model, plant(QUESTIONS, 0))
+    adapter = trained(base, method)
+    with torch.no_grad():
+        after = answers(adapter)
+    assert after.sum() > before.sum() + 1
+    adapter.detach()
+    with torch.no_grad():
+        assert torch.equal(answer_log_probs(base.model, plant(QUESTIONS, 0)), before)
+    assert not any(weight.requires_grad for weight in base.model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saved_adapter_answers_as_the_trained_one(base: Base, method: str, tmp_path: Path) -> None:
+    adapter = trained(base, method)
+    with torch.no_grad():
+        wanted = answers(adapter)
+    bundle = bundle_of(adapter, method, tmp_path / "bundle")
+    adapter.detach()
+    with wearing(base, bundle) as worn, torch.no_grad():
+        got = answer_log_probs(worn.model, plant(QUESTIONS, 0), prefix=worn.prefix(2), prefix_length=worn.prefix_length)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worn_adapter_leaves_nothing_behind(base: Base, method: str, tmp_path: Path) -> None:
+    with torch.no_grad():
+        before = answer_log_probs(base.model, plant(QUESTIONS, 0))
+    adapter = trained(base, method)
+    bundle = bundle_of(adapter, method, tmp_path / "bundle")
+    adapter.detach()
+    for _ in range(2):
+        with wearing(base, bundle):
+            pass
+    with torch.no_grad():
+        assert torch.equal(answer_log_probs(base.model, plant(QUESTIONS, 0)), before)
+
+
+def test_adalora_ends_within_its_budget(base: Base, tmp_path: Path) -> None:
+    adapter = trained(base, "adalora", init_rank=8)
+    assert not adapter.settled(1)
+    assert adapter.settled(STEPS)
+    kept = [int((weight != 0).sum()) for name, weight in adapter.peft.named_parameters() if "lora_E" in name]
+    assert sum(kept) <= 4 * len(kept)
+    assert max(kept) > 0
+
+
+def test_a_prefix_starts_from_text(base: Base) -> None:
+    ways = []
+    for opening in ("Search: a tent", "Review: broken"):
+        torch.manual_seed(0)
+        adapter = attach(base, Adapter(method="prefix", virtual_tokens=24), total_steps=1, opening=opening)
+        ways.append(next(adapter.parameters()).detach().clone())
+        adapter.detach()
+    assert not torch.equal(ways[0], ways[1])
+
+
+def test_a_restored_state_is_bitwise_the_same(base: Base) -> None:
+    adapter = trained(base, "lora")
+    state, before = adapter.state(), answers(adapter).detach()
+    with torch.no_grad():
+        for weight in adapter.parameters():
+            weight.add_(1)
+    adapter.restore(state)
+    assert torch.equal(answers(adapter).detach(), before)
+    adapter.detach()
+
+
+def test_a_misspelt_target_is_named(base: Base) -> None:
+    with pytest.raises(RecipeError, match=r"(?s)'k_porj'.*allowed: .*k_proj"):
+        attach(base, Adapter(targets=["q_proj", "k_porj"]), total_steps=1, opening="x")
+
+
+def test_an_adapter_for_another_base_is_refused_naming_both(base: Base, other_base: Path, home: Path, tmp_path: Path) -> None:
+    adapter = trained(base, "lora")
+    bundle = bundle_of(adapter, "lora", tmp_path / "bundle")
+    adapter.detach()
+    other = load_base(str(other_base), home)
+    with pytest.raises(BaseError, match=rf"(?s){base.fingerprint}.*{other.fingerprint}"), wearing(other, bundle):
+        pass
+
+
+def test_an_encoder_cannot_be_trained_to_answer(home: Path, tmp_path: Path, base: Base) -> None:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(vocab_size=len(base.tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(tmp_path / "encoder")
+    base.tokenizer.save_pretrained(tmp_path / "encoder")
+    with pytest.raises(BaseError, match="writes no text"):
+        attach(load_base(str(tmp_path / "encoder"), home), Adapter(), total_steps=1, opening="x")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_on_a_quantized_base(tiny_base: Path, home: Path, method: str) -> None:
+    quantized = load_base(str(tiny_base), home, quantization="nf4")
+    adapter = trained(quantized, method)
+    assert answers(adapter).isfinite().all()
+    adapter.detach()
+    assert type(quantized.model.model.layers[0].mlp.up_proj).__name__ == "Linear4bit"
