@@ -1,20 +1,64 @@
 """shopfit: fit one shared language model to every shop.
 
 A base model is loaded once; each merchant gets a small adapter, trained from a handful of examples, kept in a
-registry, and swapped in for that merchant's requests only. Importing this package is cheap: torch and its
+registry, and put on the base for that merchant's requests only. Importing this package is cheap: torch and its
 friends load with the first name that needs them.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shopfit.adapter.bundle import Bundle
+    from shopfit.engine import (
+        ChooseAnswer,
+        ChooseRequest,
+        Engine,
+        GenerateAnswer,
+        GenerateRequest,
+        RankAnswer,
+        RankedItem,
+        RankRequest,
+    )
+    from shopfit.errors import ShopfitError
+    from shopfit.onboard import onboard
+    from shopfit.recipe.loading import load_recipe
+    from shopfit.registry import Registry
+    from shopfit.settings import Settings
 
 __version__ = "0.1.0"
 
-_HOMES: dict[str, str] = {}
-__all__ = sorted(["__version__", *_HOMES])
+__all__ = [
+    "Bundle",
+    "ChooseAnswer",
+    "ChooseRequest",
+    "Engine",
+    "GenerateAnswer",
+    "GenerateRequest",
+    "RankAnswer",
+    "RankRequest",
+    "RankedItem",
+    "Registry",
+    "Settings",
+    "ShopfitError",
+    "__version__",
+    "load_recipe",
+    "onboard",
+]
+
+_HOMES = {
+    "Bundle": "shopfit.adapter.bundle",
+    "Registry": "shopfit.registry",
+    "Settings": "shopfit.settings",
+    "ShopfitError": "shopfit.errors",
+    "load_recipe": "shopfit.recipe.loading",
+    "onboard": "shopfit.onboard",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'shopfit' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'shopfit' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "shopfit.engine")), name)
+    globals()[name] = value  # over the submodule of that name, where there is one
+    return value

@@ -43,7 +43,10 @@ def test_opens_as_it_was_sealed(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda folder: (folder / "native" / "weights").write_bytes(b"1235"), "native/weights: its content does not match"),
+        (
+            lambda folder: (folder / "native" / "weights").write_bytes(b"1235"),
+            "native/weights: its content does not match",
+        ),
         (lambda folder: (folder / "report.json").unlink(), "report.json: is missing"),
         (lambda folder: (folder / "evil.pkl").write_text(""), "evil.pkl: is not in the manifest"),
         (lambda folder: (folder / MANIFEST).unlink(), "it has no bundle.json"),

@@ -16,7 +16,13 @@ MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
 def native(folder: Path, weights: dict[str, torch.Tensor], **config: object) -> Path:
     folder.mkdir()
     save_file({f"{MODULE}.{name}": tensor for name, tensor in weights.items()}, folder / WEIGHTS)
-    document = {"task_type": "CAUSAL_LM", "base_model_name_or_path": "b", "peft_type": "LORA", "r": 2, "lora_alpha": 8} | config
+    document = {
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "b",
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 8,
+    } | config
     (folder / CONFIG).write_text(json.dumps(document))
     return folder
 
@@ -37,7 +43,9 @@ def test_the_scale_is_folded_into_b(tmp_path: Path) -> None:
 
 def test_adalora_loses_what_was_pruned_and_nothing_else(tmp_path: Path) -> None:
     a, b, e = torch.randn(3, 6), torch.randn(5, 3), torch.tensor([[0.5], [0.0], [-2.0]])
-    folder = native(tmp_path / "native", {"lora_A": a, "lora_B": b, "lora_E": e}, peft_type="ADALORA", init_r=4, lora_alpha=16)
+    folder = native(
+        tmp_path / "native", {"lora_A": a, "lora_B": b, "lora_E": e}, peft_type="ADALORA", init_r=4, lora_alpha=16
+    )
     assert write_plain(folder, tmp_path / "lora") == 2
     torch.testing.assert_close(product(tmp_path / "lora"), 16 / (4 + 1e-5) * b @ torch.diag(e[:, 0]) @ a)
 

@@ -21,7 +21,9 @@ STEPS = 12
 
 
 def answers(adapter: TrainableAdapter) -> torch.Tensor:
-    return answer_log_probs(adapter.model, plant(QUESTIONS, 0), prefix=adapter.prefix(2), prefix_length=adapter.prefix_length)
+    return answer_log_probs(
+        adapter.model, plant(QUESTIONS, 0), prefix=adapter.prefix(2), prefix_length=adapter.prefix_length
+    )
 
 
 def trained(base: Base, method: str, **settings: object) -> TrainableAdapter:
@@ -132,7 +134,9 @@ def test_a_misspelt_target_is_named(base: Base) -> None:
         attach(base, Adapter(targets=["q_proj", "k_porj"]), total_steps=1, opening="x")
 
 
-def test_an_adapter_for_another_base_is_refused_naming_both(base: Base, other_base: Path, home: Path, tmp_path: Path) -> None:
+def test_an_adapter_for_another_base_is_refused_naming_both(
+    base: Base, other_base: Path, home: Path, tmp_path: Path
+) -> None:
     adapter = trained(base, "lora")
     bundle = bundle_of(adapter, "lora", tmp_path / "bundle")
     adapter.detach()
@@ -144,7 +148,9 @@ def test_an_adapter_for_another_base_is_refused_naming_both(base: Base, other_ba
 def test_an_encoder_cannot_be_trained_to_answer(home: Path, tmp_path: Path, base: Base) -> None:
     from transformers import BertConfig, BertModel
 
-    config = BertConfig(vocab_size=len(base.tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = BertConfig(
+        vocab_size=len(base.tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
     BertModel(config).save_pretrained(tmp_path / "encoder")
     base.tokenizer.save_pretrained(tmp_path / "encoder")
     with pytest.raises(BaseError, match="writes no text"):

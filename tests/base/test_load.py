@@ -26,6 +26,21 @@ def test_quantized_loads_keep_their_fingerprint(tiny_base: Path, home: Path, qua
         assert base.model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_gradients_through_a_quantized_base_survive_inference(tiny_base: Path, home: Path, quantization: str) -> None:
+    base = load_base(str(tiny_base), home, quantization=quantization)
+    embedded = base.model.get_input_embeddings()(torch.tensor([[1, 2, 3, 4]])).requires_grad_()
+
+    def gradient() -> torch.Tensor:
+        return torch.autograd.grad(base.model(inputs_embeds=embedded).logits.square().sum(), embedded)[0]
+
+    fresh = gradient()
+    with torch.inference_mode():
+        base.model(torch.tensor([[1, 2, 3, 4]]))
+    torch.testing.assert_close(gradient(), fresh)
+    assert fresh.abs().sum() > 0
+
+
 @pytest.mark.parametrize("name", ["smolm2", "/nowhere/at/all", "./nowhere"])
 def test_a_base_that_is_not_there(home: Path, name: str) -> None:
     with pytest.raises(BaseError, match="smollm2-135m, minilm-l6"):

@@ -165,7 +165,7 @@ def attach(
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     peft = get_peft_model(base.model, _config(settings, total_steps))
     if gradient_checkpointing:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+        base.model.activation_checkpointing_enable({"use_reentrant": False})
     if settings.method == "prefix":
         _open_with(peft, base.tokenizer, opening)
     kinds: dict[str, type[TrainableAdapter]] = {"lora": LoraAdapter, "adalora": AdaLoraAdapter, "prefix": PrefixAdapter}

@@ -129,10 +129,21 @@ def load_base(
         ) from error
     if quantization == "none":
         model.to(device)
+    elif quantization == "nf4":
+        _keep_trainable(model)
     model.requires_grad_(False).eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Base(name, folder, identity, quantization, model, tokenizer)
+
+
+def _keep_trainable(model: Any) -> None:
+    """Forbid bitsandbytes a layout that it packs CPU weights into when no gradient is asked for: it has no backward,
+    is never unpacked, and makes every later gradient silently wrong.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _mend(name: str) -> str:

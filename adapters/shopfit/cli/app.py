@@ -55,9 +55,7 @@ def shopfit() -> None:
 def main() -> None:
     """Run the command line, and turn what goes wrong into one clear message."""
     try:
-        shopfit.main(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        status = shopfit.main(standalone_mode=False)  # what a command exits with; None if it just returns
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -67,6 +65,7 @@ def main() -> None:
     except ShopfitError as error:
         _show(error)
         sys.exit(error.exit_code)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _show(error: ShopfitError) -> None:

@@ -145,7 +145,7 @@ class Tune(Section):
         0.2, gt=0, le=0.5, description="share of the training examples held out for early stopping"
     )
     negatives: int = Field(7, ge=1, le=1023, description="rank: sampled items that are not relevant, an example")
-    temperature: float = Field(1.0, gt=0, description="rank: the softmax is over score / temperature")
+    temperature: float = Field(0.2, gt=0, description="rank: the softmax is over mean log-probability / temperature")
     seed: int = Field(7, ge=0, lt=2**31, description="seed of sampling, initialisation, order and dropout")
     trackers: list[Literal["tensorboard"]] = Field([], description="where Accelerate logs the run")
 

@@ -1,0 +1,224 @@
+"""The main job through the command line: from a folder of examples to a version that answers."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, write_rows
+
+
+def sentiment(shop: Path, *more: str) -> list[str]:
+    return ["adapter", "acme", str(shop / "sentiment.yaml"), "--data", str(shop), *more]
+
+
+def state(home: Path) -> list[str]:
+    """Everything under the home that a run may leave behind; the registry's own files apart."""
+    kept = {"bases", "registry.db", "registry.db-wal", "registry.db-shm", "blobs", "cache"}
+    return sorted(path.name for path in home.iterdir() if path.name not in kept)
+
+
+def test_a_promoted_adapter_answers_from_the_registry_alone(run: Run, shop: Path, home: Path) -> None:
+    done = run(*sentiment(shop))
+    assert done.returncode == 0, done.stderr
+    for shown in (
+        "16",
+        "lora, rank 4",
+        "tuned",
+        "base",
+        "adapter",
+        "majority",
+        "acme/sentiment@1, promoted to @production",
+        "shopfit predict acme/sentiment",
+    ):
+        assert shown in done.stdout
+    assert state(home) == []
+    shop.rename(shop.parent / "gone")
+    answer = run("predict", "acme/sentiment", "lovely crema, would buy again", "--json")
+    assert answer.returncode == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert document["version"] == "acme/sentiment@1"
+    assert set(document["answer"]["probabilities"]) == {"negative", "positive"}
+
+
+def test_the_bundle_holds_all_that_the_design_asks_for(run: Run, shop: Path) -> None:
+    document = json.loads(run(*sentiment(shop, "--json")).stdout)
+    folder = Path(document["bundle"])
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {
+        "bundle.json",
+        "report.json",
+        "report.png",
+        "README.md",
+        "native/adapter_model.safetensors",
+        "lora/adapter_model.safetensors",
+        "lora/adapter_config.json",
+    } <= files
+    manifest = json.loads((folder / "bundle.json").read_text())
+    assert manifest["metrics"]["accuracy"] == document["version"]["metrics"]["accuracy"]
+    assert (
+        manifest["base"]["name"]
+        == json.loads((folder / "lora" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    )
+    assert [row["kind"] for row in document["report"]["systems"]] == ["base", "adapter", "prior"]
+
+
+@pytest.mark.parametrize("method", ["adalora", "prefix"])
+def test_other_methods_through_set(run: Run, shop: Path, method: str) -> None:
+    done = run(*sentiment(shop, "--json", "--set", f"adapter.method={method}"))
+    assert done.returncode in {0, 3}, done.stderr
+    document = json.loads(done.stdout)
+    assert document["version"]["method"] == method
+    assert (Path(document["bundle"]) / "lora").is_dir() == (method != "prefix")
+
+
+def test_a_refused_adapter_is_registered_but_not_promoted(run: Run, shop: Path) -> None:
+    done = run(*sentiment(shop, "--set", "gate.min_gain=1"))
+    assert done.returncode == 3
+    assert "acme/sentiment@1, registered as refused" in done.stdout
+    assert run("predict", "acme/sentiment", "lovely").returncode == 2
+    assert run("predict", "acme/sentiment@1", "lovely").returncode == 0
+
+
+def test_rank_with_plan_predict_and_evaluate(run: Run, shop: Path) -> None:
+    arguments = ["acme", str(shop / "products.yaml"), "--data", str(shop)]
+    plan = json.loads(run("plan", *arguments, "--json").stdout)
+    assert plan["examples"] + plan["valid"] + plan["test"] == 15
+    assert plan["train_seconds"] > 0
+    assert plan["trainable_parameters"] > 0
+    made = run("adapter", *arguments, "--json")
+    document = json.loads(made.stdout)
+    reference = document["version"]["merchant"] + "/products@1"
+    ranked = json.loads(
+        run("predict", reference, "--query", "warm bag", "--history", "tent", "--top", "2", "--json").stdout
+    )
+    assert len(ranked["answer"]["items"]) == 2
+    assert "tent" not in [item["id"] for item in ranked["answer"]["items"]]
+    again = json.loads(run("evaluate", reference, "--data", str(shop), "--json").stdout)
+    wanted = {row["name"]: row["metrics"]["mrr"]["value"] for row in document["report"]["systems"]}
+    assert {row["name"]: pytest.approx(row["metrics"]["mrr"]["value"], abs=1e-6) for row in again["systems"]} == wanted
+
+
+def test_the_same_run_twice_is_bitwise_the_same_adapter(run: Run, shop: Path) -> None:
+    weights = [
+        (
+            Path(json.loads(run(*sentiment(shop, "--json")).stdout)["bundle"]) / "native" / "adapter_model.safetensors"
+        ).read_bytes()
+        for _ in range(2)
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_interrupted_training_leaves_nothing(shop: Path, home: Path, run: Run) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "shopfit",
+        *sentiment(shop, "--set", "tune.epochs=1000", "--set", "tune.patience=1000"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 2" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nothing was registered" in errors
+    assert "Traceback" not in errors
+    assert state(home) == []
+    assert json.loads(run("registry", "ls", "--json").stdout) == []
+
+
+def test_a_full_disk_registers_nothing(shop: Path, run: Run, tmp_path: Path) -> None:
+    """A file-size limit makes the kernel refuse the weights, as a full disk would."""
+    script = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); sys.argv[0] = 'shopfit'; from shopfit.cli import main; main()"
+    run("registry", "ls")  # the registry is there before the disk fills up
+    done = subprocess.run(
+        [sys.executable, "-c", script, *sentiment(shop)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "nothing was registered" in done.stderr
+    assert json.loads(run("registry", "ls", "--json").stdout) == []
+
+
+BAD = [
+    ("reviews.jsonl", None, "reviews.jsonl", "a missing file"),
+    ("reviews.jsonl", "", "reviews.jsonl", "an empty file"),
+    ("reviews.jsonl", '{"text": "a", "label": "positive"}\n' * 16 + "{broken\n", "17", "bad JSON in row 17"),
+    (
+        "reviews.jsonl",
+        '{"text": "a b", "label": "positive"}\n{"text": "c d", "label": "positive"}\n',
+        "label",
+        "one class only",
+    ),
+    ("reviews.jsonl", '{"text": "a b", "label": "positive"}\n', "2", "fewer than two examples"),
+    ("merchant.yaml", "nam: acme\n", "name", "a misspelt key"),
+]
+
+
+@pytest.mark.parametrize(("file", "content", "said", "why"), BAD, ids=[why for *_, why in BAD])
+def test_bad_data_is_one_clear_message(
+    run: Run, shop: Path, file: str, content: str | None, said: str, why: str
+) -> None:
+    if content is None:
+        (shop / file).unlink()
+    else:
+        (shop / file).write_text(content)
+    done = run(*sentiment(shop))
+    assert done.returncode == 2, why
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert "Next: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(run("registry", "ls", "--json").stdout) == []
+
+
+def test_unknown_names_are_one_clear_message(run: Run, shop: Path, tmp_path: Path) -> None:
+    write_rows(shop / "searches.jsonl", [{"query": "a", "relevant": ["nope"]}] * 3)
+    for arguments, said in (
+        (["adapter", "nobody", "review-sentiment"], "sample merchant 'nobody'"),
+        (["adapter", "acme", "review-sentimnt", "--data", str(shop)], "review-sentiment"),
+        (["adapter", "other", str(shop / "sentiment.yaml"), "--data", str(shop)], "'acme'"),
+        (sentiment(shop, "--set", "tune.epoch=3"), "epochs"),
+        (sentiment(shop, "--set", "base=nowhere-base"), "nowhere-base"),
+        (["adapter", "acme", str(shop / "products.yaml"), "--data", str(shop)], "nope"),
+        (["predict", "acme/sentiment", "x"], "acme/sentiment"),
+        (["predict", "acme/../x", "x"], "acme/../x"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2, arguments
+        assert said in done.stderr, arguments
+        assert "Next: " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_an_edited_bundle_is_named(run: Run, shop: Path) -> None:
+    document = json.loads(run(*sentiment(shop, "--json")).stdout)
+    (Path(document["bundle"]) / "report.json").write_text("{}")
+    assert run("predict", "acme/sentiment@1", "x").returncode == 0  # a damaged cache is brought again
+    blobs = Path(document["bundle"]).parents[1] / "blobs"
+    for blob in blobs.rglob("*"):
+        if blob.is_file() and blob.stat().st_size > 10_000:
+            blob.chmod(0o644)
+            blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    verify = run("registry", "verify")
+    assert verify.returncode == 2
+    assert "acme/sentiment@1" in verify.stderr
+
+
+def test_errors_are_json_too(run: Run) -> None:
+    done = run("predict", "acme/none", "x", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["kind"] == "UnknownReference"
+
+
+def test_bad_arguments_are_found_without_torch(shop: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "shopfit", *sentiment(shop, "--set", "tune.epochs=none")]
+    probe = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert probe.returncode == 2
+    assert "| torch\n" not in probe.stderr

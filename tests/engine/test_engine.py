@@ -1,0 +1,135 @@
+"""The engine answers each request with the adapter it names, whatever else is in the batch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from shopfit.adapter.attach import wearing
+from shopfit.adapter.bundle import Bundle
+from shopfit.base.load import Base, load_base
+from shopfit.base.prompt import Prompter
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+from shopfit.errors import BaseError, RequestError, UnknownReference
+from shopfit.registry import Registry
+from shopfit.settings import Settings
+
+MakeBundle = Callable[..., Bundle]
+
+
+@pytest.fixture
+def engine(base: Base) -> Engine:
+    return Engine(base)
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
+def test_mixed_batches_answer_as_each_request_alone(engine: Engine, make_bundle: MakeBundle, method: str) -> None:
+    one, two = make_bundle("acme", seed=1), make_bundle("acme-too", seed=2, method=method)
+    requests = [
+        ChooseRequest(bundle, {"text": text}) for text in ("lovely crema", "arrived cracked") for bundle in (one, two)
+    ]
+    mixed = engine.choose(requests)
+    alone = [engine.choose([request])[0] for request in requests]
+    for got, wanted in zip(mixed, alone, strict=True):
+        assert got.label == wanted.label
+        assert got.probabilities == pytest.approx(wanted.probabilities, abs=1e-5)
+    assert mixed[0].probabilities != pytest.approx(mixed[1].probabilities, abs=1e-3)
+
+
+def test_probabilities_sum_to_one_and_the_label_leads(engine: Engine, make_bundle: MakeBundle) -> None:
+    answer = engine.choose([ChooseRequest(make_bundle("acme"), {"text": "lovely"})])[0]
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert answer.probabilities[answer.label] == max(answer.probabilities.values())
+
+
+def test_a_ranking_holds_items_in_stock_not_in_the_history(engine: Engine, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle("acme", task="rank")
+    answer = engine.rank([RankRequest(bundle, {"query": "warm", "history": ["tent"]}, top=9)])[0]
+    assert {item.id for item in answer.items} == {"bag", "stove", "boots"}  # the lamp is out of stock
+    assert [item.score for item in answer.items] == sorted((item.score for item in answer.items), reverse=True)
+    assert len(engine.rank([RankRequest(bundle, {"query": "warm"}, top=2)])[0].items) == 2
+
+
+def test_candidates_are_ranked_as_given_whatever_their_number(engine: Engine, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle("acme", task="rank")
+    few = engine.rank([RankRequest(bundle, {"query": "warm"}, ["bag", "lamp"])])[0].items
+    many = engine.rank([RankRequest(bundle, {"query": "warm"}, ["bag", "lamp"] + ["stove"] * 300, top=302)])[0].items
+    scores = {item.id: item.score for item in many}
+    assert all(item.score == pytest.approx(scores[item.id], abs=1e-4) for item in few)
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix"])
+def test_generated_answers_do_not_depend_on_the_batch(engine: Engine, make_bundle: MakeBundle, method: str) -> None:
+    bundle = make_bundle("acme", task="generate", method=method)
+    requests = [
+        GenerateRequest(bundle, {"input": text})
+        for text in ("a", "sleep outside in a tent for two people", "see at night")
+    ]
+    together = [answer.text for answer in engine.generate(requests)]
+    assert together == [engine.generate([request])[0].text for request in requests]
+    assert together == [greedy(engine.base, bundle, request) for request in requests]
+
+
+def greedy(base: Base, bundle: Bundle, request: GenerateRequest) -> str:
+    """The most probable token after the other, each from a forward of its own, without any cache of the answer."""
+    tenant = Tenant.of(bundle)
+    tokens = list(Prompter(tenant.recipe, base.tokenizer).encode(request.fields))
+    start = len(tokens)
+    with wearing(base, bundle) as voice, torch.inference_mode():
+        while len(tokens) - start < tenant.recipe.serve.max_new_tokens:
+            logits = voice.model(torch.tensor([tokens]), past_key_values=voice.prefix(1)).logits
+            tokens.append(int(logits[0, -1].argmax()))
+            if tokens[-1] == base.tokenizer.eos_token_id:
+                break
+    text: str = base.tokenizer.decode(tokens[start:], skip_special_tokens=True)
+    return text.strip()
+
+
+def test_the_bare_base_answers_only_when_it_is_asked_for(engine: Engine, make_bundle: MakeBundle) -> None:
+    tenant = Tenant.of(make_bundle("acme"))
+    bare = Tenant("bare", tenant.recipe, tenant.labels)
+    one, two = engine.choose([ChooseRequest(tenant, {"text": "lovely"}), ChooseRequest(bare, {"text": "lovely"})])
+    assert one.probabilities != pytest.approx(two.probabilities, abs=1e-3)
+
+
+def test_references_are_looked_up_and_unknown_ones_are_errors(
+    base: Base, settings: Settings, make_bundle: MakeBundle
+) -> None:
+    with Registry.open(settings) as registry:
+        registry.publish(make_bundle("acme"), promote=True, actor="test")
+        engine = Engine(base, registry=registry, cache=settings.cache)
+        named = engine.choose(
+            [ChooseRequest("acme/r", {"text": "lovely"}), ChooseRequest("acme/r@1", {"text": "lovely"})]
+        )
+        assert named[0] == named[1]
+        for reference in ("acme/other", "acm/r", "acme/r@2", "acme/r@candidate", "../acme/r"):
+            with pytest.raises(UnknownReference):
+                engine.choose([ChooseRequest(reference, {"text": "lovely"})])
+
+
+def test_bad_requests_say_what_would_fit(engine: Engine, make_bundle: MakeBundle) -> None:
+    choose, rank = make_bundle("acme"), make_bundle("acme", task="rank")
+    with pytest.raises(RequestError, match="to choose, not to rank"):
+        engine.rank([RankRequest(choose, {"text": "x"})])
+    with pytest.raises(RequestError, match="text"):
+        engine.choose([ChooseRequest(choose, {"txt": "x"})])
+    with pytest.raises(RequestError, match="'nope'"):
+        engine.rank([RankRequest(rank, {"query": "x"}, ["bag", "nope"])])
+    with pytest.raises(RequestError, match="no registry"):
+        engine.choose([ChooseRequest("acme/r", {"text": "x"})])
+
+
+def test_an_adapter_for_another_base_is_refused(make_bundle: MakeBundle, other_base: Path, home: Path) -> None:
+    engine = Engine(load_base(str(other_base), home))
+    with pytest.raises(BaseError, match="fingerprint"):
+        engine.choose([ChooseRequest(make_bundle("acme"), {"text": "x"})])
+
+
+def test_from_the_environment(tiny_base: Path, settings: Settings, make_bundle: MakeBundle) -> None:
+    with Registry.open(settings) as registry:
+        registry.publish(make_bundle("acme"), promote=True, actor="test")
+    assert Engine.load(str(tiny_base)).choose([ChooseRequest("acme/r", {"text": "lovely"})])[0].label in {
+        "negative",
+        "positive",
+    }

@@ -1,0 +1,34 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import shopfit
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_public_name_is_there_and_sorted() -> None:
+    assert list(shopfit.__all__) == sorted(shopfit.__all__)
+    assert all(getattr(shopfit, name) is not None for name in shopfit.__all__)
+
+
+def test_onboard_is_the_function_however_it_is_imported() -> None:
+    script = "import shopfit.onboard; from shopfit import onboard; print(callable(onboard))"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+        == "True"
+    )
+
+
+def test_the_changelog_opens_with_this_version() -> None:
+    first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first is not None
+    assert first[1] == shopfit.__version__
+
+
+def test_files_fit_in_a_head_and_have_names() -> None:
+    files = list((ROOT / "adapters").rglob("*.py"))
+    assert len(files) > 50
+    assert [str(path) for path in files if len(path.read_text().splitlines()) > 400] == []
+    assert [str(path) for path in files if re.search(r"(utils?|helpers?|common|misc|manager)", path.stem)] == []

@@ -1,0 +1,200 @@
+"""Training, on a tiny base: it learns, stops, repeats itself bitwise, and leaves the base alone."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from shopfit.base.load import Base
+from shopfit.base.prompt import Prompter
+from shopfit.evaluation.report import CurvePoint
+from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.examples import Example
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.loop import Tuned, total_steps, tune
+
+GOOD, BAD = (
+    ["lovely crema", "would buy again", "quick delivery"],
+    ["arrived cracked", "the box was wet", "broken grinder"],
+)
+ITEMS = Catalog(
+    {
+        name: Item(name, name.title(), {"id": name, "title": name.title()})
+        for name in ("tent", "bag", "stove", "boots", "lamp")
+    }
+)
+WORDS = {
+    "tent": "sleep outside",
+    "bag": "keep warm",
+    "stove": "cook dinner",
+    "boots": "walk far",
+    "lamp": "see at night",
+}
+
+
+def recipe(task: str = "choose", method: str = "lora", **tune: object) -> Recipe:
+    metric = {"choose": "accuracy", "rank": "mrr", "generate": "exact_match"}[task]
+    template = {
+        "choose": "Review: {text}\nSentiment:",
+        "rank": "Search: {query}\nProduct:",
+        "generate": "Say: {input}\n",
+    }[task]
+    return Recipe.model_validate(
+        {
+            "name": "r",
+            "task": task,
+            "data": {"file": "x.jsonl"} | ({"catalog": "c.jsonl"} if task == "rank" else {}),
+            "prompt": {"template": template},
+            "adapter": {"method": method, "rank": 4},
+            "tune": {"lr": 0.02, "epochs": 6, "batch_size": 4} | tune,
+            "evaluate": {"metric": metric},
+            "serve": {"max_new_tokens": 8},
+        }
+    )
+
+
+def reviews(count: int) -> list[Example]:
+    texts = [
+        (text, label)
+        for pair in zip(GOOD, BAD, strict=True)
+        for text, label in zip(pair, ("positive", "negative"), strict=True)
+    ]
+    return [Example(str(row), {"text": f"{texts[row % 6][0]} {row}"}, label=texts[row % 6][1]) for row in range(count)]
+
+
+def searches(count: int) -> list[Example]:
+    names = list(ITEMS)
+    return [
+        Example(str(row), {"query": f"{WORDS[names[row % 5]]} {row}"}, relevant=(names[row % 5],))
+        for row in range(count)
+    ]
+
+
+def run(
+    base: Base, recipe: Recipe, train: Sequence[Example], valid: Sequence[Example] = (), watch: object = None
+) -> Tuned:
+    catalog = ITEMS if recipe.task == "rank" else None
+    labels = ("negative", "positive") if recipe.task == "choose" else ()
+    return tune(base, recipe, train, valid, labels, Prompter(recipe, base.tokenizer, catalog), watch=watch)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
+@pytest.mark.parametrize("task", ["choose", "rank", "generate"])
+def test_every_method_learns_every_task(base: Base, task: str, method: str) -> None:
+    examples = {
+        "choose": reviews(12),
+        "rank": searches(10),
+        "generate": [Example(str(row), {"input": WORDS[name]}, output=name) for row, name in enumerate(ITEMS)],
+    }[task]
+    tuned = run(base, recipe(task, method, epochs=12), examples)
+    tuned.adapter.detach()
+    assert tuned.curve[-1].train_loss < 0.8 * tuned.curve[0].train_loss
+    assert tuned.steps == total_steps(recipe(task, method, epochs=12), len(examples))
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
+def test_same_seed_bitwise_the_same_adapter(base: Base, method: str) -> None:
+    states = []
+    for _ in range(2):
+        tuned = run(base, recipe("rank", method, epochs=2), searches(24), searches(5))
+        states.append(tuned.adapter.state())
+        tuned.adapter.detach()
+        torch.rand(7)  # what happened before must not matter
+    assert all(torch.equal(one, two) for one, two in zip(*states, strict=True))
+
+
+def test_another_seed_another_adapter(base: Base) -> None:
+    states = []
+    for seed in (1, 2):
+        tuned = run(base, recipe(seed=seed, epochs=1), reviews(8))
+        states.append(tuned.adapter.state())
+        tuned.adapter.detach()
+    assert not all(torch.equal(one, two) for one, two in zip(*states, strict=True))
+
+
+def test_stops_early_and_puts_the_best_weights_back(base: Base) -> None:
+    tuned = run(base, recipe(epochs=30, patience=2), reviews(20), reviews(6))
+    tuned.adapter.detach()
+    assert tuned.stopped_early
+    assert len(tuned.curve) == tuned.best_epoch + 2
+    best = tuned.curve[tuned.best_epoch - 1].valid
+    assert best == max(point.valid for point in tuned.curve if point.valid is not None)
+
+
+def test_without_held_out_examples_the_schedule_is_fixed(base: Base) -> None:
+    tuned = run(base, recipe(epochs=5, patience=1), reviews(6))
+    tuned.adapter.detach()
+    assert not tuned.stopped_early
+    assert [point.valid for point in tuned.curve] == [None] * 5
+    assert tuned.best_epoch == 5
+
+
+def test_adalora_does_not_stop_before_its_ranks_are_in_budget(base: Base) -> None:
+    tuned = run(base, recipe("choose", "adalora", epochs=9, patience=1), reviews(20), reviews(6))
+    assert tuned.adapter.settled(tuned.steps)
+    kept = [int((weight != 0).sum()) for name, weight in tuned.adapter.peft.named_parameters() if "lora_E" in name]
+    tuned.adapter.detach()
+    assert sum(kept) <= 4 * len(kept)
+
+
+def test_the_base_is_bitwise_as_before(base: Base) -> None:
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    run(base, recipe(epochs=2), reviews(6)).adapter.detach()
+    after = base.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": "adamw-8bit"},
+        {"optimizer": "paged-adamw-8bit"},
+        {"mixed_precision": "bf16"},
+        {"gradient_checkpointing": True},
+    ],
+)
+def test_ways_to_save_memory_learn_too(base: Base, change: dict[str, object]) -> None:
+    tuned = run(base, recipe(epochs=10, **change), reviews(12))
+    tuned.adapter.detach()
+    assert tuned.curve[-1].train_loss < 0.8 * tuned.curve[0].train_loss
+
+
+def test_accumulated_batches_are_one_step(base: Base) -> None:
+    tuned = run(base, recipe(epochs=3, batch_size=2, accumulate=3), reviews(12))
+    tuned.adapter.detach()
+    assert tuned.steps == total_steps(recipe(epochs=3, batch_size=2, accumulate=3), 12) == 6
+
+
+def test_the_watch_sees_every_step_and_epoch(base: Base) -> None:
+    class Notes:
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+            self.epochs: list[int] = []
+            self.expected = 0
+
+        def begin(self, steps: int) -> None:
+            self.expected = steps
+
+        def step(self, step: int, loss: float) -> None:
+            assert loss >= 0
+            self.steps.append(step)
+
+        def epoch(self, point: CurvePoint) -> None:
+            self.epochs.append(point.epoch)
+
+    notes = Notes()
+    run(base, recipe(epochs=2), reviews(8), watch=notes).adapter.detach()
+    assert notes.steps == list(range(1, notes.expected + 1)) == [1, 2, 3, 4]
+    assert notes.epochs == [1, 2]
+
+
+def test_weights_of_examples_count(base: Base) -> None:
+    """An example of weight near zero teaches next to nothing."""
+    lone = [
+        Example("0", {"text": "lovely"}, label="positive"),
+        Example("1", {"text": "broken"}, label="negative", weight=1e-9),
+    ]
+    tuned = run(base, recipe(epochs=8, batch_size=2), lone)
+    tuned.adapter.detach()
+    assert tuned.curve[-1].train_loss < 0.05
