@@ -48,8 +48,7 @@ types: $(READY)  ## check types, strictly
 	@$(BIN)/mypy
 
 bench: base  ## measure what docs/benchmarks.md reports
-	@$(BIN)/python -m tests.bench.tuning
-	@$(BIN)/python -m tests.bench.startup
+	@$(BIN)/python -m tests.bench
 
 clean:  ## remove .venv and what tools left behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

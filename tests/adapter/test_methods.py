@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.attach import wearing
+from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.files import write_plain
 from shopfit.adapter.methods import TrainableAdapter, attach
 from shopfit.base.load import Base, load_base

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.cli.conftest import Run, write_rows
 
 
@@ -135,7 +134,11 @@ def test_interrupted_training_leaves_nothing(shop: Path, home: Path, run: Run) -
 
 def test_a_full_disk_registers_nothing(shop: Path, run: Run, tmp_path: Path) -> None:
     """A file-size limit makes the kernel refuse the weights, as a full disk would."""
-    script = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); sys.argv[0] = 'shopfit'; from shopfit.cli import main; main()"
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "sys.argv[0] = 'shopfit'; from shopfit.cli import main; main()"
+    )
     run("registry", "ls")  # the registry is there before the disk fills up
     done = subprocess.run(
         [sys.executable, "-c", script, *sentiment(shop)], capture_output=True, text=True, timeout=120, check=False

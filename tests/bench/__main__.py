@@ -1,0 +1,8 @@
+"""`make bench`: the numbers of the main job."""
+
+from shopfit.cli.terminal import quiet
+from tests.bench import startup, tuning
+from tests.bench.results import publish
+
+quiet()
+publish("bench", [*startup.measure(), *tuning.measure()])

@@ -1,0 +1,59 @@
+"""A benchmark's table: printed, and kept as build/bench/<target>.json with the command, commit, machine and libraries."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "evaluate")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured thing.
+
+    Args:
+        what: is measured.
+        ours: our number.
+        peer: the peer's, or None where there is none.
+        unit: of both.
+        reach: the number to reach, in words.
+        met: whether it was.
+        ratio: ours over the peer's, or None.
+    """
+
+    what: str
+    ours: float
+    peer: float | None
+    unit: str
+    reach: str
+    met: bool
+    ratio: float | None = None
+
+
+def publish(target: str, rows: list[Row]) -> None:
+    """Print the table and write the JSON of a `make` target."""
+    print(f"\n{'what':<66}{'ours':>10}{'peer':>10}{'ratio':>8}  {'unit':<12}{'reach':<16}met")
+    for row in rows:
+        peer = "" if row.peer is None else f"{row.peer:.3f}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        print(
+            f"{row.what:<66}{row.ours:>10.3f}{peer:>10}{ratio:>8}  {row.unit:<12}{row.reach:<16}{'yes' if row.met else 'NO'}"
+        )
+    document = {
+        "command": f"make {target}",
+        "commit": subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        "rows": [asdict(row) for row in rows],
+    }
+    path = ROOT / "build" / "bench" / f"{target}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    print(f"\nwritten to {path.relative_to(ROOT)}")

@@ -1,0 +1,156 @@
+"""Tuning against transformers' Trainer with PEFT: the same LoRA, data, batch size, steps, schedule and loss.
+
+Both minimise the mean negative log-likelihood of the answer's tokens; the loss compared is that mean over all training
+rows, measured by one function after training. Peers alternate, and the median of the runs is reported.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from shopfit.base.load import Base, load_base
+from shopfit.base.prompt import Prompter, Question
+from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.merchant.examples import Example
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.splits import split
+from shopfit.recipe.loading import load_recipe, parse_recipe
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.shelf import sample_folder
+from shopfit.settings import Settings
+from shopfit.tune.loop import tune
+from tests.bench.results import Row
+
+ROUNDS, EPOCHS, BATCH, ROWS, LR, SEED = 3, 3, 8, 64, 5e-4, 7
+
+REVIEWS = {
+    "name": "reviews-as-text",
+    "task": "generate",
+    "data": {"file": "reviews.jsonl"},
+    "prompt": {"template": "Review: {text}\nSentiment:"},
+    "evaluate": {"metric": "exact_match"},
+}
+
+
+def measure() -> list[Row]:
+    """The rows of this comparison."""
+    torch.set_num_threads(2)
+    base = load_base("smollm2-135m", Settings.from_environment().home)
+    rows = []
+    for what, recipe, examples in (("reviews", *_reviews()), ("profiles", *_profiles())):
+        prompter = Prompter(recipe, base.tokenizer)
+        ours, peers = [], []
+        for _ in range(ROUNDS):
+            ours.append(_ours(base, recipe, examples, prompter))
+            peers.append(_trainer(base, examples, prompter))
+        speed, peer_speed = (statistics.median(rate for rate, _ in runs) for runs in (ours, peers))
+        loss, peer_loss = (statistics.median(loss for _, loss in runs) for runs in (ours, peers))
+        ratio = speed / peer_speed
+        rows.append(
+            Row(f"tuning, {what}: examples a second", speed, peer_speed, "1/s", "at least 1.5x", ratio >= 1.5, ratio)
+        )
+        ratio = loss / peer_loss
+        met = abs(ratio - 1) <= 0.02
+        rows.append(Row(f"tuning, {what}: final loss", loss, peer_loss, "nats/token", "within 2%", met, ratio))
+    return rows
+
+
+def _reviews() -> tuple[Recipe, list[Example]]:
+    loaded = load_recipe("review-sentiment", overrides=[f"data.shots={ROWS}", "tune.valid_fraction=0.01"])
+    examples = _examples("crema", loaded)
+    return _common(parse_recipe(REVIEWS)), [replace(example, output=example.label, label=None) for example in examples]
+
+
+def _profiles() -> tuple[Recipe, list[Example]]:
+    loaded = load_recipe("user-profile", overrides=["tune.valid_fraction=0.01"])
+    return _common(loaded), _examples("crema", loaded)
+
+
+def _common(recipe: Recipe) -> Recipe:
+    tune_ = recipe.tune.model_copy(update={"epochs": EPOCHS, "batch_size": BATCH, "lr": LR, "seed": SEED})
+    return recipe.model_copy(update={"tune": tune_})
+
+
+def _examples(merchant: str, recipe: Recipe) -> list[Example]:
+    folder = sample_folder(merchant)
+    assert folder is not None
+    shown = Prompter(recipe, None)
+    splits = split(
+        Merchant.open(folder), recipe, text=lambda example: shown.text(example.fields), catalog=None, history=None
+    )
+    return [*splits.train, *splits.valid]
+
+
+def _loss(model: Any, base: Base, examples: Sequence[Example], prompter: Prompter) -> float:
+    """Mean negative log-likelihood of an answer token, over all rows."""
+    total = tokens = 0.0
+    with torch.inference_mode():
+        for example in examples:
+            assert example.output is not None
+            answer = prompter.output(example.output)
+            total -= float(answer_log_probs(model, plant([Question(prompter.encode(example.fields), (answer,))], 0)))
+            tokens += len(answer)
+    return total / tokens
+
+
+def _ours(base: Base, recipe: Recipe, examples: list[Example], prompter: Prompter) -> tuple[float, float]:
+    started = time.perf_counter()
+    tuned = tune(base, recipe, examples, [], (), prompter)
+    seconds = time.perf_counter() - started
+    loss = _loss(tuned.adapter.model, base, examples, prompter)
+    tuned.adapter.detach()
+    return EPOCHS * len(examples) / seconds, loss
+
+
+def _trainer(base: Base, examples: list[Example], prompter: Prompter) -> tuple[float, float]:
+    from peft import LoraConfig, get_peft_model
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    started = time.perf_counter()
+    torch.manual_seed(SEED)
+    rows = []
+    for example in examples:
+        assert example.output is not None
+        prompt, answer = list(prompter.encode(example.fields)), list(prompter.output(example.output))
+        rows.append(
+            {
+                "input_ids": prompt + answer,
+                "attention_mask": [1] * len(prompt + answer),
+                "labels": [-100] * len(prompt) + answer,
+            }
+        )
+    peft = get_peft_model(
+        base.model, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules="all-linear")
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=EPOCHS,
+            per_device_train_batch_size=BATCH,
+            learning_rate=LR,
+            lr_scheduler_type="cosine",
+            warmup_steps=0.1,
+            weight_decay=0.01,
+            max_grad_norm=1.0,
+            seed=SEED,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=True,
+        )
+        Trainer(
+            model=peft, args=arguments, train_dataset=rows, data_collator=DataCollatorForSeq2Seq(base.tokenizer)
+        ).train()
+    seconds = time.perf_counter() - started
+    peft.eval()
+    loss = _loss(peft.get_base_model(), base, examples, prompter)
+    peft.unload()
+    base.model.requires_grad_(False).eval()
+    base.model.__dict__.pop("peft_config", None)
+    return EPOCHS * len(examples) / seconds, loss
