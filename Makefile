@@ -11,10 +11,10 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter test test-fast lint types bench clean
+.PHONY: help setup base adapter test test-fast lint types bench bench-recipes clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make adapter MERCHANT=crema RECIPE=review-sentiment DATA=path/to/folder SET=\"tune.epochs=2 data.shots=64\""
 
@@ -49,6 +49,9 @@ types: $(READY)  ## check types, strictly
 
 bench: base  ## measure what docs/benchmarks.md reports
 	@$(BIN)/python -m tests.bench
+
+bench-recipes: base  ## train every recipe on its sample merchant, and review-sentiment with every method
+	@$(BIN)/python -m tests.bench.recipes
 
 clean:  ## remove .venv and what tools left behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-MADE = "shopfit adapter trailhead product-recommendation --set tune.epochs=1 --set data.shots=8"
+MADE = "shopfit adapter trailhead product-recommendation --set tune.epochs=1 --set data.shots=8 --set data.max_test=8"
+PROMOTED = "shopfit registry promote trailhead/product-recommendation@1 --force"
 # `make` would set up a virtual environment again: its targets are thin, and this is the line behind `make adapter`
 BEHIND_MAKE = (
     "shopfit adapter crema review-sentiment --data {root}/recipes/samples/crema --set tune.epochs=1 --set data.shots=8"
@@ -37,14 +38,7 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
         ]
         commands += [["bash", "-ec", line] for line in lines]
     if page.name == "README.md":  # the example after `make adapter` needs the version that it makes
-        commands.insert(
-            0,
-            [
-                "bash",
-                "-c",
-                f"{MADE} --set evaluate.candidates=8; shopfit registry promote trailhead/product-recommendation@1 --force",
-            ],
-        )
+        commands.insert(0, ["bash", "-c", f"{MADE}; {PROMOTED}"])
     for command in commands:
         done = subprocess.run(
             command,

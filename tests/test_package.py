@@ -1,6 +1,4 @@
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import shopfit
@@ -11,14 +9,6 @@ ROOT = Path(__file__).parents[1]
 def test_every_public_name_is_there_and_sorted() -> None:
     assert list(shopfit.__all__) == sorted(shopfit.__all__)
     assert all(getattr(shopfit, name) is not None for name in shopfit.__all__)
-
-
-def test_onboard_is_the_function_however_it_is_imported() -> None:
-    script = "import shopfit.onboard; from shopfit import onboard; print(callable(onboard))"
-    assert (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
-        == "True"
-    )
 
 
 def test_the_changelog_opens_with_this_version() -> None:

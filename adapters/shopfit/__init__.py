@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         RankRequest,
     )
     from shopfit.errors import ShopfitError
-    from shopfit.onboard import onboard
     from shopfit.recipe.loading import load_recipe
     from shopfit.registry import Registry
     from shopfit.settings import Settings
@@ -43,7 +42,6 @@ __all__ = [
     "ShopfitError",
     "__version__",
     "load_recipe",
-    "onboard",
 ]
 
 _HOMES = {
@@ -52,13 +50,10 @@ _HOMES = {
     "Settings": "shopfit.settings",
     "ShopfitError": "shopfit.errors",
     "load_recipe": "shopfit.recipe.loading",
-    "onboard": "shopfit.onboard",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'shopfit' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, "shopfit.engine")), name)
-    globals()[name] = value  # over the submodule of that name, where there is one
-    return value
+    return getattr(import_module(_HOMES.get(name, "shopfit.engine")), name)

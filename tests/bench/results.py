@@ -1,4 +1,4 @@
-"""A benchmark's table: printed, and kept as build/bench/<target>.json with the command, commit, machine and libraries."""
+"""A benchmark's table: printed, and kept as build/bench/<target>.json with command, commit, machine and libraries."""
 
 import json
 import os
@@ -41,14 +41,13 @@ def publish(target: str, rows: list[Row]) -> None:
     for row in rows:
         peer = "" if row.peer is None else f"{row.peer:.3f}"
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        print(
-            f"{row.what:<66}{row.ours:>10.3f}{peer:>10}{ratio:>8}  {row.unit:<12}{row.reach:<16}{'yes' if row.met else 'NO'}"
-        )
+        met = "yes" if row.met else "NO"
+        print(f"{row.what:<66}{row.ours:>10.3f}{peer:>10}{ratio:>8}  {row.unit:<12}{row.reach:<16}{met}")
+    command = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     document = {
         "command": f"make {target}",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-        ).stdout.strip(),
+        "commit": commit.stdout.strip(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "rows": [asdict(row) for row in rows],

@@ -66,4 +66,5 @@ def _cell(row: SystemResult, metric: str, *, first: bool) -> "Text":
 
     interval = row.metrics[metric]
     value = ("★ " if first else "") + number(interval.value)
-    return Text.assemble((value, "bold green" if first else _STYLES[row.kind]), (f"\n{span(interval, 2)}", "dim"))
+    ends = span(interval, 2).replace("0.", ".")  # room for six metrics in 80 columns
+    return Text.assemble((value, "bold green" if first else _STYLES[row.kind]), (f"\n{ends}", "dim"))
