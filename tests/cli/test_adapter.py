@@ -111,20 +111,29 @@ def test_the_same_run_twice_is_bitwise_the_same_adapter(run: Run, shop: Path) ->
     assert weights[0] == weights[1]
 
 
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so do its children, this test's included."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_training_leaves_nothing(shop: Path, home: Path, run: Run) -> None:
     command = [
         sys.executable,
         "-m",
         "shopfit",
-        *sentiment(shop, "--set", "tune.epochs=1000", "--set", "tune.patience=1000"),
+        *sentiment(shop, "--set", "tune.epochs=400", "--set", "tune.patience=400"),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 2" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    _, errors = process.communicate(timeout=60)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed_interrupts) as process:  # type: ignore[call-overload]
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if "epoch 2" in line:
+                    process.send_signal(signal.SIGINT)
+                    break
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "nothing was registered" in errors
     assert "Traceback" not in errors
