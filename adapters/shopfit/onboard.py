@@ -1,7 +1,6 @@
 """The main job: a merchant's examples -> tune -> evaluate -> gate -> publish, with an honest report."""
 
 import platform
-import resource
 import shutil
 import tempfile
 import time
@@ -31,6 +30,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune
+from shopfit.tune.plan import peak_memory_mb
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -335,12 +335,6 @@ def rivals(
             )
         )
     return [Contender(system.name, system.kind, system.predict(test, items)) for system in systems]
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """`shopfit evaluate`: measure a registered adapter again."""
 
-from pathlib import Path
-
 import click
 
 from shopfit.cli.terminal import as_json, console, merchant_folder, print_json, quiet
@@ -21,7 +19,7 @@ def command(reference: str, data: str | None, as_json: bool) -> None:
     from shopfit.onboard import measure_again
     from shopfit.settings import Settings
 
-    report = measure_again(reference, Path(folder), settings=Settings.from_environment())
+    report = measure_again(reference, folder, settings=Settings.from_environment())
     if as_json:
         print_json(report)
     else:

@@ -1,5 +1,6 @@
 """What a run will cost, from its real data and one measured batch. Nothing is trained."""
 
+import platform
 import resource
 import time
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
             loss.backward()
             seconds.append(time.perf_counter() - started)
         per_token = seconds[-1] / max(padded)
-        peak = _peak_memory_mb(base)
+        on_gpu = base.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(base.device) / 1e6 if on_gpu else peak_memory_mb()
         adapter.peft.eval()
         started = time.perf_counter()
         sample = splits.test[:_SAMPLE]
@@ -103,7 +105,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     )
 
 
-def _peak_memory_mb(base: Base) -> float:
-    if base.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(base.device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6
