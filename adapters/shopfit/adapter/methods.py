@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shopfit.adapter.files import write_native
+from shopfit.adapter.fusing import fuse
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, Problem, RecipeError
 from shopfit.recipe.schema import Adapter
@@ -168,6 +169,8 @@ def attach(
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     if settings.method == "prefix":
         _open_with(peft, base.tokenizer, opening)
+    if settings.method == "lora":
+        fuse(peft)
     kinds: dict[str, type[TrainableAdapter]] = {"lora": LoraAdapter, "adalora": AdaLoraAdapter, "prefix": PrefixAdapter}
     return kinds[settings.method](base, peft)
 

@@ -105,6 +105,8 @@ def load_base(
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+    from shopfit.base.prepack import prepack
+
     folder = locate_base(name, home)
     identity = fingerprint(folder)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -132,6 +134,7 @@ def load_base(
     elif quantization == "nf4":
         _keep_trainable(model)
     model.requires_grad_(False).eval()
+    prepack(model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Base(name, folder, identity, quantization, model, tokenizer)

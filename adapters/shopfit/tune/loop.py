@@ -158,7 +158,9 @@ def tune(
         Objective(adapter, recipe.task, settings.temperature), optimizer, loader
     )
     # stepped by hand, once an optimizer step, so that it means the same on any number of processes
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda done: _rate(done, steps, settings.warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer.optimizer, lambda done: learning_rate(done, steps, settings.warmup)
+    )
     if settings.trackers:
         accelerator.init_trackers(recipe.name)
     watch.begin(steps)
@@ -223,8 +225,8 @@ def _optimizer(recipe: Recipe, adapter: TrainableAdapter) -> torch.optim.Optimiz
     return optimizer
 
 
-def _rate(done: int, steps: int, warmup: float) -> float:
-    """Linear rise over the first share of the steps, then half a cosine down to zero."""
+def learning_rate(done: int, steps: int, warmup: float) -> float:
+    """Share of the full rate after `done` of `steps`: a linear rise over the first `warmup` of them, then a cosine."""
     rise = max(1, round(steps * warmup))
     if done < rise:
         return (done + 1) / rise

@@ -1,0 +1,41 @@
+"""Which linear layers of a model read the same input, such as q, k and v: their low-rank products can be one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]]:
+    """Find out by one forward of two tokens.
+
+    Args:
+        model: a transformers model; its backbone is run.
+        layers: the linear layers in question, by name.
+
+    Returns:
+        the names of those that ran, in the order they ran, those with the very same input together.
+    """
+    groups: list[list[str]] = []
+    last: list[Any] = [None]  # the tensor itself, so that its identity is not given to another one
+
+    def watch(name: str) -> Any:
+        def before(_: nn.Module, args: tuple[Any, ...]) -> None:
+            if args[0] is last[0]:
+                groups[-1].append(name)
+            else:
+                groups.append([name])
+                last[0] = args[0]
+
+        return before
+
+    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            model.base_model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return groups
