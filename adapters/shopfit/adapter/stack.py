@@ -1,0 +1,228 @@
+"""The stack: many adapters beside every linear layer of one base, each row of a batch with its own.
+
+A slot is one stretch of memory that holds all weights of an adapter, so that bringing one in is a single copy. The
+layers see it as strided views. Slot 0 is the bare base. Nothing here changes the base's weights, so quantized bases
+serve too, and PEFT's global active adapter plays no part.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shopfit.adapter.groups import shared_inputs
+from shopfit.adapter.kernels import Plan, expand, plan, shrink
+from shopfit.base.load import Base
+from shopfit.errors import BaseError
+
+Factors = Mapping[str, tuple[Tensor, Tensor]]
+"""An adapter's weights by layer name: A (r, in) and B (out, r), the scale in B."""
+
+_BARE = Plan("bare")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Layers that read the same input. Their A lie one behind the other, so that one product serves all."""
+
+    names: list[str]
+    layers: list[Any]
+    width: int
+    outs: list[int]
+    down: Tensor | None = None  # (S, layers * r, in)
+    ups: list[Tensor] = field(default_factory=list)  # (S, r, out) each
+    input: Tensor | None = None
+    low: Tensor | None = None
+
+
+class Stack:
+    """Slots for adapters on a base.
+
+    Args:
+        base: gets the stack's arithmetic in its linear layers, the output head excepted, until `remove`.
+        slots: adapters at a time.
+        rank: largest rank that fits; it grows when an adapter needs more.
+    """
+
+    def __init__(self, base: Base, slots: int, rank: int = 8) -> None:
+        self.slots = slots
+        self._plan = _BARE
+        self._device = base.device
+        self._dtype = torch.float32 if base.quantization != "none" else base.model.dtype
+        head = base.model.get_output_embeddings()
+        layers = {name: layer for name, layer in base.model.named_modules() if _is_linear(layer) and layer is not head}
+        self._base_name = base.name
+        self._groups = [
+            _Group(names, [layers[name] for name in names], *_widths([layers[name] for name in names]))
+            for names in shared_inputs(base.model, layers)
+        ]
+        for group in self._groups:
+            for place, layer in enumerate(group.layers):
+                layer.forward = partial(self._forward, layer, group, place)
+        self._allocate(rank)
+
+    def _allocate(self, rank: int) -> None:
+        self.rank = rank
+        self._slab = torch.zeros(self.slots + 1, self.size(rank), dtype=self._dtype, device=self._device)
+        self.link()
+
+    def link(self) -> None:
+        """Point the layers at the slots anew: needed when the slots begin or cease to require gradients."""
+        at, rank = 0, self.rank
+        for group in self._groups:
+            height = len(group.layers) * rank
+            group.down = self._view(at, height, group.width)
+            at += height * group.width
+            group.ups = []
+            for out in group.outs:
+                group.ups.append(self._view(at, rank, out))
+                at += rank * out
+
+    def _view(self, at: int, rows: int, columns: int) -> Tensor:
+        return self._slab[:, at : at + rows * columns].view(-1, rows, columns)
+
+    def size(self, rank: int) -> int:
+        """Numbers in a slot for adapters of `rank`."""
+        return sum(rank * (len(group.layers) * group.width + sum(group.outs)) for group in self._groups)
+
+    def pack(self, factors: Factors, name: str) -> "Packed":
+        """Lay an adapter out as a slot holds it, on the CPU.
+
+        Args:
+            factors: its weights.
+            name: of the adapter, for messages.
+
+        Raises:
+            BaseError: if it has weights for a layer that the base does not have, or of another shape.
+        """
+        rank = max((len(down) for down, _ in factors.values()), default=1)
+        flat = torch.zeros(self.size(rank), dtype=self._dtype)
+        at, missing = 0, set(factors)
+        for group in self._groups:
+            spans = [(layer, group.width) for layer in group.names]
+            for layer, width in spans:
+                if layer in factors:
+                    self._lay(flat, at, factors[layer][0], (rank, width), layer, name)
+                at += rank * width
+            for layer, out in zip(group.names, group.outs, strict=True):
+                if layer in factors:
+                    self._lay(flat, at, factors[layer][1].T, (rank, out), layer, name)
+                at += rank * out
+            missing -= set(group.names)
+        if missing:
+            raise BaseError(
+                f"the adapter {name} has weights for {min(missing)}, which the base {self._base_name} has not",
+                next_step="train it again on this base",
+            )
+        return Packed(rank, flat)
+
+    def _lay(self, flat: Tensor, at: int, weights: Tensor, shape: tuple[int, int], layer: str, name: str) -> None:
+        if weights.shape[1] != shape[1] or len(weights) > shape[0]:
+            raise BaseError(
+                f"the adapter {name} has weights of shape {tuple(weights.shape)} for {layer}, "
+                f"which takes (rank, {shape[1]}) on the base {self._base_name}",
+                next_step="train it again on this base",
+            )
+        flat[at : at + weights.numel()].view(weights.shape).copy_(weights)
+
+    def put(self, slot: int, packed: "Packed") -> None:
+        """Bring an adapter into a slot. No step may run meanwhile.
+
+        Args:
+            slot: 1 to `slots`.
+            packed: from `pack`.
+        """
+        if packed.rank > self.rank:
+            self._grow(packed.rank)
+        if packed.rank == self.rank:
+            self._slab[slot].copy_(packed.flat)
+        else:
+            self._slab[slot].copy_(self._padded(packed))
+
+    def _padded(self, packed: "Packed", rank: int | None = None) -> Tensor:
+        """The same adapter as a slot of the stack's larger rank."""
+        rank = rank or self.rank
+        flat = torch.zeros(self.size(rank), dtype=packed.flat.dtype, device=packed.flat.device)
+        source = target = 0
+        for group in self._groups:
+            for width in [group.width] * len(group.layers) + group.outs:
+                flat[target : target + packed.rank * width] = packed.flat[source : source + packed.rank * width]
+                source += packed.rank * width
+                target += rank * width
+        return flat
+
+    def _grow(self, rank: int) -> None:
+        old, held = self.rank, self._slab
+        self._allocate(rank)
+        for slot in range(1, self.slots + 1):
+            self._slab[slot] = self._padded(Packed(old, held[slot]))
+
+    @contextmanager
+    def rows(self, slots: Sequence[int], *, decoding: bool = False) -> Iterator[None]:
+        """Each row of the forwards inside belongs to its slot.
+
+        Args:
+            slots: one a row; 0 for the bare base.
+            decoding: whether rows are one token each.
+        """
+        self._plan = plan(slots, decoding=decoding, device=self._device)
+        try:
+            yield
+        finally:
+            self._plan = _BARE
+
+    def _forward(self, layer: Any, group: _Group, place: int, x: Tensor) -> Tensor:
+        out: Tensor = type(layer).forward(layer, x)
+        step = self._plan
+        if step.way == "bare":
+            return out
+        if group.input is not x:
+            assert group.down is not None
+            group.input, group.low = x, shrink(x.to(self._dtype), group.down, step)
+        assert group.low is not None
+        low = group.low[..., place * self.rank : (place + 1) * self.rank]
+        if place == len(group.layers) - 1:
+            group.input = group.low = None
+        if out.dtype != self._dtype:
+            return expand(out.to(self._dtype), low, group.ups[place], step).to(out.dtype)
+        return expand(out, low, group.ups[place], step)
+
+    @property
+    def weights(self) -> Tensor:
+        """(slots + 1, size) all slots; row 0 is the bare base and stays zero."""
+        return self._slab
+
+    def remove(self) -> None:
+        """Take the stack's arithmetic off the base."""
+        for group in self._groups:
+            for layer in group.layers:
+                layer.__dict__.pop("forward", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An adapter laid out as a slot holds it.
+
+    Args:
+        rank: of every layer; lower ones are padded with zeros.
+        flat: all weights, one behind the other.
+    """
+
+    rank: int
+    flat: Tensor
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    """Also bitsandbytes' quantized layers, which are linear layers, and transformers' Conv1D of the GPT-2 family."""
+    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
+
+
+def _widths(layers: Sequence[Any]) -> tuple[int, list[int]]:
+    """Inputs, and outputs of each layer."""
+    if isinstance(layers[0], nn.Linear):
+        return layers[0].in_features, [layer.out_features for layer in layers]
+    return layers[0].nx, [layer.nf for layer in layers]
