@@ -270,7 +270,7 @@ def _evaluate(
 ) -> Report:
     """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
     recipe, test = ground.recipe, ground.splits.test
-    engine, tenant = Engine(ground.base), Tenant.of(bundle)
+    engine, tenant = Engine(ground.base, slots=1), Tenant.of(bundle)
     contenders = [
         Contender("base", "base", assess(engine, bare(tenant), test)),
         Contender("adapter", "adapter", assess(engine, tenant, test)),

@@ -1,6 +1,6 @@
 """Rows of many adapters in one forward: each equals the same row alone, with PEFT's own arithmetic."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,14 @@ def _alone(base: Base, factors: dict[str, tuple[torch.Tensor, torch.Tensor]] | N
 @pytest.fixture(scope="module")
 def parts(
     tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Base, Stack, dict[int, torch.Tensor], dict[int, Any]]]:
+) -> tuple[Base, Stack, dict[int, torch.Tensor], dict[int, Any]]:
     base = load_base(str(tiny_base), tmp_path_factory.mktemp("home"))
     factors = {slot: _factors(base, slot) for slot in RANKS}
     alone = {slot: _alone(base, factors.get(slot), IDS) for slot in (0, *RANKS)}
     stack = Stack(base, SLOTS, rank=2)
     for slot in RANKS:
         stack.put(slot, stack.pack(factors[slot], f"a{slot}"))
-    yield base, stack, alone, factors
-    stack.remove()
+    return base, stack, alone, factors
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,6 +11,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+from shopfit.engine.asking import ask_choose
 from shopfit.errors import BaseError, RequestError, UnknownReference
 from shopfit.registry import Registry
 from shopfit.settings import Settings
@@ -35,6 +36,56 @@ def test_mixed_batches_answer_as_each_request_alone(engine: Engine, make_bundle:
         assert got.label == wanted.label
         assert got.probabilities == pytest.approx(wanted.probabilities, abs=1e-5)
     assert mixed[0].probabilities != pytest.approx(mixed[1].probabilities, abs=1e-3)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 32])
+def test_more_adapters_than_slots_in_a_batch_answer_all_the_same(
+    base: Base, make_bundle: MakeBundle, slots: int
+) -> None:
+    """Methods mix, one merchant's name contains another's, and the bare base is in the batch as well."""
+    bundles = [
+        make_bundle("acme", seed=1),
+        make_bundle("acme-too", seed=2, method="adalora"),
+        make_bundle("acme-too-2", seed=3, method="prefix"),
+        make_bundle("me", seed=4),
+        make_bundle("acm", seed=5),
+    ]
+    tenants = [Tenant.of(bundle) for bundle in bundles]
+    tenants.append(Tenant("bare", tenants[0].recipe, tenants[0].labels))
+    requests = [
+        ChooseRequest(tenant, {"text": text})
+        for text in ("lovely crema", "arrived cracked", "box was wet")
+        for tenant in tenants
+    ]
+    engine = Engine(base, slots=slots)
+    mixed = engine.choose(requests)
+    for request, got in zip(requests, mixed, strict=True):
+        assert isinstance(request.adapter, Tenant)
+        prompter = Prompter(request.adapter.recipe, base.tokenizer)
+        with wearing(base, request.adapter.bundle) as voice:  # PEFT's own layers, this adapter only
+            alone = ask_choose(voice, prompter, request.adapter.labels, [request.fields])[0]
+        assert list(got.probabilities.values()) == pytest.approx(alone, abs=1e-5)
+    assert len({round(answer.probabilities["positive"], 6) for answer in mixed[:6]}) == 6
+    again = engine.choose(requests[::-1])[::-1]
+    assert [answer.label for answer in again] == [answer.label for answer in mixed]
+
+
+def test_a_broken_adapter_takes_no_slot_from_the_others(
+    base: Base, make_bundle: MakeBundle, other_base: Path, home: Path
+) -> None:
+    good = ChooseRequest(make_bundle("acme"), {"text": "lovely"})
+    stranger = Engine(load_base(str(other_base), home))
+    with pytest.raises(BaseError):
+        stranger.choose([good])
+    engine = Engine(base, slots=1)
+    before = engine.choose([good])[0].probabilities
+    foreign = Tenant.of(make_bundle("beta", seed=9))
+    assert foreign.bundle is not None
+    identity = foreign.bundle.manifest.base.model_copy(update={"fingerprint": "0" * 64})
+    manifest = foreign.bundle.manifest.model_copy(update={"base": identity})
+    with pytest.raises(BaseError, match="0" * 64):
+        engine.choose([ChooseRequest(Bundle(foreign.bundle.folder, manifest), {"text": "lovely"})])
+    assert engine.choose([good])[0].probabilities == before
 
 
 def test_probabilities_sum_to_one_and_the_label_leads(engine: Engine, make_bundle: MakeBundle) -> None:

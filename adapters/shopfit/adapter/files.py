@@ -17,6 +17,7 @@ from shopfit.errors import BundleError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _KEY = re.compile(r"(?P<module>.+)\.lora_(?P<part>[ABE])(?:\.weight)?")
+_PEFT_PREFIX = "base_model.model."
 _ADALORA_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
 
 
@@ -81,6 +82,27 @@ def write_plain(native: Path, folder: Path) -> int:
         },
     )
     return rank
+
+
+def read_plain(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Read what `write_plain` wrote.
+
+    Args:
+        folder: a plain LoRA folder.
+
+    Returns:
+        A (r, in) and B (out, r) of each layer, by its name in the base's model.
+
+    Raises:
+        BundleError: if it holds anything else.
+    """
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in load_file(folder / WEIGHTS).items():
+        match = _KEY.fullmatch(key)
+        if match is None or not match["module"].startswith(_PEFT_PREFIX):
+            raise BundleError(f"{folder / WEIGHTS} holds {key!r}, which is no LoRA weight")
+        pairs.setdefault(match["module"].removeprefix(_PEFT_PREFIX), {})[match["part"]] = tensor
+    return {layer: (parts["A"], parts["B"]) for layer, parts in pairs.items()}
 
 
 def _lora_factors(parts: dict[str, Tensor], config: dict[str, Any]) -> tuple[Tensor, Tensor]:

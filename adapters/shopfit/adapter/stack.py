@@ -22,8 +22,6 @@ from shopfit.errors import BaseError
 Factors = Mapping[str, tuple[Tensor, Tensor]]
 """An adapter's weights by layer name: A (r, in) and B (out, r), the scale in B."""
 
-_BARE = Plan("bare")
-
 
 @dataclass(slots=True)
 class _Group:
@@ -43,14 +41,14 @@ class Stack:
     """Slots for adapters on a base.
 
     Args:
-        base: gets the stack's arithmetic in its linear layers, the output head excepted, until `remove`.
+        base: its linear layers, the output head excepted, add the stack's products inside of `rows`, and only there.
         slots: adapters at a time.
         rank: largest rank that fits; it grows when an adapter needs more.
     """
 
     def __init__(self, base: Base, slots: int, rank: int = 8) -> None:
         self.slots = slots
-        self._plan = _BARE
+        self._plan = Plan("bare")
         self._device = base.device
         self._dtype = torch.float32 if base.quantization != "none" else base.model.dtype
         head = base.model.get_output_embeddings()
@@ -60,9 +58,6 @@ class Stack:
             _Group(names, [layers[name] for name in names], *_widths([layers[name] for name in names]))
             for names in shared_inputs(base.model, layers)
         ]
-        for group in self._groups:
-            for place, layer in enumerate(group.layers):
-                layer.forward = partial(self._forward, layer, group, place)
         self._allocate(rank)
 
     def _allocate(self, rank: int) -> None:
@@ -170,16 +165,23 @@ class Stack:
             decoding: whether rows are one token each.
         """
         self._plan = plan(slots, decoding=decoding, device=self._device)
+        if self._plan.way == "bare":
+            yield
+            return
         try:
+            for group in self._groups:
+                for place, layer in enumerate(group.layers):
+                    layer.forward = partial(self._forward, layer, group, place)
             yield
         finally:
-            self._plan = _BARE
+            for group in self._groups:
+                group.input = group.low = None
+                for layer in group.layers:
+                    layer.__dict__.pop("forward", None)
 
     def _forward(self, layer: Any, group: _Group, place: int, x: Tensor) -> Tensor:
         out: Tensor = type(layer).forward(layer, x)
         step = self._plan
-        if step.way == "bare":
-            return out
         if group.input is not x:
             assert group.down is not None
             group.input, group.low = x, shrink(x.to(self._dtype), group.down, step)
@@ -195,12 +197,6 @@ class Stack:
     def weights(self) -> Tensor:
         """(slots + 1, size) all slots; row 0 is the bare base and stays zero."""
         return self._slab
-
-    def remove(self) -> None:
-        """Take the stack's arithmetic off the base."""
-        for group in self._groups:
-            for layer in group.layers:
-                layer.__dict__.pop("forward", None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """Questions in, numbers and texts out: the one way to an answer, for tuning's own checks, evaluation and serving."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from shopfit.adapter.stack import Stack
 from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Question
@@ -15,7 +17,15 @@ from shopfit.recipe.schema import Serve
 Floats = NDArray[np.float64]
 
 
-def score(voice: Voice, questions: Sequence[Question], *, pad: int, token_budget: int = 2048) -> list[Floats]:
+def score(
+    voice: Voice,
+    questions: Sequence[Question],
+    *,
+    pad: int,
+    token_budget: int = 2048,
+    slots: Sequence[int] | None = None,
+    stack: Stack | None = None,
+) -> list[Floats]:
     """Mean log-probability a token of every answer.
 
     Args:
@@ -23,14 +33,20 @@ def score(voice: Voice, questions: Sequence[Question], *, pad: int, token_budget
         questions: N of them.
         pad: token id that fills rows up.
         token_budget: tokens a forward, padding included, unless one question alone is longer.
+        slots: N slots of `stack`, whose adapters answer.
+        stack: on the voice's model; given together with `slots`.
 
     Returns:
         N arrays, one number of at most 0 an answer.
     """
     scores: list[Floats] = [np.empty(0)] * len(questions)
     for batch in _batches([question.tokens for question in questions], token_budget):
+        step: AbstractContextManager[None] = nullcontext()
+        if slots is not None and stack is not None:
+            batch.sort(key=slots.__getitem__)  # rows in slot order need no copies
+            step = stack.rows([slots[index] for index in batch])
         tree = plant([questions[index] for index in batch], pad).to(voice.model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), step:
             sums = answer_log_probs(
                 voice.model, tree, prefix=voice.prefix(len(batch)), prefix_length=voice.prefix_length
             )

@@ -15,29 +15,36 @@ Floats = NDArray[np.float64]
 _BRANCHES = 128  # answers a question: the mask grows with the square of a row's tokens
 
 
+def choose_question(prompter: Prompter, labels: Sequence[str], fields: Fields) -> list[Question]:
+    """Which of the labels fits: one question."""
+    return [Question(prompter.encode(fields), tuple(prompter.label(label) for label in labels))]
+
+
+def rank_questions(prompter: Prompter, fields: Fields, candidates: Sequence[str]) -> list[Question]:
+    """Which candidates fit: as many questions with the same prompt as it takes, none without candidates."""
+    prompt = prompter.encode(fields)
+    return [
+        Question(prompt, tuple(prompter.item(item) for item in candidates[start : start + _BRANCHES]))
+        for start in range(0, len(candidates), _BRANCHES)
+    ]
+
+
+def joined(parts: Sequence[Floats]) -> Floats:
+    """Scores of one row's questions as those of one question."""
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
 def ask_choose(voice: Voice, prompter: Prompter, labels: Sequence[str], rows: Sequence[Fields]) -> list[Floats]:
     """Probability of each of the L labels for each of N rows: N arrays (L,) that sum to 1."""
-    answers = tuple(prompter.label(label) for label in labels)
-    scores = score(
-        voice, [Question(prompter.encode(row), answers) for row in rows], pad=prompter.tokenizer.pad_token_id
-    )
-    return [softmax(row) for row in scores]
+    questions = [question for row in rows for question in choose_question(prompter, labels, row)]
+    return [softmax(row) for row in score(voice, questions, pad=prompter.tokenizer.pad_token_id)]
 
 
 def ask_rank(voice: Voice, prompter: Prompter, rows: Sequence[tuple[Fields, Sequence[str]]]) -> list[Floats]:
     """Score of each candidate for each of N (fields, candidates) rows: N arrays, higher is better."""
-    questions, owners = [], []
-    for owner, (fields, candidates) in enumerate(rows):
-        prompt = prompter.encode(fields)
-        for start in range(0, len(candidates), _BRANCHES):
-            questions.append(
-                Question(prompt, tuple(prompter.item(item) for item in candidates[start : start + _BRANCHES]))
-            )
-            owners.append(owner)
-    parts: list[list[Floats]] = [[] for _ in rows]
-    for owner, part in zip(owners, score(voice, questions, pad=prompter.tokenizer.pad_token_id), strict=True):
-        parts[owner].append(part)
-    return [np.concatenate(part) if part else np.empty(0) for part in parts]
+    asked = [rank_questions(prompter, fields, candidates) for fields, candidates in rows]
+    scores = iter(score(voice, [question for row in asked for question in row], pad=prompter.tokenizer.pad_token_id))
+    return [joined([next(scores) for _ in row]) for row in asked]
 
 
 def ask_generate(voice: Voice, base: Base, prompter: Prompter, rows: Sequence[Fields], *, seed: int = 0) -> list[str]:

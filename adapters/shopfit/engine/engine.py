@@ -1,20 +1,24 @@
 """The engine: one base, and the adapter each request names.
 
-It holds one adapter on the base at a time and answers a mixed batch adapter by adapter.
+Choose and rank answer the rows of many adapters in the same forwards, each row with its own slot of the stack; prefix
+tuned adapters and generation have the base to themselves for now.
 """
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from shopfit.adapter.attach import wearing
+import numpy as np
+
+from shopfit.adapter.attach import Worn, wearing
 from shopfit.adapter.bundle import Bundle
-from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base, load_base
-from shopfit.base.prompt import Prompter
-from shopfit.engine.asking import ask_choose, ask_generate, ask_rank
+from shopfit.base.prompt import Prompter, Question
+from shopfit.engine.answering import score
+from shopfit.engine.asking import Floats, ask_generate, choose_question, joined, rank_questions, softmax
+from shopfit.engine.pool import SlotPool
 from shopfit.engine.requests import (
     Adapter,
     ChooseAnswer,
@@ -34,9 +38,6 @@ from shopfit.recipe.schema import Task
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 
-R = TypeVar("R", ChooseRequest, RankRequest, GenerateRequest)
-A = TypeVar("A")
-
 
 class Engine:
     """Answers requests, each with the adapter it names and no other.
@@ -45,13 +46,17 @@ class Engine:
         base: loaded.
         registry: where references are looked up; without one, requests name bundles or tenants.
         cache: folder that registry bundles are brought to; needed with a registry.
+        slots: adapters resident at a time, at least one.
     """
 
-    def __init__(self, base: Base, *, registry: Registry | None = None, cache: Path | None = None) -> None:
+    def __init__(
+        self, base: Base, *, registry: Registry | None = None, cache: Path | None = None, slots: int = 32
+    ) -> None:
         self.base = base
         self._registry = registry
         self._cache = cache
-        self._lock = threading.Lock()  # the adapter on the base is shared state
+        self._pool = SlotPool(base, slots)
+        self._lock = threading.Lock()  # the slots and the base's layers are shared state
 
     @classmethod
     def load(
@@ -62,6 +67,7 @@ class Engine:
         settings: Settings | None = None,
         quantization: str = "none",
         device: str | None = None,
+        slots: int = 32,
     ) -> "Engine":
         """Load a base and make its engine.
 
@@ -71,6 +77,7 @@ class Engine:
             settings: from the environment by default.
             quantization: "none", "int8" or "nf4".
             device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
+            slots: adapters resident at a time, at least one.
 
         Raises:
             BaseError: if the base cannot be loaded.
@@ -82,6 +89,7 @@ class Engine:
             load_base(base, settings.home, quantization=quantization, device=device),
             registry=registry,
             cache=settings.cache,
+            slots=slots,
         )
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[ChooseAnswer]:
@@ -93,46 +101,52 @@ class Engine:
             BaseError: if an adapter belongs to another base.
         """
 
-        def ask(
-            voice: Voice, prompter: Prompter, tenant: Tenant, rows: Sequence[ChooseRequest]
-        ) -> Iterable[ChooseAnswer]:
-            for row in ask_choose(voice, prompter, tenant.labels, [request.fields for request in rows]):
-                probabilities = dict(zip(tenant.labels, row.tolist(), strict=True))
-                yield ChooseAnswer(max(probabilities, key=probabilities.__getitem__), probabilities)
-
-        return self._answer("choose", requests, ask)
+        tenants, prompters = self._known("choose", requests)
+        asked = [
+            (tenant, choose_question(prompter, tenant.labels, request.fields))
+            for request, tenant, prompter in zip(requests, tenants, prompters, strict=True)
+        ]
+        answers = []
+        for tenant, scores in zip(tenants, self._scores(asked), strict=True):
+            probabilities = dict(zip(tenant.labels, softmax(scores).tolist(), strict=True))
+            answers.append(ChooseAnswer(max(probabilities, key=probabilities.__getitem__), probabilities))
+        return answers
 
     def rank(self, requests: Sequence[RankRequest]) -> list[RankAnswer]:
         """Rank items for each request. Raises as `choose` does."""
 
-        def ask(voice: Voice, prompter: Prompter, tenant: Tenant, rows: Sequence[RankRequest]) -> Iterable[RankAnswer]:
-            pools = [_candidates(request, tenant) for request in rows]
-            scores = ask_rank(
-                voice, prompter, [(request.fields, pool) for request, pool in zip(rows, pools, strict=True)]
+        tenants, prompters = self._known("rank", requests)
+        pools = [_candidates(request, tenant) for request, tenant in zip(requests, tenants, strict=True)]
+        asked = [
+            (tenant, rank_questions(prompter, request.fields, pool))
+            for request, tenant, prompter, pool in zip(requests, tenants, prompters, pools, strict=True)
+        ]
+        answers = []
+        for request, tenant, pool, scores in zip(requests, tenants, pools, self._scores(asked), strict=True):
+            order = sorted(range(len(pool)), key=lambda place: -scores[place])
+            items = (
+                RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(scores[place]))
+                for place in order[: request.top or tenant.recipe.serve.top]
             )
-            for request, pool, row in zip(rows, pools, scores, strict=True):
-                order = sorted(range(len(pool)), key=lambda place: -row[place])[
-                    : request.top or tenant.recipe.serve.top
-                ]
-                yield RankAnswer(
-                    tuple(
-                        RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(row[place]))
-                        for place in order
-                    )
-                )
-
-        return self._answer("rank", requests, ask)
+            answers.append(RankAnswer(tuple(items)))
+        return answers
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[GenerateAnswer]:
         """Generate an answer to each request. Raises as `choose` does."""
 
-        def ask(
-            voice: Voice, prompter: Prompter, _: Tenant, rows: Sequence[GenerateRequest]
-        ) -> Iterable[GenerateAnswer]:
-            for text in ask_generate(voice, self.base, prompter, [request.fields for request in rows]):
-                yield GenerateAnswer(text, _json_object(text))
-
-        return self._answer("generate", requests, ask)
+        tenants, prompters = self._known("generate", requests)
+        groups: dict[int, list[int]] = {}
+        for place, tenant in enumerate(tenants):
+            groups.setdefault(id(tenant), []).append(place)
+        texts = [""] * len(requests)
+        with self._lock:
+            for places in groups.values():
+                tenant, prompter = tenants[places[0]], prompters[places[0]]
+                with wearing(self.base, tenant.bundle) as voice:
+                    rows = [requests[place].fields for place in places]
+                    for place, text in zip(places, ask_generate(voice, self.base, prompter, rows), strict=True):
+                        texts[place] = text
+        return [GenerateAnswer(text, _json_object(text)) for text in texts]
 
     def tenant(self, adapter: Adapter) -> Tenant:
         """What a request's `adapter` names.
@@ -153,26 +167,61 @@ class Engine:
         version = self._registry.resolve(adapter)
         return Tenant.of(self._registry.fetch(version, self._cache), version.name)
 
-    def _answer(
-        self, task: Task, requests: Sequence[R], ask: Callable[[Voice, Prompter, Tenant, Sequence[R]], Iterable[A]]
-    ) -> list[A]:
-        tenants: dict[Any, Tenant] = {}
-        groups: dict[Any, list[int]] = {}
-        for place, request in enumerate(requests):
-            key = request.adapter if isinstance(request.adapter, str) else id(request.adapter)
-            if key not in tenants:
-                tenants[key] = self._fitting(request, task)
-            groups.setdefault(key, []).append(place)
-        answers: dict[int, A] = {}
+    def _known(self, task: Task, requests: Sequence[Request]) -> tuple[list[Tenant], list[Prompter]]:
+        """Tenant and prompter of each request; requests that name the same adapter share them."""
+        known: dict[Any, tuple[Tenant, Prompter]] = {}
+        for request in requests:
+            if (key := _key(request.adapter)) not in known:
+                tenant = self._fitting(request, task)
+                known[key] = (
+                    tenant,
+                    Prompter(tenant.recipe, self.base.tokenizer, tenant.catalog, tenant.history),
+                )
+        found = [known[_key(request.adapter)] for request in requests]
+        return [tenant for tenant, _ in found], [prompter for _, prompter in found]
+
+    def _scores(self, asked: Sequence[tuple[Tenant, list[Question]]]) -> list[Floats]:
+        """Scores of each row's questions. LoRA rows of up to `slots` adapters share forwards; a prefix has its own."""
+        scores: list[Floats] = [np.empty(0)] * len(asked)
         with self._lock:
-            for key, places in groups.items():
-                tenant = tenants[key]
-                prompter = Prompter(tenant.recipe, self.base.tokenizer, tenant.catalog, tenant.history)
-                with wearing(self.base, tenant.bundle) as voice:
-                    answers.update(
-                        zip(places, ask(voice, prompter, tenant, [requests[place] for place in places]), strict=True)
-                    )
-        return [answers[place] for place in range(len(requests))]
+            for places in self._batches([tenant for tenant, _ in asked]):
+                questions = [question for place in places for question in asked[place][1]]
+                bundle = asked[places[0]][0].bundle
+                pad = self.base.tokenizer.pad_token_id
+                if bundle is not None and bundle.lora is None:
+                    with wearing(self.base, bundle) as voice:
+                        found = iter(score(voice, questions, pad=pad))
+                else:
+                    slots = self._slots([asked[place][0].bundle for place in places])
+                    each = [slot for place, slot in zip(places, slots, strict=True) for _ in asked[place][1]]
+                    stack = self._pool.stack if any(slots) else None
+                    found = iter(score(Worn(self.base.model), questions, pad=pad, slots=each, stack=stack))
+                for place in places:
+                    scores[place] = joined([next(found) for _ in asked[place][1]])
+        return scores
+
+    def _batches(self, tenants: Sequence[Tenant]) -> list[list[int]]:
+        """Places that may share forwards: one prefix, or at most as many LoRA adapters as there are slots."""
+        batches: list[list[int]] = []
+        by_prefix: dict[int, list[int]] = {}
+        seated: set[int] = set()
+        for place in sorted(range(len(tenants)), key=lambda place: id(tenants[place])):
+            bundle = tenants[place].bundle
+            if bundle is not None and bundle.lora is None:
+                by_prefix.setdefault(id(bundle), []).append(place)
+                continue
+            if not batches or len(seated | {id(bundle)}) > self._pool.slots:
+                batches.append([])
+                seated = set()
+            seated.add(id(bundle))
+            batches[-1].append(place)
+        return [*batches, *by_prefix.values()]
+
+    def _slots(self, bundles: Sequence[Bundle | None]) -> list[int]:
+        """Slot of each row's adapter, 0 for the bare base."""
+        adapters = {id(bundle): bundle for bundle in bundles if bundle is not None}
+        seats = dict(zip(adapters, self._pool.seat(list(adapters.values())), strict=True))
+        return [0 if bundle is None else seats[id(bundle)] for bundle in bundles]
 
     def _fitting(self, request: Request, task: Task) -> Tenant:
         tenant = self.tenant(request.adapter)
@@ -182,6 +231,10 @@ class Engine:
                 next_step=f"ask it with `{tenant.recipe.task}`",
             )
         return tenant
+
+
+def _key(adapter: Adapter) -> Any:
+    return adapter if isinstance(adapter, str) else id(adapter)
 
 
 def _candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
