@@ -11,7 +11,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter test test-fast lint types bench bench-recipes clean
+.PHONY: help setup base adapter test test-fast lint types bench bench-recipes bench-engine clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: base  ## measure what docs/benchmarks.md reports
 
 bench-recipes: base  ## train every recipe on its sample merchant, and review-sentiment with every method
 	@$(BIN)/python -m tests.bench.recipes
+
+bench-engine: base  ## measure many adapters in one batch
+	@$(BIN)/python -m tests.bench.engine
 
 clean:  ## remove .venv and what tools left behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,123 @@
+"""The stack: 32 merchants' adapters in one batch, against the bare base as transformers loads it, and against PEFT.
+
+`make bench-engine`: rank-8 adapters on all linear layers of smollm2-135m, float32, two threads, the best of a few runs.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from shopfit.adapter.attach import Worn
+from shopfit.adapter.stack import Packed, Stack
+from shopfit.base.load import load_base
+from shopfit.base.prompt import Question
+from shopfit.cli.terminal import quiet
+from shopfit.engine.answering import score
+from shopfit.settings import Settings
+from tests.bench.results import Row, publish
+
+ROWS, TOKENS, RANK, RUNS, SWAPS, CANDIDATES = 32, 48, 8, 5, 400, 50
+
+
+def measure() -> list[Row]:
+    """The rows of this benchmark."""
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    base = load_base("smollm2-135m", Settings.from_environment().home)
+    plain = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32).eval()
+    ids = torch.randint(0, 40_000, (ROWS, TOKENS))
+    stack = Stack(base, ROWS, rank=RANK)
+    hosts = [Packed(RANK, torch.randn(stack.size(RANK)) * 0.01) for _ in range(ROWS + 8)]
+    for slot in range(1, ROWS + 1):
+        stack.put(slot, hosts[slot])
+    in_order, mixed = list(range(1, ROWS + 1)), random.Random(0).sample(range(1, ROWS + 1), ROWS)
+    bare = _prefill(plain, ids), _decode(plain, ids)
+    prepacked = _prefill(base.model, ids), _decode(base.model, ids)
+    rows = []
+    for name, slots in (("slot order", in_order), ("any order", mixed)):
+        with stack.rows(slots):
+            prefill = _prefill(base.model, ids)
+        with stack.rows(slots, decoding=True):
+            decode = _decode(base.model, ids)
+        rows += [
+            _slower(f"prefill, {ROWS} x {TOKENS}, {ROWS} adapters, {name}; peer: bare base", prefill, bare[0], 1.10),
+            _slower(f"decode step, {ROWS} adapters, {name}; peer: bare base", decode, bare[1], 1.15),
+        ]
+        rows.append(_slower(f"prefill, {name}; peer: bare base, prepacked", prefill, prepacked[0], 1.10))
+        rows.append(_slower(f"decode step, {name}; peer: bare base, prepacked", decode, prepacked[1], 1.15))
+    rows.append(_swap(stack, hosts))
+    rows.append(_rank(base))
+    return rows
+
+
+def _slower(what: str, ours: float, peer: float, limit: float) -> Row:
+    return Row(what, ours, peer, "s", f"at most {limit:.2f}x", ours / peer <= limit, ours / peer)
+
+
+def _best(work: Callable[[], Any]) -> float:
+    work()
+    times = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _prefill(model: Any, ids: torch.Tensor) -> float:
+    with torch.inference_mode():
+        return _best(lambda: model.base_model(input_ids=ids, use_cache=False))
+
+
+def _decode(model: Any, ids: torch.Tensor) -> float:
+    """One token for every row, behind a cache of as many as `ids` has."""
+    from transformers import DynamicCache
+
+    config = model.config
+    heads, size = config.num_key_value_heads, config.hidden_size // config.num_attention_heads
+    cache = DynamicCache()
+    for layer in range(config.num_hidden_layers):
+        cache.update(*torch.randn(2, len(ids), heads, ids.shape[1], size), layer)
+
+    def step() -> None:
+        model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
+        cache.crop(-1)
+
+    with torch.inference_mode():
+        return _best(step)
+
+
+def _swap(stack: Stack, hosts: list[Packed]) -> Row:
+    times = []
+    for turn in range(SWAPS):
+        started = time.perf_counter()
+        stack.put(1 + turn % ROWS, hosts[turn % len(hosts)])
+        times.append(time.perf_counter() - started)
+    worst = sorted(times)[int(SWAPS * 0.99)] * 1e3
+    return Row("host-resident adapter into a slot, p99", worst, None, "ms", "under 1 ms", worst < 1)
+
+
+def _rank(base: Any) -> Row:
+    """One prompt of 40 tokens and 50 titles of 8: as one tree, and as 50 prompts."""
+    draw = random.Random(0)
+
+    def tokens(count: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(40_000) for _ in range(count))
+
+    prompt, titles = tokens(40), tuple(tokens(8) for _ in range(CANDIDATES))
+    voice = Worn(base.model)
+    tree = _best(lambda: score(voice, [Question(prompt, titles)], pad=0))
+    separate = _best(lambda: score(voice, [Question(prompt, (title,)) for title in titles], pad=0))
+    ratio = separate / tree
+    return Row(
+        f"rank {CANDIDATES} candidates; peer: separate prompts", tree, separate, "s", "at least 3x", ratio >= 3, ratio
+    )
+
+
+if __name__ == "__main__":
+    quiet()
+    publish("bench-engine", measure())
