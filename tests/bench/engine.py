@@ -1,4 +1,4 @@
-"""The stack: 32 merchants' adapters in one batch, against the bare base as transformers loads it, and against PEFT.
+"""The stack: 32 merchants' adapters in one batch, against the bare base, plain and prepacked.
 
 `make bench-engine`: rank-8 adapters on all linear layers of smollm2-135m, float32, two threads, the best of a few runs.
 """
@@ -43,12 +43,9 @@ def measure() -> list[Row]:
             prefill = _prefill(base.model, ids)
         with stack.rows(slots, decoding=True):
             decode = _decode(base.model, ids)
-        rows += [
-            _slower(f"prefill, {ROWS} x {TOKENS}, {ROWS} adapters, {name}; peer: bare base", prefill, bare[0], 1.10),
-            _slower(f"decode step, {ROWS} adapters, {name}; peer: bare base", decode, bare[1], 1.15),
-        ]
-        rows.append(_slower(f"prefill, {name}; peer: bare base, prepacked", prefill, prepacked[0], 1.10))
-        rows.append(_slower(f"decode step, {name}; peer: bare base, prepacked", decode, prepacked[1], 1.15))
+        for peer, times in (("bare base", bare), ("bare base, prepacked", prepacked)):
+            rows.append(_slower(f"prefill, {name}; peer: {peer}", prefill, times[0], 1.10))
+            rows.append(_slower(f"decode step, {name}; peer: {peer}", decode, times[1], 1.15))
     rows.append(_swap(stack, hosts))
     rows.append(_rank(base))
     return rows

@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -31,7 +30,7 @@ def measure() -> list[Row]:
     for merchant, recipe, method in RUNS:
         started = time.perf_counter()
         command = [sys.executable, "-m", "shopfit", "adapter", merchant, recipe, "--set", f"adapter.method={method}"]
-        done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True, check=False, env=os.environ)
+        done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True, check=False)
         report = json.loads(done.stdout)["report"]
         seconds = time.perf_counter() - started
         metric = report["metric"]

@@ -27,6 +27,7 @@ from shopfit.recipe.shelf import sample_folder
 from shopfit.settings import Settings
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.loop import learning_rate, tune
+from shopfit.tune.objectives import Lessons
 from tests.bench.results import Row
 
 ROUNDS, EPOCHS, BATCH, ROWS, LR, SEED = 3, 3, 8, 64, 5e-4, 7
@@ -128,12 +129,8 @@ class _SameBatches:
 
 
 def _batches(examples: list[Example], prompter: Prompter) -> _SameBatches:
-    def tokens(index: int) -> int:
-        output = examples[index].output
-        assert output is not None
-        return len(prompter.encode(examples[index].fields)) + len(prompter.output(output)) - 1
-
-    return _SameBatches(LengthSortedBatches(len(examples), BATCH, tokens, SEED))
+    lessons = Lessons(examples, prompter, (), prompter.recipe.tune)
+    return _SameBatches(LengthSortedBatches(len(examples), BATCH, lessons.length, SEED))
 
 
 def _trainer(

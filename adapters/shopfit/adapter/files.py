@@ -50,11 +50,7 @@ def write_plain(native: Path, folder: Path) -> int:
         BundleError: if `native` holds neither LoRA nor AdaLoRA.
     """
     config = json.loads((native / CONFIG).read_text(encoding="utf-8"))
-    modules: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_file(native / WEIGHTS).items():
-        if not (match := _KEY.fullmatch(key)):
-            raise BundleError(f"{native / WEIGHTS} holds {key!r}, which is no LoRA weight")
-        modules.setdefault(match["module"], {})[match["part"]] = tensor.float()
+    modules = _read_modules(native)
     factors = {"LORA": _lora_factors, "ADALORA": _adalora_factors}.get(config["peft_type"])
     if factors is None:
         raise BundleError(f"{native} holds {config['peft_type']}, which has no plain LoRA form")
@@ -96,13 +92,17 @@ def read_plain(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     Raises:
         BundleError: if it holds anything else.
     """
-    pairs: dict[str, dict[str, Tensor]] = {}
+    return {layer: (parts["A"], parts["B"]) for layer, parts in _read_modules(folder, _PEFT_PREFIX).items()}
+
+
+def _read_modules(folder: Path, prefix: str = "") -> dict[str, dict[str, Tensor]]:
+    """A, B and E of each module in float32, by its name less the prefix that all names must have."""
+    modules: dict[str, dict[str, Tensor]] = {}
     for key, tensor in load_file(folder / WEIGHTS).items():
-        match = _KEY.fullmatch(key)
-        if match is None or not match["module"].startswith(_PEFT_PREFIX):
+        if not key.startswith(prefix) or not (match := _KEY.fullmatch(key.removeprefix(prefix))):
             raise BundleError(f"{folder / WEIGHTS} holds {key!r}, which is no LoRA weight")
-        pairs.setdefault(match["module"].removeprefix(_PEFT_PREFIX), {})[match["part"]] = tensor
-    return {layer: (parts["A"], parts["B"]) for layer, parts in pairs.items()}
+        modules.setdefault(match["module"], {})[match["part"]] = tensor.float()
+    return modules
 
 
 def _lora_factors(parts: dict[str, Tensor], config: dict[str, Any]) -> tuple[Tensor, Tensor]:

@@ -10,30 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shopfit.adapter.groups import shared_inputs
+from shopfit.adapter.groups import Shared, shared_inputs
 
 ADAPTER = "default"  # what PEFT calls the adapter that is trained
-
-
-class _Group:
-    """Layers that read the same input, and what they made of the last one."""
-
-    def __init__(self, layers: list[Any]) -> None:
-        self.layers = layers
-        self._input: Tensor | None = None
-        self._parts: list[Tensor] = []
-
-    def low(self, place: int, x: Tensor) -> Tensor:
-        """(N, r) of layer `place`: input rows times its A."""
-        if self._input is not x:
-            downs = [layer.lora_A[ADAPTER].weight for layer in self.layers]
-            dropped = self.layers[0].lora_dropout[ADAPTER](x.to(downs[0].dtype))
-            low = dropped.flatten(0, -2) @ torch.cat(downs).T
-            self._input, self._parts = x, list(low.split([len(down) for down in downs], dim=1))
-        part = self._parts[place]
-        if place == len(self.layers) - 1:
-            self._input, self._parts = None, []  # nothing of a finished step stays alive
-        return part
 
 
 def fuse(peft: Any) -> None:
@@ -48,14 +27,29 @@ def fuse(peft: Any) -> None:
         name: layer for name, layer in peft.get_base_model().named_modules() if isinstance(layer, LoraLayer)
     }
     for names in shared_inputs(peft.get_base_model(), layers):
-        group = _Group([layers[name] for name in names])
-        for place, name in enumerate(names):
-            layers[name].forward = partial(_forward, layers[name], group, place)
+        group = [layers[name] for name in names]
+        shared = Shared(len(group))
+        for place, layer in enumerate(group):
+            layer.forward = partial(_forward, group, place, shared)
 
 
-def _forward(layer: Any, group: _Group, place: int, x: Tensor) -> Tensor:
+def _forward(group: list[Any], place: int, shared: Shared, x: Tensor) -> Tensor:
+    layer = group[place]
     base: Tensor = layer.base_layer(x)
+    ranks = [len(_down(other)) for other in group]
+    low = torch.split(shared.of(place, x, lambda: _low(group, x)), ranks, dim=1)[place]
     up: nn.Parameter = layer.lora_B[ADAPTER].weight
-    low = group.low(place, x)
     fused = torch.addmm(base.flatten(0, -2), low.to(base.dtype), up.T.to(base.dtype), alpha=layer.scaling[ADAPTER])
     return fused.view_as(base)
+
+
+def _low(group: list[Any], x: Tensor) -> Tensor:
+    """(N, r of all layers): input rows times every A. Dropout draws once for them all."""
+    dropped = group[0].lora_dropout[ADAPTER](x.to(_down(group[0]).dtype))
+    low: Tensor = dropped.flatten(0, -2) @ torch.cat([_down(layer) for layer in group]).T
+    return low
+
+
+def _down(layer: Any) -> Tensor:
+    weight: Tensor = layer.lora_A[ADAPTER].weight
+    return weight

@@ -8,6 +8,7 @@ grid    rows lie in slot order, equally many a slot: batched products on the sta
 rows    anything else: each row's weights are gathered, then batched products (Punica, arXiv:2310.18547, has the idea)
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -56,7 +57,7 @@ def plan(slots: Sequence[int], *, decoding: bool, device: torch.device | str = "
     first, last = used[0], used[-1] + 1
     seats = dict.fromkeys(used, 0)
     cells = []
-    depth = max(slots.count(slot) for slot in used)
+    depth = max(Counter(slots).values())
     for slot in slots:
         cells.append((slot - first) * depth + seats[slot])
         seats[slot] += 1

@@ -29,8 +29,6 @@ class TrainableAdapter(ABC):
         peft: PEFT's model.
     """
 
-    prefix_length = 0
-
     def __init__(self, base: Base, peft: Any) -> None:
         self.base = base
         self.peft = peft
@@ -39,6 +37,11 @@ class TrainableAdapter(ABC):
     def model(self) -> Any:
         """The causal language model with the adapter in it."""
         return self.peft.get_base_model()
+
+    @property
+    def prefix_length(self) -> int:
+        """Positions that stand before every row."""
+        return 0
 
     def prefix(self, rows: int) -> Any:  # noqa: ARG002 - only prefix tuning has one
         """The cache that stands before each of `rows` rows, or None."""
@@ -117,14 +120,14 @@ class AdaLoraAdapter(LoraAdapter):
 
     def settled(self, step: int) -> bool:
         """Only once the last pruning is done are ranks within the budget."""
-        return step >= self._config.total_step - self._config.tfinal  # type: ignore[no-any-return]
+        return bool(step >= self._config.total_step - self._config.tfinal)
 
 
 class PrefixAdapter(TrainableAdapter):
     """Prefix tuning (arXiv:2101.00190): trained keys and values before every row, in every layer."""
 
     @property
-    def prefix_length(self) -> int:  # type: ignore[override]
+    def prefix_length(self) -> int:
         """Virtual tokens."""
         return int(self.peft.peft_config["default"].num_virtual_tokens)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shopfit.adapter.groups import shared_inputs
+from shopfit.adapter.groups import Shared, shared_inputs
 from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.base.load import Base
 from shopfit.errors import BaseError
@@ -31,10 +31,9 @@ class _Group:
     layers: list[Any]
     width: int
     outs: list[int]
+    shared: Shared
     down: Tensor | None = None  # (S, layers * r, in)
     ups: list[Tensor] = field(default_factory=list)  # (S, r, out) each
-    input: Tensor | None = None
-    low: Tensor | None = None
 
 
 class Stack:
@@ -55,15 +54,17 @@ class Stack:
         layers = {name: layer for name, layer in base.model.named_modules() if _is_linear(layer) and layer is not head}
         self._base_name = base.name
         self._groups = [
-            _Group(names, [layers[name] for name in names], *_widths([layers[name] for name in names]))
+            _Group(
+                names, [layers[name] for name in names], *_widths([layers[name] for name in names]), Shared(len(names))
+            )
             for names in shared_inputs(base.model, layers)
         ]
-        self._allocate(rank)
-
-    def _allocate(self, rank: int) -> None:
         self.rank = rank
-        self._slab = torch.zeros(self.slots + 1, self.size(rank), dtype=self._dtype, device=self._device)
+        self._slab = self._slots_of(rank)
         self.link()
+
+    def _slots_of(self, rank: int) -> Tensor:
+        return torch.zeros(self.slots + 1, self.size(rank), dtype=self._dtype, device=self._device)
 
     def link(self) -> None:
         """Point the layers at the slots anew: needed when the slots begin or cease to require gradients."""
@@ -98,11 +99,10 @@ class Stack:
         flat = torch.zeros(self.size(rank), dtype=self._dtype)
         at, missing = 0, set(factors)
         for group in self._groups:
-            spans = [(layer, group.width) for layer in group.names]
-            for layer, width in spans:
+            for layer in group.names:
                 if layer in factors:
-                    self._lay(flat, at, factors[layer][0], (rank, width), layer, name)
-                at += rank * width
+                    self._lay(flat, at, factors[layer][0], (rank, group.width), layer, name)
+                at += rank * group.width
             for layer, out in zip(group.names, group.outs, strict=True):
                 if layer in factors:
                     self._lay(flat, at, factors[layer][1].T, (rank, out), layer, name)
@@ -136,11 +136,10 @@ class Stack:
         if packed.rank == self.rank:
             self._slab[slot].copy_(packed.flat)
         else:
-            self._slab[slot].copy_(self._padded(packed))
+            self._slab[slot].copy_(self._padded(packed, self.rank))
 
-    def _padded(self, packed: "Packed", rank: int | None = None) -> Tensor:
-        """The same adapter as a slot of the stack's larger rank."""
-        rank = rank or self.rank
+    def _padded(self, packed: "Packed", rank: int) -> Tensor:
+        """The same adapter as a slot of a larger rank."""
         flat = torch.zeros(self.size(rank), dtype=packed.flat.dtype, device=packed.flat.device)
         source = target = 0
         for group in self._groups:
@@ -151,10 +150,12 @@ class Stack:
         return flat
 
     def _grow(self, rank: int) -> None:
-        old, held = self.rank, self._slab
-        self._allocate(rank)
+        """All or nothing: where memory does not suffice, the slots stay as they are."""
+        slab = self._slots_of(rank)
         for slot in range(1, self.slots + 1):
-            self._slab[slot] = self._padded(Packed(old, held[slot]))
+            slab[slot] = self._padded(Packed(self.rank, self._slab[slot]), rank)
+        self.rank, self._slab = rank, slab
+        self.link()
 
     @contextmanager
     def rows(self, slots: Sequence[int], *, decoding: bool = False) -> Iterator[None]:
@@ -175,20 +176,16 @@ class Stack:
             yield
         finally:
             for group in self._groups:
-                group.input = group.low = None
+                group.shared.forget()
                 for layer in group.layers:
                     layer.__dict__.pop("forward", None)
 
     def _forward(self, layer: Any, group: _Group, place: int, x: Tensor) -> Tensor:
         out: Tensor = type(layer).forward(layer, x)
-        step = self._plan
-        if group.input is not x:
-            assert group.down is not None
-            group.input, group.low = x, shrink(x.to(self._dtype), group.down, step)
-        assert group.low is not None
-        low = group.low[..., place * self.rank : (place + 1) * self.rank]
-        if place == len(group.layers) - 1:
-            group.input = group.low = None
+        step, down = self._plan, group.down
+        assert down is not None
+        low = group.shared.of(place, x, lambda: shrink(x.to(self._dtype), down, step))
+        low = low[..., place * self.rank : (place + 1) * self.rank]
         if out.dtype != self._dtype:
             return expand(out.to(self._dtype), low, group.ups[place], step).to(out.dtype)
         return expand(out, low, group.ups[place], step)

@@ -37,7 +37,8 @@ class Base:
     @property
     def device(self) -> "torch.device":
         """Where the model's weights lie."""
-        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def max_length(self) -> int:

@@ -100,7 +100,6 @@ class Engine:
             RequestError: if a request does not fit its adapter's task or names no field of its prompt.
             BaseError: if an adapter belongs to another base.
         """
-
         tenants, prompters = self._known("choose", requests)
         asked = [
             (tenant, choose_question(prompter, tenant.labels, request.fields))
@@ -114,7 +113,6 @@ class Engine:
 
     def rank(self, requests: Sequence[RankRequest]) -> list[RankAnswer]:
         """Rank items for each request. Raises as `choose` does."""
-
         tenants, prompters = self._known("rank", requests)
         pools = [_candidates(request, tenant) for request, tenant in zip(requests, tenants, strict=True)]
         asked = [
@@ -133,7 +131,6 @@ class Engine:
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[GenerateAnswer]:
         """Generate an answer to each request. Raises as `choose` does."""
-
         tenants, prompters = self._known("generate", requests)
         groups: dict[int, list[int]] = {}
         for place, tenant in enumerate(tenants):
@@ -210,10 +207,11 @@ class Engine:
             if bundle is not None and bundle.lora is None:
                 by_prefix.setdefault(id(bundle), []).append(place)
                 continue
-            if not batches or len(seated | {id(bundle)}) > self._pool.slots:
+            adapter = set() if bundle is None else {id(bundle)}
+            if not batches or len(seated | adapter) > self._pool.slots:
                 batches.append([])
                 seated = set()
-            seated.add(id(bundle))
+            seated |= adapter
             batches[-1].append(place)
         return [*batches, *by_prefix.values()]
 

@@ -25,6 +25,7 @@ class SlotPool:
         self._base = base
         self._stack: Stack | None = None
         self._seats: OrderedDict[_Key, int] = OrderedDict()
+        self._free = list(range(slots, 0, -1))
 
     @property
     def stack(self) -> Stack:
@@ -60,6 +61,7 @@ class SlotPool:
         assert bundle.lora is not None
         manifest = bundle.manifest
         packed = self.stack.pack(read_plain(bundle.lora), f"{manifest.merchant}/{manifest.recipe}")
-        slot = len(self._seats) + 1 if len(self._seats) < self.slots else self._seats.popitem(last=False)[1]
-        self.stack.put(slot, packed)
-        self._seats[key] = slot
+        if not self._free:
+            self._free.append(self._seats.popitem(last=False)[1])
+        self.stack.put(self._free[-1], packed)  # if it fails, the slot is nobody's and stays free
+        self._seats[key] = self._free.pop()
