@@ -1,11 +1,9 @@
 """Tree scoring gives what scoring each answer alone gives, whatever the mix."""
 
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shopfit.base import scoring
 from shopfit.base.load import Base
 from shopfit.base.prompt import Question
 from shopfit.base.scoring import answer_log_probs, plant
@@ -36,16 +34,18 @@ def test_equals_each_answer_scored_alone(base: Base, batch: list[Question]) -> N
     torch.testing.assert_close(got, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
 
 
-def test_head_in_chunks_gives_the_same_numbers_and_gradients(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = plant([Question((5, 6, 7), ((8, 9, 10), (11,), (12, 13)))] * 3, pad=0)
+def test_head_in_chunks_gives_the_same_numbers_and_gradients(base: Base) -> None:
+    """More positions than one head product takes, against the same questions in batches that it does take."""
+    questions = [Question((5, 6, 7 + number), ((8, 9, 10), (11,), (12, 13))) for number in range(150)]
+    weight = base.model.get_input_embeddings().weight.requires_grad_()
     results = []
-    for rows in (512, 4):
-        monkeypatch.setattr(scoring, "_HEAD_ROWS", rows)
-        weight = base.model.get_input_embeddings().weight.requires_grad_()
-        sums = answer_log_probs(base.model, tree)
-        results.append((sums.detach(), torch.autograd.grad(sums.sum(), weight)[0]))
+    for size in (150, 75):
+        parts = [answer_log_probs(base.model, plant(questions[at : at + size], pad=0)) for at in range(0, 150, size)]
+        sums = torch.cat(parts)
+        results.append((sums.detach(), torch.autograd.grad(sums.mean(), weight)[0]))
     torch.testing.assert_close(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1], results[1][1])
+    assert len(plant(questions, pad=0).sources) > 512 > len(plant(questions[:75], pad=0).sources)
 
 
 def test_an_answer_does_not_see_its_neighbours(base: Base) -> None:
