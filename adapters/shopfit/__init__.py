@@ -19,6 +19,10 @@ if TYPE_CHECKING:
         RankAnswer,
         RankedItem,
         RankRequest,
+        RecommendAnswer,
+        RecommendedItem,
+        RecommendRequest,
+        Tenant,
     )
     from shopfit.errors import ShopfitError
     from shopfit.recipe.loading import load_recipe
@@ -37,9 +41,13 @@ __all__ = [
     "RankAnswer",
     "RankRequest",
     "RankedItem",
+    "RecommendAnswer",
+    "RecommendRequest",
+    "RecommendedItem",
     "Registry",
     "Settings",
     "ShopfitError",
+    "Tenant",
     "__version__",
     "load_recipe",
 ]

@@ -7,7 +7,9 @@ ShopfitError                 any of them; `exit_code` is what the command line r
 ├── BundleError              a bundle on disk that is incomplete or edited
 ├── UnknownReference         a reference such as `acme/review-sentiment@7` that is malformed or names nothing
 ├── RegistryError            the registry or its blobs cannot be reached or written
-└── RequestError             a request to an engine that it cannot answer
+├── RequestError             a request to an engine that it cannot answer
+├── Overloaded               an engine that has as many requests as it may hold
+└── DeadlineExceeded         a request whose time was up before its answer
 """
 
 from collections.abc import Sequence
@@ -86,3 +88,11 @@ class RegistryError(ShopfitError):
 
 class RequestError(ShopfitError):
     """An engine cannot answer this request."""
+
+
+class Overloaded(ShopfitError):  # noqa: N818 - reads as what it is
+    """An engine has as many requests as it may hold."""
+
+
+class DeadlineExceeded(ShopfitError, TimeoutError):  # noqa: N818 - reads as what it is
+    """A request's time was up before it was answered."""

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from shopfit.adapter.attach import Worn
 from shopfit.adapter.stack import Packed, Stack
+from shopfit.adapter.voice import Bare
 from shopfit.base.load import load_base
 from shopfit.base.prompt import Question
 from shopfit.cli.terminal import quiet
@@ -106,7 +106,7 @@ def _rank(base: Any) -> Row:
         return tuple(draw.randrange(40_000) for _ in range(count))
 
     prompt, titles = tokens(40), tuple(tokens(8) for _ in range(CANDIDATES))
-    voice = Worn(base.model)
+    voice = Bare(base.model)
     tree = _best(lambda: score(voice, [Question(prompt, titles)], pad=0))
     separate = _best(lambda: score(voice, [Question(prompt, (title,)) for title in titles], pad=0))
     ratio = separate / tree

@@ -1,7 +1,10 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.files import write_plain
@@ -42,47 +45,91 @@ TEMPLATES = {
 METRICS = {"choose": "accuracy", "rank": "mrr", "generate": "exact_match"}
 
 
+def recipe_of(base: Base, task: str, name: str = "r", **sections: object) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": name,
+            "task": task,
+            "base": base.name,
+            "data": {"file": "x.jsonl"} | ({"catalog": "c.jsonl"} if task == "rank" else {}),
+            "prompt": {"template": TEMPLATES[task]},
+            "evaluate": {"metric": METRICS[task]},
+            "serve": {"max_new_tokens": 8},
+        }
+        | sections
+    )
+
+
+def seal_as(folder: Path, base: Base, recipe: Recipe, merchant: str, *, method: str, rank: int, seed: int) -> Bundle:
+    """Complete and seal a folder that holds weights."""
+    write_items(folder / CATALOG, ITEMS if recipe.task == "rank" else None)
+    manifest = Manifest(
+        schema=1,
+        merchant=merchant,
+        recipe=recipe.name,
+        recipe_snapshot=dump_recipe(recipe),
+        labels=["negative", "positive"] if recipe.task == "choose" else [],
+        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint),
+        data=DataIdentity(digest="d", train=["0", "1"], valid=[], test=[]),
+        seed=seed,
+        method=method,
+        rank=rank,
+        trainable_parameters=1,
+        steps=1,
+        libraries={},
+    )
+    return seal(folder, manifest)
+
+
 @pytest.fixture
 def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
     """Train a small adapter and seal its bundle."""
 
     def make(merchant: str, *, task: str = "choose", method: str = "lora", seed: int = 0) -> Bundle:
-        recipe = Recipe.model_validate(
-            {
-                "name": "r",
-                "task": task,
-                "base": base.name,
-                "data": {"file": "x.jsonl"} | ({"catalog": "c.jsonl"} if task == "rank" else {}),
-                "prompt": {"template": TEMPLATES[task]},
-                "adapter": {"method": method, "rank": 4},
-                "tune": {"lr": 0.02, "epochs": 20, "batch_size": 2, "seed": seed},
-                "evaluate": {"metric": METRICS[task]},
-                "serve": {"max_new_tokens": 8},
-            }
+        recipe = recipe_of(
+            base,
+            task,
+            adapter={"method": method, "rank": 4},
+            tune={"lr": 0.02, "epochs": 20, "batch_size": 2, "seed": seed},
         )
         labels = ["negative", "positive"] if task == "choose" else []
-        catalog = ITEMS if task == "rank" else None
-        tuned = tune(base, recipe, EXAMPLES[task], [], labels, Prompter(recipe, base.tokenizer, catalog))
+        prompter = Prompter(recipe, base.tokenizer, ITEMS if task == "rank" else None)
+        tuned = tune(base, recipe, EXAMPLES[task], [], labels, prompter)
         folder = tmp_path / f"{merchant}-{task}-{method}-{seed}"
         tuned.adapter.save(folder / NATIVE)
         tuned.adapter.detach()
         rank = 16 if method == "prefix" else write_plain(folder / NATIVE, folder / LORA)
-        write_items(folder / CATALOG, catalog)
-        manifest = Manifest(
-            schema=1,
-            merchant=merchant,
-            recipe="r",
-            recipe_snapshot=dump_recipe(recipe),
-            labels=labels,
-            base=BaseIdentity(name=base.name, fingerprint=base.fingerprint),
-            data=DataIdentity(digest="d", train=["0", "1"], valid=[], test=[]),
-            seed=seed,
-            method=method,
-            rank=rank,
-            trainable_parameters=1,
-            steps=tuned.steps,
-            libraries={},
+        return seal_as(folder, base, recipe, merchant, method=method, rank=rank, seed=seed)
+
+    return make
+
+
+@pytest.fixture
+def quick_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
+    """Seal the bundle of an adapter with random weights: it learned nothing, and answers as no other does."""
+
+    def make(
+        merchant: str, *, seed: int = 0, task: str = "choose", recipe: str = "r", rank: int = 2, **sections: object
+    ) -> Bundle:
+        torch.manual_seed(seed)
+        folder = tmp_path / "quick" / f"{merchant}-{recipe}-{seed}"
+        weights = {}
+        for name, layer in base.model.named_modules():
+            if name.endswith("_proj"):
+                weights[f"base_model.model.{name}.lora_A.weight"] = torch.randn(rank, layer.in_features) / 8
+                weights[f"base_model.model.{name}.lora_B.weight"] = torch.randn(layer.out_features, rank) / 8
+        config = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "r": rank,
+            "lora_alpha": rank,
+            "target_modules": sorted({name.split(".")[-3] for name in weights}),
+        }
+        (folder / LORA).mkdir(parents=True)
+        save_file(weights, folder / LORA / "adapter_model.safetensors")
+        (folder / LORA / "adapter_config.json").write_text(json.dumps(config))
+        return seal_as(
+            folder, base, recipe_of(base, task, recipe, **sections), merchant, method="lora", rank=rank, seed=seed
         )
-        return seal(folder, manifest)
 
     return make

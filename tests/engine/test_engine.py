@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.solo import wearing
 
-from shopfit.adapter.attach import wearing
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
@@ -129,7 +129,8 @@ def greedy(base: Base, bundle: Bundle, request: GenerateRequest) -> str:
     start = len(tokens)
     with wearing(base, bundle) as voice, torch.inference_mode():
         while len(tokens) - start < tenant.recipe.serve.max_new_tokens:
-            logits = voice.model(torch.tensor([tokens]), past_key_values=voice.prefix(1)).logits
+            prefix = voice.prefix(1)
+            logits = voice.model(torch.tensor([tokens]), past_key_values=prefix and prefix.cache).logits
             tokens.append(int(logits[0, -1].argmax()))
             if tokens[-1] == base.tokenizer.eos_token_id:
                 break

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -95,10 +96,45 @@ def read_plain(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     return {layer: (parts["A"], parts["B"]) for layer, parts in _read_modules(folder, _PEFT_PREFIX).items()}
 
 
+def read_prefix(native: Path, layers: int, heads: int) -> Tensor:
+    """Read the trained prefix of a PEFT folder.
+
+    Args:
+        native: as `write_native` left it.
+        layers: of the base.
+        heads: key and value heads a layer.
+
+    Returns:
+        (layers, 2, heads, n, dim) keys and values of n virtual tokens, float32.
+
+    Raises:
+        BundleError: if it holds anything else, or a prefix for a base of another shape.
+    """
+    path = native / WEIGHTS
+    tensors = _load(path)
+    flat = tensors.get("prompt_embeddings")
+    if flat is None or flat.dim() != 2 or len(tensors) != 1:
+        raise BundleError(f"{path} holds {', '.join(sorted(tensors)) or 'nothing'}, which is no trained prefix")
+    if flat.shape[1] % (2 * layers * heads):
+        raise BundleError(f"{path} holds a prefix that does not fit {layers} layers of {heads} key and value heads")
+    # PEFT lays a token's numbers out as (layers * 2, heads, dim), keys and values in turn
+    parts = flat.float().view(len(flat), layers, 2, heads, -1)
+    return parts.permute(1, 2, 3, 0, 4).contiguous()
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            f"the weights in {path} cannot be read: {error}", next_step="bring the bundle again, or train it again"
+        ) from error
+
+
 def _read_modules(folder: Path, prefix: str = "") -> dict[str, dict[str, Tensor]]:
     """A, B and E of each module in float32, by its name less the prefix that all names must have."""
     modules: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_file(folder / WEIGHTS).items():
+    for key, tensor in _load(folder / WEIGHTS).items():
         if not key.startswith(prefix) or not (match := _KEY.fullmatch(key.removeprefix(prefix))):
             raise BundleError(f"{folder / WEIGHTS} holds {key!r}, which is no LoRA weight")
         modules.setdefault(match["module"], {})[match["part"]] = tensor.float()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shopfit.adapter.files import write_native
 from shopfit.adapter.fusing import fuse
 from shopfit.base.load import Base
+from shopfit.base.prefix import Prefix
 from shopfit.errors import BaseError, Problem, RecipeError
 from shopfit.recipe.schema import Adapter
 
@@ -38,13 +39,8 @@ class TrainableAdapter(ABC):
         """The causal language model with the adapter in it."""
         return self.peft.get_base_model()
 
-    @property
-    def prefix_length(self) -> int:
-        """Positions that stand before every row."""
-        return 0
-
-    def prefix(self, rows: int) -> Any:  # noqa: ARG002 - only prefix tuning has one
-        """The cache that stands before each of `rows` rows, or None."""
+    def prefix(self, rows: int) -> Prefix | None:  # noqa: ARG002 - only prefix tuning has one
+        """What stands before each of `rows` rows."""
         return None
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -126,14 +122,10 @@ class AdaLoraAdapter(LoraAdapter):
 class PrefixAdapter(TrainableAdapter):
     """Prefix tuning (arXiv:2101.00190): trained keys and values before every row, in every layer."""
 
-    @property
-    def prefix_length(self) -> int:
-        """Virtual tokens."""
-        return int(self.peft.peft_config["default"].num_virtual_tokens)
-
-    def prefix(self, rows: int) -> Any:
-        """A cache with the trained keys and values for `rows` rows."""
-        return self.peft.get_prompt(batch_size=rows)
+    def prefix(self, rows: int) -> Prefix | None:
+        """The trained keys and values, for `rows` rows."""
+        virtual = int(self.peft.peft_config["default"].num_virtual_tokens)
+        return Prefix(self.peft.get_prompt(batch_size=rows), torch.full((rows,), virtual, device=self.base.device))
 
     def detach(self) -> None:
         """The base was never touched."""

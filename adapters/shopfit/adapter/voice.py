@@ -1,6 +1,9 @@
 """What scoring and generation need to know of a base with an adapter on it, in training or finished."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+from shopfit.base.prefix import Prefix
 
 
 class Voice(Protocol):
@@ -10,9 +13,20 @@ class Voice(Protocol):
     def model(self) -> Any:
         """The causal language model, adapter layers in it."""
 
-    @property
-    def prefix_length(self) -> int:
-        """Positions that stand before every row; 0 but for prefix tuning."""
+    def prefix(self, rows: int) -> Prefix | None:
+        """What stands before each of `rows` rows, made anew at each call; None but for prefix tuning."""
 
-    def prefix(self, rows: int) -> Any:
-        """A fresh cache of `prefix_length` positions for `rows` rows, or None."""
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A base without an adapter.
+
+    Args:
+        model: the causal language model.
+    """
+
+    model: Any
+
+    def prefix(self, rows: int) -> None:  # noqa: ARG002 - a bare base has none
+        """Nothing."""
+        return

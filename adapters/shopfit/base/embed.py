@@ -12,24 +12,28 @@ Vectors = NDArray[np.float32]
 
 
 class Embedder:
-    """Turns texts into vectors. Equal texts are embedded once.
+    """Turns texts into vectors.
 
     Args:
         base: an encoder, loaded.
         batch_size: texts a forward.
         max_tokens: of a text; what is longer is cut.
+        remember: keep every vector, so that a text is embedded once. Not for texts without end, such as queries.
     """
 
-    def __init__(self, base: Base, *, batch_size: int = 64, max_tokens: int = 256) -> None:
+    def __init__(self, base: Base, *, batch_size: int = 64, max_tokens: int = 256, remember: bool = True) -> None:
         self._base = base
         self._batch_size = batch_size
         self._max_tokens = min(max_tokens, base.max_length)
+        self._remember = remember
         self._known: dict[str, Vectors] = {}
 
     @classmethod
-    def load(cls, home: Path, name: str = "minilm-l6", *, device: str | None = None) -> "Embedder":
+    def load(
+        cls, home: Path, name: str = "minilm-l6", *, device: str | None = None, remember: bool = True
+    ) -> "Embedder":
         """Load the encoder called `name`."""
-        return cls(load_base(name, home, device=device))
+        return cls(load_base(name, home, device=device), remember=remember)
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Embed N texts.
@@ -37,13 +41,20 @@ class Embedder:
         Returns:
             (N, D) float32, rows of length 1; D is 384 for minilm-l6.
         """
-        new = sorted(set(texts) - self._known.keys(), key=len)
-        for start in range(0, len(new), self._batch_size):
-            batch = new[start : start + self._batch_size]
-            self._known.update(zip(batch, self._embed(batch), strict=True))
+        known = self._known | self._new(set(texts) - self._known.keys())
+        if self._remember:
+            self._known = known
         if not texts:
             return np.zeros((0, self._base.model.config.hidden_size), np.float32)
-        return np.stack([self._known[text] for text in texts])
+        return np.stack([known[text] for text in texts])
+
+    def _new(self, texts: set[str]) -> dict[str, Vectors]:
+        ordered = sorted(texts, key=len)
+        vectors: dict[str, Vectors] = {}
+        for start in range(0, len(ordered), self._batch_size):
+            batch = ordered[start : start + self._batch_size]
+            vectors.update(zip(batch, self._embed(batch), strict=True))
+        return vectors
 
     def _embed(self, texts: list[str]) -> Vectors:
         import torch

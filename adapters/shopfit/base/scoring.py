@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from shopfit.base.prefix import Prefix
 from shopfit.base.prompt import Question
 
 _HEAD_ROWS = 512  # positions a head product: bounds the memory of (rows, vocabulary) logits
@@ -101,35 +102,38 @@ def plant(questions: Sequence[Question], pad: int) -> Tree:
     )
 
 
-def answer_log_probs(model: Any, tree: Tree, *, prefix: Any = None, prefix_length: int = 0) -> Tensor:
+def answer_log_probs(model: Any, tree: Tree, prefix: Prefix | None = None) -> Tensor:
     """Sum of the log-probabilities of each answer's tokens.
 
     Args:
         model: a causal language model of transformers.
         tree: B questions with A answers in all, on the model's device.
-        prefix: a cache of `prefix_length` positions that stands before every row, or None.
-        prefix_length: its length.
+        prefix: what stands before each of the B rows, if anything does.
 
     Returns:
         (A,) float32, 0 or less.
     """
-    options: dict[str, Any] = {"use_cache": False} if prefix is None else {"past_key_values": prefix, "use_cache": True}
-    if tree.branched:
-        options["attention_mask"] = _mask(tree.branch, prefix_length)
-        options["position_ids"] = tree.position_ids + prefix_length
+    options: dict[str, Any] = {"use_cache": False}
+    if prefix is not None:
+        options = {"past_key_values": prefix.cache, "use_cache": True}
+    if tree.branched or prefix is not None:
+        options["attention_mask"] = _mask(tree.branch, prefix)
+        options["position_ids"] = tree.position_ids + (0 if prefix is None else prefix.lengths[:, None])
     hidden = model.base_model(input_ids=tree.input_ids, **options).last_hidden_state  # (B, T, D)
     rows = hidden.flatten(0, 1).index_select(0, tree.sources)  # (P, D)
     log_probs = _token_log_probs(model.get_output_embeddings(), rows, tree.source, tree.targets)  # (Q,)
     return torch.zeros(len(tree.lengths), device=log_probs.device).index_add(0, tree.answer, log_probs)
 
 
-def _mask(branch: Tensor, prefix_length: int) -> Tensor:
-    """(B, 1, T, prefix + T): whether a position may look at another. Padding looks at itself, so no row is empty."""
+def _mask(branch: Tensor, prefix: Prefix | None) -> Tensor:
+    """(B, 1, T, P + T): whether a position may look at another. Padding looks at itself, so no row is empty."""
     length = branch.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=branch.device).tril()
     kin = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])  # (B, T, T)
-    mask = (causal & kin)[:, None]
-    return torch.nn.functional.pad(mask, (prefix_length, 0), value=True)
+    mask = causal & kin
+    if prefix is not None:
+        mask = torch.cat((prefix.visible()[:, None].expand(-1, length, -1), mask), dim=2)
+    return mask[:, None]
 
 
 def _token_log_probs(head: Callable[[Tensor], Tensor], rows: Tensor, source: Tensor, targets: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The engine: base + adapters -> answers. The only way to an answer, so what is evaluated is what is served."""
 
-from shopfit.engine.engine import Engine
+from shopfit.engine.engine import Engine, Status
 from shopfit.engine.requests import (
+    Answer,
     ChooseAnswer,
     ChooseRequest,
     GenerateAnswer,
@@ -9,10 +10,15 @@ from shopfit.engine.requests import (
     RankAnswer,
     RankedItem,
     RankRequest,
+    RecommendAnswer,
+    RecommendedItem,
+    RecommendRequest,
+    Request,
 )
 from shopfit.engine.tenant import Tenant
 
 __all__ = [
+    "Answer",
     "ChooseAnswer",
     "ChooseRequest",
     "Engine",
@@ -21,5 +27,10 @@ __all__ = [
     "RankAnswer",
     "RankRequest",
     "RankedItem",
+    "RecommendAnswer",
+    "RecommendRequest",
+    "RecommendedItem",
+    "Request",
+    "Status",
     "Tenant",
 ]

@@ -1,6 +1,7 @@
 """A task's questions, asked of a base with an adapter on it, by evaluation, serving and tuning's own checks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,9 @@ from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter, Question
 from shopfit.engine.answering import score, write
+from shopfit.engine.constraints import Constraint, Constraints
 from shopfit.merchant.examples import Fields
+from shopfit.recipe.schema import Rules
 
 Floats = NDArray[np.float64]
 _BRANCHES = 128  # answers a question: the mask grows with the square of a row's tokens
@@ -49,7 +52,27 @@ def ask_rank(voice: Voice, prompter: Prompter, rows: Sequence[tuple[Fields, Sequ
 
 def ask_generate(voice: Voice, base: Base, prompter: Prompter, rows: Sequence[Fields], *, seed: int = 0) -> list[str]:
     """The generated answer to each of N rows."""
-    return write(voice, base, [prompter.encode(row) for row in rows], prompter.recipe.serve, seed=seed)
+    serve = prompter.recipe.serve
+    constraints = Constraints(base.tokenizer, base.model.get_output_embeddings().out_features)
+    bound = [answer_constraint(constraints, prompter, serve.json_schema) for _ in rows]
+    return write(voice, base, [prompter.encode(row) for row in rows], serve, constraints=bound, seed=seed)
+
+
+def answer_constraint(
+    constraints: Constraints, prompter: Prompter, json_schema: Mapping[str, Any] | None
+) -> Constraint | None:
+    """What a generated answer must be: of the schema if there is one, else a title where the recipe wants one.
+
+    Raises:
+        RequestError: if the schema cannot be used, or the recipe wants titles and no item is in stock.
+    """
+    before, _, after = prompter.recipe.prompt.answer.partition("{output}")
+    if json_schema is not None:
+        return constraints.json(json_schema, (before, after))
+    if not prompter.recipe.serve.titles:
+        return None
+    items = (prompter.catalog or {}).values()
+    return constraints.choice([item.title for item in items if Rules().allow(item.fields)], (before, after))
 
 
 def softmax(scores: Floats) -> Floats:

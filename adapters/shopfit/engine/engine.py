@@ -1,62 +1,110 @@
 """The engine: one base, and the adapter each request names.
 
-Choose and rank answer the rows of many adapters in the same forwards, each row with its own slot of the stack; prefix
-tuned adapters and generation have the base to themselves for now.
+Callers' threads write prompts, loader threads bring adapters, and one thread runs the model for all of them.
 """
 
-import json
+import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, cast
 
-import numpy as np
+import torch
 
-from shopfit.adapter.attach import Worn, wearing
-from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base, load_base
-from shopfit.base.prompt import Prompter, Question
-from shopfit.engine.answering import score
-from shopfit.engine.asking import Floats, ask_generate, choose_question, joined, rank_questions, softmax
+from shopfit.engine.jobs import Job
+from shopfit.engine.library import Library
+from shopfit.engine.memory import HostMemory, Loaded
 from shopfit.engine.pool import SlotPool
+from shopfit.engine.preparing import Preparer
 from shopfit.engine.requests import (
     Adapter,
+    Answer,
     ChooseAnswer,
     ChooseRequest,
     GenerateAnswer,
     GenerateRequest,
     RankAnswer,
-    RankedItem,
     RankRequest,
+    RecommendAnswer,
+    RecommendRequest,
     Request,
 )
-from shopfit.engine.tenant import Tenant
-from shopfit.errors import RequestError
+from shopfit.engine.scheduler import Scheduler
+from shopfit.errors import Overloaded
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.examples import seen
-from shopfit.recipe.schema import Task
+from shopfit.merchant.search import Embed
+from shopfit.recipe.schema import Rules
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 
+_GB = 1024**3
 
-class Engine:
-    """Answers requests, each with the adapter it names and no other.
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an engine holds.
 
     Args:
-        base: loaded.
+        waiting: rows that wait for a forward.
+        writing: answers being written.
+        resident: adapters in slots.
+        swaps: times an adapter was brought into a slot, so far.
+        loaded: adapters in host memory.
+        memory: bytes they take.
+    """
+
+    waiting: int
+    writing: int
+    resident: int
+    swaps: int
+    loaded: int
+    memory: int
+
+
+class Engine:
+    """Answers requests, each with the adapter it names and no other. Safe for threads.
+
+    Args:
+        base: loaded. From the first request on, the engine's own thread runs its model, and nobody else may.
         registry: where references are looked up; without one, requests name bundles or tenants.
         cache: folder that registry bundles are brought to; needed with a registry.
-        slots: adapters resident at a time, at least one.
+        slots: LoRA adapters beside the base at a time, at least one.
+        memory: bytes of adapters kept in host memory.
+        rows: answers being written at a time.
+        queue: requests that may be under way at a time; one more is refused.
+        batch_tokens: tokens of new rows a forward. More is a little faster for crowds and slower for each answer that
+            is being written meanwhile.
+        embed: for recommendations, texts to vectors; None to search by words only.
     """
 
     def __init__(
-        self, base: Base, *, registry: Registry | None = None, cache: Path | None = None, slots: int = 32
+        self,
+        base: Base,
+        *,
+        registry: Registry | None = None,
+        cache: Path | None = None,
+        slots: int = 32,
+        memory: int = 2 * _GB,
+        rows: int = 32,
+        queue: int = 1024,
+        batch_tokens: int = 2048,
+        embed: Embed | None = None,
     ) -> None:
         self.base = base
-        self._registry = registry
-        self._cache = cache
-        self._pool = SlotPool(base, slots)
-        self._lock = threading.Lock()  # the slots and the base's layers are shared state
+        self._room = threading.Semaphore(queue)
+        self._queue = queue
+        pool = SlotPool(base, slots)
+        self._library = Library(base, pool.stack, HostMemory(memory), registry, cache)
+        self._preparer = Preparer(base, embed)
+        self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
+        self.close: Callable[[], object] = weakref.finalize(self, _close, self._library, self._scheduler)
+        """End the engine's threads. Requests that are not answered fail."""
 
     @classmethod
     def load(
@@ -67,7 +115,8 @@ class Engine:
         settings: Settings | None = None,
         quantization: str = "none",
         device: str | None = None,
-        slots: int = 32,
+        encoder: str | None = "minilm-l6",
+        **options: Any,
     ) -> "Engine":
         """Load a base and make its engine.
 
@@ -77,7 +126,8 @@ class Engine:
             settings: from the environment by default.
             quantization: "none", "int8" or "nf4".
             device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
-            slots: adapters resident at a time, at least one.
+            encoder: searches catalogs by meaning, loaded with the first recommendation; None to search by words only.
+            options: `slots`, `memory`, `rows`, `queue` and `batch_tokens`, as the engine takes them.
 
         Raises:
             BaseError: if the base cannot be loaded.
@@ -85,182 +135,254 @@ class Engine:
         """
         settings = settings or Settings.from_environment()
         registry = registry or Registry.open(settings)
-        return cls(
-            load_base(base, settings.home, quantization=quantization, device=device),
-            registry=registry,
-            cache=settings.cache,
-            slots=slots,
-        )
+        loaded = load_base(base, settings.home, quantization=quantization, device=device)
+        embed = None if encoder is None else _LateEmbedder(settings.home, encoder, device)
+        return cls(loaded, registry=registry, cache=settings.cache, embed=embed, **options)
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[ChooseAnswer]:
         """Choose a label for each request.
+
+        The first request that fails raises, and the others are given up; `submit` lets each fail alone.
 
         Raises:
             UnknownReference: if a request names no version.
             RequestError: if a request does not fit its adapter's task or names no field of its prompt.
             BaseError: if an adapter belongs to another base.
+            BundleError: if an adapter's files are broken.
+            RegistryError: if an adapter must be looked up, and the registry cannot be read.
         """
-        tenants, prompters = self._known("choose", requests)
-        asked = [
-            (tenant, choose_question(prompter, tenant.labels, request.fields))
-            for request, tenant, prompter in zip(requests, tenants, prompters, strict=True)
-        ]
-        answers = []
-        for tenant, scores in zip(tenants, self._scores(asked), strict=True):
-            probabilities = dict(zip(tenant.labels, softmax(scores).tolist(), strict=True))
-            answers.append(ChooseAnswer(max(probabilities, key=probabilities.__getitem__), probabilities))
-        return answers
+        return cast("list[ChooseAnswer]", self._answers(requests))
 
     def rank(self, requests: Sequence[RankRequest]) -> list[RankAnswer]:
         """Rank items for each request. Raises as `choose` does."""
-        tenants, prompters = self._known("rank", requests)
-        pools = [_candidates(request, tenant) for request, tenant in zip(requests, tenants, strict=True)]
-        asked = [
-            (tenant, rank_questions(prompter, request.fields, pool))
-            for request, tenant, prompter, pool in zip(requests, tenants, prompters, pools, strict=True)
-        ]
-        answers = []
-        for request, tenant, pool, scores in zip(requests, tenants, pools, self._scores(asked), strict=True):
-            order = sorted(range(len(pool)), key=lambda place: -scores[place])
-            items = (
-                RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(scores[place]))
-                for place in order[: request.top or tenant.recipe.serve.top]
-            )
-            answers.append(RankAnswer(tuple(items)))
-        return answers
+        return cast("list[RankAnswer]", self._answers(requests))
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[GenerateAnswer]:
         """Generate an answer to each request. Raises as `choose` does."""
-        tenants, prompters = self._known("generate", requests)
-        groups: dict[int, list[int]] = {}
-        for place, tenant in enumerate(tenants):
-            groups.setdefault(id(tenant), []).append(place)
-        texts = [""] * len(requests)
-        with self._lock:
-            for places in groups.values():
-                tenant, prompter = tenants[places[0]], prompters[places[0]]
-                with wearing(self.base, tenant.bundle) as voice:
-                    rows = [requests[place].fields for place in places]
-                    for place, text in zip(places, ask_generate(voice, self.base, prompter, rows), strict=True):
-                        texts[place] = text
-        return [GenerateAnswer(text, _json_object(text)) for text in texts]
+        return cast("list[GenerateAnswer]", self._answers(requests))
 
-    def tenant(self, adapter: Adapter) -> Tenant:
-        """What a request's `adapter` names.
+    def recommend(
+        self,
+        adapter: Adapter,
+        *,
+        query: str | None = None,
+        history: Sequence[str] = (),
+        k: int | None = None,
+        rules: Rules | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> RecommendAnswer:
+        """Recommend items of the merchant's catalog.
+
+        Args:
+            adapter: of a `rank` recipe.
+            query: what the shopper types.
+            history: ids of items the shopper saw or bought, oldest first.
+            k: how many; the recipe's `serve.top` by default.
+            rules: the request's own, besides the recipe's.
+            fields: any other field of the prompt.
 
         Raises:
-            UnknownReference: if the registry has no such version.
-            BundleError: if its files are broken.
+            ShopfitError: as `choose` does.
         """
-        if isinstance(adapter, Tenant):
-            return adapter
-        if isinstance(adapter, Bundle):
-            return Tenant.of(adapter)
-        if self._registry is None or self._cache is None:
-            raise RequestError(
-                f"this engine has no registry to look up {adapter!r}",
-                next_step="make it with Engine.load, or name a bundle",
-            )
-        version = self._registry.resolve(adapter)
-        return Tenant.of(self._registry.fetch(version, self._cache), version.name)
+        known: dict[str, Any] = dict(fields or {})
+        if query is not None:
+            known["query"] = query
+        if history:
+            known["history"] = list(history)
+        return cast("RecommendAnswer", self._answers([RecommendRequest(adapter, known, k, rules)])[0])
 
-    def _known(self, task: Task, requests: Sequence[Request]) -> tuple[list[Tenant], list[Prompter]]:
-        """Tenant and prompter of each request; requests that name the same adapter share them."""
-        known: dict[Any, tuple[Tenant, Prompter]] = {}
-        for request in requests:
-            if (key := _key(request.adapter)) not in known:
-                tenant = self._fitting(request, task)
-                known[key] = (
-                    tenant,
-                    Prompter(tenant.recipe, self.base.tokenizer, tenant.catalog, tenant.history),
+    async def stream(self, request: GenerateRequest, *, timeout: float | None = None) -> AsyncIterator[str]:
+        """The answer's text, part by part, as it is written. Leaving the loop ends the answer.
+
+        Args:
+            request: what is asked.
+            timeout: seconds that the whole answer may take.
+
+        Raises:
+            ShopfitError: as `choose` does, when the parts so far have been given.
+        """
+        loop, parts = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+        def show(part: str | None) -> None:
+            loop.call_soon_threadsafe(parts.put_nowait, part)
+
+        future = self.submit(request, timeout=timeout, show=show)
+        future.add_done_callback(lambda _: None if loop.is_closed() else show(None))
+        try:
+            while (part := await parts.get()) is not None:
+                yield part
+            future.result()
+        finally:
+            future.cancel()
+
+    def submit(
+        self, request: Request, *, timeout: float | None = None, show: Callable[[str], None] | None = None
+    ) -> "Future[Answer]":
+        """Ask without waiting. `asyncio.wrap_future` makes the result awaitable.
+
+        Args:
+            request: any.
+            timeout: seconds after which the answer is not wanted any more.
+            show: generate: called on the engine's thread with each part of the text.
+
+        Returns:
+            its answer to come, or why there is none. Cancelling it frees what the request holds at once.
+
+        Raises:
+            Overloaded: if as many requests are under way as the engine may hold.
+        """
+        if not self._room.acquire(blocking=False):
+            raise Overloaded(
+                f"the engine has {self._queue} requests under way, as many as it may hold",
+                next_step="try again in a moment, or give it more engines",
+            )
+        job = self._job(timeout, show)
+        if (loaded := self._held(job, request)) is not None:
+            self._start(self._filled(job, request, loaded))
+        elif not job.future.done():
+            self._bring(job, request)
+        return job.future
+
+    def prefetch(self, adapters: Iterable[Adapter]) -> None:
+        """Bring adapters into host memory, for requests that will come. Returns at once; what cannot be had is left."""
+        for adapter in adapters:
+            if (loaded := self._library.hold(adapter)) is not None:
+                self._library.memory.release(loaded)
+            else:
+                self._library.bring(
+                    adapter, lambda loaded: None if isinstance(loaded, BaseException) else self._release(loaded)
                 )
-        found = [known[_key(request.adapter)] for request in requests]
-        return [tenant for tenant, _ in found], [prompter for _, prompter in found]
 
-    def _scores(self, asked: Sequence[tuple[Tenant, list[Question]]]) -> list[Floats]:
-        """Scores of each row's questions. LoRA rows of up to `slots` adapters share forwards; a prefix has its own."""
-        scores: list[Floats] = [np.empty(0)] * len(asked)
-        with self._lock:
-            for places in self._batches([tenant for tenant, _ in asked]):
-                questions = [question for place in places for question in asked[place][1]]
-                bundle = asked[places[0]][0].bundle
-                pad = self.base.tokenizer.pad_token_id
-                if bundle is not None and bundle.lora is None:
-                    with wearing(self.base, bundle) as voice:
-                        found = iter(score(voice, questions, pad=pad))
-                else:
-                    slots = self._slots([asked[place][0].bundle for place in places])
-                    each = [slot for place, slot in zip(places, slots, strict=True) for _ in asked[place][1]]
-                    stack = self._pool.stack if any(slots) else None
-                    found = iter(score(Worn(self.base.model), questions, pad=pad, slots=each, stack=stack))
-                for place in places:
-                    scores[place] = joined([next(found) for _ in asked[place][1]])
-        return scores
+    def status(self) -> Status:
+        """What the engine holds at this moment."""
+        waiting, writing = self._scheduler.load
+        pool, memory = self._scheduler.pool, self._library.memory
+        return Status(waiting, writing, pool.resident, pool.swaps, memory.adapters, memory.used)
 
-    def _batches(self, tenants: Sequence[Tenant]) -> list[list[int]]:
-        """Places that may share forwards: one prefix, or at most as many LoRA adapters as there are slots."""
-        batches: list[list[int]] = []
-        by_prefix: dict[int, list[int]] = {}
-        seated: set[int] = set()
-        for place in sorted(range(len(tenants)), key=lambda place: id(tenants[place])):
-            bundle = tenants[place].bundle
-            if bundle is not None and bundle.lora is None:
-                by_prefix.setdefault(id(bundle), []).append(place)
-                continue
-            adapter = set() if bundle is None else {id(bundle)}
-            if not batches or len(seated | adapter) > self._pool.slots:
-                batches.append([])
-                seated = set()
-            seated |= adapter
-            batches[-1].append(place)
-        return [*batches, *by_prefix.values()]
+    def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
+        """Rank and recommend a merchant's items as they are now, and not as its bundles hold them.
 
-    def _slots(self, bundles: Sequence[Bundle | None]) -> list[int]:
-        """Slot of each row's adapter, 0 for the bare base."""
-        adapters = {id(bundle): bundle for bundle in bundles if bundle is not None}
-        seats = dict(zip(adapters, self._pool.seat(list(adapters.values())), strict=True))
-        return [0 if bundle is None else seats[id(bundle)] for bundle in bundles]
+        Args:
+            merchant: whose.
+            catalog: the items, their stock and prices; None goes back to those of the bundles.
+        """
+        self._preparer.set_catalog(merchant, catalog)
 
-    def _fitting(self, request: Request, task: Task) -> Tenant:
-        tenant = self.tenant(request.adapter)
-        if tenant.recipe.task != task:
-            raise RequestError(
-                f"{tenant.name} is an adapter to {tenant.recipe.task}, not to {task}",
-                next_step=f"ask it with `{tenant.recipe.task}`",
-            )
-        return tenant
+    def _answers(self, requests: Sequence[Request]) -> list[Answer]:
+        """Ask all at once and wait. More requests than the engine may hold wait for their turn."""
+        futures: list[Future[Answer]] = []
+        ready: list[Job] = []
+
+        def start() -> None:
+            self._start(ready)
+            ready.clear()
+
+        try:
+            for request in requests:
+                if not self._room.acquire(blocking=False):
+                    start()
+                    self._room.acquire()
+                job = self._job()
+                futures.append(job.future)
+                loaded = self._held(job, request)
+                if loaded is None and not job.future.done() and not isinstance(request.adapter, str):
+                    start()  # an adapter that is loaded here may have to wait for room
+                    loaded = self._loaded(job, request)
+                if loaded is not None:
+                    ready += self._filled(job, request, loaded)
+                elif not job.future.done():
+                    self._bring(job, request)
+                if job.future.done():
+                    job.future.result()
+            start()
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _job(self, timeout: float | None = None, show: Callable[[str], None] | None = None) -> Job:
+        expires = float("inf") if timeout is None else time.monotonic() + timeout
+        job = Job("", Future(), expires, show=show)
+        job.future.add_done_callback(lambda _: self._room.release())
+        return job
+
+    def _held(self, job: Job, request: Request) -> Loaded | None:
+        return self._got(job, lambda: self._library.hold(request.adapter))
+
+    def _loaded(self, job: Job, request: Request) -> Loaded | None:
+        return self._got(job, lambda: self._library.load(request.adapter))
+
+    def _got(self, job: Job, get: Callable[[], Loaded | None]) -> Loaded | None:
+        try:
+            return get()
+        except Exception as error:
+            job.fail(error)
+            return None
+
+    def _bring(self, job: Job, request: Request) -> None:
+        def ready(loaded: Loaded | BaseException) -> None:
+            if isinstance(loaded, BaseException):
+                job.fail(loaded)
+            else:
+                self._start(self._filled(job, request, loaded))
+
+        try:
+            self._library.bring(request.adapter, ready)
+        except Exception as error:
+            job.fail(error)
+
+    def _filled(self, job: Job, request: Request, loaded: Loaded) -> list[Job]:
+        """The job ready to run, or none if it failed or is over; whenever it ends, its adapter is let go."""
+        job.future.add_done_callback(lambda _: self._release(loaded))
+        if job.over:
+            return []
+        try:
+            self._preparer.fill(job, request, loaded)
+        except Exception as error:
+            job.fail(error)
+            return []
+        if not job.questions and job.line is None:
+            job.finish([])  # nothing to rank
+            return []
+        return [job]
+
+    def _start(self, jobs: Sequence[Job]) -> None:
+        try:
+            if jobs:
+                self._scheduler.add(jobs)
+        except Exception as error:
+            for job in jobs:
+                job.fail(error)
+
+    def _release(self, loaded: Loaded) -> None:
+        self._library.memory.release(loaded)
 
 
-def _key(adapter: Adapter) -> Any:
-    return adapter if isinstance(adapter, str) else id(adapter)
+def _close(library: Library, scheduler: Scheduler) -> None:
+    library.close()
+    scheduler.stop()
 
 
-def _candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
-    if request.candidates is not None:
-        unknown = [item for item in request.candidates if tenant.catalog is not None and item not in tenant.catalog]
-        if unknown:
-            raise RequestError(
-                f"candidates name items that {tenant.name} does not know: {', '.join(map(repr, unknown[:5]))}",
-                next_step="send ids of its catalog",
-            )
-        return request.candidates
-    if tenant.catalog is None:
-        raise RequestError(f"{tenant.name} has no catalog to choose from", next_step="send `candidates`")
-    left_out = () if tenant.recipe.data.repeats else seen(request.fields)
-    return [
-        item
-        for item, entry in tenant.catalog.items()
-        if item not in left_out and entry.fields.get("in_stock") is not False
-    ]
+class _LateEmbedder:
+    """Loads the encoder when the first text is to be embedded."""
 
+    def __init__(self, home: Path, name: str, device: str | None) -> None:
+        self._home, self._name, self._device = home, name, device
+        self._embed: Embed | None = None
+        self._lock = threading.Lock()
 
-def _title(catalog: Catalog | None, item: str) -> str:
-    return item if catalog is None else catalog[item].title
+    def __call__(self, texts: Sequence[str]) -> Any:
+        from shopfit.base.embed import Embedder
 
-
-def _json_object(text: str) -> Mapping[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        with self._lock, torch.inference_mode():
+            if self._embed is None:
+                self._embed = Embedder.load(self._home, self._name, device=self._device, remember=False)
+            return self._embed(texts)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.engine.tenant import Tenant
 from shopfit.merchant.examples import Fields
+from shopfit.recipe.schema import Rules
 
 Adapter = str | Bundle | Tenant
 """How a request names its adapter: a registry reference, a bundle, or a tenant (maybe the bare base)."""
@@ -83,16 +84,73 @@ class RankAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateRequest:
-    """What is the answer?
+class RecommendRequest:
+    """What should this shopper see? Search finds items, rules sort out, the adapter ranks.
 
     Args:
-        adapter: whose answer is wanted.
-        fields: what the recipe's prompt shows, by name.
+        adapter: whose answer is wanted, of a `rank` recipe.
+        fields: what the recipe's prompt shows, by name, such as `query` and `history`.
+        k: how many to return; the recipe's `serve.top` by default.
+        rules: the request's own, besides those of the recipe: an item must pass both.
     """
 
     adapter: Adapter
     fields: Fields
+    k: int | None = None
+    rules: Rules | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendedItem:
+    """One recommendation.
+
+    Args:
+        id: in the merchant's catalog.
+        title: as the catalog prints it.
+        score: the adapter's, as in a ranking.
+        reasons: score of each stage that spoke for it: "bm25", "minilm" (where the engine has an encoder), "adapter".
+    """
+
+    id: str
+    title: str
+    score: float
+    reasons: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendAnswer:
+    """Recommendations.
+
+    Args:
+        items: best first; empty if no item passes the rules.
+    """
+
+    items: tuple[RecommendedItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """What is the answer? What is left out is as the recipe's `serve` section says.
+
+    Args:
+        adapter: whose answer is wanted.
+        fields: what the recipe's prompt shows, by name.
+        max_new_tokens: tokens at most.
+        temperature: 0 is greedy.
+        top_p: share of the probability that tokens are drawn from, above 0, to 1.
+        stop: texts that end the answer and are not part of it.
+        seed: of the draws; the same request with the same seed gets the same answer. Drawn anew by default.
+        json_schema: that the answer follows.
+    """
+
+    adapter: Adapter
+    fields: Fields
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: Sequence[str] | None = None
+    seed: int | None = None
+    json_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +160,13 @@ class GenerateAnswer:
     Args:
         text: as generated.
         output: the same as JSON, if it is a JSON object.
+        finish: "stop" if it came to its end, "length" if it was cut off.
     """
 
     text: str
     output: Mapping[str, Any] | None
+    finish: Literal["stop", "length"] = "stop"
 
 
-Request = ChooseRequest | RankRequest | GenerateRequest
+Request = ChooseRequest | RankRequest | RecommendRequest | GenerateRequest
+Answer = ChooseAnswer | RankAnswer | RecommendAnswer | GenerateAnswer

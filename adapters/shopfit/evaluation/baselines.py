@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shopfit.errors import RecipeError
 from shopfit.evaluation.collecting import Pool
@@ -15,11 +14,9 @@ from shopfit.evaluation.metrics.answers import as_text
 from shopfit.evaluation.systems import System
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, seen
+from shopfit.merchant.search import Embed, Floats, MeaningIndex, WordIndex
 from shopfit.recipe.schema import BASELINES
 
-Floats = NDArray[np.float64]
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
-"""N texts -> (N, D) vectors of length 1."""
 Text = Callable[[Example], str]
 """An example -> what its prompt shows of it, histories as titles."""
 Answer = Callable[[Sequence[Example], Sequence[Pool]], Sequence[Any]]
@@ -70,34 +67,16 @@ def fit_baseline(
 
 
 def _bm25(text: Text, catalog: Catalog | None) -> Answer:
-    """BM25 of the example's text over the items' texts, Lucene's variant. It needs no fitting."""
+    """BM25 of the example's text over the items' texts. It needs no fitting."""
 
     def answer(rows: Sequence[Example], pools: Sequence[Pool]) -> list[Floats]:
-        import bm25s
-
         items = _all_items(catalog, pools)
-        words = _words([_item_text(item, catalog) for item in items])
-        known = {word for document in words for word in document}
-        if not known:
-            return [np.zeros(len(pool)) for pool in pools]
-        index = bm25s.BM25()
-        index.index(words, show_progress=False)
         place = {item: number for number, item in enumerate(items)}
-        answers = []
-        for query, pool in zip(_words([text(row) for row in rows]), pools, strict=True):
-            shared = [word for word in query if word in known]
-            scores = index.get_scores(shared) if shared else np.zeros(len(items))
-            answers.append(np.array([scores[place[item]] for item in pool], np.float64))
-        return answers
+        index = WordIndex([_item_text(item, catalog) for item in items])
+        scores = [index.scores(text(row)) for row in rows]
+        return [row[[place[item] for item in pool]] for row, pool in zip(scores, pools, strict=True)]
 
     return answer
-
-
-def _words(texts: Sequence[str]) -> list[list[str]]:
-    import bm25s
-
-    # no stop words: they are English, and rare words weigh more than common ones anyway
-    return list(bm25s.tokenize(list(texts), stopwords=None, return_ids=False, show_progress=False)) if texts else []
 
 
 def _cosine(text: Text, embed: Embed, catalog: Catalog | None, history: Catalog | None) -> Answer:
@@ -106,17 +85,12 @@ def _cosine(text: Text, embed: Embed, catalog: Catalog | None, history: Catalog 
     def answer(rows: Sequence[Example], pools: Sequence[Pool]) -> list[Floats]:
         items = _all_items(catalog, pools)
         place = {item: number for number, item in enumerate(items)}
-        vectors = embed([_item_text(item, catalog) for item in items])
-        queries = embed([text(row) for row in rows])
+        embed([text(row) for row in rows])  # all at once is faster
+        index = MeaningIndex([_item_text(item, catalog) for item in items], embed)
         answers = []
-        for row, query, pool in zip(rows, queries, pools, strict=True):
-            candidates = vectors[[place[item] for item in pool]]  # (C, D)
-            score = candidates @ query
+        for row, pool in zip(rows, pools, strict=True):
             past = [_item_text(item, history) for item in seen(row.fields) if history is None or item in history]
-            if past:
-                mean = embed(past).mean(0)
-                score = np.maximum(score, candidates @ (mean / max(float(np.linalg.norm(mean)), 1e-12)))
-            answers.append(score.astype(np.float64))
+            answers.append(index.scores(text(row), past)[[place[item] for item in pool]])
         return answers
 
     return answer

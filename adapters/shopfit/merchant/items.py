@@ -9,7 +9,7 @@ from shopfit.merchant.reading import Cells, Row, read_rows
 from shopfit.merchant.values import Checks, as_id
 
 _TEXTS = ("description", "brand", "category", "currency", "group")
-_CELLS: Cells = {"price": "number", "in_stock": "flag"}
+_CELLS: Cells = {"price": "number", "min_age": "number", "in_stock": "flag"}
 
 
 def read_catalog(path: Path) -> Catalog:
@@ -54,6 +54,9 @@ def _item(path: Path, row: Row, problems: list[Problem]) -> Item | None:
     price = values.get("price", 0)
     if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
         checks.bad("price", price, "a number, at least 0")
+    min_age = values.get("min_age", 0)
+    if isinstance(min_age, bool) or not isinstance(min_age, int | float) or min_age < 0:
+        checks.bad("min_age", min_age, "a number of years, at least 0")
     if not isinstance(values.get("in_stock", True), bool):
         checks.bad("in_stock", values["in_stock"], "true, false")
     problems += checks.problems

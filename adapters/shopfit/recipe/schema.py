@@ -1,6 +1,7 @@
 """The recipe contract: what a YAML recipe may say. One file serves tuning, evaluation and serving."""
 
 import string
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -171,14 +172,48 @@ class Gate(Section):
     min_gain: float = Field(0.0, ge=0, description="by how much, at least")
 
 
+class Rules(Section):
+    """Which items of the catalog may be recommended."""
+
+    in_stock: bool = Field(True, description="only items whose `in_stock` is not false")
+    min_price: float | None = Field(None, ge=0, description="items without a price are left out")
+    max_price: float | None = Field(None, ge=0, description="items without a price are left out")
+    age: int | None = Field(None, ge=0, le=150, description="of the shopper: items of a higher `min_age` are left out")
+    blocked_brands: list[str] = Field([], description="brands that are left out, in any case of letters")
+
+    @model_validator(mode="after")
+    def _prices_in_order(self) -> "Rules":
+        if self.min_price is not None and self.max_price is not None and self.min_price > self.max_price:
+            raise ValueError(f"min_price {self.min_price} is above max_price {self.max_price}")
+        return self
+
+    def allow(self, item: Mapping[str, Any]) -> bool:
+        """Whether an item of a catalog, by its fields, passes all rules."""
+        price, min_age = item.get("price"), item.get("min_age")
+        if self.in_stock and item.get("in_stock") is False:
+            return False
+        if self.min_price is not None and (price is None or price < self.min_price):
+            return False
+        if self.max_price is not None and (price is None or price > self.max_price):
+            return False
+        if self.age is not None and min_age is not None and min_age > self.age:
+            return False
+        brand = str(item.get("brand") or "").casefold()
+        return brand not in {blocked.casefold() for blocked in self.blocked_brands} or not brand
+
+
 class Serve(Section):
     """How the adapter answers."""
 
     top: int = Field(5, ge=1, le=1000, description="rank: items returned")
+    retrieve: int = Field(50, ge=1, le=10_000, description="recommend: items found by search that the adapter ranks")
+    rules: Rules = Field(Rules(), description="recommend: which items may be recommended")
     max_new_tokens: int = Field(128, ge=1, le=4096, description="generate: tokens at most")
     temperature: float = Field(0.0, ge=0, le=5, description="generate: 0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="generate: nucleus sampling")
     stop: list[str] = Field([], description="generate: texts that end the answer")
+    json_schema: dict[str, Any] | None = Field(None, description="generate: JSON schema that every answer follows")
+    titles: bool = Field(False, description="generate: every answer is the title of a catalog item in stock")
 
 
 class Recipe(Section):

@@ -4,17 +4,21 @@ All of them name merchant and recipe in full, by equality.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shopfit.adapter.bundle import Manifest
 from shopfit.registry.reference import Reference
 from shopfit.registry.schema import ADAPTERS, ALIASES, AUDIT, FILES, VERSIONS
 from shopfit.registry.version import AuditEntry, Status, Version
+
+_PAIRS = 200  # names a statement: databases limit its parameters
+T = TypeVar("T")
 
 
 class File(NamedTuple):
@@ -80,6 +84,27 @@ def find(connection: Connection, reference: Reference) -> Version | None:
     if reference.alias is not None:
         number = aliases(connection, merchant, recipe).get(reference.alias)
     return next(iter(_versions(connection, [*_of(VERSIONS, merchant, recipe), VERSIONS.c.number == number])), None)
+
+
+def numbers(connection: Connection, references: Iterable[Reference]) -> dict[Reference, int]:
+    """The number that each reference names now, in one state of the registry; unknown ones are left out."""
+    found: dict[Reference, int] = {}
+    for part in batched(references, _PAIRS):
+        pairs = {(reference.merchant, reference.recipe) for reference in part}
+        named: dict[tuple[str, str, str | int], int] = {}
+        for table, column in ((ALIASES, ALIASES.c.alias), (VERSIONS, VERSIONS.c.number)):
+            where = tuple_(table.c.merchant, table.c.recipe).in_(sorted(pairs))
+            wanted = {reference.alias if table is ALIASES else reference.number for reference in part} - {None}
+            columns = (table.c.merchant, table.c.recipe, column, table.c.number)
+            for merchant, recipe, key, number in connection.execute(
+                select(*columns).where(where, column.in_(sorted(wanted, key=str)))
+            ):
+                named[merchant, recipe, key] = number
+        for reference in part:
+            key = reference.number if reference.alias is None else reference.alias
+            if key is not None and (number := named.get((reference.merchant, reference.recipe, key))) is not None:
+                found[reference] = number
+    return found
 
 
 def find_all(connection: Connection, merchant: str | None = None, recipe: str | None = None) -> list[Version]:
@@ -174,3 +199,10 @@ def _of(table: Table, merchant: str | None, recipe: str | None) -> list[Any]:
 
 def _is(table: Table, version: Version) -> list[Any]:
     return [*_of(table, version.merchant, version.recipe), table.c.number == version.number]
+
+
+def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of at most `size` values, in order."""
+    rest = iter(values)
+    while part := list(islice(rest, size)):
+        yield part

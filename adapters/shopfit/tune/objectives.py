@@ -8,7 +8,6 @@ generate  the answer's tokens only
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -124,10 +123,7 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss to descend, and the task's own part of it for display; both scalars."""
         tree = batch.tree
-        prefix: Any = self._adapter.prefix(len(tree.input_ids))
-        sums = answer_log_probs(
-            self._adapter.model, tree, prefix=prefix, prefix_length=self._adapter.prefix_length
-        )  # (A,)
+        sums = answer_log_probs(self._adapter.model, tree, self._adapter.prefix(len(tree.input_ids)))  # (A,)
         if self._task == "generate":
             loss = -(batch.weights * sums).sum() / (batch.weights * tree.lengths).sum()
         else:

@@ -1,0 +1,80 @@
+"""An adapter's weights in host memory, ready to be used: as a slot of the stack holds them, or as a prefix."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from shopfit.adapter.bundle import Bundle
+from shopfit.adapter.files import read_plain, read_prefix
+from shopfit.adapter.stack import Packed, Stack
+from shopfit.base.load import Base
+from shopfit.errors import BaseError
+
+Key = frozenset[tuple[str, str]]
+"""What adapters are told apart by: path and SHA-256 of every file of a bundle, never a name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """One adapter's numbers: exactly one of the two forms.
+
+    Args:
+        key: of its bundle.
+        packed: LoRA, also what AdaLoRA became: it takes a slot.
+        prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens: it takes none.
+    """
+
+    key: Key
+    packed: Packed | None = None
+    prefix: Tensor | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Memory they take."""
+        numbers = self.prefix if self.packed is None else self.packed.flat
+        assert numbers is not None
+        return numbers.numel() * numbers.element_size()
+
+    @property
+    def prefix_length(self) -> int:
+        """Virtual tokens; 0 for LoRA."""
+        return 0 if self.prefix is None else self.prefix.shape[3]
+
+
+def load_weights(bundle: Bundle, base: Base, stack: Stack) -> Weights:
+    """Read a bundle's weights. Any thread may; nothing of the base or the stack changes.
+
+    Args:
+        bundle: of an adapter for `base`.
+        base: the base.
+        stack: on that base; its layout is what LoRA is packed for.
+
+    Raises:
+        BaseError: if the adapter was trained on another base.
+        BundleError: if its weights cannot be read.
+    """
+    check_base(bundle, base)
+    key = frozenset(bundle.manifest.files.items())
+    if bundle.lora is None:
+        config = base.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        prefix = read_prefix(bundle.native, config.num_hidden_layers, heads)
+        return Weights(key, prefix=prefix.to(base.device, base.model.dtype))
+    manifest = bundle.manifest
+    return Weights(key, packed=stack.pack(read_plain(bundle.lora), f"{manifest.merchant}/{manifest.recipe}"))
+
+
+def check_base(bundle: Bundle, base: Base) -> None:
+    """Refuse an adapter that was trained on another base.
+
+    Raises:
+        BaseError: saying both fingerprints.
+    """
+    wanted = bundle.manifest.base
+    if wanted.fingerprint != base.fingerprint:
+        raise BaseError(
+            f"the adapter {bundle.manifest.merchant}/{bundle.manifest.recipe} was trained on {wanted.name} "
+            f"with fingerprint {wanted.fingerprint}, "
+            f"but the base loaded is {base.name} with fingerprint {base.fingerprint}",
+            next_step="load the base it was trained on, or train the adapter again on this one",
+        )

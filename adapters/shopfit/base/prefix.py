@@ -1,0 +1,62 @@
+"""Trained keys and values that stand before the rows of a batch (prefix tuning, arXiv:2101.00190)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What stands before each of B rows. Shorter prefixes lie at the left of the cache, followed by nothing.
+
+    Args:
+        cache: of transformers, with P positions for each of the B rows. A forward adds to it: use it once.
+        lengths: (B,) how many of the P positions a row looks at, 0 to P.
+    """
+
+    cache: Any
+    lengths: Tensor
+
+    @property
+    def width(self) -> int:
+        """P."""
+        return int(self.cache.get_seq_length())
+
+    def visible(self) -> Tensor:
+        """(B, P) whether a row looks at a position."""
+        return torch.arange(self.width, device=self.lengths.device) < self.lengths[:, None]
+
+
+def lay_before(rows: Sequence[Tensor | None], device: torch.device | str = "cpu") -> Prefix | None:
+    """The prefix of a batch whose rows may each have one of their own.
+
+    Args:
+        rows: for each of B rows (layers, 2, heads, n, dim) keys and values of any n, or None.
+        device: where the batch is.
+
+    Returns:
+        None if no row has one.
+    """
+    from transformers import DynamicCache
+
+    first = next((row for row in rows if row is not None), None)
+    if first is None:
+        return None
+    lengths = [0 if row is None else row.shape[3] for row in rows]
+    layers, _, heads, _, size = first.shape
+    room = torch.zeros(layers, 2, len(rows), heads, max(lengths), size, dtype=first.dtype, device=device)
+    for place, row in enumerate(rows):
+        if row is not None:
+            room[:, :, place, :, : row.shape[3]] = row
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(room):
+        cache.update(keys, values, layer)
+    return Prefix(cache, torch.tensor(lengths, device=device))
+
+
+def lift_out(prefix: Prefix) -> Tensor:
+    """(layers, 2, heads, P, dim) keys and values of the first row: what `lay_before` takes."""
+    return torch.stack([torch.stack((layer.keys[0], layer.values[0])) for layer in prefix.cache.layers])

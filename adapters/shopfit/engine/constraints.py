@@ -1,0 +1,130 @@
+"""What an answer must be: JSON of a schema, or one of a list of texts. Rows with and without share a batch.
+
+llguidance computes which tokens may come next.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shopfit.errors import RequestError
+
+_WORD = 32  # tokens a number of a bit mask
+_KEPT = 256  # grammars compiled at a time
+
+
+class Constraint:
+    """The state of one constrained answer. Made by `Constraints`."""
+
+    def __init__(self, matcher: Any) -> None:
+        self._matcher = matcher
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can follow."""
+        return bool(self._matcher.is_stopped())
+
+    def add(self, token: int) -> None:
+        """The next token of the answer."""
+        self._matcher.consume_token(token)
+
+    def fill(self, bits: Tensor) -> None:
+        """Set the bits of the tokens that may come next.
+
+        Args:
+            bits: (vocabulary / 32,) int32 on the CPU.
+        """
+        self._matcher.unsafe_compute_mask_ptr(bits.data_ptr(), bits.numel() * bits.element_size())
+
+
+class Constraints:
+    """Compiles constraints for one base, each once.
+
+    Args:
+        tokenizer: of the base, a fast one.
+        vocabulary: numbers a row of logits has.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
+        self._tokens: Any = None
+        self._compiled: OrderedDict[str, Any] = OrderedDict()
+
+    def json(self, schema: Mapping[str, Any], around: tuple[str, str] = ("", "")) -> Constraint:
+        """JSON that follows a JSON schema, on one line, as training data is written.
+
+        Args:
+            schema: the JSON schema.
+            around: what the answer's template has before and after it.
+
+        Raises:
+            RequestError: if llguidance does not take the schema.
+        """
+        options = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        return self._of(_lark(around, f"%json {json.dumps({'x-guidance': options, **schema})}"), "JSON schema")
+
+    def choice(self, texts: Sequence[str], around: tuple[str, str] = ("", "")) -> Constraint:
+        """Exactly one of the texts.
+
+        Args:
+            texts: at least one.
+            around: what the answer's template has before and after it.
+
+        Raises:
+            RequestError: if there is no text to choose.
+        """
+        wanted = [text for text in dict.fromkeys(texts) if text]
+        if not wanted:
+            raise RequestError("there is nothing to choose from", next_step="put items in stock, or lift the rules")
+        return self._of(_lark(around, " | ".join(map(_quoted, wanted))), "list of texts")
+
+    def _of(self, grammar: str, what: str) -> Constraint:
+        from llguidance import LLMatcher
+        from llguidance.hf import from_tokenizer
+
+        if self._tokens is None:
+            self._tokens = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary)
+        if grammar not in self._compiled:
+            matcher = LLMatcher(self._tokens, grammar, log_level=0)
+            if matcher.is_error():
+                raise RequestError(
+                    f"the {what} cannot be used: {matcher.get_error().splitlines()[0]}",
+                    next_step="send one of the kind that llguidance knows: its documentation lists them",
+                )
+            while len(self._compiled) >= _KEPT:
+                self._compiled.popitem(last=False)
+            self._compiled[grammar] = matcher
+        return Constraint(self._compiled[grammar].deep_copy())
+
+
+def _lark(around: tuple[str, str], rule: str) -> str:
+    before, after = (f"{_quoted(text)} " if text else "" for text in around)
+    return f"start: {before}answer {after}\nanswer: {rule}\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def allow(logits: Tensor, rows: Sequence[Constraint | None]) -> None:
+    """Take away, in place, the tokens that a row's constraint forbids.
+
+    Args:
+        logits: (B, V) float32.
+        rows: B constraints, None for a row that may say anything.
+    """
+    bound = [(place, row) for place, row in enumerate(rows) if row is not None]
+    if not bound:
+        return
+    bits = torch.zeros(len(bound), -(-logits.shape[1] // _WORD), dtype=torch.int32)
+    for mask, (_, row) in zip(bits, bound, strict=True):
+        row.fill(mask)
+    spread = (bits[:, :, None] >> torch.arange(_WORD, dtype=torch.int32)) & 1  # (rows, words, 32)
+    banned = (spread.flatten(1)[:, : logits.shape[1]] == 0).to(logits.device)
+    places = torch.tensor([place for place, _ in bound], device=logits.device)
+    logits[places] = logits[places].masked_fill(banned, -torch.inf)

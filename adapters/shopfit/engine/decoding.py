@@ -1,0 +1,142 @@
+"""Writing many answers at once: new rows join while others are being written, each with its own adapter."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from shopfit.adapter.stack import Stack
+from shopfit.engine.constraints import Constraint, allow
+from shopfit.engine.rows import RowCache
+from shopfit.engine.sampling import Sampling, pick
+from shopfit.engine.writing import Writing
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """One answer, from its prompt to its last token.
+
+    Args:
+        prompt: token ids, at least one.
+        writing: what becomes of its tokens.
+        most: tokens at most, at least 1.
+        sampling: how they are chosen.
+        prefix: (layers, 2, heads, n, dim) keys and values that stand before the prompt.
+        slot: of the stack; 0 for none.
+        constraint: what the answer must be.
+        finish: "stop" at its end, "length" where it was cut off, None while it is being written.
+    """
+
+    prompt: Sequence[int]
+    writing: Writing
+    most: int
+    sampling: Sampling = field(default_factory=Sampling)
+    prefix: Tensor | None = None
+    slot: int = 0
+    constraint: Constraint | None = None
+    finish: Finish | None = None
+
+    def add(self, token: int, end: frozenset[int]) -> None:
+        """The next token."""
+        if token in end:
+            self.finish = "stop"
+            return
+        self.writing.add(token)
+        if self.constraint is not None:
+            self.constraint.add(token)
+        if self.writing.stopped or (self.constraint is not None and self.constraint.complete):
+            self.finish = "stop"
+        elif len(self.writing.tokens) >= self.most:
+            self.finish = "length"
+
+
+class Decoder:
+    """Lines being written on one model.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: its tokenizer.
+        rows: lines at a time.
+        stack: whose slots the lines name; None where they name none.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, rows: int = 32, stack: Stack | None = None) -> None:
+        self.lines: list[Line] = []
+        self._model = model
+        self._pad = tokenizer.pad_token_id
+        self._end = end_tokens(model, tokenizer)
+        self._stack = stack
+        self._cache = RowCache(model.config.num_hidden_layers, rows, model.device)
+
+    @property
+    def free(self) -> int:
+        """Lines that may still join."""
+        return self._cache.most - len(self.lines)
+
+    def join(self, lines: Sequence[Line]) -> None:
+        """Read the prompts of new lines and write the first token of each.
+
+        Args:
+            lines: at most `free`, at least one.
+        """
+        lengths = [len(line.prompt) for line in lines]
+        ids = torch.full((len(lines), max(lengths)), self._pad)
+        for row, line in enumerate(lines):
+            ids[row, : len(line.prompt)] = torch.tensor(line.prompt)
+        ids = ids.to(self._model.device)
+        with torch.inference_mode():
+            joining = self._cache.joining(lengths, [line.prefix for line in lines])
+            with joining as options, self._worn(lines, decoding=False):
+                hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, T, D)
+            self.lines += lines
+            last = torch.tensor(lengths, device=hidden.device) - 1
+            self._write(lines, hidden[torch.arange(len(lines), device=hidden.device), last])
+
+    def step(self) -> None:
+        """Write one more token of every line. Finished ones must have been taken."""
+        ids = torch.tensor([[line.writing.tokens[-1]] for line in self.lines], device=self._model.device)
+        with torch.inference_mode():
+            with self._cache.stepping() as options, self._worn(self.lines, decoding=True):
+                hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, 1, D)
+            self._write(self.lines, hidden[:, 0])
+
+    def take(self, over: Callable[[Line], bool] = lambda line: line.finish is not None) -> list[Line]:
+        """Let lines go.
+
+        Args:
+            over: which ones; those that are finished by default.
+
+        Returns:
+            them.
+        """
+        gone = []
+        with torch.inference_mode():
+            for row in reversed(range(len(self.lines))):
+                if over(self.lines[row]):
+                    gone.append(self.lines[row])
+                    self._cache.leave(row)
+                    self.lines[row] = self.lines[-1]
+                    self.lines.pop()
+        return gone[::-1]
+
+    def _write(self, lines: Sequence[Line], hidden: Tensor) -> None:
+        logits = self._model.get_output_embeddings()(hidden).float()  # (B, V)
+        allow(logits, [line.constraint for line in lines])
+        for line, token in zip(lines, pick(logits, [line.sampling for line in lines]), strict=True):
+            line.add(token, self._end)
+
+    def _worn(self, lines: Sequence[Line], *, decoding: bool) -> AbstractContextManager[None]:
+        slots = [line.slot for line in lines]
+        return self._stack.rows(slots, decoding=decoding) if self._stack is not None and any(slots) else nullcontext()
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end an answer: the tokenizer's, and those that the model's own settings add."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    more = named if isinstance(named, list) else [named]
+    return frozenset(token for token in (tokenizer.eos_token_id, *more) if token is not None)

@@ -1,0 +1,122 @@
+"""A request under way: what the scheduler needs of it, and how its answer gets back."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any
+
+from shopfit.adapter.weights import Key, Weights
+from shopfit.base.prompt import Question
+from shopfit.engine.answering import Floats
+from shopfit.engine.decoding import Line
+from shopfit.errors import DeadlineExceeded
+
+NONE: frozenset[Key] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request.
+
+    Args:
+        merchant: whose it is, for fairness.
+        future: where the answer goes; cancelling it ends the job wherever it is.
+        expires: `time.monotonic()` after which nobody waits for the answer.
+        weights: of the adapter; None for the bare base.
+        questions: choose and rank: what is scored.
+        line: generate: what is written.
+        answer: makes the answer of the scores of all questions, or of the finished line.
+        show: generate: is given each new part of the text.
+    """
+
+    merchant: str
+    future: Future[Any]
+    expires: float
+    weights: Weights | None = None
+    questions: Sequence[Question] = ()
+    line: Line | None = None
+    answer: Callable[[Any], Any] = lambda result: result
+    show: Callable[[str], None] | None = None
+    scores: dict[int, Floats] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> frozenset[Key]:
+        """The adapter that must be in a slot; none for a prefix or the bare base."""
+        return NONE if self.weights is None or self.weights.packed is None else frozenset((self.weights.key,))
+
+    @property
+    def over(self) -> bool:
+        """Whether its answer is there, or not wanted any more. A job that is late fails by being asked."""
+        if not self.future.done() and time.monotonic() > self.expires:
+            self.fail(
+                DeadlineExceeded(
+                    "the request was not answered in time", next_step="give it more time, or the engine fewer requests"
+                )
+            )
+        return self.future.done()
+
+    def entries(self) -> list["Entry"]:
+        """What is to be computed, each for itself."""
+        if self.line is not None:
+            return [Entry(self, 0, len(self.line.prompt))]
+        return [Entry(self, place, question.tokens) for place, question in enumerate(self.questions)]
+
+    def scored(self, place: int, scores: Floats) -> None:
+        """One question's scores; the last one completes the answer."""
+        self.scores[place] = scores
+        if len(self.scores) == len(self.questions):
+            self.finish([self.scores[number] for number in range(len(self.questions))])
+
+    def written(self) -> None:
+        """The line has a new token."""
+        assert self.line is not None
+        if self.show is not None and (part := self.line.writing.fresh(over=self.line.finish is not None)):
+            try:
+                self.show(part)
+            except Exception as error:
+                self.fail(error)
+
+    def finish(self, result: Any) -> None:
+        """Give the answer."""
+        try:
+            answer = self.answer(result)
+        except Exception as error:
+            self.fail(error)
+            return
+        self._settle(lambda: self.future.set_result(answer))
+
+    def fail(self, error: BaseException) -> None:
+        """Give an error in place of an answer."""
+        self._settle(lambda: self.future.set_exception(error))
+
+    def _settle(self, give: Callable[[], None]) -> None:
+        try:
+            give()
+        except InvalidStateError:  # cancelled meanwhile, or failed already
+            return
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One row of a forward to come: a question of a job, or the prompt of its line.
+
+    Args:
+        job: whose it is.
+        place: which of the job's questions.
+        tokens: that the forward reads for it.
+    """
+
+    job: Job
+    place: int
+    tokens: int
+
+    @property
+    def merchant(self) -> str:
+        """Whose it is."""
+        return self.job.merchant
+
+    @property
+    def question(self) -> Question:
+        """What is asked, of choose and rank."""
+        return self.job.questions[self.place]

@@ -1,0 +1,257 @@
+"""From a request and its adapter to a job: prompts, candidates, and how the answer is made of the model's numbers."""
+
+import json
+import random
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shopfit.base.load import Base
+from shopfit.base.prompt import Prompter
+from shopfit.engine.asking import Floats, answer_constraint, choose_question, joined, rank_questions, softmax
+from shopfit.engine.constraints import Constraints
+from shopfit.engine.decoding import Line
+from shopfit.engine.jobs import Job
+from shopfit.engine.memory import Loaded
+from shopfit.engine.requests import (
+    ChooseAnswer,
+    ChooseRequest,
+    GenerateAnswer,
+    GenerateRequest,
+    RankAnswer,
+    RankedItem,
+    RankRequest,
+    RecommendAnswer,
+    RecommendedItem,
+    RecommendRequest,
+    Request,
+)
+from shopfit.engine.sampling import Sampling
+from shopfit.engine.tenant import Tenant
+from shopfit.engine.writing import Writing
+from shopfit.errors import RequestError
+from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.examples import seen
+from shopfit.merchant.search import CatalogIndex, Embed
+
+_INDEXES = 128  # catalogs indexed at a time
+
+
+class Preparer:
+    """Turns requests into jobs. Any thread may use it.
+
+    Args:
+        base: the engine's.
+        embed: for recommendations, turns texts into vectors; None to search by words only.
+    """
+
+    def __init__(self, base: Base, embed: Embed | None = None) -> None:
+        self._base = base
+        self._embed = embed
+        self._catalogs: dict[str, Catalog] = {}
+        self._indexes: OrderedDict[int, tuple[Catalog, CatalogIndex]] = OrderedDict()
+        head = base.model.get_output_embeddings()
+        self._constraints = None if head is None else Constraints(base.tokenizer, head.weight.shape[0])
+
+    def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
+        """Let a merchant's catalog be another one than its bundles hold; None goes back to those."""
+        if catalog is None:
+            self._catalogs.pop(merchant, None)
+        else:
+            self._catalogs[merchant] = catalog
+
+    def fill(self, job: Job, request: Request, loaded: Loaded) -> None:
+        """Complete the job of a request.
+
+        Raises:
+            RequestError: if the request does not fit the adapter or the base.
+        """
+        tenant, prompter = self._now(loaded)
+        _check_task(request, tenant)
+        job.merchant = _merchant(tenant)
+        job.weights = loaded.weights
+        match request:
+            case ChooseRequest():
+                job.questions = choose_question(prompter, tenant.labels, request.fields)
+                job.answer = lambda scores: _choice(tenant, scores)
+            case RankRequest():
+                pool = _candidates(request, tenant)
+                job.questions = rank_questions(prompter, request.fields, pool)
+                job.answer = lambda scores: _ranking(request, tenant, pool, scores)
+            case RecommendRequest():
+                found = self._search(request, tenant, prompter)
+                job.questions = rank_questions(prompter, request.fields, list(found))
+                job.answer = lambda scores: _recommendations(request, tenant, found, scores)
+            case GenerateRequest():
+                job.line = self._line(request, prompter, loaded)
+                job.answer = _text
+        self._check_length(job, loaded)
+
+    def _now(self, loaded: Loaded) -> tuple[Tenant, Prompter]:
+        """The tenant and its prompter with the catalog of this moment."""
+        tenant = loaded.tenant
+        catalog = self._catalogs.get(_merchant(tenant))
+        if catalog is None or tenant.catalog is None or catalog is tenant.catalog:
+            return tenant, loaded.prompter
+        history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
+        now = Tenant(tenant.name, tenant.recipe, tenant.labels, catalog, history, tenant.bundle)
+        return now, Prompter(now.recipe, self._base.tokenizer, now.catalog, now.history)
+
+    def _check_length(self, job: Job, loaded: Loaded) -> None:
+        behind = 0 if loaded.weights is None else loaded.weights.prefix_length
+        longest = max(
+            (len(question.prompt) + max(map(len, question.answers)) - 1 for question in job.questions), default=0
+        )
+        if job.line is not None:
+            longest = len(job.line.prompt) + 1
+        if behind + longest > self._base.max_length:
+            raise RequestError(
+                f"the request takes {behind + longest} tokens, and the base {self._base.name} attends to "
+                f"{self._base.max_length} at most",
+                next_step="shorten its texts, or lower `prompt.max_tokens` of the recipe, which shortens them",
+            )
+
+    def _line(self, request: GenerateRequest, prompter: Prompter, loaded: Loaded) -> Line:
+        serve = prompter.recipe.serve
+        prompt = prompter.encode(request.fields)
+        behind = 0 if loaded.weights is None else loaded.weights.prefix_length
+        wanted = {
+            "max_new_tokens": request.max_new_tokens,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "stop": None if request.stop is None else list(request.stop),
+        }
+        serve = _serve(serve, {name: value for name, value in wanted.items() if value is not None})
+        schema = request.json_schema if request.json_schema is not None else serve.json_schema
+        assert self._constraints is not None
+        return Line(
+            prompt,
+            Writing(self._base.tokenizer, serve.stop),
+            max(1, min(serve.max_new_tokens, self._base.max_length - behind - len(prompt))),
+            Sampling(serve.temperature, serve.top_p, random.getrandbits(64) if request.seed is None else request.seed),
+            constraint=answer_constraint(self._constraints, prompter, schema),
+        )
+
+    def _search(
+        self, request: RecommendRequest, tenant: Tenant, prompter: Prompter
+    ) -> Mapping[str, Mapping[str, float]]:
+        catalog = tenant.catalog
+        if catalog is None:
+            raise RequestError(f"{tenant.name} has no catalog to recommend from", next_step="ask it to rank candidates")
+        rules = [tenant.recipe.serve.rules, *([request.rules] if request.rules else [])]
+        left_out = () if tenant.recipe.data.repeats else seen(request.fields)
+        allowed = [
+            item
+            for item, entry in catalog.items()
+            if item not in left_out and all(rule.allow(entry.fields) for rule in rules)
+        ]
+        if not allowed:
+            return {}
+        known: Mapping[str, Item] = prompter.history or {}
+        past = [known[item].text for item in seen(request.fields) if item in known]
+        texts = {name: value for name, value in request.fields.items() if name not in tenant.recipe.data.item_fields}
+        return self._index(catalog).search(prompter.text(texts), past, allowed, tenant.recipe.serve.retrieve)
+
+    def _index(self, catalog: Catalog) -> CatalogIndex:
+        known = self._indexes.get(id(catalog))
+        if known is None:  # the catalog is kept beside its index, so that its id is not given to another one
+            known = self._indexes[id(catalog)] = (catalog, CatalogIndex(catalog, self._embed))
+            while len(self._indexes) > _INDEXES:
+                self._indexes.popitem(last=False)
+        return known[1]
+
+
+def _check_task(request: Request, tenant: Tenant) -> None:
+    match request:
+        case ChooseRequest():
+            asked = "choose"
+        case GenerateRequest():
+            asked = "generate"
+        case _:
+            asked = "rank"
+    task = tenant.recipe.task
+    if task != asked:
+        raise RequestError(f"{tenant.name} is an adapter to {task}, not to {asked}", next_step=f"ask it with `{task}`")
+
+
+def _serve(serve: Any, wanted: Mapping[str, Any]) -> Any:
+    """The recipe's section with the request's own values, which must be such as a recipe may have."""
+    from pydantic import ValidationError
+
+    if not wanted:
+        return serve
+    try:
+        return type(serve).model_validate(serve.model_dump() | wanted)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RequestError(
+            f"{'.'.join(map(str, first['loc']))} is {first['input']!r}: {first['msg']}",
+            next_step="send a value that a recipe's `serve` section may have",
+        ) from None
+
+
+def _merchant(tenant: Tenant) -> str:
+    return tenant.name.partition("/")[0] if tenant.bundle is None else tenant.bundle.manifest.merchant
+
+
+def _choice(tenant: Tenant, scores: Sequence[Floats]) -> ChooseAnswer:
+    probabilities = dict(zip(tenant.labels, softmax(scores[0]).tolist(), strict=True))
+    return ChooseAnswer(max(probabilities, key=probabilities.__getitem__), probabilities)
+
+
+def _ranking(request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: Sequence[Floats]) -> RankAnswer:
+    whole = joined(scores)
+    order = sorted(range(len(pool)), key=lambda place: -whole[place])
+    items = (
+        RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(whole[place]))
+        for place in order[: request.top or tenant.recipe.serve.top]
+    )
+    return RankAnswer(tuple(items))
+
+
+def _recommendations(
+    request: RecommendRequest, tenant: Tenant, found: Mapping[str, Mapping[str, float]], scores: Sequence[Floats]
+) -> RecommendAnswer:
+    ranked = sorted(zip(found, joined(scores).tolist(), strict=True), key=lambda pair: -pair[1])
+    items = (
+        RecommendedItem(item, _title(tenant.catalog, item), score, {**found[item], "adapter": score})
+        for item, score in ranked[: request.k or tenant.recipe.serve.top]
+    )
+    return RecommendAnswer(tuple(items))
+
+
+def _text(line: Line) -> GenerateAnswer:
+    text = line.writing.text
+    assert line.finish is not None
+    return GenerateAnswer(text, _json_object(text), line.finish)
+
+
+def _candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
+    if request.candidates is not None:
+        unknown = [item for item in request.candidates if tenant.catalog is not None and item not in tenant.catalog]
+        if unknown:
+            raise RequestError(
+                f"candidates name items that {tenant.name} does not know: {', '.join(map(repr, unknown[:5]))}",
+                next_step="send ids of its catalog",
+            )
+        return request.candidates
+    if tenant.catalog is None:
+        raise RequestError(f"{tenant.name} has no catalog to choose from", next_step="send `candidates`")
+    left_out = () if tenant.recipe.data.repeats else seen(request.fields)
+    return [
+        item
+        for item, entry in tenant.catalog.items()
+        if item not in left_out and entry.fields.get("in_stock") is not False
+    ]
+
+
+def _title(catalog: Catalog | None, item: str) -> str:
+    return item if catalog is None else catalog[item].title
+
+
+def _json_object(text: str) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,181 @@
+"""The keys and values of the rows that are being written, in memory that outlives a request.
+
+Row r of every layer is row r of the next step's batch. A row that ends gives its place to the last one, so that the
+rows in use are always the first n, and attention reads them where they lie. (Slots for whole rows, where vLLM has
+blocks, arXiv:2309.06180: rows of a shop's answers are short and of like length.)
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from shopfit.base.prefix import Prefix, lay_before
+
+_GRAIN = 64  # positions that memory grows by
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[misc]
+    """A layer of the model, as the model sees its cache."""
+
+    keys: Any
+    values: Any
+
+    def __init__(self, rows: "RowCache") -> None:
+        super().__init__()
+        self._rows = rows
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        room = self._rows.room
+        self.keys, self.values = (
+            states.new_zeros(room[0], states.shape[1], room[1], states.shape[3])
+            for states in (key_states, value_states)
+        )
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        return self._rows.take(self, key_states, value_states)
+
+    def drop(self) -> None:
+        self.keys, self.values = None, None
+        self.is_initialized = False
+
+    def resize(self, room: tuple[int, int]) -> None:
+        if not self.is_initialized:
+            return
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_zeros(room[0], old.shape[1], room[1], old.shape[3])
+            new[: len(old), :, : old.shape[2]] = old
+            setattr(self, name, new)
+
+    def get_seq_length(self) -> int:
+        return 0  # positions are always given to the model
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class RowCache:
+    """Keys and values of at most `most` rows.
+
+    Args:
+        layers: of the model.
+        most: rows at a time.
+        device: where the model is.
+    """
+
+    def __init__(self, layers: int, most: int, device: torch.device | str = "cpu") -> None:
+        self.most = most
+        self.room = (0, 0)
+        self.lengths: list[int] = []
+        self._device = device
+        self._layers = [_Layer(self) for _ in range(layers)]
+        self._cache = Cache(layers=self._layers)
+        self._prefix: Prefix | None = None
+        self._at: tuple[Any, Tensor] = (slice(0), torch.empty(0))
+        self._width = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def _reserve(self, rows: int, positions: int) -> None:
+        wanted = (
+            self.room[0] if rows <= self.room[0] else min(self.most, max(rows, 2 * self.room[0])),
+            self.room[1] if positions <= self.room[1] else -(-positions // _GRAIN) * _GRAIN,
+        )
+        if wanted != self.room:
+            for layer in self._layers:
+                layer.resize(wanted)
+            self.room = wanted
+
+    @contextmanager
+    def joining(self, lengths: Sequence[int], prefixes: Sequence[Tensor | None]) -> Iterator[dict[str, Any]]:
+        """A forward over the prompts of new rows, which come behind those that are there.
+
+        Args:
+            lengths: tokens of each of B prompts. The forward's rows are padded on the right.
+            prefixes: what stands before each, (layers, 2, heads, n, dim) or None.
+
+        Yields:
+            what to call the model with, besides the tokens. If the call fails, no row has joined.
+        """
+        behind = [0 if prefix is None else prefix.shape[3] for prefix in prefixes]
+        first, width = len(self), max(lengths)
+        self._reserve(first + len(lengths), max(behind) + width)
+        rows = torch.arange(first, first + len(lengths), device=self._device)[:, None]  # (B, 1)
+        steps = torch.arange(width, device=self._device)
+        positions = torch.tensor(behind, device=self._device)[:, None] + steps  # (B, T)
+        self._at, self._width = (rows, positions), 0
+        self._prefix = lay_before(prefixes, self._device)
+        options: dict[str, Any] = {"past_key_values": self._cache, "use_cache": True, "position_ids": positions}
+        if self._prefix is not None:
+            causal = torch.ones(width, width, dtype=torch.bool, device=self._device).tril().expand(len(lengths), -1, -1)
+            seen = self._prefix.visible()[:, None].expand(-1, width, -1)
+            options["attention_mask"] = torch.cat((seen, causal), dim=2)[:, None]
+        try:
+            yield options
+            if self._prefix is not None:
+                self._keep_prefixes(first, prefixes)
+        finally:
+            self._prefix = None
+        self.lengths += [before + length for before, length in zip(behind, lengths, strict=True)]
+
+    def _keep_prefixes(self, first: int, prefixes: Sequence[Tensor | None]) -> None:
+        for row, prefix in enumerate(prefixes, start=first):
+            if prefix is not None:
+                for layer, (keys, values) in zip(self._layers, prefix, strict=True):
+                    layer.keys[row, :, : prefix.shape[3]] = keys
+                    layer.values[row, :, : prefix.shape[3]] = values
+
+    @contextmanager
+    def stepping(self) -> Iterator[dict[str, Any]]:
+        """A forward over one more token of every row."""
+        self._reserve(len(self), max(self.lengths) + 1)
+        positions = torch.tensor(self.lengths, device=self._device)
+        self._at, self._width = (torch.arange(len(self), device=self._device), positions), max(self.lengths) + 1
+        mask = torch.arange(self._width, device=self._device) <= positions[:, None]  # (B, L)
+        yield {
+            "past_key_values": self._cache,
+            "use_cache": True,
+            "position_ids": positions[:, None],
+            "attention_mask": mask[:, None, None],
+        }
+        self.lengths = [length + 1 for length in self.lengths]
+
+    def take(self, layer: _Layer, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep what a layer computed for the tokens of this forward, and give it what they look at."""
+        rows, positions = self._at
+        if self._width:  # one token a row
+            layer.keys[rows, :, positions] = keys[:, :, 0]
+            layer.values[rows, :, positions] = values[:, :, 0]
+            return layer.keys[: len(self), :, : self._width], layer.values[: len(self), :, : self._width]
+        layer.keys[rows, :, positions] = keys.transpose(1, 2)
+        layer.values[rows, :, positions] = values.transpose(1, 2)
+        if self._prefix is None:
+            return keys, values
+        before = self._prefix.cache.layers[self._layers.index(layer)]
+        return torch.cat((before.keys, keys), dim=2), torch.cat((before.values, values), dim=2)
+
+    def leave(self, row: int) -> None:
+        """A row is over: the last one takes its place."""
+        last = len(self) - 1
+        if row != last:
+            length = self.lengths[last]
+            for layer in self._layers:
+                layer.keys[row, :, :length] = layer.keys[last, :, :length]
+                layer.values[row, :, :length] = layer.values[last, :, :length]
+            self.lengths[row] = length
+        self.lengths.pop()
+        if not self.lengths:  # what long answers needed is given back when nobody writes
+            self.room = (0, 0)
+            for layer in self._layers:
+                layer.drop()

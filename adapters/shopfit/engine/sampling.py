@@ -1,0 +1,53 @@
+"""The next token of every row: the most probable one, or one drawn from the nucleus (arXiv:1904.09751)."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class Sampling:
+    """How one row's tokens are chosen. The draws depend on the seed alone, not on the batch.
+
+    Args:
+        temperature: 0 takes the most probable token.
+        top_p: share of the probability that is drawn from, 0 to 1.
+        seed: of the draws.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | str = 0
+    draws: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.draws = random.Random(self.seed)
+
+
+def pick(logits: Tensor, rows: Sequence[Sampling]) -> list[int]:
+    """A token for each of B rows.
+
+    Args:
+        logits: (B, V), -inf for tokens that are not allowed.
+        rows: B of them.
+    """
+    tokens: list[int] = logits.argmax(1).tolist()
+    drawn = [place for place, row in enumerate(rows) if row.temperature > 0]
+    if not drawn:
+        return tokens
+    chosen = [rows[place] for place in drawn]
+    temperatures = logits.new_tensor([row.temperature for row in chosen], dtype=torch.float32)
+    top_p = logits.new_tensor([row.top_p for row in chosen], dtype=torch.float32)
+    points = logits.new_tensor([row.draws.random() for row in chosen], dtype=torch.float32)
+    ordered, order = (logits[drawn].float() / temperatures[:, None]).sort(dim=1, descending=True)
+    shares = ordered.softmax(1)
+    before = shares.cumsum(1) - shares
+    mass = torch.where(before < top_p[:, None], shares, 0.0).cumsum(1)  # the most probable token always counts
+    places = torch.searchsorted(mass, points[:, None] * mass[:, -1:], right=True).clamp_max(shares.shape[1] - 1)
+    allowed = (mass < mass[:, -1:]).sum(1, keepdim=True)  # rounding never leads outside of the nucleus
+    for place, token in zip(drawn, order.gather(1, torch.minimum(places, allowed)).squeeze(1).tolist(), strict=True):
+        tokens[place] = token
+    return tokens

@@ -1,0 +1,109 @@
+"""Finding items of a catalog by words (BM25) and by meaning (the cosine of an encoder's vectors)."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shopfit.merchant.catalog import Catalog
+
+Floats = NDArray[np.float64]
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+"""N texts -> (N, D) vectors of length 1."""
+
+_FUSION = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)
+
+
+class WordIndex:
+    """BM25, Lucene's variant.
+
+    Args:
+        texts: N documents.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        import bm25s
+
+        self._size = len(texts)
+        documents = _words(texts)
+        self._known = {word for document in documents for word in document}
+        self._index = bm25s.BM25()
+        if self._known:
+            self._index.index(documents, show_progress=False)
+
+    def scores(self, query: str) -> Floats:
+        """(N,) how well each document fits; 0 for one that shares no word."""
+        shared = [word for word in _words([query])[0] if word in self._known] if query else []
+        if not shared:
+            return np.zeros(self._size)
+        return np.asarray(self._index.get_scores(shared), np.float64)
+
+
+def _words(texts: Sequence[str]) -> list[list[str]]:
+    import bm25s
+
+    # no stop words: they are English, and rare words weigh more than common ones anyway
+    return list(bm25s.tokenize(list(texts), stopwords=None, return_ids=False, show_progress=False)) if texts else []
+
+
+class MeaningIndex:
+    """Cosine of vectors.
+
+    Args:
+        texts: N documents.
+        embed: turns texts into vectors.
+    """
+
+    def __init__(self, texts: Sequence[str], embed: Embed) -> None:
+        self._embed = embed
+        self._vectors = embed(texts)  # (N, D)
+
+    def scores(self, query: str, past: Sequence[str] = ()) -> Floats:
+        """(N,) the larger of a document's cosine with the query, and with the mean of what was seen before."""
+        vectors = self._embed([query, *past])
+        scores = self._vectors @ vectors[0]
+        if past:
+            mean = vectors[1:].mean(0)
+            scores = np.maximum(scores, self._vectors @ (mean / max(float(np.linalg.norm(mean)), 1e-12)))
+        return np.asarray(scores, np.float64)
+
+
+class CatalogIndex:
+    """All items of one catalog.
+
+    Args:
+        catalog: its items.
+        embed: turns texts into vectors; None to find by words only.
+    """
+
+    def __init__(self, catalog: Catalog, embed: Embed | None = None) -> None:
+        texts = [item.text for item in catalog.values()]
+        self._places = {item: place for place, item in enumerate(catalog)}
+        self._words = WordIndex(texts)
+        self._meanings = None if embed is None else MeaningIndex(texts, embed)
+
+    def search(
+        self, query: str, past: Sequence[str], allowed: Sequence[str], top: int
+    ) -> dict[str, Mapping[str, float]]:
+        """The items that fit best, by reciprocal rank fusion of both ways.
+
+        Args:
+            query: what is wanted.
+            past: texts of the items seen before.
+            allowed: ids of the items that may be found.
+            top: how many at most.
+
+        Returns:
+            best first, the score of each way by its name.
+        """
+        places = [self._places[item] for item in allowed]
+        ways = {"bm25": self._words.scores(" ".join([query, *past]))[places]}
+        if self._meanings is not None:
+            ways["minilm"] = self._meanings.scores(query or " ".join(past), past)[places]
+        fused = np.zeros(len(places))
+        for scores in ways.values():
+            ranks = np.empty(len(places))
+            ranks[np.argsort(-scores, kind="stable")] = np.arange(len(places))
+            fused += np.where(scores > 0, 1 / (_FUSION + 1 + ranks), 0)
+        best = np.argsort(-fused, kind="stable")[:top]
+        return {allowed[place]: {way: float(scores[place]) for way, scores in ways.items()} for place in best}

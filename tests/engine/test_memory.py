@@ -1,0 +1,87 @@
+"""Host memory keeps within its budget, and what is in use stays."""
+
+import threading
+
+import torch
+
+from shopfit.adapter.weights import Weights
+from shopfit.base.prompt import Prompter
+from shopfit.engine import Tenant
+from shopfit.engine.memory import HostMemory, Loaded
+from shopfit.recipe.schema import Recipe
+
+RECIPE = Recipe.model_validate(
+    {
+        "name": "r",
+        "task": "choose",
+        "data": {"file": "x"},
+        "prompt": {"template": "{text}"},
+        "evaluate": {"metric": "auc"},
+    }
+)
+
+
+def loaded(name: str, numbers: int = 1000) -> Loaded:
+    weights = Weights(frozenset({(name, name)}), prefix=torch.zeros(numbers))
+    return Loaded(name, Tenant(name, RECIPE), Prompter(RECIPE, None), weights)
+
+
+SIZE = loaded("a").bytes
+
+
+def test_the_least_recently_used_one_goes() -> None:
+    memory = HostMemory(2 * SIZE)
+    for name in ("a", "b"):
+        memory.release(memory.put(loaded(name)))
+    a = memory.hold("a")
+    assert a is not None
+    memory.release(a)
+    memory.release(memory.put(loaded("c")))
+    assert memory.hold("b") is None
+    assert memory.hold("a") is a
+    assert memory.used == 2 * SIZE
+
+
+def test_what_is_in_use_stays_and_others_wait() -> None:
+    memory = HostMemory(SIZE)
+    held = memory.put(loaded("a"))
+    done = threading.Event()
+
+    def bring() -> None:
+        memory.release(memory.put(loaded("b")))
+        done.set()
+
+    thread = threading.Thread(target=bring)
+    thread.start()
+    assert not done.wait(0.2)
+    assert memory.used == SIZE
+    memory.release(held)
+    assert done.wait(5)
+    thread.join()
+    assert memory.hold("a") is None
+    assert memory.used == SIZE
+
+
+def test_one_larger_than_the_budget_is_kept_alone() -> None:
+    memory = HostMemory(10)
+    memory.release(memory.put(loaded("a")))
+    memory.release(memory.put(loaded("b")))
+    assert memory.hold("a") is None
+    assert memory.hold("b") is not None
+
+
+def test_two_loaders_of_one_adapter_share_it() -> None:
+    memory = HostMemory(10 * SIZE)
+    first, second = memory.put(loaded("a")), memory.put(loaded("a"))
+    assert first is second
+    assert memory.used == SIZE
+
+
+def test_closing_lets_nobody_wait() -> None:
+    memory = HostMemory(SIZE)
+    memory.put(loaded("a"))
+    thread = threading.Thread(target=memory.put, args=(loaded("b"),))
+    thread.start()
+    memory.close()
+    thread.join(5)
+    assert not thread.is_alive()
