@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 REAL_BASES = Settings.from_environment().home / "bases"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is wrong
 
+pytest_plugins = ["tests.postgresql"]
+
 CORPUS = [
     "Review: The grinder arrived cracked and the box was wet.\nSentiment: negative",
     "Review: Lovely crema, quick delivery, would buy again!\nSentiment: positive",

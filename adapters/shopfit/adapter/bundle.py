@@ -71,6 +71,19 @@ class Manifest(BaseModel):
     files: dict[str, str] = {}
 
 
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """Read the content of a `bundle.json`.
+
+    Raises:
+        BundleError: if it is malformed, saying where.
+    """
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        problems = [Problem(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+        raise BundleError(f"{where} is not a valid manifest", problems=problems) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A bundle on local disk.
@@ -96,12 +109,9 @@ class Bundle:
         """
         path = folder / MANIFEST
         try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
+            manifest = parse_manifest(path.read_bytes(), str(path))
         except FileNotFoundError:
             raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from None
-        except ValidationError as error:
-            problems = [Problem(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
-            raise BundleError(f"{path} is not a valid manifest", problems=problems) from None
         bundle = cls(folder, manifest)
         if verify and (problems := bundle.problems()):
             raise BundleError(
@@ -124,6 +134,19 @@ class Bundle:
         added = [Problem(name, "is not in the manifest") for name in sorted(found.keys() - wanted)]
         return changed + missing + added
 
+    def read(self, name: str) -> bytes | None:
+        """The content of one file, unchecked; None if there is no such file.
+
+        Raises:
+            BundleError: if it cannot be read.
+        """
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BundleError(f"{self.folder / name} cannot be read: {error.strerror}") from error
+
     @property
     def digest(self) -> str:
         """SHA-256 over the sorted file digests, `bundle.json` included."""
@@ -144,6 +167,23 @@ class Bundle:
     def native(self) -> Path:
         """The PEFT folder as trained."""
         return self.folder / NATIVE
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBundle:
+    """Files of a bundle in memory, as many as its reader wanted, each one verified.
+
+    Args:
+        manifest: its `bundle.json`.
+        contents: by path.
+    """
+
+    manifest: Manifest
+    contents: Mapping[str, bytes]
+
+    def read(self, name: str) -> bytes | None:
+        """The content of one file; None if it is not there."""
+        return self.contents.get(name)
 
 
 def seal(folder: Path, manifest: Manifest) -> Bundle:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from shopfit.errors import BundleError
@@ -51,7 +51,7 @@ def write_plain(native: Path, folder: Path) -> int:
         BundleError: if `native` holds neither LoRA nor AdaLoRA.
     """
     config = json.loads((native / CONFIG).read_text(encoding="utf-8"))
-    modules = _read_modules(native)
+    modules = _read_modules((native / WEIGHTS).read_bytes(), str(native / WEIGHTS))
     factors = {"LORA": _lora_factors, "ADALORA": _adalora_factors}.get(config["peft_type"])
     if factors is None:
         raise BundleError(f"{native} holds {config['peft_type']}, which has no plain LoRA form")
@@ -81,11 +81,12 @@ def write_plain(native: Path, folder: Path) -> int:
     return rank
 
 
-def read_plain(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Read what `write_plain` wrote.
+def read_plain(content: bytes, where: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Read the weights that `write_plain` wrote.
 
     Args:
-        folder: a plain LoRA folder.
+        content: of the weights' file.
+        where: it is, for messages.
 
     Returns:
         A (r, in) and B (out, r) of each layer, by its name in the base's model.
@@ -93,14 +94,16 @@ def read_plain(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     Raises:
         BundleError: if it holds anything else.
     """
-    return {layer: (parts["A"], parts["B"]) for layer, parts in _read_modules(folder, _PEFT_PREFIX).items()}
+    modules = _read_modules(content, where, _PEFT_PREFIX)
+    return {layer: (parts["A"], parts["B"]) for layer, parts in modules.items()}
 
 
-def read_prefix(native: Path, layers: int, heads: int) -> Tensor:
-    """Read the trained prefix of a PEFT folder.
+def read_prefix(content: bytes, where: str, layers: int, heads: int) -> Tensor:
+    """Read a trained prefix as `write_native` wrote it.
 
     Args:
-        native: as `write_native` left it.
+        content: of the weights' file.
+        where: it is, for messages.
         layers: of the base.
         heads: key and value heads a layer.
 
@@ -110,33 +113,32 @@ def read_prefix(native: Path, layers: int, heads: int) -> Tensor:
     Raises:
         BundleError: if it holds anything else, or a prefix for a base of another shape.
     """
-    path = native / WEIGHTS
-    tensors = _load(path)
+    tensors = _load(content, where)
     flat = tensors.get("prompt_embeddings")
     if flat is None or flat.dim() != 2 or len(tensors) != 1:
-        raise BundleError(f"{path} holds {', '.join(sorted(tensors)) or 'nothing'}, which is no trained prefix")
+        raise BundleError(f"{where} holds {', '.join(sorted(tensors)) or 'nothing'}, which is no trained prefix")
     if flat.shape[1] % (2 * layers * heads):
-        raise BundleError(f"{path} holds a prefix that does not fit {layers} layers of {heads} key and value heads")
+        raise BundleError(f"{where} holds a prefix that does not fit {layers} layers of {heads} key and value heads")
     # PEFT lays a token's numbers out as (layers * 2, heads, dim), keys and values in turn
     parts = flat.float().view(len(flat), layers, 2, heads, -1)
     return parts.permute(1, 2, 3, 0, 4).contiguous()
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def _load(content: bytes, where: str) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        return load(content)
+    except SafetensorError as error:
         raise BundleError(
-            f"the weights in {path} cannot be read: {error}", next_step="bring the bundle again, or train it again"
+            f"the weights in {where} cannot be read: {error}", next_step="bring the bundle again, or train it again"
         ) from error
 
 
-def _read_modules(folder: Path, prefix: str = "") -> dict[str, dict[str, Tensor]]:
+def _read_modules(content: bytes, where: str, prefix: str = "") -> dict[str, dict[str, Tensor]]:
     """A, B and E of each module in float32, by its name less the prefix that all names must have."""
     modules: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in _load(folder / WEIGHTS).items():
+    for key, tensor in _load(content, where).items():
         if not key.startswith(prefix) or not (match := _KEY.fullmatch(key.removeprefix(prefix))):
-            raise BundleError(f"{folder / WEIGHTS} holds {key!r}, which is no LoRA weight")
+            raise BundleError(f"{where} holds {key!r}, which is no LoRA weight")
         modules.setdefault(match["module"], {})[match["part"]] = tensor.float()
     return modules
 

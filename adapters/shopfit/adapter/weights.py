@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from shopfit.adapter.bundle import Bundle
-from shopfit.adapter.files import read_plain, read_prefix
+from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
+from shopfit.adapter.files import WEIGHTS, read_plain, read_prefix
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.base.load import Base
-from shopfit.errors import BaseError
+from shopfit.errors import BaseError, BundleError
 
 Key = frozenset[tuple[str, str]]
 """What adapters are told apart by: path and SHA-256 of every file of a bundle, never a name."""
@@ -41,7 +41,7 @@ class Weights:
         return 0 if self.prefix is None else self.prefix.shape[3]
 
 
-def load_weights(bundle: Bundle, base: Base, stack: Stack) -> Weights:
+def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weights:
     """Read a bundle's weights. Any thread may; nothing of the base or the stack changes.
 
     Args:
@@ -51,20 +51,26 @@ def load_weights(bundle: Bundle, base: Base, stack: Stack) -> Weights:
 
     Raises:
         BaseError: if the adapter was trained on another base.
-        BundleError: if its weights cannot be read.
+        BundleError: if its weights are missing or cannot be read.
     """
     check_base(bundle, base)
-    key = frozenset(bundle.manifest.files.items())
-    if bundle.lora is None:
-        config = base.model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        prefix = read_prefix(bundle.native, config.num_hidden_layers, heads)
-        return Weights(key, prefix=prefix.to(base.device, base.model.dtype))
     manifest = bundle.manifest
-    return Weights(key, packed=stack.pack(read_plain(bundle.lora), f"{manifest.merchant}/{manifest.recipe}"))
+    key = frozenset(manifest.files.items())
+    folder = LORA if f"{LORA}/{WEIGHTS}" in manifest.files else NATIVE
+    name = f"{manifest.merchant}/{manifest.recipe}"
+    where = f"{folder}/{WEIGHTS} of {name}"
+    content = bundle.read(f"{folder}/{WEIGHTS}")
+    if content is None:
+        raise BundleError(f"{where} is missing", next_step="bring the bundle again, or train it again")
+    if folder == LORA:
+        return Weights(key, packed=stack.pack(read_plain(content, where), name))
+    config = base.model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    prefix = read_prefix(content, where, config.num_hidden_layers, heads)
+    return Weights(key, prefix=prefix.to(base.device, base.model.dtype))
 
 
-def check_base(bundle: Bundle, base: Base) -> None:
+def check_base(bundle: Bundle | HeldBundle, base: Base) -> None:
     """Refuse an adapter that was trained on another base.
 
     Raises:

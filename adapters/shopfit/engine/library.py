@@ -13,7 +13,7 @@ from shopfit.base.prompt import Prompter
 from shopfit.engine.aliases import AliasBook
 from shopfit.engine.memory import HostMemory, Loaded
 from shopfit.engine.requests import Adapter
-from shopfit.engine.tenant import Tenant
+from shopfit.engine.tenant import Tenant, needed
 from shopfit.errors import RequestError
 from shopfit.registry import Reference, Registry, Version
 
@@ -125,7 +125,8 @@ class Library:
     def _of_version(self, version: Version) -> Loaded:
         registry, _ = self._known_registry()
         assert self._cache is not None
-        bundle = registry.fetch(version, self._cache)
+        # a copy in the cache saves the way to a distant store; from a near one, reading what it takes is faster
+        bundle = registry.read(version, needed) if registry.near else registry.fetch(version, self._cache)
         return self._of_tenant(version.digest, Tenant.of(bundle, version.name))
 
     def _of_tenant(self, key: Hashable, tenant: Tenant) -> Loaded:

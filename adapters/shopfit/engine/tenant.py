@@ -1,10 +1,11 @@
 """What an engine knows of one adapter: everything that turns a request into an answer."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from shopfit.adapter.bundle import Bundle
+from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
 from shopfit.errors import BundleError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.loading import parse_recipe
@@ -31,10 +32,10 @@ class Tenant:
     labels: tuple[str, ...] = ()
     catalog: Catalog | None = None
     history: Catalog | None = None
-    bundle: Bundle | None = None
+    bundle: Bundle | HeldBundle | None = None
 
     @classmethod
-    def of(cls, bundle: Bundle, name: str = "") -> "Tenant":
+    def of(cls, bundle: Bundle | HeldBundle, name: str = "") -> "Tenant":
         """The tenant of a bundle, from its files alone.
 
         Raises:
@@ -45,8 +46,8 @@ class Tenant:
             name or f"{manifest.merchant}/{manifest.recipe}",
             parse_recipe(manifest.recipe_snapshot),
             tuple(manifest.labels),
-            read_items(bundle.folder / CATALOG),
-            read_items(bundle.folder / HISTORY),
+            read_items(bundle, CATALOG),
+            read_items(bundle, HISTORY),
             bundle,
         )
 
@@ -58,16 +59,25 @@ def write_items(path: Path, catalog: Catalog | None) -> None:
         path.write_text("".join(lines), encoding="utf-8")
 
 
-def read_items(path: Path) -> Catalog | None:
+def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
     """Read what `write_items` wrote; None if it wrote nothing.
 
     Raises:
         BundleError: if it holds anything else.
     """
-    if not path.is_file():
+    content = bundle.read(name)
+    if content is None:
         return None
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        rows = [json.loads(line) for line in content.decode("utf-8").split("\n") if line]
         return Catalog({row["id"]: Item(row["id"], row["title"], row) for row in rows})
     except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path} is not a catalog: {error}") from error
+        adapter = f"{bundle.manifest.merchant}/{bundle.manifest.recipe}"
+        raise BundleError(f"{name} of {adapter} is not a catalog: {error}") from error
+
+
+def needed(paths: Collection[str]) -> set[str]:
+    """Which of a bundle's files it takes to answer: neither the report, nor the form that is only trained on."""
+    weights = [path for path in paths if path.startswith(f"{LORA}/")]
+    weights = weights or [path for path in paths if path.startswith(f"{NATIVE}/")]
+    return {MANIFEST, CATALOG, HISTORY, *weights} & set(paths)

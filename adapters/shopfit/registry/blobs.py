@@ -34,7 +34,7 @@ class BlobStore:
 
         self._filesystem = filesystem
         self._root = root.rstrip("/")
-        self._local = isinstance(filesystem, LocalFileSystem)
+        self.local = isinstance(filesystem, LocalFileSystem)
         self.address = address
 
     @classmethod
@@ -76,7 +76,7 @@ class BlobStore:
             RegistryError: if the store cannot be written.
         """
         there = self.read(digest) == content
-        if self._local:
+        if self.local:
             self._try("writing to", lambda: _settle(self._root, self._path(digest), None if there else content))
         elif not there:
             self._try("writing to", lambda: self._filesystem.pipe_file(self._path(digest), content))

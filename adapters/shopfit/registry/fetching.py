@@ -9,11 +9,11 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from shopfit.adapter.bundle import Bundle, bundle_digest
+from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, bundle_digest, parse_manifest
 from shopfit.errors import BundleError, Problem
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.failures import storage_failure
@@ -48,6 +48,35 @@ def problems(version: Version, files: Sequence[File], blobs: BlobStore) -> list[
     if bundle_digest({file.path: file.sha256 for file in files}) != version.digest:
         found.append(Problem(version.name, "its list of files is not the one that was published"))
     return found
+
+
+def read(
+    version: Version,
+    files: Sequence[File],
+    needed: Callable[[Collection[str]], Collection[str]],
+    blobs: BlobStore,
+) -> HeldBundle:
+    """Files of `version` in memory.
+
+    Args:
+        version: what to read.
+        files: all of the version's.
+        needed: told all paths, says which ones to read, `bundle.json` among them.
+        blobs: where their content is.
+
+    Raises:
+        BundleError: if what is kept of them is damaged.
+        RegistryError: if the store cannot be read.
+    """
+    if bundle_digest({file.path: file.sha256 for file in files}) != version.digest:
+        raise _damaged(version, [Problem(version.name, "its list of files is not the one that was published")])
+    wanted = needed([file.path for file in files])
+    chosen = [file for file in files if file.path in wanted]
+    contents = {file.path: content for file, content in _checked(version, chosen, blobs)}
+    manifest = parse_manifest(contents[MANIFEST], version.name)
+    if (manifest.merchant, manifest.recipe) != (version.merchant, version.recipe):
+        raise _damaged(version, [Problem(MANIFEST, f"is of {manifest.merchant}/{manifest.recipe}")])
+    return HeldBundle(manifest, contents)
 
 
 def fetch(version: Version, cache: Path, files: Callable[[], Sequence[File]], blobs: BlobStore) -> Bundle:

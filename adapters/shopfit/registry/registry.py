@@ -6,14 +6,14 @@ process dies there is either the whole version or none; blobs that no version na
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import Connection
 
-from shopfit.adapter.bundle import MANIFEST, Bundle, bundle_digest
+from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, bundle_digest
 from shopfit.errors import BundleError, Problem, RegistryError
 from shopfit.recipe.names import SLUG_RULE, is_slug
 from shopfit.registry import fetching, rows
@@ -143,13 +143,31 @@ class Registry:
             UnknownReference: if the version was removed.
             RegistryError: if the registry cannot be read, or the cache not be written.
         """
+        return fetching.fetch(version, cache, lambda: self._files(version), self._blobs)
 
-        def files() -> list[File]:
-            with self._database.reading() as connection:
-                _found(connection, Reference(version.merchant, version.recipe, version.number))
-                return rows.files(connection, version)
+    @property
+    def near(self) -> bool:
+        """Whether its blobs are on local disk."""
+        return self._blobs.local
 
-        return fetching.fetch(version, cache, files, self._blobs)
+    def read(self, version: Version, needed: Callable[[Collection[str]], Collection[str]]) -> HeldBundle:
+        """Files of a version in memory, without a copy on local disk.
+
+        Args:
+            version: what `resolve` or `versions` told.
+            needed: told the paths of all files, says which ones are wanted, `bundle.json` among them.
+
+        Raises:
+            BundleError: if what the registry keeps of them is damaged.
+            UnknownReference: if the version was removed.
+            RegistryError: if the registry cannot be read.
+        """
+        return fetching.read(version, self._files(version), needed, self._blobs)
+
+    def _files(self, version: Version) -> list[File]:
+        with self._database.reading() as connection:
+            _found(connection, Reference(version.merchant, version.recipe, version.number))
+            return rows.files(connection, version)
 
     def promote(
         self, reference: str | Reference, *, alias: str = PRODUCTION, actor: str, force: bool = False
