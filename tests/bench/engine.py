@@ -19,6 +19,7 @@ from shopfit.cli.terminal import quiet
 from shopfit.engine.answering import score
 from shopfit.settings import Settings
 from tests.bench.results import Row, publish
+from tests.bench.traffic import traffic, writing
 
 ROWS, TOKENS, RANK, RUNS, SWAPS, CANDIDATES = 32, 48, 8, 5, 400, 50
 
@@ -38,17 +39,35 @@ def measure() -> list[Row]:
     bare = _prefill(plain, ids), _decode(plain, ids)
     prepacked = _prefill(base.model, ids), _decode(base.model, ids)
     rows = []
+    slots_in_order = 0.0
     for name, slots in (("slot order", in_order), ("any order", mixed)):
         with stack.rows(slots):
             prefill = _prefill(base.model, ids)
+        slots_in_order = slots_in_order or prefill
         with stack.rows(slots, decoding=True):
             decode = _decode(base.model, ids)
         for peer, times in (("bare base", bare), ("bare base, prepacked", prepacked)):
             rows.append(_slower(f"prefill, {name}; peer: {peer}", prefill, times[0], 1.10))
             rows.append(_slower(f"decode step, {name}; peer: {peer}", decode, times[1], 1.15))
+    rows.append(_slower("prefill, slot order; peer: PEFT, mixed batch", slots_in_order, _peft(plain, ids), 1.0))
     rows.append(_swap(stack, hosts))
     rows.append(_rank(base))
-    return rows
+    plain = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32).eval()
+    return [*rows, *writing(base, stack, hosts, plain), *traffic(base)]
+
+
+def _peft(model: Any, ids: torch.Tensor) -> float:
+    """PEFT's own mixed batch: every adapter a set of modules of its own, each row named."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=RANK, target_modules="all-linear", init_lora_weights=False)
+    peft = get_peft_model(model, config, adapter_name="a00")
+    for number in range(1, ROWS):
+        peft.add_adapter(f"a{number:02}", config)
+    peft.eval()
+    names = [f"a{number:02}" for number in range(ROWS)]
+    with torch.inference_mode():
+        return _best(lambda: peft(input_ids=ids, use_cache=False, adapter_names=names, logits_to_keep=1))
 
 
 def _slower(what: str, ours: float, peer: float, limit: float) -> Row:

@@ -22,7 +22,7 @@ class Row:
         peer: the peer's, or None where there is none.
         unit: of both.
         reach: the number to reach, in words.
-        met: whether it was.
+        met: whether it was; None where there is nothing to reach.
         ratio: ours over the peer's, or None.
     """
 
@@ -31,7 +31,7 @@ class Row:
     peer: float | None
     unit: str
     reach: str
-    met: bool
+    met: bool | None
     ratio: float | None = None
 
 
@@ -41,7 +41,7 @@ def publish(target: str, rows: list[Row]) -> None:
     for row in rows:
         peer = "" if row.peer is None else f"{row.peer:.3f}"
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        met = "yes" if row.met else "NO"
+        met = {True: "yes", False: "NO", None: ""}[row.met]
         print(f"{row.what:<66}{row.ours:>10.3f}{peer:>10}{ratio:>8}  {row.unit:<12}{row.reach:<16}{met}")
     command = ["git", "rev-parse", "HEAD"]
     commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,5 +1,6 @@
 """Recommendations: found by search, sorted out by rules, ranked by the merchant's adapter, with reasons."""
 
+import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def catalog(**changes: dict[str, Any]) -> Catalog:
 
 def by_letters(texts: Sequence[str]) -> NDArray[np.float32]:
     """Vectors that know which letters a text has."""
-    counts = np.array([[text.lower().count(letter) for letter in "abcdefghijklmnoprstuw"] for text in texts], float)
+    counts = np.array([[text.lower().count(letter) for letter in string.ascii_lowercase] for text in texts], float)
     return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
 
 

@@ -63,13 +63,22 @@ class Decoder:
         tokenizer: its tokenizer.
         rows: lines at a time.
         stack: whose slots the lines name; None where they name none.
+        end: tokens that end an answer; those of the tokenizer and the model by default.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, rows: int = 32, stack: Stack | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        rows: int = 32,
+        stack: Stack | None = None,
+        end: frozenset[int] | None = None,
+    ) -> None:
         self.lines: list[Line] = []
         self._model = model
         self._pad = tokenizer.pad_token_id
-        self._end = end_tokens(model, tokenizer)
+        self._end = end_tokens(model, tokenizer) if end is None else end
         self._stack = stack
         self._cache = RowCache(model.config.num_hidden_layers, rows, model.device)
 

@@ -1,0 +1,207 @@
+"""The engine under traffic: many writers at once, adapters not seen before, a thousand of them with few slots."""
+
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from shopfit.adapter.bundle import LORA, BaseIdentity, DataIdentity, Manifest, seal
+from shopfit.adapter.stack import Packed, Stack
+from shopfit.base.load import Base
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest
+from shopfit.engine.decoding import Decoder, Line
+from shopfit.engine.writing import Writing
+from shopfit.recipe.loading import dump_recipe
+from shopfit.recipe.schema import Recipe
+from shopfit.registry import Registry
+from shopfit.settings import Settings
+from tests.bench.results import Row
+
+ROWS, TOKENS, WRITTEN, RANK, RUNS = 32, 48, 32, 8, 3
+ADAPTERS, SLOTS, MEMORY, UNSEEN = 1000, 32, 1024**3, 20
+CHOICES, ANSWERS = 256, 96  # requests a measurement
+_SMALL = 0.002  # weights: the base's answers change, and stay answers
+
+
+def writing(base: Base, stack: Stack, hosts: Sequence[Packed], plain: Any) -> list[Row]:
+    """32 requests of 48 tokens, 32 tokens written for each, every one with another adapter."""
+    for slot in range(1, ROWS + 1):
+        stack.put(slot, hosts[slot])
+    draw = random.Random(0)
+    prompts = [[draw.randrange(40_000) for _ in range(TOKENS)] for _ in range(ROWS)]
+
+    def ours(slots: Sequence[int]) -> None:
+        decoder = Decoder(base.model, base.tokenizer, stack=stack, end=frozenset())
+        lines = [Line(p, Writing(base.tokenizer), WRITTEN, slot=s) for p, s in zip(prompts, slots, strict=True)]
+        decoder.join(lines)
+        while decoder.take() == [] and decoder.lines:
+            decoder.step()
+
+    def theirs() -> None:
+        ids = torch.tensor(prompts)
+        plain.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            min_new_tokens=WRITTEN,
+            max_new_tokens=WRITTEN,
+            do_sample=False,
+            pad_token_id=base.tokenizer.pad_token_id,
+        )
+
+    peer, mixed, bare = _best(theirs), _best(lambda: ours(range(1, ROWS + 1))), _best(lambda: ours([0] * ROWS))
+    what = f"{ROWS} x ({TOKENS} in, {WRITTEN} out)"
+    return [
+        Row(
+            f"{what}, {ROWS} adapters; peer: transformers generate, no adapter",
+            mixed,
+            peer,
+            "s",
+            "at most 6.3 s",
+            mixed <= 6.3,
+            mixed / peer,
+        ),
+        Row(f"{what}, no adapter; peer: the same", bare, peer, "s", "", None, bare / peer),
+    ]
+
+
+def _best(work: Callable[[], Any]) -> float:
+    times = []
+    with torch.inference_mode():
+        for _ in range(RUNS):
+            started = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def traffic(base: Base) -> list[Row]:
+    """A registry of 1,000 adapters on local disk, asked by Zipf's law through 32 slots and 1 GB of host memory."""
+    rows = []
+    recipes = {task: _recipe(task) for task in ("choose", "generate")}
+    with _shops(base, recipes) as settings, Registry.open(settings) as registry:
+        options: dict[str, Any] = {"registry": registry, "cache": settings.cache, "slots": SLOTS, "memory": MEMORY}
+        with Engine(base, **options) as engine:
+            rows.append(_first_request(engine))
+        for task, count in (("choose", CHOICES), ("generate", ANSWERS)):
+            with Engine(base, **options) as engine:
+                single = _throughput(engine, task, [0] * count)
+            with Engine(base, **options) as engine:
+                _throughput(engine, task, _zipf(count, seed=1))  # warm-up
+                many = _throughput(engine, task, _zipf(count, seed=2))
+                status = engine.status()
+            what = f"{task}, {ADAPTERS} adapters, Zipf 1.0, {SLOTS} slots; peer: a single adapter"
+            rows.append(Row(what, many, single, "1/s", "at least 0.85x", many >= 0.85 * single, many / single))
+            used = status.memory / 1024**3
+            rows.append(Row(f"{task}, host memory of adapters", used, None, "GB", "at most 1 GB", used <= 1))
+    return rows
+
+
+def _first_request(engine: Engine) -> Row:
+    """Added to a request by an adapter that nobody asked for before."""
+
+    def ask(number: int) -> float:
+        started = time.perf_counter()
+        engine.choose([ChooseRequest(f"m{number}/choose", {"text": _text(number)})])
+        return time.perf_counter() - started
+
+    ask(ADAPTERS - 1)
+    warm = median(ask(ADAPTERS - 1) for _ in range(UNSEEN))
+    cold = median(ask(number) for number in range(ADAPTERS - 1 - UNSEEN, ADAPTERS - 1))
+    added = (cold - warm) * 1e3
+    return Row("first request for an unseen adapter, added", added, None, "ms", "under 30 ms", added < 30)
+
+
+def _throughput(engine: Engine, task: str, numbers: Sequence[int]) -> float:
+    """Requests (choose) or tokens (generate) a second."""
+    requests: list[Any] = [
+        (ChooseRequest if task == "choose" else GenerateRequest)(f"m{number}/{task}", {"text": _text(place)})
+        for place, number in enumerate(numbers)
+    ]
+    started = time.perf_counter()
+    answers = [future.result() for future in [engine.submit(request) for request in requests]]
+    seconds = time.perf_counter() - started
+    if task == "choose":
+        return len(answers) / seconds
+    written = sum(len(engine.base.tokenizer(answer.text)["input_ids"]) + 1 for answer in answers)  # type: ignore[union-attr]
+    return written / seconds
+
+
+def _zipf(count: int, seed: int) -> list[int]:
+    weights = [1 / (rank + 1) for rank in range(ADAPTERS)]
+    return random.Random(seed).choices(range(ADAPTERS), weights, k=count)
+
+
+def _text(number: int) -> str:
+    """About 48 tokens."""
+    words = ("tent", "stove", "rain", "warm", "light", "small", "good", "broken", "fast", "blue")
+    draw = random.Random(number)
+    return " ".join(draw.choice(words) for _ in range(TOKENS - 6))
+
+
+def _recipe(task: str) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": task,
+            "task": task,
+            "data": {"file": "x.jsonl"},
+            "prompt": {"template": "Review: {text}\nSentiment:"},
+            "evaluate": {"metric": "auc" if task == "choose" else "exact_match"},
+            "serve": {"max_new_tokens": WRITTEN},
+        }
+    )
+
+
+@contextmanager
+def _shops(base: Base, recipes: dict[str, Recipe]) -> Iterator[Settings]:
+    """A registry in a folder that goes away: adapters with random weights, one merchant each and recipe."""
+    folder = Path(tempfile.mkdtemp(prefix="shopfit-bench-"))
+    settings = Settings(folder, f"sqlite:///{folder}/registry.db", str(folder / "blobs"))
+    torch.manual_seed(0)
+    layers = {name: layer for name, layer in base.model.named_modules() if name.endswith("_proj")}
+    noise = torch.randn(8_000_000) * _SMALL
+    try:
+        with Registry.open(settings) as registry:
+            for number in range(ADAPTERS):
+                at, weights = 0, {}
+                file = folder / "bundle" / LORA / "adapter_model.safetensors"
+                turned = noise.roll(number * 7919)
+                for name, layer in layers.items():
+                    for part, shape in (("A", (RANK, layer.in_features)), ("B", (layer.out_features, RANK))):
+                        size = shape[0] * shape[1]
+                        weights[f"base_model.model.{name}.lora_{part}.weight"] = turned[at : at + size].view(shape)
+                        at += size
+                file.parent.mkdir(parents=True)
+                save_file({name: tensor.clone() for name, tensor in weights.items()}, file)
+                for recipe in recipes.values():
+                    bundle = seal(folder / "bundle", _manifest(base, f"m{number}", recipe))
+                    registry.publish(bundle, promote=True, actor="bench")
+                shutil.rmtree(folder / "bundle")
+        yield settings
+    finally:
+        shutil.rmtree(folder)
+
+
+def _manifest(base: Base, merchant: str, recipe: Recipe) -> Manifest:
+    return Manifest(
+        schema=1,
+        merchant=merchant,
+        recipe=recipe.name,
+        recipe_snapshot=dump_recipe(recipe),
+        labels=["negative", "positive"] if recipe.task == "choose" else [],
+        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint),
+        data=DataIdentity(digest="d", train=[], valid=[], test=[]),
+        seed=0,
+        method="lora",
+        rank=RANK,
+        trainable_parameters=1,
+        steps=1,
+        libraries={},
+    )
