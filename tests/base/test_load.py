@@ -78,3 +78,23 @@ def test_smollm2_speaks(home: Path) -> None:
     with torch.inference_mode():
         best = base.model(**tokens).logits[0, -1].argmax().item()
     assert base.tokenizer.decode([best]) == " Paris"
+
+
+def test_a_base_with_sliding_windows_is_refused(home: Path, tmp_path: Path, tiny_base: Path) -> None:
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=400,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        use_sliding_window=True,
+        sliding_window=4,
+        max_window_layers=1,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "windows")
+    AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path / "windows")
+    with pytest.raises(BaseError, match="sliding_attention"):
+        load_base(str(tmp_path / "windows"), home)

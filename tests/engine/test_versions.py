@@ -11,7 +11,7 @@ import pytest
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine
-from shopfit.errors import BundleError, RegistryError, UnknownReference
+from shopfit.errors import BundleError, DeadlineExceeded, RegistryError, UnknownReference
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 
@@ -152,6 +152,8 @@ def test_while_the_registry_is_locked_known_adapters_serve(
                 assert positive(engine) == before
                 assert time.monotonic() - started < 1
             assert not waiting.done()
+            with pytest.raises(DeadlineExceeded):
+                engine.submit(ChooseRequest("beta/r", TEXT), timeout=0.2).result(2)
             lock.rollback()
         assert waiting.result(60)
 

@@ -130,6 +130,8 @@ def load_base(
         raise BaseError(
             f"the base in {folder} cannot be loaded: {str(error).splitlines()[0]}", next_step=_mend(name)
         ) from error
+    if decoder:
+        _check_attention(name, config)
     if quantization == "none":
         model.to(device)
     elif quantization == "nf4":
@@ -139,6 +141,16 @@ def load_base(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Base(name, folder, identity, quantization, model, tokenizer)
+
+
+def _check_attention(name: str, config: Any) -> None:
+    """Answers are scored as trees and written from caches in rows: both need layers that see all of the text."""
+    others = sorted({kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"})
+    if others:
+        raise BaseError(
+            f"the base {name} has layers of {', '.join(others)} (allowed: full_attention)",
+            next_step=f"use a base whose layers attend to the whole text, such as {next(iter(PACKAGED))}",
+        )
 
 
 def _keep_trainable(model: Any) -> None:

@@ -11,6 +11,7 @@ from shopfit.merchant.catalog import Catalog
 from shopfit.recipe.schema import Recipe
 
 _CUT = " …"
+_ANSWERS = 50_000  # answers whose tokens are kept
 _LEAST_WORDS = 8  # a field that is shortened keeps at least so many words
 
 
@@ -129,6 +130,8 @@ class Prompter:
     def _answer(self, fields: Mapping[str, str]) -> tuple[int, ...]:
         text = self.recipe.prompt.answer.format_map(fields)
         if text not in self._answers:
+            if len(self._answers) >= _ANSWERS:  # titles that requests bring along have no end
+                self._answers.clear()
             self._answers[text] = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return self._answers[text]
 

@@ -146,6 +146,6 @@ class Decoder:
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Tokens that end an answer: the tokenizer's, and those that the model's own settings add."""
-    named = getattr(model.generation_config, "eos_token_id", None)
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     more = named if isinstance(named, list) else [named]
     return frozenset(token for token in (tokenizer.eos_token_id, *more) if token is not None)

@@ -335,6 +335,8 @@ class Engine:
                 self._start(self._filled(job, request, loaded))
 
         try:
+            if job.expires < float("inf"):
+                self._scheduler.watch(job)
             self._library.bring(request.adapter, ready)
         except Exception as error:
             job.fail(error)

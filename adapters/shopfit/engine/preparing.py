@@ -3,7 +3,7 @@
 import json
 import random
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from shopfit.base.load import Base
@@ -34,7 +34,7 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import seen
 from shopfit.merchant.search import CatalogIndex, Embed
 
-_INDEXES = 128  # catalogs indexed at a time
+_CATALOGS = 128  # indexed, or put in the place of a bundle's, at a time
 
 
 class Preparer:
@@ -49,6 +49,7 @@ class Preparer:
         self._base = base
         self._embed = embed
         self._catalogs: dict[str, Catalog] = {}
+        self._current: OrderedDict[Hashable, tuple[Loaded, Tenant, Prompter]] = OrderedDict()
         self._indexes: OrderedDict[int, tuple[Catalog, CatalogIndex]] = OrderedDict()
         head = base.model.get_output_embeddings()
         self._constraints = None if head is None else Constraints(base.tokenizer, head.weight.shape[0])
@@ -91,11 +92,18 @@ class Preparer:
         """The tenant and its prompter with the catalog of this moment."""
         tenant = loaded.tenant
         catalog = self._catalogs.get(_merchant(tenant))
-        if catalog is None or tenant.catalog is None or catalog is tenant.catalog:
+        if catalog is None or tenant.catalog is None:
             return tenant, loaded.prompter
-        history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
-        now = Tenant(tenant.name, tenant.recipe, tenant.labels, catalog, history, tenant.bundle)
-        return now, Prompter(now.recipe, self._base.tokenizer, now.catalog, now.history)
+        known = self._current.get(loaded.key)
+        if known is None or known[0] is not loaded or known[1].catalog is not catalog:
+            # items that are not sold any more may still be in histories
+            history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
+            now = Tenant(tenant.name, tenant.recipe, tenant.labels, catalog, history, tenant.bundle)
+            known = loaded, now, Prompter(now.recipe, self._base.tokenizer, now.catalog, now.history)
+            self._current[loaded.key] = known
+            while len(self._current) > _CATALOGS:
+                self._current.popitem(last=False)
+        return known[1:]
 
     def _check_length(self, job: Job, loaded: Loaded) -> None:
         behind = 0 if loaded.weights is None else loaded.weights.prefix_length
@@ -156,7 +164,7 @@ class Preparer:
         known = self._indexes.get(id(catalog))
         if known is None:  # the catalog is kept beside its index, so that its id is not given to another one
             known = self._indexes[id(catalog)] = (catalog, CatalogIndex(catalog, self._embed))
-            while len(self._indexes) > _INDEXES:
+            while len(self._indexes) > _CATALOGS:
                 self._indexes.popitem(last=False)
         return known[1]
 

@@ -46,6 +46,7 @@ class Scheduler:
         self._queue: FairQueue[Entry] = FairQueue()
         self._batches: list[list[Entry]] = []
         self._inbox: list[Job] = []
+        self._watched: set[Job] = set()
         self._news = threading.Condition()
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -65,10 +66,21 @@ class Scheduler:
             if self._stopped:
                 raise closed()
             self._inbox += jobs
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="shopfit-engine", daemon=True)
-                self._thread.start()
+            self._begin()
             self._news.notify()
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="shopfit-engine", daemon=True)
+            self._thread.start()
+
+    def watch(self, job: Job) -> None:
+        """Let a job that is not ready yet fail when its time is up."""
+        with self._news:
+            self._watched.add(job)
+            self._begin()
+            self._news.notify()
+        job.future.add_done_callback(lambda _: self._watched.discard(job))
 
     def stop(self) -> None:
         """End the serving thread after its present turn; what is not answered fails."""
@@ -90,7 +102,9 @@ class Scheduler:
         """Sleep until there is something to do; whether to go on."""
         with self._news:
             while not (self._stopped or self._inbox or self._batches or self._written or len(self._queue)):
-                self._news.wait()
+                self._news.wait(_CHECKED if self._watched else None)
+                if self._watched:
+                    break
             if self._stopped:
                 return False
             jobs, self._inbox = self._inbox, []
@@ -100,6 +114,9 @@ class Scheduler:
         return True
 
     def _turn(self) -> None:
+        for job in list(self._watched):
+            if job.over:
+                self._watched.discard(job)
         self._queue.drop(lambda entry: entry.job.over)
         self._end_lines()
         if not self._batches:
@@ -109,7 +126,7 @@ class Scheduler:
                 self._score(batch)
             else:
                 self._join(batch)
-        elif not self._written:
+        elif not self._written and len(self._queue):
             with self._news:
                 self._news.wait(_CHECKED)
         if self._written:
