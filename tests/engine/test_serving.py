@@ -124,8 +124,8 @@ def test_a_stream_that_fails_says_why(engine: Engine, quick_bundle: QuickBundle)
 def test_what_is_late_fails_and_lets_go(base: Base, quick_bundle: QuickBundle) -> None:
     bundle = quick_bundle("acme", task="generate")
     with Engine(base, rows=1) as engine:
-        running = engine.submit(never_ends(bundle, **LONG), timeout=0.3)
-        waiting = engine.submit(GenerateRequest(bundle, {"input": "b"}), timeout=0.05)
+        running = engine.submit(never_ends(bundle, **LONG), timeout=0.06)
+        waiting = engine.submit(GenerateRequest(bundle, {"input": "b"}), timeout=0.03)
         for late in (running, waiting):
             with pytest.raises(DeadlineExceeded, match="in time"):
                 late.result(60)
