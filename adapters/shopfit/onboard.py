@@ -11,14 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 from safetensors import SafetensorError
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.start import Start, start_from
 from shopfit.base.embed import Embedder, Vectors
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
-from shopfit.engine.tenant import CATALOG, HISTORY, write_items
+from shopfit.engine.tenant import CATALOG, HISTORY, needed, write_items
 from shopfit.errors import RecipeError, ShopfitError
 from shopfit.evaluation import Contender, CurvePoint, Report, card, fit_baseline, make_report, priors
 from shopfit.evaluation.assess import assess, pools
@@ -29,12 +31,16 @@ from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
+from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune
+from shopfit.tune.neighbours import Neighbours
 from shopfit.tune.plan import peak_memory_mb
+from shopfit.tune.starts import Choice, candidates, choose_start
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+_VECTOR_TEXTS = 256
 LIBRARIES = ("shopfit", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "evaluate")
 
 
@@ -45,7 +51,7 @@ class Say(Protocol):
         """`what` in a word or two, `detail` in a line."""
 
 
-def _silent(what: str, detail: str) -> None:
+def silent(what: str, detail: str) -> None:
     """Nobody listens."""
 
 
@@ -94,7 +100,7 @@ def onboard(
     *,
     settings: Settings,
     actor: str,
-    say: Say = _silent,
+    say: Say = silent,
     watch: Watch | None = None,
 ) -> Onboarded | None:
     """Make an adapter for the merchant in `folder`, evaluate it, and register it: promoted if the gate lets it pass.
@@ -119,7 +125,8 @@ def onboard(
     with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         ground = prepare(folder, recipe, settings=settings, device=str(accelerator.device), say=say)
-        tuned = _tune(ground, accelerator, say, watch)
+        choice = _choose(ground, registry, accelerator, settings, say)
+        tuned = _tune(ground, choice.start, accelerator, say, watch)
         if not accelerator.is_main_process:
             tuned.adapter.detach()
             return None
@@ -129,8 +136,11 @@ def onboard(
             tempfile.TemporaryDirectory(dir=settings.home, prefix=".staging-") as staging,
         ):
             manifest, bundle = _bundle(ground, tuned, Path(staging), accelerator.num_processes)
+            manifest = manifest.model_copy(
+                update={"start": choice.start.name, "vector": _vector(ground, settings) if manifest.share else []}
+            )
             say("evaluating", f"adapter and base on {len(ground.splits.test)} test examples")
-            report = _evaluate(ground, bundle, tuned.curve, settings, started)
+            report = _evaluate(ground, bundle, tuned.curve, settings, started, choice)
             metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
             manifest = manifest.model_copy(update={"metrics": metrics})
             report.write(bundle.folder)
@@ -144,7 +154,7 @@ def onboard(
 
 
 def prepare(
-    folder: Path, recipe: Recipe, *, settings: Settings, device: str | None = None, say: Say = _silent
+    folder: Path, recipe: Recipe, *, settings: Settings, device: str | None = None, say: Say = silent
 ) -> Ground:
     """Read and check the merchant's data, and load the base. Bad data is found before the base is loaded.
 
@@ -194,7 +204,50 @@ def _count(splits: Splits) -> str:
     )
 
 
-def _tune(ground: Ground, accelerator: "Accelerator", say: Say, watch: Watch | None) -> Tuned:
+def _choose(ground: Ground, registry: Registry, accelerator: "Accelerator", settings: Settings, say: Say) -> Choice:
+    """Where the weights start: as the recipe says, or as the merchant's own examples decide."""
+    recipe, base, splits = ground.recipe, ground.base, ground.splits
+    if recipe.start == "scratch":
+        return Choice(Start(), why="the recipe says so")
+    if recipe.start != "auto":
+        version = registry.resolve(recipe.start)
+        bundle = registry.read(version, needed)
+        _check_method(recipe, bundle.manifest.method, version.name)
+        say("start", f"{version.name}: the recipe says so")
+        return Choice(start_from(bundle, version.name, base), why="the recipe says so")
+    known = Neighbours(registry, base, recipe, ground.merchant.name)
+    material = Material(splits.train, splits.valid, splits.labels, ground.prompter)
+    among = candidates(base, recipe, known.starter(), known.donors(lambda: _vector(ground, settings)))
+    if len(among) > 1:
+        say("start", f"comparing {', '.join(one.name for one in among)}")
+    choice = choose_start(
+        base,
+        recipe,
+        material,
+        among,
+        accelerator=accelerator,
+        heard=lambda name, loss: say("start", f"{name}: loss {loss:.3f}"),
+    )
+    say("start", f"{choice.start.name}: {choice.why}")
+    return choice
+
+
+def _check_method(recipe: Recipe, method: str, name: str) -> None:
+    if (recipe.adapter.method == "prefix") != (method == "prefix"):
+        raise RecipeError(
+            f"{name} is an adapter of {method}, which cannot start one of {recipe.adapter.method}",
+            next_step="start from one of the same method (LoRA and AdaLoRA start each other), or set `start: auto`",
+        )
+
+
+def _vector(ground: Ground, settings: Settings) -> list[float]:
+    """The direction that the merchant's training texts have in the encoder's space, of length 1."""
+    texts = [ground.prompter.text(example.fields) for example in ground.seen[:_VECTOR_TEXTS]]
+    mean = Embedder.load(settings.home)(texts).mean(0)
+    return [round(float(number), 6) for number in mean / max(float(np.linalg.norm(mean)), 1e-12)]
+
+
+def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, watch: Watch | None) -> Tuned:
     recipe, splits = ground.recipe, ground.splits
     adapter, settings = recipe.adapter, recipe.tune
     size = (
@@ -213,6 +266,7 @@ def _tune(ground: Ground, accelerator: "Accelerator", say: Say, watch: Watch | N
         splits.valid,
         splits.labels,
         ground.prompter,
+        start=start,
         accelerator=accelerator,
         watch=watch,
     )
@@ -250,6 +304,7 @@ def _bundle(ground: Ground, tuned: Tuned, folder: Path, processes: int) -> tuple
         data=DataIdentity(
             digest=splits.digest, train=_ids(splits.train), valid=_ids(splits.valid), test=_ids(splits.test)
         ),
+        share=ground.merchant.share,
         seed=recipe.tune.seed,
         method=recipe.adapter.method,
         rank=rank,
@@ -266,7 +321,12 @@ def _ids(examples: Sequence[Example]) -> list[str]:
 
 
 def _evaluate(
-    ground: Ground, bundle: Bundle, curve: Sequence[CurvePoint], settings: Settings, started: float
+    ground: Ground,
+    bundle: Bundle,
+    curve: Sequence[CurvePoint],
+    settings: Settings,
+    started: float,
+    choice: Choice | None = None,
 ) -> Report:
     """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
     recipe, test = ground.recipe, ground.splits.test
@@ -290,6 +350,8 @@ def _evaluate(
             "near_duplicates": leaks.near_duplicates,
             "shared_groups": leaks.shared_groups,
         },
+        start=bundle.manifest.start if choice is None else choice.start.name,
+        start_losses={} if choice is None else choice.losses,
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),
     )

@@ -26,8 +26,8 @@ from shopfit.recipe.schema import Recipe
 from shopfit.recipe.shelf import sample_folder
 from shopfit.settings import Settings
 from shopfit.tune.batches import LengthSortedBatches
+from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import learning_rate, tune
-from shopfit.tune.objectives import Lessons
 from tests.bench.results import Row
 
 ROUNDS, EPOCHS, BATCH, ROWS, LR, SEED = 3, 3, 8, 64, 5e-4, 7

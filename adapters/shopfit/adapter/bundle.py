@@ -58,6 +58,10 @@ class Manifest(BaseModel):
     labels: list[str] = Field([], description="choose: every label, in order")
     base: BaseIdentity
     data: DataIdentity
+    share: bool = Field(False, description="whether the merchant lets others start from this adapter")
+    donors: list[str] = Field([], description="of a starter: the merchants that it learned from")
+    start: str = Field("scratch", description="what the weights started from")
+    vector: list[float] = Field([], description="direction of the training texts, where the merchant shares")
     seed: int
     method: str
     rank: int = Field(description="rank of lora/; virtual tokens for prefix tuning")

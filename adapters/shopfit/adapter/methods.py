@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from shopfit.adapter.files import write_native
 from shopfit.adapter.fusing import fuse
+from shopfit.adapter.start import Start, begin
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.errors import BaseError, Problem, RecipeError
@@ -133,9 +134,15 @@ class PrefixAdapter(TrainableAdapter):
 
 
 def attach(
-    base: Base, settings: Adapter, *, total_steps: int, opening: str, gradient_checkpointing: bool = False
+    base: Base,
+    settings: Adapter,
+    *,
+    total_steps: int,
+    opening: str,
+    gradient_checkpointing: bool = False,
+    start: Start | None = None,
 ) -> TrainableAdapter:
-    """Put a fresh adapter on a base. Its first values come from torch's random state.
+    """Put a fresh adapter on a base. Its first values come from torch's random state, and from where it starts.
 
     Args:
         base: a causal language model.
@@ -143,6 +150,7 @@ def attach(
         total_steps: optimizer steps of the whole run, at least 1; AdaLoRA's schedule spans them.
         opening: text that a prefix starts from, such as a rendered prompt.
         gradient_checkpointing: recompute activations in the backward pass.
+        start: weights to start from; from scratch by default.
 
     Raises:
         RecipeError: if `adapter.targets` names a layer the base does not have.
@@ -164,6 +172,7 @@ def attach(
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     if settings.method == "prefix":
         _open_with(peft, base.tokenizer, opening)
+    begin(peft, settings.method, start or Start())
     if settings.method == "lora":
         fuse(peft)
     kinds: dict[str, type[TrainableAdapter]] = {"lora": LoraAdapter, "adalora": AdaLoraAdapter, "prefix": PrefixAdapter}

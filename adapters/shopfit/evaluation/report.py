@@ -66,6 +66,8 @@ class Report(BaseModel):
         gain_over_prior: likewise, over that prior.
         curve: a point an epoch.
         leaks: training examples that were found in the test set and taken out, by kind.
+        start: what the weights started from.
+        start_losses: cross-validated loss of every start that was compared.
         seconds: that training and evaluation took.
         peak_memory_mb: largest resident memory, in MB.
         verdict: the gate's.
@@ -86,6 +88,8 @@ class Report(BaseModel):
     gain_over_prior: Interval
     curve: tuple[CurvePoint, ...] = ()
     leaks: dict[str, int] = {}
+    start: str = "scratch"
+    start_losses: dict[str, float] = {}
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     verdict: Verdict
@@ -132,6 +136,8 @@ def make_report(
     test_kind: TestKind,
     curve: Sequence[CurvePoint] = (),
     leaks: Mapping[str, int] | None = None,
+    start: str = "scratch",
+    start_losses: Mapping[str, float] | None = None,
     seconds: float = 0.0,
     peak_memory_mb: float = 0.0,
 ) -> Report:
@@ -146,6 +152,8 @@ def make_report(
         test_kind: see there.
         curve: see there.
         leaks: see there.
+        start: see there.
+        start_losses: see there.
         seconds: see there.
         peak_memory_mb: see there.
     """
@@ -186,6 +194,8 @@ def make_report(
         gain_over_prior=gain_over(by_name[prior.name]),
         curve=tuple(curve),
         leaks=dict(leaks or {}),
+        start=start,
+        start_losses=dict(start_losses or {}),
         seconds=seconds,
         peak_memory_mb=peak_memory_mb,
         verdict=verdict,

@@ -9,7 +9,7 @@ from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.items import read_catalog
 from shopfit.recipe.mistakes import explain
-from shopfit.recipe.names import SLUG, SLUG_RULE
+from shopfit.recipe.names import HOUSE, SLUG, SLUG_RULE
 from shopfit.recipe.plain_yaml import KeyPath, dotted, read_file
 from shopfit.recipe.shelf import sample_merchants
 
@@ -72,6 +72,8 @@ class Merchant:
                 described = _Description.model_validate(read.document)
             except ValidationError as error:
                 problems += [mistake.problem for mistake in explain(error, _Description, read.document, where)]
+        if described is not None and described.name == HOUSE:
+            problems.append(Problem(f"{path} name", f"{HOUSE!r} is the name that starters are kept under", SLUG_RULE))
         if problems or described is None:
             raise DataError(f"{path} is not valid", problems=problems, next_step="correct the keys named above")
         return cls(**described.model_dump(), folder=folder)

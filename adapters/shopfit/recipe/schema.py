@@ -231,7 +231,12 @@ class Recipe(Section):
         "none", description="numeric form of the frozen base: int8 or nf4 by bitsandbytes"
     )
     tune: Tune = Tune()
-    start: Literal["scratch"] = Field("scratch", description="where the adapter's weights start")
+    start: str = Field(
+        "auto",
+        pattern=rf"^(auto|scratch|{SLUG}/{SLUG}(@([1-9][0-9]{{0,8}}|[a-z][a-z-]{{0,31}}))?)$",
+        description="where the adapter's weights start: auto compares scratch, the house's starter and what merchants "
+        "that share have learned, on the merchant's own examples; or a reference such as house/review-sentiment@3",
+    )
     evaluate: Evaluate
     gate: Gate = Gate()
     serve: Serve = Serve()

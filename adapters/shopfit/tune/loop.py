@@ -17,16 +17,19 @@ from accelerate.utils import gather_object, set_seed
 from torch.utils.data import DataLoader, Dataset
 
 from shopfit.adapter.methods import LEARNING_RATES, TrainableAdapter, attach
+from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.evaluation.assess import ask, pools
 from shopfit.evaluation.collecting import collect
 from shopfit.evaluation.metrics import measure
+from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
 from shopfit.tune.batches import LengthSortedBatches
-from shopfit.tune.objectives import Lessons, Objective
+from shopfit.tune.lessons import EvenLessons, Material
+from shopfit.tune.objectives import Objective
 
 # on a few held-out rows the metric often stands still while the answers still become surer
 _TIE_BREAK = {"choose": "log_loss", "rank": "mrr", "generate": "token_f1"}
@@ -113,10 +116,11 @@ def tune(
     labels: Sequence[str],
     prompter: Prompter,
     *,
+    start: Start | None = None,
     accelerator: Accelerator | None = None,
     watch: Watch | None = None,
 ) -> Tuned:
-    """Train an adapter. Same seed, same machine: bitwise the same weights.
+    """Train one merchant's adapter. Same seed, same machine: bitwise the same weights.
 
     Args:
         base: frozen; the adapter stays on it until `Tuned.adapter.detach()`.
@@ -125,27 +129,57 @@ def tune(
         valid: examples held out for early stopping; empty for a fixed schedule.
         labels: choose: every label.
         prompter: for this recipe and merchant.
+        start: weights to start from; from scratch by default.
         accelerator: from `make_accelerator`; made if not given.
         watch: sees every step.
 
     Returns:
         the adapter with its best weights.
     """
+    material = Material(train, valid, labels, prompter)
+    return tune_together(base, recipe, [material], start=start, accelerator=accelerator, watch=watch)
+
+
+def tune_together(
+    base: Base,
+    recipe: Recipe,
+    merchants: Sequence[Material],
+    *,
+    per_merchant: int | None = None,
+    start: Start | None = None,
+    accelerator: Accelerator | None = None,
+    watch: Watch | None = None,
+) -> Tuned:
+    """Train one adapter for one or several merchants: in every epoch each gives the same number of examples.
+
+    Args:
+        base: frozen; the adapter stays on it until `Tuned.adapter.detach()`.
+        recipe: says everything else.
+        merchants: what each of them gives.
+        per_merchant: examples of each an epoch; those of the one with the most by default.
+        start: weights to start from; from scratch by default.
+        accelerator: from `make_accelerator`; made if not given.
+        watch: sees every step.
+
+    Returns:
+        the adapter with the weights that are best on the merchants' held-out examples, the mean over merchants.
+    """
     accelerator = accelerator or make_accelerator(recipe)
     watch = watch if watch is not None and accelerator.is_main_process else Unwatched()
     started, settings = time.perf_counter(), recipe.tune
     set_seed(settings.seed)
-    lessons = Lessons(train, prompter, labels, settings)
-    steps = total_steps(recipe, len(train), accelerator.num_processes)
+    lessons = EvenLessons(merchants, settings, per_merchant)
+    steps = total_steps(recipe, len(lessons), accelerator.num_processes)
     adapter = attach(
         base,
         recipe.adapter,
         total_steps=steps,
-        opening=prompter.render(train[0].fields),
+        opening=merchants[0].prompter.render(merchants[0].train[0].fields),
         gradient_checkpointing=settings.gradient_checkpointing,
+        start=start,
     )
     adapter.peft.train()
-    sampler = LengthSortedBatches(len(train), settings.batch_size, lessons.length, settings.seed)
+    sampler = LengthSortedBatches(len(lessons), settings.batch_size, lessons.length, settings.seed)
     # the generator draws each worker's seed, which would otherwise depend on what ran before
     loader: Any = DataLoader(
         cast("Dataset[Any]", lessons),
@@ -187,7 +221,7 @@ def tune(
             losses.append(shown)
             if settings.trackers:
                 accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
-        values = _validate(adapter, base, recipe, prompter, valid, labels, accelerator) if valid else None
+        values = _validate(adapter, base, recipe, merchants, accelerator)
         point = CurvePoint(
             epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
         )
@@ -196,7 +230,7 @@ def tune(
         if values is None or not adapter.settled(tuned.steps):
             tuned.best_epoch = epoch
             continue
-        names = (recipe.evaluate.metric, _TIE_BREAK[recipe.task])
+        names = recipe.evaluate.metric, _TIE_BREAK[recipe.task]
         merit = tuple(-value if name in LOWER_IS_BETTER else value for name, value in zip(names, values, strict=True))
         if best is None or merit > best_merit:
             best, best_merit, tuned.best_epoch = adapter.state(), merit, epoch
@@ -234,15 +268,27 @@ def learning_rate(done: int, steps: int, warmup: float) -> float:
 
 
 def _validate(
-    adapter: TrainableAdapter,
-    base: Base,
-    recipe: Recipe,
-    prompter: Prompter,
-    valid: Sequence[Example],
-    labels: Sequence[str],
-    accelerator: Accelerator,
-) -> tuple[float, float]:
-    """The recipe's metric and its tie-break on the held-out examples; each process answers its share of them."""
+    adapter: TrainableAdapter, base: Base, recipe: Recipe, merchants: Sequence[Material], accelerator: Accelerator
+) -> tuple[float, float] | None:
+    """The recipe's metric and its tie-break on the held-out examples, the mean over merchants that have any."""
+    names = [recipe.evaluate.metric, _TIE_BREAK[recipe.task]]
+    found = []
+    for material in merchants:
+        if material.valid:
+            predictions = _answers(adapter, base, recipe, material, accelerator)
+            values = measure(predictions, names, recipe.evaluate.k)
+            found.append([values[name] for name in names])
+    if not found:
+        return None
+    metric, tie_break = (sum(column) / len(column) for column in zip(*found, strict=True))
+    return metric, tie_break
+
+
+def _answers(
+    adapter: TrainableAdapter, base: Base, recipe: Recipe, material: Material, accelerator: Accelerator
+) -> Predictions:
+    """What the adapter answers to a merchant's held-out examples; each process answers its share of them."""
+    valid, labels, prompter = material.valid, material.labels, material.prompter
     adapter.peft.eval()
     rows = range(accelerator.process_index, len(valid), accelerator.num_processes)
     with accelerator.autocast():
@@ -250,7 +296,4 @@ def _validate(
     gathered = sorted(gather_object(mine) if accelerator.num_processes > 1 else mine, key=itemgetter(0))
     adapter.peft.train()
     answers = [answer for _, answer in gathered]
-    predictions = collect(recipe.task, labels, valid, pools(recipe, valid, prompter.catalog), answers, prompter.catalog)
-    metric, tie_break = recipe.evaluate.metric, _TIE_BREAK[recipe.task]
-    values = measure(predictions, [metric, tie_break], recipe.evaluate.k)
-    return values[metric], values[tie_break]
+    return collect(recipe.task, labels, valid, pools(recipe, valid, prompter.catalog), answers, prompter.catalog)

@@ -14,8 +14,9 @@ from shopfit.evaluation.assess import ask
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.batches import LengthSortedBatches
+from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import total_steps
-from shopfit.tune.objectives import Lessons, Objective
+from shopfit.tune.objectives import Objective
 
 _SAMPLE = 4  # test examples that evaluation is timed on
 

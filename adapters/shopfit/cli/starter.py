@@ -1,0 +1,85 @@
+"""`shopfit starter`: adapters that others start from."""
+
+import getpass
+
+import click
+
+from shopfit.cli.terminal import as_json, console, print_json, quiet
+
+
+@click.group(short_help="Fit and list starters: adapters that others start from.")
+def command() -> None:
+    """Adapters trained over merchants that share, for new merchants to start from."""
+
+
+@command.command()
+@click.argument("recipe")
+@click.option(
+    "--from",
+    "folders",
+    multiple=True,
+    required=True,
+    metavar="DIR",
+    type=click.Path(),
+    help="The folder of a merchant whose merchant.yaml says `share: true`. Repeatable.",
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
+@as_json
+def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) -> None:
+    """Train one adapter of RECIPE over several merchants, and register it as house/RECIPE."""
+    from pathlib import Path
+
+    from shopfit.recipe.loading import load_recipe
+
+    loaded = load_recipe(recipe, overrides=overrides)
+    quiet()
+    from shopfit.cli.adapter import Bar
+    from shopfit.settings import Settings
+    from shopfit.starter import fit_starter
+
+    screen = console(to_stderr=as_json)
+
+    def say(what: str, detail: str) -> None:
+        screen.print(f"[cyan]{what:>10}[/]  {detail}", markup=True)
+
+    with Bar(screen) as bar:
+        done = fit_starter(
+            [Path(folder).expanduser() for folder in folders],
+            loaded,
+            settings=Settings.from_environment(),
+            actor=getpass.getuser(),
+            say=say,
+            watch=bar,
+        )
+    if done is None:
+        return
+    if as_json:
+        print_json({"version": done.version, "promoted": done.promoted, "metric": done.metric, "donors": done.reached})
+        return
+    screen.print()
+    for donor, (before, after) in done.reached.items():
+        screen.print(f"{donor:>24}  {done.metric}: base {before:.3f}, starter {after:.3f}", markup=False)
+    state = "promoted to @production" if done.promoted else "registered as refused"
+    screen.print(f"\n[cyan]   version[/]  {done.version.name}, {state}, in {done.seconds:.0f} s")
+    screen.print(f"[cyan]      next[/]  new merchants start from it: shopfit adapter MERCHANT {done.version.recipe}")
+
+
+@command.command("ls")
+@click.option("--donor", metavar="MERCHANT", help="Only those that learned from this merchant: refit them.")
+@as_json
+def list_starters(donor: str | None, as_json: bool) -> None:
+    """List starters and their donors."""
+    from shopfit.registry import Registry
+    from shopfit.settings import Settings
+    from shopfit.starter import starters
+
+    with Registry.open(Settings.from_environment()) as registry:
+        found = starters(registry, donor=donor)
+    if as_json:
+        print_json([{"version": version, "donors": manifest.donors} for version, manifest in found])
+        return
+    for version, manifest in found:
+        named = " ".join(f"@{alias}" for alias in version.aliases)
+        console().print(f"{version.name}  {named}  donors: {', '.join(manifest.donors)}", markup=False)
+    if not found:
+        console().print(f"no starter learned from {donor}" if donor else "there are no starters")

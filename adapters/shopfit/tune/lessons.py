@@ -1,0 +1,168 @@
+"""Examples as lessons: questions with known answers, of one merchant or of several."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shopfit.base.prompt import Prompter, Question
+from shopfit.base.scoring import Tree, plant
+from shopfit.merchant.examples import Example, seen
+from shopfit.recipe.schema import Tune
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What one merchant gives to learn from.
+
+    Args:
+        train: examples to learn from, at least one.
+        valid: examples held out for early stopping; may be empty.
+        labels: choose: every label of this merchant.
+        prompter: for this recipe and merchant.
+    """
+
+    train: Sequence[Example]
+    valid: Sequence[Example]
+    labels: Sequence[str]
+    prompter: Prompter
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B examples ready for a step.
+
+    Args:
+        tree: their questions.
+        gold: (A,) whether an answer is right: one a question for choose and generate, one or more for rank.
+        weights: (B,) share of each example in the loss.
+    """
+
+    tree: Tree
+    gold: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same on `device`."""
+        return Batch(self.tree.to(device), self.gold.to(device), self.weights.to(device))
+
+
+class Lessons:
+    """Turns examples into questions with known answers.
+
+    Args:
+        examples: the training examples.
+        prompter: writes their prompts and answers.
+        labels: choose: every label.
+        tune: the recipe's `tune` section: seed and number of negatives.
+    """
+
+    def __init__(self, examples: Sequence[Example], prompter: Prompter, labels: Sequence[str], tune: Tune) -> None:
+        self.examples = examples
+        self.prompter = prompter
+        self.tune = tune
+        self.epoch = 0
+        self._labels = [prompter.label(label) for label in labels]
+        self._gold = [tuple(label == example.label for label in labels) for example in examples]
+        self._prompts = [prompter.encode(example.fields) for example in examples]
+        self._items = list(
+            prompter.catalog
+            or dict.fromkeys(item for example in examples for item in (*example.relevant, *(example.candidates or ())))
+        )
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> tuple[Question, tuple[bool, ...], float]:
+        """The question of one example, which of its answers are right, and its weight."""
+        example, prompt = self.examples[index], self._prompts[index]
+        match self.prompter.recipe.task:
+            case "choose":
+                return Question(prompt, tuple(self._labels)), self._gold[index], example.weight
+            case "generate":
+                assert example.output is not None
+                return Question(prompt, (self.prompter.output(example.output),)), (True,), example.weight
+            case "rank":
+                negatives = self._negatives(index)
+                answers = tuple(self.prompter.item(item) for item in (*example.relevant, *negatives))
+                return (
+                    Question(prompt, answers),
+                    (True,) * len(example.relevant) + (False,) * len(negatives),
+                    example.weight,
+                )
+
+    def _negatives(self, index: int) -> list[str]:
+        """Drawn anew each epoch, the same whichever process draws them."""
+        example = self.examples[index]
+        known = {*example.relevant, *(() if self.prompter.recipe.data.repeats else seen(example.fields))}
+        pool = [item for item in example.candidates or self._items if item not in known]
+        draw = random.Random(f"{self.tune.seed}/{self.epoch}/{index}")
+        return draw.sample(pool, min(self.tune.negatives, len(pool)))
+
+    def length(self, index: int) -> int:
+        """Tokens of the question, for sorting."""
+        return self[index][0].tokens
+
+    def collate(self, lessons: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
+        """Lay lessons out as one batch."""
+        questions, gold, weights = zip(*lessons, strict=True)
+        return Batch(
+            plant(questions, self.prompter.tokenizer.pad_token_id),
+            torch.tensor([right for row in gold for right in row]),
+            torch.tensor(weights, dtype=torch.float32),
+        )
+
+
+class EvenLessons:
+    """Lessons of several merchants, equally many of each an epoch.
+
+    Args:
+        merchants: what each gives.
+        tune: the recipe's `tune` section.
+        per_merchant: lessons of each an epoch; those of the merchant with the most by default. A merchant with fewer
+            repeats some of them, one with more gives others in the next epoch.
+    """
+
+    def __init__(self, merchants: Sequence[Material], tune: Tune, per_merchant: int | None = None) -> None:
+        self._lessons = [Lessons(each.train, each.prompter, each.labels, tune) for each in merchants]
+        self._each = per_merchant or max(map(len, self._lessons))
+        self._seed = tune.seed
+        self.epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """Counted from 1 while training; what is sampled depends on it."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        for lessons in self._lessons:
+            lessons.epoch = epoch
+        self._order = [self._drawn(number, len(lessons)) for number, lessons in enumerate(self._lessons)]
+
+    def _drawn(self, merchant: int, count: int) -> list[int]:
+        """Which lessons of a merchant this epoch has: all in turn, in an order that the seed gives."""
+        if count == self._each:
+            return list(range(count))
+        order = random.Random(f"{self._seed}/{merchant}").sample(range(count), count)
+        first = max(0, self._epoch - 1) * self._each
+        return [order[(first + place) % count] for place in range(self._each)]
+
+    def __len__(self) -> int:
+        return self._each * len(self._lessons)
+
+    def __getitem__(self, index: int) -> tuple[Question, tuple[bool, ...], float]:
+        """The question of one example, which of its answers are right, and its weight."""
+        merchant, place = divmod(index, self._each)
+        return self._lessons[merchant][self._order[merchant][place]]
+
+    def length(self, index: int) -> int:
+        """Tokens of the question, for sorting."""
+        return self[index][0].tokens
+
+    def collate(self, lessons: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
+        """Lay lessons out as one batch."""
+        return self._lessons[0].collate(lessons)

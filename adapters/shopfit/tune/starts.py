@@ -1,0 +1,257 @@
+"""Which weights a merchant's adapter starts from: the candidates, and the one that its own examples favour.
+
+A shop's few examples say too little to learn a task from nothing, and enough to tell a good start from a bad one. Each
+candidate is trained on a part of the examples and held against the rest; the lowest loss wins, and where two are as
+good, the simpler one.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from shopfit.adapter.stack import Factors, Stack
+from shopfit.adapter.start import Start, blend
+from shopfit.adapter.voice import Bare
+from shopfit.base.load import Base
+from shopfit.base.scoring import answer_log_probs
+from shopfit.merchant.examples import Example
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.lessons import Batch, Lessons, Material
+from shopfit.tune.loop import tune
+from shopfit.tune.objectives import task_loss
+
+FOLDS, FOLDED = 3, 40  # folds; from so many examples on one split will do
+MOST_DONORS = 8
+_NEAREST = 3  # donors whose mean is a candidate
+_TIE = 0.01  # losses this near, relatively, are the same
+_SUPPORT = 32  # examples that donors are weighed on
+_BATCH = 16
+_SPARSITY = 0.05  # LoraHub's price of a weight
+_EVALUATIONS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Donor:
+    """Another merchant's finished adapter, whose merchant shares.
+
+    Args:
+        name: its reference.
+        factors: plain LoRA.
+    """
+
+    name: str
+    factors: Factors
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A possible start.
+
+    Args:
+        name: for the report.
+        make: from the examples that it may look at.
+    """
+
+    name: str
+    make: Callable[[Material], Start]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The start that was chosen.
+
+    Args:
+        start: its weights.
+        losses: cross-validated, by candidate, the simplest first; empty if there was nothing to compare.
+        why: in a few words.
+    """
+
+    start: Start
+    losses: dict[str, float] = field(default_factory=dict)
+    why: str = "no other start to compare"
+
+
+def candidates(base: Base, recipe: Recipe, starter: Start | None, donors: Sequence[Donor]) -> list[Candidate]:
+    """Every start there is, the simplest first.
+
+    Args:
+        base: bare.
+        recipe: says the task.
+        starter: the house's, if there is one for this recipe, base and method.
+        donors: nearest first; the first `MOST_DONORS` count.
+    """
+    found = [Candidate("scratch", lambda _: Start())]
+    if starter is not None:
+        found.append(Candidate(starter.name, lambda _: starter))
+    donors = donors[:MOST_DONORS]
+    if len(donors) > 1:
+        council = Council(base, recipe, donors)
+        found.append(Candidate(f"mean of the nearest of {len(donors)} donors", council.mean))
+        found.append(Candidate(f"weights over {len(donors)} donors", council.weighted))
+    elif donors:
+        one = donors[0]
+        found.append(Candidate(one.name, lambda _: Start(one.name, factors=one.factors)))
+    return found
+
+
+def choose_start(
+    base: Base,
+    recipe: Recipe,
+    material: Material,
+    among: Sequence[Candidate],
+    *,
+    accelerator: Accelerator | None = None,
+    heard: Callable[[str, float], None] = lambda _name, _loss: None,
+) -> Choice:
+    """Let candidates compete on the merchant's own examples.
+
+    Args:
+        base: bare.
+        recipe: how the adapter will be trained.
+        material: the merchant's.
+        among: candidates, the simplest first.
+        accelerator: from `make_accelerator`.
+        heard: told each candidate's loss.
+    """
+    if len(among) == 1:
+        return Choice(among[0].make(material))
+    parts = folds(recipe, material)
+    if not parts:
+        best = among[1]
+        return Choice(best.make(material), why="too few examples to compare starts")
+    losses: dict[str, float] = {}
+    for candidate in among:
+        losses[candidate.name] = float(
+            np.mean([_held_out_loss(base, recipe, part, candidate, accelerator) for part in parts])
+        )
+        heard(candidate.name, losses[candidate.name])
+    lowest = min(losses.values())
+    winner = next(one for one in among if losses[one.name] <= lowest * (1 + _TIE))
+    how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "held-out examples"
+    return Choice(winner.make(material), losses, f"lowest loss in {how}")
+
+
+def folds(recipe: Recipe, material: Material) -> list[Material]:
+    """Trainings and what to hold them against: the validation set where it is large enough, else folds.
+
+    Returns:
+        none if there are fewer than 2 examples a fold.
+    """
+    rows = [*material.train, *material.valid]
+    if len(rows) >= FOLDED and material.valid:
+        return [material]
+    if len(rows) < 2 * FOLDS:
+        return []
+    lanes: defaultdict[str | None, list[Example]] = defaultdict(list)
+    for row in random.Random(f"{recipe.tune.seed}/folds").sample(rows, len(rows)):
+        lanes[row.label].append(row)
+    dealt = [row for label in sorted(lanes, key=str) for row in lanes[label]]
+    parts = [dealt[number::FOLDS] for number in range(FOLDS)]
+    return [
+        replace(material, train=[row for other in parts if other is not part for row in other], valid=part)
+        for part in parts
+    ]
+
+
+def _held_out_loss(
+    base: Base, recipe: Recipe, part: Material, candidate: Candidate, accelerator: Accelerator | None
+) -> float:
+    """Train on a part's training examples without looking at the others; the task's loss on those."""
+    start = candidate.make(replace(part, valid=[]))
+    settings = recipe.tune.model_copy(
+        update={"trackers": [], "epochs": recipe.tune.epochs if len(part.train) < FOLDED else 1}
+    )
+    short = recipe.model_copy(update={"tune": settings})
+    tuned = tune(base, short, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
+    try:
+        batches = _batches(recipe, part.valid, part)
+        with torch.inference_mode():
+            total = sum(
+                float(
+                    task_loss(
+                        answer_log_probs(tuned.adapter.model, batch.tree, tuned.adapter.prefix(len(batch.weights))),
+                        batch,
+                        recipe.task,
+                        recipe.tune.temperature,
+                    )
+                )
+                * len(batch.weights)
+                for batch in (batch.to(base.device) for batch in batches)
+            )
+    finally:
+        tuned.adapter.detach()
+    return total / len(part.valid)
+
+
+def _batches(recipe: Recipe, rows: Sequence[Example], material: Material) -> list[Batch]:
+    lessons = Lessons(rows, material.prompter, material.labels, recipe.tune)
+    numbers = range(len(rows))
+    return [
+        lessons.collate([lessons[number] for number in numbers[first : first + _BATCH]])
+        for first in range(0, len(rows), _BATCH)
+    ]
+
+
+class Council:
+    """Donors whose adapters are put together without training (LoraHub, arXiv:2307.13269).
+
+    Args:
+        base: bare.
+        recipe: says the task.
+        donors: at least two.
+    """
+
+    def __init__(self, base: Base, recipe: Recipe, donors: Sequence[Donor]) -> None:
+        self._base = base
+        self._recipe = recipe
+        self._donors = donors
+        self._stack: Stack | None = None
+
+    def mean(self, material: Material) -> Start:
+        """The mean of the donors that do best on the examples."""
+        batches = self._support(material)
+        losses = [self._loss(donor.factors, batches) for donor in self._donors]
+        nearest = [self._donors[place] for place in np.argsort(losses, kind="stable")[:_NEAREST]]
+        share = 1 / len(nearest)
+        name = "mean of " + ", ".join(donor.name for donor in nearest)
+        return Start(name, factors=blend([donor.factors for donor in nearest], [share] * len(nearest)))
+
+    def weighted(self, material: Material) -> Start:
+        """Weights over all donors, found by CMA-ES (arXiv:1604.00772): few numbers, no gradients, no overfitting."""
+        import cma
+
+        batches = self._support(material)
+        factors = [donor.factors for donor in self._donors]
+
+        def price(shares: Sequence[float]) -> float:
+            return self._loss(blend(factors, shares), batches) + _SPARSITY * float(np.abs(shares).mean())
+
+        first = [1 / len(factors)] * len(factors)
+        options = {"maxfevals": _EVALUATIONS, "seed": self._recipe.tune.seed + 1, "verbose": -9, "bounds": [-1.5, 1.5]}
+        best, _ = cma.fmin2(price, first, 0.2, options)
+        name = "weights over " + ", ".join(
+            f"{donor.name} {share:+.2f}" for donor, share in zip(self._donors, best, strict=True)
+        )
+        return Start(name, factors=blend(factors, [float(share) for share in best]))
+
+    def _support(self, material: Material) -> list[Batch]:
+        return _batches(self._recipe, [*material.train, *material.valid][:_SUPPORT], material)
+
+    def _loss(self, factors: Factors, batches: Sequence[Batch]) -> float:
+        """The task's loss of the base with these weights, untrained."""
+        if self._stack is None:
+            self._stack = Stack(self._base, 1)
+        self._stack.put(1, self._stack.pack(factors, "donors"))
+        voice, total = Bare(self._base.model), 0.0
+        with torch.inference_mode():
+            for batch in (batch.to(self._base.device) for batch in batches):
+                with self._stack.rows([1] * len(batch.weights)):
+                    sums = answer_log_probs(voice.model, batch.tree)
+                loss = task_loss(sums, batch, self._recipe.task, self._recipe.tune.temperature)
+                total += float(loss) * len(batch.weights)
+        return total / sum(len(batch.weights) for batch in batches)

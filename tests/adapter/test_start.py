@@ -1,0 +1,108 @@
+"""A start gives a fresh adapter exactly what was learned, as far as its rank reaches."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from shopfit.adapter.methods import TrainableAdapter, attach
+from shopfit.adapter.stack import Packed, Stack
+from shopfit.adapter.start import Start, blend, compress
+from shopfit.base.load import Base
+from shopfit.base.prompt import Question
+from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.recipe.schema import Adapter
+
+QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
+Factors = dict[str, tuple[Tensor, Tensor]]
+
+
+def learned(base: Base, rank: int, seed: int = 0) -> Factors:
+    torch.manual_seed(seed)
+    return {
+        name: (torch.randn(rank, layer.in_features) / 8, torch.randn(layer.out_features, rank) / 8)
+        for name, layer in base.model.named_modules()
+        if name.endswith("_proj")
+    }
+
+
+def with_stack(base: Base, factors: Factors) -> Tensor:
+    """What the base answers with these weights, by other means than PEFT's."""
+    stack = Stack(base, 1)
+    packed: Packed = stack.pack(factors, "x")
+    stack.put(1, packed)
+    with torch.no_grad(), stack.rows([1, 1]):
+        return answer_log_probs(base.model, plant(QUESTIONS, 0))
+
+
+def begun(base: Base, method: str, start: Start, **settings: object) -> TrainableAdapter:
+    torch.manual_seed(9)
+    adapter = attach(base, Adapter(method=method, **settings), total_steps=10, opening="a tent", start=start)  # type: ignore[arg-type]
+    adapter.peft.eval()
+    return adapter
+
+
+def answers(adapter: TrainableAdapter) -> Tensor:
+    with torch.no_grad():
+        return answer_log_probs(adapter.model, plant(QUESTIONS, 0), adapter.prefix(2))
+
+
+@pytest.mark.parametrize(("method", "rank"), [("lora", 3), ("lora", 8), ("adalora", 3), ("adalora", 8)])
+def test_an_adapter_begins_as_its_start(base: Base, method: str, rank: int) -> None:
+    factors = learned(base, 3)
+    want = with_stack(base, factors)
+    adapter = begun(base, method, Start("x", factors=factors), rank=rank, alpha=5.0)
+    torch.testing.assert_close(answers(adapter), want, rtol=1e-3, atol=1e-3)
+    adapter.detach()
+
+
+def test_what_the_start_leaves_free_can_still_learn(base: Base) -> None:
+    adapter = begun(base, "lora", Start("x", factors=learned(base, 2)), rank=6)
+    answer_log_probs(adapter.model, plant(QUESTIONS, 0)).sum().backward()
+    gradients = [weight.grad for name, weight in adapter.peft.named_parameters() if "lora_B" in name]
+    assert all(gradient is not None and gradient[:, 2:].abs().max() > 0 for gradient in gradients)
+    adapter.detach()
+
+
+def test_a_prefix_begins_as_its_start(base: Base) -> None:
+    config = base.model.config
+    size = config.hidden_size // config.num_attention_heads
+    prefix = torch.randn(config.num_hidden_layers, 2, config.num_key_value_heads, 6, size)
+    adapter = begun(base, "prefix", Start("x", prefix=prefix), virtual_tokens=6)
+    given = adapter.prefix(1)
+    assert given is not None
+    for number, layer in enumerate(given.cache.layers):
+        torch.testing.assert_close(layer.keys[0], prefix[number, 0])
+        torch.testing.assert_close(layer.values[0], prefix[number, 1])
+    adapter.detach()
+
+
+def test_from_scratch_the_base_answers(base: Base) -> None:
+    with torch.no_grad():
+        bare = answer_log_probs(base.model, plant(QUESTIONS, 0))
+    adapter = begun(base, "lora", Start(), rank=4)
+    torch.testing.assert_close(answers(adapter), bare)
+    adapter.detach()
+
+
+def test_a_larger_rank_is_approximated_as_well_as_can_be() -> None:
+    torch.manual_seed(0)
+    down, up = torch.randn(6, 20), torch.randn(15, 6)
+    whole = up @ down
+    u, s, v = torch.linalg.svd(whole)
+    best = u[:, :4] @ s[:4].diag() @ v[:4]
+    left, values, right = compress(down, up, 4)
+    torch.testing.assert_close(left @ values.diag() @ right, best, rtol=1e-3, atol=1e-3)
+    exact = compress(down, up, 9)
+    torch.testing.assert_close(exact[0] @ exact[1].diag() @ exact[2], whole, rtol=1e-3, atol=1e-3)
+
+
+def test_a_blend_is_the_weighted_sum(base: Base) -> None:
+    one, two = learned(base, 2, 0), learned(base, 3, 1)
+    missing = next(iter(two))
+    two.pop(missing)
+    blended = blend([one, two], [0.5, -2.0])
+    for layer, (down, up) in blended.items():
+        want = 0.5 * one[layer][1] @ one[layer][0]
+        if layer in two:
+            want = want - 2.0 * two[layer][1] @ two[layer][0]
+        torch.testing.assert_close(up @ down, want, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,142 @@
+"""The start that a merchant's own examples favour."""
+
+import random
+
+import pytest
+import torch
+
+from shopfit.adapter.start import Start
+from shopfit.base.load import Base
+from shopfit.base.prompt import Prompter
+from shopfit.merchant.examples import Example
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.lessons import EvenLessons, Material
+from shopfit.tune.loop import tune
+from shopfit.tune.starts import Candidate, Donor, candidates, choose_start, folds
+
+RECIPE = Recipe.model_validate(
+    {
+        "name": "r",
+        "task": "choose",
+        "data": {"file": "x.jsonl"},
+        "prompt": {"template": "Review: {text}\nSentiment:"},
+        "adapter": {"rank": 4},
+        "tune": {"lr": 0.01, "epochs": 2, "batch_size": 4},
+        "evaluate": {"metric": "accuracy"},
+    }
+)
+GOOD = ["lovely crema", "would buy again", "quick delivery"]
+BAD = ["arrived cracked", "the box was wet", "broken grinder"]
+LABELS = ["negative", "positive"]
+
+
+def reviews(count: int, *, upside_down: bool = False, seed: int = 0) -> list[Example]:
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        positive = number % 2 == 0
+        text = f"{draw.choice(GOOD if positive else BAD)}, order {draw.randrange(100)}"
+        rows.append(Example(f"{seed}-{number}", {"text": text}, label=LABELS[positive != upside_down]))
+    return rows
+
+
+def material(base: Base, rows: list[Example], valid: list[Example] | None = None) -> Material:
+    return Material(rows, valid or [], LABELS, Prompter(RECIPE, base.tokenizer))
+
+
+def learned(base: Base, name: str, *, upside_down: bool = False) -> Start:
+    """An adapter that learned the task, or its opposite, from many rows of another shop."""
+    recipe = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"epochs": 8})})
+    rows = reviews(24, seed=5, upside_down=upside_down)
+    tuned = tune(base, recipe, rows, [], LABELS, Prompter(recipe, base.tokenizer))
+    factors = {
+        layer: (module.lora_A["default"].weight.detach().clone(), module.lora_B["default"].weight.detach() * 4.0)
+        for layer, module in tuned.adapter.model.named_modules()
+        if hasattr(module, "lora_A")
+    }
+    tuned.adapter.detach()
+    return Start(name, factors=factors)
+
+
+def test_a_start_that_knows_the_task_wins(base: Base) -> None:
+    among = candidates(base, RECIPE, learned(base, "house/r@1"), [])
+    heard = []
+    choice = choose_start(
+        base, RECIPE, material(base, reviews(10)), among, heard=lambda name, loss: heard.append((name, loss))
+    )
+    assert choice.start.name == "house/r@1"
+    assert choice.losses["house/r@1"] < choice.losses["scratch"]
+    assert heard == list(choice.losses.items())
+    assert "3-fold" in choice.why
+    assert not any(weight.requires_grad for weight in base.model.parameters())
+
+
+def test_a_start_that_learned_the_opposite_loses(base: Base) -> None:
+    among = candidates(base, RECIPE, learned(base, "house/r@1", upside_down=True), [])
+    choice = choose_start(base, RECIPE, material(base, reviews(10)), among)
+    assert choice.start.scratch
+    assert choice.losses["scratch"] < choice.losses["house/r@1"]
+
+
+def test_among_equals_the_simpler_one_wins(base: Base) -> None:
+    among = [Candidate("scratch", lambda _: Start()), Candidate("the same", lambda _: Start("the same"))]
+    choice = choose_start(base, RECIPE, material(base, reviews(8)), among)
+    assert choice.losses["scratch"] == pytest.approx(choice.losses["the same"])
+    assert choice.start.name == "scratch"
+
+
+def test_donors_are_weighed_by_what_they_know(base: Base) -> None:
+    wise, fool = learned(base, "wise/r@1"), learned(base, "fool/r@1", upside_down=True)
+    assert wise.factors is not None
+    assert fool.factors is not None
+    donors = [Donor("fool/r@1", fool.factors), Donor("wise/r@1", wise.factors)]
+    among = candidates(base, RECIPE, None, donors)
+    assert [one.name for one in among] == ["scratch", "mean of the nearest of 2 donors", "weights over 2 donors"]
+    choice = choose_start(base, RECIPE, material(base, reviews(12)), among)
+    assert choice.start.name.startswith("weights over fool/r@1")
+    shares = {
+        part.split()[0]: float(part.split()[1]) for part in choice.start.name.removeprefix("weights over ").split(", ")
+    }
+    assert shares["wise/r@1"] > shares["fool/r@1"]
+
+
+def test_too_few_examples_take_what_others_have(base: Base) -> None:
+    known = Start("house/r@1", factors={})
+    choice = choose_start(base, RECIPE, material(base, reviews(4)), candidates(base, RECIPE, known, []))
+    assert choice.start is known
+    assert "too few" in choice.why
+    alone = choose_start(base, RECIPE, material(base, reviews(4)), candidates(base, RECIPE, None, []))
+    assert alone.start.scratch
+
+
+def test_folds_hold_every_example_out_once_and_never_train_on_it(base: Base) -> None:
+    rows = reviews(13)
+    parts = folds(RECIPE, material(base, rows[:9], rows[9:]))
+    assert sorted(row.id for part in parts for row in part.valid) == sorted(row.id for row in rows)
+    for part in parts:
+        assert not {row.id for row in part.train} & {row.id for row in part.valid}
+        assert {row.label for row in part.train} == set(LABELS)
+    many = material(base, reviews(50), reviews(10, seed=2))
+    assert folds(RECIPE, many) == [many]
+
+
+def test_merchants_give_equally_many_lessons_an_epoch(base: Base) -> None:
+    small, large = material(base, reviews(3, seed=1)), material(base, reviews(20, seed=2))
+    lessons = EvenLessons([small, large], RECIPE.tune, 8)
+    assert len(lessons) == 16
+    seen: set[tuple[int, ...]] = set()
+    for epoch in (1, 2, 3):
+        lessons.epoch = epoch
+        mine = [lessons[place][0].prompt for place in range(16)]
+        assert set(mine[:8]) == {small.prompter.encode(row.fields) for row in small.train}
+        assert len(set(mine[8:])) >= 7  # texts may be alike, rows are not drawn twice
+        seen |= set(mine[8:])
+    assert seen == {large.prompter.encode(row.fields) for row in large.train}
+
+
+def test_a_fold_leaves_no_trace(base: Base) -> None:
+    with torch.no_grad():
+        before = base.model(torch.tensor([[1, 2, 3]])).logits
+    choose_start(base, RECIPE, material(base, reviews(8)), candidates(base, RECIPE, learned(base, "h"), []))
+    with torch.no_grad():
+        assert torch.equal(base.model(torch.tensor([[1, 2, 3]])).logits, before)
