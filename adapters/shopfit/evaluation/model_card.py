@@ -93,6 +93,7 @@ def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any],
         "data digest": f"`{data['digest']}`",
         "rows": rows,
         "rows taken out": ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in report.leaks.items()),
+        "start": report.start + _compared(report),
         "training": f"{manifest['steps']} steps, seed {manifest['seed']}, {cost}",
         "libraries": ", ".join(f"{name} {version}" for name, version in manifest.get("libraries", {}).items()),
         "created": str(manifest.get("created", "")),
@@ -100,6 +101,11 @@ def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any],
     return "\n".join(
         ["| | |", "| --- | --- |", *(f"| {name} | {_cell(fact)} |" for name, fact in facts.items() if fact)]
     )
+
+
+def _compared(report: Report) -> str:
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.start_losses.items())
+    return f" (loss on held-out examples: {losses})" if losses else ""
 
 
 def _cell(text: str) -> str:

@@ -55,6 +55,9 @@ def show(report: Report, console: "Console | None" = None) -> None:
     found = [f"{kind.replace('_', ' ')} {count}" for kind, count in report.leaks.items() if count]
     if found:
         console.print(Text(f"  Taken out of the training rows, being in the test set: {', '.join(found)}"))
+    if report.start_losses:
+        losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.start_losses.items())
+        console.print(Text(f"  Started from {report.start}; loss on held-out examples: {losses}"))
     console.print(Text(f"  {report.seconds:.0f} s, {report.peak_memory_mb:.0f} MB at most", "dim"))
     mark, style = ("✓", "bold green") if report.verdict.promote else ("✗", "bold red")
     console.print()
