@@ -11,7 +11,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter test test-fast soak lint types bench bench-recipes bench-engine clean
+.PHONY: help setup base adapter test test-fast soak lint types bench bench-recipes bench-engine bench-quality clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ bench-recipes: base  ## train every recipe on its sample merchant, and review-se
 
 bench-engine: base  ## measure many adapters in one batch
 	@$(BIN)/python -m tests.bench.engine
+
+bench-quality: base  ## measure what few examples give, on real data: DATA=
+	@test -n "$(DATA)" || { echo 'say where the data is: make bench-quality DATA=path'; exit 2; }
+	@$(BIN)/python -m tests.bench.quality "$(DATA)"
 
 clean:  ## remove .venv and what tools left behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

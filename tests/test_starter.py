@@ -179,9 +179,7 @@ def test_every_method_has_starters(make_shop: MakeShop, recipe: Recipe, settings
         recipe, adapter={"method": method, "rank": 4}, tune=recipe.tune.model_dump() | {"lr": lr, "epochs": 10}
     )
     fit([make_shop("one"), make_shop("two")], mine, settings)
-    with Registry.open(
-        settings
-    ) as registry:  # whether a tiny random base learns enough from a prefix is not asked here
+    with Registry.open(settings) as registry:  # how well it does is not asked here
         registry.promote("house/sentiment@1", actor="test", force=True)
     made = make(make_shop("newcomer", share=False, count=10), mine, settings)
     assert "house/sentiment@1" in made.report.start_losses

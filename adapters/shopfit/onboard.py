@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -20,10 +20,12 @@ from shopfit.base.embed import Embedder, Vectors
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
-from shopfit.engine.tenant import CATALOG, HISTORY, needed, write_items
+from shopfit.engine.tenant import CATALOG, HISTORY, TEMPERATURE, THRESHOLD, needed, write_items
 from shopfit.errors import RecipeError, ShopfitError
 from shopfit.evaluation import Contender, CurvePoint, Report, card, fit_baseline, make_report, priors
 from shopfit.evaluation.assess import assess, pools
+from shopfit.evaluation.calibration import at_temperature, calibration_facts, fit_temperature, fit_threshold
+from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits, split
@@ -137,8 +139,13 @@ def onboard(
         ):
             manifest, bundle = _bundle(ground, tuned, Path(staging), accelerator.num_processes)
             manifest = manifest.model_copy(
-                update={"start": choice.start.name, "vector": _vector(ground, settings) if manifest.share else []}
+                update={
+                    "start": choice.start.name,
+                    "vector": _vector(ground, settings) if manifest.share else [],
+                    "calibration": _calibration(recipe, tuned),
+                }
             )
+            bundle = seal(bundle.folder, manifest)
             say("evaluating", f"adapter and base on {len(ground.splits.test)} test examples")
             report = _evaluate(ground, bundle, tuned.curve, settings, started, choice)
             metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
@@ -316,6 +323,20 @@ def _bundle(ground: Ground, tuned: Tuned, folder: Path, processes: int) -> tuple
     return manifest, seal(folder, manifest)
 
 
+def _calibration(recipe: Recipe, tuned: Tuned) -> dict[str, float]:
+    """What held-out answers say about how sure the adapter may be; nothing where none were held out."""
+    if recipe.task != "choose" or not tuned.held_out:
+        return {}
+    held_out = tuned.held_out[0]
+    assert isinstance(held_out, ChoosePredictions)
+    factor = fit_temperature(held_out)
+    calibration = {TEMPERATURE: recipe.tune.temperature * factor}
+    if recipe.serve.precision is not None:
+        sure = replace(held_out, probabilities=at_temperature(held_out.probabilities, factor))
+        calibration[THRESHOLD] = fit_threshold(sure, recipe.serve.precision)
+    return calibration
+
+
 def _ids(examples: Sequence[Example]) -> list[str]:
     return [example.id for example in examples]
 
@@ -331,9 +352,10 @@ def _evaluate(
     """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
     recipe, test = ground.recipe, ground.splits.test
     engine, tenant = Engine(ground.base, slots=1), Tenant.of(bundle)
+    answers = assess(engine, tenant, test)
     contenders = [
         Contender("base", "base", assess(engine, bare(tenant), test)),
-        Contender("adapter", "adapter", assess(engine, tenant, test)),
+        Contender("adapter", "adapter", answers),
         *rivals(ground.recipe, ground.seen, test, tenant, ground.prompter, settings),
     ]
     leaks = ground.splits.leaks
@@ -351,6 +373,9 @@ def _evaluate(
             "shared_groups": leaks.shared_groups,
         },
         start=bundle.manifest.start if choice is None else choice.start.name,
+        calibration=calibration_facts(answers, tenant.temperature, recipe.tune.temperature, tenant.threshold)
+        if isinstance(answers, ChoosePredictions)
+        else {},
         start_losses={} if choice is None else choice.losses,
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),

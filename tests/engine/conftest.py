@@ -55,6 +55,7 @@ def recipe_of(base: Base, task: str, name: str = "r", **sections: object) -> Rec
             "prompt": {"template": TEMPLATES[task]},
             "evaluate": {"metric": METRICS[task]},
             "serve": {"max_new_tokens": 8},
+            "tune": {"temperature": 1.0},  # probabilities that are not all 0 or 1 tell adapters apart
         }
         | sections
     )
@@ -90,7 +91,7 @@ def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
             base,
             task,
             adapter={"method": method, "rank": 4},
-            tune={"lr": 0.02, "epochs": 20, "batch_size": 2, "seed": seed},
+            tune={"lr": 0.02, "epochs": 20, "batch_size": 2, "seed": seed, "temperature": 1.0},
         )
         labels = ["negative", "positive"] if task == "choose" else []
         prompter = Prompter(recipe, base.tokenizer, ITEMS if task == "rank" else None)

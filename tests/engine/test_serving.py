@@ -124,6 +124,7 @@ def test_a_stream_that_fails_says_why(engine: Engine, quick_bundle: QuickBundle)
 def test_what_is_late_fails_and_lets_go(base: Base, quick_bundle: QuickBundle) -> None:
     bundle = quick_bundle("acme", task="generate")
     with Engine(base, rows=1) as engine:
+        engine.generate([never_ends(bundle, max_new_tokens=2)])  # adapter and grammar are ready from here on
         running = engine.submit(never_ends(bundle, **LONG), timeout=0.06)
         waiting = engine.submit(GenerateRequest(bundle, {"input": "b"}), timeout=0.03)
         for late in (running, waiting):

@@ -33,8 +33,12 @@ def written(tokenizer: object, text: str, stops: list[str]) -> tuple[Writing, li
 def test_parts_make_up_the_answer(tokenizer: object, text: str, stops: list[str]) -> None:
     writing, parts = written(tokenizer, text, stops)
     assert "".join(parts) == writing.text
-    first = min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))
-    assert writing.text == text[:first].strip()
+    said = tokenizer.decode(writing.tokens)  # type: ignore[attr-defined]
+    first = min((place for stop in stops if (place := said.find(stop)) >= 0), default=len(said))
+    assert writing.text == said[:first].strip()
+    assert writing.stopped == (first < len(said))
+    before = tokenizer.decode(writing.tokens[:-1])  # type: ignore[attr-defined]
+    assert not any(stop in before for stop in stops)  # it ended with the very token that completed a stop
 
 
 def test_a_stop_text_that_only_begins_is_held_back_and_then_shown(tokenizer: object) -> None:

@@ -1,6 +1,7 @@
 """`shopfit starter`: adapters that others start from."""
 
 import getpass
+from pathlib import Path
 
 import click
 
@@ -19,16 +20,14 @@ def command() -> None:
     "folders",
     multiple=True,
     required=True,
-    metavar="DIR",
+    metavar="DONOR",
     type=click.Path(),
-    help="The folder of a merchant whose merchant.yaml says `share: true`. Repeatable.",
+    help="A merchant whose merchant.yaml says `share: true`: its folder, or a sample merchant's name. Repeatable.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
 @as_json
 def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) -> None:
     """Train one adapter of RECIPE over several merchants, and register it as house/RECIPE."""
-    from pathlib import Path
-
     from shopfit.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides=overrides)
@@ -44,7 +43,7 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
 
     with Bar(screen) as bar:
         done = fit_starter(
-            [Path(folder).expanduser() for folder in folders],
+            [_folder(name) for name in folders],
             loaded,
             settings=Settings.from_environment(),
             actor=getpass.getuser(),
@@ -62,6 +61,13 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
     state = "promoted to @production" if done.promoted else "registered as refused"
     screen.print(f"\n[cyan]   version[/]  {done.version.name}, {state}, in {done.seconds:.0f} s")
     screen.print(f"[cyan]      next[/]  new merchants start from it: shopfit adapter MERCHANT {done.version.recipe}")
+
+
+def _folder(name: str) -> Path:
+    from shopfit.recipe.shelf import sample_folder
+
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else sample_folder(name) or folder
 
 
 @command.command("ls")

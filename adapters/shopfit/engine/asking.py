@@ -38,9 +38,10 @@ def joined(parts: Sequence[Floats]) -> Floats:
 
 
 def ask_choose(voice: Voice, prompter: Prompter, labels: Sequence[str], rows: Sequence[Fields]) -> list[Floats]:
-    """Probability of each of the L labels for each of N rows: N arrays (L,) that sum to 1."""
+    """Probability of each of the L labels for each of N rows: N arrays (L,) that sum to 1, as trained."""
     questions = [question for row in rows for question in choose_question(prompter, labels, row)]
-    return [softmax(row) for row in score(voice, questions, pad=prompter.tokenizer.pad_token_id)]
+    temperature = prompter.recipe.tune.temperature
+    return [softmax(row / temperature) for row in score(voice, questions, pad=prompter.tokenizer.pad_token_id)]
 
 
 def ask_rank(voice: Voice, prompter: Prompter, rows: Sequence[tuple[Fields, Sequence[str]]]) -> list[Floats]:

@@ -203,8 +203,9 @@ def _merchant(tenant: Tenant) -> str:
 
 
 def _choice(tenant: Tenant, scores: Sequence[Floats]) -> ChooseAnswer:
-    probabilities = dict(zip(tenant.labels, softmax(scores[0]).tolist(), strict=True))
-    return ChooseAnswer(max(probabilities, key=probabilities.__getitem__), probabilities)
+    probabilities = dict(zip(tenant.labels, softmax(scores[0] / tenant.temperature).tolist(), strict=True))
+    label = max(probabilities, key=probabilities.__getitem__)
+    return ChooseAnswer(label, probabilities, sure=probabilities[label] >= tenant.threshold)
 
 
 def _ranking(request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: Sequence[Floats]) -> RankAnswer:

@@ -33,10 +33,13 @@ class ChooseAnswer:
     Args:
         label: the most probable one.
         probabilities: of every label; they sum to 1.
+        sure: whether the label's probability reaches the adapter's threshold, from which on its answers were right as
+            often as `serve.precision` wants; always, where the recipe wants nothing.
     """
 
     label: str
     probabilities: Mapping[str, float]
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 
 CATALOG, HISTORY = "catalog.jsonl", "history.jsonl"
+TEMPERATURE, THRESHOLD = "temperature", "threshold"  # in a manifest's `calibration`
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,17 @@ class Tenant:
     catalog: Catalog | None = None
     history: Catalog | None = None
     bundle: Bundle | HeldBundle | None = None
+
+    @property
+    def temperature(self) -> float:
+        """That scores of labels are divided by: calibrated on held-out examples, else that of training."""
+        known = {} if self.bundle is None else self.bundle.manifest.calibration
+        return known.get(TEMPERATURE, self.recipe.tune.temperature)
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which on the adapter is sure of a label."""
+        return 0.0 if self.bundle is None else self.bundle.manifest.calibration.get(THRESHOLD, 0.0)
 
     @classmethod
     def of(cls, bundle: Bundle | HeldBundle, name: str = "") -> "Tenant":

@@ -55,6 +55,11 @@ def show(report: Report, console: "Console | None" = None) -> None:
     found = [f"{kind.replace('_', ' ')} {count}" for kind, count in report.leaks.items() if count]
     if found:
         console.print(Text(f"  Taken out of the training rows, being in the test set: {', '.join(found)}"))
+    if (facts := report.calibration) and facts["ece_before"] != facts["ece_after"]:
+        sure = f"; sure of {facts['sure']:.0%}" if "sure" in facts else ""
+        sure += f", right in {facts['precision']:.0%} of them" if "precision" in facts else ""
+        ece = f"ECE {facts['ece_before']:.3f} -> {facts['ece_after']:.3f}"
+        console.print(Text(f"  Calibrated to temperature {facts['temperature']:.3f}: {ece}{sure}"))
     if report.start_losses:
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.start_losses.items())
         console.print(Text(f"  Started from {report.start}; loss on held-out examples: {losses}"))

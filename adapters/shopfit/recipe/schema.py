@@ -211,6 +211,9 @@ class Serve(Section):
     max_new_tokens: int = Field(128, ge=1, le=4096, description="generate: tokens at most")
     temperature: float = Field(0.0, ge=0, le=5, description="generate: 0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="generate: nucleus sampling")
+    precision: float | None = Field(
+        None, gt=0, lt=1, description="choose: share of right answers wanted among those the adapter says it is sure of"
+    )
     stop: list[str] = Field([], description="generate: texts that end the answer")
     json_schema: dict[str, Any] | None = Field(None, description="generate: JSON schema that every answer follows")
     titles: bool = Field(False, description="generate: every answer is the title of a catalog item in stock")

@@ -72,6 +72,7 @@ class Tuned:
         stopped_early: whether training ended before its last epoch.
         seconds: that it took.
         curve: a point an epoch.
+        held_out: what these weights answer to each merchant's held-out examples; empty if none were.
     """
 
     adapter: TrainableAdapter
@@ -80,6 +81,7 @@ class Tuned:
     stopped_early: bool
     seconds: float
     curve: list[CurvePoint] = field(default_factory=list)
+    held_out: list[Predictions] = field(default_factory=list)
 
 
 def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerator:
@@ -221,7 +223,8 @@ def tune_together(
             losses.append(shown)
             if settings.trackers:
                 accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
-        values = _validate(adapter, base, recipe, merchants, accelerator)
+        answers = _validate(adapter, base, recipe, merchants, accelerator)
+        values = _values(recipe, answers)
         point = CurvePoint(
             epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
         )
@@ -233,7 +236,7 @@ def tune_together(
         names = recipe.evaluate.metric, _TIE_BREAK[recipe.task]
         merit = tuple(-value if name in LOWER_IS_BETTER else value for name, value in zip(names, values, strict=True))
         if best is None or merit > best_merit:
-            best, best_merit, tuned.best_epoch = adapter.state(), merit, epoch
+            best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
         elif epoch - tuned.best_epoch >= settings.patience:
             tuned.stopped_early = epoch < settings.epochs
             break
@@ -269,18 +272,18 @@ def learning_rate(done: int, steps: int, warmup: float) -> float:
 
 def _validate(
     adapter: TrainableAdapter, base: Base, recipe: Recipe, merchants: Sequence[Material], accelerator: Accelerator
-) -> tuple[float, float] | None:
-    """The recipe's metric and its tie-break on the held-out examples, the mean over merchants that have any."""
-    names = [recipe.evaluate.metric, _TIE_BREAK[recipe.task]]
-    found = []
-    for material in merchants:
-        if material.valid:
-            predictions = _answers(adapter, base, recipe, material, accelerator)
-            values = measure(predictions, names, recipe.evaluate.k)
-            found.append([values[name] for name in names])
-    if not found:
+) -> list[Predictions]:
+    """What the adapter answers to the held-out examples of each merchant that has any."""
+    return [_answers(adapter, base, recipe, material, accelerator) for material in merchants if material.valid]
+
+
+def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, float] | None:
+    """The recipe's metric and its tie-break, the mean over merchants; None if nothing was held out."""
+    if not answers:
         return None
-    metric, tie_break = (sum(column) / len(column) for column in zip(*found, strict=True))
+    names = [recipe.evaluate.metric, _TIE_BREAK[recipe.task]]
+    found = [measure(predictions, names, recipe.evaluate.k) for predictions in answers]
+    metric, tie_break = (sum(values[name] for values in found) / len(found) for name in names)
     return metric, tie_break
 
 

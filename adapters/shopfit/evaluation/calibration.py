@@ -1,0 +1,100 @@
+"""How sure an adapter may say it is: its temperature, and from which confidence on it is right often enough.
+
+Both are learned from answers to held-out examples, never from the test set.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shopfit.evaluation.metrics import measure
+from shopfit.evaluation.predictions import ChoosePredictions
+
+Floats = NDArray[np.float64]
+
+_COLDEST, _HOTTEST = 0.02, 10.0
+_LEAST = 1e-300  # probability that a logarithm is taken of
+
+
+def at_temperature(probabilities: Floats, temperature: float) -> Floats:
+    """The probabilities that the same logits give at another temperature (Guo et al., arXiv:1706.04599).
+
+    Args:
+        probabilities: (N, L), rows sum to 1.
+        temperature: above 0; below 1 surer, above 1 less sure.
+    """
+    logits = np.log(np.maximum(probabilities, _LEAST)) / temperature
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    scaled: Floats = raised / raised.sum(1, keepdims=True)
+    return scaled
+
+
+def fit_temperature(held_out: ChoosePredictions, start: float = 1.0) -> float:
+    """The temperature at which held-out answers are likeliest, drawn towards `start` where they are few.
+
+    Args:
+        held_out: answers as trained.
+        start: what is taken if there is no evidence; 1 leaves them as they are.
+
+    Returns:
+        between 0.02 and 10.
+    """
+    from scipy.optimize import minimize_scalar
+
+    gold = np.arange(len(held_out.gold)), held_out.gold
+    if not len(held_out.gold):
+        return start
+
+    def price(log_temperature: float) -> float:
+        shares = at_temperature(held_out.probabilities, float(np.exp(log_temperature)))
+        surprise = -np.log(np.maximum(shares[gold], _LEAST)).sum()
+        return float(surprise + 0.5 * (log_temperature - np.log(start)) ** 2)  # one observation's worth of doubt
+
+    found = minimize_scalar(price, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def fit_threshold(held_out: ChoosePredictions, precision: float) -> float:
+    """The lowest confidence from which on answers are right often enough.
+
+    Args:
+        held_out: answers at the temperature that will be served.
+        precision: wanted share of right answers, among those that are given.
+
+    Returns:
+        a probability; 1 if no confidence is enough.
+    """
+    confidence = held_out.probabilities.max(1)
+    right = held_out.probabilities.argmax(1) == held_out.gold
+    order = np.argsort(-confidence, kind="stable")
+    given = np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(np.cumsum(right[order]) / given >= precision)
+    return float(confidence[order][enough[-1]]) if len(enough) else 1.0
+
+
+def calibration_facts(
+    answers: ChoosePredictions, temperature: float, trained: float, threshold: float
+) -> dict[str, float]:
+    """What a calibration does on a test set.
+
+    Args:
+        answers: to the test set, as served.
+        temperature: that they were served at.
+        trained: the temperature of training.
+        threshold: confidence from which on the adapter is sure; 0 where it always is.
+
+    Returns:
+        `temperature`, `ece_before`, `ece_after`; with a threshold also `threshold`, `sure` (share of the answers) and
+        `precision` (share of right ones among them).
+    """
+    before = replace(answers, probabilities=at_temperature(answers.probabilities, trained / temperature))
+    facts = {"temperature": temperature}
+    facts |= {f"ece_{when}": measure(one, ["ece"], 1)["ece"] for when, one in (("before", before), ("after", answers))}
+    if threshold:
+        sure = answers.probabilities.max(1) >= threshold
+        right = answers.probabilities.argmax(1) == answers.gold
+        facts |= {"threshold": threshold, "sure": float(sure.mean())}
+        if sure.any():
+            facts["precision"] = float(right[sure].mean())
+    return facts
