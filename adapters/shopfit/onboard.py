@@ -4,7 +4,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -15,29 +15,32 @@ import numpy as np
 from safetensors import SafetensorError
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
-from shopfit.adapter.start import Start, start_from
-from shopfit.base.embed import Embedder, Vectors
+from shopfit.adapter.start import Start
+from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
-from shopfit.engine.tenant import CATALOG, HISTORY, TEMPERATURE, THRESHOLD, needed, write_items
+from shopfit.engine.blending import Blend
+from shopfit.engine.tenant import BLEND, CATALOG, HISTORY, TEMPERATURE, THRESHOLD, write_items
 from shopfit.errors import RecipeError, ShopfitError
-from shopfit.evaluation import Contender, CurvePoint, Report, card, fit_baseline, make_report, priors
-from shopfit.evaluation.assess import assess, pools
+from shopfit.evaluation import CurvePoint, Report, card, make_report
 from shopfit.evaluation.calibration import at_temperature, calibration_facts, fit_temperature, fit_threshold
+from shopfit.evaluation.comparing import compare
 from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.search import Embed
 from shopfit.merchant.splits import Splits, split
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
+from shopfit.tune.blending import fit_blend
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune
-from shopfit.tune.neighbours import Neighbours
+from shopfit.tune.neighbours import find_start
 from shopfit.tune.plan import peak_memory_mb
-from shopfit.tune.starts import Choice, candidates, choose_start
+from shopfit.tune.starts import Choice
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -74,6 +77,11 @@ class Ground:
     base: Base
     prompter: Prompter
     splits: Splits
+
+    @property
+    def material(self) -> Material:
+        """What there is to learn from."""
+        return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter)
 
     @property
     def seen(self) -> list[Example]:
@@ -127,7 +135,17 @@ def onboard(
     with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         ground = prepare(folder, recipe, settings=settings, device=str(accelerator.device), say=say)
-        choice = _choose(ground, registry, accelerator, settings, say)
+        embed = LateEmbedder(settings.home)
+        choice = find_start(
+            registry,
+            ground.base,
+            recipe,
+            ground.merchant.name,
+            ground.material,
+            vector=lambda: _vector(ground, embed),
+            accelerator=accelerator,
+            say=say,
+        )
         tuned = _tune(ground, choice.start, accelerator, say, watch)
         if not accelerator.is_main_process:
             tuned.adapter.detach()
@@ -141,13 +159,17 @@ def onboard(
             manifest = manifest.model_copy(
                 update={
                     "start": choice.start.name,
-                    "vector": _vector(ground, settings) if manifest.share else [],
+                    "vector": _vector(ground, embed) if manifest.share else [],
                     "calibration": _calibration(recipe, tuned),
                 }
             )
+            blend, blend_losses = _blend(ground, tuned, embed)
+            if blend is not None:
+                (bundle.folder / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                say("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
             bundle = seal(bundle.folder, manifest)
             say("evaluating", f"adapter and base on {len(ground.splits.test)} test examples")
-            report = _evaluate(ground, bundle, tuned.curve, settings, started, choice)
+            report = _evaluate(ground, bundle, tuned.curve, embed, started, choice, blend_losses)
             metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
             manifest = manifest.model_copy(update={"metrics": metrics})
             report.write(bundle.folder)
@@ -211,46 +233,10 @@ def _count(splits: Splits) -> str:
     )
 
 
-def _choose(ground: Ground, registry: Registry, accelerator: "Accelerator", settings: Settings, say: Say) -> Choice:
-    """Where the weights start: as the recipe says, or as the merchant's own examples decide."""
-    recipe, base, splits = ground.recipe, ground.base, ground.splits
-    if recipe.start == "scratch":
-        return Choice(Start(), why="the recipe says so")
-    if recipe.start != "auto":
-        version = registry.resolve(recipe.start)
-        bundle = registry.read(version, needed)
-        _check_method(recipe, bundle.manifest.method, version.name)
-        say("start", f"{version.name}: the recipe says so")
-        return Choice(start_from(bundle, version.name, base), why="the recipe says so")
-    known = Neighbours(registry, base, recipe, ground.merchant.name)
-    material = Material(splits.train, splits.valid, splits.labels, ground.prompter)
-    among = candidates(base, recipe, known.starter(), known.donors(lambda: _vector(ground, settings)))
-    if len(among) > 1:
-        say("start", f"comparing {', '.join(one.name for one in among)}")
-    choice = choose_start(
-        base,
-        recipe,
-        material,
-        among,
-        accelerator=accelerator,
-        heard=lambda name, loss: say("start", f"{name}: loss {loss:.3f}"),
-    )
-    say("start", f"{choice.start.name}: {choice.why}")
-    return choice
-
-
-def _check_method(recipe: Recipe, method: str, name: str) -> None:
-    if (recipe.adapter.method == "prefix") != (method == "prefix"):
-        raise RecipeError(
-            f"{name} is an adapter of {method}, which cannot start one of {recipe.adapter.method}",
-            next_step="start from one of the same method (LoRA and AdaLoRA start each other), or set `start: auto`",
-        )
-
-
-def _vector(ground: Ground, settings: Settings) -> list[float]:
+def _vector(ground: Ground, embed: Embed) -> list[float]:
     """The direction that the merchant's training texts have in the encoder's space, of length 1."""
     texts = [ground.prompter.text(example.fields) for example in ground.seen[:_VECTOR_TEXTS]]
-    mean = Embedder.load(settings.home)(texts).mean(0)
+    mean = embed(texts).mean(0)
     return [round(float(number), 6) for number in mean / max(float(np.linalg.norm(mean)), 1e-12)]
 
 
@@ -337,6 +323,14 @@ def _calibration(recipe: Recipe, tuned: Tuned) -> dict[str, float]:
     return calibration
 
 
+def _blend(ground: Ground, tuned: Tuned, embed: Embed) -> tuple[Blend | None, dict[str, float]]:
+    """What else the adapter's score is to be made of, learned from its answers to the held-out examples."""
+    recipe = ground.recipe
+    if not recipe.blend or recipe.task == "generate" or not tuned.held_out:
+        return None, {}
+    return fit_blend(recipe, ground.material, tuned.held_out[0], embed)
+
+
 def _ids(examples: Sequence[Example]) -> list[str]:
     return [example.id for example in examples]
 
@@ -345,19 +339,16 @@ def _evaluate(
     ground: Ground,
     bundle: Bundle,
     curve: Sequence[CurvePoint],
-    settings: Settings,
+    embed: Embed,
     started: float,
     choice: Choice | None = None,
+    blend_losses: Mapping[str, float] | None = None,
 ) -> Report:
     """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
     recipe, test = ground.recipe, ground.splits.test
-    engine, tenant = Engine(ground.base, slots=1), Tenant.of(bundle)
-    answers = assess(engine, tenant, test)
-    contenders = [
-        Contender("base", "base", assess(engine, bare(tenant), test)),
-        Contender("adapter", "adapter", answers),
-        *rivals(ground.recipe, ground.seen, test, tenant, ground.prompter, settings),
-    ]
+    engine, tenant = Engine(ground.base, slots=1, embed=embed), Tenant.of(bundle)
+    contenders = compare(engine, tenant, ground.seen, test, ground.prompter, embed)
+    answers = next(one.predictions for one in contenders if one.kind == "adapter")
     leaks = ground.splits.leaks
     return make_report(
         recipe,
@@ -376,52 +367,12 @@ def _evaluate(
         calibration=calibration_facts(answers, tenant.temperature, recipe.tune.temperature, tenant.threshold)
         if isinstance(answers, ChoosePredictions)
         else {},
+        blend={} if tenant.blend is None else tenant.blend.weights,
+        blend_losses=blend_losses,
         start_losses={} if choice is None else choice.losses,
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),
     )
-
-
-def bare(tenant: Tenant) -> Tenant:
-    """The same tenant answered by the bare base."""
-    return Tenant(f"the bare base for {tenant.name}", tenant.recipe, tenant.labels, tenant.catalog, tenant.history)
-
-
-def rivals(
-    recipe: Recipe,
-    train: Sequence[Example],
-    test: Sequence[Example],
-    tenant: Tenant,
-    prompter: Prompter,
-    settings: Settings,
-) -> list[Contender]:
-    """Every prior and every baseline of the recipe, fitted on `train` and answering `test`."""
-    items = pools(recipe, test, tenant.catalog)
-    systems = priors(recipe, train, labels=tenant.labels, catalog=tenant.catalog)
-    embedder: list[Embedder] = []
-
-    def embed(texts: Sequence[str]) -> Vectors:
-        if not embedder:  # loaded for the first baseline that asks
-            embedder.append(Embedder.load(settings.home))
-        return embedder[0](texts)
-
-    def text(example: Example) -> str:
-        return prompter.text(example.fields)
-
-    for name in recipe.evaluate.baselines:
-        systems.append(
-            fit_baseline(
-                name,
-                train,
-                text=text,
-                catalog=tenant.catalog,
-                history=tenant.history,
-                embed=embed,
-                labels=tenant.labels,
-                seed=recipe.tune.seed,
-            )
-        )
-    return [Contender(system.name, system.kind, system.predict(test, items)) for system in systems]
 
 
 @contextmanager
@@ -454,4 +405,4 @@ def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report
         bundle = registry.fetch(version, settings.cache)
     tenant = Tenant.of(bundle, version.name)
     ground = prepare(folder, tenant.recipe.model_copy(update={"base": bundle.manifest.base.name}), settings=settings)
-    return _evaluate(ground, bundle, [], settings, started)
+    return _evaluate(ground, bundle, [], LateEmbedder(settings.home), started)

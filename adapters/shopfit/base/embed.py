@@ -1,6 +1,8 @@
 """Sentence embeddings by an encoder base: mean-pooled, of unit length (Sentence-BERT, arXiv:1908.10084)."""
 
+import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +70,28 @@ class Embedder:
             pooled = (hidden * mask).sum(1) / mask.sum(1)
             vectors: Vectors = torch.nn.functional.normalize(pooled, dim=-1).float().cpu().numpy()
         return vectors
+
+
+class LateEmbedder:
+    """An embedder that loads its encoder when the first text is to be embedded. Safe for threads.
+
+    Args:
+        home: shopfit's home folder.
+        name: of the encoder.
+        device: such as "cpu"; the first GPU if there is one by default.
+        remember: as for `Embedder`.
+    """
+
+    def __init__(
+        self, home: Path, name: str = "minilm-l6", *, device: str | None = None, remember: bool = True
+    ) -> None:
+        self._load = partial(Embedder.load, home, name, device=device, remember=remember)
+        self._embedder: Embedder | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Embed N texts, as `Embedder` does."""
+        with self._lock:
+            if self._embedder is None:
+                self._embedder = self._load()
+            return self._embedder(texts)

@@ -57,6 +57,10 @@ class Prompter:
         """What the prompt shows of an example, without the words of the template: for baselines and leak checks."""
         return " ".join(shown for name in self.recipe.fields if (shown := self.show(name, fields.get(name))))
 
+    def wish(self, fields: Mapping[str, Any]) -> str:
+        """What the prompt shows besides items: what a search can look for."""
+        return self.text({name: value for name, value in fields.items() if name not in self.recipe.data.item_fields})
+
     def show(self, name: str, value: Any) -> str:
         """One field as the prompt shows it: the latest items of a history by title, other lists joined."""
         if value is None:

@@ -52,6 +52,7 @@ def command(
 
     Reference.parse(reference)
     quiet()
+    from shopfit.base.embed import LateEmbedder
     from shopfit.base.load import load_base
     from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
     from shopfit.registry import Registry
@@ -64,7 +65,8 @@ def command(
     fields = _fields(tenant.recipe, request, query, history, named)
     assert tenant.bundle is not None
     trained_on = tenant.bundle.manifest.base
-    engine = Engine(load_base(trained_on.name, settings.home, quantization=trained_on.quantization))
+    base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization)
+    engine = Engine(base, embed=LateEmbedder(settings.home))
     answer: Any
     match tenant.recipe.task:
         case "choose":

@@ -14,8 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-import torch
-
+from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine.jobs import Job
 from shopfit.engine.library import Library
@@ -136,7 +135,7 @@ class Engine:
         settings = settings or Settings.from_environment()
         registry = registry or Registry.open(settings)
         loaded = load_base(base, settings.home, quantization=quantization, device=device)
-        embed = None if encoder is None else _LateEmbedder(settings.home, encoder, device)
+        embed = None if encoder is None else LateEmbedder(settings.home, encoder, device=device, remember=False)
         return cls(loaded, registry=registry, cache=settings.cache, embed=embed, **options)
 
     def __enter__(self) -> "Engine":
@@ -371,20 +370,3 @@ class Engine:
 def _close(library: Library, scheduler: Scheduler) -> None:
     library.close()
     scheduler.stop()
-
-
-class _LateEmbedder:
-    """Loads the encoder when the first text is to be embedded."""
-
-    def __init__(self, home: Path, name: str, device: str | None) -> None:
-        self._home, self._name, self._device = home, name, device
-        self._embed: Embed | None = None
-        self._lock = threading.Lock()
-
-    def __call__(self, texts: Sequence[str]) -> Any:
-        from shopfit.base.embed import Embedder
-
-        with self._lock, torch.inference_mode():
-            if self._embed is None:
-                self._embed = Embedder.load(self._home, self._name, device=self._device, remember=False)
-            return self._embed(texts)

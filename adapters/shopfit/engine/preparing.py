@@ -4,11 +4,15 @@ import json
 import random
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.asking import Floats, answer_constraint, choose_question, joined, rank_questions, softmax
+from shopfit.engine.blending import ADAPTER, MINILM, choose_parts, past_texts, rank_parts
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import Line
 from shopfit.engine.jobs import Job
@@ -30,10 +34,11 @@ from shopfit.engine.sampling import Sampling
 from shopfit.engine.tenant import Tenant
 from shopfit.engine.writing import Writing
 from shopfit.errors import RequestError
-from shopfit.merchant.catalog import Catalog, Item
-from shopfit.merchant.examples import seen
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.examples import Fields, seen
 from shopfit.merchant.search import CatalogIndex, Embed
 
+Parts = Mapping[str, Floats]
 _CATALOGS = 128  # indexed, or put in the place of a bundle's, at a time
 
 
@@ -74,15 +79,18 @@ class Preparer:
         match request:
             case ChooseRequest():
                 job.questions = choose_question(prompter, tenant.labels, request.fields)
-                job.answer = lambda scores: _choice(tenant, scores)
+                others = self._label_parts(tenant, prompter, request.fields)
+                job.answer = lambda scores: _choice(tenant, scores, others)
             case RankRequest():
                 pool = _candidates(request, tenant)
                 job.questions = rank_questions(prompter, request.fields, pool)
-                job.answer = lambda scores: _ranking(request, tenant, pool, scores)
+                others = self._item_parts(tenant, prompter, request.fields, pool)
+                job.answer = lambda scores: _ranking(request, tenant, pool, scores, others)
             case RecommendRequest():
                 found = self._search(request, tenant, prompter)
                 job.questions = rank_questions(prompter, request.fields, list(found))
-                job.answer = lambda scores: _recommendations(request, tenant, found, scores)
+                others = self._item_parts(tenant, prompter, request.fields, list(found))
+                job.answer = lambda scores: _recommendations(request, tenant, found, scores, others)
             case GenerateRequest():
                 job.line = self._line(request, prompter, loaded)
                 job.answer = _text
@@ -98,7 +106,7 @@ class Preparer:
         if known is None or known[0] is not loaded or known[1].catalog is not catalog:
             # items that are not sold any more may still be in histories
             history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
-            now = Tenant(tenant.name, tenant.recipe, tenant.labels, catalog, history, tenant.bundle)
+            now = replace(tenant, catalog=catalog, history=history)
             known = loaded, now, Prompter(now.recipe, self._base.tokenizer, now.catalog, now.history)
             self._current[loaded.key] = known
             while len(self._current) > _CATALOGS:
@@ -155,10 +163,41 @@ class Preparer:
         ]
         if not allowed:
             return {}
-        known: Mapping[str, Item] = prompter.history or {}
-        past = [known[item].text for item in seen(request.fields) if item in known]
-        texts = {name: value for name, value in request.fields.items() if name not in tenant.recipe.data.item_fields}
-        return self._index(catalog).search(prompter.text(texts), past, allowed, tenant.recipe.serve.retrieve)
+        past = past_texts(request.fields, prompter.history)
+        return self._index(catalog).search(prompter.wish(request.fields), past, allowed, tenant.recipe.serve.retrieve)
+
+    def _label_parts(self, tenant: Tenant, prompter: Prompter, fields: Fields) -> Parts:
+        """What a blend adds to the adapter's scores of labels."""
+        blend = tenant.blend
+        if blend is None:
+            return {}
+        centroids = blend.centroids if MINILM in blend.weights else []
+        if centroids:
+            self._check_encoder(tenant)
+        return choose_parts(blend.shares, centroids, tenant.labels, fields, prompter.text(fields), self._embed)
+
+    def _item_parts(self, tenant: Tenant, prompter: Prompter, fields: Fields, pool: Sequence[str]) -> Parts:
+        """What a blend adds to the adapter's scores of items."""
+        blend = tenant.blend
+        if blend is None or tenant.catalog is None:
+            return {}
+        if MINILM in blend.weights:
+            self._check_encoder(tenant)
+        return rank_parts(
+            blend.popularity,
+            self._index(tenant.catalog),
+            prompter.wish(fields),
+            past_texts(fields, prompter.history),
+            pool,
+            blend.weights.__contains__,
+        )
+
+    def _check_encoder(self, tenant: Tenant) -> None:
+        if self._embed is None:
+            raise RequestError(
+                f"{tenant.name} answers with the help of a sentence encoder, and this engine has none",
+                next_step="make the engine with Engine.load, or give it `embed`",
+            )
 
     def _index(self, catalog: Catalog) -> CatalogIndex:
         known = self._indexes.get(id(catalog))
@@ -202,14 +241,28 @@ def _merchant(tenant: Tenant) -> str:
     return tenant.name.partition("/")[0] if tenant.bundle is None else tenant.bundle.manifest.merchant
 
 
-def _choice(tenant: Tenant, scores: Sequence[Floats]) -> ChooseAnswer:
-    probabilities = dict(zip(tenant.labels, softmax(scores[0] / tenant.temperature).tolist(), strict=True))
+def _choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAnswer:
+    if tenant.blend is None:
+        logits = scores[0] / tenant.temperature
+    else:  # its weights were fitted to what the adapter said at the temperature of training
+        said = np.log(np.maximum(softmax(scores[0] / tenant.recipe.tune.temperature), 1e-300))
+        logits = tenant.blend.together({ADAPTER: said, **others})
+    probabilities = dict(zip(tenant.labels, softmax(logits).tolist(), strict=True))
     label = max(probabilities, key=probabilities.__getitem__)
     return ChooseAnswer(label, probabilities, sure=probabilities[label] >= tenant.threshold)
 
 
-def _ranking(request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: Sequence[Floats]) -> RankAnswer:
+def _item_scores(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> Floats:
     whole = joined(scores)
+    if tenant.blend is None or tenant.catalog is None:
+        return whole
+    return tenant.blend.together({ADAPTER: whole / tenant.recipe.tune.temperature, **others})
+
+
+def _ranking(
+    request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: Sequence[Floats], others: Parts
+) -> RankAnswer:
+    whole = _item_scores(tenant, scores, others)
     order = sorted(range(len(pool)), key=lambda place: -whole[place])
     items = (
         RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(whole[place]))
@@ -219,12 +272,17 @@ def _ranking(request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: 
 
 
 def _recommendations(
-    request: RecommendRequest, tenant: Tenant, found: Mapping[str, Mapping[str, float]], scores: Sequence[Floats]
+    request: RecommendRequest,
+    tenant: Tenant,
+    found: Mapping[str, Mapping[str, float]],
+    scores: Sequence[Floats],
+    others: Parts,
 ) -> RecommendAnswer:
-    ranked = sorted(zip(found, joined(scores).tolist(), strict=True), key=lambda pair: -pair[1])
+    said, whole = joined(scores).tolist(), _item_scores(tenant, scores, others).tolist()
+    ranked = sorted(zip(found, said, whole, strict=True), key=lambda row: -row[2])
     items = (
-        RecommendedItem(item, _title(tenant.catalog, item), score, {**found[item], "adapter": score})
-        for item, score in ranked[: request.k or tenant.recipe.serve.top]
+        RecommendedItem(item, _title(tenant.catalog, item), score, {**found[item], "adapter": adapter})
+        for item, adapter, score in ranked[: request.k or tenant.recipe.serve.top]
     )
     return RecommendAnswer(tuple(items))
 

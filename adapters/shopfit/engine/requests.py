@@ -67,7 +67,8 @@ class RankedItem:
     Args:
         id: in the merchant's catalog.
         title: as the catalog prints it.
-        score: mean log-probability a token; higher is better, comparable within one answer only.
+        score: higher is better, comparable within one answer only: mean log-probability a token, or what the adapter's
+            blend makes of it.
     """
 
     id: str
@@ -110,7 +111,7 @@ class RecommendedItem:
     Args:
         id: in the merchant's catalog.
         title: as the catalog prints it.
-        score: the adapter's, as in a ranking.
+        score: as in a ranking.
         reasons: score of each stage that spoke for it: "bm25", "minilm" (where the engine has an encoder), "adapter".
     """
 

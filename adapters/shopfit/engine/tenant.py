@@ -5,13 +5,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
+from shopfit.engine.blending import Blend
 from shopfit.errors import BundleError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 
-CATALOG, HISTORY = "catalog.jsonl", "history.jsonl"
+CATALOG, HISTORY, BLEND = "catalog.jsonl", "history.jsonl", "blend.json"
 TEMPERATURE, THRESHOLD = "temperature", "threshold"  # in a manifest's `calibration`
 
 
@@ -26,6 +29,7 @@ class Tenant:
         catalog: rank: the items to recommend.
         history: the items of histories, where they are others.
         bundle: the adapter; None answers with the bare base, for comparison.
+        blend: what else its score is made of.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Tenant:
     catalog: Catalog | None = None
     history: Catalog | None = None
     bundle: Bundle | HeldBundle | None = None
+    blend: Blend | None = None
 
     @property
     def temperature(self) -> float:
@@ -61,6 +66,7 @@ class Tenant:
             read_items(bundle, CATALOG),
             read_items(bundle, HISTORY),
             bundle,
+            read_blend(bundle),
         )
 
 
@@ -88,8 +94,22 @@ def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
         raise BundleError(f"{name} of {adapter} is not a catalog: {error}") from error
 
 
+def read_blend(bundle: Bundle | HeldBundle) -> Blend | None:
+    """The blend of a bundle; None if its adapter answers alone.
+
+    Raises:
+        BundleError: if it is malformed.
+    """
+    content = bundle.read(BLEND)
+    try:
+        return None if content is None else Blend.model_validate_json(content)
+    except ValidationError as error:
+        adapter = f"{bundle.manifest.merchant}/{bundle.manifest.recipe}"
+        raise BundleError(f"{BLEND} of {adapter} is not a blend: {error.errors()[0]['msg']}") from error
+
+
 def needed(paths: Collection[str]) -> set[str]:
     """Which of a bundle's files it takes to answer: neither the report, nor the form that is only trained on."""
     weights = [path for path in paths if path.startswith(f"{LORA}/")]
     weights = weights or [path for path in paths if path.startswith(f"{NATIVE}/")]
-    return {MANIFEST, CATALOG, HISTORY, *weights} & set(paths)
+    return {MANIFEST, CATALOG, HISTORY, BLEND, *weights} & set(paths)

@@ -11,10 +11,8 @@ from shopfit.evaluation.collecting import Pool
 from shopfit.evaluation.metrics.answers import as_text
 from shopfit.evaluation.systems import System
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.examples import Example, Fields
+from shopfit.merchant.examples import Example, likes
 from shopfit.recipe.schema import Recipe
-
-_LIKED, _DISLIKED = "liked", "disliked"
 
 
 def priors(
@@ -38,7 +36,7 @@ def priors(
         return [_most_common(train)]
     names = tuple(labels) or tuple(recipe.prompt.labels) or tuple(sorted({str(example.label) for example in train}))
     found = [_majority(train, names)]
-    if len(names) == 2 and any(_LIKED in example.fields or _DISLIKED in example.fields for example in train):
+    if len(names) == 2 and any(likes(example.fields) is not None for example in train):
         found.append(_like_rate(names))
     return found
 
@@ -58,17 +56,11 @@ def _like_rate(labels: tuple[str, ...]) -> System:
     def answer(rows: Sequence[Example], _: Sequence[Pool]) -> list[list[float]]:
         answers = []
         for row in rows:
-            likes, dislikes = _count(row.fields, _LIKED), _count(row.fields, _DISLIKED)
-            probability = (likes + 1) / (likes + dislikes + 2)
+            probability = likes(row.fields) or 0.5
             answers.append([probability if place == positive else 1 - probability for place in range(2)])
         return answers
 
     return System("like-rate", "prior", "choose", answer, labels)
-
-
-def _count(fields: Fields, name: str) -> int:
-    items = fields.get(name) or ()
-    return 1 if isinstance(items, str) else len(items)
 
 
 def _popularity(train: Sequence[Example], catalog: Catalog | None) -> System:

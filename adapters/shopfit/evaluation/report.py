@@ -68,6 +68,8 @@ class Report(BaseModel):
         leaks: training examples that were found in the test set and taken out, by kind.
         start: what the weights started from.
         start_losses: cross-validated loss of every start that was compared.
+        blend: weights of the parts that the adapter's score is made of; empty where it answers alone.
+        blend_losses: cross-validated loss of the blend and of each part by itself.
         calibration: of choose: the temperature, ECE before and after it, and with a threshold, the share of answers
             that the adapter is sure of and the share of those that are right, all on the test set.
         seconds: that training and evaluation took.
@@ -92,6 +94,8 @@ class Report(BaseModel):
     leaks: dict[str, int] = {}
     start: str = "scratch"
     start_losses: dict[str, float] = {}
+    blend: dict[str, float] = {}
+    blend_losses: dict[str, float] = {}
     calibration: dict[str, float] = {}
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
@@ -141,6 +145,8 @@ def make_report(
     leaks: Mapping[str, int] | None = None,
     start: str = "scratch",
     start_losses: Mapping[str, float] | None = None,
+    blend: Mapping[str, float] | None = None,
+    blend_losses: Mapping[str, float] | None = None,
     calibration: Mapping[str, float] | None = None,
     seconds: float = 0.0,
     peak_memory_mb: float = 0.0,
@@ -158,6 +164,8 @@ def make_report(
         leaks: see there.
         start: see there.
         start_losses: see there.
+        blend: see there.
+        blend_losses: see there.
         calibration: see there.
         seconds: see there.
         peak_memory_mb: see there.
@@ -201,6 +209,8 @@ def make_report(
         leaks=dict(leaks or {}),
         start=start,
         start_losses=dict(start_losses or {}),
+        blend=dict(blend or {}),
+        blend_losses=dict(blend_losses or {}),
         calibration=dict(calibration or {}),
         seconds=seconds,
         peak_memory_mb=peak_memory_mb,

@@ -55,6 +55,10 @@ def show(report: Report, console: "Console | None" = None) -> None:
     found = [f"{kind.replace('_', ' ')} {count}" for kind, count in report.leaks.items() if count]
     if found:
         console.print(Text(f"  Taken out of the training rows, being in the test set: {', '.join(found)}"))
+    if report.blend:
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in report.blend.items())
+        losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.blend_losses.items())
+        console.print(Text(f"  Blended of {weights}; loss on held-out examples: {losses}"))
     if (facts := report.calibration) and facts["ece_before"] != facts["ece_after"]:
         sure = f"; sure of {facts['sure']:.0%}" if "sure" in facts else ""
         sure += f", right in {facts['precision']:.0%} of them" if "precision" in facts else ""

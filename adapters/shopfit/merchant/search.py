@@ -82,6 +82,32 @@ class CatalogIndex:
         self._words = WordIndex(texts)
         self._meanings = None if embed is None else MeaningIndex(texts, embed)
 
+    def scores(
+        self,
+        query: str,
+        past: Sequence[str],
+        pool: Sequence[str],
+        wanted: Callable[[str], bool] = lambda _: True,
+    ) -> dict[str, Floats]:
+        """How well C items fit, by each way.
+
+        Args:
+            query: what is wanted; may be empty.
+            past: texts of the items seen before.
+            pool: ids of the items.
+            wanted: which of "bm25" and "minilm" to compute.
+
+        Returns:
+            (C,) by the name of the way; no "minilm" without an encoder.
+        """
+        places = [self._places[item] for item in pool]
+        found = {}
+        if wanted("bm25"):
+            found["bm25"] = self._words.scores(" ".join([query, *past]))[places]
+        if self._meanings is not None and wanted("minilm"):
+            found["minilm"] = self._meanings.scores(query or " ".join(past), past)[places]
+        return found
+
     def search(
         self, query: str, past: Sequence[str], allowed: Sequence[str], top: int
     ) -> dict[str, Mapping[str, float]]:
@@ -96,14 +122,11 @@ class CatalogIndex:
         Returns:
             best first, the score of each way by its name.
         """
-        places = [self._places[item] for item in allowed]
-        ways = {"bm25": self._words.scores(" ".join([query, *past]))[places]}
-        if self._meanings is not None:
-            ways["minilm"] = self._meanings.scores(query or " ".join(past), past)[places]
-        fused = np.zeros(len(places))
+        ways = self.scores(query, past, allowed)
+        fused = np.zeros(len(allowed))
         for scores in ways.values():
-            ranks = np.empty(len(places))
-            ranks[np.argsort(-scores, kind="stable")] = np.arange(len(places))
+            ranks = np.empty(len(allowed))
+            ranks[np.argsort(-scores, kind="stable")] = np.arange(len(allowed))
             fused += np.where(scores > 0, 1 / (_FUSION + 1 + ranks), 0)
         best = np.argsort(-fused, kind="stable")[:top]
         return {allowed[place]: {way: float(scores[place]) for way, scores in ways.items()} for place in best}

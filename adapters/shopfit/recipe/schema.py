@@ -240,6 +240,11 @@ class Recipe(Section):
         description="where the adapter's weights start: auto compares scratch, the house's starter and what merchants "
         "that share have learned, on the merchant's own examples; or a reference such as house/review-sentiment@3",
     )
+    blend: bool = Field(
+        True,
+        description="choose and rank: whether popularity, search and the like may add to the adapter's score, with "
+        "weights learned from held-out examples, where that is better in cross-validation",
+    )
     evaluate: Evaluate
     gate: Gate = Gate()
     serve: Serve = Serve()

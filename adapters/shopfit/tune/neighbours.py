@@ -3,15 +3,18 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from accelerate import Accelerator
 
-from shopfit.adapter.bundle import LORA, MANIFEST, Manifest
+from shopfit.adapter.bundle import MANIFEST, Manifest
 from shopfit.adapter.start import Start, start_from
 from shopfit.base.load import Base
-from shopfit.errors import BundleError
+from shopfit.engine.tenant import needed
+from shopfit.errors import BundleError, RecipeError
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
-from shopfit.tune.starts import MOST_DONORS, Donor
+from shopfit.tune.lessons import Material
+from shopfit.tune.starts import MOST_DONORS, Choice, Donor, candidates, choose_start
 
 _LOOKED_AT = 256  # donors at most: the latest
 
@@ -84,12 +87,66 @@ class Neighbours:
             return None
 
     def _start(self, version: Version) -> Start | None:
-        folder = "native" if version.method == "prefix" else LORA
-
-        def needed(paths: Sequence[str]) -> set[str]:
-            return {path for path in paths if path == MANIFEST or path.startswith(f"{folder}/")}
-
         try:
-            return start_from(self._registry.read(version, needed), version.name, self._base)  # type: ignore[arg-type]
+            return start_from(self._registry.read(version, needed), version.name, self._base)
         except BundleError:
             return None
+
+
+def find_start(
+    registry: Registry,
+    base: Base,
+    recipe: Recipe,
+    merchant: str,
+    material: Material,
+    *,
+    vector: Callable[[], Sequence[float]],
+    accelerator: Accelerator | None = None,
+    say: Callable[[str, str], None],
+) -> Choice:
+    """Where a merchant's adapter starts: as the recipe says, or as the merchant's own examples decide.
+
+    Args:
+        registry: where others' adapters are.
+        base: bare.
+        recipe: its `start` says how to find it.
+        merchant: whose adapter it will be.
+        material: the merchant's examples.
+        vector: makes the direction of its texts.
+        accelerator: from `make_accelerator`.
+        say: hears what was compared.
+
+    Raises:
+        UnknownReference: if `start` names a version that is not there.
+        RecipeError: if it is of another method.
+        BaseError: if it is for another base.
+    """
+    if recipe.start == "scratch":
+        return Choice(Start(), why="the recipe says so")
+    if recipe.start != "auto":
+        version = registry.resolve(recipe.start)
+        _check_method(recipe, version)
+        say("start", f"{version.name}: the recipe says so")
+        return Choice(start_from(registry.read(version, needed), version.name, base), why="the recipe says so")
+    known = Neighbours(registry, base, recipe, merchant)
+    among = candidates(base, recipe, known.starter(), known.donors(vector))
+    if len(among) > 1:
+        say("start", f"comparing {', '.join(one.name for one in among)}")
+    choice = choose_start(
+        base,
+        recipe,
+        material,
+        among,
+        accelerator=accelerator,
+        heard=lambda name, loss: say("start", f"{name}: loss {loss:.3f}"),
+    )
+    say("start", f"{choice.start.name}: {choice.why}")
+    return choice
+
+
+def _check_method(recipe: Recipe, version: Version) -> None:
+    if (recipe.adapter.method == "prefix") != (version.method == "prefix"):
+        raise RecipeError(
+            f"{version.name} is an adapter of {version.method}, which cannot start one of {recipe.adapter.method}",
+            next_step="start from one of the same method (LoRA and AdaLoRA start each other), or set `start: auto`",
+        )

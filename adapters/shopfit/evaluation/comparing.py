@@ -1,0 +1,70 @@
+"""Everyone who takes a test: the adapter as it is served, the bare base, every prior and every baseline."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from shopfit.base.prompt import Prompter
+from shopfit.engine import Engine, Tenant
+from shopfit.evaluation.assess import assess, pools
+from shopfit.evaluation.baselines import fit_baseline
+from shopfit.evaluation.priors import priors
+from shopfit.evaluation.report import Contender
+from shopfit.merchant.examples import Example
+from shopfit.merchant.search import Embed
+
+
+def compare(
+    engine: Engine,
+    tenant: Tenant,
+    train: Sequence[Example],
+    test: Sequence[Example],
+    prompter: Prompter,
+    embed: Embed,
+) -> list[Contender]:
+    """Put a test set to everyone.
+
+    Args:
+        engine: answers for adapter and base.
+        tenant: of the adapter.
+        train: what the adapter has learned from: priors and baselines are fitted on the same.
+        test: the test set.
+        prompter: of the tenant.
+        embed: for baselines, turns texts into vectors.
+    """
+    contenders = [
+        Contender("base", "base", assess(engine, bare(tenant), test)),
+        Contender("adapter", "adapter", assess(engine, tenant, test)),
+        *rivals(train, test, tenant, prompter, embed),
+    ]
+    if tenant.blend is not None:
+        alone = assess(engine, replace(tenant, blend=None), test)
+        contenders.append(Contender("adapter-alone", "baseline", alone))
+    return contenders
+
+
+def bare(tenant: Tenant) -> Tenant:
+    """The same tenant answered by the bare base."""
+    return replace(tenant, name=f"the bare base for {tenant.name}", bundle=None, blend=None)
+
+
+def rivals(
+    train: Sequence[Example], test: Sequence[Example], tenant: Tenant, prompter: Prompter, embed: Embed
+) -> list[Contender]:
+    """Every prior and every baseline of the tenant's recipe, fitted on `train` and answering `test`."""
+    recipe = tenant.recipe
+    items = pools(recipe, test, tenant.catalog)
+    systems = priors(recipe, train, labels=tenant.labels, catalog=tenant.catalog)
+    for name in recipe.evaluate.baselines:
+        systems.append(
+            fit_baseline(
+                name,
+                train,
+                text=lambda example: prompter.text(example.fields),
+                catalog=tenant.catalog,
+                history=tenant.history,
+                embed=embed,
+                labels=tenant.labels,
+                seed=recipe.tune.seed,
+            )
+        )
+    return [Contender(system.name, system.kind, system.predict(test, items)) for system in systems]

@@ -1,0 +1,104 @@
+"""A blend is served as part of the adapter: its parts are computed anew for each request, and weighed."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shopfit.adapter.bundle import Bundle, seal
+from shopfit.base.load import Base
+from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
+from shopfit.engine.blending import Blend
+from shopfit.errors import BundleError, RequestError
+from shopfit.registry import Registry
+from shopfit.settings import Settings
+
+QuickBundle = Callable[..., Bundle]
+ITEMS = ["tent", "bag", "stove", "boots"]
+
+
+def by_letters(texts: Sequence[str]) -> NDArray[np.float32]:
+    counts = np.array([[1 + text.lower().count(letter) for letter in "abenorst"] for text in texts], float)
+    return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def engine(base: Base) -> Engine:
+    return Engine(base, embed=by_letters)
+
+
+def scores(engine: Engine, tenant: Tenant, query: str = "boots for rain") -> dict[str, float]:
+    answer = engine.rank([RankRequest(tenant, {"query": query}, ITEMS, top=9)])[0]
+    return {item.id: item.score for item in answer.items}
+
+
+def test_parts_add_up_by_their_weights(engine: Engine, quick_bundle: QuickBundle) -> None:
+    tenant = Tenant.of(quick_bundle("acme", task="rank"))
+    alone = scores(engine, tenant)
+
+    def with_weights(**weights: float) -> dict[str, float]:
+        return scores(engine, replace(tenant, blend=Blend(weights=weights, popularity={"bag": 9, "tent": 1})))
+
+    popular = with_weights(popularity=1.0)
+    assert popular["bag"] == pytest.approx(np.log(10))
+    assert popular["stove"] == 0
+    words = with_weights(bm25=1.0)
+    assert words["boots"] > words["tent"] == 0
+    temperature = tenant.recipe.tune.temperature
+    together = with_weights(adapter=0.5, popularity=2.0, bm25=1.0)
+    for item in ITEMS:
+        want = 0.5 * alone[item] / temperature + 2 * popular[item] + words[item]
+        assert together[item] == pytest.approx(want, abs=1e-4)
+    assert set(with_weights(minilm=1.0)) == set(ITEMS)
+
+
+def test_labels_too(engine: Engine, quick_bundle: QuickBundle) -> None:
+    tenant = Tenant.of(quick_bundle("acme"))
+    centroids = by_letters(["broken ", "best"]).tolist()
+
+    def positive(**weights: float) -> float:
+        blend = Blend(weights=weights, shares=[0.2, 0.8], centroids=centroids)
+        return engine.choose([ChooseRequest(replace(tenant, blend=blend), {"text": "tests"})])[0].probabilities[
+            "positive"
+        ]
+
+    assert positive(majority=1.0) == pytest.approx(0.8)
+    assert positive(minilm=1.0) > 0.5
+    alone = engine.choose([ChooseRequest(tenant, {"text": "tests"})])[0].probabilities["positive"]
+    assert positive(adapter=1.0) == pytest.approx(alone, abs=1e-5)
+    odds = np.log(alone / (1 - alone)) + np.log(4)
+    assert positive(adapter=1.0, majority=1.0) == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
+
+
+def test_without_an_encoder_the_engine_says_what_it_takes(base: Base, quick_bundle: QuickBundle) -> None:
+    tenant = replace(Tenant.of(quick_bundle("acme", task="rank")), blend=Blend(weights={"minilm": 1.0}))
+    with Engine(base) as engine, pytest.raises(RequestError, match="sentence encoder"):
+        scores(engine, tenant)
+    with Engine(base) as engine:
+        assert scores(engine, replace(tenant, blend=Blend(weights={"bm25": 1.0})))
+
+
+def test_a_bundle_carries_its_blend_through_the_registry(
+    base: Base, quick_bundle: QuickBundle, settings: Settings
+) -> None:
+    bundle = quick_bundle("acme", task="rank")
+    blend = Blend(weights={"popularity": 2.0}, popularity={"stove": 3})
+    (bundle.folder / "blend.json").write_text(blend.model_dump_json())
+    with Registry.open(settings) as registry:
+        registry.publish(seal(bundle.folder, bundle.manifest), promote=True, actor="test")
+        with Engine(base, registry=registry, cache=settings.cache) as engine:
+            answer = engine.rank([RankRequest("acme/r", {"query": "x"}, ITEMS, top=1)])[0]
+    assert answer.items[0].id == "stove"
+    assert answer.items[0].score == pytest.approx(2 * np.log(4))
+
+
+@pytest.mark.parametrize("content", ["not json", json.dumps({"weights": {}}), json.dumps({"wieghts": {"adapter": 1}})])
+def test_a_malformed_blend_is_refused(quick_bundle: QuickBundle, content: str, tmp_path: Path) -> None:
+    bundle = quick_bundle("acme")
+    (bundle.folder / "blend.json").write_text(content)
+    with pytest.raises(BundleError, match="not a blend"):
+        Tenant.of(bundle)

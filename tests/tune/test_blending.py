@@ -1,0 +1,126 @@
+"""A blend weighs its parts by what held-out examples say, and stands back where it does not help."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shopfit.base.prompt import Prompter
+from shopfit.evaluation.predictions import ChoosePredictions, RankPredictions
+from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.examples import Example
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.blending import LEAST, fit_blend
+from shopfit.tune.lessons import Material
+
+WORDS = ["tent", "stove", "boots", "lamp", "rope", "knife", "mat", "pan"]
+CATALOG = Catalog({word: Item(word, f"{word} one", {"id": word, "title": f"{word} one"}) for word in WORDS})
+
+
+def by_word(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors that know which of the words a text has."""
+    vectors = np.array([[0.05 + text.lower().count(word) for word in WORDS] for text in texts])
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def recipe(task: str) -> Recipe:
+    rank = task == "rank"
+    return Recipe.model_validate(
+        {
+            "name": "r",
+            "task": task,
+            "data": {"file": "x"} | ({"catalog": "c"} if rank else {}),
+            "prompt": {"template": "Search: {query}" if rank else "Liked: {liked}\nText: {text}"},
+            "evaluate": {"metric": "mrr" if rank else "auc"},
+        }
+    )
+
+
+def ranked(rows: int, *, adapter: str, wanted: str = "word", seed: int = 0) -> tuple[Material, RankPredictions]:
+    """Searches whose right item has the word that was searched for, or is drawn by a popularity."""
+    draw = np.random.default_rng(seed)
+    popularity = np.array([0.5, 0.3, 0.1, 0.04, 0.03, 0.01, 0.01, 0.01])
+    examples, scores = [], []
+    for number in range(2 * rows):
+        said = WORDS[draw.integers(8)]
+        right = said if wanted == "word" else WORDS[draw.choice(8, p=popularity)]
+        examples.append(Example(str(number), {"query": f"a {said}"}, relevant=(right,)))
+        knows = np.array([2.0 * (word == right) for word in WORDS])
+        scores.append(0.2 * (knows if adapter == "wise" else 0) + 0.2 * draw.normal(size=8))
+    prompter = Prompter(recipe("rank"), None, CATALOG)
+    material = Material(examples[:rows], examples[rows:], (), prompter)
+    relevant = tuple(frozenset(example.relevant) for example in material.valid)
+    return material, RankPredictions((tuple(WORDS),) * rows, tuple(scores[rows:]), relevant, 8)
+
+
+def test_search_helps_an_adapter_that_knows_nothing() -> None:
+    material, held_out = ranked(40, adapter="blind")
+    blend, losses = fit_blend(recipe("rank"), material, held_out, by_word)
+    assert blend is not None
+    assert "adapter" not in blend.weights or blend.weights["adapter"] < max(blend.weights.values()) / 2
+    assert min(losses["bm25"], losses["minilm"]) < losses["adapter"]
+    assert set(losses) == {"adapter", "popularity", "bm25", "minilm", "blend"}
+
+
+def test_popularity_counts_where_it_is_all_there_is() -> None:
+    material, held_out = ranked(60, adapter="blind", wanted="popular")
+    blend, losses = fit_blend(recipe("rank"), material, held_out, by_word)
+    assert blend is not None
+    assert blend.weights["popularity"] == max(blend.weights.values())
+    assert losses["popularity"] < losses["adapter"]
+    assert sum(blend.popularity.values()) == 120  # all of the merchant's examples, once the weights are known
+
+
+def test_parts_that_each_know_something_are_better_together() -> None:
+    material, held_out = ranked(80, adapter="wise", wanted="popular")
+    blend, losses = fit_blend(recipe("rank"), material, held_out, by_word)
+    assert blend is not None
+    assert {"adapter", "popularity"} <= set(blend.weights)
+    assert losses["blend"] < min(losses["adapter"], losses["popularity"])
+
+
+def test_an_adapter_that_is_best_by_itself_answers_alone() -> None:
+    material, held_out = ranked(60, adapter="wise", wanted="popular")
+    sure = RankPredictions(
+        held_out.candidates, tuple(scores * 50 for scores in held_out.scores), held_out.relevant, held_out.catalog_size
+    )
+    certain = RankPredictions(
+        sure.candidates,
+        tuple(np.array([4.0 * (item in right) for item in WORDS]) for right in sure.relevant),
+        sure.relevant,
+        8,
+    )
+    blend, losses = fit_blend(recipe("rank"), material, certain, by_word)
+    assert blend is None
+    assert losses["adapter"] == min(losses[name] for name in losses if name != "blend")
+
+
+@pytest.mark.parametrize("encoder", [True, False])
+def test_labels_are_blended_with_likes_and_texts(encoder: bool) -> None:
+    draw = np.random.default_rng(1)
+    examples, said = [], []
+    for number in range(120):
+        likes = bool(draw.integers(2))
+        fields = {
+            "liked": ["x"] * (4 if likes else 1),
+            "disliked": ["y"] * (1 if likes else 4),
+            "text": WORDS[draw.integers(8)],
+        }
+        label = "yes" if (likes if draw.random() < 0.85 else not likes) else "no"
+        examples.append(Example(str(number), fields, label=label))
+        said.append([0.5, 0.5])
+    labels = ("no", "yes")
+    material = Material(examples[:60], examples[60:], labels, Prompter(recipe("choose"), None))
+    gold = np.array([labels.index(str(example.label)) for example in material.valid])
+    held_out = ChoosePredictions(labels, np.array(said[60:]), gold)
+    blend, losses = fit_blend(recipe("choose"), material, held_out, by_word if encoder else None)
+    assert blend is not None
+    assert blend.weights["like-rate"] == max(blend.weights.values())
+    assert losses["like-rate"] < losses["majority"]
+    assert ("minilm" in losses) == encoder
+
+
+def test_few_examples_are_no_evidence() -> None:
+    material, held_out = ranked(LEAST - 1, adapter="blind")
+    assert fit_blend(recipe("rank"), material, held_out, by_word) == (None, {})
