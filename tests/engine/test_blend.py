@@ -62,9 +62,8 @@ def test_labels_too(engine: Engine, quick_bundle: QuickBundle) -> None:
 
     def positive(**weights: float) -> float:
         blend = Blend(weights=weights, shares=[0.2, 0.8], centroids=centroids)
-        return engine.choose([ChooseRequest(replace(tenant, blend=blend), {"text": "tests"})])[0].probabilities[
-            "positive"
-        ]
+        request = ChooseRequest(replace(tenant, blend=blend), {"text": "tests"})
+        return engine.choose([request])[0].probabilities["positive"]
 
     assert positive(majority=1.0) == pytest.approx(0.8)
     assert positive(minilm=1.0) > 0.5
