@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,10 +21,10 @@ from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
 from shopfit.engine.blending import Blend
-from shopfit.engine.tenant import BLEND, CATALOG, HISTORY, TEMPERATURE, THRESHOLD, write_items
+from shopfit.engine.tenant import BLEND, CATALOG, HISTORY, write_items
 from shopfit.errors import RecipeError, ShopfitError
 from shopfit.evaluation import CurvePoint, Report, card, make_report
-from shopfit.evaluation.calibration import at_temperature, calibration_facts, fit_temperature, fit_threshold
+from shopfit.evaluation.calibration import calibrate, calibration_facts
 from shopfit.evaluation.comparing import compare
 from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.merchant.examples import Example
@@ -160,7 +160,7 @@ def onboard(
                 update={
                     "start": choice.start.name,
                     "vector": _vector(ground, embed) if manifest.share else [],
-                    "calibration": _calibration(recipe, tuned),
+                    "calibration": calibrate(recipe, tuned.held_out),
                 }
             )
             blend, blend_losses = _blend(ground, tuned, embed)
@@ -307,20 +307,6 @@ def _bundle(ground: Ground, tuned: Tuned, folder: Path, processes: int) -> tuple
         libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
     )
     return manifest, seal(folder, manifest)
-
-
-def _calibration(recipe: Recipe, tuned: Tuned) -> dict[str, float]:
-    """What held-out answers say about how sure the adapter may be; nothing where none were held out."""
-    if recipe.task != "choose" or not tuned.held_out:
-        return {}
-    held_out = tuned.held_out[0]
-    assert isinstance(held_out, ChoosePredictions)
-    factor = fit_temperature(held_out)
-    calibration = {TEMPERATURE: recipe.tune.temperature * factor}
-    if recipe.serve.precision is not None:
-        sure = replace(held_out, probabilities=at_temperature(held_out.probabilities, factor))
-        calibration[THRESHOLD] = fit_threshold(sure, recipe.serve.precision)
-    return calibration
 
 
 def _blend(ground: Ground, tuned: Tuned, embed: Embed) -> tuple[Blend | None, dict[str, float]]:

@@ -3,13 +3,16 @@
 Both are learned from answers to held-out examples, never from the test set.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shopfit.engine.tenant import TEMPERATURE, THRESHOLD
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import ChoosePredictions
+from shopfit.evaluation.predictions import ChoosePredictions, Predictions
+from shopfit.recipe.schema import Recipe
 
 Floats = NDArray[np.float64]
 
@@ -71,6 +74,26 @@ def fit_threshold(held_out: ChoosePredictions, precision: float) -> float:
     given = np.arange(1, len(order) + 1)
     enough = np.flatnonzero(np.cumsum(right[order]) / given >= precision)
     return float(confidence[order][enough[-1]]) if len(enough) else 1.0
+
+
+def calibrate(recipe: Recipe, held_out: Sequence[Predictions]) -> dict[str, float]:
+    """What a manifest keeps: temperature, and the threshold for `serve.precision` where the recipe wants one.
+
+    Args:
+        recipe: of the adapter.
+        held_out: its answers to held-out examples while it was trained.
+
+    Returns:
+        nothing for other tasks than choose, or where nothing was held out.
+    """
+    if not held_out or not isinstance(answers := held_out[0], ChoosePredictions):
+        return {}
+    factor = fit_temperature(answers)
+    calibration = {TEMPERATURE: recipe.tune.temperature * factor}
+    if recipe.serve.precision is not None:
+        served = replace(answers, probabilities=at_temperature(answers.probabilities, factor))
+        calibration[THRESHOLD] = fit_threshold(served, recipe.serve.precision)
+    return calibration
 
 
 def calibration_facts(
