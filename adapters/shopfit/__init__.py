@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from shopfit.errors import ShopfitError
     from shopfit.recipe.loading import load_recipe
+    from shopfit.recipe.schema import Rules
     from shopfit.registry import Registry
     from shopfit.settings import Settings
 
@@ -45,6 +46,7 @@ __all__ = [
     "RecommendRequest",
     "RecommendedItem",
     "Registry",
+    "Rules",
     "Settings",
     "ShopfitError",
     "Tenant",
@@ -55,6 +57,7 @@ __all__ = [
 _HOMES = {
     "Bundle": "shopfit.adapter.bundle",
     "Registry": "shopfit.registry",
+    "Rules": "shopfit.recipe.schema",
     "Settings": "shopfit.settings",
     "ShopfitError": "shopfit.errors",
     "load_recipe": "shopfit.recipe.loading",

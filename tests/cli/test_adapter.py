@@ -24,7 +24,7 @@ def test_a_promoted_adapter_answers_from_the_registry_alone(run: Run, shop: Path
     done = run(*sentiment(shop))
     assert done.returncode == 0, done.stderr
     for shown in (
-        "16",
+        "19 to train on",
         "lora, rank 4",
         "tuned",
         "base",

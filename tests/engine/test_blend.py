@@ -81,6 +81,18 @@ def test_without_an_encoder_the_engine_says_what_it_takes(base: Base, quick_bund
         assert scores(engine, replace(tenant, blend=Blend(weights={"bm25": 1.0})))
 
 
+def test_an_adapter_of_no_use_costs_no_forward(engine: Engine, quick_bundle: QuickBundle) -> None:
+    ranker = replace(Tenant.of(quick_bundle("acme", task="rank")), blend=Blend(weights={"bm25": 1.0}))
+    chooser = replace(
+        Tenant.of(quick_bundle("beta", seed=1)), blend=Blend(weights={"majority": 1.0}, shares=[0.2, 0.8])
+    )
+    assert next(iter(scores(engine, ranker))) == "boots"
+    assert engine.recommend(ranker, query="stove", k=1).items[0].id == "stove"
+    answer = engine.choose([ChooseRequest(chooser, {"text": "x"})])[0]
+    assert answer.probabilities == pytest.approx({"negative": 0.2, "positive": 0.8})
+    assert engine.status().swaps == 0
+
+
 def test_a_bundle_carries_its_blend_through_the_registry(
     base: Base, quick_bundle: QuickBundle, settings: Settings
 ) -> None:

@@ -19,7 +19,7 @@ from shopfit.errors import BundleError
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _KEY = re.compile(r"(?P<module>.+)\.lora_(?P<part>[ABE])(?:\.weight)?")
 _PEFT_PREFIX = "base_model.model."
-_ADALORA_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
+ADALORA_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
 
 
 def write_native(peft: Any, folder: Path, base_name: str) -> None:
@@ -153,7 +153,7 @@ def _lora_factors(parts: dict[str, Tensor], config: dict[str, Any]) -> tuple[Ten
 def _adalora_factors(parts: dict[str, Tensor], config: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """A (r, in) and B (out, r) of B diag(E) A: pruned singular values go, the others move into A."""
     keep = (parts["E"] != 0).squeeze(1)
-    scale = config["lora_alpha"] / (config["init_r"] + _ADALORA_EPSILON)
+    scale = config["lora_alpha"] / (config["init_r"] + ADALORA_EPSILON)
     return (parts["E"] * parts["A"])[keep], parts["B"][:, keep] * scale
 
 

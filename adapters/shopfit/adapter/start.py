@@ -7,14 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
-from shopfit.adapter.files import WEIGHTS, read_plain, read_prefix
+from shopfit.adapter.bundle import Bundle, HeldBundle
+from shopfit.adapter.files import ADALORA_EPSILON
 from shopfit.adapter.fusing import ADAPTER
 from shopfit.adapter.stack import Factors
+from shopfit.adapter.weights import read_weights
 from shopfit.base.load import Base
-from shopfit.errors import BaseError, BundleError
-
-_ADALORA_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +47,8 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
         BaseError: if it was trained on another base.
         BundleError: if its weights cannot be read.
     """
-    wanted = bundle.manifest.base
-    if wanted.fingerprint != base.fingerprint:
-        raise BaseError(
-            f"{name} was trained on {wanted.name} with fingerprint {wanted.fingerprint}, and cannot start an adapter "
-            f"for {base.name} with fingerprint {base.fingerprint}",
-            next_step="start from an adapter of the same base, or set `start: scratch`",
-        )
-    folder = NATIVE if bundle.manifest.method == "prefix" else LORA
-    where = f"{folder}/{WEIGHTS} of {name}"
-    content = bundle.read(f"{folder}/{WEIGHTS}")
-    if content is None:
-        raise BundleError(f"{where} is missing", next_step="publish it again, or set `start: scratch`")
-    if folder == LORA:
-        return Start(name, factors=read_plain(content, where))
-    config = base.model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    return Start(name, prefix=read_prefix(content, where, config.num_hidden_layers, heads))
+    weights = read_weights(bundle, base)
+    return Start(name, prefix=weights) if isinstance(weights, Tensor) else Start(name, factors=weights)
 
 
 def blend(adapters: Sequence[Factors], shares: Sequence[float]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -138,7 +121,7 @@ def _begin_layers(peft: Any, method: str, factors: Mapping[str, tuple[Tensor, Te
 
 def _begin_adalora(layer: Any, down: Tensor, up: Tensor) -> None:
     a, b, e = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER], layer.lora_E[ADAPTER]
-    scale = layer.scaling[ADAPTER] / (float(layer.ranknum[ADAPTER]) + _ADALORA_EPSILON)
+    scale = layer.scaling[ADAPTER] / (float(layer.ranknum[ADAPTER]) + ADALORA_EPSILON)
     u, s, v = compress(down, up, len(a))
     a[: len(v)], b[:, : len(s)] = v, u
     e[: len(s), 0] = s / scale

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.files import WEIGHTS, read_plain, read_prefix
-from shopfit.adapter.stack import Packed, Stack
+from shopfit.adapter.stack import Factors, Packed, Stack
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, BundleError
 
@@ -53,21 +53,35 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
         BaseError: if the adapter was trained on another base.
         BundleError: if its weights are missing or cannot be read.
     """
+    key = frozenset(bundle.manifest.files.items())
+    weights = read_weights(bundle, base)
+    if isinstance(weights, Tensor):
+        return Weights(key, prefix=weights.to(base.device, base.model.dtype))
+    return Weights(key, packed=stack.pack(weights, _name(bundle)))
+
+
+def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
+    """A bundle's weights as they are on disk: plain LoRA by layer, or (layers, 2, heads, n, dim) of a prefix.
+
+    Raises:
+        BaseError: if the adapter was trained on another base.
+        BundleError: if its weights are missing or cannot be read.
+    """
     check_base(bundle, base)
-    manifest = bundle.manifest
-    key = frozenset(manifest.files.items())
-    folder = LORA if f"{LORA}/{WEIGHTS}" in manifest.files else NATIVE
-    name = f"{manifest.merchant}/{manifest.recipe}"
-    where = f"{folder}/{WEIGHTS} of {name}"
+    folder = LORA if f"{LORA}/{WEIGHTS}" in bundle.manifest.files else NATIVE
+    where = f"{folder}/{WEIGHTS} of {_name(bundle)}"
     content = bundle.read(f"{folder}/{WEIGHTS}")
     if content is None:
         raise BundleError(f"{where} is missing", next_step="bring the bundle again, or train it again")
     if folder == LORA:
-        return Weights(key, packed=stack.pack(read_plain(content, where), name))
+        return read_plain(content, where)
     config = base.model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    prefix = read_prefix(content, where, config.num_hidden_layers, heads)
-    return Weights(key, prefix=prefix.to(base.device, base.model.dtype))
+    return read_prefix(content, where, config.num_hidden_layers, heads)
+
+
+def _name(bundle: Bundle | HeldBundle) -> str:
+    return f"{bundle.manifest.merchant}/{bundle.manifest.recipe}"
 
 
 def check_base(bundle: Bundle | HeldBundle, base: Base) -> None:
@@ -79,7 +93,7 @@ def check_base(bundle: Bundle | HeldBundle, base: Base) -> None:
     wanted = bundle.manifest.base
     if wanted.fingerprint != base.fingerprint:
         raise BaseError(
-            f"the adapter {bundle.manifest.merchant}/{bundle.manifest.recipe} was trained on {wanted.name} "
+            f"the adapter {_name(bundle)} was trained on {wanted.name} "
             f"with fingerprint {wanted.fingerprint}, "
             f"but the base loaded is {base.name} with fingerprint {base.fingerprint}",
             next_step="load the base it was trained on, or train the adapter again on this one",

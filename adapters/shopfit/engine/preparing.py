@@ -78,17 +78,20 @@ class Preparer:
         job.weights = loaded.weights
         match request:
             case ChooseRequest():
-                job.questions = choose_question(prompter, tenant.labels, request.fields)
+                if tenant.speaks:
+                    job.questions = choose_question(prompter, tenant.labels, request.fields)
                 others = self._label_parts(tenant, prompter, request.fields)
                 job.answer = lambda scores: _choice(tenant, scores, others)
             case RankRequest():
                 pool = _candidates(request, tenant)
-                job.questions = rank_questions(prompter, request.fields, pool)
+                if tenant.speaks:
+                    job.questions = rank_questions(prompter, request.fields, pool)
                 others = self._item_parts(tenant, prompter, request.fields, pool)
                 job.answer = lambda scores: _ranking(request, tenant, pool, scores, others)
             case RecommendRequest():
                 found = self._search(request, tenant, prompter)
-                job.questions = rank_questions(prompter, request.fields, list(found))
+                if tenant.speaks:
+                    job.questions = rank_questions(prompter, request.fields, list(found))
                 others = self._item_parts(tenant, prompter, request.fields, list(found))
                 job.answer = lambda scores: _recommendations(request, tenant, found, scores, others)
             case GenerateRequest():
@@ -245,8 +248,11 @@ def _choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAn
     if tenant.blend is None:
         logits = scores[0] / tenant.temperature
     else:  # its weights were fitted to what the adapter said at the temperature of training
-        said = np.log(np.maximum(softmax(scores[0] / tenant.recipe.tune.temperature), 1e-300))
-        logits = tenant.blend.together({ADAPTER: said, **others})
+        temperature = tenant.recipe.tune.temperature
+        parts = dict(others)
+        if scores:
+            parts[ADAPTER] = np.log(np.maximum(softmax(scores[0] / temperature), 1e-300))
+        logits = tenant.blend.together(parts)
     probabilities = dict(zip(tenant.labels, softmax(logits).tolist(), strict=True))
     label = max(probabilities, key=probabilities.__getitem__)
     return ChooseAnswer(label, probabilities, sure=probabilities[label] >= tenant.threshold)
@@ -254,7 +260,7 @@ def _choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAn
 
 def _item_scores(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> Floats:
     whole = joined(scores)
-    if tenant.blend is None or tenant.catalog is None:
+    if tenant.blend is None or not others:
         return whole
     return tenant.blend.together({ADAPTER: whole / tenant.recipe.tune.temperature, **others})
 
@@ -278,12 +284,12 @@ def _recommendations(
     scores: Sequence[Floats],
     others: Parts,
 ) -> RecommendAnswer:
-    said, whole = joined(scores).tolist(), _item_scores(tenant, scores, others).tolist()
-    ranked = sorted(zip(found, said, whole, strict=True), key=lambda row: -row[2])
-    items = (
-        RecommendedItem(item, _title(tenant.catalog, item), score, {**found[item], "adapter": adapter})
-        for item, adapter, score in ranked[: request.k or tenant.recipe.serve.top]
-    )
+    said = dict(zip(found, joined(scores).tolist(), strict=False))  # nothing, where the adapter has no part in it
+    ranked = sorted(zip(found, _item_scores(tenant, scores, others).tolist(), strict=True), key=lambda pair: -pair[1])
+    items = []
+    for item, score in ranked[: request.k or tenant.recipe.serve.top]:
+        reasons = {**found[item], **({"adapter": said[item]} if item in said else {})}
+        items.append(RecommendedItem(item, _title(tenant.catalog, item), score, reasons))
     return RecommendAnswer(tuple(items))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
-from shopfit.engine.blending import Blend
+from shopfit.engine.blending import ADAPTER, Blend
 from shopfit.errors import BundleError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.loading import parse_recipe
@@ -45,6 +45,11 @@ class Tenant:
         """That scores of labels are divided by: calibrated on held-out examples, else that of training."""
         known = {} if self.bundle is None else self.bundle.manifest.calibration
         return known.get(TEMPERATURE, self.recipe.tune.temperature)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the adapter has a part in the score at all: a blend may have found it of no use."""
+        return self.blend is None or ADAPTER in self.blend.weights
 
     @property
     def threshold(self) -> float:
