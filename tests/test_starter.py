@@ -14,7 +14,7 @@ from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from shopfit.starter import Fitted, fit_starter, manifest_of, starters
+from shopfit.starter import Fitted, fit_starter, starters
 
 GOOD = ["lovely crema", "would buy again", "quick delivery"]
 BAD = ["arrived cracked", "the box was wet", "broken grinder"]
@@ -107,7 +107,7 @@ def test_the_donors_are_known_when_one_leaves(make_shop: MakeShop, recipe: Recip
         assert [version.name for version, _ in starters(registry, donor="one")] == ["house/sentiment@1"]
         assert [version.name for version, _ in starters(registry)] == ["house/sentiment@1", "house/sentiment@2"]
         assert starters(registry, donor="on") == []
-        manifest = manifest_of(registry, registry.resolve("house/sentiment@2"))
+        manifest = registry.manifest(registry.resolve("house/sentiment@2"))
         assert manifest.donors == ["three", "four"]
         assert all(row.split("/")[0] in {"three", "four"} for row in manifest.data.train)
 
@@ -130,8 +130,8 @@ def test_only_merchants_that_share_become_donors_of_others(
     made = make(make_shop("newcomer"), recipe, settings)
     assert set(made.report.start_losses) == {"scratch", "open/sentiment@1"}
     with Registry.open(settings) as registry:
-        closed = manifest_of(registry, registry.resolve("closed/sentiment"))
-        shared = manifest_of(registry, registry.resolve("open/sentiment"))
+        closed = registry.manifest(registry.resolve("closed/sentiment"))
+        shared = registry.manifest(registry.resolve("open/sentiment"))
     assert not closed.share
     assert closed.vector == []
     assert len(shared.vector) == 384

@@ -1,20 +1,12 @@
 """The main job: a merchant's examples -> tune -> evaluate -> gate -> publish, with an honest report."""
 
-import platform
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from safetensors import SafetensorError
-
-from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.start import Start
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
@@ -22,16 +14,15 @@ from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
 from shopfit.engine.blending import Blend
 from shopfit.engine.tenant import BLEND, CATALOG, HISTORY, write_items
-from shopfit.errors import RecipeError, ShopfitError
+from shopfit.errors import RecipeError
 from shopfit.evaluation import CurvePoint, Report, card, make_report
 from shopfit.evaluation.calibration import calibrate, calibration_facts
 from shopfit.evaluation.comparing import compare
 from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
-from shopfit.merchant.search import Embed
-from shopfit.merchant.splits import Splits, split
-from shopfit.recipe.loading import dump_recipe
+from shopfit.merchant.search import Embed, direction
+from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
@@ -40,13 +31,14 @@ from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune
 from shopfit.tune.neighbours import find_start
 from shopfit.tune.plan import peak_memory_mb
+from shopfit.tune.saving import save, staging
+from shopfit.tune.shop import Shop
 from shopfit.tune.starts import Choice
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _VECTOR_TEXTS = 256
-LIBRARIES = ("shopfit", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "evaluate")
 
 
 class Say(Protocol):
@@ -150,26 +142,15 @@ def onboard(
         if not accelerator.is_main_process:
             tuned.adapter.detach()
             return None
-        settings.home.mkdir(parents=True, exist_ok=True)
-        with (
-            _clear_about_disks(settings.home),
-            tempfile.TemporaryDirectory(dir=settings.home, prefix=".staging-") as staging,
-        ):
-            manifest, bundle = _bundle(ground, tuned, Path(staging), accelerator.num_processes)
-            manifest = manifest.model_copy(
-                update={
-                    "start": choice.start.name,
-                    "vector": _vector(ground, embed) if manifest.share else [],
-                    "calibration": calibrate(recipe, tuned.held_out),
-                }
-            )
+        with staging(settings.home) as staged:
+            manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes)
             blend, blend_losses = _blend(ground, tuned, embed)
             if blend is not None:
-                (bundle.folder / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                (staged / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 say("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
-            bundle = seal(bundle.folder, manifest)
+            bundle = seal(staged, manifest)
             say("evaluating", f"adapter and base on {len(ground.splits.test)} test examples")
-            report = _evaluate(ground, bundle, tuned.curve, embed, started, choice, blend_losses)
+            report = _evaluate(ground, bundle, tuned.curve, embed, started, choice.losses, blend_losses)
             metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
             manifest = manifest.model_copy(update={"metrics": metrics})
             report.write(bundle.folder)
@@ -193,10 +174,8 @@ def prepare(
         RecipeError: if the recipe's prompt is longer than the base can read.
     """
     merchant = Merchant.open(folder)
-    catalog = merchant.catalog(recipe.data.catalog) if recipe.data.catalog else None
-    history = merchant.catalog(recipe.data.history_catalog) if recipe.data.history_catalog else None
-    shown = Prompter(recipe, None, catalog, history)
-    splits = split(merchant, recipe, text=lambda example: shown.text(example.fields), catalog=catalog, history=history)
+    shop = Shop.read(merchant, recipe)
+    splits = shop.splits
     say("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({folder})")
     say("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
     say("examples", _count(splits))
@@ -207,19 +186,30 @@ def prepare(
             f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, "
             f"{leaks.shared_groups} of a test group",
         )
-    base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device)
-    if recipe.prompt.max_tokens > base.max_length:
-        raise RecipeError(
-            f"prompt.max_tokens is {recipe.prompt.max_tokens}, but the base {base.name} reads {base.max_length}",
-            next_step=f"set prompt.max_tokens to {base.max_length // 2} or less",
-        )
+    base = base_of(recipe, settings, device)
     size = sum(weight.numel() for weight in base.model.parameters())
     say(
         "base",
         f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, "
         f"fingerprint {base.fingerprint[:12]}",
     )
-    return Ground(merchant, recipe, base, Prompter(recipe, base.tokenizer, catalog, history), splits)
+    return Ground(merchant, recipe, base, shop.prompter(base.tokenizer), splits)
+
+
+def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
+    """Load the base that a recipe names.
+
+    Raises:
+        BaseError: if it is not there.
+        RecipeError: if the recipe's prompt is longer than it can read.
+    """
+    base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device)
+    if recipe.prompt.max_tokens > base.max_length:
+        raise RecipeError(
+            f"prompt.max_tokens is {recipe.prompt.max_tokens}, but the base {base.name} reads {base.max_length}",
+            next_step=f"set prompt.max_tokens to {base.max_length // 2} or less",
+        )
+    return base
 
 
 def _count(splits: Splits) -> str:
@@ -236,8 +226,7 @@ def _count(splits: Splits) -> str:
 def _vector(ground: Ground, embed: Embed) -> list[float]:
     """The direction that the merchant's training texts have in the encoder's space, of length 1."""
     texts = [ground.prompter.text(example.fields) for example in ground.seen[:_VECTOR_TEXTS]]
-    mean = embed(texts).mean(0)
-    return [round(float(number), 6) for number in mean / max(float(np.linalg.norm(mean)), 1e-12)]
+    return [round(float(number), 6) for number in direction(embed(texts))]
 
 
 def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, watch: Watch | None) -> Tuned:
@@ -271,42 +260,29 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     return tuned
 
 
-def _bundle(ground: Ground, tuned: Tuned, folder: Path, processes: int) -> tuple[Manifest, Bundle]:
+def _save(ground: Ground, tuned: Tuned, folder: Path, choice: Choice, embed: Embed, processes: int) -> Manifest:
     """Write the adapter and what it needs to answer; the report follows once it has been evaluated."""
-    from shopfit.adapter.files import write_plain
-
-    recipe, base, splits = ground.recipe, ground.base, ground.splits
-    tuned.adapter.save(folder / NATIVE)
-    parameters = tuned.adapter.size()
-    tuned.adapter.detach()
-    rank = (
-        recipe.adapter.virtual_tokens
-        if recipe.adapter.method == "prefix"
-        else write_plain(folder / NATIVE, folder / LORA)
-    )
+    recipe, splits = ground.recipe, ground.splits
     write_items(folder / CATALOG, ground.prompter.catalog)
     if recipe.data.history_catalog:
         write_items(folder / HISTORY, ground.prompter.history)
-    manifest = Manifest(
-        schema=1,
+    share = ground.merchant.share
+    return save(
+        tuned,
+        ground.base,
+        recipe,
+        folder,
         merchant=ground.merchant.name,
-        recipe=recipe.name,
-        recipe_snapshot=dump_recipe(recipe),
-        labels=list(splits.labels),
-        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint, quantization=base.quantization),
+        labels=splits.labels,
         data=DataIdentity(
             digest=splits.digest, train=_ids(splits.train), valid=_ids(splits.valid), test=_ids(splits.test)
         ),
-        share=ground.merchant.share,
-        seed=recipe.tune.seed,
-        method=recipe.adapter.method,
-        rank=rank,
-        trainable_parameters=parameters,
-        steps=tuned.steps,
+        share=share,
         processes=processes,
-        libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        start=choice.start.name,
+        vector=_vector(ground, embed) if share else [],
+        calibration=calibrate(recipe, tuned.held_out),
     )
-    return manifest, seal(folder, manifest)
 
 
 def _blend(ground: Ground, tuned: Tuned, embed: Embed) -> tuple[Blend | None, dict[str, float]]:
@@ -327,7 +303,7 @@ def _evaluate(
     curve: Sequence[CurvePoint],
     embed: Embed,
     started: float,
-    choice: Choice | None = None,
+    start_losses: Mapping[str, float] | None = None,
     blend_losses: Mapping[str, float] | None = None,
 ) -> Report:
     """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
@@ -349,29 +325,16 @@ def _evaluate(
             "near_duplicates": leaks.near_duplicates,
             "shared_groups": leaks.shared_groups,
         },
-        start=bundle.manifest.start if choice is None else choice.start.name,
+        start=bundle.manifest.start,
         calibration=calibration_facts(answers, tenant.temperature, recipe.tune.temperature, tenant.threshold)
         if isinstance(answers, ChoosePredictions)
         else {},
         blend={} if tenant.blend is None else tenant.blend.weights,
         blend_losses=blend_losses,
-        start_losses={} if choice is None else choice.losses,
+        start_losses=start_losses,
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),
     )
-
-
-@contextmanager
-def _clear_about_disks(home: Path) -> Iterator[None]:
-    """Turn a disk's complaint while a bundle is written into one clear message."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        free = shutil.disk_usage(home).free / 1e6
-        raise ShopfitError(
-            f"the adapter could not be written under {home} ({free:.0f} MB free): {error}",
-            next_step="free some space, or set SHOPFIT_HOME to a folder on a larger disk; nothing was registered",
-        ) from error
 
 
 def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report:

@@ -4,60 +4,30 @@ A starter is a version like any other, of the merchant `house`. Its manifest nam
 leaves, the starters that learned from it are known.
 """
 
-import platform
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version as version_of
 from pathlib import Path
 
-from shopfit.adapter.bundle import (
-    LORA,
-    MANIFEST,
-    NATIVE,
-    BaseIdentity,
-    DataIdentity,
-    Manifest,
-    seal,
-    write_json,
-)
-from shopfit.adapter.files import write_plain
-from shopfit.base.load import Base, load_base
-from shopfit.base.prompt import Prompter
+from shopfit.adapter.bundle import DataIdentity, Manifest, seal, write_json
+from shopfit.base.load import Base
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, Problem, ShopfitError
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.metrics import measure
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
-from shopfit.merchant.splits import Splits, split
-from shopfit.onboard import LIBRARIES, Say, silent
-from shopfit.recipe.loading import dump_recipe
+from shopfit.onboard import Say, base_of, silent
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
-from shopfit.tune.lessons import Material
-from shopfit.tune.loop import Watch, make_accelerator, tune_together
+from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune_together
+from shopfit.tune.saving import save, staging
+from shopfit.tune.shop import Shop
 
 PER_MERCHANT = 64  # examples of each donor an epoch, at most
 _VALID, _TEST = 16, 50  # of each donor, at most: together they are many
-
-
-@dataclass(frozen=True, slots=True)
-class Donation:
-    """What one donor gives.
-
-    Args:
-        merchant: who gives it.
-        prompter: for the recipe and this merchant.
-        splits: its examples.
-    """
-
-    merchant: Merchant
-    prompter: Prompter
-    splits: Splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,32 +79,22 @@ def fit_starter(
     with Registry.open(settings) as registry:
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         donors = _donors(folders, recipe)
-        base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=str(accelerator.device))
-        given = [Donation(donor.merchant, _prompter(recipe, base, donor.prompter), donor.splits) for donor in donors]
-        for donor in given:
+        base = base_of(recipe, settings, str(accelerator.device))
+        for donor in donors:
             splits = donor.splits
             say("donor", f"{donor.merchant.name}: {len(splits.train)} to train on, {len(splits.test)} to test")
-        materials = [
-            Material(donor.splits.train, donor.splits.valid, donor.splits.labels, donor.prompter) for donor in given
-        ]
+        materials = [donor.material(base.tokenizer) for donor in donors]
         each = min(PER_MERCHANT, max(len(material.train) for material in materials))
         say("tuning", f"{each} examples of each of {len(materials)} donors an epoch, up to {recipe.tune.epochs} epochs")
         tuned = tune_together(base, recipe, materials, per_merchant=each, accelerator=accelerator, watch=watch)
         if not accelerator.is_main_process:
             tuned.adapter.detach()
             return None
-        settings.home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=settings.home, prefix=".staging-") as staging:
-            folder = Path(staging)
-            tuned.adapter.save(folder / NATIVE)
-            parameters = tuned.adapter.size()
-            tuned.adapter.detach()
-            prefix = recipe.adapter.method == "prefix"
-            rank = recipe.adapter.virtual_tokens if prefix else write_plain(folder / NATIVE, folder / LORA)
-            manifest = _manifest(recipe, base, given, rank=rank, parameters=parameters, steps=tuned.steps)
+        with staging(settings.home) as folder:
+            manifest = _save(recipe, base, donors, tuned, folder)
             bundle = seal(folder, manifest)
-            say("evaluating", f"starter and base on the test sets of {len(given)} donors")
-            reached = _reached(base, recipe, given, Tenant.of(bundle))
+            say("evaluating", f"starter and base on the test sets of {len(donors)} donors")
+            reached = _reached(base, recipe, donors, Tenant.of(bundle))
             sign = -1 if recipe.evaluate.metric in LOWER_IS_BETTER else 1
             gain = sign * sum(after - before for before, after in reached.values()) / len(reached)
             write_json(folder / "report.json", {"metric": recipe.evaluate.metric, "donors": reached})
@@ -153,18 +113,13 @@ def starters(registry: Registry, *, donor: str | None = None) -> list[tuple[Vers
     """
     found = []
     for version in registry.versions(HOUSE):
-        manifest = manifest_of(registry, version)
+        manifest = registry.manifest(version)
         if donor is None or donor in manifest.donors:
             found.append((version, manifest))
     return found
 
 
-def manifest_of(registry: Registry, version: Version) -> Manifest:
-    """A version's manifest, without its weights."""
-    return registry.read(version, lambda _: {MANIFEST}).manifest
-
-
-def _donors(folders: Sequence[Path], recipe: Recipe) -> list[Donation]:
+def _donors(folders: Sequence[Path], recipe: Recipe) -> list[Shop]:
     """Open every donor, and collect everything that is wrong with any of them."""
     if len(folders) < 2:
         raise DataError(
@@ -172,7 +127,7 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[Donation]:
             next_step="name at least two folders with --from",
         )
     problems: list[Problem] = []
-    donors: dict[str, Donation] = {}
+    donors: dict[str, Shop] = {}
     for folder in folders:
         try:
             merchant = Merchant.open(folder)
@@ -181,7 +136,7 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[Donation]:
             elif merchant.name in donors:
                 problems.append(Problem(str(folder), f"{merchant.name} is named twice", "each merchant once"))
             else:
-                donors[merchant.name] = _donation(merchant, recipe)
+                donors[merchant.name] = _donor(merchant, recipe)
         except ShopfitError as error:
             problems += error.problems or [Problem(str(folder), error.message)]
     if problems:
@@ -193,34 +148,25 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[Donation]:
     return list(donors.values())
 
 
-def _donation(merchant: Merchant, recipe: Recipe) -> Donation:
-    catalog = merchant.catalog(recipe.data.catalog) if recipe.data.catalog else None
-    history = merchant.catalog(recipe.data.history_catalog) if recipe.data.history_catalog else None
-    prompter = Prompter(recipe, None, catalog, history)
-    splits = split(
-        merchant, recipe, text=lambda example: prompter.text(example.fields), catalog=catalog, history=history
-    )
-    few = replace(splits, valid=draw(splits.valid, _VALID, "donor"), test=draw(splits.test, _TEST, "donor"))
-    return Donation(merchant, prompter, few)
+def _donor(merchant: Merchant, recipe: Recipe) -> Shop:
+    shop = Shop.read(merchant, recipe)
+    valid, test = draw(shop.splits.valid, _VALID, "donor"), draw(shop.splits.test, _TEST, "donor")
+    return replace(shop, splits=replace(shop.splits, valid=valid, test=test))
 
 
-def _prompter(recipe: Recipe, base: Base, shown: Prompter) -> Prompter:
-    return Prompter(recipe, base.tokenizer, shown.catalog, shown.history)
-
-
-def _reached(base: Base, recipe: Recipe, given: Sequence[Donation], tenant: Tenant) -> dict[str, tuple[float, float]]:
+def _reached(base: Base, recipe: Recipe, donors: Sequence[Shop], tenant: Tenant) -> dict[str, tuple[float, float]]:
     """The recipe's metric of base and starter on each donor's test set."""
     metric, reached = recipe.evaluate.metric, {}
     with Engine(base, slots=1) as engine:
-        for donor in given:
+        for donor in donors:
             values = []
             for bundle in (None, tenant.bundle):
                 asked = Tenant(
                     donor.merchant.name,
                     recipe,
                     donor.splits.labels,
-                    donor.prompter.catalog,
-                    donor.prompter.history,
+                    donor.shown.catalog,
+                    donor.shown.history,
                     bundle,
                 )
                 predictions = assess(engine, asked, donor.splits.test)
@@ -229,33 +175,23 @@ def _reached(base: Base, recipe: Recipe, given: Sequence[Donation], tenant: Tena
     return reached
 
 
-def _manifest(
-    recipe: Recipe, base: Base, given: Sequence[Donation], *, rank: int, parameters: int, steps: int
-) -> Manifest:
-    labels = dict.fromkeys(label for donor in given for label in donor.splits.labels)
-
+def _save(recipe: Recipe, base: Base, donors: Sequence[Shop], tuned: Tuned, folder: Path) -> Manifest:
     def ids(part: str) -> list[str]:
-        return [f"{donor.merchant.name}/{row.id}" for donor in given for row in getattr(donor.splits, part)]
+        return [f"{donor.merchant.name}/{row.id}" for donor in donors for row in getattr(donor.splits, part)]
 
-    return Manifest(
-        schema=1,
+    return save(
+        tuned,
+        base,
+        recipe,
+        folder,
         merchant=HOUSE,
-        recipe=recipe.name,
-        recipe_snapshot=dump_recipe(recipe),
-        labels=list(labels),
-        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint, quantization=base.quantization),
+        labels=list(dict.fromkeys(label for donor in donors for label in donor.splits.labels)),
         data=DataIdentity(
-            digest=",".join(donor.splits.digest for donor in given),
+            digest=",".join(donor.splits.digest for donor in donors),
             train=ids("train"),
             valid=ids("valid"),
             test=ids("test"),
         ),
-        donors=[donor.merchant.name for donor in given],
         share=True,
-        seed=recipe.tune.seed,
-        method=recipe.adapter.method,
-        rank=rank,
-        trainable_parameters=parameters,
-        steps=steps,
-        libraries={name: version_of(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        donors=[donor.merchant.name for donor in donors],
     )

@@ -5,7 +5,6 @@
 
 import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from shopfit.base.prompt import Question
 from shopfit.cli.terminal import quiet
 from shopfit.engine.answering import score
 from shopfit.settings import Settings
-from tests.bench.results import Row, publish
+from tests.bench.results import Row, best_time, publish
 from tests.bench.traffic import traffic, writing
 
 ROWS, TOKENS, RANK, RUNS, SWAPS, CANDIDATES = 32, 48, 8, 5, 400, 50
@@ -67,26 +66,16 @@ def _peft(model: Any, ids: torch.Tensor) -> float:
     peft.eval()
     names = [f"a{number:02}" for number in range(ROWS)]
     with torch.inference_mode():
-        return _best(lambda: peft(input_ids=ids, use_cache=False, adapter_names=names, logits_to_keep=1))
+        return best_time(lambda: peft(input_ids=ids, use_cache=False, adapter_names=names, logits_to_keep=1), RUNS)
 
 
 def _slower(what: str, ours: float, peer: float, limit: float) -> Row:
     return Row(what, ours, peer, "s", f"at most {limit:.2f}x", ours / peer <= limit, ours / peer)
 
 
-def _best(work: Callable[[], Any]) -> float:
-    work()
-    times = []
-    for _ in range(RUNS):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
-
-
 def _prefill(model: Any, ids: torch.Tensor) -> float:
     with torch.inference_mode():
-        return _best(lambda: model.base_model(input_ids=ids, use_cache=False))
+        return best_time(lambda: model.base_model(input_ids=ids, use_cache=False), RUNS)
 
 
 def _decode(model: Any, ids: torch.Tensor) -> float:
@@ -104,7 +93,7 @@ def _decode(model: Any, ids: torch.Tensor) -> float:
         cache.crop(-1)
 
     with torch.inference_mode():
-        return _best(step)
+        return best_time(step, RUNS)
 
 
 def _swap(stack: Stack, hosts: list[Packed]) -> Row:
@@ -128,8 +117,8 @@ def _rank(base: Any) -> Row:
 
     prompt, titles = tokens(40), tuple(tokens(8) for _ in range(CANDIDATES))
     voice = Bare(base.model)
-    tree = _best(lambda: score(voice, [Question(prompt, titles)], pad=0))
-    separate = _best(lambda: score(voice, [Question(prompt, (title,)) for title in titles], pad=0))
+    tree = best_time(lambda: score(voice, [Question(prompt, titles)], pad=0), RUNS)
+    separate = best_time(lambda: score(voice, [Question(prompt, (title,)) for title in titles], pad=0), RUNS)
     ratio = separate / tree
     return Row(
         f"rank {CANDIDATES} candidates; peer: separate prompts", tree, separate, "s", "at least 3x", ratio >= 3, ratio

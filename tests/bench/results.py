@@ -4,9 +4,12 @@ import json
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "evaluate")
@@ -33,6 +36,17 @@ class Row:
     reach: str
     met: bool | None
     ratio: float | None = None
+
+
+def best_time(work: Callable[[], Any], runs: int) -> float:
+    """Seconds of the fastest of `runs` runs, after one that warms up."""
+    work()
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def publish(target: str, rows: list[Row]) -> None:

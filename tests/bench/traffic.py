@@ -4,7 +4,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -23,7 +23,7 @@ from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from tests.bench.results import Row
+from tests.bench.results import Row, best_time
 
 ROWS, TOKENS, WRITTEN, RANK, RUNS = 32, 48, 32, 8, 3
 ADAPTERS, SLOTS, MEMORY, UNSEEN, FILL = 1000, 32, 1024**3, 20, 120
@@ -56,7 +56,10 @@ def writing(base: Base, stack: Stack, hosts: Sequence[Packed], plain: Any) -> li
             pad_token_id=base.tokenizer.pad_token_id,
         )
 
-    peer, mixed, bare = _best(theirs), _best(lambda: ours(range(1, ROWS + 1))), _best(lambda: ours([0] * ROWS))
+    with torch.inference_mode():
+        peer = best_time(theirs, RUNS)
+        mixed = best_time(lambda: ours(range(1, ROWS + 1)), RUNS)
+        bare = best_time(lambda: ours([0] * ROWS), RUNS)
     what = f"{ROWS} x ({TOKENS} in, {WRITTEN} out)"
     return [
         Row(
@@ -70,16 +73,6 @@ def writing(base: Base, stack: Stack, hosts: Sequence[Packed], plain: Any) -> li
         ),
         Row(f"{what}, no adapter; peer: the same", bare, peer, "s", "", None, bare / peer),
     ]
-
-
-def _best(work: Callable[[], Any]) -> float:
-    times = []
-    with torch.inference_mode():
-        for _ in range(RUNS):
-            started = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def traffic(base: Base) -> list[Row]:

@@ -29,6 +29,10 @@ class Prefix:
         """(B, P) whether a row looks at a position."""
         return torch.arange(self.width, device=self.lengths.device) < self.lengths[:, None]
 
+    def before(self, mask: Tensor) -> Tensor:
+        """(B, T, P + T) what rows look at whose own positions look at each other by (B, T, T) `mask`."""
+        return torch.cat((self.visible()[:, None].expand(-1, mask.shape[1], -1), mask), dim=2)
+
 
 def lay_before(rows: Sequence[Tensor | None], device: torch.device | str = "cpu") -> Prefix | None:
     """The prefix of a batch whose rows may each have one of their own.

@@ -131,9 +131,7 @@ def _mask(branch: Tensor, prefix: Prefix | None) -> Tensor:
     causal = torch.ones(length, length, dtype=torch.bool, device=branch.device).tril()
     kin = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])  # (B, T, T)
     mask = causal & kin
-    if prefix is not None:
-        mask = torch.cat((prefix.visible()[:, None].expand(-1, length, -1), mask), dim=2)
-    return mask[:, None]
+    return (mask if prefix is None else prefix.before(mask))[:, None]
 
 
 def _token_log_probs(head: Callable[[Tensor], Tensor], rows: Tensor, source: Tensor, targets: Tensor) -> Tensor:

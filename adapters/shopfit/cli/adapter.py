@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import as_json, console, merchant_folder, print_json, quiet, recipe_options
+from shopfit.cli.terminal import announce, as_json, console, merchant_folder, print_json, quiet, recipe_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,12 +39,9 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
 
     screen = console(to_stderr=as_json)
 
-    def say(what: str, detail: str) -> None:
-        screen.print(f"[cyan]{what:>10}[/]  {detail}", markup=True)
-
     with Bar(screen) as bar:
         settings = Settings.from_environment()
-        done = onboard(folder, loaded, settings=settings, actor=getpass.getuser(), say=say, watch=bar)
+        done = onboard(folder, loaded, settings=settings, actor=getpass.getuser(), say=announce(screen), watch=bar)
     if done is None:
         return
     if as_json:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from shopfit.cli.terminal import as_json, console, print_json, quiet
+from shopfit.cli.terminal import announce, as_json, console, print_json, quiet
 
 
 @click.group(short_help="Fit and list starters: adapters that others start from.")
@@ -38,16 +38,13 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
 
     screen = console(to_stderr=as_json)
 
-    def say(what: str, detail: str) -> None:
-        screen.print(f"[cyan]{what:>10}[/]  {detail}", markup=True)
-
     with Bar(screen) as bar:
         done = fit_starter(
             [_folder(name) for name in folders],
             loaded,
             settings=Settings.from_environment(),
             actor=getpass.getuser(),
-            say=say,
+            say=announce(screen),
             watch=bar,
         )
     if done is None:

@@ -16,6 +16,8 @@ from shopfit.errors import DataError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from shopfit.onboard import Say
+
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on standard output, for machines."
 )
@@ -83,6 +85,15 @@ def console(*, to_stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+
+
+def announce(screen: "Console") -> "Say":
+    """Prints each resolved choice in a line of its own."""
+
+    def say(what: str, detail: str) -> None:
+        screen.print(f"[cyan]{what:>10}[/]  {detail}", markup=True)
+
+    return say
 
 
 def print_json(value: Any) -> None:

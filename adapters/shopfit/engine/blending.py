@@ -6,15 +6,15 @@ choose    adapter, majority, like-rate, and minilm (cosine with the mean of each
 Every part is on the scale of logits, so that weights near 1 are ordinary ones.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.examples import Example, Fields, likes, seen
-from shopfit.merchant.search import CatalogIndex, Embed, Floats
+from shopfit.merchant.counts import label_shares, likes, positive_place
+from shopfit.merchant.examples import Example, Fields, seen
+from shopfit.merchant.search import Embed, Floats, direction
 
 ADAPTER, POPULARITY, BM25, MINILM, MAJORITY, LIKE_RATE = (
     "adapter",
@@ -24,6 +24,7 @@ ADAPTER, POPULARITY, BM25, MINILM, MAJORITY, LIKE_RATE = (
     "majority",
     "like-rate",
 )
+_LEAST = 1e-300  # probability that a logarithm is taken of
 _BM25_UNIT, _COSINE_UNIT = 5.0, 0.1  # what makes a difference of about one logit
 
 
@@ -49,52 +50,32 @@ class Blend(BaseModel):
         return total
 
 
-def rank_facts(examples: Sequence[Example]) -> dict[str, int]:
-    """How many examples each item was right for."""
-    return dict(Counter(item for example in examples for item in set(example.relevant)))
-
-
-def rank_parts(
-    popularity: Mapping[str, int],
-    index: CatalogIndex,
-    query: str,
-    past: Sequence[str],
-    pool: Sequence[str],
-    wanted: Callable[[str], bool] = lambda _: True,
-) -> dict[str, Floats]:
+def rank_parts(popular: Mapping[str, int], found: Mapping[str, Floats], pool: Sequence[str]) -> dict[str, Floats]:
     """Every part but the adapter's, for C candidates: arrays (C,).
 
     Args:
-        popularity: from `rank_facts`.
-        index: of the catalog.
-        query: what the request says.
-        past: texts of the items seen before.
+        popular: training examples that each item was right for.
+        found: what a search says of them, as `CatalogIndex.scores` returns it.
         pool: ids of the candidates.
-        wanted: which of bm25 and minilm are to be computed.
     """
-    parts = {POPULARITY: np.log1p(np.array([popularity.get(item, 0) for item in pool], np.float64))}
-    found = index.scores(query, past, pool, wanted)
-    if BM25 in found:
-        parts[BM25] = found[BM25] / _BM25_UNIT
-    if MINILM in found:
-        parts[MINILM] = found[MINILM] / _COSINE_UNIT
-    return parts
+    parts = {POPULARITY: np.log1p(np.array([popular.get(item, 0) for item in pool], np.float64))}
+    units = {BM25: _BM25_UNIT, MINILM: _COSINE_UNIT}
+    return parts | {way: found[way] / unit for way, unit in units.items() if way in found}
 
 
 def choose_facts(
     examples: Sequence[Example], labels: Sequence[str], text: Callable[[Example], str], embed: Embed | None
 ) -> tuple[list[float], list[list[float]]]:
     """Shares and centroids of L labels; no centroids without an encoder."""
-    counts = Counter(example.label for example in examples)
-    shares = [(counts[label] + 1) / (len(examples) + len(labels)) for label in labels]
+    shares = label_shares(examples, labels)
     if embed is None:
         return shares, []
     vectors = embed([text(example) for example in examples])
     centroids = []
     for label in labels:
         mine = [vectors[place] for place, example in enumerate(examples) if example.label == label]
-        mean = np.mean(mine, axis=0) if mine else np.zeros(vectors.shape[1])
-        centroids.append([round(float(number), 6) for number in mean / max(float(np.linalg.norm(mean)), 1e-12)])
+        toward = direction(np.stack(mine)) if mine else np.zeros(vectors.shape[1])
+        centroids.append([round(float(number), 6) for number in toward])
     return shares, centroids
 
 
@@ -118,12 +99,17 @@ def choose_parts(
     """
     parts = {MAJORITY: np.log(np.asarray(shares, np.float64))}
     if len(labels) == 2 and (rate := likes(fields)) is not None:
-        positive = labels.index("yes") if "yes" in labels else 1
+        positive = positive_place(labels)
         logit = np.log(rate / (1 - rate))
         parts[LIKE_RATE] = np.array([logit if place == positive else 0.0 for place in range(2)])
     if centroids and embed is not None:
         parts[MINILM] = np.asarray(centroids, np.float64) @ embed([text])[0].astype(np.float64) / _COSINE_UNIT
     return parts
+
+
+def log_shares(probabilities: Floats) -> Floats:
+    """Logarithms of probabilities, of 0 too."""
+    return np.log(np.maximum(probabilities, _LEAST))
 
 
 def past_texts(fields: Fields, items: Catalog | None) -> list[str]:

@@ -5,7 +5,7 @@ merchant with a thousand requests therefore delays the others by one round, not 
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 
@@ -37,7 +37,7 @@ class FairQueue(Generic[Entry]):
         self._credit: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return sum(map(len, list(self._lanes.values())))  # a copy: any thread may ask
 
     def __iter__(self) -> Iterator[Entry]:
         return (entry for lane in self._lanes.values() for entry in lane)
@@ -51,11 +51,8 @@ class FairQueue(Generic[Entry]):
         """Take out every entry that is over."""
         for merchant, lane in list(self._lanes.items()):
             if any(map(gone, lane)):
-                self._keep(merchant, (entry for entry in lane if not gone(entry)))
-
-    def _keep(self, merchant: str, entries: Iterable[Entry]) -> None:
-        self._lanes[merchant] = deque(entries)
-        self._close(merchant)
+                self._lanes[merchant] = deque(entry for entry in lane if not gone(entry))
+                self._close(merchant)
 
     def take(self, budget: int, fits: Callable[[Entry], bool]) -> list[Entry]:
         """The next entries, in fair order.

@@ -3,7 +3,7 @@
 import json
 import random
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.asking import Floats, answer_constraint, choose_question, joined, rank_questions, softmax
-from shopfit.engine.blending import ADAPTER, MINILM, choose_parts, past_texts, rank_parts
+from shopfit.engine.blending import ADAPTER, MINILM, choose_parts, log_shares, past_texts, rank_parts
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import Line
 from shopfit.engine.jobs import Job
@@ -37,6 +37,7 @@ from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields, seen
 from shopfit.merchant.search import CatalogIndex, Embed
+from shopfit.recipe.schema import Rules
 
 Parts = Mapping[str, Floats]
 _CATALOGS = 128  # indexed, or put in the place of a bundle's, at a time
@@ -86,13 +87,13 @@ class Preparer:
                 pool = _candidates(request, tenant)
                 if tenant.speaks:
                     job.questions = rank_questions(prompter, request.fields, pool)
-                others = self._item_parts(tenant, prompter, request.fields, pool)
+                others = self._item_parts(tenant, pool, lambda ways: self._ways(tenant, prompter, request, pool, ways))
                 job.answer = lambda scores: _ranking(request, tenant, pool, scores, others)
             case RecommendRequest():
                 found = self._search(request, tenant, prompter)
                 if tenant.speaks:
                     job.questions = rank_questions(prompter, request.fields, list(found))
-                others = self._item_parts(tenant, prompter, request.fields, list(found))
+                others = self._item_parts(tenant, list(found), lambda ways: _found_ways(found, ways))
                 job.answer = lambda scores: _recommendations(request, tenant, found, scores, others)
             case GenerateRequest():
                 job.line = self._line(request, prompter, loaded)
@@ -158,12 +159,7 @@ class Preparer:
         if catalog is None:
             raise RequestError(f"{tenant.name} has no catalog to recommend from", next_step="ask it to rank candidates")
         rules = [tenant.recipe.serve.rules, *([request.rules] if request.rules else [])]
-        left_out = () if tenant.recipe.data.repeats else seen(request.fields)
-        allowed = [
-            item
-            for item, entry in catalog.items()
-            if item not in left_out and all(rule.allow(entry.fields) for rule in rules)
-        ]
+        allowed = _offered(tenant, catalog, request.fields, rules)
         if not allowed:
             return {}
         past = past_texts(request.fields, prompter.history)
@@ -179,21 +175,29 @@ class Preparer:
             self._check_encoder(tenant)
         return choose_parts(blend.shares, centroids, tenant.labels, fields, prompter.text(fields), self._embed)
 
-    def _item_parts(self, tenant: Tenant, prompter: Prompter, fields: Fields, pool: Sequence[str]) -> Parts:
-        """What a blend adds to the adapter's scores of items."""
+    def _item_parts(
+        self, tenant: Tenant, pool: Sequence[str], search: Callable[[Callable[[str], bool]], Parts]
+    ) -> Parts:
+        """What a blend adds to the adapter's scores of items; `search` gives those of the ways that it is asked for."""
         blend = tenant.blend
-        if blend is None or tenant.catalog is None:
+        if blend is None or tenant.catalog is None or not pool:
             return {}
         if MINILM in blend.weights:
             self._check_encoder(tenant)
-        return rank_parts(
-            blend.popularity,
-            self._index(tenant.catalog),
-            prompter.wish(fields),
-            past_texts(fields, prompter.history),
-            pool,
-            blend.weights.__contains__,
-        )
+        return rank_parts(blend.popularity, search(blend.weights.__contains__), pool)
+
+    def _ways(
+        self,
+        tenant: Tenant,
+        prompter: Prompter,
+        request: RankRequest,
+        pool: Sequence[str],
+        wanted: Callable[[str], bool],
+    ) -> Parts:
+        """What a search says of the items of a pool."""
+        assert tenant.catalog is not None
+        past = past_texts(request.fields, prompter.history)
+        return self._index(tenant.catalog).scores(prompter.wish(request.fields), past, pool, wanted)
 
     def _check_encoder(self, tenant: Tenant) -> None:
         if self._embed is None:
@@ -251,7 +255,7 @@ def _choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAn
         temperature = tenant.recipe.tune.temperature
         parts = dict(others)
         if scores:
-            parts[ADAPTER] = np.log(np.maximum(softmax(scores[0] / temperature), 1e-300))
+            parts[ADAPTER] = log_shares(softmax(scores[0] / temperature))
         logits = tenant.blend.together(parts)
     probabilities = dict(zip(tenant.labels, softmax(logits).tolist(), strict=True))
     label = max(probabilities, key=probabilities.__getitem__)
@@ -310,12 +314,23 @@ def _candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
         return request.candidates
     if tenant.catalog is None:
         raise RequestError(f"{tenant.name} has no catalog to choose from", next_step="send `candidates`")
-    left_out = () if tenant.recipe.data.repeats else seen(request.fields)
+    return _offered(tenant, tenant.catalog, request.fields, [Rules()])
+
+
+def _offered(tenant: Tenant, catalog: Catalog, fields: Fields, rules: Sequence[Rules]) -> list[str]:
+    """Items that pass all rules, less those of the history unless the recipe has repeats."""
+    left_out = () if tenant.recipe.data.repeats else seen(fields)
     return [
         item
-        for item, entry in tenant.catalog.items()
-        if item not in left_out and entry.fields.get("in_stock") is not False
+        for item, entry in catalog.items()
+        if item not in left_out and all(rule.allow(entry.fields) for rule in rules)
     ]
+
+
+def _found_ways(found: Mapping[str, Mapping[str, float]], wanted: Callable[[str], bool]) -> Parts:
+    """The scores that items were found with, by way."""
+    ways = dict.fromkeys(way for scores in found.values() for way in scores)
+    return {way: np.array([scores[way] for scores in found.values()]) for way in ways if wanted(way)}
 
 
 def _title(catalog: Catalog | None, item: str) -> str:

@@ -119,8 +119,7 @@ class RowCache:
         options: dict[str, Any] = {"past_key_values": self._cache, "use_cache": True, "position_ids": positions}
         if self._prefix is not None:
             causal = torch.ones(width, width, dtype=torch.bool, device=self._device).tril().expand(len(lengths), -1, -1)
-            seen = self._prefix.visible()[:, None].expand(-1, width, -1)
-            options["attention_mask"] = torch.cat((seen, causal), dim=2)[:, None]
+            options["attention_mask"] = self._prefix.before(causal)[:, None]
         try:
             yield options
             if self._prefix is not None:

@@ -54,7 +54,7 @@ class Scheduler:
     @property
     def load(self) -> tuple[int, int]:
         """Rows that wait for a forward, and answers being written."""
-        return len(self._inbox) + len(self._queue) + sum(map(len, self._batches)), len(self._written)
+        return len(self._inbox) + len(self._queue) + sum(map(len, list(self._batches))), len(self._written)
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Give jobs to the serving thread, all at once.
@@ -240,15 +240,17 @@ class Scheduler:
     def _end_lines(self) -> None:
         """Let go of lines that are finished, or that nobody waits for."""
         for line in self._decoder.take(lambda line: line.finish is not None or self._written[line].over):
-            job = self._written.pop(line)
-            self.pool.unpin(job.weights)
-            job.finish(line)
+            self._over(line).finish(line)
 
     def _drop_lines(self, error: Exception) -> None:
         for line in self._decoder.take(lambda _: True):
-            job = self._written.pop(line)
-            self.pool.unpin(job.weights)
-            job.fail(error)
+            self._over(line).fail(error)
+
+    def _over(self, line: Line) -> Job:
+        """The job of a line that is written no more; its adapter may leave its slot."""
+        job = self._written.pop(line)
+        self.pool.unpin(job.weights)
+        return job
 
     def _fail_all(self, error: Exception) -> None:
         with self._news:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from shopfit.engine.blending import log_shares
 from shopfit.engine.tenant import TEMPERATURE, THRESHOLD
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions
@@ -17,7 +18,6 @@ from shopfit.recipe.schema import Recipe
 Floats = NDArray[np.float64]
 
 _COLDEST, _HOTTEST = 0.02, 10.0
-_LEAST = 1e-300  # probability that a logarithm is taken of
 
 
 def at_temperature(probabilities: Floats, temperature: float) -> Floats:
@@ -27,7 +27,7 @@ def at_temperature(probabilities: Floats, temperature: float) -> Floats:
         probabilities: (N, L), rows sum to 1.
         temperature: above 0; below 1 surer, above 1 less sure.
     """
-    logits = np.log(np.maximum(probabilities, _LEAST)) / temperature
+    logits = log_shares(probabilities) / temperature
     raised = np.exp(logits - logits.max(1, keepdims=True))
     scaled: Floats = raised / raised.sum(1, keepdims=True)
     return scaled
@@ -51,7 +51,7 @@ def fit_temperature(held_out: ChoosePredictions, start: float = 1.0) -> float:
 
     def price(log_temperature: float) -> float:
         shares = at_temperature(held_out.probabilities, float(np.exp(log_temperature)))
-        surprise = -np.log(np.maximum(shares[gold], _LEAST)).sum()
+        surprise = -log_shares(shares[gold]).sum()
         return float(surprise + 0.5 * (log_temperature - np.log(start)) ** 2)  # one observation's worth of doubt
 
     found = minimize_scalar(price, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")

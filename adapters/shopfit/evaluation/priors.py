@@ -11,7 +11,8 @@ from shopfit.evaluation.collecting import Pool
 from shopfit.evaluation.metrics.answers import as_text
 from shopfit.evaluation.systems import System
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.examples import Example, likes
+from shopfit.merchant.counts import label_shares, likes, popularity, positive_place
+from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 
 
@@ -43,15 +44,13 @@ def priors(
 
 def _majority(train: Sequence[Example], labels: tuple[str, ...]) -> System:
     """The labels' frequencies with one added to each (Laplace), whatever the row says."""
-    counts = Counter(example.label for example in train)
-    shares = np.array([counts[label] + 1 for label in labels], np.float64)
-    shares /= shares.sum()
+    shares = np.array(label_shares(train, labels))
     return System("majority", "prior", "choose", lambda rows, _: [shares] * len(rows), labels)
 
 
 def _like_rate(labels: tuple[str, ...]) -> System:
     """Share of a shopper's liked items, one added to each side; `yes`, else the last label, is positive."""
-    positive = labels.index("yes") if "yes" in labels else len(labels) - 1
+    positive = positive_place(labels)
 
     def answer(rows: Sequence[Example], _: Sequence[Pool]) -> list[list[float]]:
         answers = []
@@ -65,10 +64,10 @@ def _like_rate(labels: tuple[str, ...]) -> System:
 
 def _popularity(train: Sequence[Example], catalog: Catalog | None) -> System:
     """How many training rows each item was right for."""
-    counts = Counter(item for example in train for item in set(example.relevant))
+    counts = popularity(train)
 
     def answer(_: Sequence[Example], pools: Sequence[Pool]) -> list[list[int]]:
-        return [[counts[item] for item in pool] for pool in pools]
+        return [[counts.get(item, 0) for item in pool] for pool in pools]
 
     return System("popularity", "prior", "rank", answer, catalog=catalog)
 

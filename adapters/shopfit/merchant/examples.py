@@ -59,16 +59,6 @@ def seen(fields: Fields) -> tuple[str, ...]:
     return (history,) if isinstance(history, str) else tuple(history)
 
 
-def likes(fields: Fields) -> float | None:
-    """Share of a shopper's liked items, one added to each side; None if a row does not tell likes and dislikes."""
-    if "liked" not in fields and "disliked" not in fields:
-        return None
-    liked, disliked = (
-        1 if isinstance(items := fields.get(name) or (), str) else len(items) for name in ("liked", "disliked")
-    )
-    return (liked + 1) / (liked + disliked + 2)
-
-
 def load_examples(
     merchant: Merchant, recipe: Recipe, file: str, *, catalog: Catalog | None, history: Catalog | None
 ) -> list[Example]:

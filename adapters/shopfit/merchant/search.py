@@ -46,6 +46,12 @@ def _words(texts: Sequence[str]) -> list[list[str]]:
     return list(bm25s.tokenize(list(texts), stopwords=None, return_ids=False, show_progress=False)) if texts else []
 
 
+def direction(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(D,) the mean of (N, D) vectors, of length 1."""
+    mean: NDArray[np.float32] = vectors.mean(0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+
 class MeaningIndex:
     """Cosine of vectors.
 
@@ -63,8 +69,7 @@ class MeaningIndex:
         vectors = self._embed([query, *past])
         scores = self._vectors @ vectors[0]
         if past:
-            mean = vectors[1:].mean(0)
-            scores = np.maximum(scores, self._vectors @ (mean / max(float(np.linalg.norm(mean)), 1e-12)))
+            scores = np.maximum(scores, self._vectors @ direction(vectors[1:]))
         return np.asarray(scores, np.float64)
 
 

@@ -199,7 +199,7 @@ class Rules(Section):
         if self.age is not None and min_age is not None and min_age > self.age:
             return False
         brand = str(item.get("brand") or "").casefold()
-        return brand not in {blocked.casefold() for blocked in self.blocked_brands} or not brand
+        return not (brand and brand in {blocked.casefold() for blocked in self.blocked_brands})
 
 
 class Serve(Section):

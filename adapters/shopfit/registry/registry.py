@@ -13,7 +13,7 @@ from types import TracebackType
 
 from sqlalchemy import Connection
 
-from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, bundle_digest
+from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest
 from shopfit.errors import BundleError, Problem, RegistryError
 from shopfit.recipe.names import SLUG_RULE, is_slug
 from shopfit.registry import fetching, rows
@@ -163,6 +163,10 @@ class Registry:
             RegistryError: if the registry cannot be read.
         """
         return fetching.read(version, self._files(version), needed, self._blobs)
+
+    def manifest(self, version: Version) -> Manifest:
+        """The manifest of a version. Raises as `read` does."""
+        return self.read(version, lambda _: {MANIFEST}).manifest
 
     def _files(self, version: Version) -> list[File]:
         with self._database.reading() as connection:

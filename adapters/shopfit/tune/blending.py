@@ -14,11 +14,12 @@ from shopfit.engine.blending import (
     Blend,
     choose_facts,
     choose_parts,
+    log_shares,
     past_texts,
-    rank_facts,
     rank_parts,
 )
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
+from shopfit.merchant.counts import popularity
 from shopfit.merchant.examples import Example
 from shopfit.merchant.search import CatalogIndex, Embed, Floats
 from shopfit.recipe.schema import Recipe
@@ -64,7 +65,7 @@ def fit_blend(
     weights = {name: weight for name, weight in weights.items() if weight > 0} or {ADAPTER: 1.0}
     everything = [*material.train, *material.valid]
     if recipe.task == "rank":
-        return Blend(weights=weights, popularity=rank_facts(everything)), losses
+        return Blend(weights=weights, popularity=popularity(everything)), losses
     shares, centroids = choose_facts(everything, material.labels, _text(material), embed)
     return Blend(weights=weights, shares=shares, centroids=centroids), losses
 
@@ -78,21 +79,16 @@ def _rows(recipe: Recipe, material: Material, held_out: Predictions, embed: Embe
             others = choose_parts(shares, centroids, material.labels, example.fields, _text(material)(example), embed)
             right = np.zeros(len(probabilities))
             right[gold] = 1
-            rows.append(({ADAPTER: np.log(np.maximum(probabilities, 1e-300)), **others}, right))
+            rows.append(({ADAPTER: log_shares(probabilities), **others}, right))
         return rows if all(row[0].keys() == rows[0][0].keys() for row in rows) else []
     if not isinstance(held_out, RankPredictions) or material.prompter.catalog is None:
         return []
-    index, popularity = CatalogIndex(material.prompter.catalog, embed), rank_facts(material.train)
+    index, popular = CatalogIndex(material.prompter.catalog, embed), popularity(material.train)
     for example, pool, scores, relevant in zip(
         material.valid, held_out.candidates, held_out.scores, held_out.relevant, strict=True
     ):
-        others = rank_parts(
-            popularity,
-            index,
-            material.prompter.wish(example.fields),
-            past_texts(example.fields, material.prompter.history),
-            pool,
-        )
+        past = past_texts(example.fields, material.prompter.history)
+        others = rank_parts(popular, index.scores(material.prompter.wish(example.fields), past, pool), pool)
         right = np.array([item in relevant for item in pool], np.float64)
         if 0 < right.sum() < len(right):
             rows.append(({ADAPTER: scores / recipe.tune.temperature, **others}, right))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from accelerate import Accelerator
 
-from shopfit.adapter.bundle import MANIFEST, Manifest
+from shopfit.adapter.bundle import Manifest
 from shopfit.adapter.start import Start, start_from
 from shopfit.base.load import Base
 from shopfit.engine.tenant import needed
@@ -82,7 +82,7 @@ class Neighbours:
     def _manifest(self, version: Version) -> Manifest | None:
         """None for one that is damaged: somebody else's broken adapter is no reason to fail."""
         try:
-            return self._registry.read(version, lambda _: {MANIFEST}).manifest
+            return self._registry.manifest(version)
         except BundleError:
             return None
 

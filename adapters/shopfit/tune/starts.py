@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from shopfit.adapter.stack import Factors, Stack
 from shopfit.adapter.start import Start, blend
-from shopfit.adapter.voice import Bare
 from shopfit.base.load import Base
 from shopfit.base.scoring import answer_log_probs
 from shopfit.merchant.examples import Example
@@ -169,23 +169,24 @@ def _held_out_loss(
     short = recipe.model_copy(update={"tune": settings})
     tuned = tune(base, short, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
     try:
-        batches = _batches(recipe, part.valid, part)
-        with torch.inference_mode():
-            total = sum(
-                float(
-                    task_loss(
-                        answer_log_probs(tuned.adapter.model, batch.tree, tuned.adapter.prefix(len(batch.weights))),
-                        batch,
-                        recipe.task,
-                        recipe.tune.temperature,
-                    )
-                )
-                * len(batch.weights)
-                for batch in (batch.to(base.device) for batch in batches)
-            )
+        return _mean_loss(
+            base,
+            recipe,
+            _batches(recipe, part.valid, part),
+            lambda batch: answer_log_probs(tuned.adapter.model, batch.tree, tuned.adapter.prefix(len(batch.weights))),
+        )
     finally:
         tuned.adapter.detach()
-    return total / len(part.valid)
+
+
+def _mean_loss(base: Base, recipe: Recipe, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> float:
+    """The task's loss an example; `answer` gives the log-probabilities of a batch on the base's device."""
+    total = 0.0
+    with torch.inference_mode():
+        for batch in (batch.to(base.device) for batch in batches):
+            loss = task_loss(answer(batch), batch, recipe.task, recipe.tune.temperature)
+            total += float(loss) * len(batch.weights)
+    return total / sum(len(batch.weights) for batch in batches)
 
 
 def _batches(recipe: Recipe, rows: Sequence[Example], material: Material) -> list[Batch]:
@@ -246,12 +247,11 @@ class Council:
         """The task's loss of the base with these weights, untrained."""
         if self._stack is None:
             self._stack = Stack(self._base, 1)
-        self._stack.put(1, self._stack.pack(factors, "donors"))
-        voice, total = Bare(self._base.model), 0.0
-        with torch.inference_mode():
-            for batch in (batch.to(self._base.device) for batch in batches):
-                with self._stack.rows([1] * len(batch.weights)):
-                    sums = answer_log_probs(voice.model, batch.tree)
-                loss = task_loss(sums, batch, self._recipe.task, self._recipe.tune.temperature)
-                total += float(loss) * len(batch.weights)
-        return total / sum(len(batch.weights) for batch in batches)
+        stack = self._stack
+        stack.put(1, stack.pack(factors, "donors"))
+
+        def answer(batch: Batch) -> Tensor:
+            with stack.rows([1] * len(batch.weights)):
+                return answer_log_probs(self._base.model, batch.tree)
+
+        return _mean_loss(self._base, self._recipe, batches, answer)

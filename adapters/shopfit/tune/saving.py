@@ -1,0 +1,93 @@
+"""From a tuned adapter on its base to the files and the manifest of a bundle."""
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, DataIdentity, Manifest
+from shopfit.adapter.files import write_plain
+from shopfit.base.load import Base
+from shopfit.errors import ShopfitError
+from shopfit.recipe.loading import dump_recipe
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.loop import Tuned
+
+LIBRARIES = ("shopfit", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "evaluate")
+
+
+@contextmanager
+def staging(home: Path) -> Iterator[Path]:
+    """A folder to make a bundle in, gone afterwards.
+
+    Raises:
+        ShopfitError: in place of a disk's complaint while the bundle is written.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=home, prefix=".staging-") as folder:
+            yield Path(folder)
+    except (OSError, SafetensorError) as error:
+        free = shutil.disk_usage(home).free / 1e6
+        raise ShopfitError(
+            f"the adapter could not be written under {home} ({free:.0f} MB free): {error}",
+            next_step="free some space, or set SHOPFIT_HOME to a folder on a larger disk; nothing was registered",
+        ) from error
+
+
+def save(
+    tuned: Tuned,
+    base: Base,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    merchant: str,
+    labels: Sequence[str],
+    data: DataIdentity,
+    share: bool,
+    **more: Any,
+) -> Manifest:
+    """Write an adapter's weights in both forms, and take it off its base.
+
+    Args:
+        tuned: from `tune`.
+        base: that it is on.
+        recipe: that it was made with.
+        folder: of the bundle to be.
+        merchant: whose adapter it is.
+        labels: choose: every label.
+        data: which rows it saw.
+        share: whether others may start from it.
+        more: what else the manifest shall say.
+
+    Returns:
+        the manifest, without digests.
+    """
+    tuned.adapter.save(folder / NATIVE)
+    parameters = tuned.adapter.size()
+    tuned.adapter.detach()
+    prefix = recipe.adapter.method == "prefix"
+    rank = recipe.adapter.virtual_tokens if prefix else write_plain(folder / NATIVE, folder / LORA)
+    return Manifest(
+        schema=1,
+        merchant=merchant,
+        recipe=recipe.name,
+        recipe_snapshot=dump_recipe(recipe),
+        labels=list(labels),
+        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint, quantization=base.quantization),
+        data=data,
+        share=share,
+        seed=recipe.tune.seed,
+        method=recipe.adapter.method,
+        rank=rank,
+        trainable_parameters=parameters,
+        steps=tuned.steps,
+        libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        **more,
+    )
