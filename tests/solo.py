@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from shopfit.adapter.bundle import Bundle
+from shopfit.adapter.head import Head
+from shopfit.adapter.weights import head_of
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 
@@ -18,6 +20,7 @@ _NAME = "a000"
 class Worn:
     model: Any
     peft: Any = None
+    head: Head | None = None
 
     def prefix(self, rows: int) -> Prefix | None:
         if self.peft is None:
@@ -43,7 +46,7 @@ def wearing(base: Base, bundle: Bundle | None) -> Iterator[Worn]:
         yield Worn(base.model, peft)
         return
     try:
-        yield Worn(peft.get_base_model())
+        yield Worn(peft.get_base_model(), head=head_of(bundle))
     finally:
         peft.unload()
         base.model.__dict__.pop("peft_config", None)

@@ -193,7 +193,7 @@ def prepare(
         f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, "
         f"fingerprint {base.fingerprint[:12]}",
     )
-    return Ground(merchant, recipe, base, shop.prompter(base.tokenizer), splits)
+    return Ground(merchant, recipe, base, shop.prompter(base), splits)
 
 
 def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:

@@ -83,7 +83,7 @@ def fit_starter(
         for donor in donors:
             splits = donor.splits
             say("donor", f"{donor.merchant.name}: {len(splits.train)} to train on, {len(splits.test)} to test")
-        materials = [donor.material(base.tokenizer) for donor in donors]
+        materials = [donor.material(base) for donor in donors]
         each = min(PER_MERCHANT, max(len(material.train) for material in materials))
         say("tuning", f"{each} examples of each of {len(materials)} donors an epoch, up to {recipe.tune.epochs} epochs")
         tuned = tune_together(base, recipe, materials, per_merchant=each, accelerator=accelerator, watch=watch)

@@ -131,16 +131,9 @@ def test_an_adapter_for_another_base_is_refused_naming_both(
         load_weights(bundle, other, Stack(other, 1))
 
 
-def test_an_encoder_cannot_be_trained_to_answer(home: Path, tmp_path: Path, base: Base) -> None:
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(
-        vocab_size=len(base.tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
-    BertModel(config).save_pretrained(tmp_path / "encoder")
-    base.tokenizer.save_pretrained(tmp_path / "encoder")
-    with pytest.raises(BaseError, match="writes no text"):
-        attach(load_base(str(tmp_path / "encoder"), home), Adapter(), total_steps=1, opening="x")
+def test_an_encoder_takes_no_prefix(encoder: Base) -> None:
+    with pytest.raises(RecipeError, match=r"takes no prefix \(allowed: lora, adalora\)"):
+        attach(encoder, Adapter(method="prefix"), total_steps=1, opening="x")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,11 +1,12 @@
 """LoRA, AdaLoRA and prefix tuning behind one small interface: attach, train, save, detach.
 
 PEFT does the work; what it leaves to its callers (AdaLoRA's schedule and penalty, a prefix's first values, names that
-match nothing) is settled here. What comes out never differs in use: a causal language model and, maybe, a prefix.
+match nothing) is settled here. What comes out never differs in use: a model and, maybe, a prefix or a head.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from shopfit.adapter.files import write_native
 from shopfit.adapter.fusing import fuse
+from shopfit.adapter.head import Head
 from shopfit.adapter.start import Start, begin
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
-from shopfit.errors import BaseError, Problem, RecipeError
+from shopfit.errors import Problem, RecipeError
 from shopfit.recipe.schema import Adapter
 
 LEARNING_RATES = {"lora": 5e-4, "adalora": 2e-3, "prefix": 5e-3}
@@ -34,10 +36,21 @@ class TrainableAdapter(ABC):
     def __init__(self, base: Base, peft: Any) -> None:
         self.base = base
         self.peft = peft
+        self.rows: nn.Parameter | None = None
+        self._labels: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> Head | None:
+        """What it knows of its labels; None but for `choose` on an encoder."""
+        return None if self.rows is None else Head(self._labels, self.rows)
+
+    def wear(self, head: Head) -> None:
+        """Train these rows as well, one a label."""
+        self._labels, self.rows = head.labels, nn.Parameter(head.rows.clone())
 
     @property
     def model(self) -> Any:
-        """The causal language model with the adapter in it."""
+        """The causal language model or the encoder, with the adapter in it."""
         return self.peft.get_base_model()
 
     def prefix(self, rows: int) -> Prefix | None:  # noqa: ARG002 - only prefix tuning has one
@@ -46,7 +59,8 @@ class TrainableAdapter(ABC):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights that are trained."""
-        return (weight for weight in self.peft.parameters() if weight.requires_grad)
+        weights = (weight for weight in self.peft.parameters() if weight.requires_grad)
+        return weights if self.rows is None else chain(weights, [self.rows])
 
     def size(self) -> int:
         """How many numbers are trained."""
@@ -145,7 +159,7 @@ def attach(
     """Put a fresh adapter on a base. Its first values come from torch's random state, and from where it starts.
 
     Args:
-        base: a causal language model.
+        base: a causal language model, or an encoder.
         settings: the recipe's `adapter` section.
         total_steps: optimizer steps of the whole run, at least 1; AdaLoRA's schedule spans them.
         opening: text that a prefix starts from, such as a rendered prompt.
@@ -153,21 +167,21 @@ def attach(
         start: weights to start from; from scratch by default.
 
     Raises:
-        RecipeError: if `adapter.targets` names a layer the base does not have.
-        BaseError: if the base is no causal language model.
+        RecipeError: if `adapter.targets` names a layer the base does not have, or the base takes no prefix.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 
-    if base.model.get_output_embeddings() is None:
-        raise BaseError(
-            f"the base {base.name} writes no text, so this adapter cannot be trained on it",
-            next_step="use a decoder such as smollm2-135m",
+    if base.encoder and settings.method == "prefix":
+        raise RecipeError(
+            f"adapter.method is prefix, and the base {base.name} is an encoder, which takes no prefix "
+            "(allowed: lora, adalora)",
+            next_step="set adapter.method to lora, or base to a decoder such as smollm2-135m",
         )
     if isinstance(settings.targets, list):
         _check_targets(base, settings.targets)
     if base.quantization != "none":
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
-    peft = get_peft_model(base.model, _config(settings, total_steps))
+    peft = get_peft_model(base.model, _config(settings, total_steps, encoder=base.encoder))
     if gradient_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     if settings.method == "prefix":
@@ -179,13 +193,14 @@ def attach(
     return kinds[settings.method](base, peft)
 
 
-def _config(settings: Adapter, total_steps: int) -> Any:
+def _config(settings: Adapter, total_steps: int, *, encoder: bool) -> Any:
     from peft import AdaLoraConfig, LoraConfig, PrefixTuningConfig
 
     targets = settings.targets
+    kind = "FEATURE_EXTRACTION" if encoder else "CAUSAL_LM"
     if settings.method == "lora":
         return LoraConfig(
-            task_type="CAUSAL_LM",
+            task_type=kind,
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
@@ -194,7 +209,7 @@ def _config(settings: Adapter, total_steps: int) -> Any:
     if settings.method == "adalora":
         init_rank = settings.init_rank or settings.rank + max(1, settings.rank // 2)
         return AdaLoraConfig(
-            task_type="CAUSAL_LM",
+            task_type=kind,
             init_r=init_rank,
             target_r=settings.rank,
             # PEFT divides by init_r: this keeps the recipe's scale of alpha / rank

@@ -10,8 +10,9 @@ from torch import Tensor
 from shopfit.adapter.bundle import Bundle, HeldBundle
 from shopfit.adapter.files import ADALORA_EPSILON
 from shopfit.adapter.fusing import ADAPTER
+from shopfit.adapter.head import Head
 from shopfit.adapter.stack import Factors
-from shopfit.adapter.weights import read_weights
+from shopfit.adapter.weights import head_of, read_weights
 from shopfit.base.load import Base
 
 
@@ -23,11 +24,13 @@ class Start:
         name: for messages and manifests, such as `scratch` or `house/review-sentiment@3`.
         factors: plain LoRA by layer name, the scale in B.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens.
+        head: what is known of labels, on an encoder.
     """
 
     name: str = "scratch"
     factors: Factors | None = None
     prefix: Tensor | None = None
+    head: Head | None = None
 
     @property
     def scratch(self) -> bool:
@@ -48,7 +51,9 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
         BundleError: if its weights cannot be read.
     """
     weights = read_weights(bundle, base)
-    return Start(name, prefix=weights) if isinstance(weights, Tensor) else Start(name, factors=weights)
+    if isinstance(weights, Tensor):
+        return Start(name, prefix=weights)
+    return Start(name, factors=weights, head=head_of(bundle))
 
 
 def blend(adapters: Sequence[Factors], shares: Sequence[float]) -> dict[str, tuple[Tensor, Tensor]]:

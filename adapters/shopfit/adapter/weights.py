@@ -6,6 +6,7 @@ from torch import Tensor
 
 from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.files import WEIGHTS, read_plain, read_prefix
+from shopfit.adapter.head import HEAD, Head, read_head
 from shopfit.adapter.stack import Factors, Packed, Stack
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, BundleError
@@ -22,18 +23,21 @@ class Weights:
         key: of its bundle.
         packed: LoRA, also what AdaLoRA became: it takes a slot.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens: it takes none.
+        head: of an adapter that chooses on an encoder.
     """
 
     key: Key
     packed: Packed | None = None
     prefix: Tensor | None = None
+    head: Head | None = None
 
     @property
     def bytes(self) -> int:
         """Memory they take."""
         numbers = self.prefix if self.packed is None else self.packed.flat
         assert numbers is not None
-        return numbers.numel() * numbers.element_size()
+        head = 0 if self.head is None else self.head.rows.nbytes
+        return numbers.nbytes + head
 
     @property
     def prefix_length(self) -> int:
@@ -57,7 +61,7 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
     weights = read_weights(bundle, base)
     if isinstance(weights, Tensor):
         return Weights(key, prefix=weights.to(base.device, base.model.dtype))
-    return Weights(key, packed=stack.pack(weights, _name(bundle)))
+    return Weights(key, packed=stack.pack(weights, _name(bundle)), head=head_of(bundle))
 
 
 def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
@@ -78,6 +82,16 @@ def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
     config = base.model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     return read_prefix(content, where, config.num_hidden_layers, heads)
+
+
+def head_of(bundle: Bundle | HeldBundle) -> Head | None:
+    """The head of a bundle; None if its adapter has none.
+
+    Raises:
+        BundleError: if it cannot be read.
+    """
+    content = bundle.read(HEAD)
+    return None if content is None else read_head(content, bundle.manifest.labels, f"{HEAD} of {_name(bundle)}")
 
 
 def _name(bundle: Bundle | HeldBundle) -> str:

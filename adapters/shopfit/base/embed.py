@@ -61,14 +61,14 @@ class Embedder:
     def _embed(self, texts: list[str]) -> Vectors:
         import torch
 
+        from shopfit.base.meaning import text_vectors
+
         tokens = self._base.tokenizer(
             texts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
         ).to(self._base.device)
         with torch.inference_mode():
-            hidden = self._base.model(**tokens).last_hidden_state  # (N, T, D)
-            mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)  # (N, T, 1)
-            pooled = (hidden * mask).sum(1) / mask.sum(1)
-            vectors: Vectors = torch.nn.functional.normalize(pooled, dim=-1).float().cpu().numpy()
+            found = text_vectors(self._base.model, tokens["input_ids"], tokens["attention_mask"])
+            vectors: Vectors = found.float().cpu().numpy()
         return vectors
 
 

@@ -41,6 +41,11 @@ class Base:
         return device
 
     @property
+    def encoder(self) -> bool:
+        """Whether it reads texts and writes none."""
+        return self.model.get_output_embeddings() is None
+
+    @property
     def max_length(self) -> int:
         """Tokens it can attend to at most."""
         return int(getattr(self.model.config, "max_position_embeddings", 2048))
@@ -132,6 +137,8 @@ def load_base(
         ) from error
     if decoder:
         _check_attention(name, config)
+    elif getattr(model, "pooler", None) is not None:
+        model.pooler = None  # texts are mean-pooled: it would compute, and be trained, for nothing
     if quantization == "none":
         model.to(device)
     elif quantization == "nf4":

@@ -12,6 +12,7 @@ from shopfit.recipe.schema import Recipe
 
 _CUT = " …"
 _ANSWERS = 50_000  # answers whose tokens are kept
+_TEXT_TOKENS = 128  # of an item's text, for an encoder
 _LEAST_WORDS = 8  # a field that is shortened keeps at least so many words
 
 
@@ -36,18 +37,29 @@ class Question:
 class Prompter:
     """Writes a recipe's prompts and answers.
 
+    A decoder reads the prompt as the recipe's template has it. An encoder compares texts: it reads what the prompt
+    shows without the words of the template, the words of a label, and all that the catalog says of an item.
+
     Args:
         recipe: whose `prompt` and `data` sections say how.
         tokenizer: of the base.
         catalog: of the ranked items; None for plain titles.
         history: of the items in `data.item_fields`; None for plain titles.
+        encoder: whether the base is one.
     """
 
     def __init__(
-        self, recipe: Recipe, tokenizer: Any, catalog: Catalog | None = None, history: Catalog | None = None
+        self,
+        recipe: Recipe,
+        tokenizer: Any,
+        catalog: Catalog | None = None,
+        history: Catalog | None = None,
+        *,
+        encoder: bool = False,
     ) -> None:
         self.recipe = recipe
         self.tokenizer = tokenizer
+        self.encoder = encoder
         self.catalog = catalog
         self.history = history if history is not None else catalog
         self._lines = [(line, _names(line)) for line in recipe.prompt.template.strip("\n").splitlines()]
@@ -97,6 +109,8 @@ class Prompter:
                 f"the request names none of the fields of recipe {self.recipe.name}",
                 next_step=f"give at least one of {', '.join(self.recipe.fields)}",
             )
+        if self.encoder:
+            return " ".join(text for text in shown.values() if text)
         lines = [
             line.format_map(shown) for line, names in self._lines if not names or any(shown[name] for name in names)
         ]
@@ -119,10 +133,13 @@ class Prompter:
 
     def label(self, label: str) -> tuple[int, ...]:
         """Tokens of a label's words."""
-        return self._answer({"label": self.recipe.prompt.labels.get(label, label).strip()})
+        words = self.recipe.prompt.labels.get(label, label).strip()
+        return self._text(words.replace("_", " ")) if self.encoder else self._answer({"label": words})
 
     def item(self, item: str) -> tuple[int, ...]:
-        """Tokens of an item as an answer: catalog fields in `prompt.answer`."""
+        """Tokens of an item as an answer: catalog fields in `prompt.answer`; for an encoder, all its text."""
+        if self.encoder:
+            return self._text(item if self.catalog is None else self.catalog[item].text)
         fields = self.catalog[item].fields if self.catalog is not None else {"id": item, "title": item}
         return self._answer({name: str(fields.get(name) or "") for name in _names(self.recipe.prompt.answer)})
 
@@ -133,10 +150,16 @@ class Prompter:
 
     def _answer(self, fields: Mapping[str, str]) -> tuple[int, ...]:
         text = self.recipe.prompt.answer.format_map(fields)
+        return self._tokens(text, add_special_tokens=False)
+
+    def _text(self, text: str) -> tuple[int, ...]:
+        return self._tokens(text, truncation=True, max_length=_TEXT_TOKENS)
+
+    def _tokens(self, text: str, **options: Any) -> tuple[int, ...]:
         if text not in self._answers:
             if len(self._answers) >= _ANSWERS:  # titles that requests bring along have no end
                 self._answers.clear()
-            self._answers[text] = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            self._answers[text] = tuple(self.tokenizer(text, **options)["input_ids"])
         return self._answers[text]
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from shopfit.adapter.voice import Voice
+from shopfit.adapter.voice import Voice, answer_sums, lay_out
 from shopfit.base.load import Base
+from shopfit.base.meaning import Pairs, fill_up, text_vectors
 from shopfit.base.prefix import Prefix, lift_out
 from shopfit.base.prompt import Question
-from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.base.scoring import Tree, answer_log_probs, plant
 from shopfit.engine.constraints import Constraint
 from shopfit.engine.decoding import Decoder, Line
 from shopfit.engine.sampling import Sampling
@@ -22,7 +24,7 @@ Floats = NDArray[np.float64]
 
 
 def score(voice: Voice, questions: Sequence[Question], *, pad: int, token_budget: int = 2048) -> list[Floats]:
-    """Mean log-probability a token of every answer.
+    """Score of every answer: its mean log-probability a token, or how near it is to its question for an encoder.
 
     Args:
         voice: who answers all of them.
@@ -31,18 +33,22 @@ def score(voice: Voice, questions: Sequence[Question], *, pad: int, token_budget
         token_budget: tokens a forward, padding included, unless one question alone is longer.
 
     Returns:
-        N arrays, one number of at most 0 an answer.
+        N arrays, one number an answer.
     """
     scores: list[Floats] = [np.empty(0)] * len(questions)
+    encoder = voice.model.get_output_embeddings() is None
     for batch in cut([question.tokens for question in questions], token_budget):
         rows = [questions[index] for index in batch]
-        for index, part in zip(batch, score_batch(voice.model, rows, pad, voice.prefix(len(batch))), strict=True):
+        asked = lay_out(rows, pad, encoder=encoder, headed=voice.head is not None).to(voice.model.device)
+        with torch.inference_mode():
+            parts = _means(answer_sums(voice, asked), asked)
+        for index, part in zip(batch, parts, strict=True):
             scores[index] = part
     return scores
 
 
 def score_batch(model: Any, questions: Sequence[Question], pad: int, prefix: Prefix | None = None) -> list[Floats]:
-    """The same for one forward's questions.
+    """The same for one forward's questions to a decoder.
 
     Args:
         model: the causal language model.
@@ -52,8 +58,29 @@ def score_batch(model: Any, questions: Sequence[Question], pad: int, prefix: Pre
     """
     tree = plant(questions, pad).to(model.device)
     with torch.inference_mode():
-        means = (answer_log_probs(model, tree, prefix) / tree.lengths).double().cpu()
-    return [part.numpy() for part in torch.split(means, list(tree.counts))]
+        return _means(answer_log_probs(model, tree, prefix), tree)
+
+
+def _means(sums: Tensor, asked: Tree | Pairs) -> list[Floats]:
+    means = (sums / asked.lengths).double().cpu()
+    return [part.numpy() for part in torch.split(means, list(asked.counts))]
+
+
+def embed_batch(model: Any, texts: Sequence[Sequence[int]], pad: int) -> list[Floats]:
+    """Vectors of one forward's texts.
+
+    Args:
+        model: the encoder.
+        texts: R of them, as tokens.
+        pad: token id that fills rows up.
+
+    Returns:
+        R arrays (D,) of length 1.
+    """
+    input_ids, mask = fill_up(texts, pad)
+    with torch.inference_mode():
+        vectors = text_vectors(model, input_ids.to(model.device), mask.to(model.device))
+    return list(vectors.double().cpu().numpy())
 
 
 def write(

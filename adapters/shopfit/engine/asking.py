@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shopfit.adapter.head import Head
 from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter, Question
@@ -18,9 +19,12 @@ Floats = NDArray[np.float64]
 _BRANCHES = 128  # answers a question: the mask grows with the square of a row's tokens
 
 
-def choose_question(prompter: Prompter, labels: Sequence[str], fields: Fields) -> list[Question]:
-    """Which of the labels fits: one question."""
-    return [Question(prompter.encode(fields), tuple(prompter.label(label) for label in labels))]
+def choose_question(
+    prompter: Prompter, labels: Sequence[str], fields: Fields, head: Head | None = None
+) -> list[Question]:
+    """Which of the labels fits: one question; its answers are rows of a head, where there is one."""
+    answers = (prompter.label(label) if head is None else (head.place(label),) for label in labels)
+    return [Question(prompter.encode(fields), tuple(answers))]
 
 
 def rank_questions(prompter: Prompter, fields: Fields, candidates: Sequence[str]) -> list[Question]:
@@ -39,7 +43,7 @@ def joined(parts: Sequence[Floats]) -> Floats:
 
 def ask_choose(voice: Voice, prompter: Prompter, labels: Sequence[str], rows: Sequence[Fields]) -> list[Floats]:
     """Probability of each of the L labels for each of N rows: N arrays (L,) that sum to 1, as trained."""
-    questions = [question for row in rows for question in choose_question(prompter, labels, row)]
+    questions = [question for row in rows for question in choose_question(prompter, labels, row, voice.head)]
     temperature = prompter.recipe.tune.temperature
     return [softmax(row / temperature) for row in score(voice, questions, pad=prompter.tokenizer.pad_token_id)]
 

@@ -24,9 +24,9 @@ class Job:
         future: where the answer goes; cancelling it ends the job wherever it is.
         expires: `time.monotonic()` after which nobody waits for the answer.
         weights: of the adapter; None for the bare base.
-        questions: choose and rank: what is scored.
+        questions: choose and rank: what is scored; on an encoder, texts without answers, of which vectors are made.
         line: generate: what is written.
-        answer: makes the answer of the scores of all questions, or of the finished line.
+        answer: makes the answer of what all questions gave (scores, or vectors), or of the finished line.
         show: generate: is given each new part of the text.
     """
 

@@ -131,7 +131,9 @@ class Library:
 
     def _of_tenant(self, key: Hashable, tenant: Tenant) -> Loaded:
         weights = None if tenant.bundle is None else load_weights(tenant.bundle, self._base, self._stack)
-        prompter = Prompter(tenant.recipe, self._base.tokenizer, tenant.catalog, tenant.history)
+        prompter = Prompter(
+            tenant.recipe, self._base.tokenizer, tenant.catalog, tenant.history, encoder=self._base.encoder
+        )
         return Loaded(key, tenant, prompter, weights)
 
     def _known_registry(self) -> tuple[Registry, AliasBook]:

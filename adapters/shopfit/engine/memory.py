@@ -2,14 +2,18 @@
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 
 from shopfit.adapter.weights import Weights
 from shopfit.base.prompt import Prompter
+from shopfit.engine.answering import Floats
 from shopfit.engine.tenant import Tenant
 
-_RECIPE, _ITEM = 64 * 1024, 2 * 1024  # bytes
+Tokens = tuple[int, ...]
+
+_RECIPE, _ITEM, _VECTOR = 64 * 1024, 2 * 1024, 4 * 1024  # bytes
+_LABELS = 256  # texts besides a catalog's whose vectors are kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,18 +25,31 @@ class Loaded:
         tenant: its recipe and items.
         prompter: writes its prompts.
         weights: its numbers; None for the bare base.
+        vectors: on an encoder: of the texts of items and labels, (D,) each.
     """
 
     key: Hashable
     tenant: Tenant
     prompter: Prompter
     weights: Weights | None
+    vectors: dict[Tokens, Floats] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        """Memory it takes: its weights, and about as much as recipe and items take in Python."""
+        """Memory it takes: its weights, and about as much as recipe, items and vectors take in Python."""
         items = len(self.tenant.catalog or ()) + len(self.tenant.history or ())
-        return (0 if self.weights is None else self.weights.bytes) + _RECIPE + _ITEM * items
+        vectors = _VECTOR * self._room if self.prompter.encoder else 0
+        return (0 if self.weights is None else self.weights.bytes) + _RECIPE + _ITEM * items + vectors
+
+    @property
+    def _room(self) -> int:
+        return len(self.tenant.catalog or ()) + _LABELS
+
+    def keep(self, vectors: Mapping[Tokens, Floats]) -> None:
+        """Remember vectors; when there are more than the catalog can have, all others go."""
+        if len(self.vectors) + len(vectors) > self._room:
+            self.vectors.clear()
+        self.vectors.update(list(vectors.items())[: self._room])
 
 
 class HostMemory:

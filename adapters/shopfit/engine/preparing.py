@@ -13,6 +13,7 @@ from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.asking import Floats, answer_constraint, choose_question, joined, rank_questions, softmax
 from shopfit.engine.blending import ADAPTER, MINILM, choose_parts, log_shares, past_texts, rank_parts
+from shopfit.engine.comparing import Comparison, compare_items, compare_labels
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import Line
 from shopfit.engine.jobs import Job
@@ -40,6 +41,8 @@ from shopfit.merchant.search import CatalogIndex, Embed
 from shopfit.recipe.schema import Rules
 
 Parts = Mapping[str, Floats]
+Scored = Callable[[Sequence[Floats]], Sequence[Floats]]
+"""What the model gave for a job's questions -> scores of its answers."""
 _CATALOGS = 128  # indexed, or put in the place of a bundle's, at a time
 
 
@@ -79,26 +82,47 @@ class Preparer:
         job.weights = loaded.weights
         match request:
             case ChooseRequest():
-                if tenant.speaks:
-                    job.questions = choose_question(prompter, tenant.labels, request.fields)
+                scored = self._ask_labels(job, tenant, prompter, request.fields, loaded)
                 others = self._label_parts(tenant, prompter, request.fields)
-                job.answer = lambda scores: _choice(tenant, scores, others)
+                job.answer = lambda results: _choice(tenant, scored(results), others)
             case RankRequest():
                 pool = _candidates(request, tenant)
-                if tenant.speaks:
-                    job.questions = rank_questions(prompter, request.fields, pool)
+                scored = self._ask_items(job, tenant, prompter, request.fields, pool, loaded)
                 others = self._item_parts(tenant, pool, lambda ways: self._ways(tenant, prompter, request, pool, ways))
-                job.answer = lambda scores: _ranking(request, tenant, pool, scores, others)
+                job.answer = lambda results: _ranking(request, tenant, pool, scored(results), others)
             case RecommendRequest():
                 found = self._search(request, tenant, prompter)
-                if tenant.speaks:
-                    job.questions = rank_questions(prompter, request.fields, list(found))
+                scored = self._ask_items(job, tenant, prompter, request.fields, list(found), loaded)
                 others = self._item_parts(tenant, list(found), lambda ways: _found_ways(found, ways))
-                job.answer = lambda scores: _recommendations(request, tenant, found, scores, others)
+                job.answer = lambda results: _recommendations(request, tenant, found, scored(results), others)
+            case GenerateRequest() if self._base.encoder:
+                raise RequestError(
+                    f"the base {self._base.name} is an encoder, which writes no text",
+                    next_step="generate with a decoder such as smollm2-135m",
+                )
             case GenerateRequest():
                 job.line = self._line(request, prompter, loaded)
                 job.answer = _text
         self._check_length(job, loaded)
+
+    def _ask_labels(self, job: Job, tenant: Tenant, prompter: Prompter, fields: Fields, loaded: Loaded) -> Scored:
+        """Give the job its questions; what makes scores of their results, the same for decoders and encoders."""
+        if not tenant.speaks:
+            return _as_they_are
+        if self._base.encoder:
+            return _compare(job, compare_labels(prompter, tenant.labels, fields, loaded))
+        job.questions = choose_question(prompter, tenant.labels, fields)
+        return _as_they_are
+
+    def _ask_items(
+        self, job: Job, tenant: Tenant, prompter: Prompter, fields: Fields, items: Sequence[str], loaded: Loaded
+    ) -> Scored:
+        if not tenant.speaks or not items:
+            return _as_they_are
+        if self._base.encoder:
+            return _compare(job, compare_items(prompter, items, fields, loaded))
+        job.questions = rank_questions(prompter, fields, items)
+        return _as_they_are
 
     def _now(self, loaded: Loaded) -> tuple[Tenant, Prompter]:
         """The tenant and its prompter with the catalog of this moment."""
@@ -111,7 +135,8 @@ class Preparer:
             # items that are not sold any more may still be in histories
             history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
             now = replace(tenant, catalog=catalog, history=history)
-            known = loaded, now, Prompter(now.recipe, self._base.tokenizer, now.catalog, now.history)
+            prompter = Prompter(now.recipe, self._base.tokenizer, now.catalog, now.history, encoder=self._base.encoder)
+            known = loaded, now, prompter
             self._current[loaded.key] = known
             while len(self._current) > _CATALOGS:
                 self._current.popitem(last=False)
@@ -120,7 +145,8 @@ class Preparer:
     def _check_length(self, job: Job, loaded: Loaded) -> None:
         behind = 0 if loaded.weights is None else loaded.weights.prefix_length
         longest = max(
-            (len(question.prompt) + max(map(len, question.answers)) - 1 for question in job.questions), default=0
+            (len(question.prompt) + max(map(len, question.answers), default=1) - 1 for question in job.questions),
+            default=0,
         )
         if job.line is not None:
             longest = len(job.line.prompt) + 1
@@ -213,6 +239,15 @@ class Preparer:
             while len(self._indexes) > _CATALOGS:
                 self._indexes.popitem(last=False)
         return known[1]
+
+
+def _as_they_are(results: Sequence[Floats]) -> Sequence[Floats]:
+    return results
+
+
+def _compare(job: Job, comparison: Comparison) -> Scored:
+    job.questions = comparison.questions
+    return comparison.scores
 
 
 def _check_task(request: Request, tenant: Tenant) -> None:

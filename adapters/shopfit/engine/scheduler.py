@@ -11,8 +11,9 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from shopfit.base.load import Base
-from shopfit.base.prefix import lay_before
-from shopfit.engine.answering import cut, score_batch
+from shopfit.base.prefix import Prefix, lay_before
+from shopfit.base.prompt import Question
+from shopfit.engine.answering import Floats, cut, embed_batch, score_batch
 from shopfit.engine.decoding import Decoder, Line
 from shopfit.engine.fairness import FairQueue
 from shopfit.engine.jobs import NONE, Entry, Job
@@ -199,13 +200,19 @@ class Scheduler:
                 [None if entry.job.weights is None else entry.job.weights.prefix for entry in batch], self._base.device
             )
             with self.pool.stack.rows(slots) if any(slots) else nullcontext():
-                scores = score_batch(self._base.model, [entry.question for entry in batch], self._pad, prefix)
+                scores = self._results([entry.question for entry in batch], prefix)
         except Exception as error:
             for entry in batch:
                 entry.job.fail(error)
             return
         for entry, part in zip(batch, scores, strict=True):
             entry.job.scored(entry.place, part)
+
+    def _results(self, questions: list[Question], prefix: Prefix | None) -> list[Floats]:
+        """Scores of the answers to each question, or for an encoder its vector."""
+        if self._base.encoder:
+            return embed_batch(self._base.model, [question.prompt for question in questions], self._pad)
+        return score_batch(self._base.model, questions, self._pad, prefix)
 
     def _join(self, batch: list[Entry]) -> None:
         jobs = [entry.job for entry in batch]

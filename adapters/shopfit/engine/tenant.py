@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
+from shopfit.adapter.head import HEAD
 from shopfit.engine.blending import ADAPTER, Blend
 from shopfit.errors import BundleError
 from shopfit.merchant.catalog import Catalog, Item
@@ -117,4 +118,4 @@ def needed(paths: Collection[str]) -> set[str]:
     """Which of a bundle's files it takes to answer: neither the report, nor the form that is only trained on."""
     weights = [path for path in paths if path.startswith(f"{LORA}/")]
     weights = weights or [path for path in paths if path.startswith(f"{NATIVE}/")]
-    return {MANIFEST, CATALOG, HISTORY, BLEND, *weights} & set(paths)
+    return {MANIFEST, CATALOG, HISTORY, BLEND, HEAD, *weights} & set(paths)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shopfit.adapter.voice import lay_out
+from shopfit.base.meaning import Pairs
 from shopfit.base.prompt import Prompter, Question
-from shopfit.base.scoring import Tree, plant
+from shopfit.base.scoring import Tree
 from shopfit.merchant.examples import Example, seen
 from shopfit.recipe.schema import Tune
 
@@ -35,12 +37,12 @@ class Batch:
     """B examples ready for a step.
 
     Args:
-        tree: their questions.
+        tree: their questions, laid out for the base.
         gold: (A,) whether an answer is right: one a question for choose and generate, one or more for rank.
         weights: (B,) share of each example in the loss.
     """
 
-    tree: Tree
+    tree: Tree | Pairs
     gold: Tensor
     weights: Tensor
 
@@ -57,14 +59,23 @@ class Lessons:
         prompter: writes their prompts and answers.
         labels: choose: every label.
         tune: the recipe's `tune` section: seed and number of negatives.
+        head: choose: labels of the head's rows, where answers are such; none where they are words.
     """
 
-    def __init__(self, examples: Sequence[Example], prompter: Prompter, labels: Sequence[str], tune: Tune) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        prompter: Prompter,
+        labels: Sequence[str],
+        tune: Tune,
+        head: Sequence[str] = (),
+    ) -> None:
         self.examples = examples
         self.prompter = prompter
         self.tune = tune
         self.epoch = 0
-        self._labels = [prompter.label(label) for label in labels]
+        self._head = head
+        self._labels = [(head.index(label),) if head else prompter.label(label) for label in labels]
         self._gold = [tuple(label == example.label for label in labels) for example in examples]
         self._prompts = [prompter.encode(example.fields) for example in examples]
         self._items = list(
@@ -107,12 +118,33 @@ class Lessons:
 
     def collate(self, lessons: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
         """Lay lessons out as one batch."""
+        prompter = self.prompter
+        if prompter.encoder and prompter.recipe.task == "rank":
+            lessons = share_negatives(lessons)
         questions, gold, weights = zip(*lessons, strict=True)
+        pad = prompter.tokenizer.pad_token_id
         return Batch(
-            plant(questions, self.prompter.tokenizer.pad_token_id),
+            lay_out(questions, pad, encoder=prompter.encoder, headed=bool(self._head)),
             torch.tensor([right for row in gold for right in row]),
             torch.tensor(weights, dtype=torch.float32),
         )
+
+
+def share_negatives(
+    lessons: Sequence[tuple[Question, tuple[bool, ...], float]],
+) -> list[tuple[Question, tuple[bool, ...], float]]:
+    """In-batch negatives: what is right for one question is wrong for the others, unless it is among their answers.
+
+    For an encoder they cost nothing: each text of a batch is there once.
+    """
+    right = dict.fromkeys(
+        answer for question, gold, _ in lessons for answer, good in zip(question.answers, gold, strict=True) if good
+    )
+    shared = []
+    for question, gold, weight in lessons:
+        more = tuple(answer for answer in right if answer not in question.answers)
+        shared.append((Question(question.prompt, question.answers + more), gold + (False,) * len(more), weight))
+    return shared
 
 
 class EvenLessons:
@@ -123,10 +155,13 @@ class EvenLessons:
         tune: the recipe's `tune` section.
         per_merchant: lessons of each an epoch; those of the merchant with the most by default. A merchant with fewer
             repeats some of them, one with more gives others in the next epoch.
+        head: as for `Lessons`.
     """
 
-    def __init__(self, merchants: Sequence[Material], tune: Tune, per_merchant: int | None = None) -> None:
-        self._lessons = [Lessons(each.train, each.prompter, each.labels, tune) for each in merchants]
+    def __init__(
+        self, merchants: Sequence[Material], tune: Tune, per_merchant: int | None = None, head: Sequence[str] = ()
+    ) -> None:
+        self._lessons = [Lessons(each.train, each.prompter, each.labels, tune, head) for each in merchants]
         self._each = per_merchant or max(map(len, self._lessons))
         self._seed = tune.seed
         self.epoch = 0

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 from torch.utils.data import DataLoader, Dataset
 
+from shopfit.adapter.head import Head, open_head
 from shopfit.adapter.methods import LEARNING_RATES, TrainableAdapter, attach
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
@@ -170,7 +171,8 @@ def tune_together(
     watch = watch if watch is not None and accelerator.is_main_process else Unwatched()
     started, settings = time.perf_counter(), recipe.tune
     set_seed(settings.seed)
-    lessons = EvenLessons(merchants, settings, per_merchant)
+    names = head_labels(base, recipe, merchants)
+    lessons = EvenLessons(merchants, settings, per_merchant, names)
     steps = total_steps(recipe, len(lessons), accelerator.num_processes)
     adapter = attach(
         base,
@@ -180,6 +182,8 @@ def tune_together(
         gradient_checkpointing=settings.gradient_checkpointing,
         start=start,
     )
+    if names:
+        adapter.wear(_first_head(adapter, names, merchants, start))
     adapter.peft.train()
     sampler = LengthSortedBatches(len(lessons), settings.batch_size, lessons.length, settings.seed)
     # the generator draws each worker's seed, which would otherwise depend on what ran before
@@ -247,6 +251,27 @@ def tune_together(
     accelerator.free_memory()
     tuned.seconds = time.perf_counter() - started
     return tuned
+
+
+def head_labels(base: Base, recipe: Recipe, merchants: Sequence[Material]) -> tuple[str, ...]:
+    """Labels that the adapter's head has a row for: all merchants' when it chooses on an encoder, else none."""
+    if not base.encoder or recipe.task != "choose":
+        return ()
+    return tuple(dict.fromkeys(label for material in merchants for label in material.labels))
+
+
+def _first_head(
+    adapter: TrainableAdapter, names: Sequence[str], merchants: Sequence[Material], start: Start | None
+) -> Head:
+    prompter = merchants[0].prompter
+    examples: dict[str, list[tuple[int, ...]]] = {}
+    for material in merchants:
+        for example in material.train:
+            examples.setdefault(str(example.label), []).append(material.prompter.encode(example.fields))
+    adapter.peft.eval()
+    words = {name: prompter.label(name) for name in names}
+    known = None if start is None else start.head
+    return Head(tuple(names), open_head(adapter.model, prompter.tokenizer.pad_token_id, words, examples, known))
 
 
 def _optimizer(recipe: Recipe, adapter: TrainableAdapter) -> torch.optim.Optimizer:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shopfit.adapter.methods import TrainableAdapter
-from shopfit.base.scoring import answer_log_probs
+from shopfit.adapter.voice import answer_sums
 from shopfit.recipe.schema import Task
 from shopfit.tune.lessons import Batch
 
@@ -28,14 +28,14 @@ class Objective(nn.Module):
     def __init__(self, adapter: TrainableAdapter, task: Task, temperature: float) -> None:
         super().__init__()
         self.peft = adapter.peft
+        self.rows = adapter.rows  # of the head: Accelerate looks for weights in here
         self._adapter = adapter
         self._task = task
         self._temperature = temperature
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss to descend, and the task's own part of it for display; both scalars."""
-        tree = batch.tree
-        sums = answer_log_probs(self._adapter.model, tree, self._adapter.prefix(len(tree.input_ids)))  # (A,)
+        sums = answer_sums(self._adapter, batch.tree)  # (A,)
         loss = task_loss(sums, batch, self._task, self._temperature)
         return loss + self._adapter.penalty(), loss.detach()
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, DataIdentity, Manifest
 from shopfit.adapter.files import write_plain
+from shopfit.adapter.head import HEAD, write_head
 from shopfit.base.load import Base
 from shopfit.errors import ShopfitError
 from shopfit.recipe.loading import dump_recipe
@@ -70,6 +71,8 @@ def save(
         the manifest, without digests.
     """
     tuned.adapter.save(folder / NATIVE)
+    if (head := tuned.adapter.head) is not None:
+        (folder / HEAD).write_bytes(write_head(head))
     parameters = tuned.adapter.size()
     tuned.adapter.detach()
     prefix = recipe.adapter.method == "prefix"

@@ -1,8 +1,8 @@
 """A merchant as a recipe sees it: what its prompts show, and its examples, split and checked."""
 
 from dataclasses import dataclass
-from typing import Any
 
+from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits, split
@@ -42,10 +42,10 @@ class Shop:
         )
         return cls(merchant, recipe, shown, splits)
 
-    def prompter(self, tokenizer: Any) -> Prompter:
-        """What writes its prompts for a base's tokenizer."""
-        return Prompter(self.recipe, tokenizer, self.shown.catalog, self.shown.history)
+    def prompter(self, base: Base) -> Prompter:
+        """What writes its prompts for a base."""
+        return Prompter(self.recipe, base.tokenizer, self.shown.catalog, self.shown.history, encoder=base.encoder)
 
-    def material(self, tokenizer: Any) -> Material:
+    def material(self, base: Base) -> Material:
         """What there is to learn from."""
-        return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter(tokenizer))
+        return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter(base))

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from shopfit.adapter.stack import Factors, Stack
 from shopfit.adapter.start import Start, blend
+from shopfit.adapter.voice import Bare, answer_sums
 from shopfit.base.load import Base
-from shopfit.base.scoring import answer_log_probs
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Batch, Lessons, Material
-from shopfit.tune.loop import tune
+from shopfit.tune.loop import head_labels, tune
 from shopfit.tune.objectives import task_loss
 
 FOLDS, FOLDED = 3, 40  # folds; from so many examples on one split will do
@@ -172,8 +172,8 @@ def _held_out_loss(
         return _mean_loss(
             base,
             recipe,
-            _batches(recipe, part.valid, part),
-            lambda batch: answer_log_probs(tuned.adapter.model, batch.tree, tuned.adapter.prefix(len(batch.weights))),
+            _batches(recipe, part.valid, part, head_labels(base, recipe, [part])),
+            lambda batch: answer_sums(tuned.adapter, batch.tree),
         )
     finally:
         tuned.adapter.detach()
@@ -189,8 +189,8 @@ def _mean_loss(base: Base, recipe: Recipe, batches: Sequence[Batch], answer: Cal
     return total / sum(len(batch.weights) for batch in batches)
 
 
-def _batches(recipe: Recipe, rows: Sequence[Example], material: Material) -> list[Batch]:
-    lessons = Lessons(rows, material.prompter, material.labels, recipe.tune)
+def _batches(recipe: Recipe, rows: Sequence[Example], material: Material, head: Sequence[str] = ()) -> list[Batch]:
+    lessons = Lessons(rows, material.prompter, material.labels, recipe.tune, head)
     numbers = range(len(rows))
     return [
         lessons.collate([lessons[number] for number in numbers[first : first + _BATCH]])
@@ -252,6 +252,6 @@ class Council:
 
         def answer(batch: Batch) -> Tensor:
             with stack.rows([1] * len(batch.weights)):
-                return answer_log_probs(self._base.model, batch.tree)
+                return answer_sums(Bare(self._base.model), batch.tree)
 
         return _mean_loss(self._base, self._recipe, batches, answer)

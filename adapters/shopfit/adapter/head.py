@@ -1,0 +1,99 @@
+"""The classifier head of an adapter on an encoder: for every label the direction in which its texts lie.
+
+It is trained with the adapter and belongs to it alone; an answer's score is the cosine of its text with a row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from shopfit.base.meaning import fill_up, text_vectors
+from shopfit.errors import BundleError
+
+HEAD = "head.safetensors"
+_ROWS = "rows"
+_WORDS = 1.0  # examples that the words of a label, or what a start knows of it, count as
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What an adapter knows of its labels.
+
+    Args:
+        labels: L of them.
+        rows: (L, D), of any length.
+    """
+
+    labels: tuple[str, ...]
+    rows: Tensor
+
+    def place(self, label: str) -> int:
+        """Row of a label."""
+        return self.labels.index(label)
+
+
+def open_head(
+    model: Any,
+    pad: int,
+    words: Mapping[str, Sequence[int]],
+    examples: Mapping[str, Sequence[Sequence[int]]],
+    start: Head | None = None,
+) -> Tensor:
+    """First rows: the mean direction of each label's examples and of its words (prototypes, arXiv:1703.05175).
+
+    Args:
+        model: the encoder as training starts.
+        pad: token id that fills rows up.
+        words: tokens of each of L labels' words.
+        examples: tokens of each label's examples; maybe none.
+        start: rows to take in place of words, where it has them.
+
+    Returns:
+        (L, D) float32, rows of length 1.
+    """
+    device = next(model.parameters()).device
+    known = {} if start is None else dict(zip(start.labels, normalize(start.rows.float(), dim=-1), strict=True))
+    texts = list(dict.fromkeys(tuple(text) for some in ([*words.values()], *examples.values()) for text in some))
+    places = {text: place for place, text in enumerate(texts)}
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(texts), _BATCH):
+            input_ids, mask = fill_up(texts[first : first + _BATCH], pad)
+            parts.append(text_vectors(model, input_ids.to(device), mask.to(device)).float())
+    vectors = torch.cat(parts).clone()  # (N, D); a copy, so that it may have gradients
+    rows = []
+    for label, tokens in words.items():
+        told = known[label].to(device) if label in known else vectors[places[tuple(tokens)]]
+        seen = [vectors[places[tuple(text)]] for text in examples.get(label, ())]
+        rows.append(normalize(torch.stack([_WORDS * told, *seen]).sum(0), dim=-1))
+    return torch.stack(rows)
+
+
+def write_head(head: Head) -> bytes:
+    """The rows as a safetensors file; the labels are the manifest's."""
+    return save({_ROWS: head.rows.detach().float().cpu().contiguous()})
+
+
+def read_head(content: bytes, labels: Sequence[str], where: str) -> Head:
+    """What `write_head` wrote.
+
+    Raises:
+        BundleError: if it holds anything else.
+    """
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise BundleError(
+            f"{where} cannot be read: {error}", next_step="bring the bundle again, or train it again"
+        ) from error
+    rows = tensors.get(_ROWS)
+    if rows is None or rows.dim() != 2 or len(rows) != len(labels) or len(tensors) != 1:
+        raise BundleError(f"{where} holds no head for the labels {', '.join(labels)}")
+    return Head(tuple(labels), rows)

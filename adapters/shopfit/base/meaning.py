@@ -1,0 +1,112 @@
+"""Scores of answers under an encoder: how near the vector of an answer is to that of the question.
+
+A dual encoder (Sentence-BERT, arXiv:1908.10084): questions and answers are texts of their own, mean-pooled to vectors
+of length 1. In training every answer of a batch is there once, however many questions it belongs to. The answers of
+`choose` are the rows of a head, one a label, once an adapter has learned one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from shopfit.base.prompt import Question
+
+SHARPNESS = 4.0
+"""Score of two equal directions: at the temperature of 0.2 that suits decoders, cosines are then divided by 0.05."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """B questions with A answers, laid out for one forward over R texts of T tokens.
+
+    Args:
+        input_ids: (R, T) tokens.
+        mask: (R, T) 1 for a token, 0 for padding.
+        question: (A,) row of each answer's question.
+        answer: (A,) row of each answer's text, or of the head.
+        lengths: (A,) ones: a score here is no sum over tokens.
+        counts: answers of each question, B numbers.
+    """
+
+    input_ids: Tensor
+    mask: Tensor
+    question: Tensor
+    answer: Tensor
+    lengths: Tensor
+    counts: tuple[int, ...]
+
+    def to(self, device: torch.device | str) -> "Pairs":
+        """The same on `device`."""
+        return Pairs(
+            self.input_ids.to(device),
+            self.mask.to(device),
+            self.question.to(device),
+            self.answer.to(device),
+            self.lengths.to(device),
+            self.counts,
+        )
+
+
+def pair(questions: Sequence[Question], pad: int, *, headed: bool) -> Pairs:
+    """Lay questions out for an encoder.
+
+    Args:
+        questions: B of them.
+        pad: token id that fills rows up.
+        headed: whether an answer is not a text, but `(row,)` of a head.
+    """
+    rows: dict[tuple[int, ...], int] = {}
+    of: list[int] = []
+    answers: list[int] = []
+    for question in questions:
+        place = rows.setdefault(question.prompt, len(rows))
+        for answer in question.answers:
+            of.append(place)
+            answers.append(answer[0] if headed else rows.setdefault(answer, len(rows)))
+    input_ids, mask = fill_up(list(rows), pad)
+    counts = tuple(len(question.answers) for question in questions)
+    return Pairs(input_ids, mask, torch.tensor(of), torch.tensor(answers), torch.ones(len(of)), counts)
+
+
+def fill_up(texts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """R texts as (R, T) tokens, filled up on the right, and the (R, T) mask of what is text."""
+    width = max(map(len, texts))
+    input_ids = torch.full((len(texts), width), pad)
+    mask = torch.zeros((len(texts), width), dtype=torch.long)
+    for row, tokens in enumerate(texts):
+        input_ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    return input_ids, mask
+
+
+def text_vectors(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
+    """(R, D) mean of the last hidden states of each text's tokens, of length 1.
+
+    Args:
+        model: an encoder of transformers.
+        input_ids: (R, T).
+        mask: (R, T) 1 for a token, 0 for padding.
+    """
+    hidden = model(input_ids=input_ids, attention_mask=mask).last_hidden_state  # (R, T, D)
+    shown = mask.unsqueeze(-1).to(hidden.dtype)  # (R, T, 1)
+    return normalize((hidden * shown).sum(1) / shown.sum(1), dim=-1)
+
+
+def answer_nearness(model: Any, pairs: Pairs, head: Tensor | None = None) -> Tensor:
+    """Cosine of each answer with its question, times `SHARPNESS`.
+
+    Args:
+        model: an encoder of transformers.
+        pairs: B questions with A answers in all, on the model's device.
+        head: (L, D) where answers are rows of it.
+
+    Returns:
+        (A,) float32.
+    """
+    vectors = text_vectors(model, pairs.input_ids, pairs.mask).float()
+    answers = vectors if head is None else normalize(head, dim=-1)
+    return SHARPNESS * (vectors[pairs.question] * answers[pairs.answer]).sum(-1)

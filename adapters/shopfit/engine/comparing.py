@@ -1,0 +1,75 @@
+"""How an encoder's answer comes about: which texts need vectors, and what scores the vectors make.
+
+An item's vector under an adapter is the same for every request, so it is computed once and kept with the adapter: it
+goes when the adapter goes, and no other adapter sees it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch.nn.functional import normalize
+
+from shopfit.adapter.head import Head
+from shopfit.base.meaning import SHARPNESS
+from shopfit.base.prompt import Prompter, Question
+from shopfit.engine.answering import Floats
+from shopfit.engine.memory import Loaded, Tokens
+from shopfit.merchant.examples import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One question and its answers, as far as their vectors are known.
+
+    Args:
+        asked: tokens of the question.
+        answers: a vector (D,) for each answer, or the tokens that it is to be made of.
+        loaded: the adapter, which keeps vectors of texts that come again.
+    """
+
+    asked: Tokens
+    answers: Sequence[Floats | Tokens]
+    loaded: Loaded
+
+    @property
+    def questions(self) -> list[Question]:
+        """The texts that need vectors, the question first."""
+        return [Question(text, ()) for text in self._texts()]
+
+    def _texts(self) -> list[Tokens]:
+        unknown = [answer for answer in self.answers if isinstance(answer, tuple)]
+        return [self.asked, *dict.fromkeys(unknown)]
+
+    def scores(self, vectors: Sequence[Floats]) -> list[Floats]:
+        """Scores of the answers, (A,), as those of one question.
+
+        Args:
+            vectors: (D,) each, of `questions`.
+        """
+        found = dict(zip(self._texts()[1:], vectors[1:], strict=True))
+        self.loaded.keep(found)
+        answers = [found[answer] if isinstance(answer, tuple) else answer for answer in self.answers]
+        return [SHARPNESS * np.stack(answers) @ vectors[0]]
+
+
+def compare_labels(prompter: Prompter, labels: Sequence[str], fields: Fields, loaded: Loaded) -> Comparison:
+    """With each label: with its row of the adapter's head, or with its words."""
+    head = None if loaded.weights is None else loaded.weights.head
+    rows = {} if head is None else _rows(head)
+    answers = [rows[label] if label in rows else _known(loaded, prompter.label(label)) for label in labels]
+    return Comparison(prompter.encode(fields), answers, loaded)
+
+
+def compare_items(prompter: Prompter, items: Sequence[str], fields: Fields, loaded: Loaded) -> Comparison:
+    """With each item's text."""
+    return Comparison(prompter.encode(fields), [_known(loaded, prompter.item(item)) for item in items], loaded)
+
+
+def _rows(head: Head) -> dict[str, Floats]:
+    return dict(zip(head.labels, normalize(head.rows, dim=-1).double().numpy(), strict=True))
+
+
+def _known(loaded: Loaded, text: Tokens) -> Floats | Tokens:
+    vector = loaded.vectors.get(text)
+    return text if vector is None else vector

@@ -1,0 +1,169 @@
+"""Adapters on an encoder: heads of their own for labels, and vectors of their own for items."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.engine.conftest import ITEMS, recipe_of
+from tests.solo import wearing
+
+from shopfit.adapter.bundle import Bundle, DataIdentity, seal
+from shopfit.adapter.head import HEAD
+from shopfit.base.load import Base
+from shopfit.base.prompt import Prompter
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+from shopfit.engine.asking import ask_choose, ask_rank
+from shopfit.engine.tenant import CATALOG, write_items
+from shopfit.errors import BundleError, RequestError
+from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.examples import Example
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.lessons import Lessons
+from shopfit.tune.loop import Tuned, tune
+from shopfit.tune.saving import save
+
+MakeBundle = Callable[..., Bundle]
+WORDS = {"order_status": "where is my parcel", "refund": "money back please", "thanks": "lovely, thank you"}
+QUERIES = {"tent": "sleep outside", "bag": "keep warm", "stove": "cook", "boots": "walk"}
+
+
+def rows_of(task: str) -> list[Example]:
+    if task == "choose":
+        return [Example(label, {"text": text}, label=label) for label, text in WORDS.items()]
+    return [Example(item, {"query": query}, relevant=(item,)) for item, query in QUERIES.items()]
+
+
+def recipe_for(base: Base, task: str, method: str, seed: int) -> Recipe:
+    return recipe_of(
+        base,
+        task,
+        adapter={"method": method, "rank": 4},
+        tune={"lr": 0.01, "epochs": 15 if task == "choose" else 40, "batch_size": 4, "seed": seed},
+    )
+
+
+def tuned_on(base: Base, recipe: Recipe, labels: list[str]) -> Tuned:
+    catalog = ITEMS if recipe.task == "rank" else None
+    return tune(base, recipe, rows_of(recipe.task), [], labels, Prompter(recipe, base.tokenizer, catalog, encoder=True))
+
+
+@pytest.fixture
+def make(encoder: Base, tmp_path: Path) -> MakeBundle:
+    def bundle(merchant: str, task: str = "choose", method: str = "lora", seed: int = 0, extra: str = "") -> Bundle:
+        recipe = recipe_for(encoder, task, method, seed)
+        labels = [*WORDS, *([extra] if extra else [])] if task == "choose" else []
+        tuned = tuned_on(encoder, recipe, labels)
+        folder = tmp_path / f"{merchant}-{task}-{seed}"
+        identity = DataIdentity(digest="d", train=["0"], valid=[], test=[])
+        manifest = save(tuned, encoder, recipe, folder, merchant=merchant, labels=labels, data=identity, share=False)
+        write_items(folder / CATALOG, ITEMS if task == "rank" else None)
+        return seal(folder, manifest)
+
+    return bundle
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_it_learns_and_answers_as_in_training(encoder: Base, make: MakeBundle, method: str) -> None:
+    tenant = Tenant.of(make("acme", method=method))
+    with Engine(encoder) as engine:
+        answers = engine.choose([ChooseRequest(tenant, {"text": text}) for text in WORDS.values()])
+    assert [answer.label for answer in answers] == list(WORDS)
+    prompter = Prompter(tenant.recipe, encoder.tokenizer, encoder=True)
+    assert isinstance(tenant.bundle, Bundle)
+    with wearing(encoder, tenant.bundle) as voice:  # PEFT's own layers, this adapter only
+        alone = ask_choose(voice, prompter, tenant.labels, [{"text": text} for text in WORDS.values()])
+    for answer, wanted in zip(answers, alone, strict=True):
+        assert list(answer.probabilities.values()) == pytest.approx(list(wanted), abs=1e-4)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_batch_of_many_adapters_gives_each_its_own_head(encoder: Base, make: MakeBundle, slots: int) -> None:
+    """Other labels, other tasks and the bare base in one batch; also more adapters than slots."""
+    one = Tenant.of(make("acme", seed=1))
+    tenants = [
+        one,
+        Tenant.of(make("acme-too", method="adalora", seed=2, extra="spam")),
+        Tenant.of(make("me", seed=3)),
+        Tenant("bare", one.recipe, one.labels),
+    ]
+    ranker = Tenant.of(make("acme", "rank", seed=4))
+    with Engine(encoder, slots=slots) as engine:
+        asked = [(tenant, text) for text in WORDS.values() for tenant in tenants]
+        futures = [engine.submit(ChooseRequest(tenant, {"text": text})) for tenant, text in asked]
+        ranked = engine.submit(RankRequest(ranker, {"query": "cook"}, list(QUERIES), 4))
+        answers = [future.result(60) for future in futures]
+        assert ranked.result(60).items[0].id == "stove"
+    for (tenant, text), answer in zip(asked, answers, strict=True):
+        prompter = Prompter(tenant.recipe, encoder.tokenizer, encoder=True)
+        assert list(answer.probabilities) == list(tenant.labels)
+        assert tenant.bundle is None or isinstance(tenant.bundle, Bundle)
+        with wearing(encoder, tenant.bundle) as voice:
+            alone = ask_choose(voice, prompter, tenant.labels, [{"text": text}])[0]
+        assert list(answer.probabilities.values()) == pytest.approx(list(alone), abs=1e-4)
+
+
+def test_items_are_ranked_by_vectors_that_are_made_once(encoder: Base, make: MakeBundle) -> None:
+    tenant = Tenant.of(make("acme", "rank"))
+    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, encoder=True)
+    assert isinstance(tenant.bundle, Bundle)
+    with wearing(encoder, tenant.bundle) as voice:
+        alone = ask_rank(voice, prompter, [({"query": query}, list(QUERIES)) for query in QUERIES.values()])
+    with Engine(encoder) as engine:
+        for query, wanted, item in zip(QUERIES.values(), alone, QUERIES, strict=True):
+            answer = engine.rank([RankRequest(tenant, {"query": query}, list(QUERIES), 4)])[0]
+            scores = {one.id: one.score for one in answer.items}
+            assert [scores[name] for name in QUERIES] == pytest.approx(list(wanted), abs=1e-4)
+            assert answer.items[0].id == item
+        # an item whose text has changed is not remembered as it was
+        before = {one.id: one.score for one in engine.rank([RankRequest(tenant, {"query": "cook"}, top=4)])[0].items}
+        renamed = Item("tent", "Stove", {"id": "tent", "title": "Stove"})
+        engine.set_catalog("acme", Catalog(dict(ITEMS) | {"tent": renamed}))
+        after = {one.id: one.score for one in engine.rank([RankRequest(tenant, {"query": "cook"}, top=4)])[0].items}
+    assert after["tent"] == pytest.approx(before["stove"], abs=1e-4)
+    assert after["bag"] == pytest.approx(before["bag"], abs=1e-4)
+
+
+def test_what_it_cannot_do_it_says(encoder: Base, make: MakeBundle, tmp_path: Path) -> None:
+    bundle = make("acme")
+    generate = Tenant("acme", recipe_of(encoder, "generate"))
+    with Engine(encoder) as engine:
+        with pytest.raises(RequestError, match="writes no text"):
+            engine.generate([GenerateRequest(generate, {"input": "x"})])
+        assert engine.choose([ChooseRequest(bundle, {"text": "money back please"})])[0].label == "refund"
+    (bundle.folder / HEAD).write_bytes(b"not safetensors")
+    broken = seal(bundle.folder, bundle.manifest)
+    with Engine(encoder) as engine, pytest.raises(BundleError, match=r"head\.safetensors of acme/r cannot be read"):
+        engine.choose([ChooseRequest(broken, {"text": "x"})])
+
+
+def test_the_bare_encoder_compares_with_the_words_of_labels(encoder: Base) -> None:
+    tenant = Tenant("acme", recipe_of(encoder, "choose"), tuple(WORDS))
+    with Engine(encoder) as engine:
+        answers = engine.choose([ChooseRequest(tenant, {"text": label.replace("_", " ")}) for label in WORDS])
+    assert [answer.label for answer in answers] == list(WORDS)
+
+
+def test_right_items_of_a_batch_are_wrong_for_its_other_questions(encoder: Base) -> None:
+    recipe = recipe_for(encoder, "rank", "lora", 0)
+    recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"negatives": 1})})
+    prompter = Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True)
+    lessons = Lessons(rows_of("rank"), prompter, [], recipe.tune)
+    batch = lessons.collate([lessons[place] for place in range(4)])
+    assert batch.gold.sum() == 4
+    for count, gold in zip(batch.tree.counts, torch.split(batch.gold, list(batch.tree.counts)), strict=True):
+        assert 4 <= count <= 5  # its own, and those of the three others, one of which may be its negative
+        assert list(gold) == [True] + [False] * (count - 1)
+    assert len(batch.tree.input_ids) <= 4 + len(ITEMS)  # each text is there once
+
+
+def test_a_head_starts_near_its_examples(encoder: Base) -> None:
+    """Before any step it already tells apart what it was shown."""
+    recipe = recipe_for(encoder, "choose", "lora", 0)
+    recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"lr": 1e-9, "epochs": 1})})
+    tuned = tuned_on(encoder, recipe, list(WORDS))
+    prompter = Prompter(recipe, encoder.tokenizer, encoder=True)
+    answers = ask_choose(tuned.adapter, prompter, list(WORDS), [{"text": text} for text in WORDS.values()])
+    tuned.adapter.detach()
+    assert [int(np.argmax(answer)) for answer in answers] == [0, 1, 2]
