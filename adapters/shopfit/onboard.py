@@ -1,84 +1,29 @@
 """The main job: a merchant's examples -> tune -> evaluate -> gate -> publish, with an honest report."""
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
-from shopfit.adapter.start import Start
+from shopfit.adapter.bundle import Bundle, seal
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
-from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
-from shopfit.engine.blending import Blend
-from shopfit.engine.tenant import BLEND, CATALOG, HISTORY, write_items
 from shopfit.errors import RecipeError
-from shopfit.evaluation import CurvePoint, Report, card, make_report
-from shopfit.evaluation.calibration import calibrate, calibration_facts
+from shopfit.evaluation import Report, card, make_report
+from shopfit.evaluation.calibration import calibration_facts
 from shopfit.evaluation.comparing import compare
 from shopfit.evaluation.predictions import ChoosePredictions
-from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
-from shopfit.merchant.search import Embed, direction
+from shopfit.merchant.search import Embed
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
-from shopfit.tune.blending import fit_blend
-from shopfit.tune.lessons import Material
-from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune
-from shopfit.tune.neighbours import find_start
+from shopfit.tune.loop import Watch, make_accelerator
+from shopfit.tune.making import Ground, Made, Say, making, silent
 from shopfit.tune.plan import peak_memory_mb
-from shopfit.tune.saving import save, staging
+from shopfit.tune.search import check_search
 from shopfit.tune.shop import Shop
-from shopfit.tune.starts import Choice
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-_VECTOR_TEXTS = 256
-
-
-class Say(Protocol):
-    """Announces one resolved choice or finished stage."""
-
-    def __call__(self, what: str, detail: str) -> None:
-        """`what` in a word or two, `detail` in a line."""
-
-
-def silent(what: str, detail: str) -> None:
-    """Nobody listens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What a run stands on before anything is trained.
-
-    Args:
-        merchant: whose adapter it will be.
-        recipe: how it is made.
-        base: loaded.
-        prompter: for this recipe and merchant.
-        splits: the examples.
-    """
-
-    merchant: Merchant
-    recipe: Recipe
-    base: Base
-    prompter: Prompter
-    splits: Splits
-
-    @property
-    def material(self) -> Material:
-        """What there is to learn from."""
-        return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter)
-
-    @property
-    def seen(self) -> list[Example]:
-        """Every example that the adapter may learn from: also what baselines and priors are fitted on."""
-        return [*self.splits.train, *self.splits.valid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +47,7 @@ def onboard(
     *,
     settings: Settings,
     actor: str,
+    trials: int | None = None,
     say: Say = silent,
     watch: Watch | None = None,
 ) -> Onboarded | None:
@@ -114,6 +60,7 @@ def onboard(
         recipe: what to make.
         settings: where state lives.
         actor: who asks, for the registry's audit.
+        trials: settings to search among, at least 1; None to take the recipe's own.
         say: hears every resolved choice.
         watch: sees every training step.
 
@@ -126,33 +73,26 @@ def onboard(
     started = time.perf_counter()
     with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
+        if trials is not None:
+            check_search(trials, accelerator.num_processes)
         ground = prepare(folder, recipe, settings=settings, device=str(accelerator.device), say=say)
         embed = LateEmbedder(settings.home)
-        choice = find_start(
+        with making(
+            ground,
             registry,
-            ground.base,
-            recipe,
-            ground.merchant.name,
-            ground.material,
-            vector=lambda: _vector(ground, embed),
+            settings=settings,
             accelerator=accelerator,
+            embed=embed,
+            trials=trials,
             say=say,
-        )
-        tuned = _tune(ground, choice.start, accelerator, say, watch)
-        if not accelerator.is_main_process:
-            tuned.adapter.detach()
-            return None
-        with staging(settings.home) as staged:
-            manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes)
-            blend, blend_losses = _blend(ground, tuned, embed)
-            if blend is not None:
-                (staged / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
-                say("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
-            bundle = seal(staged, manifest)
+            watch=watch,
+        ) as made:
+            if made is None:
+                return None
             say("evaluating", f"adapter and base on {len(ground.splits.test)} test examples")
-            report = _evaluate(ground, bundle, tuned.curve, embed, started, choice.losses, blend_losses)
+            report = _evaluate(made.ground, made.bundle, embed, started, made)
             metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
-            manifest = manifest.model_copy(update={"metrics": metrics})
+            bundle, manifest = made.bundle, made.bundle.manifest.model_copy(update={"metrics": metrics})
             report.write(bundle.folder)
             (bundle.folder / "README.md").write_text(
                 card(report, manifest.model_dump(mode="json", by_alias=True)), encoding="utf-8"
@@ -164,9 +104,23 @@ def onboard(
 
 
 def prepare(
-    folder: Path, recipe: Recipe, *, settings: Settings, device: str | None = None, say: Say = silent
+    folder: Path,
+    recipe: Recipe,
+    *,
+    settings: Settings,
+    device: str | None = None,
+    base: Base | None = None,
+    say: Say = silent,
 ) -> Ground:
     """Read and check the merchant's data, and load the base. Bad data is found before the base is loaded.
+
+    Args:
+        folder: a merchant's folder.
+        recipe: that reads it.
+        settings: where bases lie.
+        device: for the base, such as "cpu"; the first GPU if there is one by default.
+        base: if it is loaded already.
+        say: hears what was found.
 
     Raises:
         DataError: with every bad row.
@@ -186,7 +140,7 @@ def prepare(
             f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, "
             f"{leaks.shared_groups} of a test group",
         )
-    base = base_of(recipe, settings, device)
+    base = base or base_of(recipe, settings, device)
     size = sum(weight.numel() for weight in base.model.parameters())
     say(
         "base",
@@ -223,88 +177,12 @@ def _count(splits: Splits) -> str:
     )
 
 
-def _vector(ground: Ground, embed: Embed) -> list[float]:
-    """The direction that the merchant's training texts have in the encoder's space, of length 1."""
-    texts = [ground.prompter.text(example.fields) for example in ground.seen[:_VECTOR_TEXTS]]
-    return [round(float(number), 6) for number in direction(embed(texts))]
-
-
-def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, watch: Watch | None) -> Tuned:
-    recipe, splits = ground.recipe, ground.splits
-    adapter, settings = recipe.adapter, recipe.tune
-    size = (
-        f"{adapter.virtual_tokens} virtual tokens"
-        if adapter.method == "prefix"
-        else f"rank {adapter.rank} on {adapter.targets}"
-    )
-    say("adapter", f"{adapter.method}, {size}")
-    processes = "" if accelerator.num_processes == 1 else f", {accelerator.num_processes} processes"
-    plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}{processes}"
-    say("tuning", plan + ("" if splits.valid else "; too few examples to stop early, so the schedule is fixed"))
-    tuned = tune(
-        ground.base,
-        recipe,
-        splits.train,
-        splits.valid,
-        splits.labels,
-        ground.prompter,
-        start=start,
-        accelerator=accelerator,
-        watch=watch,
-    )
-    say(
-        "tuned",
-        f"{tuned.steps} steps in {tuned.seconds:.0f} s, weights of epoch {tuned.best_epoch}"
-        + (", stopped early" if tuned.stopped_early else ""),
-    )
-    return tuned
-
-
-def _save(ground: Ground, tuned: Tuned, folder: Path, choice: Choice, embed: Embed, processes: int) -> Manifest:
-    """Write the adapter and what it needs to answer; the report follows once it has been evaluated."""
-    recipe, splits = ground.recipe, ground.splits
-    write_items(folder / CATALOG, ground.prompter.catalog)
-    if recipe.data.history_catalog:
-        write_items(folder / HISTORY, ground.prompter.history)
-    share = ground.merchant.share
-    return save(
-        tuned,
-        ground.base,
-        recipe,
-        folder,
-        merchant=ground.merchant.name,
-        labels=splits.labels,
-        data=DataIdentity(
-            digest=splits.digest, train=_ids(splits.train), valid=_ids(splits.valid), test=_ids(splits.test)
-        ),
-        share=share,
-        processes=processes,
-        start=choice.start.name,
-        vector=_vector(ground, embed) if share else [],
-        calibration=calibrate(recipe, tuned.held_out),
-    )
-
-
-def _blend(ground: Ground, tuned: Tuned, embed: Embed) -> tuple[Blend | None, dict[str, float]]:
-    """What else the adapter's score is to be made of, learned from its answers to the held-out examples."""
-    recipe = ground.recipe
-    if not recipe.blend or recipe.task == "generate" or not tuned.held_out:
-        return None, {}
-    return fit_blend(recipe, ground.material, tuned.held_out[0], embed)
-
-
-def _ids(examples: Sequence[Example]) -> list[str]:
-    return [example.id for example in examples]
-
-
 def _evaluate(
     ground: Ground,
     bundle: Bundle,
-    curve: Sequence[CurvePoint],
     embed: Embed,
     started: float,
-    start_losses: Mapping[str, float] | None = None,
-    blend_losses: Mapping[str, float] | None = None,
+    made: Made | None = None,
 ) -> Report:
     """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
     recipe, test = ground.recipe, ground.splits.test
@@ -319,7 +197,7 @@ def _evaluate(
         merchant=ground.merchant.name,
         n_train=len(ground.seen),
         test_kind=ground.splits.test_kind,
-        curve=curve,
+        curve=() if made is None else made.tuned.curve,
         leaks={
             "duplicates": leaks.duplicates,
             "near_duplicates": leaks.near_duplicates,
@@ -330,8 +208,9 @@ def _evaluate(
         if isinstance(answers, ChoosePredictions)
         else {},
         blend={} if tenant.blend is None else tenant.blend.weights,
-        blend_losses=blend_losses,
-        start_losses=start_losses,
+        blend_losses=None if made is None else made.blend_losses,
+        start_losses=None if made is None else made.start_losses,
+        searched=None if made is None or made.study is None else made.study.facts(),
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),
     )
@@ -354,4 +233,4 @@ def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report
         bundle = registry.fetch(version, settings.cache)
     tenant = Tenant.of(bundle, version.name)
     ground = prepare(folder, tenant.recipe.model_copy(update={"base": bundle.manifest.base.name}), settings=settings)
-    return _evaluate(ground, bundle, [], LateEmbedder(settings.home), started)
+    return _evaluate(ground, bundle, LateEmbedder(settings.home), started)

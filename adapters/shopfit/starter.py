@@ -17,12 +17,13 @@ from shopfit.evaluation.assess import assess
 from shopfit.evaluation.metrics import measure
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
-from shopfit.onboard import Say, base_of, silent
+from shopfit.onboard import base_of
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune_together
+from shopfit.tune.making import Say, silent
 from shopfit.tune.saving import save, staging
 from shopfit.tune.shop import Shop
 

@@ -3,6 +3,7 @@ import io
 from rich.console import Console
 
 from shopfit.evaluation import Report, show
+from shopfit.evaluation.report import Searched
 
 
 def printed(report: Report, width: int = 100) -> str:
@@ -40,3 +41,14 @@ def test_gains_leaks_and_verdict_are_told(report: Report) -> None:
 
 def test_brackets_in_names_are_not_taken_for_styles(report: Report) -> None:
     assert "[red]x" in printed(report.model_copy(update={"recipe": "[red]x"}))
+
+
+def test_a_search_is_told_with_what_it_chose_and_what_the_recipe_had_reached(report: Report) -> None:
+    assert "Searched" not in printed(report)
+    searched = Searched(
+        trials=12, pruned=3, folds=3, chosen={"adapter.method": "adalora", "tune.lr": 0.002}, loss=0.3, own_loss=0.4
+    )
+    assert (
+        "Searched for settings: adapter.method adalora, tune.lr 0.002, the best of 12 tried in 3-fold cross-validation, "
+        "3 given up early: loss 0.300, the recipe's own settings 0.400"
+    ) in " ".join(printed(report.model_copy(update={"searched": searched})).split())

@@ -1,47 +1,15 @@
 """The start that a merchant's own examples favour."""
 
-import random
-
 import pytest
 import torch
+from tests.tune.reviews import LABELS, RECIPE, material, reviews
 
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.merchant.examples import Example
-from shopfit.recipe.schema import Recipe
-from shopfit.tune.lessons import EvenLessons, Material
+from shopfit.tune.lessons import EvenLessons
 from shopfit.tune.loop import tune
-from shopfit.tune.starts import Candidate, Donor, candidates, choose_start, folds
-
-RECIPE = Recipe.model_validate(
-    {
-        "name": "r",
-        "task": "choose",
-        "data": {"file": "x.jsonl"},
-        "prompt": {"template": "Review: {text}\nSentiment:"},
-        "adapter": {"rank": 4},
-        "tune": {"lr": 0.01, "epochs": 2, "batch_size": 4},
-        "evaluate": {"metric": "accuracy"},
-    }
-)
-GOOD = ["lovely crema", "would buy again", "quick delivery"]
-BAD = ["arrived cracked", "the box was wet", "broken grinder"]
-LABELS = ["negative", "positive"]
-
-
-def reviews(count: int, *, upside_down: bool = False, seed: int = 0) -> list[Example]:
-    draw = random.Random(seed)
-    rows = []
-    for number in range(count):
-        positive = number % 2 == 0
-        text = f"{draw.choice(GOOD if positive else BAD)}, order {draw.randrange(100)}"
-        rows.append(Example(f"{seed}-{number}", {"text": text}, label=LABELS[positive != upside_down]))
-    return rows
-
-
-def material(base: Base, rows: list[Example], valid: list[Example] | None = None) -> Material:
-    return Material(rows, valid or [], LABELS, Prompter(RECIPE, base.tokenizer))
+from shopfit.tune.starts import Candidate, Donor, candidates, choose_start
 
 
 def learned(base: Base, name: str, *, upside_down: bool = False) -> Start:
@@ -107,17 +75,6 @@ def test_too_few_examples_take_what_others_have(base: Base) -> None:
     assert "too few" in choice.why
     alone = choose_start(base, RECIPE, material(base, reviews(4)), candidates(base, RECIPE, None, []))
     assert alone.start.scratch
-
-
-def test_folds_hold_every_example_out_once_and_never_train_on_it(base: Base) -> None:
-    rows = reviews(13)
-    parts = folds(RECIPE, material(base, rows[:9], rows[9:]))
-    assert sorted(row.id for part in parts for row in part.valid) == sorted(row.id for row in rows)
-    for part in parts:
-        assert not {row.id for row in part.train} & {row.id for row in part.valid}
-        assert {row.label for row in part.train} == set(LABELS)
-    many = material(base, reviews(50), reviews(10, seed=2))
-    assert folds(RECIPE, many) == [many]
 
 
 def test_merchants_give_equally_many_lessons_an_epoch(base: Base) -> None:

@@ -22,8 +22,17 @@ REFUSED = 3
 
 @click.command(short_help="Train, evaluate and register a merchant's adapter.")
 @recipe_options
+@click.option(
+    "--search",
+    "trials",
+    type=int,
+    metavar="N",
+    help="Try N settings (method, rank, learning rate, epochs) by cross-validation first, and take the best.",
+)
 @as_json
-def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+def command(
+    merchant: str, recipe: str, data: str | None, overrides: tuple[str, ...], trials: int | None, as_json: bool
+) -> None:
     """Train an adapter for MERCHANT with RECIPE, evaluate it, and register it as a new version.
 
     RECIPE is the name of a shipped recipe or the path of a YAML file. The gate promotes the version if it beats the
@@ -41,7 +50,15 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
 
     with Bar(screen) as bar:
         settings = Settings.from_environment()
-        done = onboard(folder, loaded, settings=settings, actor=getpass.getuser(), say=announce(screen), watch=bar)
+        done = onboard(
+            folder,
+            loaded,
+            settings=settings,
+            actor=getpass.getuser(),
+            trials=trials,
+            say=announce(screen),
+            watch=bar,
+        )
     if done is None:
         return
     if as_json:

@@ -16,7 +16,7 @@ from shopfit.errors import DataError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from shopfit.onboard import Say
+    from shopfit.tune.making import Say
 
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on standard output, for machines."

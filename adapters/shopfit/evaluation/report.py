@@ -12,6 +12,7 @@ from shopfit.evaluation.gate import SystemResult, Verdict, best, decide
 from shopfit.evaluation.intervals import Interval, Number, bootstrap, paired_difference, rows_of
 from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.systems import Kind
+from shopfit.evaluation.wording import number, settings_in_words
 from shopfit.recipe.schema import LOWER_IS_BETTER, METRICS, Recipe, Task
 
 REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
@@ -31,6 +32,38 @@ class CurvePoint(BaseModel):
     epoch: int
     train_loss: Number
     valid: float | None = None
+
+
+class Searched(BaseModel):
+    """That settings were searched, and what was found; `study.json` has every trial.
+
+    Args:
+        trials: that were made.
+        pruned: of them given up early.
+        folds: that each was held against; 1 for one held-out set.
+        chosen: the recipe's keys with the winner's values.
+        loss: of the winner, cross-validated.
+        own_loss: of the recipe's own settings; None if it was no number.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    trials: int
+    pruned: int
+    folds: int
+    chosen: dict[str, str | int | float]
+    loss: float
+    own_loss: float | None
+
+    @property
+    def worded(self) -> str:
+        """In a line."""
+        given_up = f", {self.pruned} given up early" if self.pruned else ""
+        how = f"{self.folds}-fold cross-validation" if self.folds > 1 else "one held-out set"
+        own = "no number" if self.own_loss is None else number(self.own_loss)
+        return (
+            f"{settings_in_words(self.chosen)}, the best of {self.trials} tried in {how}{given_up}: "
+            f"loss {number(self.loss)}, the recipe's own settings {own}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +101,7 @@ class Report(BaseModel):
         leaks: training examples that were found in the test set and taken out, by kind.
         start: what the weights started from.
         start_losses: cross-validated loss of every start that was compared.
+        searched: the settings that a search chose; None if the recipe's own were taken.
         blend: weights of the parts that the adapter's score is made of; empty where it answers alone.
         blend_losses: cross-validated loss of the blend and of each part by itself.
         calibration: of choose: the temperature, ECE before and after it, and with a threshold, the share of answers
@@ -94,6 +128,7 @@ class Report(BaseModel):
     leaks: dict[str, int] = {}
     start: str = "scratch"
     start_losses: dict[str, float] = {}
+    searched: Searched | None = None
     blend: dict[str, float] = {}
     blend_losses: dict[str, float] = {}
     calibration: dict[str, float] = {}
@@ -145,6 +180,7 @@ def make_report(
     leaks: Mapping[str, int] | None = None,
     start: str = "scratch",
     start_losses: Mapping[str, float] | None = None,
+    searched: Searched | None = None,
     blend: Mapping[str, float] | None = None,
     blend_losses: Mapping[str, float] | None = None,
     calibration: Mapping[str, float] | None = None,
@@ -164,6 +200,7 @@ def make_report(
         leaks: see there.
         start: see there.
         start_losses: see there.
+        searched: see there.
         blend: see there.
         blend_losses: see there.
         calibration: see there.
@@ -209,6 +246,7 @@ def make_report(
         leaks=dict(leaks or {}),
         start=start,
         start_losses=dict(start_losses or {}),
+        searched=searched,
         blend=dict(blend or {}),
         blend_losses=dict(blend_losses or {}),
         calibration=dict(calibration or {}),

@@ -67,6 +67,8 @@ def show(report: Report, console: "Console | None" = None) -> None:
     if report.start_losses:
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.start_losses.items())
         console.print(Text(f"  Started from {report.start}; loss on held-out examples: {losses}"))
+    if report.searched is not None:
+        console.print(Text(f"  Searched for settings: {report.searched.worded}"))
     console.print(Text(f"  {report.seconds:.0f} s, {report.peak_memory_mb:.0f} MB at most", "dim"))
     mark, style = ("✓", "bold green") if report.verdict.promote else ("✗", "bold red")
     console.print()

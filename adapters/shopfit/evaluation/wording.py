@@ -1,6 +1,7 @@
 """How reports print metrics and numbers."""
 
 import math
+from collections.abc import Mapping
 
 from shopfit.evaluation.intervals import Interval
 from shopfit.recipe.schema import LOWER_IS_BETTER
@@ -43,3 +44,8 @@ def signed_with_span(interval: Interval) -> str:
     if math.isnan(interval.low) or math.isnan(interval.high):
         return signed(interval.value)
     return f"{signed(interval.value)} [{signed(interval.low)}, {signed(interval.high)}]"
+
+
+def settings_in_words(values: Mapping[str, str | int | float]) -> str:
+    """Keys of a recipe with their values, in a line: `adapter.method lora, adapter.rank 8`."""
+    return ", ".join(f"{key} {value}" for key, value in values.items())

@@ -5,13 +5,10 @@ candidate is trained on a part of the examples and held against the rest; the lo
 good, the simpler one.
 """
 
-import random
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -19,18 +16,14 @@ from shopfit.adapter.stack import Factors, Stack
 from shopfit.adapter.start import Start, blend
 from shopfit.adapter.voice import Bare, answer_sums
 from shopfit.base.load import Base
-from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.lessons import Batch, Lessons, Material
-from shopfit.tune.loop import head_labels, tune
-from shopfit.tune.objectives import task_loss
+from shopfit.tune.folds import FOLDED, folds, held_out_loss, in_batches, mean_loss
+from shopfit.tune.lessons import Batch, Material
 
-FOLDS, FOLDED = 3, 40  # folds; from so many examples on one split will do
 MOST_DONORS = 8
 _NEAREST = 3  # donors whose mean is a candidate
 _TIE = 0.01  # losses this near, relatively, are the same
 _SUPPORT = 32  # examples that donors are weighed on
-_BATCH = 16
 _SPARSITY = 0.05  # LoraHub's price of a weight
 _EVALUATIONS = 60
 
@@ -127,7 +120,7 @@ def choose_start(
     losses: dict[str, float] = {}
     for candidate in among:
         losses[candidate.name] = float(
-            np.mean([_held_out_loss(base, recipe, part, candidate, accelerator) for part in parts])
+            np.mean([_held_out(base, recipe, part, candidate, accelerator) for part in parts])
         )
         heard(candidate.name, losses[candidate.name])
     lowest = min(losses.values())
@@ -136,66 +129,13 @@ def choose_start(
     return Choice(winner.make(material), losses, f"lowest loss in {how}")
 
 
-def folds(recipe: Recipe, material: Material) -> list[Material]:
-    """Trainings and what to hold them against: the validation set where it is large enough, else folds.
-
-    Returns:
-        none if there are fewer than 2 examples a fold.
-    """
-    rows = [*material.train, *material.valid]
-    if len(rows) >= FOLDED and material.valid:
-        return [material]
-    if len(rows) < 2 * FOLDS:
-        return []
-    lanes: defaultdict[str | None, list[Example]] = defaultdict(list)
-    for row in random.Random(f"{recipe.tune.seed}/folds").sample(rows, len(rows)):
-        lanes[row.label].append(row)
-    dealt = [row for label in sorted(lanes, key=str) for row in lanes[label]]
-    parts = [dealt[number::FOLDS] for number in range(FOLDS)]
-    return [
-        replace(material, train=[row for other in parts if other is not part for row in other], valid=part)
-        for part in parts
-    ]
-
-
-def _held_out_loss(
+def _held_out(
     base: Base, recipe: Recipe, part: Material, candidate: Candidate, accelerator: Accelerator | None
 ) -> float:
-    """Train on a part's training examples without looking at the others; the task's loss on those."""
-    start = candidate.make(replace(part, valid=[]))
-    settings = recipe.tune.model_copy(
-        update={"trackers": [], "epochs": recipe.tune.epochs if len(part.train) < FOLDED else 1}
-    )
-    short = recipe.model_copy(update={"tune": settings})
-    tuned = tune(base, short, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
-    try:
-        return _mean_loss(
-            base,
-            recipe,
-            _batches(recipe, part.valid, part, head_labels(base, recipe, [part])),
-            lambda batch: answer_sums(tuned.adapter, batch.tree),
-        )
-    finally:
-        tuned.adapter.detach()
-
-
-def _mean_loss(base: Base, recipe: Recipe, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> float:
-    """The task's loss an example; `answer` gives the log-probabilities of a batch on the base's device."""
-    total = 0.0
-    with torch.inference_mode():
-        for batch in (batch.to(base.device) for batch in batches):
-            loss = task_loss(answer(batch), batch, recipe.task, recipe.tune.temperature)
-            total += float(loss) * len(batch.weights)
-    return total / sum(len(batch.weights) for batch in batches)
-
-
-def _batches(recipe: Recipe, rows: Sequence[Example], material: Material, head: Sequence[str] = ()) -> list[Batch]:
-    lessons = Lessons(rows, material.prompter, material.labels, recipe.tune, head)
-    numbers = range(len(rows))
-    return [
-        lessons.collate([lessons[number] for number in numbers[first : first + _BATCH]])
-        for first in range(0, len(rows), _BATCH)
-    ]
+    """The candidate's loss on a part's held-out examples; where there are many to train on, one epoch tells enough."""
+    epochs = recipe.tune.epochs if len(part.train) < FOLDED else 1
+    short = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": epochs})})
+    return held_out_loss(base, short, part, candidate.make(replace(part, valid=[])), accelerator)
 
 
 class Council:
@@ -241,7 +181,7 @@ class Council:
         return Start(name, factors=blend(factors, [float(share) for share in best]))
 
     def _support(self, material: Material) -> list[Batch]:
-        return _batches(self._recipe, [*material.train, *material.valid][:_SUPPORT], material)
+        return in_batches(self._recipe, [*material.train, *material.valid][:_SUPPORT], material)
 
     def _loss(self, factors: Factors, batches: Sequence[Batch]) -> float:
         """The task's loss of the base with these weights, untrained."""
@@ -254,4 +194,4 @@ class Council:
             with stack.rows([1] * len(batch.weights)):
                 return answer_sums(Bare(self._base.model), batch.tree)
 
-        return _mean_loss(self._base, self._recipe, batches, answer)
+        return mean_loss(self._base, self._recipe, batches, answer)

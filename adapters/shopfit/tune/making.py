@@ -1,0 +1,242 @@
+"""A merchant's adapter in the making: its start found, settings searched if asked, tuned, calibrated and blended."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.start import Start
+from shopfit.base.load import Base
+from shopfit.base.prompt import Prompter
+from shopfit.engine.blending import Blend
+from shopfit.engine.tenant import BLEND, CATALOG, HISTORY, write_items
+from shopfit.evaluation.calibration import calibrate
+from shopfit.merchant.examples import Example
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.search import Embed, direction
+from shopfit.merchant.splits import Splits
+from shopfit.recipe.schema import Recipe
+from shopfit.registry import Registry
+from shopfit.settings import Settings
+from shopfit.tune.blending import fit_blend
+from shopfit.tune.lessons import Material
+from shopfit.tune.loop import Tuned, Watch, tune
+from shopfit.tune.neighbours import find_start
+from shopfit.tune.saving import save, staging
+from shopfit.tune.search import search
+from shopfit.tune.starts import Choice
+from shopfit.tune.study import STUDY, Study
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_VECTOR_TEXTS = 256
+
+
+class Say(Protocol):
+    """Announces one resolved choice or finished stage."""
+
+    def __call__(self, what: str, detail: str) -> None:
+        """`what` in a word or two, `detail` in a line."""
+
+
+def silent(what: str, detail: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a run stands on before anything is trained.
+
+    Args:
+        merchant: whose adapter it will be.
+        recipe: how it is made.
+        base: loaded.
+        prompter: for this recipe and merchant.
+        splits: the examples.
+    """
+
+    merchant: Merchant
+    recipe: Recipe
+    base: Base
+    prompter: Prompter
+    splits: Splits
+
+    @property
+    def material(self) -> Material:
+        """What there is to learn from."""
+        return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter)
+
+    @property
+    def seen(self) -> list[Example]:
+        """Every example that the adapter may learn from: also what baselines and priors are fitted on."""
+        return [*self.splits.train, *self.splits.valid]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An adapter that can be asked, and how it came about.
+
+    Args:
+        ground: with the recipe that it was made with in the end.
+        tuned: its training.
+        bundle: its files, in a folder that is gone afterwards.
+        start_losses: of every start that was compared.
+        blend_losses: of the blend and its parts.
+        study: of the search, if there was one.
+    """
+
+    ground: Ground
+    tuned: Tuned
+    bundle: Bundle
+    start_losses: Mapping[str, float]
+    blend_losses: Mapping[str, float]
+    study: Study | None
+
+
+@contextmanager
+def making(
+    ground: Ground,
+    registry: Registry,
+    *,
+    settings: Settings,
+    accelerator: "Accelerator",
+    embed: Embed,
+    trials: int | None = None,
+    say: Say = silent,
+    watch: Watch | None = None,
+) -> Iterator[Made | None]:
+    """An adapter: its start found, its settings searched if asked, tuned and blended. Nothing is registered.
+
+    Args:
+        ground: what it stands on.
+        registry: where others' adapters are, to start from.
+        settings: where state lives.
+        accelerator: from `make_accelerator`.
+        embed: turns texts into vectors.
+        trials: settings to search among; None to take the recipe's own.
+        say: hears every resolved choice.
+        watch: sees every training step.
+
+    Yields:
+        the adapter, whose files are there until the end of the `with`; None on every process but the first.
+
+    Raises:
+        ShopfitError: with what is wrong.
+    """
+    recipe, merchant = ground.recipe, ground.merchant.name
+    choice = find_start(
+        registry,
+        ground.base,
+        recipe,
+        merchant,
+        ground.material,
+        vector=lambda: _vector(ground, embed),
+        accelerator=accelerator,
+        say=say,
+    )
+    study = None
+    if trials is not None:
+        found = search(
+            ground.base,
+            recipe,
+            ground.material,
+            choice.start,
+            trials,
+            merchant=merchant,
+            data_digest=ground.splits.digest,
+            home=settings.home,
+            accelerator=accelerator,
+            say=say,
+        )
+        ground, choice, study = replace(ground, recipe=found.recipe), replace(choice, start=found.start), found.study
+    tuned = _tune(ground, choice.start, accelerator, say, watch)
+    if not accelerator.is_main_process:
+        tuned.adapter.detach()
+        yield None
+        return
+    with staging(settings.home) as staged:
+        manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes)
+        blend, blend_losses = _blend(ground, tuned, embed)
+        if blend is not None:
+            (staged / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            say("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
+        if study is not None:
+            (staged / STUDY).write_text(study.to_json(), encoding="utf-8")
+        yield Made(ground, tuned, seal(staged, manifest), choice.losses, blend_losses, study)
+
+
+def _vector(ground: Ground, embed: Embed) -> list[float]:
+    """The direction that the merchant's training texts have in the encoder's space, of length 1."""
+    texts = [ground.prompter.text(example.fields) for example in ground.seen[:_VECTOR_TEXTS]]
+    return [round(float(number), 6) for number in direction(embed(texts))]
+
+
+def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, watch: Watch | None) -> Tuned:
+    recipe, splits = ground.recipe, ground.splits
+    adapter, settings = recipe.adapter, recipe.tune
+    size = (
+        f"{adapter.virtual_tokens} virtual tokens"
+        if adapter.method == "prefix"
+        else f"rank {adapter.rank} on {adapter.targets}"
+    )
+    say("adapter", f"{adapter.method}, {size}")
+    processes = "" if accelerator.num_processes == 1 else f", {accelerator.num_processes} processes"
+    plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}{processes}"
+    say("tuning", plan + ("" if splits.valid else "; too few examples to stop early, so the schedule is fixed"))
+    tuned = tune(
+        ground.base,
+        recipe,
+        splits.train,
+        splits.valid,
+        splits.labels,
+        ground.prompter,
+        start=start,
+        accelerator=accelerator,
+        watch=watch,
+    )
+    say(
+        "tuned",
+        f"{tuned.steps} steps in {tuned.seconds:.0f} s, weights of epoch {tuned.best_epoch}"
+        + (", stopped early" if tuned.stopped_early else ""),
+    )
+    return tuned
+
+
+def _save(ground: Ground, tuned: Tuned, folder: Path, choice: Choice, embed: Embed, processes: int) -> Manifest:
+    """Write the adapter and what it needs to answer; the report follows once it has been evaluated."""
+    recipe, splits = ground.recipe, ground.splits
+    write_items(folder / CATALOG, ground.prompter.catalog)
+    if recipe.data.history_catalog:
+        write_items(folder / HISTORY, ground.prompter.history)
+    share = ground.merchant.share
+    return save(
+        tuned,
+        ground.base,
+        recipe,
+        folder,
+        merchant=ground.merchant.name,
+        labels=splits.labels,
+        data=DataIdentity(
+            digest=splits.digest, train=_ids(splits.train), valid=_ids(splits.valid), test=_ids(splits.test)
+        ),
+        share=share,
+        processes=processes,
+        start=choice.start.name,
+        vector=_vector(ground, embed) if share else [],
+        calibration=calibrate(recipe, tuned.held_out),
+    )
+
+
+def _blend(ground: Ground, tuned: Tuned, embed: Embed) -> tuple[Blend | None, dict[str, float]]:
+    """What else the adapter's score is to be made of, learned from its answers to the held-out examples."""
+    recipe = ground.recipe
+    if not recipe.blend or recipe.task == "generate" or not tuned.held_out:
+        return None, {}
+    return fit_blend(recipe, ground.material, tuned.held_out[0], embed)
+
+
+def _ids(examples: Sequence[Example]) -> list[str]:
+    return [example.id for example in examples]

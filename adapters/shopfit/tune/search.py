@@ -1,0 +1,271 @@
+"""Search: the settings that a merchant's own examples favour, found by Optuna (Akiba et al., arXiv:1907.10902).
+
+Searched are the method, its rank (of a prefix: its length), the learning rate and the epochs. A trial is one choice of
+them, trained on a part of the examples and held against the rest, as starts are, always on the same folds and from the
+same start. The recipe's own settings are a trial like the others, the first one, so what is found is never worse than
+they are in cross-validation.
+
+    method          lora, adalora; prefix too, unless the weights start from other adapters' factors
+    learning rate   a fifth to five times the method's own, on a log scale
+    epochs, rank    half to double the recipe's own, on a log scale
+
+The study lies in an SQLite file under `studies/` of shopfit's home, so that it can be gone on with. What is drawn next
+follows from the seed and the trials so far alone: a study that was interrupted ends like one that was not.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import Accelerator
+
+from shopfit.adapter.methods import LEARNING_RATES
+from shopfit.adapter.start import Start
+from shopfit.base.load import Base
+from shopfit.errors import DataError, ShopfitError
+from shopfit.evaluation.wording import settings_in_words
+from shopfit.merchant.examples import content_digest
+from shopfit.recipe.loading import dump_recipe
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.folds import FOLDS, folds, held_out_loss
+from shopfit.tune.lessons import Material
+from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
+
+if TYPE_CHECKING:
+    import optuna
+
+SEARCHED = ("adapter.method", "adapter.rank", "adapter.virtual_tokens", "tune.lr", "tune.epochs")
+_AROUND = 5.0  # times the method's learning rate, and as far below it
+_AT_RANDOM = 5  # trials before Optuna's model of them is asked
+_LARGEST = {"rank": 256, "virtual_tokens": 1024, "epochs": 1000}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search came to.
+
+    Args:
+        recipe: with the winner's settings.
+        start: that the winner starts from.
+        study: all of it, as plain data.
+    """
+
+    recipe: Recipe
+    start: Start
+    study: Study
+
+
+def check_search(trials: int, processes: int) -> None:
+    """Refuse a search that cannot be made, before anything is loaded.
+
+    Raises:
+        ShopfitError: with what is supported.
+    """
+    if trials < 1:
+        raise ShopfitError(f"a search of {trials} trials finds nothing", next_step="ask for at least 1, such as 20")
+    if processes > 1:
+        raise ShopfitError(
+            f"a search runs in one process, not in {processes}",
+            next_step="search with one process; then train with several, with --set for each value that it chose",
+        )
+
+
+def search(
+    base: Base,
+    recipe: Recipe,
+    material: Material,
+    start: Start,
+    trials: int,
+    *,
+    merchant: str,
+    data_digest: str,
+    home: Path,
+    accelerator: Accelerator | None = None,
+    say: Callable[[str, str], None] = lambda _what, _detail: None,
+) -> Found:
+    """Find settings by cross-validation on a merchant's examples.
+
+    Folds are as in `folds`. With several of them, a trial whose running mean is worse than the median of the others'
+    is given up. With one held-out set nothing is: losses of unfinished schedules of different lengths do not compare.
+
+    Args:
+        base: bare; as it was afterwards.
+        recipe: its own settings are the first trial; everything that is not searched is as it says.
+        material: the merchant's examples.
+        start: what the weights start from, where the method can; from scratch where it cannot.
+        trials: how many, those of an earlier run with the same data, base, recipe and start included.
+        merchant: its name.
+        data_digest: of its examples.
+        home: shopfit's home folder.
+        accelerator: from `make_accelerator`.
+        say: hears of each trial.
+
+    Raises:
+        DataError: if there are too few examples.
+        ShopfitError: if the study cannot be read or written, or no trial ends with a finite loss.
+    """
+    parts = folds(recipe, material)
+    if not parts:
+        have = len(material.train) + len(material.valid)
+        raise DataError(
+            f"{merchant} has {have} examples to learn from, too few to search: {FOLDS} folds need {2 * FOLDS}",
+            next_step="add examples, or do without --search",
+        )
+    digest = study_digest(base, recipe, material, start, data_digest)
+    space = Space(recipe, start)
+    bench = _Bench(base, recipe, parts, start, accelerator)
+    with opened(home / "studies" / merchant / recipe.name / f"{digest[:16]}.db", prune=len(parts) > 1) as study:
+        before = len(ended(study))
+        how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "one held-out set, so none is given up early"
+        say("search", f"{trials} trials, {how}" + (f"; {before} are kept from before" if before else ""))
+        if place_of(study, space.own) is None:
+            study.enqueue_trial(space.own)
+        while len(ended(study)) < trials or place_of(study, space.own) is None:
+            say("search", f"trial {len(ended(study)) + 1}: {bench.try_next(study, space)}")
+        made, own = as_trials(study), place_of(study, space.own)
+    losses = {trial.number: trial.loss for trial in made if trial.loss is not None}
+    if not losses or own is None:
+        raise ShopfitError(
+            f"no trial of {len(made)} ended with a finite loss",
+            next_step="set a lower tune.lr, or look at the examples: the recipe's own settings fail too",
+        )
+    found = Study(
+        schema=1,
+        merchant=merchant,
+        recipe=recipe.name,
+        digest=digest,
+        seed=recipe.tune.seed,
+        folds=len(parts),
+        trials=made,
+        own=own,
+        winner=min(losses, key=lambda number: (losses[number], number)),
+    )
+    won = recipe if found.winner == own else changed(recipe, found.best.values)
+    say("search", found.facts().worded)
+    return Found(won, start_for(won.adapter.method, start), found)
+
+
+class Space:
+    """What may be chosen for a recipe and a start.
+
+    Args:
+        recipe: whose own settings lie within.
+        start: says which methods there are.
+    """
+
+    def __init__(self, recipe: Recipe, start: Start) -> None:
+        self._recipe = recipe
+        self.methods = ["lora", "adalora"]
+        if start.factors is None and not recipe.tune.gradient_checkpointing:
+            self.methods.append("prefix")
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The recipe's own settings, as Optuna's parameters."""
+        method, size = self._recipe.adapter.method, _size_of(self._recipe.adapter.method)
+        return {
+            "method": method,
+            "rate": self._own_rate / LEARNING_RATES[method],
+            "epochs": self._recipe.tune.epochs,
+            size: getattr(self._recipe.adapter, size),
+        }
+
+    @property
+    def _own_rate(self) -> float:
+        return self._recipe.tune.lr or LEARNING_RATES[self._recipe.adapter.method]
+
+    def draw(self, trial: "optuna.Trial") -> Values:
+        """Let Optuna choose."""
+        method = trial.suggest_categorical("method", self.methods)
+        # in units of the method's own rate, so that what is learned of one method tells of the others
+        own = self._own_rate / LEARNING_RATES[self._recipe.adapter.method]
+        share = trial.suggest_float("rate", min(1 / _AROUND, own), max(_AROUND, own), log=True)
+        size = _size_of(method)
+        epochs = self._near(trial, "epochs", self._recipe.tune.epochs)
+        extent = self._near(trial, size, getattr(self._recipe.adapter, size))
+        rounded = min(float(f"{share * LEARNING_RATES[method]:.3g}"), 1.0)
+        rate = self._own_rate if trial.params == self.own else rounded
+        return {"adapter.method": method, f"adapter.{size}": extent, "tune.lr": rate, "tune.epochs": epochs}
+
+    def _near(self, trial: "optuna.Trial", name: str, own: int) -> int:
+        return trial.suggest_int(name, max(1, own // 2), min(2 * own, _LARGEST[name]), log=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What every trial is made with; see `search`."""
+
+    base: Base
+    recipe: Recipe
+    parts: Sequence[Material]
+    start: Start
+    accelerator: Accelerator | None
+
+    def try_next(self, study: "optuna.Study", space: Space) -> str:
+        """Draw settings and try them; what came of it, in words."""
+        from optuna.samplers import TPESampler
+        from optuna.trial import TrialState
+
+        seed = self.recipe.tune.seed + len(ended(study))
+        # no liar: what an interrupted run left behind must not sway what is drawn
+        study.sampler = TPESampler(seed=seed, n_startup_trials=_AT_RANDOM, constant_liar=False)
+        trial = study.ask()
+        values = space.draw(trial)
+        start = start_for(str(values["adapter.method"]), self.start)
+        trial.set_user_attr("values", values)
+        trial.set_user_attr("start", start.name)
+        own, words = trial.params == space.own, settings_in_words(values)
+        tried = self.recipe if own else changed(self.recipe, values)
+        losses: list[float] = []
+        for part in self.parts:
+            losses.append(held_out_loss(self.base, tried, part, start, self.accelerator))
+            mean = sum(losses) / len(losses)
+            if not math.isfinite(mean):
+                study.tell(trial, state=TrialState.FAIL)
+                return f"{words}: failed, its loss is {mean}"
+            trial.set_user_attr("losses", losses)
+            trial.report(mean, len(losses))
+            if len(losses) < len(self.parts) and not own and trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                return f"{words}: given up after {len(losses)} of {len(self.parts)} folds, loss {mean:.3f}"
+        study.tell(trial, mean)
+        return f"{words}: loss {mean:.3f}"
+
+
+def study_digest(base: Base, recipe: Recipe, material: Material, start: Start, data_digest: str) -> str:
+    """SHA-256 over what determines a search's result: data, items, base, what else the recipe says, and the start."""
+    said = dump_recipe(recipe)
+    for key in SEARCHED:
+        section, _, name = key.partition(".")
+        said[section].pop(name)
+    items = [
+        None if catalog is None else [dict(item.fields) for item in catalog.values()]
+        for catalog in (material.prompter.catalog, material.prompter.history)
+    ]
+    plain = json.loads(json.dumps(items, default=str))  # what was read from Parquet may be no JSON
+    return content_digest([data_digest, plain, base.fingerprint, said, start.name])
+
+
+def changed(recipe: Recipe, values: Values) -> Recipe:
+    """The recipe with other values of the searched keys, checked as any recipe is."""
+    said = dump_recipe(recipe)
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        said[section][name] = value
+    adapter = said["adapter"]
+    if adapter["init_rank"] is not None and adapter["init_rank"] <= adapter["rank"]:
+        adapter["init_rank"] = None  # follows the rank
+    return Recipe.model_validate(said)
+
+
+def start_for(method: str, start: Start) -> Start:
+    """The start, or scratch if a method cannot begin with it: a prefix is not made of factors, nor the other way."""
+    fits = start.prefix is not None if method == "prefix" else start.factors is not None
+    return start if fits else Start()
+
+
+def _size_of(method: str) -> str:
+    return "virtual_tokens" if method == "prefix" else "rank"
