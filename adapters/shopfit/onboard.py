@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, SelfTrainingRound, seal
 from shopfit.adapter.start import Start
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
@@ -23,7 +23,7 @@ from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed, direction
 from shopfit.merchant.splits import Splits
-from shopfit.recipe.schema import Recipe
+from shopfit.recipe.schema import Recipe, SelfTraining
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tune.blending import fit_blend
@@ -32,6 +32,7 @@ from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune
 from shopfit.tune.neighbours import find_start
 from shopfit.tune.plan import peak_memory_mb
 from shopfit.tune.saving import save, staging
+from shopfit.tune.self_training import self_train
 from shopfit.tune.shop import Shop
 from shopfit.tune.starts import Choice
 
@@ -62,6 +63,9 @@ class Ground:
         base: loaded.
         prompter: for this recipe and merchant.
         splits: the examples.
+        unlabeled: rows for self-training.
+        pseudo: those of them that the adapter's own answers made examples of.
+        rounds: of self-training.
     """
 
     merchant: Merchant
@@ -69,6 +73,9 @@ class Ground:
     base: Base
     prompter: Prompter
     splits: Splits
+    unlabeled: Sequence[Example] = ()
+    pseudo: Sequence[Example] = ()
+    rounds: Sequence[SelfTrainingRound] = ()
 
     @property
     def material(self) -> Material:
@@ -76,8 +83,13 @@ class Ground:
         return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter)
 
     @property
+    def lessons(self) -> list[Example]:
+        """What the weights are fitted on: the examples, and what is made without anybody's label."""
+        return [*self.splits.pretext, *self.pseudo, *self.splits.train]
+
+    @property
     def seen(self) -> list[Example]:
-        """Every example that the adapter may learn from: also what baselines and priors are fitted on."""
+        """Every example of the merchant's that it may learn from: also what baselines and priors are fitted on."""
         return [*self.splits.train, *self.splits.valid]
 
 
@@ -138,6 +150,16 @@ def onboard(
             accelerator=accelerator,
             say=say,
         )
+        pseudo, rounds = self_train(
+            ground.base,
+            recipe,
+            ground.material,
+            ground.unlabeled,
+            start=choice.start,
+            accelerator=accelerator,
+            say=say,
+        )
+        ground = replace(ground, pseudo=pseudo, rounds=rounds)
         tuned = _tune(ground, choice.start, accelerator, say, watch)
         if not accelerator.is_main_process:
             tuned.adapter.detach()
@@ -174,18 +196,8 @@ def prepare(
         RecipeError: if the recipe's prompt is longer than the base can read.
     """
     merchant = Merchant.open(folder)
-    shop = Shop.read(merchant, recipe)
-    splits = shop.splits
-    say("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({folder})")
-    say("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
-    say("examples", _count(splits))
-    if splits.leaks.total:
-        leaks = splits.leaks
-        say(
-            "leaks",
-            f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, "
-            f"{leaks.shared_groups} of a test group",
-        )
+    shop = Shop.read(merchant, recipe).with_unlabeled()
+    shop.tell(say)
     base = base_of(recipe, settings, device)
     size = sum(weight.numel() for weight in base.model.parameters())
     say(
@@ -193,7 +205,7 @@ def prepare(
         f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, "
         f"fingerprint {base.fingerprint[:12]}",
     )
-    return Ground(merchant, recipe, base, shop.prompter(base.tokenizer), splits)
+    return Ground(merchant, recipe, base, shop.prompter(base.tokenizer), shop.splits, shop.unlabeled)
 
 
 def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
@@ -212,20 +224,11 @@ def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
     return base
 
 
-def _count(splits: Splits) -> str:
-    parts = [
-        f"{len(splits.train)} to train on",
-        f"{len(splits.valid)} held out to stop early",
-        f"{len(splits.test)} to test ({splits.test_kind})",
-    ]
-    return ", ".join(part for part in parts if not part.startswith("0 ")) + (
-        f"; labels {', '.join(splits.labels)}" if splits.labels else ""
-    )
-
-
 def _vector(ground: Ground, embed: Embed) -> list[float]:
-    """The direction that the merchant's training texts have in the encoder's space, of length 1."""
+    """The direction that the merchant's training texts have in the encoder's space, of length 1; empty without any."""
     texts = [ground.prompter.text(example.fields) for example in ground.seen[:_VECTOR_TEXTS]]
+    if not texts:
+        return []
     return [round(float(number), 6) for number in direction(embed(texts))]
 
 
@@ -244,7 +247,7 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     tuned = tune(
         ground.base,
         recipe,
-        splits.train,
+        ground.lessons,
         splits.valid,
         splits.labels,
         ground.prompter,
@@ -275,13 +278,18 @@ def _save(ground: Ground, tuned: Tuned, folder: Path, choice: Choice, embed: Emb
         merchant=ground.merchant.name,
         labels=splits.labels,
         data=DataIdentity(
-            digest=splits.digest, train=_ids(splits.train), valid=_ids(splits.valid), test=_ids(splits.test)
+            digest=splits.digest,
+            train=_ids(splits.train),
+            valid=_ids(splits.valid),
+            test=_ids(splits.test),
+            pretext=len(splits.pretext),
         ),
         share=share,
         processes=processes,
         start=choice.start.name,
         vector=_vector(ground, embed) if share else [],
         calibration=calibrate(recipe, tuned.held_out),
+        self_training=list(ground.rounds),
     )
 
 
@@ -318,6 +326,7 @@ def _evaluate(
         [example.group for example in test],
         merchant=ground.merchant.name,
         n_train=len(ground.seen),
+        n_pretext=bundle.manifest.data.pretext,
         test_kind=ground.splits.test_kind,
         curve=curve,
         leaks={
@@ -329,6 +338,7 @@ def _evaluate(
         calibration=calibration_facts(answers, tenant.temperature, recipe.tune.temperature, tenant.threshold)
         if isinstance(answers, ChoosePredictions)
         else {},
+        self_training=bundle.manifest.self_training,
         blend={} if tenant.blend is None else tenant.blend.weights,
         blend_losses=blend_losses,
         start_losses=start_losses,
@@ -353,5 +363,7 @@ def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report
         version = registry.resolve(reference)
         bundle = registry.fetch(version, settings.cache)
     tenant = Tenant.of(bundle, version.name)
-    ground = prepare(folder, tenant.recipe.model_copy(update={"base": bundle.manifest.base.name}), settings=settings)
+    settled = tenant.recipe.tune.model_copy(update={"self_training": SelfTraining()})  # nothing is trained
+    recipe = tenant.recipe.model_copy(update={"base": bundle.manifest.base.name, "tune": settled})
+    ground = prepare(folder, recipe, settings=settings)
     return _evaluate(ground, bundle, [], LateEmbedder(settings.home), started)

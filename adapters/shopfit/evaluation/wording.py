@@ -43,3 +43,8 @@ def signed_with_span(interval: Interval) -> str:
     if math.isnan(interval.low) or math.isnan(interval.high):
         return signed(interval.value)
     return f"{signed(interval.value)} [{signed(interval.low)}, {signed(interval.high)}]"
+
+
+def trained_on(examples: int, pairs: int) -> str:
+    """What the weights were fitted on: `86 examples`, or `0 examples; 50 pairs from the catalog`."""
+    return f"{examples} examples" + (f"; {pairs} pairs from the catalog" if pairs else "")
