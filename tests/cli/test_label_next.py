@@ -172,6 +172,8 @@ def test_the_command_writes_a_file_and_never_over_one(
     assert again.returncode == 2
     assert "is already there, and may hold labels" in again.stderr
     assert [json.loads(line) for line in target.read_text().splitlines()] == rows
+    nowhere = run(*command[:-1], str(tmp_path / "none" / "next.jsonl"))
+    assert (nowhere.returncode, "there is no folder" in nowhere.stderr) == (2, True)
 
 
 def test_self_training_is_in_manifest_and_report(

@@ -209,8 +209,8 @@ def test_a_batch_of_light_examples_counts_for_less(base: Base, task: str) -> Non
         Example("0", {"text": "lovely", "input": "lovely"}, label="positive", output="yes", weight=3.0),
         Example("1", {"text": "broken", "input": "broken"}, label="negative", output="no"),
     ]
-    asked = recipe(task)
-    lessons = Lessons(rows, Prompter(asked, base.tokenizer), ["negative", "positive"], asked.tune)
+    asked, labels = recipe(task), ["negative", "positive"] if task == "choose" else []
+    lessons = Lessons(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
     losses = []
     for place in range(2):
         batch = lessons.collate([lessons[place]])
@@ -218,4 +218,4 @@ def test_a_batch_of_light_examples_counts_for_less(base: Base, task: str) -> Non
         losses.append(float(task_loss(sums, batch, asked.task, 1.0)))
     assert losses[0] == pytest.approx(3 * losses[1])
     even = [Example(row.id, row.fields, label=row.label, output=row.output, weight=7.0) for row in rows]
-    assert Lessons(even, lessons.prompter, ["negative", "positive"], asked.tune)[0][2] == 1.0
+    assert Lessons(even, lessons.prompter, labels, asked.tune)[0][2] == 1.0

@@ -39,6 +39,8 @@ def command(
         raise DataError(
             f"{file} is already there, and may hold labels", next_step="append its rows first, or name another --out"
         )
+    if not file.absolute().parent.is_dir():
+        raise DataError(f"there is no folder {file.absolute().parent}", next_step="make it, or name another --out")
     quiet()
     from shopfit.labelling import label_next
     from shopfit.settings import Settings
