@@ -25,7 +25,7 @@ from shopfit.merchant.examples import Example, load_examples, seen
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
 from shopfit.merchant.search import CatalogIndex, Embed, Floats
-from shopfit.merchant.splits import test_file_of
+from shopfit.merchant.splits import labels_of, test_file_of
 from shopfit.merchant.unlabeled import load_unlabeled, without_copies
 from shopfit.onboard import Say, base_of, silent
 from shopfit.recipe.names import HOUSE
@@ -71,7 +71,7 @@ def label_next(
         embed: texts to vectors; by default the sentence encoder.
 
     Returns:
-        the rows, the most worth first, each with `id`, its answer's field empty, and `why`.
+        the rows in the order they were drawn, each with `id`, its answer's field empty, and `why`.
 
     Raises:
         RecipeError: for task generate.
@@ -85,9 +85,9 @@ def label_next(
         )
     merchant = Merchant.open(folder)
     shown = _prompter(merchant, recipe)
-    pool = _pool(merchant, recipe, shown, say)
+    pool, labels = _pool(merchant, recipe, shown, say)
     embed = embed or LateEmbedder(settings.home)
-    doubt = _doubt(merchant, recipe, shown, pool, settings, embed, say)
+    doubt = _doubt(merchant, recipe, shown, pool, labels, settings, embed, say)
     vectors = embed([shown.text(row.fields) for row in pool]).astype(np.float64)
     chosen = draw_unlike(doubt.gradients, vectors, rows, recipe.tune.seed)
     return [to_fill_in(recipe, pool[place], doubt.why[place]) for place in chosen]
@@ -126,6 +126,7 @@ def draw_unlike(gradients: Floats, vectors: Floats, count: int, seed: int) -> li
 def to_fill_in(recipe: Recipe, row: Example, why: str) -> dict[str, Any]:
     """An unlabeled row as its merchant's example file has it, under the file's own names, its answer open."""
     values: dict[str, Any] = {"id": row.id, **row.fields, "group": row.group, "at": row.at}
+    values["weight"] = row.weight if row.weight != 1 else None
     if row.candidates is not None:
         values["candidates"] = list(row.candidates)
     known = {name: value for name, value in values.items() if value is not None}
@@ -140,8 +141,8 @@ def _prompter(merchant: Merchant, recipe: Recipe) -> Prompter:
     return Prompter(recipe, None, catalog, history)
 
 
-def _pool(merchant: Merchant, recipe: Recipe, shown: Prompter, say: Say) -> list[Example]:
-    """The unlabeled rows that say something new; bad rows of every file are named at once."""
+def _pool(merchant: Merchant, recipe: Recipe, shown: Prompter, say: Say) -> tuple[list[Example], tuple[str, ...]]:
+    """The unlabeled rows that say something new, and the labels known so far. All files' bad rows are named at once."""
     problems: list[Problem] = []
     errors: list[DataError] = []
 
@@ -172,7 +173,7 @@ def _pool(merchant: Merchant, recipe: Recipe, shown: Prompter, say: Say) -> list
     looked_at = draw(kept, _LOOKED_AT, f"{recipe.tune.seed}/label-next")
     if len(looked_at) < len(kept):
         say("unlabeled", f"{len(looked_at)} of them are looked at, drawn by the seed")
-    return looked_at
+    return looked_at, labels_of(recipe, examples)
 
 
 def _doubt(
@@ -180,15 +181,16 @@ def _doubt(
     recipe: Recipe,
     shown: Prompter,
     pool: Sequence[Example],
+    labels: tuple[str, ...],
     settings: Settings,
     embed: Embed,
     say: Say,
 ) -> Doubt:
     """How unsure whoever would answer now is of each row."""
     with Registry.open(settings) as registry:
-        base, tenant = _answering(registry, merchant, recipe, shown, settings, say)
+        base, tenant = _answering(registry, merchant, recipe, shown, labels, settings, say)
     if recipe.task == "choose" and len(tenant.labels) < 2:
-        say("doubt", "the labels are not known yet (prompt.labels names none), so rows are only kept apart")
+        say("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
         return Doubt(np.ones((len(pool), 1)), ["unlike the others"] * len(pool))
     with Engine(base, slots=1, embed=embed) as engine:
         if recipe.task == "choose":
@@ -197,7 +199,13 @@ def _doubt(
 
 
 def _answering(
-    registry: Registry, merchant: Merchant, recipe: Recipe, shown: Prompter, settings: Settings, say: Say
+    registry: Registry,
+    merchant: Merchant,
+    recipe: Recipe,
+    shown: Prompter,
+    labels: tuple[str, ...],
+    settings: Settings,
+    say: Say,
 ) -> tuple[Base, Tenant]:
     """The merchant's adapter in production, else the house's starter, else the bare base."""
     mine = _in_production(registry, f"{merchant.name}/{recipe.name}", settings)
@@ -213,7 +221,6 @@ def _answering(
     if starter is not None and starter[1].manifest.base.fingerprint != base.fingerprint:
         starter = None
     say("asked", f"{starter[0]}, the house's starter" if starter else f"the bare base {base.name}")
-    labels = tuple(recipe.prompt.labels)
     return base, Tenant(merchant.name, recipe, labels, shown.catalog, shown.history, starter[1] if starter else None)
 
 

@@ -81,6 +81,7 @@ def test_the_bare_base_is_asked_where_there_is_no_adapter(
 def test_without_known_labels_rows_are_kept_apart(
     shop: Path, unlabeled: list[dict[str, Any]], settings: Settings
 ) -> None:
+    assert all(row["why"].startswith("margin ") for row in proposed(shop, settings)), "from the examples"
     for file in ("reviews.jsonl", "reviews.test.jsonl"):
         (shop / file).unlink()
     rows = proposed(shop, settings, rows=8)

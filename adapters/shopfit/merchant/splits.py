@@ -76,7 +76,7 @@ def split(
     train, leaks = remove_leaks(rows, test, text, data.near_duplicate)
     if rows and data.shots != 0:  # else pretext pairs take the examples' place
         _check(recipe, train, test, leaks)
-    labels = _labels(recipe, train)
+    labels = labels_of(recipe, train)
     if data.shots is not None:
         sample = draw_balanced if recipe.task == "choose" else draw
         train = sample(train, data.shots, f"{seed}/shots")
@@ -155,7 +155,8 @@ def _without_examples(recipe: Recipe, error: DataError) -> DataError:
     )
 
 
-def _labels(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
+def labels_of(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
+    """choose: every label, as in `prompt.labels`, else those of the examples, sorted."""
     if recipe.task != "choose":
         return ()
     return tuple(recipe.prompt.labels) or tuple(sorted({example.label for example in train if example.label}))
