@@ -51,6 +51,25 @@ class Doubt:
     why: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What may be proposed, and what is known of it.
+
+    Args:
+        merchant: whose rows.
+        recipe: that reads them.
+        shown: a prompter without a tokenizer: it shows texts.
+        rows: U unlabeled rows that say something new.
+        labels: choose: those known so far.
+    """
+
+    merchant: Merchant
+    recipe: Recipe
+    shown: Prompter
+    rows: Sequence[Example]
+    labels: tuple[str, ...]
+
+
 def label_next(
     folder: Path,
     recipe: Recipe,
@@ -83,14 +102,12 @@ def label_next(
             f"recipe {recipe.name} is of task generate: how unsure a generated answer is cannot be told",
             next_step="use a recipe of task choose or rank; draw rows to be answered by chance",
         )
-    merchant = Merchant.open(folder)
-    shown = _prompter(merchant, recipe)
-    pool, labels = _pool(merchant, recipe, shown, say)
+    pool = _pool(Merchant.open(folder), recipe, say)
     embed = embed or LateEmbedder(settings.home)
-    doubt = _doubt(merchant, recipe, shown, pool, labels, settings, embed, say)
-    vectors = embed([shown.text(row.fields) for row in pool]).astype(np.float64)
+    doubt = _doubt(pool, settings, embed, say)
+    vectors = embed([pool.shown.text(row.fields) for row in pool.rows]).astype(np.float64)
     chosen = draw_unlike(doubt.gradients, vectors, rows, recipe.tune.seed)
-    return [to_fill_in(recipe, pool[place], doubt.why[place]) for place in chosen]
+    return [to_fill_in(recipe, pool.rows[place], doubt.why[place]) for place in chosen]
 
 
 def draw_unlike(gradients: Floats, vectors: Floats, count: int, seed: int) -> list[int]:
@@ -134,36 +151,33 @@ def to_fill_in(recipe: Recipe, row: Example, why: str) -> dict[str, Any]:
     return {recipe.data.columns.get(name, name): value for name, value in known.items()}
 
 
-def _prompter(merchant: Merchant, recipe: Recipe) -> Prompter:
+def _pool(merchant: Merchant, recipe: Recipe, say: Say) -> Pool:
+    """Read the unlabeled rows and what is labelled already; the bad rows of all files are named at once."""
     data = recipe.data
     catalog = merchant.catalog(data.catalog) if data.catalog else None
     history = merchant.catalog(data.history_catalog) if data.history_catalog else None
-    return Prompter(recipe, None, catalog, history)
-
-
-def _pool(merchant: Merchant, recipe: Recipe, shown: Prompter, say: Say) -> tuple[list[Example], tuple[str, ...]]:
-    """The unlabeled rows that say something new, and the labels known so far. All files' bad rows are named at once."""
+    shown = Prompter(recipe, None, catalog, history)
     problems: list[Problem] = []
     errors: list[DataError] = []
 
     def read(load: Callable[..., list[Example]], *file: str) -> list[Example]:
         try:
-            return load(merchant, recipe, *file, catalog=shown.catalog, history=shown.history)
+            return load(merchant, recipe, *file, catalog=catalog, history=history)
         except DataError as error:
             errors.append(error)
             problems.extend(error.problems)
             return []
 
     rows = read(load_unlabeled)
-    there = (merchant.folder / recipe.data.file).exists()  # without an example, all the more needs a label
-    examples = read(load_examples, recipe.data.file) if there else []
+    there = (merchant.folder / data.file).exists()  # without an example, all the more needs a label
+    examples = read(load_examples, data.file) if there else []
     test_file = test_file_of(merchant, recipe)
     test = read(load_examples, test_file) if test_file is not None else []
     if len(errors) == 1:
         raise errors[0]
     if errors:
         raise DataError("; ".join(error.message for error in errors), problems=problems, next_step=errors[0].next_step)
-    kept = without_copies(rows, test, examples, lambda row: shown.text(row.fields), recipe.data.near_duplicate)
+    kept = without_copies(rows, test, examples, lambda row: shown.text(row.fields), data.near_duplicate)
     say("unlabeled", f"{len(rows)} rows, of which {len(rows) - len(kept)} repeat a labelled one")
     if not kept:
         raise DataError(
@@ -173,43 +187,26 @@ def _pool(merchant: Merchant, recipe: Recipe, shown: Prompter, say: Say) -> tupl
     looked_at = draw(kept, _LOOKED_AT, f"{recipe.tune.seed}/label-next")
     if len(looked_at) < len(kept):
         say("unlabeled", f"{len(looked_at)} of them are looked at, drawn by the seed")
-    return looked_at, labels_of(recipe, examples)
+    return Pool(merchant, recipe, shown, looked_at, labels_of(recipe, examples))
 
 
-def _doubt(
-    merchant: Merchant,
-    recipe: Recipe,
-    shown: Prompter,
-    pool: Sequence[Example],
-    labels: tuple[str, ...],
-    settings: Settings,
-    embed: Embed,
-    say: Say,
-) -> Doubt:
+def _doubt(pool: Pool, settings: Settings, embed: Embed, say: Say) -> Doubt:
     """How unsure whoever would answer now is of each row."""
     with Registry.open(settings) as registry:
-        base, tenant = _answering(registry, merchant, recipe, shown, labels, settings, say)
-    if recipe.task == "choose" and len(tenant.labels) < 2:
+        base, tenant = _answering(registry, pool, settings, say)
+    if pool.recipe.task == "choose" and len(tenant.labels) < 2:
         say("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
-        return Doubt(np.ones((len(pool), 1)), ["unlike the others"] * len(pool))
+        return Doubt(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
     with Engine(base, slots=1, embed=embed) as engine:
-        if recipe.task == "choose":
-            return _choose_doubt(engine, tenant, pool)
-        return _rank_doubt(engine, tenant, shown, pool, embed)
+        if pool.recipe.task == "choose":
+            return _choose_doubt(engine, tenant, pool.rows)
+        return _rank_doubt(engine, tenant, pool, embed)
 
 
-def _answering(
-    registry: Registry,
-    merchant: Merchant,
-    recipe: Recipe,
-    shown: Prompter,
-    labels: tuple[str, ...],
-    settings: Settings,
-    say: Say,
-) -> tuple[Base, Tenant]:
+def _answering(registry: Registry, pool: Pool, settings: Settings, say: Say) -> tuple[Base, Tenant]:
     """The merchant's adapter in production, else the house's starter, else the bare base."""
-    mine = _in_production(registry, f"{merchant.name}/{recipe.name}", settings)
-    if mine is not None:
+    merchant, recipe, shown = pool.merchant.name, pool.recipe, pool.shown
+    if (mine := _in_production(registry, f"{merchant}/{recipe.name}", settings)) is not None:
         name, bundle = mine
         say("asked", f"{name}, the adapter in production")
         trained_on = bundle.manifest.base
@@ -221,7 +218,8 @@ def _answering(
     if starter is not None and starter[1].manifest.base.fingerprint != base.fingerprint:
         starter = None
     say("asked", f"{starter[0]}, the house's starter" if starter else f"the bare base {base.name}")
-    return base, Tenant(merchant.name, recipe, labels, shown.catalog, shown.history, starter[1] if starter else None)
+    asked = starter[1] if starter else None
+    return base, Tenant(merchant, recipe, pool.labels, shown.catalog, shown.history, asked)
 
 
 def _in_production(registry: Registry, reference: str, settings: Settings) -> tuple[str, Bundle] | None:
@@ -232,22 +230,24 @@ def _in_production(registry: Registry, reference: str, settings: Settings) -> tu
     return version.name, registry.fetch(version, settings.cache)
 
 
-def _choose_doubt(engine: Engine, tenant: Tenant, pool: Sequence[Example]) -> Doubt:
-    answers = engine.choose([ChooseRequest(tenant, row.fields) for row in pool])
+def _choose_doubt(engine: Engine, tenant: Tenant, rows: Sequence[Example]) -> Doubt:
+    answers = engine.choose([ChooseRequest(tenant, row.fields) for row in rows])
     shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])  # (U, L)
     second, first = np.sort(shares, axis=1)[:, -2:].T
     likeliest = np.eye(len(tenant.labels))[shares.argmax(1)]
     return Doubt(shares - likeliest, [f"margin {margin:.3f}" for margin in first - second])
 
 
-def _rank_doubt(engine: Engine, tenant: Tenant, shown: Prompter, pool: Sequence[Example], embed: Embed) -> Doubt:
+def _rank_doubt(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Doubt:
     """Entropy of the scores of the items that a search finds, or of the row's own candidates; from 0 to 1."""
-    index = None if shown.catalog is None else CatalogIndex(shown.catalog, embed)
-    found = [_found(index, shown, row) for row in pool]
+    index = None if pool.shown.catalog is None else CatalogIndex(pool.shown.catalog, embed)
+    found = [_found(index, pool.shown, row) for row in pool.rows]
     asked = [place for place, items in enumerate(found) if len(items) > 1]
-    answers = engine.rank([RankRequest(tenant, pool[place].fields, found[place], len(found[place])) for place in asked])
+    answers = engine.rank(
+        [RankRequest(tenant, pool.rows[place].fields, found[place], len(found[place])) for place in asked]
+    )
     unit = tenant.recipe.tune.temperature if tenant.blend is None else 1.0  # a blend's scores are logits already
-    doubts = np.ones(len(pool))  # without items to tell apart nothing is known
+    doubts = np.ones(len(found))  # without items to tell apart nothing is known
     for place, answer in zip(asked, answers, strict=True):
         shares = softmax(np.array([item.score for item in answer.items]) / unit)
         doubts[place] = -(shares * np.log(np.maximum(shares, 1e-300))).sum() / np.log(len(shares))
