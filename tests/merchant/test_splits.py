@@ -157,10 +157,29 @@ def test_refused(tmp_path: Path) -> None:
     assert "has no rows" in refused(tmp_path, recipe("choose"), rows=labelled(9), rows_test=[])
     assert "there is no file" in refused(tmp_path, recipe("choose", test_file="no.jsonl"), rows=labelled(9))
     assert "is the training file" in refused(tmp_path, recipe("choose", test_file="./rows.jsonl"), rows=labelled(9))
-    same = recipe("choose", prompt={"labels": {"a": "A", "b": "B", "c": "C"}})
-    assert "label 'c' is in the test set only" in refused(
-        tmp_path, same, rows=labelled(9), rows_test=labelled(3, "c", start=100)
+
+
+def test_a_label_of_the_recipe_may_be_absent_from_training(tmp_path: Path) -> None:
+    task = recipe("choose", prompt={"labels": {"a": "A", "b": "B", "c": "C"}})
+    splits = run(tmp_path, task, rows=labelled(9), rows_test=labelled(3, "abc", start=100))
+    assert splits.labels == ("a", "b", "c")
+    assert {each.label for each in splits.train} == {"a", "b"}
+    assert {each.label for each in splits.test} == {"a", "b", "c"}
+
+
+def test_one_shot_and_none(tmp_path: Path) -> None:
+    rows = [{"query": f"q{row}", "relevant": ["a"]} for row in range(6)]
+    test = [{"query": "z", "relevant": ["b"]}]
+    assert len(run(tmp_path, recipe("rank", shots=1), rows=rows, rows_test=test).train) == 1
+    assert run(tmp_path, recipe("rank", shots=0), rows=rows, rows_test=test).train == []
+    (tmp_path / "rows.jsonl").unlink()
+    assert run(tmp_path, recipe("rank"), rows_test=test).train == []
+    assert "there is no file" in refused(tmp_path, recipe("rank", shots=1), rows_test=test)
+    assert "task choose needs examples, or a starter" in refused(
+        tmp_path, recipe("choose"), rows_test=[{"text": "x", "label": "a"}]
     )
+    one = refused(tmp_path, recipe("choose", shots=1), rows=labelled(9), rows_test=labelled(2, start=100))
+    assert "data.shots is 1, fewer than the 2 labels" in one
 
 
 def test_too_few_to_hold_out(tmp_path: Path) -> None:

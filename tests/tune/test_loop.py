@@ -11,7 +11,9 @@ from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import Tuned, total_steps, tune
+from shopfit.tune.objectives import task_loss
 
 GOOD, BAD = (
     ["lovely crema", "would buy again", "quick delivery"],
@@ -198,3 +200,22 @@ def test_weights_of_examples_count(base: Base) -> None:
     tuned = run(base, recipe(epochs=8, batch_size=2), lone)
     tuned.adapter.detach()
     assert tuned.curve[-1].train_loss < 0.05
+
+
+@pytest.mark.parametrize("task", ["choose", "generate"])
+def test_a_batch_of_light_examples_counts_for_less(base: Base, task: str) -> None:
+    """Weights are shares of all examples: who else is in the batch does not matter."""
+    rows = [
+        Example("0", {"text": "lovely", "input": "lovely"}, label="positive", output="yes", weight=3.0),
+        Example("1", {"text": "broken", "input": "broken"}, label="negative", output="no"),
+    ]
+    asked, labels = recipe(task), ["negative", "positive"] if task == "choose" else []
+    lessons = Lessons(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
+    losses = []
+    for place in range(2):
+        batch = lessons.collate([lessons[place]])
+        sums = torch.full((len(batch.gold),), -1.0) * batch.tree.lengths
+        losses.append(float(task_loss(sums, batch, asked.task, 1.0)))
+    assert losses[0] == pytest.approx(3 * losses[1])
+    even = [Example(row.id, row.fields, label=row.label, output=row.output, weight=7.0) for row in rows]
+    assert Lessons(even, lessons.prompter, labels, asked.tune)[0][2] == 1.0

@@ -45,6 +45,26 @@ class DataIdentity(BaseModel):
     train: list[str] = Field(description="ids the weights were fitted on")
     valid: list[str] = Field(description="ids held out of train to choose the best weights")
     test: list[str] = Field(description="ids the report was measured on")
+    pretext: int = Field(0, description="pairs from the catalog that the weights were fitted on too")
+
+
+class SelfTrainingRound(BaseModel):
+    """One round of self-training.
+
+    Args:
+        number: counts from 1.
+        pseudo_labels: answers to unlabeled rows that were taken for labels.
+        before: the recipe's metric on held-out examples without this round.
+        after: and with it.
+        kept: whether it helped, or did no harm; the last round may not have.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    number: int
+    pseudo_labels: int
+    before: float
+    after: float
+    kept: bool
 
 
 class Manifest(BaseModel):
@@ -70,6 +90,7 @@ class Manifest(BaseModel):
     processes: int = 1
     metrics: dict[str, float] = {}
     calibration: dict[str, float] = {}
+    self_training: list[SelfTrainingRound] = []
     libraries: dict[str, str]
     created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     files: dict[str, str] = {}

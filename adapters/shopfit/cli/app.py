@@ -13,6 +13,7 @@ INTERRUPTED = 130
 
 COMMANDS = {
     "adapter": "Train, evaluate and register a merchant's adapter.",
+    "label-next": "Propose the unlabeled rows that are most worth a label.",
     "starter": "Fit and list starters: adapters that others start from.",
     "plan": "Say what training an adapter would cost; train nothing.",
     "predict": "Answer one request with an adapter from the registry.",
@@ -34,7 +35,7 @@ class Commands(click.Group):
         """The command's module is imported here."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"shopfit.cli.{cmd_name}").command
+        command: click.Command = import_module(f"shopfit.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

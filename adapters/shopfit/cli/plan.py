@@ -1,5 +1,7 @@
 """`shopfit plan`: what a run would cost."""
 
+from dataclasses import replace
+
 import click
 
 from shopfit.cli.terminal import as_json, console, merchant_folder, print_json, quiet, recipe_options
@@ -20,7 +22,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.tune.plan import plan
 
     ground = prepare(folder, loaded, settings=Settings.from_environment())
-    cost = plan(ground.base, loaded, ground.splits, ground.prompter)
+    cost = plan(ground.base, loaded, replace(ground.splits, train=ground.lessons), ground.prompter)
     if as_json:
         print_json(cost)
         return

@@ -40,6 +40,13 @@ class Verdict:
     reason: str
 
 
+UNMEASURED = Verdict(
+    False,
+    "The adapter is not promoted: it was measured on pairs from the catalog only, which are no shopper's questions. A "
+    "test set in a file of its own would tell what it is worth.",
+)
+
+
 def decide(rows: Sequence[SystemResult], recipe: Recipe) -> Verdict:
     """Let an adapter pass or refuse it.
 

@@ -7,11 +7,15 @@ from typing import Any
 
 from shopfit.evaluation.gate import leads
 from shopfit.evaluation.report import PLOT, Report
-from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span
+from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span, trained_on
 
 _REQUESTS = {"choose": "ChooseRequest", "rank": "RankRequest", "generate": "GenerateRequest"}
 _DOES = {"choose": "chooses a label", "rank": "ranks items", "generate": "generates text"}
-_KINDS = {"fixed": "a set that the merchant fixed", "held out": "held out of the merchant's examples"}
+_KINDS = {
+    "fixed": "a set that the merchant fixed",
+    "held out": "held out of the merchant's examples",
+    "pretext": "held out of the pairs from the catalog",
+}
 _FEW = 100  # test rows from which a small gain may be told from chance
 
 
@@ -29,7 +33,7 @@ def card(report: Report, manifest: Mapping[str, Any]) -> str:
         f"# {reference}",
         *([description] if description else []),
         f"An adapter that {_DOES[report.task]} for the merchant `{report.merchant}` on the base `{base['name']}`, "
-        f"trained by shopfit from {report.n_train} examples.",
+        f"trained by shopfit from {trained_on(report.n_train, report.n_pretext)}.",
         f"> {report.verdict.reason}",
         "## How to use it",
         *_usage(report, reference, snapshot, str(base["name"])),
@@ -97,6 +101,11 @@ def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any],
         "search": "" if report.searched is None else report.searched.worded,
         "blend": ", ".join(f"{name} {weight:.2f}" for name, weight in report.blend.items()),
         "calibration": ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in report.calibration.items()),
+        "self-training": "; ".join(
+            f"round {one.number}: {one.pseudo_labels} pseudo-labels, {one.before:.3f} -> {one.after:.3f}"
+            + ("" if one.kept else ", dropped")
+            for one in report.self_training
+        ),
         "training": f"{manifest['steps']} steps, seed {manifest['seed']}, {cost}",
         "libraries": ", ".join(f"{name} {version}" for name, version in manifest.get("libraries", {}).items()),
         "created": str(manifest.get("created", "")),

@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from shopfit.adapter.bundle import SelfTrainingRound
 from shopfit.errors import BundleError, Problem
-from shopfit.evaluation.gate import SystemResult, Verdict, best, decide
+from shopfit.evaluation.gate import UNMEASURED, SystemResult, Verdict, best, decide
 from shopfit.evaluation.intervals import Interval, Number, bootstrap, paired_difference, rows_of
 from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.systems import Kind
@@ -16,7 +17,7 @@ from shopfit.evaluation.wording import number, settings_in_words
 from shopfit.recipe.schema import LOWER_IS_BETTER, METRICS, Recipe, Task
 
 REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
-TestKind = Literal["fixed", "held out"]
+TestKind = Literal["fixed", "held out", "pretext"]
 
 
 class CurvePoint(BaseModel):
@@ -91,8 +92,9 @@ class Report(BaseModel):
         metric: the recipe's metric, which the gate looks at.
         k: cut-off of the @k metrics.
         n_train: examples the weights were fitted on.
+        n_pretext: pairs from the catalog that they were fitted on too.
         n_test: examples of the test set.
-        test_kind: whether the merchant fixed the test set or it was held out.
+        test_kind: whether the merchant fixed the test set, or it was held out of the examples or the pretext pairs.
         systems: base, adapter, priors, baselines, each with every metric of the task.
         gain_over_base: by how much the adapter is better on the metric, positive also where lower values are better.
         best_prior: the prior that is best on the metric.
@@ -106,6 +108,7 @@ class Report(BaseModel):
         blend_losses: cross-validated loss of the blend and of each part by itself.
         calibration: of choose: the temperature, ECE before and after it, and with a threshold, the share of answers
             that the adapter is sure of and the share of those that are right, all on the test set.
+        self_training: its rounds, the last of which may have been dropped.
         seconds: that training and evaluation took.
         peak_memory_mb: largest resident memory, in MB.
         verdict: the gate's.
@@ -118,6 +121,7 @@ class Report(BaseModel):
     metric: str
     k: int
     n_train: int
+    n_pretext: int = 0
     n_test: int
     test_kind: TestKind
     systems: tuple[SystemResult, ...]
@@ -132,6 +136,7 @@ class Report(BaseModel):
     blend: dict[str, float] = {}
     blend_losses: dict[str, float] = {}
     calibration: dict[str, float] = {}
+    self_training: tuple[SelfTrainingRound, ...] = ()
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     verdict: Verdict
@@ -175,6 +180,7 @@ def make_report(
     *,
     merchant: str,
     n_train: int,
+    n_pretext: int = 0,
     test_kind: TestKind,
     curve: Sequence[CurvePoint] = (),
     leaks: Mapping[str, int] | None = None,
@@ -184,6 +190,7 @@ def make_report(
     blend: Mapping[str, float] | None = None,
     blend_losses: Mapping[str, float] | None = None,
     calibration: Mapping[str, float] | None = None,
+    self_training: Sequence[SelfTrainingRound] = (),
     seconds: float = 0.0,
     peak_memory_mb: float = 0.0,
 ) -> Report:
@@ -195,6 +202,7 @@ def make_report(
         groups: N names of the rows' groups, or empty (see `bootstrap`).
         merchant: and the rest: as in `Report`.
         n_train: see there.
+        n_pretext: see there.
         test_kind: see there.
         curve: see there.
         leaks: see there.
@@ -204,6 +212,7 @@ def make_report(
         blend: see there.
         blend_losses: see there.
         calibration: see there.
+        self_training: see there.
         seconds: see there.
         peak_memory_mb: see there.
     """
@@ -219,7 +228,7 @@ def make_report(
         )
         for one in contenders
     )
-    verdict = decide(rows, recipe)
+    verdict = UNMEASURED if test_kind == "pretext" else decide(rows, recipe)
     answers = {row.kind: one.predictions for row, one in zip(rows, contenders, strict=True)}
     by_name = {one.name: one.predictions for one in contenders if one.kind == "prior"}
     rivals = [row for row in rows if row.kind == "prior"]
@@ -236,6 +245,7 @@ def make_report(
         metric=asked.metric,
         k=asked.k,
         n_train=n_train,
+        n_pretext=n_pretext,
         n_test=rows_of(answers["adapter"]),
         test_kind=test_kind,
         systems=rows,
@@ -250,6 +260,7 @@ def make_report(
         blend=dict(blend or {}),
         blend_losses=dict(blend_losses or {}),
         calibration=dict(calibration or {}),
+        self_training=tuple(self_training),
         seconds=seconds,
         peak_memory_mb=peak_memory_mb,
         verdict=verdict,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from shopfit.evaluation.gate import SystemResult, leads
 from shopfit.evaluation.report import Report
-from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span
+from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span, trained_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +46,8 @@ def show(report: Report, console: "Console | None" = None) -> None:
 
     console = console or Console()
     metric = metric_name(report.metric, report.k)
-    rows = f"{report.n_train} training rows, {report.n_test} test rows ({report.test_kind})"
+    rows = trained_on(report.n_train, report.n_pretext) if report.n_pretext else f"{report.n_train} training rows"
+    rows += f", {report.n_test} test rows ({report.test_kind})"
     console.print(Text.assemble((f"{report.merchant}/{report.recipe}", "bold"), f"  {report.task}, {rows}"))
     console.print(table(report))
     gains = [("the base", report.gain_over_base), (f"the prior {report.best_prior}", report.gain_over_prior)]
@@ -59,6 +60,10 @@ def show(report: Report, console: "Console | None" = None) -> None:
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in report.blend.items())
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.blend_losses.items())
         console.print(Text(f"  Blended of {weights}; loss on held-out examples: {losses}"))
+    for one in report.self_training:
+        kept = "kept" if one.kept else "dropped"
+        told = f"{one.pseudo_labels} pseudo-labels, {metric} {one.before:.3f} -> {one.after:.3f} on held-out examples"
+        console.print(Text(f"  Self-training, round {one.number}: {told}, {kept}"))
     if (facts := report.calibration) and facts["ece_before"] != facts["ece_after"]:
         sure = f"; sure of {facts['sure']:.0%}" if "sure" in facts else ""
         sure += f", right in {facts['precision']:.0%} of them" if "precision" in facts else ""

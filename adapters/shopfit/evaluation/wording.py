@@ -49,3 +49,8 @@ def signed_with_span(interval: Interval) -> str:
 def settings_in_words(values: Mapping[str, str | int | float]) -> str:
     """Keys of a recipe with their values, in a line: `adapter.method lora, adapter.rank 8`."""
     return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def trained_on(examples: int, pairs: int) -> str:
+    """What the weights were fitted on: `86 examples`, or `0 examples; 50 pairs from the catalog`."""
+    return f"{examples} examples" + (f"; {pairs} pairs from the catalog" if pairs else "")

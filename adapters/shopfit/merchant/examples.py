@@ -60,7 +60,13 @@ def seen(fields: Fields) -> tuple[str, ...]:
 
 
 def load_examples(
-    merchant: Merchant, recipe: Recipe, file: str, *, catalog: Catalog | None, history: Catalog | None
+    merchant: Merchant,
+    recipe: Recipe,
+    file: str,
+    *,
+    catalog: Catalog | None,
+    history: Catalog | None,
+    labelled: bool = True,
 ) -> list[Example]:
     """The examples in one of a merchant's files, checked for a recipe's task.
 
@@ -72,6 +78,7 @@ def load_examples(
         file: path inside the merchant's folder; any kind `read_rows` reads.
         catalog: rank: holds every relevant item and candidate; None for plain titles.
         history: holds the ids in `data.item_fields`; by default `catalog`, and plain titles if that is None too.
+        labelled: whether every row has its answer; else none may have one.
 
     Raises:
         DataError: with every bad row, each with file, line, field, value and what is allowed.
@@ -80,8 +87,10 @@ def load_examples(
     problems: list[Problem] = []
     rows = read_rows(path, cells=_cells(recipe), problems=problems)
     if rows:
-        problems += _missing_columns(str(path), columns, {name for row in rows for name in row.values})
-    check = _RowCheck(recipe, catalog, history if history is not None else catalog)
+        answer = hidden_fields(recipe.task)[0]
+        needed = {ours: theirs for ours, theirs in columns.items() if labelled or ours != answer}
+        problems += _missing_columns(str(path), needed, {name for row in rows for name in row.values})
+    check = _RowCheck(recipe, catalog, history if history is not None else catalog, labelled)
     contents: set[str] = set()
     examples: dict[str, Example] = {}
     for row in rows:
@@ -97,6 +106,12 @@ def load_examples(
             problems.append(Problem(f"{example.where} id", what, "one row an id"))
         elif example is not None:
             examples[example.id] = example
+    if check.answered:
+        raise DataError(
+            f"{path} is an unlabeled file with labels in it",
+            problems=problems,
+            next_step=f"move the rows that have their {hidden_fields(recipe.task)[0]} to {recipe.data.file}",
+        )
     if problems:
         raise DataError(
             f"{path} has {'a problem' if len(problems) == 1 else f'{len(problems)} problems'} for recipe {recipe.name}",
@@ -142,8 +157,10 @@ def _mapped(values: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, 
 class _RowCheck:
     """Turns one row into an example, or into everything that is wrong with it."""
 
-    def __init__(self, recipe: Recipe, catalog: Catalog | None, history: Catalog | None) -> None:
+    def __init__(self, recipe: Recipe, catalog: Catalog | None, history: Catalog | None, labelled: bool) -> None:
         self.recipe = recipe
+        self.labelled = labelled
+        self.answered = 0  # rows with an answer where none should be
         self.catalog = catalog
         self.history = history
         self._hidden = set(hidden_fields(recipe.task))
@@ -194,6 +211,8 @@ class _RowCheck:
         return known if isinstance(value, list) else known[0]
 
     def _answer(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.labelled:
+            return self._no_answer(checks, values)
         match self.recipe.task:
             case "choose":
                 return {"label": self._label(checks, values.get("label"))}
@@ -204,6 +223,14 @@ class _RowCheck:
                 if is_missing(output) or not isinstance(output, str | dict):
                     checks.bad("output", output, "text, or a JSON object")
                 return {"output": output}
+
+    def _no_answer(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Of an unlabeled row: nothing but what it may be ranked from."""
+        answer = hidden_fields(self.recipe.task)[0]
+        if not is_missing(values.get(answer)):
+            self.answered += 1
+            checks.bad(answer, values[answer], "null, or no such field", "is filled in already")
+        return self._candidates(checks, values, ()) if self.recipe.task == "rank" else {}
 
     def _label(self, checks: Checks, value: Any) -> str | None:
         label, labels = as_label(value), self.recipe.prompt.labels
@@ -219,18 +246,21 @@ class _RowCheck:
             checks.bad("relevant", values.get("relevant"), "a list of item ids, at least one")
         else:
             self._known(checks, "relevant", relevant, self.catalog)
+        return {"relevant": relevant} | self._candidates(checks, values, relevant or ())
+
+    def _candidates(self, checks: Checks, values: Mapping[str, Any], relevant: Sequence[str]) -> dict[str, Any]:
         if is_missing(values.get("candidates")):
-            return {"relevant": relevant}
+            return {}
         candidates = as_ids(values["candidates"])
         if candidates is None:
             checks.bad("candidates", values["candidates"], "a list of item ids")
         else:
             self._known(checks, "candidates", candidates, self.catalog)
-            if lacking := [item for item in relevant or () if item not in candidates]:
+            if lacking := [item for item in relevant if item not in candidates]:
                 checks.bad(
                     "candidates", values["candidates"], "all of relevant and others", f"lacks {', '.join(lacking)}"
                 )
-        return {"relevant": relevant, "candidates": candidates}
+        return {"candidates": candidates}
 
     def _known(self, checks: Checks, name: str, items: Sequence[str], catalog: Catalog | None) -> None:
         if catalog is None:

@@ -17,7 +17,7 @@ from shopfit.recipe.schema import Recipe
 
 logger = logging.getLogger(__name__)
 
-TestKind = Literal["fixed", "held out"]
+TestKind = Literal["fixed", "held out", "pretext"]
 
 _VALID_FROM = 20  # training examples; fewer are too few to give some away
 _LEAST_VALID = 4
@@ -33,8 +33,9 @@ class Splits:
         test: the report is measured on these.
         labels: choose: every label, as in `prompt.labels`, else sorted.
         leaks: what was removed from train for being in the test set.
-        test_kind: whether the test set is a file of its own.
+        test_kind: whether the test set is a file of its own, held out of the examples, or of the pretext pairs.
         digest: SHA-256 over all examples used.
+        pretext: rank: pairs made from the catalog and from histories, to train on before the examples.
     """
 
     train: list[Example]
@@ -44,6 +45,7 @@ class Splits:
     leaks: Leaks
     test_kind: TestKind
     digest: str
+    pretext: Sequence[Example] = ()
 
 
 def split(
@@ -72,22 +74,28 @@ def split(
     data, seed = recipe.data, recipe.tune.seed
     rows, test, kind = _load(merchant, recipe, catalog, history)
     train, leaks = remove_leaks(rows, test, text, data.near_duplicate)
-    _check(recipe, train, test, leaks)
-    labels = _labels(recipe, train)
+    if rows and data.shots != 0:  # else pretext pairs take the examples' place
+        _check(recipe, train, test, leaks)
+    labels = labels_of(recipe, train)
     if data.shots is not None:
         sample = draw_balanced if recipe.task == "choose" else draw
         train = sample(train, data.shots, f"{seed}/shots")
     train, valid = _validation(recipe, train)
-    return Splits(train, valid, test, labels, leaks, kind, _digest(train, valid, test))
+    return Splits(train, valid, test, labels, leaks, kind, digest_of(train, valid, test))
 
 
 def test_file_of(merchant: Merchant, recipe: Recipe) -> str | None:
     """The file of the fixed test set: `data.test_file`, else `<file>.test.<ext>` if it is there."""
     if recipe.data.test_file is not None:
         return recipe.data.test_file
+    return beside(merchant, recipe, "test")
+
+
+def beside(merchant: Merchant, recipe: Recipe, kind: str) -> str | None:
+    """The file `<file>.<kind>.<ext>` beside the example file, if it is there."""
     file = PurePosixPath(recipe.data.file)
-    beside = str(file.with_name(f"{file.stem}.test{file.suffix}"))
-    return beside if (merchant.folder / beside).exists() else None
+    name = str(file.with_name(f"{file.stem}.{kind}{file.suffix}"))
+    return name if (merchant.folder / name).exists() else None
 
 
 def _load(
@@ -100,13 +108,17 @@ def _load(
             f"data.test_file is the training file {data.file}: what is trained on cannot be measured",
             next_step="name another test file, or leave data.test_file out to hold a part of the rows out",
         )
+    absent = not (merchant.folder / data.file).exists()
     loaded: list[list[Example]] = []
     errors: list[DataError] = []
     for file in [data.file] if test_file is None else [data.file, test_file]:
         try:
-            loaded.append(load_examples(merchant, recipe, file, catalog=catalog, history=history))
+            if absent and file == data.file and recipe.task == "rank" and not data.shots:
+                loaded.append([])  # a catalog teaches to rank, too
+            else:
+                loaded.append(load_examples(merchant, recipe, file, catalog=catalog, history=history))
         except DataError as error:
-            errors.append(error)
+            errors.append(_without_examples(recipe, error) if absent and file == data.file else error)
     if len(errors) > 1:  # both files, at once
         problems = [each for error in errors for each in error.problems or [Problem(data.file, error.message)]]
         raise DataError(
@@ -118,6 +130,8 @@ def _load(
         raise errors[0]
     if test_file is not None:
         return loaded[0], draw(loaded[1], data.max_test, "test"), "fixed"
+    if absent:
+        return [], [], "pretext"
     rows = loaded[0]
     count = min(round(data.test_fraction * len(rows)), data.max_test)
     train, test = hold_out(rows, count, "test")
@@ -130,7 +144,19 @@ def _load(
     return train, test, "held out"
 
 
-def _labels(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
+def _without_examples(recipe: Recipe, error: DataError) -> DataError:
+    """What is to be said of an example file that is not there."""
+    if recipe.task == "rank":
+        return error
+    return DataError(
+        f"{error.message}; task {recipe.task} needs examples, or a starter that is asked instead",
+        next_step="put examples there (`shopfit label-next` proposes rows to label), or ask the house's starter, "
+        f"house/{recipe.name}, if `shopfit starter ls` shows one",
+    )
+
+
+def labels_of(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
+    """choose: every label, as in `prompt.labels`, else those of the examples, sorted."""
     if recipe.task != "choose":
         return ()
     return tuple(recipe.prompt.labels) or tuple(sorted({example.label for example in train if example.label}))
@@ -152,7 +178,7 @@ def _check(recipe: Recipe, train: Sequence[Example], test: Sequence[Example], le
                 f"every training example in {file} has the label {next(iter(counts))!r}{without}",
                 next_step="add examples of at least one other label",
             )
-        if only := sorted({str(example.label) for example in test} - set(counts)):
+        if only := sorted({str(example.label) for example in test} - set(counts) - set(recipe.prompt.labels)):
             raise DataError(
                 f"{'label' if len(only) == 1 else 'labels'} {', '.join(map(repr, only))} "
                 f"{'is' if len(only) == 1 else 'are'} in the test set only{without}",
@@ -182,9 +208,9 @@ def _validation(recipe: Recipe, train: list[Example]) -> tuple[list[Example], li
     return rest, valid
 
 
-def _digest(train: Sequence[Example], valid: Sequence[Example], test: Sequence[Example]) -> str:
-    parts = [sorted(map(_content, part)) for part in (train, valid, test)]
-    return content_digest(parts)
+def digest_of(*parts: Sequence[Example]) -> str:
+    """SHA-256 over the content of examples, part by part, whatever their order."""
+    return content_digest([sorted(map(_content, part)) for part in parts])
 
 
 def _content(example: Example) -> str:

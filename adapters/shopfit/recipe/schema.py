@@ -67,6 +67,9 @@ class Data(Section):
     test_file: MerchantPath | None = Field(
         None, description="fixed test set; by default `<file>.test.<ext>` if it is there, else one is held out"
     )
+    unlabeled: MerchantPath | None = Field(
+        None, description="rows without their answer; by default `<file>.unlabeled.<ext>` if it is there"
+    )
     columns: dict[str, str] = Field({}, description="our field name: the file's column name")
     catalog: MerchantPath | None = Field(
         None, description="catalog the ranked items come from; leave out for plain titles"
@@ -80,7 +83,13 @@ class Data(Section):
     history_length: int = Field(8, ge=1, le=256, description="latest items of a history that are shown")
     repeats: bool = Field(False, description="rank: whether an item of the history may be recommended again")
     shots: int | None = Field(
-        None, ge=2, description="examples to train on: balanced by label, sampled by the seed; all of them by default"
+        None,
+        ge=0,
+        description="examples to train on: balanced by label, sampled by the seed; all of them by default. "
+        "rank: 0 trains on pretext pairs alone",
+    )
+    pretext: bool = Field(
+        False, description="rank: train on pairs made from catalog and histories too; always where there is no example"
     )
     test_fraction: float = Field(
         0.3, gt=0, lt=1, description="share held out as test set, by group, where none is fixed"
@@ -124,6 +133,15 @@ class Adapter(Section):
         return self
 
 
+class SelfTraining(Section):
+    """choose: whether the adapter learns from its own surest answers to the unlabeled rows."""
+
+    rounds: int = Field(0, ge=0, le=3, description="rounds at most; one that does not help ends it")
+    confidence: float = Field(
+        0.9, gt=0, lt=1, description="calibrated probability from which on an answer is a pseudo-label"
+    )
+
+
 class Tune(Section):
     """How the adapter is fitted."""
 
@@ -149,6 +167,7 @@ class Tune(Section):
     temperature: float = Field(0.2, gt=0, description="rank: the softmax is over mean log-probability / temperature")
     seed: int = Field(7, ge=0, lt=2**31, description="seed of sampling, initialisation, order and dropout")
     trackers: list[Literal["tensorboard"]] = Field([], description="where Accelerate logs the run")
+    self_training: SelfTraining = SelfTraining()
 
 
 class Evaluate(Section):
@@ -274,6 +293,7 @@ class Recipe(Section):
         if self.adapter.method == "prefix" and self.tune.gradient_checkpointing:
             what = "prefix tuning keeps its prefix in the cache that checkpointing drops"
             problems.append(f"tune.gradient_checkpointing: {what} (allowed: false)")
+        problems += _unlabeled_problems(self.task, self.data, self.tune)
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -310,6 +330,18 @@ def _prompt_problems(task: Task, prompt: Prompt) -> list[str]:
         problems.append("prompt.labels: a label has no words")
     if len(words) == 1:
         problems.append("prompt.labels: one label leaves nothing to choose (allowed: none, or at least two)")
+    return problems
+
+
+def _unlabeled_problems(task: Task, data: Data, tune: Tune) -> list[str]:
+    problems = []
+    if task != "rank" and data.shots == 0:
+        what = f"task {task} learns nothing from a catalog: it needs examples, or a starter that is asked instead"
+        problems.append(f"data.shots: {what} (allowed: 1 or more)")
+    if task != "rank" and data.pretext:
+        problems.append(f"data.pretext: only for task rank, not {task} (allowed: false)")
+    if task != "choose" and tune.self_training.rounds:
+        problems.append(f"tune.self_training.rounds: only for task choose, not {task} (allowed: 0)")
     return problems
 
 

@@ -39,7 +39,7 @@ class Batch:
     Args:
         tree: their questions, laid out for the base.
         gold: (A,) whether an answer is right: one a question for choose and generate, one or more for rank.
-        weights: (B,) share of each example in the loss.
+        weights: (B,) share of each example in the loss; 1 on average over all examples, not over the batch.
     """
 
     tree: Tree | Pairs
@@ -74,6 +74,9 @@ class Lessons:
         self.prompter = prompter
         self.tune = tune
         self.epoch = 0
+        total = sum(example.weight for example in examples)
+        # as many times the mean, so that a batch of light examples counts for less than one of heavy ones
+        self._weights = [example.weight * len(examples) / total for example in examples]
         self._head = head
         self._labels = [(head.index(label),) if head else prompter.label(label) for label in labels]
         self._gold = [tuple(label == example.label for label in labels) for example in examples]
@@ -88,20 +91,20 @@ class Lessons:
 
     def __getitem__(self, index: int) -> tuple[Question, tuple[bool, ...], float]:
         """The question of one example, which of its answers are right, and its weight."""
-        example, prompt = self.examples[index], self._prompts[index]
+        example, prompt, weight = self.examples[index], self._prompts[index], self._weights[index]
         match self.prompter.recipe.task:
             case "choose":
-                return Question(prompt, tuple(self._labels)), self._gold[index], example.weight
+                return Question(prompt, tuple(self._labels)), self._gold[index], weight
             case "generate":
                 assert example.output is not None
-                return Question(prompt, (self.prompter.output(example.output),)), (True,), example.weight
+                return Question(prompt, (self.prompter.output(example.output),)), (True,), weight
             case "rank":
                 negatives = self._negatives(index)
                 answers = tuple(self.prompter.item(item) for item in (*example.relevant, *negatives))
                 return (
                     Question(prompt, answers),
                     (True,) * len(example.relevant) + (False,) * len(negatives),
-                    example.weight,
+                    weight,
                 )
 
     def _negatives(self, index: int) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, SelfTrainingRound, seal
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
@@ -26,6 +26,7 @@ from shopfit.tune.loop import Tuned, Watch, tune
 from shopfit.tune.neighbours import find_start
 from shopfit.tune.saving import save, staging
 from shopfit.tune.search import search
+from shopfit.tune.self_training import self_train
 from shopfit.tune.starts import Choice
 from shopfit.tune.study import STUDY, Study
 
@@ -56,6 +57,9 @@ class Ground:
         base: loaded.
         prompter: for this recipe and merchant.
         splits: the examples.
+        unlabeled: rows for self-training.
+        pseudo: those of them that the adapter's own answers made examples of.
+        rounds: of self-training.
     """
 
     merchant: Merchant
@@ -63,6 +67,9 @@ class Ground:
     base: Base
     prompter: Prompter
     splits: Splits
+    unlabeled: Sequence[Example] = ()
+    pseudo: Sequence[Example] = ()
+    rounds: Sequence[SelfTrainingRound] = ()
 
     @property
     def material(self) -> Material:
@@ -70,8 +77,13 @@ class Ground:
         return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter)
 
     @property
+    def lessons(self) -> list[Example]:
+        """What the weights are fitted on: the examples, and what is made without anybody's label."""
+        return [*self.splits.pretext, *self.pseudo, *self.splits.train]
+
+    @property
     def seen(self) -> list[Example]:
-        """Every example that the adapter may learn from: also what baselines and priors are fitted on."""
+        """Every example of the merchant's that it may learn from: also what baselines and priors are fitted on."""
         return [*self.splits.train, *self.splits.valid]
 
 
@@ -152,6 +164,16 @@ def making(
             say=say,
         )
         ground, choice, study = replace(ground, recipe=found.recipe), replace(choice, start=found.start), found.study
+    pseudo, rounds = self_train(
+        ground.base,
+        ground.recipe,
+        ground.material,
+        ground.unlabeled,
+        start=choice.start,
+        accelerator=accelerator,
+        say=say,
+    )
+    ground = replace(ground, pseudo=pseudo, rounds=rounds)
     tuned = _tune(ground, choice.start, accelerator, say, watch)
     if not accelerator.is_main_process:
         tuned.adapter.detach()
@@ -169,8 +191,10 @@ def making(
 
 
 def _vector(ground: Ground, embed: Embed) -> list[float]:
-    """The direction that the merchant's training texts have in the encoder's space, of length 1."""
+    """The direction that the merchant's training texts have in the encoder's space, of length 1; empty without any."""
     texts = [ground.prompter.text(example.fields) for example in ground.seen[:_VECTOR_TEXTS]]
+    if not texts:
+        return []
     return [round(float(number), 6) for number in direction(embed(texts))]
 
 
@@ -189,7 +213,7 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     tuned = tune(
         ground.base,
         recipe,
-        splits.train,
+        ground.lessons,
         splits.valid,
         splits.labels,
         ground.prompter,
@@ -220,13 +244,18 @@ def _save(ground: Ground, tuned: Tuned, folder: Path, choice: Choice, embed: Emb
         merchant=ground.merchant.name,
         labels=splits.labels,
         data=DataIdentity(
-            digest=splits.digest, train=_ids(splits.train), valid=_ids(splits.valid), test=_ids(splits.test)
+            digest=splits.digest,
+            train=_ids(splits.train),
+            valid=_ids(splits.valid),
+            test=_ids(splits.test),
+            pretext=len(splits.pretext),
         ),
         share=share,
         processes=processes,
         start=choice.start.name,
         vector=_vector(ground, embed) if share else [],
         calibration=calibrate(recipe, tuned.held_out),
+        self_training=list(ground.rounds),
     )
 
 

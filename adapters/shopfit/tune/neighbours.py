@@ -111,7 +111,7 @@ def find_start(
         base: bare.
         recipe: its `start` says how to find it.
         merchant: whose adapter it will be.
-        material: the merchant's examples.
+        material: the merchant's examples; there may be none.
         vector: makes the direction of its texts.
         accelerator: from `make_accelerator`.
         say: hears what was compared.
@@ -129,7 +129,9 @@ def find_start(
         say("start", f"{version.name}: the recipe says so")
         return Choice(start_from(registry.read(version, needed), version.name, base), why="the recipe says so")
     known = Neighbours(registry, base, recipe, merchant)
-    among = candidates(base, recipe, known.starter(), known.donors(vector))
+    # without an example there is nothing to weigh donors on
+    donors = known.donors(vector) if material.train or material.valid else []
+    among = candidates(base, recipe, known.starter(), donors)
     if len(among) > 1:
         say("start", f"comparing {', '.join(one.name for one in among)}")
     choice = choose_start(

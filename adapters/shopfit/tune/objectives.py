@@ -51,9 +51,9 @@ def task_loss(sums: Tensor, batch: Batch, task: Task, temperature: float) -> Ten
     """
     lengths = batch.tree.lengths
     if task == "generate":
-        return -(batch.weights * sums).sum() / (batch.weights * lengths).sum()
+        return -(batch.weights * sums).sum() / lengths.sum()
     losses = _contrast(sums / lengths / temperature, batch.gold, batch.tree.counts)  # (B,)
-    return (batch.weights * losses).sum() / batch.weights.sum()
+    return (batch.weights * losses).mean()
 
 
 def _contrast(scores: Tensor, gold: Tensor, counts: Sequence[int]) -> Tensor:

@@ -1,11 +1,16 @@
 """A merchant as a recipe sees it: what its prompts show, and its examples, split and checked."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
+from shopfit.evaluation.wording import trained_on
+from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
-from shopfit.merchant.splits import Splits, split
+from shopfit.merchant.pretext import hold_out_pairs, pretext_pairs
+from shopfit.merchant.splits import Splits, digest_of, split
+from shopfit.merchant.unlabeled import load_unlabeled, unlabeled_file_of, without_copies
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Material
 
@@ -19,12 +24,14 @@ class Shop:
         recipe: that reads it.
         shown: a prompter without a tokenizer: it shows texts.
         splits: the examples.
+        unlabeled: rows for self-training, where the recipe wants it.
     """
 
     merchant: Merchant
     recipe: Recipe
     shown: Prompter
     splits: Splits
+    unlabeled: Sequence[Example] = ()
 
     @classmethod
     def read(cls, merchant: Merchant, recipe: Recipe) -> "Shop":
@@ -42,6 +49,53 @@ class Shop:
         )
         return cls(merchant, recipe, shown, splits)
 
+    def with_unlabeled(self) -> "Shop":
+        """The same, with pretext pairs and the rows for self-training, each where the recipe wants it.
+
+        Raises:
+            DataError: with every bad row, or if there is nothing to make pairs from.
+        """
+        recipe, splits = self.recipe, self.splits
+        examples = [*splits.train, *splits.valid]
+        pretext = recipe.task == "rank" and (recipe.data.pretext or not examples)
+        if not pretext and not recipe.tune.self_training.rounds:
+            return self
+        rows: list[Example] = []
+        if not pretext or unlabeled_file_of(self.merchant, recipe) is not None:
+            catalog, history = self.shown.catalog, self.shown.history
+            rows = load_unlabeled(self.merchant, recipe, catalog=catalog, history=history)
+            rows = without_copies(rows, splits.test, examples, self.text, recipe.data.near_duplicate)
+        if not pretext:
+            return replace(self, unlabeled=rows)
+        pairs = pretext_pairs(recipe, self.shown.catalog, rows, splits.test, text=self.text, examples=len(examples))
+        test = splits.test
+        if not test:
+            pairs, test = hold_out_pairs(recipe, pairs, self.text)
+        digest = digest_of(splits.train, splits.valid, test, pairs)
+        return replace(self, splits=replace(splits, pretext=pairs, test=test, digest=digest))
+
+    def tell(self, say: Callable[[str, str], None]) -> None:
+        """Announce what there is to learn from, and what was taken out of it."""
+        merchant, recipe, splits = self.merchant, self.recipe, self.splits
+        say("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({merchant.folder})")
+        say("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
+        say("examples", _count(splits))
+        if unseen := sorted(set(splits.labels) - {str(row.label) for row in (*splits.train, *splits.valid)}):
+            say("labels", f"no example to train on: {', '.join(unseen)}; what they mean is left to their words")
+        if recipe.tune.self_training.rounds:
+            say("unlabeled", f"{len(self.unlabeled)} rows that repeat no example")
+        if splits.leaks.total:
+            leaks = splits.leaks
+            say(
+                "leaks",
+                f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, "
+                f"{leaks.shared_groups} of a test group",
+            )
+
+    def text(self, example: Example) -> str:
+        """What the prompt shows of an example."""
+        return self.shown.text(example.fields)
+
     def prompter(self, base: Base) -> Prompter:
         """What writes its prompts for a base."""
         return Prompter(self.recipe, base.tokenizer, self.shown.catalog, self.shown.history, encoder=base.encoder)
@@ -49,3 +103,14 @@ class Shop:
     def material(self, base: Base) -> Material:
         """What there is to learn from."""
         return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter(base))
+
+
+def _count(splits: Splits) -> str:
+    pairs = trained_on(len(splits.train) + len(splits.valid), len(splits.pretext))
+    parts = [
+        *([pairs] if splits.pretext else []),
+        *([f"{len(splits.train)} to train on"] if splits.train else []),
+        *([f"{len(splits.valid)} held out to stop early"] if splits.valid else []),
+        f"{len(splits.test)} to test ({splits.test_kind})",
+    ]
+    return ", ".join(parts) + (f"; labels {', '.join(splits.labels)}" if splits.labels else "")

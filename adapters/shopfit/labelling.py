@@ -1,0 +1,265 @@
+"""Which unlabeled rows are most worth a label: those that the adapter is unsure of, and that are unlike each other.
+
+The rule is that of BADGE (Ash et al., arXiv:1906.03671). A row stands for the gradient that its likeliest answer would
+put on a last layer, and rows are drawn one after the other, each with a chance that grows with the square of its
+distance to those drawn before (k-means++). Where the adapter is sure, gradients are short and near each other, so such
+rows are rarely drawn. What comes into the layer is the sentence encoder's vector of the row's text.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shopfit.adapter.bundle import Bundle
+from shopfit.base.embed import LateEmbedder
+from shopfit.base.load import Base, load_base
+from shopfit.base.prompt import Prompter
+from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
+from shopfit.engine.asking import softmax
+from shopfit.engine.blending import past_texts
+from shopfit.errors import DataError, Problem, RecipeError, UnknownReference
+from shopfit.merchant.examples import Example, load_examples, seen
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.sampling import draw
+from shopfit.merchant.search import CatalogIndex, Embed, Floats
+from shopfit.merchant.splits import labels_of, test_file_of
+from shopfit.merchant.unlabeled import load_unlabeled, without_copies
+from shopfit.onboard import base_of
+from shopfit.recipe.names import HOUSE
+from shopfit.recipe.schema import Recipe, hidden_fields
+from shopfit.registry import Registry
+from shopfit.settings import Settings
+from shopfit.tune.making import Say, silent
+
+_LOOKED_AT = 1000  # unlabeled rows
+_FOUND = 20  # rank: items of the search that the adapter is asked about
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """How unsure an adapter is of U rows.
+
+    Args:
+        gradients: (U, L) of the likeliest answer's loss by the L answers' scores; of one column where only a size is
+            known.
+        why: U short reasons.
+    """
+
+    gradients: Floats
+    why: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What may be proposed, and what is known of it.
+
+    Args:
+        merchant: whose rows.
+        recipe: that reads them.
+        shown: a prompter without a tokenizer: it shows texts.
+        rows: U unlabeled rows that say something new.
+        labels: choose: those known so far.
+    """
+
+    merchant: Merchant
+    recipe: Recipe
+    shown: Prompter
+    rows: Sequence[Example]
+    labels: tuple[str, ...]
+
+
+def label_next(
+    folder: Path,
+    recipe: Recipe,
+    *,
+    rows: int,
+    settings: Settings,
+    say: Say = silent,
+    embed: Embed | None = None,
+) -> list[dict[str, Any]]:
+    """Propose unlabeled rows of a merchant to be labelled, in the form of its example file with the answer left open.
+
+    Args:
+        folder: the merchant's.
+        recipe: of task choose or rank.
+        rows: how many, 1 or more; fewer if there are fewer.
+        settings: where state lives.
+        say: hears every resolved choice.
+        embed: texts to vectors; by default the sentence encoder.
+
+    Returns:
+        the rows in the order they were drawn, each with `id`, its answer's field empty, and `why`.
+
+    Raises:
+        RecipeError: for task generate.
+        DataError: with every bad row, or if nothing is left to label.
+        ShopfitError: with whatever else is wrong.
+    """
+    if recipe.task == "generate":
+        raise RecipeError(
+            f"recipe {recipe.name} is of task generate: how unsure a generated answer is cannot be told",
+            next_step="use a recipe of task choose or rank; draw rows to be answered by chance",
+        )
+    pool = _pool(Merchant.open(folder), recipe, say)
+    embed = embed or LateEmbedder(settings.home)
+    doubt = _doubt(pool, settings, embed, say)
+    vectors = embed([pool.shown.text(row.fields) for row in pool.rows]).astype(np.float64)
+    chosen = draw_unlike(doubt.gradients, vectors, rows, recipe.tune.seed)
+    return [to_fill_in(recipe, pool.rows[place], doubt.why[place]) for place in chosen]
+
+
+def draw_unlike(gradients: Floats, vectors: Floats, count: int, seed: int) -> list[int]:
+    """Rows whose gradients are long and far apart, drawn by k-means++ (BADGE, arXiv:1906.03671).
+
+    The gradient of a last layer's weights is the outer product of both arguments; it is never written out.
+
+    Args:
+        gradients: (U, L) by the answers' scores.
+        vectors: (U, D) of what comes into the layer.
+        count: how many rows.
+        seed: of the draws.
+
+    Returns:
+        at most `count` different places, the first of which has the longest gradient.
+    """
+    draws = np.random.default_rng(seed)
+    sizes = (gradients**2).sum(1) * (vectors**2).sum(1)  # (U,) squared lengths
+    nearest, chosen = sizes.copy(), list[int]()
+    while len(chosen) < min(count, len(sizes)):
+        nearest[chosen] = 0
+        if not chosen or nearest.sum() <= 0:  # all that is left is as sure, or a copy: the first of it
+            left = np.where(np.isin(np.arange(len(sizes)), chosen), -1.0, sizes)
+            place = int(left.argmax())
+        else:
+            place = int(draws.choice(len(sizes), p=nearest / nearest.sum()))
+        chosen.append(place)
+        alike = (gradients @ gradients[place]) * (vectors @ vectors[place])
+        nearest = np.minimum(nearest, np.maximum(sizes + sizes[place] - 2 * alike, 0))
+    return chosen
+
+
+def to_fill_in(recipe: Recipe, row: Example, why: str) -> dict[str, Any]:
+    """An unlabeled row as its merchant's example file has it, under the file's own names, its answer open."""
+    values: dict[str, Any] = {"id": row.id, **row.fields, "group": row.group, "at": row.at}
+    values["weight"] = row.weight if row.weight != 1 else None
+    if row.candidates is not None:
+        values["candidates"] = list(row.candidates)
+    known = {name: value for name, value in values.items() if value is not None}
+    known |= {hidden_fields(recipe.task)[0]: None, "why": why}
+    return {recipe.data.columns.get(name, name): value for name, value in known.items()}
+
+
+def _pool(merchant: Merchant, recipe: Recipe, say: Say) -> Pool:
+    """Read the unlabeled rows and what is labelled already; the bad rows of all files are named at once."""
+    data = recipe.data
+    catalog = merchant.catalog(data.catalog) if data.catalog else None
+    history = merchant.catalog(data.history_catalog) if data.history_catalog else None
+    shown = Prompter(recipe, None, catalog, history)
+    problems: list[Problem] = []
+    errors: list[DataError] = []
+
+    def read(load: Callable[..., list[Example]], *file: str) -> list[Example]:
+        try:
+            return load(merchant, recipe, *file, catalog=catalog, history=history)
+        except DataError as error:
+            errors.append(error)
+            problems.extend(error.problems)
+            return []
+
+    rows = read(load_unlabeled)
+    there = (merchant.folder / data.file).exists()  # without an example, all the more needs a label
+    examples = read(load_examples, data.file) if there else []
+    test_file = test_file_of(merchant, recipe)
+    test = read(load_examples, test_file) if test_file is not None else []
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise DataError("; ".join(error.message for error in errors), problems=problems, next_step=errors[0].next_step)
+    kept = without_copies(rows, test, examples, lambda row: shown.text(row.fields), data.near_duplicate)
+    say("unlabeled", f"{len(rows)} rows, of which {len(rows) - len(kept)} repeat a labelled one")
+    if not kept:
+        raise DataError(
+            f"every unlabeled row of {merchant.name} repeats one that is labelled, so none is worth a label",
+            next_step="add new rows to the unlabeled file",
+        )
+    looked_at = draw(kept, _LOOKED_AT, f"{recipe.tune.seed}/label-next")
+    if len(looked_at) < len(kept):
+        say("unlabeled", f"{len(looked_at)} of them are looked at, drawn by the seed")
+    return Pool(merchant, recipe, shown, looked_at, labels_of(recipe, examples))
+
+
+def _doubt(pool: Pool, settings: Settings, embed: Embed, say: Say) -> Doubt:
+    """How unsure whoever would answer now is of each row."""
+    with Registry.open(settings) as registry:
+        base, tenant = _answering(registry, pool, settings, say)
+    if pool.recipe.task == "choose" and len(tenant.labels) < 2:
+        say("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
+        return Doubt(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
+    with Engine(base, slots=1, embed=embed) as engine:
+        if pool.recipe.task == "choose":
+            return _choose_doubt(engine, tenant, pool.rows)
+        return _rank_doubt(engine, tenant, pool, embed)
+
+
+def _answering(registry: Registry, pool: Pool, settings: Settings, say: Say) -> tuple[Base, Tenant]:
+    """The merchant's adapter in production, else the house's starter, else the bare base."""
+    merchant, recipe, shown = pool.merchant.name, pool.recipe, pool.shown
+    if (mine := _in_production(registry, f"{merchant}/{recipe.name}", settings)) is not None:
+        name, bundle = mine
+        say("asked", f"{name}, the adapter in production")
+        trained_on = bundle.manifest.base
+        base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization)
+        # today's items, which the histories name
+        return base, replace(Tenant.of(bundle, name), catalog=shown.catalog, history=shown.history)
+    base = base_of(recipe, settings, None)
+    starter = _in_production(registry, f"{HOUSE}/{recipe.name}", settings)
+    if starter is not None and starter[1].manifest.base.fingerprint != base.fingerprint:
+        starter = None
+    say("asked", f"{starter[0]}, the house's starter" if starter else f"the bare base {base.name}")
+    asked = starter[1] if starter else None
+    return base, Tenant(merchant, recipe, pool.labels, shown.catalog, shown.history, asked)
+
+
+def _in_production(registry: Registry, reference: str, settings: Settings) -> tuple[str, Bundle] | None:
+    try:
+        version = registry.resolve(reference)
+    except UnknownReference:
+        return None
+    return version.name, registry.fetch(version, settings.cache)
+
+
+def _choose_doubt(engine: Engine, tenant: Tenant, rows: Sequence[Example]) -> Doubt:
+    answers = engine.choose([ChooseRequest(tenant, row.fields) for row in rows])
+    shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])  # (U, L)
+    second, first = np.sort(shares, axis=1)[:, -2:].T
+    likeliest = np.eye(len(tenant.labels))[shares.argmax(1)]
+    return Doubt(shares - likeliest, [f"margin {margin:.3f}" for margin in first - second])
+
+
+def _rank_doubt(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Doubt:
+    """Entropy of the scores of the items that a search finds, or of the row's own candidates; from 0 to 1."""
+    index = None if pool.shown.catalog is None else CatalogIndex(pool.shown.catalog, embed)
+    found = [_found(index, pool.shown, row) for row in pool.rows]
+    asked = [place for place, items in enumerate(found) if len(items) > 1]
+    answers = engine.rank(
+        [RankRequest(tenant, pool.rows[place].fields, found[place], len(found[place])) for place in asked]
+    )
+    unit = tenant.recipe.tune.temperature if tenant.blend is None else 1.0  # a blend's scores are logits already
+    doubts = np.ones(len(found))  # without items to tell apart nothing is known
+    for place, answer in zip(asked, answers, strict=True):
+        shares = softmax(np.array([item.score for item in answer.items]) / unit)
+        doubts[place] = -(shares * np.log(np.maximum(shares, 1e-300))).sum() / np.log(len(shares))
+    why = [f"entropy {doubt:.3f} of {len(items)} items" for doubt, items in zip(doubts, found, strict=True)]
+    return Doubt(doubts[:, None], why)
+
+
+def _found(index: CatalogIndex | None, shown: Prompter, row: Example) -> Sequence[str]:
+    """The items to tell apart: the row's own candidates, else what a search finds for it."""
+    if row.candidates is not None or index is None or shown.catalog is None:
+        return row.candidates or ()
+    left_out = () if shown.recipe.data.repeats else seen(row.fields)
+    allowed = [item for item in shown.catalog if item not in left_out]
+    return list(index.search(shown.wish(row.fields), past_texts(row.fields, shown.history), allowed, _FOUND))

@@ -1,0 +1,130 @@
+"""Pretext pairs: what a catalog teaches to rank before anybody has given an example.
+
+catalog    an item's description, or its category and brand where it has none -> its title
+histories  the earlier items of an unlabeled row -> its last one
+
+The pairs say what the shop sells and in which words, and what is looked at after what. They do not say what shoppers
+type; so wherever there are examples, the pairs weigh less and are few beside them.
+"""
+
+from collections.abc import Callable, Sequence
+
+from shopfit.errors import DataError
+from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.examples import Example, seen
+from shopfit.merchant.leaks import remove_leaks
+from shopfit.merchant.sampling import draw, hold_out
+from shopfit.recipe.schema import Recipe
+
+WEIGHT = 0.2  # of a pair, where there are examples, which weigh 1
+_MOST = 512  # pairs
+_EACH = 4  # pairs an example, where there are some: together they weigh less than the examples do
+_WORDS = 40  # of a description: what shoppers type is short
+_ITEMS = 8  # that one text may stand for, where several items have the same
+
+
+def pretext_pairs(
+    recipe: Recipe,
+    catalog: Catalog | None,
+    unlabeled: Sequence[Example],
+    test: Sequence[Example],
+    *,
+    text: Callable[[Example], str],
+    examples: int,
+) -> list[Example]:
+    """Pairs to train on before the examples; none that repeats a test row.
+
+    Args:
+        recipe: of task rank.
+        catalog: the items; None for plain titles.
+        unlabeled: rows, maybe with histories.
+        test: the test set.
+        text: what the prompt shows of an example.
+        examples: how many there are to train on; 0 makes the pairs all there is.
+
+    Raises:
+        DataError: if nothing can be made of catalog and rows, saying why.
+    """
+    weight, most = (WEIGHT, min(_MOST, _EACH * examples)) if examples else (1.0, _MOST)
+    pairs = [*_of_catalog(recipe, catalog, weight), *_of_histories(recipe, unlabeled, weight)]
+    pairs, _ = remove_leaks(pairs, test, text, recipe.data.near_duplicate)
+    if not pairs:
+        raise _nothing(recipe, catalog, examples)
+    return draw(pairs, most, f"{recipe.tune.seed}/pretext")
+
+
+def hold_out_pairs(
+    recipe: Recipe, pairs: Sequence[Example], text: Callable[[Example], str]
+) -> tuple[list[Example], list[Example]]:
+    """Pairs to train on and pairs to measure on, where there is neither an example nor a test set.
+
+    Raises:
+        DataError: if they are too few.
+    """
+    data = recipe.data
+    rest, test = hold_out(pairs, min(round(data.test_fraction * len(pairs)), data.max_test), "test")
+    rest, _ = remove_leaks(rest, test, text, data.near_duplicate)
+    if not test or not rest:
+        raise DataError(
+            f"there are no examples in {data.file}, no test set, and only {len(pairs)} pairs from the catalog: too few "
+            "to train on some and to measure on the others",
+            next_step="add examples, a test set in a file of its own, or items with descriptions",
+        )
+    return rest, test
+
+
+def _of_catalog(recipe: Recipe, catalog: Catalog | None, weight: float) -> list[Example]:
+    """What is said of an item -> the item; items of which the same is said share a pair."""
+    field = _asked_in(recipe)
+    if field is None or catalog is None:
+        return []
+    said: dict[str, list[str]] = {}
+    for item in catalog.values():
+        if words := _said_of(item):
+            said.setdefault(words, []).append(item.id)
+    return [
+        Example(f"catalog/{items[0]}", {field: words}, relevant=tuple(items[:_ITEMS]), weight=weight)
+        for words, items in said.items()
+    ]
+
+
+def _said_of(item: Item) -> str:
+    for names in (("description",), ("category", "brand")):
+        if words := " ".join(str(item.fields.get(name) or "") for name in names).split():
+            return " ".join(words[:_WORDS])
+    return ""
+
+
+def _of_histories(recipe: Recipe, unlabeled: Sequence[Example], weight: float) -> list[Example]:
+    """Earlier items -> the last one, where what was seen before is of the kind that is ranked."""
+    data = recipe.data
+    if "history" not in data.item_fields or "history" not in recipe.fields or data.history_catalog is not None:
+        return []
+    pairs = []
+    for row in unlabeled:
+        *earlier, last = seen(row.fields) or ("",)
+        if earlier and (data.repeats or last not in earlier):
+            fields = {"history": earlier}
+            pairs.append(Example(f"history/{row.id}", fields, relevant=(last,), group=row.group, weight=weight))
+    return pairs
+
+
+def _asked_in(recipe: Recipe) -> str | None:
+    """The field of the prompt that holds what a shopper types; None if it shows items only."""
+    texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
+    return "query" if "query" in texts else texts[0] if texts else None
+
+
+def _nothing(recipe: Recipe, catalog: Catalog | None, examples: int) -> DataError:
+    data = recipe.data
+    none = "" if examples else f"there are no examples in {data.file}, and "
+    histories = "add rows with histories of two items or more to the unlabeled file"
+    if catalog is None:
+        what, next_step = "no catalog to make pairs from", f"name one in data.catalog, or {histories}"
+    elif _asked_in(recipe) is None:
+        what = "the prompt shows items only, so nothing that a catalog says has a place in it"
+        next_step = histories
+    else:
+        what = f"the catalog {data.catalog} says nothing of its items but their titles"
+        next_step = f"give them a description, category or brand, or {histories}"
+    return DataError(f"{none}{what}", next_step=f"{next_step}" if examples else f"add examples; or {next_step}")

@@ -1,0 +1,203 @@
+"""Self-training: the adapter's surest answers to unlabeled rows, taken for labels (arXiv:1911.04252).
+
+Each round trains from the same start again, with the examples and with pseudo-labels that weigh less. Whether it helps
+is asked of held-out examples: of the validation set from 40 examples on, of three folds below, where every fold makes
+its pseudo-labels with an adapter that has not seen what it is held against. A round that does not help is dropped, and
+ends it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from accelerate import Accelerator
+
+from shopfit.adapter.bundle import SelfTrainingRound
+from shopfit.adapter.start import Start
+from shopfit.base.load import Base
+from shopfit.engine.asking import ask_choose
+from shopfit.evaluation.calibration import at_temperature, fit_temperature
+from shopfit.evaluation.collecting import collect
+from shopfit.evaluation.metrics import measure
+from shopfit.evaluation.predictions import ChoosePredictions, Floats
+from shopfit.merchant.examples import Example
+from shopfit.merchant.sampling import draw
+from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
+from shopfit.tune.folds import folds
+from shopfit.tune.lessons import Material
+from shopfit.tune.loop import tune
+
+WEIGHT = 0.5  # of a pseudo-label, where an example weighs 1
+_LOOKED_AT = 2000  # unlabeled rows
+_EACH = 4  # pseudo-labels an example
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What an adapter says.
+
+    Args:
+        held_out: of the examples that it was not trained on.
+        unlabeled: (U, L) probabilities of L labels, as trained.
+    """
+
+    held_out: ChoosePredictions
+    unlabeled: Floats
+
+
+def self_train(
+    base: Base,
+    recipe: Recipe,
+    material: Material,
+    unlabeled: Sequence[Example],
+    *,
+    start: Start,
+    accelerator: Accelerator | None = None,
+    say: Callable[[str, str], None],
+) -> tuple[list[Example], list[SelfTrainingRound]]:
+    """The pseudo-labels to train with besides the examples, after as many rounds as help.
+
+    Args:
+        base: bare, and so again afterwards.
+        recipe: of task choose; its `tune.self_training` says how many rounds, and from which confidence on.
+        material: the merchant's examples.
+        unlabeled: rows that repeat none of them.
+        start: of the adapter.
+        accelerator: from `make_accelerator`.
+        say: hears what came of each round.
+
+    Returns:
+        the pseudo-labels, none if no round helped; and every round, of which the last may have been dropped.
+    """
+    wanted = recipe.tune.self_training
+    if not wanted.rounds:
+        return [], []
+    rows = draw(unlabeled, _LOOKED_AT, f"{recipe.tune.seed}/unlabeled")
+    parts = folds(recipe, material)
+    if not parts or not rows:
+        say("unlabeled", "no self-training: " + ("too few examples to tell if it helps" if rows else "no rows left"))
+        return [], []
+    pupils = parts if parts[0] is material else [*parts, material]  # the last one is trained as the adapter will be
+
+    def taught(lessons: Sequence[Sequence[Example]]) -> list[_Said]:
+        return [
+            _taught(base, recipe, pupil, pseudo, rows, pupil is pupils[-1], start, accelerator)
+            for pupil, pseudo in zip(pupils, lessons, strict=True)
+        ]
+
+    chosen: list[list[Example]] = [[] for _ in pupils]
+    said = taught(chosen)
+    held_out, factor = _calibrated(said[: len(parts)])
+    rounds: list[SelfTrainingRound] = []
+    for number in range(1, wanted.rounds + 1):
+        proposed = [
+            pseudo_labels(
+                rows,
+                at_temperature(one.unlabeled, factor),
+                material.labels,
+                wanted.confidence,
+                most=_EACH * len(pupil.train) // len(material.labels),
+            )
+            for pupil, one in zip(pupils, said, strict=True)
+        ]
+        if not proposed[-1]:
+            say(f"round {number}", f"not every label is given to a row with confidence {wanted.confidence}")
+            break
+        said = taught(proposed)
+        now_held_out, factor = _calibrated(said[: len(parts)])
+        before, after = _merit(recipe, held_out), _merit(recipe, now_held_out)
+        kept = after >= before
+        rounds.append(
+            SelfTrainingRound(
+                number=number, pseudo_labels=len(proposed[-1]), before=abs(before[0]), after=abs(after[0]), kept=kept
+            )
+        )
+        say(
+            f"round {number}",
+            f"{len(proposed[-1])} pseudo-labels of {len(rows)} rows; {recipe.evaluate.metric} on held-out examples "
+            f"{abs(before[0]):.3f} -> {abs(after[0]):.3f}, {'kept' if kept else 'dropped'}",
+        )
+        if not kept:
+            break
+        chosen, held_out = proposed, now_held_out
+    return chosen[-1], rounds
+
+
+def pseudo_labels(
+    rows: Sequence[Example], probabilities: Floats, labels: Sequence[str], confidence: float, *, most: int
+) -> list[Example]:
+    """The surest rows as examples, as many of each label as the rarest one permits.
+
+    Args:
+        rows: U unlabeled rows.
+        probabilities: (U, L) calibrated, of L labels.
+        labels: L of them.
+        confidence: least probability of the answer.
+        most: of each label; one is always allowed.
+    """
+    sure, answers = probabilities.max(1), probabilities.argmax(1)
+    order = np.argsort(-sure, kind="stable")
+    by_label = [
+        [row for row in order if answers[row] == label and sure[row] >= confidence] for label in range(len(labels))
+    ]
+    each = min(max(1, most), *map(len, by_label))
+    return [
+        replace(rows[row], id=f"unlabeled/{rows[row].id}", label=label, weight=WEIGHT * rows[row].weight)
+        for label, mine in zip(labels, by_label, strict=True)
+        for row in mine[:each]
+    ]
+
+
+def _taught(
+    base: Base,
+    recipe: Recipe,
+    pupil: Material,
+    pseudo: Sequence[Example],
+    rows: Sequence[Example],
+    last: bool,
+    start: Start,
+    accelerator: Accelerator | None,
+) -> _Said:
+    """Train with pseudo-labels, and ask about the held-out examples and the unlabeled rows."""
+    quiet = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
+    valid = pupil.valid if last else []  # a fold is not looked at while training
+    tuned = tune(
+        base,
+        quiet,
+        [*pseudo, *pupil.train],
+        valid,
+        pupil.labels,
+        pupil.prompter,
+        start=start,
+        accelerator=accelerator,
+    )
+    try:
+        asked = [example.fields for example in (*pupil.valid, *rows)]
+        answers = ask_choose(tuned.adapter, pupil.prompter, pupil.labels, asked)
+    finally:
+        tuned.adapter.detach()
+    count = len(pupil.valid)
+    held_out = collect("choose", pupil.labels, pupil.valid, [()] * count, answers[:count], None)
+    assert isinstance(held_out, ChoosePredictions)
+    return _Said(held_out, np.array(answers[count:]))
+
+
+def _calibrated(said: Sequence[_Said]) -> tuple[ChoosePredictions, float]:
+    """All held-out answers at the temperature that fits them, and that temperature."""
+    first = said[0].held_out
+    raw = replace(
+        first,
+        probabilities=np.concatenate([one.held_out.probabilities for one in said]),
+        gold=np.concatenate([one.held_out.gold for one in said]),
+    )
+    factor = fit_temperature(raw)
+    return replace(raw, probabilities=at_temperature(raw.probabilities, factor)), factor
+
+
+def _merit(recipe: Recipe, held_out: ChoosePredictions) -> tuple[float, float]:
+    """The recipe's metric, higher is better; where it stands still, how likely the right answers are."""
+    values = measure(held_out, [recipe.evaluate.metric, "log_loss"], recipe.evaluate.k)
+    metric = values[recipe.evaluate.metric]
+    metric = 0.0 if math.isnan(metric) else metric  # such as AUC of one label: then only the likelihood counts
+    return -metric if recipe.evaluate.metric in LOWER_IS_BETTER else metric, -values["log_loss"]
