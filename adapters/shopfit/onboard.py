@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +31,7 @@ from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune
 from shopfit.tune.neighbours import find_start
 from shopfit.tune.plan import peak_memory_mb
+from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.saving import save, staging
 from shopfit.tune.shop import Shop
 from shopfit.tune.starts import Choice
@@ -127,6 +128,9 @@ def onboard(
     with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         ground = prepare(folder, recipe, settings=settings, device=str(accelerator.device), say=say)
+        with accelerator.main_process_first():  # the others find what the first one wrote
+            splits = ready_to_augment(ground.splits, recipe, ground.merchant, ground.base, settings.home, say)
+        ground = replace(ground, splits=splits)
         embed = LateEmbedder(settings.home)
         choice = find_start(
             registry,

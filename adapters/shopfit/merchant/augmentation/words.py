@@ -8,9 +8,8 @@ _TOKEN = re.compile(r"\S+")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")  # u2019 is the typographic apostrophe
 _EDGE = re.compile(r"^\W+|\W+$")
 _ADDRESS = re.compile(r"[@/\\_]|\w\.\w")
-_NEGATIONS = frozenset(  # without one of these a text says the opposite
-    ("no", "not", "nor", "never", "none", "nothing", "nobody", "nowhere")
-    + ("neither", "without", "hardly", "barely", "cannot")
+_NEGATIONS = re.compile(  # without one of these a text says the opposite
+    r"no|not|nor|never|none|nothing|nobody|nowhere|neither|without|hardly|barely|cannot|\w*n['\u2019]t", re.IGNORECASE
 )
 
 
@@ -31,7 +30,7 @@ def vary(
         text: any.
         draw: decides which.
         share: of the words that may be changed; at least one of them is.
-        change: another text for a word, or None; the empty text takes the word out.
+        change: another text for a word, or None; the empty text takes the word out, as long as something stays.
         ids: words, in lower case, that are somebody's names for things.
         least: letters of the shortest word that may be changed.
     """
@@ -45,11 +44,17 @@ def vary(
         if changed is not None and changed != match[0]:
             changes[match.start()] = match.end(), changed
     parts, at = [], 0
-    for start in sorted(changes):
-        end, changed = changes[start]
-        parts += [text[at:start], changed]
+    for start, (end, changed) in sorted(changes.items()):
+        between = text[at:start]
+        parts += [between if changed else _without_space(between), changed]
         at = end
-    return "".join([*parts, text[at:]])
+    varied = "".join([*parts, text[at:]])
+    return varied if varied.strip() else text
+
+
+def _without_space(text: str) -> str:
+    """Without the one space that a word which goes leaves behind."""
+    return text.removesuffix(" ")
 
 
 def _words(text: str, ids: Container[str]) -> list[re.Match[str]]:
@@ -58,10 +63,5 @@ def _words(text: str, ids: Container[str]) -> list[re.Match[str]]:
         bare = _EDGE.sub("", token[0]).casefold()
         if bare in ids or any(letter.isdigit() for letter in bare) or _ADDRESS.search(bare):
             continue
-        found += [word for word in _WORD.finditer(text, *token.span()) if not _denies(word[0])]
+        found += [word for word in _WORD.finditer(text, *token.span()) if not _NEGATIONS.fullmatch(word[0])]
     return found
-
-
-def _denies(word: str) -> bool:
-    plain = word.casefold().replace("\u2019", "'")
-    return plain in _NEGATIONS or plain.endswith("n't")
