@@ -1,7 +1,7 @@
 """The main job: a merchant's examples -> tune -> evaluate -> gate -> publish, with an honest report."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shopfit.adapter.bundle import Bundle, seal
@@ -21,6 +21,7 @@ from shopfit.settings import Settings
 from shopfit.tune.loop import Watch, make_accelerator
 from shopfit.tune.making import Ground, Made, Say, making, silent
 from shopfit.tune.plan import peak_memory_mb
+from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.search import check_search
 from shopfit.tune.shop import Shop
 
@@ -75,6 +76,9 @@ def onboard(
         if trials is not None:
             check_search(trials, accelerator.num_processes)
         ground = prepare(folder, recipe, settings=settings, device=str(accelerator.device), say=say)
+        with accelerator.main_process_first():  # the others find what the first one wrote
+            splits = ready_to_augment(ground.splits, recipe, ground.merchant, ground.base, settings.home, say)
+        ground = replace(ground, splits=splits)
         embed = LateEmbedder(settings.home)
         with making(
             ground,

@@ -24,6 +24,7 @@ from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune_together
 from shopfit.tune.making import Say, silent
+from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.saving import save, staging
 from shopfit.tune.shop import Shop
 
@@ -84,6 +85,14 @@ def fit_starter(
         for donor in donors:
             splits = donor.splits
             say("donor", f"{donor.merchant.name}: {len(splits.train)} to train on, {len(splits.test)} to test")
+        with accelerator.main_process_first():  # the others find what the first one wrote
+            donors = [
+                replace(
+                    donor,
+                    splits=ready_to_augment(donor.splits, recipe, donor.merchant, base, settings.home, say),
+                )
+                for donor in donors
+            ]
         materials = [donor.material(base) for donor in donors]
         each = min(PER_MERCHANT, max(len(material.train) for material in materials))
         say("tuning", f"{each} examples of each of {len(materials)} donors an epoch, up to {recipe.tune.epochs} epochs")

@@ -11,7 +11,7 @@ from shopfit.errors import BaseError
 if TYPE_CHECKING:
     import torch
 
-_HUB_FILES = ["*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt"]
+_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.spm", "merges.txt", "vocab.txt"]
 
 
 @dataclass(slots=True)

@@ -11,7 +11,8 @@ from shopfit.errors import Problem, RecipeError
 from shopfit.recipe.mistakes import Mistake, Where, explain
 from shopfit.recipe.overrides import Overrides
 from shopfit.recipe.plain_yaml import KeyPath, PlainYaml, dotted, read_file
-from shopfit.recipe.schema import Recipe, Section
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.section import Section
 from shopfit.recipe.shelf import SUFFIXES, find_recipe
 from shopfit.recipe.suggestions import did_you_mean, shown
 

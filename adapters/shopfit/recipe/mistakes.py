@@ -56,7 +56,7 @@ def explain(error: ValidationError, model: type[BaseModel], document: Any, where
         if kind == "extra_forbidden":
             found = [_unknown_key(model, location, where)]
         elif kind == "value_error":
-            found = list(_own(str(entry["ctx"]["error"]), location, document, where))
+            found = list(_own(str(entry["ctx"]["error"]), _find(model, location).path, document, where))
         else:
             found = [_unfit(model, kind, location, document, where)]
         for mistake in found:
@@ -67,8 +67,8 @@ def explain(error: ValidationError, model: type[BaseModel], document: Any, where
 
 
 def _unknown_key(model: type[BaseModel], path: KeyPath, where: Where) -> Mistake:
-    key = str(path[-1])
-    owner = _section(_find(model, path[:-1]).annotation)
+    spot, key = _find(model, path[:-1]), str(path[-1])
+    path, owner = (*spot.path, key), _section(spot.annotation)
     siblings = list(_fields(owner)) if owner is not None else []
     elsewhere = [dotted(other) for other in _all_keys(model) if other[-1] == key]
     near = nearest(key, siblings)
@@ -102,6 +102,13 @@ def _unfit(model: type[BaseModel], kind: str, location: KeyPath, document: Any, 
     spot = _find(model, location)
     path, value = spot.path, _lookup(document, spot.path)
     allowed = _describe(spot.annotation, spot.field.metadata if spot.field is not None else [])
+    if kind.startswith("union_tag"):
+        key, members = _tagged(spot.annotation)
+        path = (*path, key)
+        value = _lookup(document, path)
+        lacking = kind == "union_tag_not_found"
+        what = "is missing" if lacking else f"{shown(value)} is not accepted{did_you_mean(value, members)}"
+        return Mistake(path, Problem(where(path), what, ", ".join(members)))
     if kind == "missing":
         about = f"; {spot.field.description}" if spot.field is not None and spot.field.description else ""
         return Mistake(path, Problem(where(path), "is missing", allowed + about))
@@ -118,6 +125,9 @@ def _unfit(model: type[BaseModel], kind: str, location: KeyPath, document: Any, 
 
 def _describe(annotation: Any, metadata: list[Any]) -> str:
     """What a field takes, in words: `a number, above 0, at most 1`."""
+    key, members = _tagged(annotation)
+    if members:
+        return f"keys with values below it, `{key}` being one of {', '.join(members)}"
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         return _describe(inner, [*metadata, *more])
@@ -167,6 +177,11 @@ def _find(model: type[BaseModel], location: KeyPath) -> _Spot:
     annotation: Any = model
     field: FieldInfo | None = None
     for key in location:
+        if members := _tagged(annotation)[1]:  # pydantic names the branch that the document chose: no key
+            if key not in members:
+                break
+            field, annotation = None, members[str(key)]
+            continue
         if (section := _section(annotation)) is not None:
             field = _fields(section).get(str(key))
             if field is None:
@@ -178,6 +193,18 @@ def _find(model: type[BaseModel], location: KeyPath) -> _Spot:
             break
         path = (*path, key)
     return _Spot(path, annotation, field)
+
+
+def _tagged(annotation: Any) -> tuple[str, dict[str, type[BaseModel]]]:
+    """The key that tells the branches of a union apart, and the branch of each of its values; none for other types."""
+    if get_origin(annotation) is not Annotated:
+        return "", {}
+    union, *more = get_args(annotation)
+    keys = [str(part.discriminator) for part in more if isinstance(part, FieldInfo) and part.discriminator]
+    if not keys:
+        return "", {}
+    branches = get_args(union)
+    return keys[0], {tag: part for part in branches for tag in get_args(part.model_fields[keys[0]].annotation)}
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

@@ -4,9 +4,11 @@ import string
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from shopfit.recipe.augmenting import Augment, augment_problems
 from shopfit.recipe.names import SLUG, SLUG_RULE
+from shopfit.recipe.section import Section
 
 Task = Literal["choose", "rank", "generate"]
 Method = Literal["lora", "adalora", "prefix"]
@@ -54,12 +56,6 @@ MerchantPath = Annotated[str, Field(min_length=1), AfterValidator(_is_relative)]
 Template = Annotated[str, AfterValidator(_is_template)]
 
 
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class Data(Section):
     """Which files of the merchant's folder hold the examples, and how they are split."""
 
@@ -98,6 +94,7 @@ class Data(Section):
     near_duplicate: float = Field(
         0.92, gt=0.5, le=1, description="similarity from which a training text counts as a copy of a test text"
     )
+    augment: list[Augment] = Field([], description="steps that vary training examples anew each epoch; none by default")
 
 
 class Prompt(Section):
@@ -165,6 +162,19 @@ class Tune(Section):
     )
     negatives: int = Field(7, ge=1, le=1023, description="rank: sampled items that are not relevant, an example")
     temperature: float = Field(0.2, gt=0, description="rank: the softmax is over mean log-probability / temperature")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="choose: share of the target that is spread over all labels (arXiv:1512.00567)"
+    )
+    adversarial: float = Field(
+        0.0,
+        ge=0,
+        description="size of an adversarial push on an example's embeddings (arXiv:1605.07725), in standard deviations "
+        "of the base's embeddings; twice the time a step; 0 is off",
+    )
+    contrastive: float = Field(
+        0.0, ge=0, lt=1, description="choose: share of the supervised contrastive loss (arXiv:2011.01403); 0 is off"
+    )
+    contrastive_temperature: float = Field(0.3, gt=0, description="choose: similarities are divided by it")
     seed: int = Field(7, ge=0, lt=2**31, description="seed of sampling, initialisation, order and dropout")
     trackers: list[Literal["tensorboard"]] = Field([], description="where Accelerate logs the run")
     self_training: SelfTraining = SelfTraining()
@@ -290,6 +300,13 @@ class Recipe(Section):
             problems.append(f"evaluate.baselines: {what} (allowed: {', '.join(baselines)})")
         if self.task == "rank" and self.data.catalog is None and self.prompt.answer != " {title}":
             problems.append("prompt.answer: without data.catalog an item is only its {title}")
+        catalog = (self.data.catalog or self.data.history_catalog) is not None
+        problems += augment_problems(self.data.augment, catalog=catalog)
+        problems += [
+            f"tune.{name}: only for task choose, not {self.task} (allowed: 0)"
+            for name in ("label_smoothing", "contrastive")
+            if getattr(self.tune, name) and self.task != "choose"
+        ]
         if self.adapter.method == "prefix" and self.tune.gradient_checkpointing:
             what = "prefix tuning keeps its prefix in the cache that checkpointing drops"
             problems.append(f"tune.gradient_checkpointing: {what} (allowed: false)")

@@ -11,7 +11,8 @@ from shopfit.adapter.voice import lay_out
 from shopfit.base.meaning import Pairs
 from shopfit.base.prompt import Prompter, Question
 from shopfit.base.scoring import Tree
-from shopfit.merchant.examples import Example, seen
+from shopfit.merchant.augmentation import Augmentation
+from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.recipe.schema import Tune
 
 
@@ -40,19 +41,21 @@ class Batch:
         tree: their questions, laid out for the base.
         gold: (A,) whether an answer is right: one a question for choose and generate, one or more for rank.
         weights: (B,) share of each example in the loss; 1 on average over all examples, not over the batch.
+        classes: (B,) the same number for examples whose right answers are the same.
     """
 
     tree: Tree | Pairs
     gold: Tensor
     weights: Tensor
+    classes: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on `device`."""
-        return Batch(self.tree.to(device), self.gold.to(device), self.weights.to(device))
+        return Batch(self.tree.to(device), self.gold.to(device), self.weights.to(device), self.classes.to(device))
 
 
 class Lessons:
-    """Turns examples into questions with known answers.
+    """Turns examples into questions with known answers. While training, `data.augment` varies them anew each epoch.
 
     Args:
         examples: the training examples.
@@ -81,6 +84,7 @@ class Lessons:
         self._labels = [(head.index(label),) if head else prompter.label(label) for label in labels]
         self._gold = [tuple(label == example.label for label in labels) for example in examples]
         self._prompts = [prompter.encode(example.fields) for example in examples]
+        self._augmentation = Augmentation(prompter.recipe, prompter.catalog, prompter.history)
         self._items = list(
             prompter.catalog
             or dict.fromkeys(item for example in examples for item in (*example.relevant, *(example.candidates or ())))
@@ -91,7 +95,8 @@ class Lessons:
 
     def __getitem__(self, index: int) -> tuple[Question, tuple[bool, ...], float]:
         """The question of one example, which of its answers are right, and its weight."""
-        example, prompt, weight = self.examples[index], self._prompts[index], self._weights[index]
+        example, weight = self.examples[index], self._weights[index]
+        fields, prompt = self._shown(index)
         match self.prompter.recipe.task:
             case "choose":
                 return Question(prompt, tuple(self._labels)), self._gold[index], weight
@@ -99,7 +104,7 @@ class Lessons:
                 assert example.output is not None
                 return Question(prompt, (self.prompter.output(example.output),)), (True,), weight
             case "rank":
-                negatives = self._negatives(index)
+                negatives = self._negatives(index, fields)
                 answers = tuple(self.prompter.item(item) for item in (*example.relevant, *negatives))
                 return (
                     Question(prompt, answers),
@@ -107,10 +112,16 @@ class Lessons:
                     weight,
                 )
 
-    def _negatives(self, index: int) -> list[str]:
+    def _shown(self, index: int) -> tuple[Fields, tuple[int, ...]]:
+        """An example's fields and prompt, as this epoch shows them; as written when nobody trains (epoch 0)."""
+        example = self.examples[index]
+        fields = self._augmentation(example, self.epoch) if self.epoch else example.fields
+        return fields, self._prompts[index] if fields is example.fields else self.prompter.encode(fields)
+
+    def _negatives(self, index: int, fields: Fields) -> list[str]:
         """Drawn anew each epoch, the same whichever process draws them."""
         example = self.examples[index]
-        known = {*example.relevant, *(() if self.prompter.recipe.data.repeats else seen(example.fields))}
+        known = {*example.relevant, *(() if self.prompter.recipe.data.repeats else seen(fields))}
         pool = [item for item in example.candidates or self._items if item not in known]
         draw = random.Random(f"{self.tune.seed}/{self.epoch}/{index}")
         return draw.sample(pool, min(self.tune.negatives, len(pool)))
@@ -126,10 +137,15 @@ class Lessons:
             lessons = share_negatives(lessons)
         questions, gold, weights = zip(*lessons, strict=True)
         pad = prompter.tokenizer.pad_token_id
+        right = [
+            tuple(answer for answer, good in zip(question.answers, row, strict=True) if good)
+            for question, row in zip(questions, gold, strict=True)
+        ]
         return Batch(
             lay_out(questions, pad, encoder=prompter.encoder, headed=bool(self._head)),
             torch.tensor([right for row in gold for right in row]),
             torch.tensor(weights, dtype=torch.float32),
+            torch.tensor([right.index(mine) for mine in right]),
         )
 
 

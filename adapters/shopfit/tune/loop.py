@@ -194,9 +194,7 @@ def tune_together(
         generator=torch.Generator().manual_seed(settings.seed),
     )
     optimizer = _optimizer(recipe, adapter)
-    objective, optimizer, loader = accelerator.prepare(
-        Objective(adapter, recipe.task, settings.temperature), optimizer, loader
-    )
+    objective, optimizer, loader = accelerator.prepare(Objective(adapter, recipe.task, settings), optimizer, loader)
     # stepped by hand, once an optimizer step, so that it means the same on any number of processes
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer.optimizer, lambda done: learning_rate(done, steps, settings.warmup)
@@ -213,8 +211,11 @@ def tune_together(
         losses = []
         for batch in loader:
             with accelerator.accumulate(objective):
-                loss, shown = objective(batch.to(accelerator.device))
+                batch = batch.to(accelerator.device)
+                loss, shown = objective(batch)
                 accelerator.backward(loss)
+                if settings.adversarial:
+                    accelerator.backward(objective(batch, pushed=True)[0])
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(list(adapter.parameters()), settings.clip)
                 optimizer.step()

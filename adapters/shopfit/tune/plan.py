@@ -68,7 +68,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     state = torch.random.get_rng_state()
     adapter = attach(base, recipe.adapter, total_steps=max(steps, 1), opening=prompter.render(train[0].fields))
     try:
-        objective = Objective(adapter, recipe.task, settings.temperature)
+        objective = Objective(adapter, recipe.task, settings)
         batches = list(LengthSortedBatches(len(train), settings.batch_size, lengths.__getitem__, settings.seed))
         padded = [len(batch) * max(lengths[index] for index in batch) for batch in batches]
         largest = batches[padded.index(max(padded))]

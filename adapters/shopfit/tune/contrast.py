@@ -1,0 +1,72 @@
+"""Supervised contrastive learning (Gunel et al., arXiv:2011.01403): examples of one class near, of others far."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from shopfit.base.meaning import Pairs
+from shopfit.base.scoring import Tree
+
+
+def contrastive_loss(hidden: Tensor, classes: Tensor, temperature: float) -> Tensor:
+    """The loss of a batch, a scalar: the mean over examples that share their class with another one, 0 if none does.
+
+    Args:
+        hidden: (B, D) one vector an example, of any length.
+        classes: (B,) numbers, equal for examples of one class.
+        temperature: cosine similarities are divided by it; above 0.
+    """
+    itself = torch.eye(len(classes), dtype=torch.bool, device=classes.device)
+    partner = (classes[:, None] == classes) & ~itself  # (B, B)
+    partners = partner.sum(1)
+    if not bool(partners.any()):
+        return hidden.sum() * 0.0
+    unit = normalize(hidden.float(), dim=1)
+    similarity = unit @ unit.T / temperature  # (B, B)
+    log_share = similarity - similarity.masked_fill(itself, -torch.inf).logsumexp(1, keepdim=True)
+    losses = -log_share.masked_fill(~partner, 0.0).sum(1) / partners.clamp(min=1)  # (B,)
+    return losses.sum() / (partners > 0).sum()
+
+
+def prompt_states(states: Tensor, asked: Tree | Pairs) -> Tensor:
+    """(B, D) one state a question, of (B, T, D) states of a decoder or (R, T, D) of an encoder.
+
+    Of a decoder it is the one that predicts the answer: it has seen the whole prompt and nothing more. Of an encoder it
+    is the mean over the question's text.
+    """
+    if isinstance(asked, Pairs):
+        firsts = [sum(asked.counts[:place]) for place in range(len(asked.counts))]
+        rows = asked.question[firsts]
+        shown = asked.mask[rows].unsqueeze(-1).to(states.dtype)  # (B, T, 1)
+        return (states[rows] * shown).sum(1) / shown.sum(1)
+    last = (asked.branch == 0).sum(1) - 1  # (B,)
+    return states[torch.arange(len(last), device=states.device), last]
+
+
+class Ear:
+    """Hears the backbone's states during a forward that somebody else runs.
+
+    Args:
+        backbone: gives `last_hidden_state`.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self._backbone = backbone
+        self.states: Tensor | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """The states of the next forward are kept in `states`, (B, T, D)."""
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            self.states = output.last_hidden_state
+
+        handle = self._backbone.register_forward_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()

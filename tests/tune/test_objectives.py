@@ -1,0 +1,188 @@
+"""What comes on top of the task's loss: label smoothing, the adversarial pass, the contrastive term."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from shopfit.adapter.methods import TrainableAdapter, attach
+from shopfit.base.load import Base
+from shopfit.base.prompt import Prompter
+from shopfit.merchant.examples import Example
+from shopfit.recipe.schema import Adapter, Recipe, Tune
+from shopfit.tune.adversarial import Push
+from shopfit.tune.contrast import contrastive_loss
+from shopfit.tune.lessons import Batch, EvenLessons, Lessons, Material
+from shopfit.tune.loop import Tuned, tune
+from shopfit.tune.objectives import Objective, task_loss
+
+LABELS = ("negative", "positive", "neither")
+TEXTS = [
+    ("lovely crema", "positive"),
+    ("arrived cracked", "negative"),
+    ("would buy again", "positive"),
+    ("hm", "neither"),
+]
+ROWS = [Example(str(row), {"text": f"{text} {row}"}, label=label) for row, (text, label) in enumerate(TEXTS * 2)]
+
+
+def recipe(augment: list[dict[str, Any]] | None = None, method: str = "lora", **tune: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "r",
+            "task": "choose",
+            "data": {"file": "x.jsonl", "augment": augment or []},
+            "prompt": {"template": "Review: {text}\nSentiment:"},
+            "adapter": {"method": method, "rank": 4},
+            "tune": {"lr": 0.02, "epochs": 2, "batch_size": 4} | tune,
+            "evaluate": {"metric": "accuracy"},
+        }
+    )
+
+
+def batch_of(base: Base, rows: list[Example] = ROWS) -> Batch:
+    asked = recipe()
+    lessons = Lessons(rows, Prompter(asked, base.tokenizer), LABELS, asked.tune)
+    return lessons.collate([lessons[number] for number in range(len(rows))])
+
+
+def attached(base: Base) -> TrainableAdapter:
+    torch.manual_seed(0)
+    adapter = attach(base, Adapter(rank=4), total_steps=4, opening="x")
+    adapter.peft.train()
+    return adapter
+
+
+def run(base: Base, asked: Recipe) -> tuple[Tuned, list[torch.Tensor]]:
+    tuned = tune(base, asked, ROWS, [], LABELS, Prompter(asked, base.tokenizer))
+    state = tuned.adapter.state()
+    tuned.adapter.detach()
+    return tuned, state
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 0.9])
+def test_label_smoothing_is_that_of_torch(base: Base, smoothing: float) -> None:
+    batch = batch_of(base)
+    sums = -torch.rand(len(ROWS) * len(LABELS)) * 9
+    scores = (sums / batch.tree.lengths / 0.2).view(len(ROWS), len(LABELS))
+    gold = torch.tensor([LABELS.index(str(row.label)) for row in ROWS])
+    wanted = cross_entropy(scores, gold, label_smoothing=smoothing)
+    assert torch.allclose(task_loss(sums, batch, "choose", 0.2, smoothing), wanted)
+
+
+def test_the_push_has_the_wanted_size_and_leaves_the_embedding_alone(base: Base) -> None:
+    adapter, batch = attached(base), batch_of(base)
+    embedding = adapter.model.get_input_embeddings()
+    before = embedding.weight.clone()
+    push = Push(embedding, epsilon=2.0)
+
+    def states() -> torch.Tensor:
+        hidden: torch.Tensor = adapter.model.base_model(input_ids=batch.tree.input_ids).last_hidden_state
+        return hidden
+
+    with push.watched():
+        plain = states()
+    plain.square().sum().backward()
+    moved = push.push()  # (B, T, D)
+    wanted = 2.0 * float(before.std())
+    assert torch.allclose(moved.flatten(1).norm(dim=1), torch.full((len(ROWS),), wanted))
+    with push.applied():
+        pushed = states()
+    assert not torch.allclose(pushed, plain)
+    assert torch.equal(states(), plain)  # neither weights nor hooks are left
+    assert torch.equal(embedding.weight, before)
+    assert embedding.weight.grad is None
+    with pytest.raises(RuntimeError, match="run a watched forward"):
+        push.push()
+    adapter.detach()
+
+
+def test_the_push_raises_the_loss_more_than_a_random_one(base: Base) -> None:
+    adapter, batch = attached(base), batch_of(base)
+    objective = Objective(adapter, "choose", Tune(adversarial=0.5))
+    loss, _ = objective(batch)
+    loss.backward()
+    push = objective._push
+    assert push is not None
+    found = push.push()
+    pushed, _ = objective(batch, pushed=True)
+    with torch.no_grad():
+        noise = torch.randn_like(found)
+        noise *= found.flatten(1).norm(dim=1)[:, None, None] / noise.flatten(1).norm(dim=1)[:, None, None]
+        with push._hooked(lambda _module, _inputs, output: output + noise):
+            random, _ = Objective(adapter, "choose", Tune())(batch)
+    assert pushed.item() > loss.item()
+    assert pushed.item() > random.item()
+    adapter.detach()
+
+
+def test_contrast_by_hand() -> None:
+    # unit vectors at 0, 90 and 0 degrees, scaled; classes 0, 1, 0; the one of class 1 has no partner
+    hidden = torch.tensor([[2.0, 0.0], [0.0, 3.0], [5.0, 0.0]])
+    loss = contrastive_loss(hidden, torch.tensor([0, 1, 0]), temperature=0.5)
+    one = -math.log(math.exp(2) / (math.exp(2) + math.exp(0)))
+    assert float(loss) == pytest.approx(one)
+    # four in a row, two classes: every similarity is 1, so each example has a third of the sum on its partner
+    alike = contrastive_loss(torch.ones(4, 2), torch.tensor([7, 7, 3, 3]), temperature=0.1)
+    assert float(alike) == pytest.approx(math.log(3))
+
+
+def test_contrast_without_partners_is_nothing() -> None:
+    for count in (1, 2):
+        hidden = torch.randn(count, 3, requires_grad=True)
+        contrastive_loss(hidden, torch.arange(count), 0.3).backward()
+        assert hidden.grad is not None
+        assert not hidden.grad.any()
+
+
+def test_classes_are_those_of_the_answers_whichever_merchant_asks(base: Base) -> None:
+    asked = recipe()
+    prompter = Prompter(asked, base.tokenizer)
+    one = Material(ROWS[:4], [], LABELS, prompter)
+    other = Material([Example("9", {"text": "fine"}, label="positive")] * 4, [], ("positive", "negative"), prompter)
+    lessons = EvenLessons([one, other], asked.tune)
+    batch = lessons.collate([lessons[place] for place in range(8)])
+    assert batch.classes.tolist() == [0, 1, 0, 3, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("lora", {"label_smoothing": 0.1}),
+        ("lora", {"adversarial": 1.0}),
+        ("lora", {"contrastive": 0.5}),
+        ("adalora", {"adversarial": 1.0}),
+        ("prefix", {"adversarial": 1.0, "contrastive": 0.5}),
+    ],
+    ids=str,
+)
+def test_each_changes_training_and_repeats_itself_bitwise(base: Base, method: str, change: dict[str, float]) -> None:
+    _, plain = run(base, recipe(method=method, epochs=1))
+    (_, one), (_, two) = (run(base, recipe(method=method, epochs=1, **change)) for _ in range(2))
+    assert all(torch.equal(mine, other) for mine, other in zip(one, two, strict=True))
+    assert all(bool(weight.isfinite().all()) for weight in one)
+    assert not all(torch.equal(mine, other) for mine, other in zip(one, plain, strict=True))
+
+
+def test_everything_at_once_learns(base: Base) -> None:
+    steps = [{"step": "typos"}, {"step": "word-dropout"}]
+    on = {"label_smoothing": 0.1, "adversarial": 0.5, "contrastive": 0.2, "epochs": 12, "accumulate": 2}
+    tuned, _ = run(base, recipe(steps, **on))
+    assert tuned.curve[-1].train_loss < 0.8 * tuned.curve[0].train_loss
+    assert tuned.steps == 12
+
+
+def test_augmented_prompts_differ_by_epoch_and_not_by_process(base: Base) -> None:
+    asked = recipe([{"step": "typos", "chance": 1.0}])
+
+    def epoch(number: int) -> list[tuple[int, ...]]:
+        lessons = Lessons(ROWS, Prompter(asked, base.tokenizer), LABELS, asked.tune)
+        lessons.epoch = number
+        assert [lessons.length(place) for place in range(8)] == [lessons[place][0].tokens for place in range(8)]
+        return [lessons[place][0].prompt for place in range(8)]
+
+    assert epoch(1) == epoch(1) != epoch(2)
+    plain = Lessons(ROWS, Prompter(recipe(), base.tokenizer), LABELS, asked.tune)
+    assert epoch(0) == [plain[place][0].prompt for place in range(8)]

@@ -1,0 +1,137 @@
+"""Texts written by models for augmentation: tiny random ones, so that what is tested is the way, not the words."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shopfit.base.load import Base
+from shopfit.errors import BaseError, RecipeError
+from shopfit.merchant.examples import Example
+from shopfit.merchant.leaks import Leaks
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.splits import Splits
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.rewriting import ready_to_augment
+
+TEXTS = ["Lovely crema, quick delivery, would buy again!", "The grinder arrived cracked and the box was wet."]
+
+
+def recipe(**step: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "r",
+            "task": "choose",
+            "data": {"file": "x.jsonl", "augment": [{"versions": 8} | step]},
+            "prompt": {"template": "Review: {text}\nSentiment:"},
+            "evaluate": {"metric": "accuracy"},
+        }
+    )
+
+
+def run(base: Base, home: Path, recipe: Recipe, language: str = "en") -> tuple[Splits, list[str]]:
+    train = [Example(str(number), {"text": text, "stars": 3}, label="x") for number, text in enumerate(TEXTS)]
+    splits = Splits(train, [], [], ("x", "y"), Leaks(0, 0, 0), "fixed", "")
+    heard: list[str] = []
+    merchant = Merchant(name="acme", language=language, folder=home)
+    ready = ready_to_augment(splits, recipe, merchant, base, home, lambda _what, detail: heard.append(detail))
+    assert [(row.id, row.fields, row.label) for row in ready.train] == [
+        (row.id, row.fields, row.label) for row in train
+    ]
+    return ready, heard
+
+
+@pytest.fixture(scope="session")
+def translator(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sequence-to-sequence model with random weights."""
+    from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("bart")
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    marks = dict.fromkeys(("pad", "bos", "eos", "decoder_start", "forced_eos"), 0)
+    config = BartConfig(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_position_embeddings=128,
+        init_std=0.5,
+        **{f"{name}_token_id": token for name, token in marks.items()},
+    )
+    BartForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_paraphrases_are_written_once_and_found_again(base: Base, home: Path, tiny_base: Path) -> None:
+    asked = recipe(step="paraphrase", model=str(tiny_base))
+    state = torch.random.get_rng_state()
+    first, heard = run(base, home, asked)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    written = [row.rewrites["paraphrase"]["text"] for row in first.train]
+    assert any(written)
+    for text, versions in zip(TEXTS, written, strict=True):
+        assert len(set(versions)) == len(versions)
+        assert text not in versions
+        assert all(len(text) / 3 <= len(one) <= len(text) * 3 for one in versions)
+    assert heard[0] == "paraphrase in 50% of the examples"
+    assert heard[1].endswith("0 from before")
+    files = sorted((home / "rewrites").iterdir())
+    assert len(files) == len(TEXTS)
+    again, heard = run(base, home, asked)
+    assert [row.rewrites for row in again.train] == [row.rewrites for row in first.train]
+    assert heard[1].endswith("2 from before")
+    files[0].write_text('["half')  # such as after a power cut
+    mended, heard = run(base, home, asked)
+    assert [row.rewrites for row in mended.train] == [row.rewrites for row in first.train]
+    assert heard[1].endswith("1 from before")
+    assert isinstance(json.loads(files[0].read_text()), list)
+
+
+def test_another_temperature_or_model_is_asked_anew(base: Base, home: Path, tiny_base: Path, other_base: Path) -> None:
+    run(base, home, recipe(step="paraphrase", model=str(tiny_base)))
+    for change in ({"temperature": 1.5}, {"model": str(other_base)}, {"prompt": "Otherwise: {text}"}):
+        _, heard = run(base, home, recipe(**({"step": "paraphrase", "model": str(tiny_base)} | change)))
+        assert heard[1].endswith("0 from before")
+    _, heard = run(base, home, recipe(step="paraphrase", model=str(tiny_base), chance=0.9))
+    assert heard[1].endswith("2 from before")
+
+
+def test_there_and_back_by_two_models(base: Base, home: Path, tiny_base: Path, translator: Path) -> None:
+    step = {"step": "back-translation", "through": "French", "model": str(translator), "prompt": "{text}"}
+    there, _ = run(base, home, recipe(**step, back=str(tiny_base)))
+    alone, heard = run(base, home, recipe(**step))
+    assert any(row.rewrites["back-translation"]["text"] for row in there.train)
+    assert [row.rewrites for row in there.train] != [row.rewrites for row in alone.train]
+    assert heard[1].endswith("0 from before")
+
+
+def test_what_cannot_write_is_refused(base: Base, home: Path, tiny_base: Path, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path / "encoder"
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    BertModel(BertConfig(vocab_size=30, **size)).save_pretrained(folder)
+    shutil.copy(tiny_base / "tokenizer.json", folder)
+    with pytest.raises(BaseError, match="writes no text"):
+        run(base, home, recipe(step="paraphrase", model=str(folder)))
+    with pytest.raises(BaseError, match="no such folder"):
+        run(base, home, recipe(step="paraphrase", model=str(tmp_path / "none")))
+
+
+def test_synonyms_are_for_english_merchants(base: Base, home: Path) -> None:
+    english = recipe(step="paraphrase", model="x").model_dump(by_alias=True) | {
+        "data": {"file": "x.jsonl", "augment": [{"step": "synonyms"}]}
+    }
+    asked = Recipe.model_validate(english)
+    run(base, home, asked, language="en-GB")
+    with pytest.raises(RecipeError, match="the language of acme is de"):
+        run(base, home, asked, language="de")
