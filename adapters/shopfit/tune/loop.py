@@ -174,16 +174,7 @@ def tune_together(
     names = head_labels(base, recipe, merchants)
     lessons = EvenLessons(merchants, settings, per_merchant, names)
     steps = total_steps(recipe, len(lessons), accelerator.num_processes)
-    adapter = attach(
-        base,
-        recipe.adapter,
-        total_steps=steps,
-        opening=merchants[0].prompter.render(merchants[0].train[0].fields),
-        gradient_checkpointing=settings.gradient_checkpointing,
-        start=start,
-    )
-    if names:
-        adapter.wear(_first_head(adapter, names, merchants, start))
+    adapter = _attach(base, recipe, merchants, steps, names, start)
     adapter.peft.train()
     sampler = LengthSortedBatches(len(lessons), settings.batch_size, lessons.length, settings.seed)
     # the generator draws each worker's seed, which would otherwise depend on what ran before
@@ -259,6 +250,28 @@ def head_labels(base: Base, recipe: Recipe, merchants: Sequence[Material]) -> tu
     if not base.encoder or recipe.task != "choose":
         return ()
     return tuple(dict.fromkeys(label for material in merchants for label in material.labels))
+
+
+def _attach(
+    base: Base,
+    recipe: Recipe,
+    merchants: Sequence[Material],
+    steps: int,
+    names: Sequence[str],
+    start: Start | None,
+) -> TrainableAdapter:
+    """A fresh adapter, with a head for the labels in `names` if there are any."""
+    adapter = attach(
+        base,
+        recipe.adapter,
+        total_steps=steps,
+        opening=merchants[0].prompter.render(merchants[0].train[0].fields),
+        gradient_checkpointing=recipe.tune.gradient_checkpointing,
+        start=start,
+    )
+    if names:
+        adapter.wear(_first_head(adapter, names, merchants, start))
+    return adapter
 
 
 def _first_head(
