@@ -13,10 +13,11 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter label-next test test-fast soak lint types bench bench-recipes bench-engine bench-quality clean
+.PHONY: help setup base adapter label-next test test-fast soak lint types bench bench-recipes bench-engine \
+	bench-quality bench-ablations clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make adapter MERCHANT=crema RECIPE=review-sentiment DATA=path/to/folder SET=\"tune.epochs=2 data.shots=64\""
 
@@ -67,6 +68,10 @@ bench-engine: base  ## measure many adapters in one batch
 bench-quality: base  ## measure what few examples give, on real data: DATA=
 	@test -n "$(DATA)" || { echo 'say where the data is: make bench-quality DATA=path'; exit 2; }
 	@$(BIN)/python -m tests.bench.quality "$(DATA)"
+
+bench-ablations: base  ## measure what augmentation and objectives change, in pairs, on real data: DATA=
+	@test -n "$(DATA)" || { echo 'say where the data is: make bench-ablations DATA=path'; exit 2; }
+	@$(BIN)/python -m tests.bench.ablations "$(DATA)"
 
 clean:  ## remove .venv and what tools left behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

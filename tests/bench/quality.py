@@ -7,7 +7,6 @@ Everything goes through the main job, as a platform would run it: donors' folder
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections import defaultdict
@@ -29,6 +28,7 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
 from tests.bench.results import Row, publish
+from tests.bench.shops import review_shop
 
 HELD_OUT = ("apparel", "camera_photo", "gourmet_food", "magazines", "software", "toys_games")
 SHOTS, MAX_TEST = 10, 300
@@ -82,7 +82,7 @@ def reviews(data: Path, seeds: Sequence[int]) -> list[Row]:
             home = Path(temporary)
             (home / "bases").symlink_to(real.home / "bases")
             settings = Settings(home, f"sqlite:///{home}/registry.db", str(home / "blobs"))
-            folders = {shop: _shop(source, home / "shops", shop) for shop in shops}
+            folders = {shop: review_shop(source, home / "shops", shop, share=shop not in HELD_OUT) for shop in shops}
             donors = [folder for shop, folder in folders.items() if shop not in HELD_OUT]
             started = time.perf_counter()
             done = fit_starter(donors, _recipe(seed), settings=settings, actor="bench", say=_say)
@@ -126,22 +126,6 @@ def _one(table: Table, folder: Path, seed: int, settings: Settings, starter: str
 def _recipe(seed: int, shots: int | None = None) -> Recipe:
     overrides = [f"tune.seed={seed}", f"data.max_test={MAX_TEST}"]
     return load_recipe("review-sentiment", overrides=[*overrides, f"data.shots={shots}"] if shots else overrides)
-
-
-def _shop(source: Path, target: Path, shop: str) -> Path:
-    """A merchant's folder from the data set's files."""
-    folder = target / shop.replace("_", "-")
-    folder.mkdir(parents=True)
-    (folder / "merchant.yaml").write_text(f"name: {folder.name}\nshare: {str(shop not in HELD_OUT).lower()}\n")
-    for part, file in (("train", "reviews.jsonl"), ("test", "reviews.test.jsonl")):
-        rows = []
-        for number, line in enumerate((source / f"{shop}.t4.{part}").read_text(encoding="utf-8").splitlines()):
-            text, _, label = line.rpartition("\t")
-            name = "positive" if label == "1" else "negative"
-            if text.strip():
-                rows.append({"id": f"{part}-{number}", "text": text, "label": name})
-        (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return folder
 
 
 def _say(what: str, detail: str) -> None:

@@ -33,9 +33,9 @@ def shop(tmp_path: Path, tiny_base: Path) -> Path:
         "name": "sentiment",
         "task": "choose",
         "base": str(tiny_base),
-        "data": {"file": "reviews.jsonl", "near_duplicate": 1.0},
+        "data": {"file": "reviews.jsonl", "near_duplicate": 1.0, "augment": [{"step": "typos"}]},
         "prompt": {"template": "Review: {text}\nSentiment:"},
-        "tune": {"epochs": 2, "lr": 0.01},
+        "tune": {"epochs": 2, "lr": 0.01, "adversarial": 0.5, "contrastive": 0.2},
         "evaluate": {"metric": "accuracy"},
     }
     (tmp_path / "sentiment.yaml").write_text(yaml.safe_dump(recipe))
