@@ -49,6 +49,6 @@ def test_a_search_is_told_with_what_it_chose_and_what_the_recipe_had_reached(rep
         trials=12, pruned=3, folds=3, chosen={"adapter.method": "adalora", "tune.lr": 0.002}, loss=0.3, own_loss=0.4
     )
     assert (
-        "Searched for settings: adapter.method adalora, tune.lr 0.002, the best of 12 tried in 3-fold cross-validation, "
-        "3 given up early: loss 0.300, the recipe's own settings 0.400"
+        "Searched for settings: adapter.method adalora, tune.lr 0.002, the best of 12 tried in 3-fold "
+        "cross-validation, 3 given up early: loss 0.300, the recipe's own settings 0.400"
     ) in " ".join(printed(report.model_copy(update={"searched": searched})).split())
