@@ -42,7 +42,7 @@ def plot_learning(curve: LearningCurve, path: Path) -> None:
         axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.13),
-            ncols=4,
+            ncols=5,
             frameon=False,
             fontsize=9.5,
             labelcolor=QUIET,
@@ -90,7 +90,7 @@ def _scale(axes: "Axes", shots: list[int]) -> None:
     from matplotlib.ticker import NullLocator
 
     least = min((number for number in shots if number), default=1)
-    axes.set_xscale("symlog", linthresh=least, base=2)
+    axes.set_xscale("symlog", linthresh=least, base=2, linscale=0.5)
     axes.set_xticks(shots, [str(number) for number in shots])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("examples to learn from", color=INK, fontsize=9.5)
