@@ -7,13 +7,15 @@ DATA     ?=
 SET      ?=
 SEARCH   ?=
 ROWS     ?= 20
+SHOTS    ?=
+SEEDS    ?=
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter label-next test test-fast soak lint types bench bench-recipes bench-engine \
+.PHONY: help setup base adapter label-next curve test test-fast soak lint types bench bench-recipes bench-engine \
 	bench-quality bench-ablations clean
 
 help:  ## list the targets
@@ -39,6 +41,9 @@ adapter: base  ## train, evaluate and register an adapter: MERCHANT=, RECIPE=, D
 
 label-next: base  ## propose unlabeled rows to label: MERCHANT=, RECIPE=, ROWS=, DATA=, SET=
 	@$(BIN)/shopfit label-next $(MERCHANT) $(RECIPE) --rows $(ROWS) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)")
+
+curve: base  ## measure how many examples to ask for: MERCHANT=, RECIPE=, SHOTS=, SEEDS=, DATA=, SET=
+	@$(BIN)/shopfit curve $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SHOTS),--shots "$(SHOTS)") $(if $(SEEDS),--seeds $(SEEDS))
 
 test: base  ## run every test
 	@echo "== test: everything, on tiny models and on the real base"

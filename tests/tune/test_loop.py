@@ -131,6 +131,15 @@ def test_without_held_out_examples_the_schedule_is_fixed(base: Base) -> None:
     assert tuned.best_epoch == 5
 
 
+def test_adalora_can_be_trained_in_one_step(base: Base) -> None:
+    tuned = run(base, recipe("choose", "adalora", epochs=1), reviews(4))
+    assert tuned.steps == 1
+    values = [weight for name, weight in tuned.adapter.peft.named_parameters() if "lora_E" in name]
+    kept = sum(int((value != 0).sum()) for value in values)
+    tuned.adapter.detach()
+    assert kept == 4 * len(values)  # `rank` a layer, on average
+
+
 def test_adalora_does_not_stop_before_its_ranks_are_in_budget(base: Base) -> None:
     tuned = run(base, recipe("choose", "adalora", epochs=9, patience=1), reviews(20), reviews(6))
     assert tuned.adapter.settled(tuned.steps)

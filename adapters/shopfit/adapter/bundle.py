@@ -5,6 +5,7 @@
     lora/           the same adapter as plain LoRA, for the serving engines (absent for prefix tuning)
     catalog.jsonl   the items it was trained to rank, history.jsonl those of its histories (rank only)
     report.json, report.png, README.md
+    study.json      every trial of the search for its settings, if there was one
 
 Weights are safetensors; nothing in a bundle is ever unpickled or executed.
 """

@@ -127,6 +127,9 @@ class AdaLoraAdapter(LoraAdapter):
 
     def after_step(self, step: int) -> None:
         """Update the importance of every singular value and prune on schedule."""
+        if step == self._config.total_step - self._config.tfinal == 1:
+            # PEFT would prune in a run of one step before it has measured any importance
+            self.peft.base_model.rankallocator.update_ipt(self.peft.base_model.model)
         self.peft.base_model.update_and_allocate(step)
 
     def settled(self, step: int) -> bool:

@@ -15,6 +15,7 @@ COMMANDS = {
     "adapter": "Train, evaluate and register a merchant's adapter.",
     "label-next": "Propose the unlabeled rows that are most worth a label.",
     "starter": "Fit and list starters: adapters that others start from.",
+    "curve": "Measure a recipe against the number of examples; register nothing.",
     "plan": "Say what training an adapter would cost; train nothing.",
     "predict": "Answer one request with an adapter from the registry.",
     "evaluate": "Measure a registered adapter again, beside base, priors and baselines.",

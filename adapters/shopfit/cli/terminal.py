@@ -106,7 +106,7 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", by_alias=True)
+        return json.loads(value.model_dump_json(by_alias=True))  # what is undefined is null, not NaN
     if isinstance(value, dict):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -20,7 +20,7 @@ def pools(recipe: Recipe, examples: Sequence[Example], catalog: Catalog | None) 
     """The items each example is to rank; empty for other tasks.
 
     A row's own candidates; else the catalog without the row's history (unless `data.repeats`), of which
-    `evaluate.candidates` are sampled by the seed if it is larger. Without a catalog:
+    `evaluate.candidates` are sampled if it is larger, the same for every `tune.seed`. Without a catalog:
     every title that is relevant somewhere.
     """
     if recipe.task != "rank":
@@ -36,7 +36,7 @@ def _pool(recipe: Recipe, example: Example, items: Sequence[str]) -> Pool:
     others = [item for item in items if item not in left_out]
     room = max(0, recipe.evaluate.candidates - len(example.relevant))
     if len(others) > room:
-        others = random.Random(f"{recipe.tune.seed}/{example.id}").sample(others, room)
+        others = random.Random(f"candidates/{example.id}").sample(others, room)
     # sorted, so that the place of an item says nothing
     return tuple(sorted((*example.relevant, *others)))
 

@@ -54,12 +54,12 @@ def fit_baseline(
     """
     match name:
         case "bm25":
-            return System(name, "baseline", "rank", _bm25(text, catalog), catalog=catalog)
+            return System(name, "baseline", "rank", _bm25(text, catalog), catalog=catalog, fitted=False)
         case "minilm-cosine" if any(example.output is not None for example in train):
             return System(name, "baseline", "generate", _nearest(train, text, embed))
         case "minilm-cosine":
             answer = _cosine(text, embed, catalog, history if history is not None else catalog)
-            return System(name, "baseline", "rank", answer, catalog=catalog)
+            return System(name, "baseline", "rank", answer, catalog=catalog, fitted=False)
         case "minilm-logreg":
             return System(name, "baseline", "choose", _logreg(train, text, embed, labels, seed), tuple(labels))
     allowed = dict.fromkeys(baseline for names in BASELINES.values() for baseline in names)

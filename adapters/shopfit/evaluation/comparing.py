@@ -48,9 +48,24 @@ def bare(tenant: Tenant) -> Tenant:
 
 
 def rivals(
-    train: Sequence[Example], test: Sequence[Example], tenant: Tenant, prompter: Prompter, embed: Embed
+    train: Sequence[Example],
+    test: Sequence[Example],
+    tenant: Tenant,
+    prompter: Prompter,
+    embed: Embed,
+    *,
+    fitted: bool = True,
 ) -> list[Contender]:
-    """Every prior and every baseline of the tenant's recipe, fitted on `train` and answering `test`."""
+    """Every prior and every baseline of the tenant's recipe, fitted on `train` and answering `test`.
+
+    Args:
+        train: what the adapter has learned from.
+        test: the test set.
+        tenant: of the adapter.
+        prompter: of the tenant.
+        embed: turns texts into vectors.
+        fitted: whether those that learn from examples are wanted too.
+    """
     recipe = tenant.recipe
     items = pools(recipe, test, tenant.catalog)
     systems = priors(recipe, train, labels=tenant.labels, catalog=tenant.catalog)
@@ -67,4 +82,8 @@ def rivals(
                 seed=recipe.tune.seed,
             )
         )
-    return [Contender(system.name, system.kind, system.predict(test, items)) for system in systems]
+    return [
+        Contender(system.name, system.kind, system.predict(test, items))
+        for system in systems
+        if fitted or not system.fitted
+    ]

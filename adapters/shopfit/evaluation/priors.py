@@ -59,7 +59,7 @@ def _like_rate(labels: tuple[str, ...]) -> System:
             answers.append([probability if place == positive else 1 - probability for place in range(2)])
         return answers
 
-    return System("like-rate", "prior", "choose", answer, labels)
+    return System("like-rate", "prior", "choose", answer, labels, fitted=False)
 
 
 def _popularity(train: Sequence[Example], catalog: Catalog | None) -> System:

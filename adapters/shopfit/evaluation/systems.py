@@ -24,6 +24,7 @@ class System:
         answer: N examples and their candidates (empty unless rank) -> N arrays of probabilities or scores, or N texts.
         labels: choose: every label.
         catalog: rank: the items; None for plain titles.
+        fitted: whether it has learned from examples; if not, it answers the same without any.
     """
 
     name: str
@@ -32,6 +33,7 @@ class System:
     answer: Callable[[Sequence[Example], Sequence[Pool]], Sequence[Any]]
     labels: tuple[str, ...] = ()
     catalog: Catalog | None = None
+    fitted: bool = True
 
     def predict(self, rows: Sequence[Example], candidates: Sequence[Pool] = ()) -> Predictions:
         """Answer a test set.

@@ -36,12 +36,17 @@ class Neighbours:
         self._merchant = merchant
 
     def starter(self) -> Start | None:
+        """The weights of the house's starter, if there is one."""
+        version = self.starter_version()
+        return None if version is None else self._start(version)
+
+    def starter_version(self) -> Version | None:
         """The house's starter in production, unless the merchant itself was one of its donors."""
         for version in self._registry.versions(HOUSE, self._recipe.name):
             if "production" in version.aliases and self._fits(version):
                 manifest = self._manifest(version)
                 if manifest is not None and self._merchant not in manifest.donors:
-                    return self._start(version)
+                    return version
         return None
 
     def donors(self, vector: Callable[[], Sequence[float]]) -> list[Donor]:

@@ -221,7 +221,12 @@ class _Bench:
         tried = self.recipe if own else changed(self.recipe, values)
         losses: list[float] = []
         for part in self.parts:
-            losses.append(held_out_loss(self.base, tried, part, start, self.accelerator))
+            try:
+                losses.append(held_out_loss(self.base, tried, part, start, self.accelerator))
+            except Exception:
+                if not own:  # such as too large for memory: the next run shall not draw it again
+                    study.tell(trial, state=TrialState.FAIL)
+                raise
             mean = sum(losses) / len(losses)
             if not math.isfinite(mean):
                 study.tell(trial, state=TrialState.FAIL)

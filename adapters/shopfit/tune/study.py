@@ -28,7 +28,8 @@ class Trial(BaseModel):
         number: counts from 1.
         values: of the searched keys.
         start: what its weights started from.
-        state: complete; pruned, after some folds, for being worse than most; or failed: its loss was no number.
+        state: complete; pruned, after some folds, for being worse than most; or failed: its training broke
+            off, or its loss was no number.
         loss: the mean over folds; None unless it is complete.
         losses: of each fold that it was held against.
     """

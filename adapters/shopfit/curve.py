@@ -1,0 +1,212 @@
+"""The learning curve: what a recipe reaches with few and with more examples, and how many to ask a merchant for.
+
+Nothing is registered. Every point is the adapter that `onboard` would make from so many examples, the test set is the
+same for all of them, and priors and baselines are fitted to the same examples as the adapter.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shopfit.base.embed import LateEmbedder
+from shopfit.engine import Engine, Tenant
+from shopfit.errors import DataError, ShopfitError
+from shopfit.evaluation.assess import assess
+from shopfit.evaluation.comparing import bare, rivals
+from shopfit.evaluation.learning import LearningCurve, Point, Standing, advise
+from shopfit.evaluation.metrics import measure
+from shopfit.evaluation.predictions import Predictions
+from shopfit.evaluation.systems import Kind
+from shopfit.merchant.search import Embed
+from shopfit.onboard import prepare
+from shopfit.recipe.schema import Recipe
+from shopfit.registry import Registry, Version
+from shopfit.settings import Settings
+from shopfit.tune.loop import make_accelerator
+from shopfit.tune.making import Ground, Say, making, silent
+from shopfit.tune.neighbours import Neighbours
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Values = dict[tuple[str, Kind], list[float]]
+"""The metric of each system, one a seed."""
+
+
+def learning_curve(
+    folder: Path, recipe: Recipe, shots: Sequence[int], seeds: int, *, settings: Settings, say: Say = silent
+) -> LearningCurve:
+    """Measure a recipe's metric against the number of examples.
+
+    Each seed draws its own examples and is the seed of training: the recipe's own, the next one, and so on. At 0 stands
+    what does without examples: the bare base, the house's starter for this recipe if there is one, and the priors and
+    baselines that learn nothing. A number above what the merchant has is replaced by all there are, and one below what
+    can be trained on (2, or one a label) is left out; both are announced.
+
+    How many to ask for: the smallest number measured from which no larger one is better by more than its spread (the
+    standard deviation over seeds) and by more than 0.01. If that is the largest, the curve still rises.
+
+    Args:
+        folder: a merchant's folder.
+        recipe: whose metric it is; its `data.shots` does not count.
+        shots: numbers of examples, in any order.
+        seeds: draws of each number, at least 1.
+        settings: where state lives.
+        say: hears every point.
+
+    Raises:
+        DataError: if no number can be measured, or with every bad row.
+        ShopfitError: for anything else that is wrong.
+    """
+    started = time.perf_counter()
+    _check(shots, seeds)
+    whole = _with(recipe, None, recipe.tune.seed)
+    with Registry.open(settings) as registry:
+        accelerator = make_accelerator(whole)
+        if accelerator.num_processes > 1:
+            raise ShopfitError(
+                f"a learning curve is measured in one process, not in {accelerator.num_processes}",
+                next_step="run it without a launcher of several processes",
+            )
+        ground = prepare(folder, whole, settings=settings, device=str(accelerator.device), say=say)
+        numbers = _measurable(ground, shots, say)
+        bench = _Bench(folder, ground, registry, settings, accelerator, LateEmbedder(settings.home), say)
+        drawn = [recipe.tune.seed + number for number in range(seeds)]
+        say("curve", f"{', '.join(map(str, numbers))} examples, seeds {', '.join(map(str, drawn))}")
+        base = bench.base()
+        points, without = [], "base"
+        for number in numbers:
+            if number:
+                values = bench.with_examples(number, drawn)
+            else:
+                without, values = bench.without_examples(base)
+            systems = [Standing.of(name, kind, found) for (name, kind), found in values.items()]
+            points.append(Point(shots=number, systems=(Standing.of("base", "base", [base]), *systems)))
+    asked, available = recipe.evaluate, len(ground.seen)
+    return LearningCurve(
+        merchant=ground.merchant.name,
+        recipe=recipe.name,
+        task=recipe.task,
+        metric=asked.metric,
+        k=asked.k,
+        n_test=len(ground.splits.test),
+        available=available,
+        seeds=drawn,
+        without=without,
+        points=tuple(points),
+        advice=advise(points, asked.metric, asked.k, available=available),
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What every point is measured with."""
+
+    folder: Path
+    ground: Ground
+    registry: Registry
+    settings: Settings
+    accelerator: "Accelerator"
+    embed: Embed
+    say: Say
+
+    def base(self) -> float:
+        """What the bare base reaches."""
+        ground = self.ground
+        with Engine(ground.base, slots=1) as engine:
+            return self._value(assess(engine, bare(self._tenant("the base")), ground.splits.test))
+
+    def without_examples(self, base: float) -> tuple[str, Values]:
+        """What stands for the adapter, and every system that does without examples."""
+        ground, recipe = self.ground, self.ground.recipe
+        tenant, name, reached = self._tenant("the base"), "base", base
+        version = self._first()
+        if version is not None:
+            name = version.name
+            asked = replace(self._tenant(name), bundle=self.registry.fetch(version, self.settings.cache))
+            with Engine(ground.base, slots=1) as engine:
+                reached = self._value(assess(engine, asked, ground.splits.test))
+        self.say("point", f"0 examples, {name}: {recipe.evaluate.metric} {reached:.3f}")
+        values: Values = {("adapter", "adapter"): [reached]}
+        for one in rivals(ground.seen, ground.splits.test, tenant, ground.prompter, self.embed, fitted=False):
+            values[one.name, one.kind] = [self._value(one.predictions)]
+        return name, values
+
+    def with_examples(self, shots: int, seeds: Sequence[int]) -> Values:
+        """What every system reaches with so many examples, drawn and trained by each seed."""
+        values: Values = {}
+        for seed in seeds:
+            recipe = _with(self.ground.recipe, shots, seed)
+            ground = prepare(self.folder, recipe, settings=self.settings, base=self.ground.base)
+            test, began = ground.splits.test, time.perf_counter()
+            with making(
+                ground, self.registry, settings=self.settings, accelerator=self.accelerator, embed=self.embed
+            ) as made:
+                assert made is not None  # there is one process
+                tenant, start = Tenant.of(made.bundle), made.bundle.manifest.start
+                with Engine(ground.base, slots=1, embed=self.embed) as engine:
+                    reached = self._value(assess(engine, tenant, test))
+                others = rivals(ground.seen, test, tenant, ground.prompter, self.embed)
+            values.setdefault(("adapter", "adapter"), []).append(reached)
+            for one in others:
+                values.setdefault((one.name, one.kind), []).append(self._value(one.predictions))
+            took = f"start {start}, {time.perf_counter() - began:.0f} s"
+            self.say("point", f"{shots} examples, seed {seed}: {recipe.evaluate.metric} {reached:.3f} ({took})")
+        return values
+
+    def _first(self) -> Version | None:
+        """What the recipe would start from if there were no examples to choose by."""
+        recipe = self.ground.recipe
+        if recipe.start == "scratch":
+            return None
+        if recipe.start != "auto":
+            return self.registry.resolve(recipe.start)
+        return Neighbours(self.registry, self.ground.base, recipe, self.ground.merchant.name).starter_version()
+
+    def _tenant(self, name: str) -> Tenant:
+        prompter = self.ground.prompter
+        return Tenant(name, self.ground.recipe, self.ground.splits.labels, prompter.catalog, prompter.history)
+
+    def _value(self, predictions: Predictions) -> float:
+        asked = self.ground.recipe.evaluate
+        return measure(predictions, [asked.metric], asked.k)[asked.metric]
+
+
+def _with(recipe: Recipe, shots: int | None, seed: int) -> Recipe:
+    """The recipe for one draw, without trackers: they are for one run, not for many."""
+    data = recipe.data.model_copy(update={"shots": shots})
+    tune = recipe.tune.model_copy(update={"seed": seed, "trackers": []})
+    return recipe.model_copy(update={"data": data, "tune": tune})
+
+
+def _check(shots: Sequence[int], seeds: int) -> None:
+    if not shots or min(shots) < 0:
+        named = ", ".join(map(str, shots)) or "none"
+        raise ShopfitError(f"numbers of examples are 0 or more, and there is {named}", next_step="such as 0,4,8,16")
+    if seeds < 1:
+        raise ShopfitError(f"there must be at least 1 seed, not {seeds}", next_step="3 show how much draws differ")
+
+
+def _measurable(ground: Ground, shots: Sequence[int], say: Say) -> list[int]:
+    """The numbers that this merchant's examples allow, in rising order.
+
+    Raises:
+        DataError: if there is none.
+    """
+    available, least = len(ground.seen), max(2, len({example.label for example in ground.seen}))
+    for number in sorted(set(shots)):
+        if 0 < number < least:
+            say("curve", f"{number} left out: it takes {least}" + (", one a label" if least > 2 else " to train on"))
+        if number > available:
+            say("curve", f"{number} cut to {available}: {ground.merchant.name} has no more examples to learn from")
+    found = sorted({min(number, available) for number in shots if number == 0 or number >= least})
+    if not found:
+        raise DataError(
+            f"no number of examples can be measured: {ground.merchant.name} has {available} to learn from, "
+            f"and it takes {least} or more",
+            next_step=f"ask for numbers from {least} to {available}, or for 0",
+        )
+    return found
