@@ -56,7 +56,7 @@ def ranked(rows: int, *, adapter: str, wanted: str = "word", seed: int = 0) -> t
 
 def test_search_helps_an_adapter_that_knows_nothing() -> None:
     material, held_out = ranked(40, adapter="blind")
-    blend, losses = fit_blend(recipe("rank"), material, held_out, by_word)
+    blend, losses = fit_blend(recipe("rank"), material, [(material, held_out)], by_word)
     assert blend is not None
     assert "adapter" not in blend.weights or blend.weights["adapter"] < max(blend.weights.values()) / 2
     assert min(losses["bm25"], losses["minilm"]) < losses["adapter"]
@@ -65,7 +65,7 @@ def test_search_helps_an_adapter_that_knows_nothing() -> None:
 
 def test_popularity_counts_where_it_is_all_there_is() -> None:
     material, held_out = ranked(60, adapter="blind", wanted="popular")
-    blend, losses = fit_blend(recipe("rank"), material, held_out, by_word)
+    blend, losses = fit_blend(recipe("rank"), material, [(material, held_out)], by_word)
     assert blend is not None
     assert blend.weights["popularity"] == max(blend.weights.values())
     assert losses["popularity"] < losses["adapter"]
@@ -74,7 +74,7 @@ def test_popularity_counts_where_it_is_all_there_is() -> None:
 
 def test_parts_that_each_know_something_are_better_together() -> None:
     material, held_out = ranked(80, adapter="wise", wanted="popular")
-    blend, losses = fit_blend(recipe("rank"), material, held_out, by_word)
+    blend, losses = fit_blend(recipe("rank"), material, [(material, held_out)], by_word)
     assert blend is not None
     assert {"adapter", "popularity"} <= set(blend.weights)
     assert losses["blend"] < min(losses["adapter"], losses["popularity"])
@@ -91,7 +91,7 @@ def test_an_adapter_that_is_best_by_itself_answers_alone() -> None:
         sure.relevant,
         8,
     )
-    blend, losses = fit_blend(recipe("rank"), material, certain, by_word)
+    blend, losses = fit_blend(recipe("rank"), material, [(material, certain)], by_word)
     assert blend is None
     assert losses["adapter"] == min(losses[name] for name in losses if name != "blend")
 
@@ -114,7 +114,7 @@ def test_labels_are_blended_with_likes_and_texts(encoder: bool) -> None:
     material = Material(examples[:60], examples[60:], labels, Prompter(recipe("choose"), None))
     gold = np.array([labels.index(str(example.label)) for example in material.valid])
     held_out = ChoosePredictions(labels, np.array(said[60:]), gold)
-    blend, losses = fit_blend(recipe("choose"), material, held_out, by_word if encoder else None)
+    blend, losses = fit_blend(recipe("choose"), material, [(material, held_out)], by_word if encoder else None)
     assert blend is not None
     assert blend.weights["like-rate"] == max(blend.weights.values())
     assert losses["like-rate"] < losses["majority"]
@@ -123,4 +123,4 @@ def test_labels_are_blended_with_likes_and_texts(encoder: bool) -> None:
 
 def test_few_examples_are_no_evidence() -> None:
     material, held_out = ranked(LEAST - 1, adapter="blind")
-    assert fit_blend(recipe("rank"), material, held_out, by_word) == (None, {})
+    assert fit_blend(recipe("rank"), material, [(material, held_out)], by_word) == (None, {})

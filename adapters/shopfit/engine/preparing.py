@@ -37,7 +37,7 @@ from shopfit.engine.writing import Writing
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields, seen
-from shopfit.merchant.search import CatalogIndex, Embed
+from shopfit.merchant.search import CatalogIndex, Embed, titles_index
 from shopfit.recipe.schema import Rules
 
 Parts = Mapping[str, Floats]
@@ -196,21 +196,21 @@ class Preparer:
         blend = tenant.blend
         if blend is None:
             return {}
-        centroids = blend.centroids if MINILM in blend.weights else []
-        if centroids:
+        embed = self._embed if MINILM in blend.weights else None
+        if MINILM in blend.weights:
             self._check_encoder(tenant)
-        return choose_parts(blend.shares, centroids, tenant.labels, fields, prompter.text(fields), self._embed)
+        return choose_parts(blend, tenant.labels, fields, prompter.text(fields), embed)
 
     def _item_parts(
         self, tenant: Tenant, pool: Sequence[str], search: Callable[[Callable[[str], bool]], Parts]
     ) -> Parts:
         """What a blend adds to the adapter's scores of items; `search` gives those of the ways that it is asked for."""
         blend = tenant.blend
-        if blend is None or tenant.catalog is None or not pool:
+        if blend is None or not pool:
             return {}
         if MINILM in blend.weights:
             self._check_encoder(tenant)
-        return rank_parts(blend.popularity, search(blend.weights.__contains__), pool)
+        return rank_parts(blend, search(blend.weights.__contains__), pool)
 
     def _ways(
         self,
@@ -220,10 +220,10 @@ class Preparer:
         pool: Sequence[str],
         wanted: Callable[[str], bool],
     ) -> Parts:
-        """What a search says of the items of a pool."""
-        assert tenant.catalog is not None
+        """What a search says of the items of a pool; without a catalog, of its titles."""
         past = past_texts(request.fields, prompter.history)
-        return self._index(tenant.catalog).scores(prompter.wish(request.fields), past, pool, wanted)
+        index = self._index(tenant.catalog) if tenant.catalog is not None else titles_index(pool, self._embed)
+        return index.scores(prompter.wish(request.fields), past, pool, wanted)
 
     def _check_encoder(self, tenant: Tenant) -> None:
         if self._embed is None:

@@ -80,7 +80,7 @@ def _bm25(text: Text, catalog: Catalog | None) -> Answer:
 
 
 def _cosine(text: Text, embed: Embed, catalog: Catalog | None, history: Catalog | None) -> Answer:
-    """The larger of an item's cosine with the example's text, and with the mean of its history's items."""
+    """An item's largest cosine with the example's text, and with any item of its history."""
 
     def answer(rows: Sequence[Example], pools: Sequence[Pool]) -> list[Floats]:
         items = _all_items(catalog, pools)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shopfit.engine.blending import log_shares
 from shopfit.engine.tenant import TEMPERATURE, THRESHOLD
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions
+from shopfit.evaluation.predictions import ChoosePredictions, Predictions, together
 from shopfit.recipe.schema import Recipe
 
 Floats = NDArray[np.float64]
@@ -81,13 +81,15 @@ def calibrate(recipe: Recipe, held_out: Sequence[Predictions]) -> dict[str, floa
 
     Args:
         recipe: of the adapter.
-        held_out: its answers to held-out examples while it was trained.
+        held_out: its answers to held-out examples, in one or more parts.
 
     Returns:
         nothing for other tasks than choose, or where nothing was held out.
     """
-    if not held_out or not isinstance(answers := held_out[0], ChoosePredictions):
+    choices = [part for part in held_out if isinstance(part, ChoosePredictions)]
+    if not choices:
         return {}
+    answers = together(choices)
     factor = fit_temperature(answers)
     calibration = {TEMPERATURE: recipe.tune.temperature * factor}
     if recipe.serve.precision is not None:

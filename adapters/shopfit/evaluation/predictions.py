@@ -1,5 +1,6 @@
 """What a system answered on a test set, in one shape a task, whatever the system was."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,15 @@ class GeneratePredictions:
 
     outputs: tuple[str, ...]
     gold: tuple[Any, ...]
+
+
+def together(parts: Sequence[ChoosePredictions]) -> ChoosePredictions:
+    """The choices of one or more parts of a test set, all among the same labels."""
+    return ChoosePredictions(
+        parts[0].labels,
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.gold for part in parts]),
+    )
 
 
 Predictions = ChoosePredictions | RankPredictions | GeneratePredictions

@@ -63,7 +63,7 @@ def _like_rate(labels: tuple[str, ...]) -> System:
 
 
 def _popularity(train: Sequence[Example], catalog: Catalog | None) -> System:
-    """How many training rows each item was right for."""
+    """How many training rows each item was right for, or stood in the history of."""
     counts = popularity(train)
 
     def answer(_: Sequence[Example], pools: Sequence[Pool]) -> list[list[int]]:

@@ -3,12 +3,19 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from shopfit.merchant.examples import Example, Fields
+from shopfit.merchant.examples import Example, Fields, seen
 
 
 def popularity(examples: Sequence[Example]) -> dict[str, int]:
-    """How many examples each item was right for."""
-    return dict(Counter(item for example in examples for item in set(example.relevant)))
+    """How many examples each item was right for, or stood in the history of."""
+    return dict(Counter(item for row in examples for item in {*row.relevant, *seen(row.fields)}))
+
+
+def item_likes(examples: Sequence[Example]) -> dict[str, tuple[int, int]]:
+    """How many examples' shoppers liked each item, and how many disliked it."""
+    liked = Counter(item for row in examples for item in _items(row.fields, "liked"))
+    disliked = Counter(item for row in examples for item in _items(row.fields, "disliked"))
+    return {item: (liked[item], disliked[item]) for item in {**liked, **disliked}}
 
 
 def label_shares(examples: Sequence[Example], labels: Sequence[str]) -> list[float]:
@@ -22,10 +29,13 @@ def likes(fields: Fields) -> float | None:
     """Share of a shopper's liked items, one added to each side; None if a row does not tell likes and dislikes."""
     if "liked" not in fields and "disliked" not in fields:
         return None
-    liked, disliked = (
-        1 if isinstance(items := fields.get(name) or (), str) else len(items) for name in ("liked", "disliked")
-    )
+    liked, disliked = len(_items(fields, "liked")), len(_items(fields, "disliked"))
     return (liked + 1) / (liked + disliked + 2)
+
+
+def _items(fields: Fields, name: str) -> Sequence[str]:
+    items = fields.get(name) or ()
+    return (items,) if isinstance(items, str) else items
 
 
 def positive_place(labels: Sequence[str]) -> int:

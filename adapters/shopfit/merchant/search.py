@@ -65,12 +65,14 @@ class MeaningIndex:
         self._vectors = embed(texts)  # (N, D)
 
     def scores(self, query: str, past: Sequence[str] = ()) -> Floats:
-        """(N,) the larger of a document's cosine with the query, and with the mean of what was seen before."""
-        vectors = self._embed([query, *past])
-        scores = self._vectors @ vectors[0]
-        if past:
-            scores = np.maximum(scores, self._vectors @ direction(vectors[1:]))
+        """(N,) a document's largest cosine with the query, and with anything that was seen before."""
+        scores = (self._vectors @ self._embed([query, *past]).T).max(1)
         return np.asarray(scores, np.float64)
+
+
+def titles_index(titles: Sequence[str], embed: Embed | None) -> "CatalogIndex":
+    """An index of plain titles, each its own id: of what a merchant without a catalog ranks."""
+    return CatalogIndex(Catalog.of_titles(iter(titles)), embed)
 
 
 class CatalogIndex:

@@ -11,50 +11,53 @@ from scipy.optimize import minimize
 
 from shopfit.engine.blending import (
     ADAPTER,
+    ITEM_LIKES,
+    LIKE_RATE,
     Blend,
     choose_facts,
     choose_parts,
     log_shares,
     past_texts,
+    rank_facts,
     rank_parts,
 )
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
-from shopfit.merchant.counts import popularity
 from shopfit.merchant.examples import Example
-from shopfit.merchant.search import CatalogIndex, Embed, Floats
+from shopfit.merchant.search import CatalogIndex, Embed, Floats, titles_index
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Material
 
 LEAST = 10  # held-out examples
 _FOLDS = 5
-_DOUBT = 1.0  # strength of the pull towards no weight at all
+_DOUBT = 4.0  # strength of the pull, in examples' worth of a logit
+_NATURE = {LIKE_RATE: 1.0, ITEM_LIKES: 1.0}  # these are log-odds as they stand; others may be of any use or none
 _GAIN = 0.01  # nats an example that a blend must be better by than its best part
 
+Answered = tuple[Material, Predictions]
+"""A training's material, and what came out of it for the material's `valid`."""
 Row = tuple[dict[str, Floats], Floats]
 """Parts of one example, each (A,), and which of its A answers are right, as 0 and 1."""
 
 
 def fit_blend(
-    recipe: Recipe, material: Material, held_out: Predictions, embed: Embed | None
+    recipe: Recipe, material: Material, answered: Sequence[Answered], embed: Embed | None
 ) -> tuple[Blend | None, dict[str, float]]:
     """Weights for what the adapter answered to examples that it has not seen.
 
     Args:
         recipe: of the adapter.
-        material: the merchant's; `held_out` are the answers to its `valid`.
-        held_out: as predicted while training.
+        material: all of the merchant's.
+        answered: held-out examples of it with the answers to them.
         embed: turns texts into vectors; None to do without.
 
     Returns:
         the blend, None if the adapter alone is best or there is too little to tell; and the cross-validated loss of
         the blend and of every part.
     """
-    if len(material.valid) < LEAST:
+    rows = [row for part, held_out in answered for row in _rows(recipe, part, held_out, embed)]
+    if len(rows) < LEAST:
         return None, {}
-    rows = _rows(recipe, material, held_out, embed)
-    if not rows:
-        return None, {}
-    names = list(rows[0][0])
+    names = [name for name in rows[0][0] if all(name in parts for parts, _ in rows)]
     losses = {name: _cross_validated(rows, [name]) for name in names}
     losses["blend"] = _cross_validated(rows, names)
     best = min(names, key=losses.__getitem__)
@@ -64,31 +67,37 @@ def fit_blend(
     weights = {name: round(float(weight), 4) for name, weight in zip(chosen, _fit(rows, chosen), strict=True)}
     weights = {name: weight for name, weight in weights.items() if weight > 0} or {ADAPTER: 1.0}
     everything = [*material.train, *material.valid]
-    if recipe.task == "rank":
-        return Blend(weights=weights, popularity=popularity(everything)), losses
-    shares, centroids = choose_facts(everything, material.labels, _text(material), embed)
-    return Blend(weights=weights, shares=shares, centroids=centroids), losses
+    facts = (
+        rank_facts(everything)
+        if recipe.task == "rank"
+        else choose_facts(everything, material.labels, _text(material), embed)
+    )
+    return Blend(weights=weights, **dict(facts)), losses
 
 
 def _rows(recipe: Recipe, material: Material, held_out: Predictions, embed: Embed | None) -> list[Row]:
     """Parts of the held-out examples, from facts of the training examples only."""
     rows: list[Row] = []
     if isinstance(held_out, ChoosePredictions):
-        shares, centroids = choose_facts(material.train, material.labels, _text(material), embed)
+        facts = choose_facts(material.train, material.labels, _text(material), embed)
+        if embed is not None:
+            embed([_text(material)(example) for example in material.valid])  # all at once is faster
         for example, probabilities, gold in zip(material.valid, held_out.probabilities, held_out.gold, strict=True):
-            others = choose_parts(shares, centroids, material.labels, example.fields, _text(material)(example), embed)
+            others = choose_parts(facts, material.labels, example.fields, _text(material)(example), embed)
             right = np.zeros(len(probabilities))
             right[gold] = 1
             rows.append(({ADAPTER: log_shares(probabilities), **others}, right))
-        return rows if all(row[0].keys() == rows[0][0].keys() for row in rows) else []
-    if not isinstance(held_out, RankPredictions) or material.prompter.catalog is None:
+        return rows
+    if not isinstance(held_out, RankPredictions):
         return []
-    index, popular = CatalogIndex(material.prompter.catalog, embed), popularity(material.train)
+    prompter, facts = material.prompter, rank_facts(material.train)
+    whole = None if prompter.catalog is None else CatalogIndex(prompter.catalog, embed)
     for example, pool, scores, relevant in zip(
         material.valid, held_out.candidates, held_out.scores, held_out.relevant, strict=True
     ):
-        past = past_texts(example.fields, material.prompter.history)
-        others = rank_parts(popular, index.scores(material.prompter.wish(example.fields), past, pool), pool)
+        index = whole or titles_index(pool, embed)
+        past = past_texts(example.fields, prompter.history)
+        others = rank_parts(facts, index.scores(prompter.wish(example.fields), past, pool), pool)
         right = np.array([item in relevant for item in pool], np.float64)
         if 0 < right.sum() < len(right):
             rows.append(({ADAPTER: scores / recipe.tune.temperature, **others}, right))
@@ -111,10 +120,12 @@ def _cross_validated(rows: Sequence[Row], names: Sequence[str]) -> float:
 
 
 def _fit(rows: Sequence[Row], names: Sequence[str]) -> Floats:
-    """Weights of at least 0 that make the right answers likeliest, drawn towards 0."""
+    """Weights of at least 0 that make the right answers likeliest, drawn towards what they are by nature."""
+    nature = np.array([_NATURE.get(name, 0.0) for name in names])
 
     def price(weights: Floats) -> float:
-        return sum(_loss(weights, row, names) for row in rows) + 0.5 * _DOUBT * float(weights @ weights)
+        away = weights - nature
+        return sum(_loss(weights, row, names) for row in rows) + 0.5 * _DOUBT * float(away @ away)
 
     found = minimize(price, np.full(len(names), 0.5), bounds=[(0.0, None)] * len(names), method="L-BFGS-B")
     return np.asarray(found.x, np.float64)

@@ -12,10 +12,11 @@ from torch import Tensor
 from shopfit.adapter.start import Start
 from shopfit.adapter.voice import answer_sums
 from shopfit.base.load import Base
+from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Batch, Lessons, Material
-from shopfit.tune.loop import head_labels, tune
+from shopfit.tune.loop import head_labels, held_out_answers, tune
 from shopfit.tune.objectives import task_loss
 
 FOLDS, FOLDED = 3, 40  # folds; from so many examples on one split will do
@@ -67,6 +68,36 @@ def held_out_loss(
         )
     finally:
         tuned.adapter.detach()
+
+
+def answers_of_folds(
+    base: Base, recipe: Recipe, material: Material, start: Start, accelerator: Accelerator
+) -> list[tuple[Material, Predictions]]:
+    """What adapters answer to examples that they were not trained on, where too few can be held out of one training.
+
+    Args:
+        base: bare; as it was afterwards.
+        recipe: how to train.
+        material: the merchant's.
+        start: weights to start from.
+        accelerator: from `make_accelerator`.
+
+    Returns:
+        for each fold its material and the answers to its `valid`; none if there are too few examples for folds, or so
+        many that a validation set is enough.
+    """
+    parts = folds(recipe, material)
+    if parts and parts[0] is material:
+        return []
+    unlogged = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
+    answered = []
+    for part in parts:
+        tuned = tune(base, unlogged, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
+        try:
+            answered.append((part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)))
+        finally:
+            tuned.adapter.detach()
+    return answered
 
 
 def mean_loss(base: Base, recipe: Recipe, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> float:

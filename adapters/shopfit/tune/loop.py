@@ -313,7 +313,7 @@ def _validate(
     adapter: TrainableAdapter, base: Base, recipe: Recipe, merchants: Sequence[Material], accelerator: Accelerator
 ) -> list[Predictions]:
     """What the adapter answers to the held-out examples of each merchant that has any."""
-    return [_answers(adapter, base, recipe, material, accelerator) for material in merchants if material.valid]
+    return [held_out_answers(adapter, base, recipe, material, accelerator) for material in merchants if material.valid]
 
 
 def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, float] | None:
@@ -326,10 +326,10 @@ def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, floa
     return metric, tie_break
 
 
-def _answers(
+def held_out_answers(
     adapter: TrainableAdapter, base: Base, recipe: Recipe, material: Material, accelerator: Accelerator
 ) -> Predictions:
-    """What the adapter answers to a merchant's held-out examples; each process answers its share of them."""
+    """What an adapter on its base answers to a merchant's held-out examples; each process answers its share of them."""
     valid, labels, prompter = material.valid, material.labels, material.prompter
     adapter.peft.eval()
     rows = range(accelerator.process_index, len(valid), accelerator.num_processes)

@@ -20,7 +20,8 @@ from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from shopfit.tune.blending import fit_blend
+from shopfit.tune.blending import Answered, fit_blend
+from shopfit.tune.folds import answers_of_folds
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, tune
 from shopfit.tune.neighbours import find_start
@@ -174,14 +175,17 @@ def making(
         say=say,
     )
     ground = replace(ground, pseudo=pseudo, rounds=rounds)
+    answered = _answered(ground, choice.start, accelerator, say)
     tuned = _tune(ground, choice.start, accelerator, say, watch)
     if not accelerator.is_main_process:
         tuned.adapter.detach()
         yield None
         return
     with staging(settings.home) as staged:
-        manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes)
-        blend, blend_losses = _blend(ground, tuned, embed)
+        answered = answered or [(ground.material, held_out) for held_out in tuned.held_out]
+        calibration = calibrate(ground.recipe, [held_out for _, held_out in answered])
+        manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
+        blend, blend_losses = _blend(ground, answered, embed)
         if blend is not None:
             (staged / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
             say("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
@@ -229,7 +233,26 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     return tuned
 
 
-def _save(ground: Ground, tuned: Tuned, folder: Path, choice: Choice, embed: Embed, processes: int) -> Manifest:
+def _answered(ground: Ground, start: Start, accelerator: "Accelerator", say: Say) -> list[Answered]:
+    """Answers to learn calibration and blend from, where there are too few examples to hold enough of them out."""
+    recipe = ground.recipe
+    if recipe.task == "generate" or (recipe.task == "rank" and not recipe.blend):
+        return []
+    answered = answers_of_folds(ground.base, recipe, ground.material, start, accelerator)
+    if answered:
+        say("folds", f"{len(answered)} trainings on parts of the examples, to learn how far to trust the adapter")
+    return answered
+
+
+def _save(
+    ground: Ground,
+    tuned: Tuned,
+    folder: Path,
+    choice: Choice,
+    embed: Embed,
+    processes: int,
+    calibration: dict[str, float],
+) -> Manifest:
     """Write the adapter and what it needs to answer; the report follows once it has been evaluated."""
     recipe, splits = ground.recipe, ground.splits
     write_items(folder / CATALOG, ground.prompter.catalog)
@@ -254,17 +277,17 @@ def _save(ground: Ground, tuned: Tuned, folder: Path, choice: Choice, embed: Emb
         processes=processes,
         start=choice.start.name,
         vector=_vector(ground, embed) if share else [],
-        calibration=calibrate(recipe, tuned.held_out),
+        calibration=calibration,
         self_training=list(ground.rounds),
     )
 
 
-def _blend(ground: Ground, tuned: Tuned, embed: Embed) -> tuple[Blend | None, dict[str, float]]:
-    """What else the adapter's score is to be made of, learned from its answers to the held-out examples."""
+def _blend(ground: Ground, answered: Sequence[Answered], embed: Embed) -> tuple[Blend | None, dict[str, float]]:
+    """What else the adapter's score is to be made of, learned from its answers to held-out examples."""
     recipe = ground.recipe
-    if not recipe.blend or recipe.task == "generate" or not tuned.held_out:
+    if not recipe.blend or recipe.task == "generate":
         return None, {}
-    return fit_blend(recipe, ground.material, tuned.held_out[0], embed)
+    return fit_blend(recipe, ground.material, answered, embed)
 
 
 def _ids(examples: Sequence[Example]) -> list[str]:

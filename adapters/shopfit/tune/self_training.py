@@ -20,7 +20,7 @@ from shopfit.engine.asking import ask_choose
 from shopfit.evaluation.calibration import at_temperature, fit_temperature
 from shopfit.evaluation.collecting import collect
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import ChoosePredictions, Floats
+from shopfit.evaluation.predictions import ChoosePredictions, Floats, together
 from shopfit.merchant.examples import Example
 from shopfit.merchant.sampling import draw
 from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
@@ -185,12 +185,7 @@ def _taught(
 
 def _calibrated(said: Sequence[_Said]) -> tuple[ChoosePredictions, float]:
     """All held-out answers at the temperature that fits them, and that temperature."""
-    first = said[0].held_out
-    raw = replace(
-        first,
-        probabilities=np.concatenate([one.held_out.probabilities for one in said]),
-        gold=np.concatenate([one.held_out.gold for one in said]),
-    )
+    raw = together([one.held_out for one in said])
     factor = fit_temperature(raw)
     return replace(raw, probabilities=at_temperature(raw.probabilities, factor)), factor
 
