@@ -33,7 +33,11 @@ def shop(tmp_path: Path, tiny_base: Path) -> Path:
         "name": "sentiment",
         "task": "choose",
         "base": str(tiny_base),
-        "data": {"file": "reviews.jsonl", "near_duplicate": 1.0, "augment": [{"step": "typos"}]},
+        "data": {
+            "file": "reviews.jsonl",
+            "near_duplicate": 1.0,
+            "augment": [{"step": "typos"}, {"step": "paraphrase", "model": str(tiny_base), "versions": 1}],
+        },
         "prompt": {"template": "Review: {text}\nSentiment:"},
         "tune": {"epochs": 2, "lr": 0.01, "adversarial": 0.5, "contrastive": 0.2},
         "evaluate": {"metric": "accuracy"},
@@ -74,4 +78,5 @@ def test_two_processes_make_one_version(shop: Path, home: Path) -> None:
     assert answer["version"]["number"] == 1
     manifest = json.loads((Path(answer["bundle"]) / "bundle.json").read_text())
     assert manifest["processes"] == 2
+    assert len(list((home / "rewrites").glob("*.json"))) == len(manifest["data"]["train"])
     assert manifest["steps"] == 2 * 2  # 19 or 20 examples are 3 batches of 8, 2 for each process

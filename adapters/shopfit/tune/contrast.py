@@ -56,17 +56,28 @@ class Ear:
 
     def __init__(self, backbone: nn.Module) -> None:
         self._backbone = backbone
-        self.states: Tensor | None = None
+        self._states: Tensor | None = None
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """The states of the next forward are kept in `states`, (B, T, D)."""
+        """The states of the next forward are kept until they are taken."""
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            self.states = output.last_hidden_state
+            self._states = output.last_hidden_state
 
         handle = self._backbone.register_forward_hook(keep)
         try:
             yield
         finally:
             handle.remove()
+
+    def take(self) -> Tensor:
+        """(B, T, D) what was heard last; it is forgotten here, so that no finished step stays alive.
+
+        Raises:
+            RuntimeError: if nothing was.
+        """
+        if self._states is None:
+            raise RuntimeError("no states were heard: run a forward while the ear is open")
+        states, self._states = self._states, None
+        return states

@@ -52,15 +52,15 @@ class Objective(nn.Module):
         with ExitStack() as stack:
             if self._push is not None:
                 stack.enter_context(self._push.applied() if pushed else self._push.watched())
-            if self._ear is not None:
+            if self._ear is not None and not pushed:
                 stack.enter_context(self._ear.open())
             sums = answer_sums(self._adapter, tree)  # (A,)
         loss = task_loss(sums, batch, self._task, settings.temperature, settings.label_smoothing)
         shown = loss.detach()
         if pushed:
             return loss, shown
-        if self._ear is not None and self._ear.states is not None:
-            states = prompt_states(self._ear.states, tree)
+        if self._ear is not None:
+            states = prompt_states(self._ear.take(), tree)
             apart = contrastive_loss(states, batch.classes, settings.contrastive_temperature)
             loss = (1 - settings.contrastive) * loss + settings.contrastive * apart
         return loss + self._adapter.penalty(), shown

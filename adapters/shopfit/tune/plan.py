@@ -78,6 +78,8 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
             started = time.perf_counter()
             loss, _shown = objective(batch)
             loss.backward()
+            if settings.adversarial:
+                objective(batch, pushed=True)[0].backward()
             seconds.append(time.perf_counter() - started)
         per_token = seconds[-1] / max(padded)
         on_gpu = base.device.type == "cuda"

@@ -48,21 +48,18 @@ class Shelf:
     def of_text(self, texts: Sequence[str], answer: str, draw: Random) -> Swaps:
         """Other items for those that texts mention by title or brand, unless the answer speaks of them."""
         swaps: Swaps = {}
-        brands: set[str] = set()
         for name, items in self._mentioned(texts):
             if any(item.id in swaps for item in items) or _mentions(answer, name):
                 continue
             by_brand = name != items[0].title.casefold()
-            if by_brand and name in brands:
-                continue
             old = draw.choice(items)
             lost = [slot for slot in ("title", "brand", "price") if _says(texts, old, slot)]
             others = [item for item in self._others(old) if all(_slot(item, slot) for slot in lost)]
+            others = [item for item in others if not _mentions(answer, item.title)]
             if by_brand:
                 others = [item for item in others if _slot(item, "brand").casefold() not in {"", name}]
             if others and not any(_mentions(text, old.id) for text in texts):
                 swaps[old.id] = draw.choice(others)
-                brands.add(_slot(old, "brand").casefold())
         return swaps
 
     def rewrite(self, text: str, swaps: Swaps, keep: Collection[str] = ()) -> str:
