@@ -1,6 +1,10 @@
 """Merchants' folders made from the data sets that benchmarks read by path."""
 
+import ast
+import csv
 import json
+import random
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,104 @@ def intent_shop(source: Path, target: Path, domain: str) -> Path:
             if intent in intents
         ]
         _write(folder / file, rows)
+    return folder
+
+
+def movie_shop(source: Path, target: Path) -> Path:
+    """TALLRec's movies: what a user liked and disliked, and whether one more film will be liked.
+
+    Args:
+        source: folder with train.json and test.json.
+        target: where the merchant's folder goes.
+    """
+    folder = _merchant(target, "movies")
+    for part, file in (("train", "behaviour.jsonl"), ("test", "behaviour.test.jsonl")):
+        rows = []
+        for number, row in enumerate(json.loads((source / f"{part}.json").read_text(encoding="utf-8"))):
+            liked, disliked, asked = row["input"].split("\n")
+            rows.append(
+                {
+                    "id": f"{part}-{number}",
+                    "group": f"{part}-{row['user']}" if "user" in row else None,
+                    "liked": _titles(liked),
+                    "disliked": _titles(disliked),
+                    "item": _titles(asked)[0],
+                    "label": "yes" if row["output"].startswith("Yes") else "no",
+                }
+            )
+        _write(folder / file, rows)
+    return folder
+
+
+def _titles(line: str) -> list[str]:
+    return re.findall(r'"(.+?)"(?=, "|$|\?)', line)
+
+
+def office_shop(source: Path, target: Path, seed: int, *, tested: int = 1000) -> Path:
+    """A store's products, and what users bought next; users of the test are in no other row.
+
+    Args:
+        source: folder with the items and the rows.
+        target: where the merchant's folder goes.
+        seed: of the draw of the test's users.
+        tested: rows of the test.
+    """
+    folder = _merchant(target, "office")
+    items = json.loads((source / "Office_Products.item.json").read_text(encoding="utf-8"))
+    texts = {name: " ".join(ast.literal_eval(item["description"] or "[]"))[:300] for name, item in items.items()}
+    _write(
+        folder / "catalog.jsonl",
+        (
+            {"id": name, "title": item["title"], "description": texts[name], "brand": item.get("brand") or ""}
+            for name, item in items.items()
+        ),
+    )
+    with (source / "Office_Products.valid.csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            {
+                "id": str(number),
+                "group": row["user_id"],
+                "history": [str(item) for item in ast.literal_eval(row["history_item_id"])],
+                "relevant": [row["item_id"]],
+            }
+            for number, row in enumerate(csv.DictReader(file))
+        ]
+    users = sorted({row["group"] for row in rows})
+    place = {user: number for number, user in enumerate(random.Random(seed).sample(users, len(users)))}
+    rows.sort(key=lambda row: place[row["group"]])
+    last = rows[tested - 1]["group"]
+    _write(folder / "searches.test.jsonl", rows[:tested])
+    _write(folder / "searches.jsonl", [row for row in rows[tested:] if row["group"] != last])
+    return folder
+
+
+def intention_shop(source: Path, target: Path, seed: int) -> Path:
+    """IntentionQA as ranking: which of four products an intention goes with, or which of four intentions two products.
+
+    Args:
+        source: task1.jsonl (intentions) or task2.jsonl (products).
+        target: where the merchant's folder goes.
+        seed: of the draw of the test's items, which are in no training row.
+    """
+    folder = _merchant(target, source.stem)
+    rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if len(set(row["options"].values())) == 4]
+    random.Random(seed).shuffle(rows)
+    held: set[str] = set()
+    for row in rows[: len(rows) // 2]:
+        held |= {row["item_a_id"], row["item_b_id"]}
+    shown: dict[str, list[dict[str, Any]]] = {"searches.jsonl": [], "searches.test.jsonl": []}
+    for number, row in enumerate(rows):
+        both = {row["item_a_id"], row["item_b_id"]}
+        tested = number < len(rows) // 2
+        if not tested and both & held:
+            continue
+        query = row["assertion"] if source.stem == "task2" else f"{row['item_a_name']}; {row['item_b_name']}"
+        options = row["options"]
+        example = {"query": query, "relevant": [options[row["gold_ind"]]], "candidates": list(options.values())}
+        shown["searches.test.jsonl" if tested else "searches.jsonl"].append({"id": str(number), **example})
+    for name, examples in shown.items():
+        _write(folder / name, examples)
     return folder
 
 

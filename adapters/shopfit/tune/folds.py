@@ -2,7 +2,8 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -16,7 +17,7 @@ from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Batch, Lessons, Material
-from shopfit.tune.loop import head_labels, held_out_answers, tune
+from shopfit.tune.loop import Tuned, head_labels, held_out_answers, tune
 from shopfit.tune.objectives import task_loss
 
 FOLDS, FOLDED = 3, 40  # folds; from so many examples on one split will do
@@ -57,17 +58,33 @@ def held_out_loss(
         start: weights to start from.
         accelerator: from `make_accelerator`.
     """
+    with _trained(base, recipe, part, start, accelerator) as tuned:
+        return _loss(base, recipe, part, tuned)
+
+
+def held_out(
+    base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator
+) -> tuple[float, Predictions]:
+    """The same loss, and the answers to the examples that were not trained on."""
+    with _trained(base, recipe, part, start, accelerator) as tuned:
+        return _loss(base, recipe, part, tuned), held_out_answers(tuned.adapter, base, recipe, part, accelerator)
+
+
+@contextmanager
+def _trained(
+    base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator | None
+) -> Iterator[Tuned]:
     unlogged = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
     tuned = tune(base, unlogged, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
     try:
-        return mean_loss(
-            base,
-            recipe,
-            in_batches(recipe, part.valid, part, head_labels(base, recipe, [part])),
-            lambda batch: answer_sums(tuned.adapter, batch.tree),
-        )
+        yield tuned
     finally:
         tuned.adapter.detach()
+
+
+def _loss(base: Base, recipe: Recipe, part: Material, tuned: Tuned) -> float:
+    batches = in_batches(recipe, part.valid, part, head_labels(base, recipe, [part]))
+    return mean_loss(base, recipe, batches, lambda batch: answer_sums(tuned.adapter, batch.tree))
 
 
 def answers_of_folds(
@@ -89,15 +106,7 @@ def answers_of_folds(
     parts = folds(recipe, material)
     if parts and parts[0] is material:
         return []
-    unlogged = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
-    answered = []
-    for part in parts:
-        tuned = tune(base, unlogged, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
-        try:
-            answered.append((part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)))
-        finally:
-            tuned.adapter.detach()
-    return answered
+    return [(part, held_out(base, recipe, part, start, accelerator)[1]) for part in parts]
 
 
 def mean_loss(base: Base, recipe: Recipe, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> float:

@@ -175,7 +175,8 @@ def making(
         say=say,
     )
     ground = replace(ground, pseudo=pseudo, rounds=rounds)
-    answered = _answered(ground, choice.start, accelerator, say)
+    answered = list(choice.answered) if study is None else []
+    answered = answered or _answered(ground, choice.start, accelerator, say)
     tuned = _tune(ground, choice.start, accelerator, say, watch)
     if not accelerator.is_main_process:
         tuned.adapter.detach()
