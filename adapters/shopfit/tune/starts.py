@@ -139,7 +139,10 @@ def choose_start(
 def _held_out(
     base: Base, recipe: Recipe, part: Material, candidate: Candidate, accelerator: Accelerator
 ) -> tuple[float, Predictions]:
-    """The candidate's loss on a part's held-out examples, and its answers; where there are many to train on, one epoch tells enough."""
+    """The candidate's loss on a part's held-out examples, and its answers.
+
+    Where there are many to train on, one epoch tells enough.
+    """
     epochs = recipe.tune.epochs if len(part.train) < FOLDED else 1
     short = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": epochs})})
     return held_out(base, short, part, candidate.make(replace(part, valid=[])), accelerator)
