@@ -1,5 +1,6 @@
 """Cross-validation on a merchant's own examples: what to train on, what to hold it against, and the loss on that."""
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -20,6 +21,10 @@ from shopfit.tune.objectives import task_loss
 
 FOLDS, FOLDED = 3, 40  # folds; from so many examples on one split will do
 _BATCH = 16
+_SHIFT = 4.0  # of a temperature's logarithm, at most
+
+Answered = tuple[Tensor, Batch]
+"""(A,) log-probability of each answer of a batch, and the batch, on the CPU."""
 
 
 def folds(recipe: Recipe, material: Material) -> list[Material]:
@@ -47,7 +52,14 @@ def folds(recipe: Recipe, material: Material) -> list[Material]:
 def held_out_loss(
     base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator | None = None
 ) -> float:
-    """Train on a part's training examples without looking at the others; the task's loss on those.
+    """The task's loss of what `held_out_answers` gives, as it was trained."""
+    return loss_at(held_out_answers(base, recipe, part, start, accelerator), recipe, recipe.tune.temperature)
+
+
+def held_out_answers(
+    base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator | None = None
+) -> list[Answered]:
+    """Train on a part's training examples without looking at the others, and answer those.
 
     Args:
         base: bare; as it was afterwards.
@@ -59,9 +71,8 @@ def held_out_loss(
     unlogged = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
     tuned = tune(base, unlogged, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
     try:
-        return mean_loss(
+        return answered(
             base,
-            recipe,
             in_batches(recipe, part.valid, part),
             lambda batch: answer_log_probs(tuned.adapter.model, batch.tree, tuned.adapter.prefix(len(batch.weights))),
         )
@@ -69,21 +80,43 @@ def held_out_loss(
         tuned.adapter.detach()
 
 
-def mean_loss(base: Base, recipe: Recipe, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> float:
-    """The task's loss an example.
+def answered(base: Base, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> list[Answered]:
+    """Answer batches.
 
     Args:
-        base: on whose device the batches are answered.
-        recipe: says the task.
+        base: on whose device they are answered.
         batches: from `in_batches`.
         answer: gives the log-probabilities of a batch on the base's device.
     """
-    total = 0.0
     with torch.inference_mode():
-        for batch in (batch.to(base.device) for batch in batches):
-            loss = task_loss(answer(batch), batch, recipe.task, recipe.tune.temperature)
-            total += float(loss) * len(batch.weights)
-    return total / sum(len(batch.weights) for batch in batches)
+        return [(answer(batch.to(base.device)).cpu(), batch) for batch in batches]
+
+
+def loss_at(answers: Sequence[Answered], recipe: Recipe, temperature: float) -> float:
+    """The task's loss an example, if scores are divided by a temperature; of `generate` it is the same at any."""
+    total = sum(float(task_loss(sums, batch, recipe.task, temperature)) * len(batch.weights) for sums, batch in answers)
+    return total / sum(len(batch.weights) for _, batch in answers)
+
+
+def calibrated_loss(answers: Sequence[Answered], recipe: Recipe) -> float:
+    """The task's loss an example at the temperature that fits best, drawn a little towards that of training.
+
+    It tells how well right is told from wrong. At training's own temperature, few examples make some settings so sure
+    of themselves that others which have learned nothing seem better; and how sure answers are is settled afterwards,
+    by calibration.
+    """
+    trained = recipe.tune.temperature
+    if recipe.task == "generate" or not math.isfinite(plain := loss_at(answers, recipe, trained)):
+        return loss_at(answers, recipe, trained)
+    from scipy.optimize import minimize_scalar
+
+    count = sum(len(batch.weights) for _, batch in answers)
+
+    def price(shift: float) -> float:  # one observation's worth of doubt, as in `fit_temperature`
+        return count * loss_at(answers, recipe, trained * math.exp(shift)) + 0.5 * shift**2
+
+    found = minimize_scalar(price, bounds=(-_SHIFT, _SHIFT), method="bounded")
+    return min(plain, loss_at(answers, recipe, trained * math.exp(float(found.x))))
 
 
 def in_batches(recipe: Recipe, rows: Sequence[Example], material: Material) -> list[Batch]:

@@ -17,7 +17,7 @@ from shopfit.adapter.start import Start, blend
 from shopfit.base.load import Base
 from shopfit.base.scoring import answer_log_probs
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.folds import FOLDED, folds, held_out_loss, in_batches, mean_loss
+from shopfit.tune.folds import FOLDED, answered, folds, held_out_loss, in_batches, loss_at
 from shopfit.tune.lessons import Batch, Material
 
 MOST_DONORS = 8
@@ -194,4 +194,4 @@ class Council:
             with stack.rows([1] * len(batch.weights)):
                 return answer_log_probs(self._base.model, batch.tree)
 
-        return mean_loss(self._base, self._recipe, batches, answer)
+        return loss_at(answered(self._base, batches, answer), self._recipe, self._recipe.tune.temperature)
