@@ -1,7 +1,7 @@
 """What a new shop gets from few examples, on real data: `make bench-quality DATA=path/to/data`.
 
 reviews          six shops that no starter has seen, 5 positive and 5 negative reviews each; starter and scratch
-intents          each of CLINC150's six domains is a merchant: 15 intents, 5 questions each; out of scope are the others'
+intents          each of CLINC150's six domains is a merchant: 15 intents, 5 questions each
 movie            liked and disliked titles, will this one be liked: 16, 64 and 256 examples
 office           the next product of a history among 20: 64 examples, users disjoint from those of the test
 shopping_intent  which of four products fits an intention, and which of four intentions two products: 64 examples

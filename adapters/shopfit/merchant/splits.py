@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 TestKind = Literal["fixed", "held out", "pretext"]
 
-_VALID_FROM = 20  # training examples; fewer are too few to give some away
+VALID_FROM = 100
+"""Training examples; of fewer, too few can be held out to say more than chance when to stop."""
+
 _LEAST_VALID = 4
 
 
@@ -198,7 +200,7 @@ def _check(recipe: Recipe, train: Sequence[Example], test: Sequence[Example], le
 
 
 def _validation(recipe: Recipe, train: list[Example]) -> tuple[list[Example], list[Example]]:
-    if len(train) < _VALID_FROM:
+    if len(train) < VALID_FROM:
         return train, []
     count = max(_LEAST_VALID, round(recipe.tune.valid_fraction * len(train)))
     rest, valid = hold_out(train, count, f"{recipe.tune.seed}/valid")

@@ -1,10 +1,10 @@
 """Cross-validation on a merchant's own examples: what to train on, what to hold it against, and the loss on that."""
 
+import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -15,13 +15,18 @@ from shopfit.adapter.voice import answer_sums
 from shopfit.base.load import Base
 from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.examples import Example
+from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Batch, Lessons, Material
-from shopfit.tune.loop import Tuned, head_labels, held_out_answers, tune
+from shopfit.tune.loop import head_labels, held_out_answers, make_accelerator, tune
 from shopfit.tune.objectives import task_loss
 
-FOLDS, FOLDED = 3, 40  # folds; from so many examples on one split will do
+FOLDS = 3
 _BATCH = 16
+_SHIFT = 4.0  # of a temperature's logarithm, at most
+
+Answered = tuple[Tensor, Batch]
+"""(A,) log-probability of each answer of a batch, and the batch, on the CPU."""
 
 
 def folds(recipe: Recipe, material: Material) -> list[Material]:
@@ -31,7 +36,7 @@ def folds(recipe: Recipe, material: Material) -> list[Material]:
         none if there are fewer than 2 examples a fold.
     """
     rows = [*material.train, *material.valid]
-    if len(rows) >= FOLDED and material.valid:
+    if len(rows) >= VALID_FROM and material.valid:
         return [material]
     if len(rows) < 2 * FOLDS:
         return []
@@ -46,10 +51,25 @@ def folds(recipe: Recipe, material: Material) -> list[Material]:
     ]
 
 
-def held_out_loss(
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What an adapter answered to the held-out examples of a part that it was trained on the rest of.
+
+    Args:
+        part: from `folds`.
+        answers: as a loss is made of them.
+        predictions: as metrics, calibration and blends are made of them.
+    """
+
+    part: Material
+    answers: list[Answered]
+    predictions: Predictions
+
+
+def hold_out(
     base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator | None = None
-) -> float:
-    """Train on a part's training examples without looking at the others; the task's loss on those.
+) -> HeldOut:
+    """Train on a part's training examples without looking at the others, and answer those.
 
     Args:
         base: bare; as it was afterwards.
@@ -58,72 +78,64 @@ def held_out_loss(
         start: weights to start from.
         accelerator: from `make_accelerator`.
     """
-    with _trained(base, recipe, part, start, accelerator) as tuned:
-        return _loss(base, recipe, part, tuned)
-
-
-def held_out(
-    base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator
-) -> tuple[float, Predictions]:
-    """The same loss, and the answers to the examples that were not trained on."""
-    with _trained(base, recipe, part, start, accelerator) as tuned:
-        return _loss(base, recipe, part, tuned), held_out_answers(tuned.adapter, base, recipe, part, accelerator)
-
-
-@contextmanager
-def _trained(
-    base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator | None
-) -> Iterator[Tuned]:
+    accelerator = accelerator or make_accelerator(recipe)
     unlogged = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
     tuned = tune(base, unlogged, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
     try:
-        yield tuned
+        batches = in_batches(recipe, part.valid, part, head_labels(base, recipe, [part]))
+        answers = answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.tree))
+        return HeldOut(part, answers, held_out_answers(tuned.adapter, base, recipe, part, accelerator))
     finally:
         tuned.adapter.detach()
 
 
-def _loss(base: Base, recipe: Recipe, part: Material, tuned: Tuned) -> float:
-    batches = in_batches(recipe, part.valid, part, head_labels(base, recipe, [part]))
-    return mean_loss(base, recipe, batches, lambda batch: answer_sums(tuned.adapter, batch.tree))
-
-
-def answers_of_folds(
+def held_out_of_folds(
     base: Base, recipe: Recipe, material: Material, start: Start, accelerator: Accelerator
-) -> list[tuple[Material, Predictions]]:
-    """What adapters answer to examples that they were not trained on, where too few can be held out of one training.
-
-    Args:
-        base: bare; as it was afterwards.
-        recipe: how to train.
-        material: the merchant's.
-        start: weights to start from.
-        accelerator: from `make_accelerator`.
-
-    Returns:
-        for each fold its material and the answers to its `valid`; none if there are too few examples for folds, or so
-        many that a validation set is enough.
-    """
+) -> list[HeldOut]:
+    """The same for every fold; none if there are too few examples for folds, or a validation set is enough."""
     parts = folds(recipe, material)
     if parts and parts[0] is material:
         return []
-    return [(part, held_out(base, recipe, part, start, accelerator)[1]) for part in parts]
+    return [hold_out(base, recipe, part, start, accelerator) for part in parts]
 
 
-def mean_loss(base: Base, recipe: Recipe, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> float:
-    """The task's loss an example.
+def answered(base: Base, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> list[Answered]:
+    """Answer batches.
 
     Args:
-        base: on whose device the batches are answered.
-        recipe: says the task.
+        base: on whose device they are answered.
         batches: from `in_batches`.
-        answer: gives the log-probabilities of a batch on the base's device.
+        answer: gives the scores of a batch on the base's device.
     """
-    total = 0.0
     with torch.inference_mode():
-        for batch in (batch.to(base.device) for batch in batches):
-            loss = task_loss(answer(batch), batch, recipe.task, recipe.tune.temperature)
-            total += float(loss) * len(batch.weights)
-    return total / sum(len(batch.weights) for batch in batches)
+        return [(answer(batch.to(base.device)).cpu(), batch) for batch in batches]
+
+
+def loss_at(answers: Sequence[Answered], recipe: Recipe, temperature: float) -> float:
+    """The task's loss an example, if scores are divided by a temperature; of `generate` it is the same at any."""
+    total = sum(float(task_loss(sums, batch, recipe.task, temperature)) * len(batch.weights) for sums, batch in answers)
+    return total / sum(len(batch.weights) for _, batch in answers)
+
+
+def calibrated_loss(answers: Sequence[Answered], recipe: Recipe) -> float:
+    """The task's loss an example at the temperature that fits best, drawn a little towards that of training.
+
+    It tells how well right is told from wrong. At training's own temperature, few examples make some settings so sure
+    of themselves that others which have learned nothing seem better; and how sure answers are is settled afterwards,
+    by calibration.
+    """
+    trained = recipe.tune.temperature
+    if recipe.task == "generate" or not math.isfinite(plain := loss_at(answers, recipe, trained)):
+        return loss_at(answers, recipe, trained)
+    from scipy.optimize import minimize_scalar
+
+    count = sum(len(batch.weights) for _, batch in answers)
+
+    def price(shift: float) -> float:  # one observation's worth of doubt, as in `fit_temperature`
+        return count * loss_at(answers, recipe, trained * math.exp(shift)) + 0.5 * shift**2
+
+    found = minimize_scalar(price, bounds=(-_SHIFT, _SHIFT), method="bounded")
+    return min(plain, loss_at(answers, recipe, trained * math.exp(float(found.x))))
 
 
 def in_batches(recipe: Recipe, rows: Sequence[Example], material: Material, head: Sequence[str] = ()) -> list[Batch]:

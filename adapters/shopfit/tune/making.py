@@ -21,7 +21,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tune.blending import Answered, fit_blend
-from shopfit.tune.folds import answers_of_folds
+from shopfit.tune.folds import HeldOut, held_out_of_folds
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, tune
 from shopfit.tune.neighbours import find_start
@@ -175,14 +175,15 @@ def making(
         say=say,
     )
     ground = replace(ground, pseudo=pseudo, rounds=rounds)
-    answered = list(choice.answered) if study is None else []
-    answered = answered or _answered(ground, choice.start, accelerator, say)
+    parts = list(choice.held_out) if study is None else []
+    parts = parts or _held_out(ground, choice.start, accelerator, say)
     tuned = _tune(ground, choice.start, accelerator, say, watch)
     if not accelerator.is_main_process:
         tuned.adapter.detach()
         yield None
         return
     with staging(settings.home) as staged:
+        answered = [(one.part, one.predictions) for one in parts]
         answered = answered or [(ground.material, held_out) for held_out in tuned.held_out]
         calibration = calibrate(ground.recipe, [held_out for _, held_out in answered])
         manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
@@ -234,15 +235,15 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     return tuned
 
 
-def _answered(ground: Ground, start: Start, accelerator: "Accelerator", say: Say) -> list[Answered]:
+def _held_out(ground: Ground, start: Start, accelerator: "Accelerator", say: Say) -> list[HeldOut]:
     """Answers to learn calibration and blend from, where there are too few examples to hold enough of them out."""
     recipe = ground.recipe
     if recipe.task == "generate" or (recipe.task == "rank" and not recipe.blend):
         return []
-    answered = answers_of_folds(ground.base, recipe, ground.material, start, accelerator)
-    if answered:
-        say("folds", f"{len(answered)} trainings on parts of the examples, to learn how far to trust the adapter")
-    return answered
+    parts = held_out_of_folds(ground.base, recipe, ground.material, start, accelerator)
+    if parts:
+        say("folds", f"{len(parts)} trainings on parts of the examples, to learn how far to trust the adapter")
+    return parts
 
 
 def _save(

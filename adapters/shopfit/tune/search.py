@@ -30,7 +30,7 @@ from shopfit.evaluation.wording import settings_in_words
 from shopfit.merchant.examples import content_digest
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.folds import FOLDS, folds, held_out_loss
+from shopfit.tune.folds import FOLDS, Answered, calibrated_loss, folds, hold_out
 from shopfit.tune.lessons import Material
 from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
 
@@ -88,7 +88,8 @@ def search(
 ) -> Found:
     """Find settings by cross-validation on a merchant's examples.
 
-    Folds are as in `folds`. With several of them, a trial whose running mean is worse than the median of the others'
+    Folds are as in `folds`, and the loss is `calibrated_loss` over all that was held out. With several folds, a trial
+    whose loss so far is worse than the median of the others'
     is given up. With one held-out set nothing is: losses of unfinished schedules of different lengths do not compare.
 
     Args:
@@ -219,25 +220,26 @@ class _Bench:
         trial.set_user_attr("start", start.name)
         own, words = trial.params == space.own, settings_in_words(values)
         tried = self.recipe if own else changed(self.recipe, values)
-        losses: list[float] = []
+        answers: list[Answered] = []
+        losses: list[float] = []  # over all that was held out so far
         for part in self.parts:
             try:
-                losses.append(held_out_loss(self.base, tried, part, start, self.accelerator))
+                answers += hold_out(self.base, tried, part, start, self.accelerator).answers
             except Exception:
                 if not own:  # such as too large for memory: the next run shall not draw it again
                     study.tell(trial, state=TrialState.FAIL)
                 raise
-            mean = sum(losses) / len(losses)
-            if not math.isfinite(mean):
+            losses.append(calibrated_loss(answers, tried))
+            if not math.isfinite(losses[-1]):
                 study.tell(trial, state=TrialState.FAIL)
-                return f"{words}: failed, its loss is {mean}"
+                return f"{words}: failed, its loss is {losses[-1]}"
             trial.set_user_attr("losses", losses)
-            trial.report(mean, len(losses))
+            trial.report(losses[-1], len(losses))
             if len(losses) < len(self.parts) and not own and trial.should_prune():
                 study.tell(trial, state=TrialState.PRUNED)
-                return f"{words}: given up after {len(losses)} of {len(self.parts)} folds, loss {mean:.3f}"
-        study.tell(trial, mean)
-        return f"{words}: loss {mean:.3f}"
+                return f"{words}: given up after {len(losses)} of {len(self.parts)} folds, loss {losses[-1]:.3f}"
+        study.tell(trial, losses[-1])
+        return f"{words}: loss {losses[-1]:.3f}"
 
 
 def study_digest(base: Base, recipe: Recipe, material: Material, start: Start, data_digest: str) -> str:

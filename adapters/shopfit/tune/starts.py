@@ -16,11 +16,10 @@ from shopfit.adapter.stack import Factors, Stack
 from shopfit.adapter.start import Start, blend
 from shopfit.adapter.voice import Bare, answer_sums
 from shopfit.base.load import Base
-from shopfit.evaluation.predictions import Predictions
+from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.folds import FOLDED, folds, held_out, in_batches, mean_loss
+from shopfit.tune.folds import HeldOut, answered, calibrated_loss, folds, hold_out, in_batches, loss_at
 from shopfit.tune.lessons import Batch, Material
-from shopfit.tune.loop import make_accelerator
 
 MOST_DONORS = 8
 _NEAREST = 3  # donors whose mean is a candidate
@@ -64,13 +63,13 @@ class Choice:
         start: its weights.
         losses: cross-validated, by candidate, the simplest first; empty if there was nothing to compare.
         why: in a few words.
-        answered: of several folds, each with what was answered to its held-out examples from this start.
+        held_out: of several folds, what was answered from this start.
     """
 
     start: Start
     losses: dict[str, float] = field(default_factory=dict)
     why: str = "no other start to compare"
-    answered: Sequence[tuple[Material, Predictions]] = ()
+    held_out: Sequence[HeldOut] = ()
 
 
 def candidates(base: Base, recipe: Recipe, starter: Start | None, donors: Sequence[Donor]) -> list[Candidate]:
@@ -121,31 +120,27 @@ def choose_start(
     if not parts:
         best = among[1]
         return Choice(best.make(material), why="too few examples to compare starts")
-    accelerator = accelerator or make_accelerator(recipe)
     losses: dict[str, float] = {}
-    answers: dict[str, list[Predictions]] = {}
+    found: dict[str, list[HeldOut]] = {}
     for candidate in among:
-        found = [_held_out(base, recipe, part, candidate, accelerator) for part in parts]
-        losses[candidate.name] = float(np.mean([loss for loss, _ in found]))
-        answers[candidate.name] = [answered for _, answered in found]
+        found[candidate.name] = [_held_out(base, recipe, part, candidate, accelerator) for part in parts]
+        answers = [answer for one in found[candidate.name] for answer in one.answers]
+        losses[candidate.name] = calibrated_loss(answers, recipe)
         heard(candidate.name, losses[candidate.name])
     lowest = min(losses.values())
     winner = next(one for one in among if losses[one.name] <= lowest * (1 + _TIE))
     how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "held-out examples"
-    answered = list(zip(parts, answers[winner.name], strict=True)) if len(parts) > 1 else []
-    return Choice(winner.make(material), losses, f"lowest loss in {how}", answered)
+    held_out = found[winner.name] if len(parts) > 1 else []
+    return Choice(winner.make(material), losses, f"lowest loss in {how}", held_out)
 
 
 def _held_out(
-    base: Base, recipe: Recipe, part: Material, candidate: Candidate, accelerator: Accelerator
-) -> tuple[float, Predictions]:
-    """The candidate's loss on a part's held-out examples, and its answers.
-
-    Where there are many to train on, one epoch tells enough.
-    """
-    epochs = recipe.tune.epochs if len(part.train) < FOLDED else 1
+    base: Base, recipe: Recipe, part: Material, candidate: Candidate, accelerator: Accelerator | None
+) -> HeldOut:
+    """What the candidate answers to a part's held-out examples; where many are trained on, one epoch tells enough."""
+    epochs = recipe.tune.epochs if len(part.train) < VALID_FROM else 1
     short = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": epochs})})
-    return held_out(base, short, part, candidate.make(replace(part, valid=[])), accelerator)
+    return hold_out(base, short, part, candidate.make(replace(part, valid=[])), accelerator)
 
 
 class Council:
@@ -204,4 +199,4 @@ class Council:
             with stack.rows([1] * len(batch.weights)):
                 return answer_sums(Bare(self._base.model), batch.tree)
 
-        return mean_loss(self._base, self._recipe, batches, answer)
+        return loss_at(answered(self._base, batches, answer), self._recipe, self._recipe.tune.temperature)

@@ -30,8 +30,8 @@ class Trial(BaseModel):
         start: what its weights started from.
         state: complete; pruned, after some folds, for being worse than most; or failed: its training broke
             off, or its loss was no number.
-        loss: the mean over folds; None unless it is complete.
-        losses: of each fold that it was held against.
+        loss: an example, calibrated, over all folds; None unless it is complete.
+        losses: the same after each fold, over what was held out so far.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,7 +96,7 @@ def opened(path: Path, *, prune: bool) -> "Iterator[optuna.Study]":
 
     Args:
         path: of the SQLite file.
-        prune: whether trials are given up whose running mean is worse than the median of the others'.
+        prune: whether trials are given up whose loss so far is worse than the median of the others'.
 
     Raises:
         ShopfitError: in place of a disk's or a database's complaint.
