@@ -70,7 +70,7 @@ def learning_curve(
                 f"a learning curve is measured in one process, not in {accelerator.num_processes}",
                 next_step="run it without a launcher of several processes",
             )
-        ground = prepare(folder, whole, settings=settings, device=str(accelerator.device), say=say)
+        ground = prepare(folder, whole, settings=settings, accelerator=accelerator, say=say)
         numbers = _measurable(ground, shots, say)
         bench = _Bench(folder, ground, registry, settings, accelerator, LateEmbedder(settings.home), say)
         drawn = [recipe.tune.seed + number for number in range(seeds)]

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shopfit.adapter.bundle import Bundle, seal
 from shopfit.base.embed import LateEmbedder
@@ -18,12 +19,16 @@ from shopfit.merchant.search import Embed
 from shopfit.recipe.schema import Recipe, SelfTraining
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
+from shopfit.tune.bases import AUTO, choose_base
 from shopfit.tune.loop import Watch, make_accelerator
 from shopfit.tune.making import Ground, Made, Say, making, silent
 from shopfit.tune.plan import peak_memory_mb
 from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.search import check_search
 from shopfit.tune.shop import Shop
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ def onboard(
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         if trials is not None:
             check_search(trials, accelerator.num_processes)
-        ground = prepare(folder, recipe, settings=settings, device=str(accelerator.device), say=say)
+        ground = prepare(folder, recipe, settings=settings, accelerator=accelerator, say=say)
         with accelerator.main_process_first():  # the others find what the first one wrote
             splits = ready_to_augment(ground.splits, recipe, ground.merchant, ground.base, settings.home, say)
         ground = replace(ground, splits=splits)
@@ -111,17 +116,19 @@ def prepare(
     recipe: Recipe,
     *,
     settings: Settings,
-    device: str | None = None,
+    accelerator: "Accelerator | None" = None,
     base: Base | None = None,
     say: Say = silent,
 ) -> Ground:
     """Read and check the merchant's data, and load the base. Bad data is found before the base is loaded.
 
+    With `base: auto` the bases compete on the examples, and the recipe names the winner from then on.
+
     Args:
         folder: a merchant's folder.
         recipe: that reads it.
         settings: where bases lie.
-        device: for the base, such as "cpu"; the first GPU if there is one by default.
+        accelerator: from `make_accelerator`, if there is one: its device is the base's.
         base: if it is loaded already.
         say: hears what was found.
 
@@ -133,7 +140,19 @@ def prepare(
     merchant = Merchant.open(folder)
     shop = Shop.read(merchant, recipe).with_unlabeled()
     shop.tell(say)
-    base = base or base_of(recipe, settings, device)
+    if base is None:
+        device = None if accelerator is None else str(accelerator.device)
+
+        def load(name: str) -> Base:
+            return base_of(recipe.model_copy(update={"base": name}), settings, device)
+
+        if recipe.base == AUTO:
+            base = choose_base(shop, load, accelerator=accelerator or make_accelerator(recipe), say=say)
+        else:
+            base = load(recipe.base)
+    if recipe.base == AUTO:
+        recipe = recipe.model_copy(update={"base": base.name})
+        shop = replace(shop, recipe=recipe)
     size = sum(weight.numel() for weight in base.model.parameters())
     say(
         "base",

@@ -255,7 +255,11 @@ class Recipe(Section):
     name: str = Field(pattern=rf"^{SLUG}$", description=f"the recipe's name: {SLUG_RULE}")
     description: str = Field("", description="what the adapter does, in one line")
     task: Task = Field(description="choose a label, rank items, or generate text")
-    base: str = Field("smollm2-135m", min_length=1, description="packaged base, Hub id or local folder")
+    base: str = Field(
+        "smollm2-135m",
+        min_length=1,
+        description="packaged base, Hub id or local folder; or auto: the packaged ones compete on the examples",
+    )
     data: Data
     prompt: Prompt
     adapter: Adapter = Adapter()

@@ -1,6 +1,6 @@
 """The training loop: examples -> weights, on one process or several, through Accelerate.
 
-Below 20 examples there is nothing to hold out, so the schedule is fixed; from 20 on a part of the training examples is
+Below 100 examples too few can be held out to say when to stop, so the schedule is fixed; from 100 on a part of the training examples is
 held out, training stops when the recipe's metric on it no longer rises, and the best weights are put back.
 """
 
