@@ -59,6 +59,6 @@ def test_every_recipe_takes_every_sample(name: str, recipe_name: str, caplog: py
     }
     places = [where[mine] for mine, _, _ in splits.leaks.removed]
     assert splits.leaks.total == 0, f"in the test set too, or nearly: {places}"
-    assert splits.valid
+    assert splits.train
     assert len(splits.test) >= 20
     assert caplog.text == "", "rows were left out"

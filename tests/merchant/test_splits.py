@@ -37,10 +37,10 @@ def labelled(count: int, labels: str = "ab", start: int = 0) -> list[dict[str, A
 
 
 def test_a_fixed_test_set_beside_the_file(tmp_path: Path) -> None:
-    splits = run(tmp_path, recipe("choose"), rows=labelled(40), rows_test=labelled(10, start=100))
-    assert (len(splits.train), len(splits.valid), len(splits.test)) == (32, 8, 10)
+    splits = run(tmp_path, recipe("choose"), rows=labelled(100), rows_test=labelled(10, start=1000))
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (80, 20, 10)
     assert (splits.test_kind, splits.labels) == ("fixed", ("a", "b"))
-    assert Counter(each.label for each in splits.valid) == {"a": 4, "b": 4}
+    assert Counter(each.label for each in splits.valid) == {"a": 10, "b": 10}
 
 
 def test_a_named_test_set_comes_first(tmp_path: Path) -> None:
@@ -49,10 +49,10 @@ def test_a_named_test_set_comes_first(tmp_path: Path) -> None:
 
 
 def test_a_test_set_is_held_out(tmp_path: Path) -> None:
-    splits = run(tmp_path, recipe("choose"), rows=labelled(40))
+    splits = run(tmp_path, recipe("choose"), rows=labelled(160))
     assert splits.test_kind == "held out"
-    assert Counter(each.label for each in splits.test) == {"a": 6, "b": 6}
-    other_seed = run(tmp_path, recipe("choose", tune={"seed": 8}), rows=labelled(40))
+    assert Counter(each.label for each in splits.test) == {"a": 24, "b": 24}
+    other_seed = run(tmp_path, recipe("choose", tune={"seed": 8}), rows=labelled(160))
     assert other_seed.test == splits.test
     assert other_seed.valid != splits.valid
     assert len(run(tmp_path, recipe("choose", test_fraction=0.5), rows=labelled(40)).test) == 20
@@ -114,7 +114,7 @@ def test_shots_of_rank_are_drawn_evenly(tmp_path: Path) -> None:
     assert (len(splits.train), splits.labels) == (10, ())
 
 
-@pytest.mark.parametrize(("count", "fraction", "valid"), [(19, 0.2, 0), (20, 0.2, 4), (20, 0.01, 4), (100, 0.2, 20)])
+@pytest.mark.parametrize(("count", "fraction", "valid"), [(99, 0.2, 0), (100, 0.2, 20), (100, 0.01, 4), (200, 0.1, 20)])
 def test_validation_rows(tmp_path: Path, count: int, fraction: float, valid: int) -> None:
     task = recipe("choose", tune={"valid_fraction": fraction})
     splits = run(tmp_path, task, rows=labelled(count), rows_test=labelled(4, start=1000))
@@ -122,13 +122,13 @@ def test_validation_rows(tmp_path: Path, count: int, fraction: float, valid: int
 
 
 def test_many_labels_still_give_validation_rows(tmp_path: Path) -> None:
-    splits = run(tmp_path, recipe("choose"), rows=labelled(20, "abcdefghij"), rows_test=labelled(4, start=1000))
-    assert len(splits.valid) == 4
+    splits = run(tmp_path, recipe("choose"), rows=labelled(100, "abcdefghij"), rows_test=labelled(4, start=1000))
+    assert len(splits.valid) == 20
     assert len({each.label for each in splits.train}) == 10
 
 
 def test_no_validation_rows_from_one_group(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rows = [row | {"group": "g"} for row in labelled(40)]
+    rows = [row | {"group": "g"} for row in labelled(100)]
     assert run(tmp_path, recipe("choose"), rows=rows, rows_test=labelled(4, start=1000)).valid == []
     assert "no validation set" in caplog.text
 

@@ -17,7 +17,7 @@ def test_folds_hold_every_example_out_once_and_never_train_on_it(base: Base) -> 
     for part in parts:
         assert not {row.id for row in part.train} & {row.id for row in part.valid}
         assert {row.label for row in part.train} == set(LABELS)
-    many = material(base, reviews(50), reviews(10, seed=2))
+    many = material(base, reviews(90), reviews(10, seed=2))
     assert folds(RECIPE, many) == [many]
 
 

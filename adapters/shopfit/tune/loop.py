@@ -1,7 +1,8 @@
 """The training loop: examples -> weights, on one process or several, through Accelerate.
 
-Below 100 examples too few can be held out to say when to stop, so the schedule is fixed; from 100 on a part of the training examples is
-held out, training stops when the recipe's metric on it no longer rises, and the best weights are put back.
+Below 100 examples too few can be held out to say when to stop, so the schedule is fixed; from 100 on a part of the
+training examples is held out, training stops when the recipe's metric on it no longer rises, and the best weights are
+put back.
 """
 
 import math
@@ -239,7 +240,8 @@ def tune_together(
     if best is not None:
         adapter.restore(best)
     adapter.peft.eval()
-    accelerator.end_training()
+    for tracker in accelerator.trackers if settings.trackers else ():
+        tracker.finish()  # `end_training` would end the process group too, and there may be more trainings
     accelerator.free_memory()
     tuned.seconds = time.perf_counter() - started
     return tuned
