@@ -14,7 +14,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.assess import assess
-from shopfit.evaluation.comparing import bare, rivals
+from shopfit.evaluation.comparing import bare, contextual, rivals
 from shopfit.evaluation.learning import LearningCurve, Point, Standing, advise
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import Predictions
@@ -131,6 +131,10 @@ class _Bench:
                 reached = self._value(assess(engine, asked, ground.splits.test))
         self.say("point", f"0 examples, {name}: {recipe.evaluate.metric} {reached:.3f}")
         values: Values = {("adapter", "adapter"): [reached]}
+        with Engine(ground.base, slots=1) as engine:
+            if recipe.task == "choose" and (settled := contextual(engine, bare(self._tenant("the base")))) is not None:
+                calibrated = self._value(assess(engine, settled, ground.splits.test))
+                values["base-calibrated", "baseline"] = [calibrated]
         for one in rivals(ground.seen, ground.splits.test, tenant, ground.prompter, self.embed, fitted=False):
             values[one.name, one.kind] = [self._value(one.predictions)]
         return name, values

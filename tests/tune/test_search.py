@@ -124,7 +124,7 @@ def test_from_many_examples_on_one_split_is_held_out_and_nothing_is_pruned(base:
     found = search(
         base,
         with_tune(RECIPE, epochs=1),
-        material(base, reviews(34), reviews(8, seed=3)),
+        material(base, reviews(92), reviews(8, seed=3)),
         Start(),
         1,
         merchant="acme",

@@ -285,7 +285,7 @@ def _merchant(tenant: Tenant) -> str:
 
 def _choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAnswer:
     if tenant.blend is None:
-        logits = scores[0] / tenant.temperature
+        logits = (scores[0] - np.array(tenant.offsets or 0.0)) / tenant.temperature
     else:  # its weights were fitted to what the adapter said at the temperature of training
         temperature = tenant.recipe.tune.temperature
         parts = dict(others)

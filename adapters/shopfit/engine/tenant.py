@@ -31,6 +31,7 @@ class Tenant:
         history: the items of histories, where they are others.
         bundle: the adapter; None answers with the bare base, for comparison.
         blend: what else its score is made of.
+        offsets: choose: taken off the scores of the labels, in their order; none by default.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Tenant:
     history: Catalog | None = None
     bundle: Bundle | HeldBundle | None = None
     blend: Blend | None = None
+    offsets: tuple[float, ...] = ()
 
     @property
     def temperature(self) -> float:

@@ -3,14 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from shopfit.base.prompt import Prompter
-from shopfit.engine import Engine, Tenant
+from shopfit.engine import ChooseRequest, Engine, Tenant
+from shopfit.engine.blending import log_shares
 from shopfit.evaluation.assess import assess, pools
 from shopfit.evaluation.baselines import fit_baseline
 from shopfit.evaluation.priors import priors
 from shopfit.evaluation.report import Contender
 from shopfit.merchant.examples import Example
 from shopfit.merchant.search import Embed
+
+_SAYS_NOTHING = ("N/A", "none", "…")
 
 
 def compare(
@@ -36,10 +41,35 @@ def compare(
         Contender("adapter", "adapter", assess(engine, tenant, test)),
         *rivals(train, test, tenant, prompter, embed),
     ]
+    if tenant.recipe.task == "choose" and (settled := contextual(engine, bare(tenant))) is not None:
+        contenders.append(Contender("base-calibrated", "baseline", assess(engine, settled, test)))
     if tenant.blend is not None:
         alone = assess(engine, replace(tenant, blend=None), test)
         contenders.append(Contender("adapter-alone", "baseline", alone))
     return contenders
+
+
+def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:
+    """A tenant without what it says of any text at all (contextual calibration, Zhao et al., arXiv:2102.09690).
+
+    A base likes some labels better than others, whatever it reads. How much is asked with texts that say nothing, and
+    taken off its scores; no example is needed.
+
+    Args:
+        engine: answers.
+        tenant: of task choose.
+
+    Returns:
+        None where a prompt shows nothing but items.
+    """
+    recipe = tenant.recipe
+    texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
+    if not texts:
+        return None
+    answers = engine.choose([ChooseRequest(tenant, dict.fromkeys(texts, text)) for text in _SAYS_NOTHING])
+    shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])
+    offsets = tenant.temperature * log_shares(shares).mean(0)
+    return replace(tenant, offsets=tuple(float(offset) for offset in offsets))
 
 
 def bare(tenant: Tenant) -> Tenant:

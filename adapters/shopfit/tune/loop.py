@@ -28,7 +28,7 @@ from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
-from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
+from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe, Tune
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.lessons import EvenLessons, Material
 from shopfit.tune.objectives import Objective
@@ -240,11 +240,16 @@ def tune_together(
     if best is not None:
         adapter.restore(best)
     adapter.peft.eval()
-    for tracker in accelerator.trackers if settings.trackers else ():
-        tracker.finish()  # `end_training` would end the process group too, and there may be more trainings
-    accelerator.free_memory()
+    _end(accelerator, settings)
     tuned.seconds = time.perf_counter() - started
     return tuned
+
+
+def _end(accelerator: Accelerator, settings: Tune) -> None:
+    if settings.trackers:
+        for tracker in accelerator.trackers:
+            tracker.finish()  # `end_training` would end the process group too, and there may be more trainings
+    accelerator.free_memory()
 
 
 def head_labels(base: Base, recipe: Recipe, merchants: Sequence[Material]) -> tuple[str, ...]:
