@@ -73,6 +73,7 @@ def test_every_point_is_what_the_main_job_would_give(tmp_path: Path, recipe: Rec
         ("base", "base"),
         ("adapter", "adapter"),
         ("majority", "prior"),
+        ("base-calibrated", "baseline"),
     ]
     bare = curve.points[0].of("adapter")
     assert curve.without == "base"

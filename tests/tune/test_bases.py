@@ -1,0 +1,96 @@
+"""`base: auto`: the bases compete on the merchant's examples; and the main job on an encoder."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.tune.reviews import LABELS, reviews
+
+from shopfit.adapter.head import HEAD
+from shopfit.base.load import Base
+from shopfit.engine import ChooseRequest, Engine, Tenant
+from shopfit.errors import DataError
+from shopfit.merchant.merchant import Merchant
+from shopfit.onboard import onboard
+from shopfit.recipe.schema import Recipe
+from shopfit.settings import Settings
+from shopfit.starter import fit_starter
+from shopfit.tune.bases import candidates, choose_base
+from shopfit.tune.loop import make_accelerator
+from shopfit.tune.shop import Shop
+
+
+def recipe(base: str, **sections: object) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "sentiment",
+            "task": "choose",
+            "base": base,
+            "data": {"file": "reviews.jsonl", "near_duplicate": 1.0},
+            "prompt": {"template": "Review: {text}\nSentiment:"},
+            "adapter": {"rank": 4},
+            "tune": {"epochs": 3, "lr": 0.01, "batch_size": 4},
+            "evaluate": {"metric": "accuracy", "resamples": 100},
+        }
+        | sections
+    )
+
+
+def shop(folder: Path, count: int, *, share: bool = False, seed: int = 0) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "merchant.yaml").write_text(f"name: {folder.name}\nshare: {str(share).lower()}\n")
+    for name, number, drawn in (("reviews", count, seed), ("reviews.test", 16, seed + 100)):
+        rows = [{"text": row.fields["text"], "label": row.label} for row in reviews(number, seed=drawn)]
+        rows = list({row["text"]: row for row in rows}.values())
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_the_base_that_does_best_is_taken(tmp_path: Path, base: Base, encoder: Base) -> None:
+    said: list[str] = []
+    read = Shop.read(Merchant.open(shop(tmp_path / "acme", 24)), recipe("auto"))
+    bases = {"minilm-l6": encoder, "smollm2-135m": base}
+    chosen = choose_base(
+        read,
+        bases.__getitem__,
+        accelerator=make_accelerator(read.recipe),
+        say=lambda _, detail: said.append(detail),
+    )
+    reached = {detail.split(":")[0]: float(detail.split("accuracy ")[1].split()[0]) for detail in said}
+    assert set(reached) == set(bases)
+    best = max(reached.values())
+    assert (
+        chosen is bases[next(name for name in bases if reached[name] == best)]
+    )  # the smaller one where both are as good
+    assert not any(weight.requires_grad for one in bases.values() for weight in one.model.parameters())
+
+
+def test_only_bases_that_can_compete(tmp_path: Path, base: Base) -> None:
+    prefix = recipe("auto", adapter={"method": "prefix"})
+    assert candidates(recipe("auto")) == ("minilm-l6", "smollm2-135m")
+    assert candidates(prefix) == ("smollm2-135m",)
+    few = Shop.read(Merchant.open(shop(tmp_path / "acme", 4)), recipe("auto"))
+    with pytest.raises(DataError, match="too few for bases to compete on: it takes 6"):
+        choose_base(few, lambda _: base, accelerator=make_accelerator(few.recipe), say=lambda *_: None)
+
+
+def test_the_main_job_on_an_encoder_with_a_starter(tmp_path: Path, tiny_encoder: Path, settings: Settings) -> None:
+    """A starter's head knows labels by name; a newcomer's head begins with it, and the engine serves it."""
+    wanted = recipe(str(tiny_encoder), blend=False)
+    donors = [shop(tmp_path / name, 24, share=True, seed=number) for number, name in enumerate(("one", "two"))]
+    starter = fit_starter(donors, wanted, settings=settings, actor="test")
+    assert starter is not None
+    assert all(after > before for before, after in starter.reached.values())
+    said: list[str] = []
+    folder = shop(tmp_path / "acme", 10, seed=9)
+    done = onboard(folder, wanted, settings=settings, actor="test", say=lambda what, detail: said.append(detail))
+    assert done is not None
+    assert (done.bundle.folder / HEAD).is_file()
+    assert set(done.report.start_losses) == {"scratch", "house/sentiment@1"}
+    tenant = Tenant.of(done.bundle)
+    assert tenant.labels == tuple(LABELS)
+    with Engine.load(str(tiny_encoder), settings=settings) as engine:
+        answers = engine.choose(
+            [ChooseRequest(done.version.name, {"text": text}) for text in ("arrived cracked", "lovely crema")]
+        )
+    assert [answer.label for answer in answers] == ["negative", "positive"]
