@@ -7,7 +7,7 @@ office           the next product of a history among 20: 64 examples, users disj
 shopping_intent  which of four products fits an intention, and which of four intentions two products: 64 examples
 
 Every run goes the way of the main job: `prepare`, `making`, and the engine with the finished bundle. Options:
-`--sets reviews,intents`, `--seeds 3`, `--set KEY=VALUE` for every recipe.
+`--sets reviews,intents`, `--seeds 3`, `--shops apparel,software` of the reviews, `--set KEY=VALUE` for every recipe.
 """
 
 import argparse
@@ -115,12 +115,14 @@ class Bench:
         settings: of a home that is thrown away.
         bases: loaded ones, by name.
         changes: to every recipe.
+        shops: of the reviews, those that are measured.
     """
 
     data: Path
     settings: Settings
     bases: dict[str, Base]
     changes: tuple[str, ...] = ()
+    shops: tuple[str, ...] = HELD_OUT
 
     def recipe(self, name: str, seed: int, *changes: str) -> Recipe:
         return load_recipe(name, overrides=[f"tune.seed={seed}", *changes, *self.changes])
@@ -186,7 +188,7 @@ def reviews(bench: Bench, seeds: Sequence[int]) -> list[Row]:
         done = fit_starter(donors, taught, settings=bench.settings, actor="bench", say=_say)
         assert done is not None
         print(f"seed {seed}: starter from {len(donors)} shops in {time.perf_counter() - started:.0f} s", flush=True)
-        for shop in HELD_OUT:
+        for shop in bench.shops:
             recipe = bench.recipe("review-sentiment", seed, *common, "data.shots=10")
             bench.everyone(table, seed, folders[shop], recipe)
             scratch = recipe.model_copy(update={"start": "scratch"})
@@ -316,6 +318,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], dest="changes")
+    parser.add_argument("--shops", default=",".join(HELD_OUT))
     options = parser.parse_args()
     torch.set_num_threads(2)
     real = Settings.from_environment()
@@ -325,7 +328,7 @@ def main() -> None:
             home = Path(temporary)
             (home / "bases").symlink_to(real.home / "bases")
             settings = Settings(home, f"sqlite:///{home}/registry.db", str(home / "blobs"))
-            bench = Bench(options.data, settings, {}, tuple(options.changes))
+            bench = Bench(options.data, settings, {}, tuple(options.changes), tuple(options.shops.split(",")))
             rows += SETS[name](bench, range(options.seeds))
             publish("bench-quality", rows)
 
