@@ -97,7 +97,7 @@ def test_what_is_filled_in_trains_the_next_adapter_which_is_asked_then(
         row["label"] = "positive" if any(word in row["text"] for word in PRAISE) else "negative"
     with (shop / "reviews.jsonl").open("a") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = load_recipe(str(shop / "sentiment.yaml"), overrides=["tune.epochs=6"])
+    recipe = load_recipe(str(shop / "sentiment.yaml"), overrides=["tune.epochs=6", "blend=false"])
     done = onboard(shop, recipe, settings=settings, actor="me")
     assert done is not None
     assert {row["id"] for row in rows} <= {*done.bundle.manifest.data.train, *done.bundle.manifest.data.valid}
