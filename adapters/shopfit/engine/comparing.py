@@ -48,7 +48,6 @@ class Comparison:
             vectors: (D,) each, of `questions`.
         """
         found = dict(zip(self._texts()[1:], vectors[1:], strict=True))
-        self.loaded.keep(found)
         answers = [found[answer] if isinstance(answer, tuple) else answer for answer in self.answers]
         return [SHARPNESS * np.stack(answers) @ vectors[0]]
 

@@ -10,6 +10,7 @@ from shopfit.adapter.weights import Key, Weights
 from shopfit.base.prompt import Question
 from shopfit.engine.answering import Floats
 from shopfit.engine.decoding import Line
+from shopfit.engine.memory import Loaded
 from shopfit.errors import DeadlineExceeded
 
 NONE: frozenset[Key] = frozenset()
@@ -28,6 +29,7 @@ class Job:
         line: generate: what is written.
         answer: makes the answer of what all questions gave (scores, or vectors), or of the finished line.
         show: generate: is given each new part of the text.
+        loaded: on an encoder: the adapter, which keeps vectors of all texts but the first, the question's own.
     """
 
     merchant: str
@@ -38,6 +40,7 @@ class Job:
     line: Line | None = None
     answer: Callable[[Any], Any] = lambda result: result
     show: Callable[[str], None] | None = None
+    loaded: Loaded | None = None
     scores: dict[int, Floats] = field(default_factory=dict)
 
     @property

@@ -246,6 +246,7 @@ def _as_they_are(results: Sequence[Floats]) -> Sequence[Floats]:
 
 
 def _compare(job: Job, comparison: Comparison) -> Scored:
+    job.loaded = comparison.loaded
     job.questions = comparison.questions
     return comparison.scores
 

@@ -192,6 +192,10 @@ class Scheduler:
         ]
 
     def _score(self, batch: list[Entry]) -> None:
+        if self._base.encoder:
+            batch = self._without_known(batch)
+            if not batch:
+                return
         try:
             slots = self.pool.seat([entry.job.weights for entry in batch])
             order = sorted(range(len(batch)), key=slots.__getitem__)  # rows in slot order need no copies
@@ -206,7 +210,29 @@ class Scheduler:
                 entry.job.fail(error)
             return
         for entry, part in zip(batch, scores, strict=True):
+            if entry.job.loaded is not None and entry.place:
+                entry.job.loaded.keep({entry.question.prompt: part})
             entry.job.scored(entry.place, part)
+
+    def _without_known(self, batch: list[Entry]) -> list[Entry]:
+        """What is left to compute, once: other requests may have asked for the same items of the same adapter since."""
+        left: list[Entry] = []
+        asked: set[tuple[int, tuple[int, ...]]] = set()
+        later: list[Entry] = []
+        for entry in batch:
+            loaded, text = entry.job.loaded, entry.question.prompt
+            if loaded is None or not entry.place:
+                left.append(entry)
+            elif (vector := loaded.vectors.get(text)) is not None:
+                entry.job.scored(entry.place, vector)
+            elif (id(loaded), text) in asked:
+                later.append(entry)
+            else:
+                asked.add((id(loaded), text))
+                left.append(entry)
+        if later:
+            self._batches.insert(0, later)
+        return left
 
     def _results(self, questions: list[Question], prefix: Prefix | None) -> list[Floats]:
         """Scores of the answers to each question, or for an encoder its vector."""
