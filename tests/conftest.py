@@ -9,7 +9,7 @@ import pytest
 from shopfit.settings import Settings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
     from shopfit.base.load import Base
 
@@ -75,9 +75,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=512,
         initializer_range=0.2,
     )
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_base(folder, BertModel(config), tokenizer)
 
 
 @pytest.fixture
@@ -105,6 +103,12 @@ def tiny_tokenizer() -> "PreTrainedTokenizerFast":
     return PreTrainedTokenizerFast(tokenizer_object=pieces, eos_token="<|end|>", pad_token="<|end|>")
 
 
+def save_base(folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Path:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def make_tiny_base(folder: Path, seed: int) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -125,9 +129,7 @@ def make_tiny_base(folder: Path, seed: int) -> Path:
         eos_token_id=0,
         pad_token_id=0,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_base(folder, LlamaForCausalLM(config), tokenizer)
 
 
 @pytest.fixture

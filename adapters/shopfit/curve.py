@@ -14,7 +14,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.assess import assess
-from shopfit.evaluation.comparing import bare, contextual, rivals
+from shopfit.evaluation.comparing import contextual, rivals
 from shopfit.evaluation.learning import LearningCurve, Point, Standing, advise
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import Predictions
@@ -117,22 +117,21 @@ class _Bench:
         """What the bare base reaches."""
         ground = self.ground
         with Engine(ground.base, slots=1) as engine:
-            return self._value(assess(engine, bare(self._tenant("the base")), ground.splits.test))
+            return self._value(assess(engine, self._tenant("the base"), ground.splits.test))
 
     def without_examples(self, base: float) -> tuple[str, Values]:
         """What stands for the adapter, and every system that does without examples."""
         ground, recipe = self.ground, self.ground.recipe
         tenant, name, reached = self._tenant("the base"), "base", base
         version = self._first()
-        if version is not None:
-            name = version.name
-            asked = replace(self._tenant(name), bundle=self.registry.fetch(version, self.settings.cache))
-            with Engine(ground.base, slots=1) as engine:
-                reached = self._value(assess(engine, asked, ground.splits.test))
-        self.say("point", f"0 examples, {name}: {recipe.evaluate.metric} {reached:.3f}")
-        values: Values = {("adapter", "adapter"): [reached]}
         with Engine(ground.base, slots=1) as engine:
-            if recipe.task == "choose" and (settled := contextual(engine, bare(self._tenant("the base")))) is not None:
+            if version is not None:
+                name = version.name
+                asked = replace(tenant, name=name, bundle=self.registry.fetch(version, self.settings.cache))
+                reached = self._value(assess(engine, asked, ground.splits.test))
+            self.say("point", f"0 examples, {name}: {recipe.evaluate.metric} {reached:.3f}")
+            values: Values = {("adapter", "adapter"): [reached]}
+            if (settled := contextual(engine, tenant)) is not None:
                 calibrated = self._value(assess(engine, settled, ground.splits.test))
                 values["base-calibrated", "baseline"] = [calibrated]
         for one in rivals(ground.seen, ground.splits.test, tenant, ground.prompter, self.embed, fitted=False):

@@ -19,7 +19,7 @@ from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
 from shopfit.engine.asking import softmax
-from shopfit.engine.blending import past_texts
+from shopfit.engine.blending import log_shares, past_texts
 from shopfit.errors import DataError, Problem, RecipeError, UnknownReference
 from shopfit.merchant.examples import Example, load_examples, seen
 from shopfit.merchant.merchant import Merchant
@@ -251,7 +251,7 @@ def _rank_doubt(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Dou
     doubts = np.ones(len(found))  # without items to tell apart nothing is known
     for place, answer in zip(asked, answers, strict=True):
         shares = softmax(np.array([item.score for item in answer.items]) / unit)
-        doubts[place] = -(shares * np.log(np.maximum(shares, 1e-300))).sum() / np.log(len(shares))
+        doubts[place] = -(shares * log_shares(shares)).sum() / np.log(len(shares))
     why = [f"entropy {doubt:.3f} of {len(items)} items" for doubt, items in zip(doubts, found, strict=True)]
     return Doubt(doubts[:, None], why)
 

@@ -11,6 +11,7 @@ Every run goes the way of the main job: `prepare`, `making`, and the engine with
 """
 
 import argparse
+import json
 import tempfile
 import time
 from collections import defaultdict
@@ -32,6 +33,7 @@ from shopfit.evaluation.assess import assess
 from shopfit.evaluation.comparing import compare
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
+from shopfit.merchant.examples import Example
 from shopfit.onboard import prepare
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
@@ -39,7 +41,7 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
 from shopfit.tune.loop import make_accelerator
-from shopfit.tune.making import making
+from shopfit.tune.making import Ground, making
 from tests.bench.results import Row, publish
 from tests.bench.shops import intent_shop, intention_shop, movie_shop, office_shop, review_shop
 
@@ -113,6 +115,7 @@ class Bench:
     Args:
         data: the data sets' folder.
         settings: of a home that is thrown away.
+        embed: texts to vectors.
         bases: loaded ones, by name.
         changes: to every recipe.
         shops: of the reviews, those that are measured.
@@ -120,6 +123,7 @@ class Bench:
 
     data: Path
     settings: Settings
+    embed: LateEmbedder
     bases: dict[str, Base]
     changes: tuple[str, ...] = ()
     shops: tuple[str, ...] = HELD_OUT
@@ -133,45 +137,34 @@ class Bench:
         return self.bases[recipe.base]
 
     @contextmanager
-    def made(
-        self, folder: Path, recipe: Recipe, table: Table | None = None
-    ) -> "Iterator[tuple[Engine, Tenant, Asked]]":
+    def made(self, folder: Path, recipe: Recipe, table: Table | None = None) -> Iterator[tuple[Engine, Tenant, Ground]]:
         """An adapter, made and not registered, and an engine to ask it; its cost goes into the table."""
         started = time.perf_counter()
         accelerator = make_accelerator(recipe)
         ground = prepare(folder, recipe, settings=self.settings, base=self.base(recipe))
-        embed = LateEmbedder(self.settings.home)
         with (
             Registry.open(self.settings) as registry,
-            making(ground, registry, settings=self.settings, accelerator=accelerator, embed=embed, say=_say) as made,
+            making(
+                ground, registry, settings=self.settings, accelerator=accelerator, embed=self.embed, say=_say
+            ) as made,
         ):
             assert made is not None
             if table is not None:
                 table.seconds.append(time.perf_counter() - started)
                 table.megabytes.append(made.bundle.size / 1e6)
                 table.starts[made.bundle.manifest.start.split("@")[0]] += 1
-            with Engine(ground.base, slots=1, embed=embed) as engine:
-                yield engine, Tenant.of(made.bundle), Asked(ground.seen, ground.splits.test, ground.prompter, embed)
+            with Engine(ground.base, slots=1, embed=self.embed) as engine:
+                yield engine, Tenant.of(made.bundle), ground
 
     def everyone(self, table: Table, seed: int, folder: Path, recipe: Recipe) -> dict[str, Predictions]:
         """An adapter beside base, priors and baselines, all into the table."""
-        with self.made(folder, recipe, table) as (engine, tenant, asked):
-            contenders = compare(engine, tenant, asked.seen, asked.test, asked.prompter, asked.embed)
+        with self.made(folder, recipe, table) as (engine, tenant, ground):
+            contenders = compare(engine, tenant, ground.seen, ground.splits.test, ground.prompter, self.embed)
             found = {one.name: one.predictions for one in contenders}
         for name, predictions in found.items():
             table.add(name, seed, predictions, recipe.evaluate.k)
         table.show()
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A merchant's examples, and who writes its prompts."""
-
-    seen: list
-    test: list
-    prompter: object
-    embed: LateEmbedder
 
 
 def reviews(bench: Bench, seeds: Sequence[int]) -> list[Row]:
@@ -194,12 +187,12 @@ def reviews(bench: Bench, seeds: Sequence[int]) -> list[Row]:
             recipe = bench.recipe("review-sentiment", seed, *common, "data.shots=10")
             bench.everyone(table, seed, folders[shop], recipe)
             scratch = recipe.model_copy(update={"start": "scratch"})
-            with bench.made(folders[shop], scratch) as (engine, tenant, asked):
-                table.add("adapter from scratch", seed, assess(engine, tenant, asked.test))
+            with bench.made(folders[shop], scratch) as (engine, tenant, ground):
+                table.add("adapter from scratch", seed, assess(engine, tenant, ground.splits.test))
                 with Registry.open(bench.settings) as registry:
                     starter = registry.fetch(registry.resolve(done.version.name), bench.settings.cache)
                 alone = replace(tenant, name="starter", bundle=starter, blend=None)
-                table.add("the starter itself", seed, assess(engine, alone, asked.test))
+                table.add("the starter itself", seed, assess(engine, alone, ground.splits.test))
             table.show()
     return table.rows({"auc": lambda _: 0.94, "macro_f1": lambda _: 0.84})
 
@@ -211,8 +204,8 @@ def intents(bench: Bench, seeds: Sequence[int]) -> list[Row]:
     for seed in seeds:
         for domain, folder in folders.items():
             recipe = bench.recipe("support-intent", seed, "data.file=intents.jsonl", "data.shots=75")
-            with bench.made(folder, recipe, table) as (engine, tenant, asked):
-                contenders = compare(engine, tenant, asked.seen, asked.test, asked.prompter, asked.embed)
+            with bench.made(folder, recipe, table) as (engine, tenant, ground):
+                contenders = compare(engine, tenant, ground.seen, ground.splits.test, ground.prompter, bench.embed)
                 for one in contenders:
                     table.add(one.name, seed, one.predictions)
                 inside = next(one.predictions for one in contenders if one.kind == OURS)
@@ -224,12 +217,10 @@ def intents(bench: Bench, seeds: Sequence[int]) -> list[Row]:
 
 
 def _domains(source: Path) -> list[str]:
-    import json
-
     return list(json.loads(source.read_text(encoding="utf-8"))["domains"])
 
 
-def _test_rows(bench: Bench, folder: Path) -> list:
+def _test_rows(bench: Bench, folder: Path) -> list[Example]:
     recipe = bench.recipe("support-intent", 0, "data.file=intents.jsonl", "data.shots=75")
     return prepare(folder, recipe, settings=bench.settings, base=bench.base(recipe)).splits.test
 
@@ -285,8 +276,6 @@ def office(bench: Bench, seeds: Sequence[int]) -> list[Row]:
 
 def _items(folder: Path) -> set[str]:
     """Items of the rows that may be trained on: all others are cold."""
-    import json
-
     rows = map(json.loads, (folder / "searches.jsonl").read_text(encoding="utf-8").splitlines())
     return {item for row in rows for item in (*row["history"], *row["relevant"])}
 
@@ -330,7 +319,9 @@ def main() -> None:
             home = Path(temporary)
             (home / "bases").symlink_to(real.home / "bases")
             settings = Settings(home, f"sqlite:///{home}/registry.db", str(home / "blobs"))
-            bench = Bench(options.data, settings, {}, tuple(options.changes), tuple(options.shops.split(",")))
+            bench = Bench(
+                options.data, settings, LateEmbedder(home), {}, tuple(options.changes), tuple(options.shops.split(","))
+            )
             rows += SETS[name](bench, range(options.seeds))
             publish("bench-quality", rows)
 

@@ -24,12 +24,12 @@ BAD = ["arrived cracked", "the box was wet", "broken grinder"]
 LABELS = ["negative", "positive"]
 
 
-def reviews(count: int, *, upside_down: bool = False, seed: int = 0) -> list[Example]:
+def reviews(count: int, *, upside_down: bool = False, seed: int = 0, orders: int = 100) -> list[Example]:
     draw = random.Random(seed)
     rows = []
     for number in range(count):
         positive = number % 2 == 0
-        text = f"{draw.choice(GOOD if positive else BAD)}, order {draw.randrange(100)}"
+        text = f"{draw.choice(GOOD if positive else BAD)}, order {draw.randrange(orders)}"
         rows.append(Example(f"{seed}-{number}", {"text": text}, label=LABELS[positive != upside_down]))
     return rows
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import save_base
 
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, RecipeError
@@ -66,9 +67,7 @@ def translator(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         init_std=0.5,
         **{f"{name}_token_id": token for name, token in marks.items()},
     )
-    BartForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_base(folder, BartForConditionalGeneration(config), tokenizer)
 
 
 def test_paraphrases_are_written_once_and_found_again(base: Base, home: Path, tiny_base: Path) -> None:

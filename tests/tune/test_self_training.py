@@ -1,11 +1,12 @@
 """Self-training: sure answers become light, balanced examples, and only as long as that helps."""
 
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from tests.tune.reviews import LABELS
+from tests.tune.reviews import reviews as made_up
 
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
@@ -14,10 +15,6 @@ from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Material
 from shopfit.tune.self_training import WEIGHT, pseudo_labels, self_train
-
-GOOD = ["lovely crema", "would buy again", "quick delivery"]
-BAD = ["arrived cracked", "the box was wet", "broken grinder"]
-LABELS = ("negative", "positive")
 
 
 def recipe(rounds: int, confidence: float = 0.5, **tune: object) -> Recipe:
@@ -37,13 +34,7 @@ def recipe(rounds: int, confidence: float = 0.5, **tune: object) -> Recipe:
 
 
 def reviews(count: int, seed: int, *, upside_down: bool = False) -> list[Example]:
-    draw = random.Random(seed)
-    rows = []
-    for number in range(count):
-        positive = number % 2 == 0
-        text = f"{draw.choice(GOOD if positive else BAD)}, order {draw.randrange(1000)}"
-        rows.append(Example(f"{seed}-{number}", {"text": text}, label=LABELS[positive != upside_down]))
-    return rows
+    return made_up(count, seed=seed, upside_down=upside_down, orders=1000)
 
 
 def unlabeled(count: int) -> list[Example]:

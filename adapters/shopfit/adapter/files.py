@@ -113,7 +113,7 @@ def read_prefix(content: bytes, where: str, layers: int, heads: int) -> Tensor:
     Raises:
         BundleError: if it holds anything else, or a prefix for a base of another shape.
     """
-    tensors = _load(content, where)
+    tensors = read_tensors(content, where)
     flat = tensors.get("prompt_embeddings")
     if flat is None or flat.dim() != 2 or len(tensors) != 1:
         raise BundleError(f"{where} holds {', '.join(sorted(tensors)) or 'nothing'}, which is no trained prefix")
@@ -124,7 +124,12 @@ def read_prefix(content: bytes, where: str, layers: int, heads: int) -> Tensor:
     return parts.permute(1, 2, 3, 0, 4).contiguous()
 
 
-def _load(content: bytes, where: str) -> dict[str, Tensor]:
+def read_tensors(content: bytes, where: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        BundleError: if it is none.
+    """
     try:
         return load(content)
     except SafetensorError as error:
@@ -136,7 +141,7 @@ def _load(content: bytes, where: str) -> dict[str, Tensor]:
 def _read_modules(content: bytes, where: str, prefix: str = "") -> dict[str, dict[str, Tensor]]:
     """A, B and E of each module in float32, by its name less the prefix that all names must have."""
     modules: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in _load(content, where).items():
+    for key, tensor in read_tensors(content, where).items():
         if not key.startswith(prefix) or not (match := _KEY.fullmatch(key.removeprefix(prefix))):
             raise BundleError(f"{where} holds {key!r}, which is no LoRA weight")
         modules.setdefault(match["module"], {})[match["part"]] = tensor.float()

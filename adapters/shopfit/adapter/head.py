@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from shopfit.adapter.files import read_tensors
 from shopfit.base.meaning import fill_up, text_vectors
 from shopfit.errors import BundleError
 
@@ -53,13 +53,13 @@ def open_head(
         pad: token id that fills rows up.
         words: tokens of each of L labels' words.
         examples: tokens of each label's examples; maybe none.
-        start: rows to take in place of words, where it has them.
+        start: rows of length 1 to take in place of words, where it has them.
 
     Returns:
         (L, D) float32, rows of length 1.
     """
     device = next(model.parameters()).device
-    known = {} if start is None else dict(zip(start.labels, normalize(start.rows.float(), dim=-1), strict=True))
+    known = {} if start is None else dict(zip(start.labels, start.rows, strict=True))
     texts = list(dict.fromkeys(tuple(text) for some in ([*words.values()], *examples.values()) for text in some))
     places = {text: place for place, text in enumerate(texts)}
     parts = []
@@ -82,18 +82,13 @@ def write_head(head: Head) -> bytes:
 
 
 def read_head(content: bytes, labels: Sequence[str], where: str) -> Head:
-    """What `write_head` wrote.
+    """What `write_head` wrote, the rows of length 1: only their directions count.
 
     Raises:
         BundleError: if it holds anything else.
     """
-    try:
-        tensors = load(content)
-    except SafetensorError as error:
-        raise BundleError(
-            f"{where} cannot be read: {error}", next_step="bring the bundle again, or train it again"
-        ) from error
+    tensors = read_tensors(content, where)
     rows = tensors.get(_ROWS)
     if rows is None or rows.dim() != 2 or len(rows) != len(labels) or len(tensors) != 1:
         raise BundleError(f"{where} holds no head for the labels {', '.join(labels)}")
-    return Head(tuple(labels), rows)
+    return Head(tuple(labels), normalize(rows, dim=-1))

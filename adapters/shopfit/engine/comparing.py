@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch.nn.functional import normalize
 
 from shopfit.adapter.head import Head
 from shopfit.base.meaning import SHARPNESS
@@ -66,7 +65,7 @@ def compare_items(prompter: Prompter, items: Sequence[str], fields: Fields, load
 
 
 def _rows(head: Head) -> dict[str, Floats]:
-    return dict(zip(head.labels, normalize(head.rows, dim=-1).double().numpy(), strict=True))
+    return dict(zip(head.labels, head.rows.double().numpy(), strict=True))
 
 
 def _known(loaded: Loaded, text: Tokens) -> Floats | Tokens:

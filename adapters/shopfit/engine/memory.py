@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from shopfit.adapter.weights import Weights
@@ -45,11 +45,11 @@ class Loaded:
     def _room(self) -> int:
         return len(self.tenant.catalog or ()) + _LABELS
 
-    def keep(self, vectors: Mapping[Tokens, Floats]) -> None:
-        """Remember vectors; when there are more than the catalog can have, all others go."""
-        if len(self.vectors) + len(vectors) > self._room:
+    def keep(self, text: Tokens, vector: Floats) -> None:
+        """Remember a text's vector; when there are more than the catalog can have, all others go."""
+        if len(self.vectors) >= self._room:
             self.vectors.clear()
-        self.vectors.update(list(vectors.items())[: self._room])
+        self.vectors[text] = vector
 
 
 class HostMemory:

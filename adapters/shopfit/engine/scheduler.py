@@ -6,8 +6,9 @@ OSDI 2022). Merchants take turns; a row's adapter stays in its slot until the ro
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from contextlib import nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from shopfit.base.load import Base
@@ -192,47 +193,29 @@ class Scheduler:
         ]
 
     def _score(self, batch: list[Entry]) -> None:
-        if self._base.encoder:
-            batch = self._without_known(batch)
-            if not batch:
-                return
+        alike = _alike(batch)
+        batch = [entries[0] for entries in alike]
+        if not batch:
+            return
         try:
             slots = self.pool.seat([entry.job.weights for entry in batch])
             order = sorted(range(len(batch)), key=slots.__getitem__)  # rows in slot order need no copies
-            batch, slots = [batch[place] for place in order], [slots[place] for place in order]
+            alike, slots = [alike[place] for place in order], [slots[place] for place in order]
+            batch = [entries[0] for entries in alike]
             prefix = lay_before(
                 [None if entry.job.weights is None else entry.job.weights.prefix for entry in batch], self._base.device
             )
             with self.pool.stack.rows(slots) if any(slots) else nullcontext():
                 scores = self._results([entry.question for entry in batch], prefix)
         except Exception as error:
-            for entry in batch:
+            for entry in chain.from_iterable(alike):
                 entry.job.fail(error)
             return
-        for entry, part in zip(batch, scores, strict=True):
-            if entry.job.loaded is not None and entry.place:
-                entry.job.loaded.keep({entry.question.prompt: part})
-            entry.job.scored(entry.place, part)
-
-    def _without_known(self, batch: list[Entry]) -> list[Entry]:
-        """What is left to compute, once: other requests may have asked for the same items of the same adapter since."""
-        left: list[Entry] = []
-        asked: set[tuple[int, tuple[int, ...]]] = set()
-        later: list[Entry] = []
-        for entry in batch:
-            loaded, text = entry.job.loaded, entry.question.prompt
-            if loaded is None or not entry.place:
-                left.append(entry)
-            elif (vector := loaded.vectors.get(text)) is not None:
-                entry.job.scored(entry.place, vector)
-            elif (id(loaded), text) in asked:
-                later.append(entry)
-            else:
-                asked.add((id(loaded), text))
-                left.append(entry)
-        if later:
-            self._batches.insert(0, later)
-        return left
+        for entries, part in zip(alike, scores, strict=True):
+            if (loaded := entries[0].job.loaded) is not None and entries[0].place:
+                loaded.keep(entries[0].question.prompt, part)
+            for entry in entries:
+                entry.job.scored(entry.place, part)
 
     def _results(self, questions: list[Question], prefix: Prefix | None) -> list[Floats]:
         """Scores of the answers to each question, or for an encoder its vector."""
@@ -294,6 +277,24 @@ class Scheduler:
         for job in [*jobs, *(entry.job for entry in entries)]:
             job.fail(error)
         self._drop_lines(error)
+
+
+def _alike(batch: Iterable[Entry]) -> list[list[Entry]]:
+    """The rows to compute, each with all entries that it answers; what an adapter knows already is answered at once.
+
+    On an encoder requests that wait together ask for the same items, whose vectors are made once. Elsewhere, and for a
+    request's own text, an entry is a row.
+    """
+    rows: dict[Hashable, list[Entry]] = {}
+    for entry in batch:
+        loaded, text = entry.job.loaded, entry.question.prompt
+        if loaded is None or not entry.place:
+            rows[entry] = [entry]
+        elif (vector := loaded.vectors.get(text)) is not None:
+            entry.job.scored(entry.place, vector)
+        else:
+            rows.setdefault((id(loaded), text), []).append(entry)
+    return list(rows.values())
 
 
 def _needs(batch: Iterable[Entry]) -> "frozenset[Key]":

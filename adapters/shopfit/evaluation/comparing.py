@@ -41,7 +41,7 @@ def compare(
         Contender("adapter", "adapter", assess(engine, tenant, test)),
         *rivals(train, test, tenant, prompter, embed),
     ]
-    if tenant.recipe.task == "choose" and (settled := contextual(engine, bare(tenant))) is not None:
+    if (settled := contextual(engine, bare(tenant))) is not None:
         contenders.append(Contender("base-calibrated", "baseline", assess(engine, settled, test)))
     if tenant.blend is not None:
         alone = assess(engine, replace(tenant, blend=None), test)
@@ -57,14 +57,14 @@ def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:
 
     Args:
         engine: answers.
-        tenant: of task choose.
+        tenant: whose scores they are.
 
     Returns:
-        None where a prompt shows nothing but items.
+        None for other tasks than choose, and where a prompt shows nothing but items.
     """
     recipe = tenant.recipe
     texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
-    if not texts:
+    if recipe.task != "choose" or not texts:
         return None
     answers = engine.choose([ChooseRequest(tenant, dict.fromkeys(texts, text)) for text in _SAYS_NOTHING])
     shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])

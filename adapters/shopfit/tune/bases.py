@@ -14,7 +14,7 @@ from shopfit.base.load import Base
 from shopfit.errors import DataError
 from shopfit.evaluation.metrics import measure
 from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
-from shopfit.tune.folds import FOLDS, folds, hold_out
+from shopfit.tune.folds import FOLDS, folds, predictions_of
 from shopfit.tune.shop import Shop
 
 AUTO = "auto"
@@ -61,8 +61,8 @@ def choose_base(
                 f"{shop.merchant.name} has {have} examples, too few for bases to compete on: it takes {2 * FOLDS}",
                 next_step=f"name the base, such as --set base={names[0]}",
             )
-        answers = [hold_out(base, recipe, part, Start(), accelerator).predictions for part in parts]
-        reached = fmean(measure(answer, [metric], recipe.evaluate.k)[metric] for answer in answers)
+        answers = predictions_of(base, recipe, parts, Start(), accelerator)
+        reached = fmean(measure(answer, [metric], recipe.evaluate.k)[metric] for _, answer in answers)
         say("base", f"{name}: {metric} {reached:.3f} on held-out examples")
         if best is None or sign * reached > sign * best[0]:
             best = reached, base

@@ -25,6 +25,7 @@ from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankP
 from shopfit.merchant.examples import Example
 from shopfit.merchant.search import CatalogIndex, Embed, Floats, titles_index
 from shopfit.recipe.schema import Recipe
+from shopfit.tune.folds import HeldOut
 from shopfit.tune.lessons import Material
 
 LEAST = 10  # held-out examples
@@ -33,31 +34,29 @@ _DOUBT = 4.0  # strength of the pull, in examples' worth of a logit
 _NATURE = {LIKE_RATE: 1.0, ITEM_LIKES: 1.0}  # these are log-odds as they stand; others may be of any use or none
 _GAIN = 0.01  # nats an example that a blend must be better by than its best part
 
-Answered = tuple[Material, Predictions]
-"""A training's material, and what came out of it for the material's `valid`."""
 Row = tuple[dict[str, Floats], Floats]
 """Parts of one example, each (A,), and which of its A answers are right, as 0 and 1."""
 
 
 def fit_blend(
-    recipe: Recipe, material: Material, answered: Sequence[Answered], embed: Embed | None
+    recipe: Recipe, material: Material, parts: Sequence[HeldOut], embed: Embed | None
 ) -> tuple[Blend | None, dict[str, float]]:
     """Weights for what the adapter answered to examples that it has not seen.
 
     Args:
         recipe: of the adapter.
         material: all of the merchant's.
-        answered: held-out examples of it with the answers to them.
+        parts: of it, each with the answers to its held-out examples.
         embed: turns texts into vectors; None to do without.
 
     Returns:
         the blend, None if the adapter alone is best or there is too little to tell; and the cross-validated loss of
         the blend and of every part.
     """
-    rows = [row for part, held_out in answered for row in _rows(recipe, part, held_out, embed)]
+    rows = [row for part, held_out in parts for row in _rows(recipe, part, held_out, embed)]
     if len(rows) < LEAST:
         return None, {}
-    names = [name for name in rows[0][0] if all(name in parts for parts, _ in rows)]
+    names = [name for name in rows[0][0] if all(name in known for known, _ in rows)]
     losses = {name: _cross_validated(rows, [name]) for name in names}
     losses["blend"] = _cross_validated(rows, names)
     best = min(names, key=losses.__getitem__)

@@ -3,8 +3,9 @@
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -18,7 +19,7 @@ from shopfit.merchant.examples import Example
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Batch, Lessons, Material
-from shopfit.tune.loop import head_labels, held_out_answers, make_accelerator, tune
+from shopfit.tune.loop import Tuned, head_labels, held_out_answers, tune
 from shopfit.tune.objectives import task_loss
 
 FOLDS = 3
@@ -27,6 +28,8 @@ _SHIFT = 4.0  # of a temperature's logarithm, at most
 
 Answered = tuple[Tensor, Batch]
 """(A,) log-probability of each answer of a batch, and the batch, on the CPU."""
+HeldOut = tuple[Material, Predictions]
+"""A training's material, and what came out of it for the material's `valid`."""
 
 
 def folds(recipe: Recipe, material: Material) -> list[Material]:
@@ -51,25 +54,11 @@ def folds(recipe: Recipe, material: Material) -> list[Material]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """What an adapter answered to the held-out examples of a part that it was trained on the rest of.
-
-    Args:
-        part: from `folds`.
-        answers: as a loss is made of them.
-        predictions: as metrics, calibration and blends are made of them.
-    """
-
-    part: Material
-    answers: list[Answered]
-    predictions: Predictions
-
-
-def hold_out(
+@contextmanager
+def trained(
     base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator | None = None
-) -> HeldOut:
-    """Train on a part's training examples without looking at the others, and answer those.
+) -> Iterator[Tuned]:
+    """An adapter trained on a part's training examples without looking at the others, to be asked about those.
 
     Args:
         base: bare; as it was afterwards.
@@ -78,25 +67,34 @@ def hold_out(
         start: weights to start from.
         accelerator: from `make_accelerator`.
     """
-    accelerator = accelerator or make_accelerator(recipe)
-    unlogged = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
-    tuned = tune(base, unlogged, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
+    quiet = without_trackers(recipe)
+    tuned = tune(base, quiet, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
     try:
-        batches = in_batches(recipe, part.valid, part, head_labels(base, recipe, [part]))
-        answers = answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.tree))
-        return HeldOut(part, answers, held_out_answers(tuned.adapter, base, recipe, part, accelerator))
+        yield tuned
     finally:
         tuned.adapter.detach()
 
 
-def held_out_of_folds(
-    base: Base, recipe: Recipe, material: Material, start: Start, accelerator: Accelerator
+def without_trackers(recipe: Recipe) -> Recipe:
+    """The recipe for a training beside the one that is logged."""
+    return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
+
+
+def scored(base: Base, recipe: Recipe, part: Material, tuned: Tuned) -> list[Answered]:
+    """What a loss on a part's held-out examples is made of."""
+    batches = in_batches(recipe, part.valid, part, head_labels(base, recipe, [part]))
+    return answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.tree))
+
+
+def predictions_of(
+    base: Base, recipe: Recipe, parts: Sequence[Material], start: Start, accelerator: Accelerator
 ) -> list[HeldOut]:
-    """The same for every fold; none if there are too few examples for folds, or a validation set is enough."""
-    parts = folds(recipe, material)
-    if parts and parts[0] is material:
-        return []
-    return [hold_out(base, recipe, part, start, accelerator) for part in parts]
+    """The parts, each with what an adapter trained on it answers to its held-out examples."""
+    found = []
+    for part in parts:
+        with trained(base, recipe, part, start, accelerator) as tuned:
+            found.append((part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)))
+    return found
 
 
 def answered(base: Base, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> list[Answered]:

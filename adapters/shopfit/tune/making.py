@@ -20,8 +20,8 @@ from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from shopfit.tune.blending import Answered, fit_blend
-from shopfit.tune.folds import HeldOut, held_out_of_folds
+from shopfit.tune.blending import fit_blend
+from shopfit.tune.folds import HeldOut, folds, predictions_of
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, tune
 from shopfit.tune.neighbours import find_start
@@ -183,11 +183,10 @@ def making(
         yield None
         return
     with staging(settings.home) as staged:
-        answered = [(one.part, one.predictions) for one in parts]
-        answered = answered or [(ground.material, held_out) for held_out in tuned.held_out]
-        calibration = calibrate(ground.recipe, [held_out for _, held_out in answered])
+        parts = parts or [(ground.material, held_out) for held_out in tuned.held_out]
+        calibration = calibrate(ground.recipe, [held_out for _, held_out in parts])
         manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
-        blend, blend_losses = _blend(ground, answered, embed)
+        blend, blend_losses = _blend(ground, parts, embed)
         if blend is not None:
             (staged / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
             say("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
@@ -240,10 +239,11 @@ def _held_out(ground: Ground, start: Start, accelerator: "Accelerator", say: Say
     recipe = ground.recipe
     if recipe.task == "generate" or (recipe.task == "rank" and not recipe.blend):
         return []
-    parts = held_out_of_folds(ground.base, recipe, ground.material, start, accelerator)
-    if parts:
-        say("folds", f"{len(parts)} trainings on parts of the examples, to learn how far to trust the adapter")
-    return parts
+    parts = folds(recipe, ground.material)
+    if len(parts) < 2:
+        return []
+    say("folds", f"{len(parts)} trainings on parts of the examples, to learn how far to trust the adapter")
+    return predictions_of(ground.base, recipe, parts, start, accelerator)
 
 
 def _save(
@@ -284,12 +284,12 @@ def _save(
     )
 
 
-def _blend(ground: Ground, answered: Sequence[Answered], embed: Embed) -> tuple[Blend | None, dict[str, float]]:
+def _blend(ground: Ground, parts: Sequence[HeldOut], embed: Embed) -> tuple[Blend | None, dict[str, float]]:
     """What else the adapter's score is to be made of, learned from its answers to held-out examples."""
     recipe = ground.recipe
     if not recipe.blend or recipe.task == "generate":
         return None, {}
-    return fit_blend(recipe, ground.material, answered, embed)
+    return fit_blend(recipe, ground.material, parts, embed)
 
 
 def _ids(examples: Sequence[Example]) -> list[str]:

@@ -30,7 +30,7 @@ from shopfit.evaluation.wording import settings_in_words
 from shopfit.merchant.examples import content_digest
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.folds import FOLDS, Answered, calibrated_loss, folds, hold_out
+from shopfit.tune.folds import FOLDS, Answered, calibrated_loss, folds, scored, trained
 from shopfit.tune.lessons import Material
 from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
 
@@ -224,7 +224,8 @@ class _Bench:
         losses: list[float] = []  # over all that was held out so far
         for part in self.parts:
             try:
-                answers += hold_out(self.base, tried, part, start, self.accelerator).answers
+                with trained(self.base, tried, part, start, self.accelerator) as tuned:
+                    answers += scored(self.base, tried, part, tuned)
             except Exception:
                 if not own:  # such as too large for memory: the next run shall not draw it again
                     study.tell(trial, state=TrialState.FAIL)

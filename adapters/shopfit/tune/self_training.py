@@ -24,7 +24,7 @@ from shopfit.evaluation.predictions import ChoosePredictions, Floats, together
 from shopfit.merchant.examples import Example
 from shopfit.merchant.sampling import draw
 from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
-from shopfit.tune.folds import folds
+from shopfit.tune.folds import folds, without_trackers
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import tune
 
@@ -160,11 +160,10 @@ def _taught(
     accelerator: Accelerator | None,
 ) -> _Said:
     """Train with pseudo-labels, and ask about the held-out examples and the unlabeled rows."""
-    quiet = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
     valid = pupil.valid if last else []  # a fold is not looked at while training
     tuned = tune(
         base,
-        quiet,
+        without_trackers(recipe),
         [*pseudo, *pupil.train],
         valid,
         pupil.labels,

@@ -18,8 +18,9 @@ from shopfit.adapter.voice import Bare, answer_sums
 from shopfit.base.load import Base
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.folds import HeldOut, answered, calibrated_loss, folds, hold_out, in_batches, loss_at
+from shopfit.tune.folds import Answered, HeldOut, answered, calibrated_loss, folds, in_batches, loss_at, scored, trained
 from shopfit.tune.lessons import Batch, Material
+from shopfit.tune.loop import held_out_answers, make_accelerator
 
 MOST_DONORS = 8
 _NEAREST = 3  # donors whose mean is a candidate
@@ -117,30 +118,39 @@ def choose_start(
     if len(among) == 1:
         return Choice(among[0].make(material))
     parts = folds(recipe, material)
+    accelerator = accelerator or make_accelerator(recipe)
     if not parts:
         best = among[1]
         return Choice(best.make(material), why="too few examples to compare starts")
     losses: dict[str, float] = {}
     found: dict[str, list[HeldOut]] = {}
     for candidate in among:
-        found[candidate.name] = [_held_out(base, recipe, part, candidate, accelerator) for part in parts]
-        answers = [answer for one in found[candidate.name] for answer in one.answers]
+        answers, found[candidate.name] = _held_out(base, recipe, parts, candidate, accelerator)
         losses[candidate.name] = calibrated_loss(answers, recipe)
         heard(candidate.name, losses[candidate.name])
     lowest = min(losses.values())
     winner = next(one for one in among if losses[one.name] <= lowest * (1 + _TIE))
     how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "held-out examples"
-    held_out = found[winner.name] if len(parts) > 1 else []
-    return Choice(winner.make(material), losses, f"lowest loss in {how}", held_out)
+    return Choice(winner.make(material), losses, f"lowest loss in {how}", found[winner.name])
 
 
 def _held_out(
-    base: Base, recipe: Recipe, part: Material, candidate: Candidate, accelerator: Accelerator | None
-) -> HeldOut:
-    """What the candidate answers to a part's held-out examples; where many are trained on, one epoch tells enough."""
-    epochs = recipe.tune.epochs if len(part.train) < VALID_FROM else 1
-    short = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": epochs})})
-    return hold_out(base, short, part, candidate.make(replace(part, valid=[])), accelerator)
+    base: Base, recipe: Recipe, parts: Sequence[Material], candidate: Candidate, accelerator: Accelerator
+) -> tuple[list[Answered], list[HeldOut]]:
+    """What the candidate answers to the parts' held-out examples: for its loss, and of folds also as predictions.
+
+    Where there are many to train on, one epoch tells enough.
+    """
+    answers: list[Answered] = []
+    predictions: list[HeldOut] = []
+    for part in parts:
+        epochs = recipe.tune.epochs if len(part.train) < VALID_FROM else 1
+        short = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": epochs})})
+        with trained(base, short, part, candidate.make(replace(part, valid=[])), accelerator) as tuned:
+            answers += scored(base, short, part, tuned)
+            if len(parts) > 1:
+                predictions.append((part, held_out_answers(tuned.adapter, base, short, part, accelerator)))
+    return answers, predictions
 
 
 class Council:
