@@ -1,6 +1,7 @@
 """Folds: what a merchant's examples are held against."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,16 @@ def test_folds_hold_every_example_out_once_and_never_train_on_it(base: Base) -> 
         assert {row.label for row in part.train} == set(LABELS)
     many = material(base, reviews(90), reviews(10, seed=2))
     assert folds(RECIPE, many) == [many]
+
+
+def test_folds_keep_what_one_shopper_did_on_one_side(base: Base) -> None:
+    rows = [replace(row, group=f"shopper {number // 3}") for number, row in enumerate(reviews(12))]
+    parts = folds(RECIPE, material(base, rows))
+    assert sorted(row.id for part in parts for row in part.valid) == sorted(row.id for row in rows)
+    for part in parts:
+        assert not {row.group for row in part.train} & {row.group for row in part.valid}
+    two = [replace(row, group=f"shopper {number % 2}") for number, row in enumerate(reviews(12))]
+    assert folds(RECIPE, material(base, two)) == []  # the third part would be empty
 
 
 def test_a_calibrated_loss_prefers_what_tells_right_from_wrong(base: Base) -> None:

@@ -45,13 +45,13 @@ def hold_out(examples: Sequence[Example], count: int, seed: str) -> tuple[list[E
     Returns:
         The rest and the held-out examples, each in their own order.
     """
-    units = sorted(_units(examples), key=lambda unit: _rank(seed, unit[0].group or unit[0].id))
+    ordered = sorted(units(examples), key=lambda unit: _rank(seed, unit[0].group or unit[0].id))
     left = Counter(example.label for example in examples)
     wanted = _shares(left, count, seed)
     out: set[str] = set()
     # first by the labels' shares, then by the number alone for what groups made impossible
     for stratified in (True, False):
-        for unit in units:
+        for unit in ordered:
             labels = Counter(example.label for example in unit)
             missing = count - len(out)
             better = _closer(wanted, labels) if stratified else abs(missing - len(unit)) < abs(missing)
@@ -82,7 +82,8 @@ def _shares(labels: Counter[str | None], count: int, seed: str) -> Counter[str |
     return shares
 
 
-def _units(examples: Iterable[Example]) -> list[Unit]:
+def units(examples: Iterable[Example]) -> list[Unit]:
+    """What is never torn apart: the rows of each group, and every row without one."""
     groups: dict[str, Unit] = {}
     alone: list[Unit] = []
     for example in examples:

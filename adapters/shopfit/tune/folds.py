@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from shopfit.adapter.voice import answer_sums
 from shopfit.base.load import Base
 from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.examples import Example
+from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Batch, Lessons, Material
@@ -35,6 +35,9 @@ HeldOut = tuple[Material, Predictions]
 def folds(recipe: Recipe, material: Material) -> list[Material]:
     """Trainings and what to hold them against: the validation set where it is large enough, else folds.
 
+    Rows of one group, a shopper's for instance, stay together: what one of them tells of another is not known of those
+    who ask later.
+
     Returns:
         none if there are fewer than 2 examples a fold.
     """
@@ -43,15 +46,21 @@ def folds(recipe: Recipe, material: Material) -> list[Material]:
         return [material]
     if len(rows) < 2 * FOLDS:
         return []
-    lanes: defaultdict[str | None, list[Example]] = defaultdict(list)
-    for row in random.Random(f"{recipe.tune.seed}/folds").sample(rows, len(rows)):
-        lanes[row.label].append(row)
-    dealt = [row for label in sorted(lanes, key=str) for row in lanes[label]]
-    parts = [dealt[number::FOLDS] for number in range(FOLDS)]
+    parts = _dealt(random.Random(f"{recipe.tune.seed}/folds").sample(rows, len(rows)))
+    if min(map(len, parts)) < 2:
+        return []
     return [
         replace(material, train=[row for other in parts if other is not part for row in other], valid=part)
         for part in parts
     ]
+
+
+def _dealt(rows: Sequence[Example]) -> list[list[Example]]:
+    """Rows in equal parts of whole groups, with labels as evenly spread as that allows."""
+    parts: list[list[Example]] = [[] for _ in range(FOLDS)]
+    for unit in sorted(units(rows), key=lambda unit: (-len(unit), str(unit[0].label))):
+        min(parts, key=len).extend(unit)
+    return parts
 
 
 @contextmanager
