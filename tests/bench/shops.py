@@ -92,7 +92,7 @@ def office_shop(source: Path, target: Path, seed: int, *, tested: int = 1000) ->
     """
     folder = _merchant(target, "office")
     items = json.loads((source / "Office_Products.item.json").read_text(encoding="utf-8"))
-    texts = {name: " ".join(ast.literal_eval(item["description"] or "[]"))[:300] for name, item in items.items()}
+    texts = {name: _paragraphs(item["description"])[:300] for name, item in items.items()}
     _write(
         folder / "catalog.jsonl",
         (
@@ -117,6 +117,14 @@ def office_shop(source: Path, target: Path, seed: int, *, tested: int = 1000) ->
     _write(folder / "searches.test.jsonl", rows[:tested])
     _write(folder / "searches.jsonl", [row for row in rows[tested:] if row["group"] != last])
     return folder
+
+
+def _paragraphs(description: str) -> str:
+    """What a list of paragraphs says, which was written down with quotes inside that were not always escaped."""
+    try:
+        return " ".join(ast.literal_eval(description or "[]"))
+    except (SyntaxError, ValueError):
+        return description.strip("[]\"'")
 
 
 def intention_shop(source: Path, target: Path, seed: int) -> Path:
