@@ -7,8 +7,16 @@ import pytest
 import torch
 from tests.tune.reviews import LABELS, RECIPE, material, reviews
 
+from shopfit.adapter.start import Start
 from shopfit.base.load import Base
-from shopfit.tune.folds import calibrated_loss, folds, in_batches, loss_at
+from shopfit.base.prompt import Prompter
+from shopfit.evaluation.predictions import RankPredictions
+from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.examples import Example
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.folds import calibrated_loss, folds, in_batches, loss_at, predictions_of
+from shopfit.tune.lessons import Material
+from shopfit.tune.loop import make_accelerator
 
 
 def test_folds_hold_every_example_out_once_and_never_train_on_it(base: Base) -> None:
@@ -30,6 +38,29 @@ def test_folds_keep_what_one_shopper_did_on_one_side(base: Base) -> None:
         assert not {row.group for row in part.train} & {row.group for row in part.valid}
     two = [replace(row, group=f"shopper {number % 2}") for number, row in enumerate(reviews(12))]
     assert folds(RECIPE, material(base, two)) == []  # the third part would be empty
+
+
+def test_what_is_held_out_is_asked_at_every_step_of_its_history(base: Base) -> None:
+    rank = Recipe.model_validate(
+        {
+            "name": "r",
+            "task": "rank",
+            "data": {"file": "x", "catalog": "c"},
+            "prompt": {"template": "Seen: {history}"},
+            "adapter": {"rank": 2},
+            "tune": {"epochs": 1, "negatives": 2},
+            "evaluate": {"metric": "mrr"},
+        }
+    )
+    items = Catalog({name: Item(name, f"item {name}", {"id": name, "title": f"item {name}"}) for name in "abcdef"})
+    rows = [Example(str(place), {"history": ("a", "b", "c")}, relevant=("def"[place % 3],)) for place in range(6)]
+    shop = Material(rows, [], (), Prompter(rank, base.tokenizer, items))
+    found = predictions_of(base, rank, folds(rank, shop), Start(), make_accelerator(rank))
+    assert [len(part.valid) for part, _ in found] == [6, 6, 6]  # two rows a part, three steps each
+    for part, held_out in found:
+        assert isinstance(held_out, RankPredictions)
+        assert [set(right) for right in held_out.relevant] == [set(row.relevant) for row in part.valid]
+        assert {len(pool) for pool in held_out.candidates} == {5, 4, 3}  # what was seen is not asked again
 
 
 def test_a_calibrated_loss_prefers_what_tells_right_from_wrong(base: Base) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from shopfit.errors import DataError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example, seen
+from shopfit.merchant.histories import teaches_itself
 from shopfit.merchant.leaks import remove_leaks
 from shopfit.merchant.sampling import draw, hold_out
 from shopfit.recipe.schema import Recipe
@@ -97,13 +98,12 @@ def _said_of(item: Item) -> str:
 
 def _of_histories(recipe: Recipe, unlabeled: Sequence[Example], weight: float) -> list[Example]:
     """Earlier items -> the last one, where what was seen before is of the kind that is ranked."""
-    data = recipe.data
-    if "history" not in data.item_fields or "history" not in recipe.fields or data.history_catalog is not None:
+    if not teaches_itself(recipe):
         return []
     pairs = []
     for row in unlabeled:
         *earlier, last = seen(row.fields) or ("",)
-        if earlier and (data.repeats or last not in earlier):
+        if earlier and (recipe.data.repeats or last not in earlier):
             fields = {"history": earlier}
             pairs.append(Example(f"history/{row.id}", fields, relevant=(last,), group=row.group, weight=weight))
     return pairs

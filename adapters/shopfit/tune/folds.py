@@ -15,6 +15,7 @@ from shopfit.adapter.voice import answer_sums
 from shopfit.base.load import Base
 from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.examples import Example
+from shopfit.merchant.histories import with_earlier_steps
 from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
@@ -95,14 +96,21 @@ def scored(base: Base, recipe: Recipe, part: Material, tuned: Tuned) -> list[Ans
     return answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.tree))
 
 
+def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
+    """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories."""
+    if recipe.task == "rank":
+        part = replace(part, valid=with_earlier_steps(recipe, part.valid))
+    return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
+
+
 def predictions_of(
     base: Base, recipe: Recipe, parts: Sequence[Material], start: Start, accelerator: Accelerator
 ) -> list[HeldOut]:
-    """The parts, each with what an adapter trained on it answers to its held-out examples."""
+    """What adapters trained on each of the parts answer to what was held out."""
     found = []
     for part in parts:
         with trained(base, recipe, part, start, accelerator) as tuned:
-            found.append((part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)))
+            found.append(held_out_of(base, recipe, part, tuned, accelerator))
     return found
 
 

@@ -18,9 +18,20 @@ from shopfit.adapter.voice import Bare, answer_sums
 from shopfit.base.load import Base
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.folds import Answered, HeldOut, answered, calibrated_loss, folds, in_batches, loss_at, scored, trained
+from shopfit.tune.folds import (
+    Answered,
+    HeldOut,
+    answered,
+    calibrated_loss,
+    folds,
+    held_out_of,
+    in_batches,
+    loss_at,
+    scored,
+    trained,
+)
 from shopfit.tune.lessons import Batch, Material
-from shopfit.tune.loop import held_out_answers, make_accelerator
+from shopfit.tune.loop import make_accelerator
 
 MOST_DONORS = 8
 _NEAREST = 3  # donors whose mean is a candidate
@@ -149,7 +160,7 @@ def _held_out(
         with trained(base, short, part, candidate.make(replace(part, valid=[])), accelerator) as tuned:
             answers += scored(base, short, part, tuned)
             if len(parts) > 1:
-                predictions.append((part, held_out_answers(tuned.adapter, base, short, part, accelerator)))
+                predictions.append(held_out_of(base, short, part, tuned, accelerator))
     return answers, predictions
 
 

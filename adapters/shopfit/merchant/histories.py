@@ -1,0 +1,49 @@
+"""What a history teaches: each of its items came after the earlier ones.
+
+A row that says what came after a whole history says as much of every shorter one (Tan, Xu and Liu, arXiv:1606.08117).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from shopfit.merchant.examples import Example, seen
+from shopfit.recipe.schema import Recipe
+
+
+def teaches_itself(recipe: Recipe) -> bool:
+    """Whether what stands in histories is of the kind that is ranked, and the prompt shows it."""
+    data = recipe.data
+    return "history" in data.item_fields and "history" in recipe.fields and data.history_catalog is None
+
+
+def earlier_steps(recipe: Recipe, row: Example) -> list[Example]:
+    """The rows that the shopper would have left by stopping earlier: part of the history -> the item after it.
+
+    Args:
+        recipe: of task rank.
+        row: an example; one that asks for something besides its history has no earlier steps, since what was asked
+            before is not known.
+
+    Returns:
+        the shortest first, each of the row's group, or of a group of their own with it.
+    """
+    asked = any(row.fields.get(name) for name in recipe.fields if name != "history")
+    if asked or row.candidates is not None or not teaches_itself(recipe):
+        return []
+    history = seen(row.fields)
+    return [
+        replace(
+            row,
+            id=f"{row.id}/{length}",
+            fields={**row.fields, "history": history[:length]},
+            relevant=(history[length],),
+            group=row.group or row.id,
+        )
+        for length in range(1, len(history))
+        if recipe.data.repeats or history[length] not in history[:length]
+    ]
+
+
+def with_earlier_steps(recipe: Recipe, rows: Sequence[Example]) -> list[Example]:
+    """Rows, each with its earlier steps before it."""
+    return [step for row in rows for step in (*earlier_steps(recipe, row), row)]
