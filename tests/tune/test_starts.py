@@ -1,5 +1,7 @@
 """The start that a merchant's own examples favour."""
 
+from functools import partial
+
 import pytest
 import torch
 from tests.tune.reviews import LABELS, RECIPE, material, reviews
@@ -7,7 +9,7 @@ from tests.tune.reviews import LABELS, RECIPE, material, reviews
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.tune.lessons import EvenLessons
+from shopfit.tune.lessons import EvenLessons, Material
 from shopfit.tune.loop import tune
 from shopfit.tune.starts import Candidate, Donor, candidates, choose_start
 
@@ -24,6 +26,10 @@ def learned(base: Base, name: str, *, upside_down: bool = False) -> Start:
     }
     tuned.adapter.detach()
     return Start(name, factors=factors)
+
+
+def named(name: str, _: Material) -> Start:
+    return Start(name)
 
 
 def test_a_start_that_knows_the_task_wins(base: Base) -> None:
@@ -47,10 +53,32 @@ def test_a_start_that_learned_the_opposite_loses(base: Base) -> None:
 
 
 def test_among_equals_the_simpler_one_wins(base: Base) -> None:
-    among = [Candidate("scratch", lambda _: Start()), Candidate("the same", lambda _: Start("the same"))]
-    choice = choose_start(base, RECIPE, material(base, reviews(8)), among)
-    assert choice.losses["scratch"] == pytest.approx(choice.losses["the same"])
-    assert choice.start.name == "scratch"
+    among = [Candidate(name, partial(named, name)) for name in ("scratch", "one", "the same")]
+    lazy = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"lr": 1e-9})})
+    for recipe, winner in ((lazy, "scratch"), (RECIPE, "one")):  # nobody learns anything; all know as much
+        choice = choose_start(base, recipe, material(base, reviews(8)), among)
+        assert len(set(choice.losses.values())) == 1
+        assert choice.start.name == winner
+
+
+def test_a_starter_may_stay_as_it_is(base: Base) -> None:
+    among = candidates(base, RECIPE, learned(base, "house/r@1"), [], keep=True)
+    assert [one.name for one in among] == ["scratch", "house/r@1 as it is", "house/r@1"]
+    gentle = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"lr": 1e-9})})
+    shop = material(base, reviews(10), reviews(4, seed=3))
+    choice = choose_start(base, gentle, shop, among)
+    assert choice.start.name == "house/r@1 as it is"  # training changes nothing
+    assert choice.losses["house/r@1 as it is"] == pytest.approx(choice.losses["house/r@1"], rel=0.01)
+    tuned = tune(base, gentle, shop.train, shop.valid, LABELS, shop.prompter, start=choice.start)
+    assert (tuned.steps, tuned.best_epoch, tuned.curve) == (0, 0, [])
+    assert len(tuned.held_out) == 1
+    assert choice.start.factors is not None
+    for layer, module in tuned.adapter.model.named_modules():
+        if hasattr(module, "lora_A"):
+            down, up = choice.start.factors[layer]
+            ours = module.scaling["default"] * module.lora_B["default"].weight @ module.lora_A["default"].weight
+            torch.testing.assert_close(ours, up @ down)
+    tuned.adapter.detach()
 
 
 def test_donors_are_weighed_by_what_they_know(base: Base) -> None:

@@ -25,12 +25,14 @@ class Start:
         factors: plain LoRA by layer name, the scale in B.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens.
         head: what is known of labels, on an encoder.
+        kept: whether they are taken as they are, without training.
     """
 
     name: str = "scratch"
     factors: Factors | None = None
     prefix: Tensor | None = None
     head: Head | None = None
+    kept: bool = False
 
     @property
     def scratch(self) -> bool:

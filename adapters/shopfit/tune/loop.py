@@ -70,7 +70,7 @@ class Tuned:
     Args:
         adapter: holds the best weights.
         steps: optimizer steps done.
-        best_epoch: the epoch whose weights these are, counted from 1.
+        best_epoch: the epoch whose weights these are, counted from 1; 0 for a start that is kept as it is.
         stopped_early: whether training ended before its last epoch.
         seconds: that it took.
         curve: a point an epoch.
@@ -133,7 +133,7 @@ def tune(
         valid: examples held out for early stopping; empty for a fixed schedule.
         labels: choose: every label.
         prompter: for this recipe and merchant.
-        start: weights to start from; from scratch by default.
+        start: weights to start from; from scratch by default. One that is kept as it is is not trained.
         accelerator: from `make_accelerator`; made if not given.
         watch: sees every step.
 
@@ -141,6 +141,8 @@ def tune(
         the adapter with its best weights.
     """
     material = Material(train, valid, labels, prompter)
+    if start is not None and start.kept:
+        return _as_it_is(base, recipe, material, start, accelerator or make_accelerator(recipe))
     return tune_together(base, recipe, [material], start=start, accelerator=accelerator, watch=watch)
 
 
@@ -243,6 +245,16 @@ def tune_together(
     _end(accelerator, settings)
     tuned.seconds = time.perf_counter() - started
     return tuned
+
+
+def _as_it_is(base: Base, recipe: Recipe, material: Material, start: Start, accelerator: Accelerator) -> Tuned:
+    """The adapter that a start makes, without a step of training."""
+    started = time.perf_counter()
+    set_seed(recipe.tune.seed)
+    adapter = _attach(base, recipe, [material], 1, head_labels(base, recipe, [material]), start)
+    answers = _validate(adapter, base, recipe, [material], accelerator)
+    adapter.peft.eval()
+    return Tuned(adapter, 0, 0, stopped_early=False, seconds=time.perf_counter() - started, held_out=answers)
 
 
 def _end(accelerator: Accelerator, settings: Tune) -> None:

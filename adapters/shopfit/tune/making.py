@@ -147,6 +147,7 @@ def making(
         merchant,
         ground.material,
         vector=lambda: _vector(ground, embed),
+        keep=trials is None and not ground.splits.pretext and not recipe.tune.self_training.rounds,
         accelerator=accelerator,
         say=say,
     )
@@ -214,7 +215,8 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     say("adapter", f"{adapter.method}, {size}")
     processes = "" if accelerator.num_processes == 1 else f", {accelerator.num_processes} processes"
     plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}{processes}"
-    say("tuning", plan + ("" if splits.valid else "; too few examples to stop early, so the schedule is fixed"))
+    fixed = "" if splits.valid else "; too few examples to stop early, so the schedule is fixed"
+    say("tuning", "no step: the starter stays as it is" if start.kept else plan + fixed)
     tuned = tune(
         ground.base,
         recipe,

@@ -106,6 +106,7 @@ def find_start(
     material: Material,
     *,
     vector: Callable[[], Sequence[float]],
+    keep: bool = False,
     accelerator: Accelerator | None = None,
     say: Callable[[str, str], None],
 ) -> Choice:
@@ -118,6 +119,7 @@ def find_start(
         merchant: whose adapter it will be.
         material: the merchant's examples; there may be none.
         vector: makes the direction of its texts.
+        keep: whether a starter may also be taken as it is, without training.
         accelerator: from `make_accelerator`.
         say: hears what was compared.
 
@@ -136,7 +138,7 @@ def find_start(
     known = Neighbours(registry, base, recipe, merchant)
     # without an example there is nothing to weigh donors on
     donors = known.donors(vector) if material.train or material.valid else []
-    among = candidates(base, recipe, known.starter(), donors)
+    among = candidates(base, recipe, known.starter(), donors, keep=keep)
     if len(among) > 1:
         say("start", f"comparing {', '.join(one.name for one in among)}")
     choice = choose_start(

@@ -2,10 +2,10 @@
 
 A shop's few examples say too little to learn a task from nothing, and enough to tell a good start from a bad one. Each
 candidate is trained on a part of the examples and held against the rest; the lowest loss wins, and where two are as
-good, the simpler one.
+good, the simpler one. What others have learned from many more examples is given up only on evidence.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -36,6 +36,8 @@ from shopfit.tune.loop import make_accelerator
 MOST_DONORS = 8
 _NEAREST = 3  # donors whose mean is a candidate
 _TIE = 0.01  # losses this near, relatively, are the same
+_EVIDENCE = 2.0  # nats of all examples together: odds of seven to one
+_FLAT = 1e9  # a temperature at which every answer is as likely
 _SUPPORT = 32  # examples that donors are weighed on
 _SPARSITY = 0.05  # LoraHub's price of a weight
 _EVALUATIONS = 60
@@ -84,7 +86,9 @@ class Choice:
     held_out: Sequence[HeldOut] = ()
 
 
-def candidates(base: Base, recipe: Recipe, starter: Start | None, donors: Sequence[Donor]) -> list[Candidate]:
+def candidates(
+    base: Base, recipe: Recipe, starter: Start | None, donors: Sequence[Donor], *, keep: bool = False
+) -> list[Candidate]:
     """Every start there is, the simplest first.
 
     Args:
@@ -92,9 +96,13 @@ def candidates(base: Base, recipe: Recipe, starter: Start | None, donors: Sequen
         recipe: says the task.
         starter: the house's, if there is one for this recipe, base and method.
         donors: nearest first; the first `MOST_DONORS` count.
+        keep: whether the starter may also be taken as it is.
     """
     found = [Candidate("scratch", lambda _: Start())]
     if starter is not None:
+        if keep:
+            kept = replace(starter, name=f"{starter.name} as it is", kept=True)
+            found.append(Candidate(kept.name, lambda _: kept))
         found.append(Candidate(starter.name, lambda _: starter))
     donors = donors[:MOST_DONORS]
     if len(donors) > 1:
@@ -135,14 +143,35 @@ def choose_start(
         return Choice(best.make(material), why="too few examples to compare starts")
     losses: dict[str, float] = {}
     found: dict[str, list[HeldOut]] = {}
+    answers: dict[str, list[Answered]] = {}
     for candidate in among:
-        answers, found[candidate.name] = _held_out(base, recipe, parts, candidate, accelerator)
-        losses[candidate.name] = calibrated_loss(answers, recipe)
+        answers[candidate.name], found[candidate.name] = _held_out(base, recipe, parts, candidate, accelerator)
+        losses[candidate.name] = calibrated_loss(answers[candidate.name], recipe)
         heard(candidate.name, losses[candidate.name])
+    name = _nearest_to_lowest(losses)
+    why = f"lowest loss in {len(parts)}-fold cross-validation" if len(parts) > 1 else "lowest loss on held-out examples"
+    others = {one.name: losses[one.name] for one in among[1:]}
+    if name == among[0].name and _stands(answers, other := _nearest_to_lowest(others), losses, name, recipe):
+        name, why = other, "too little speaks against it"
+    winner = next(one for one in among if one.name == name)
+    return Choice(winner.make(material), losses, why, found[name])
+
+
+def _nearest_to_lowest(losses: Mapping[str, float]) -> str:
+    """The simplest of those that have the lowest loss, or nearly so."""
     lowest = min(losses.values())
-    winner = next(one for one in among if losses[one.name] <= lowest * (1 + _TIE))
-    how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "held-out examples"
-    return Choice(winner.make(material), losses, f"lowest loss in {how}", found[winner.name])
+    return next(name for name, loss in losses.items() if loss <= lowest * (1 + _TIE))
+
+
+def _stands(
+    answers: Mapping[str, list[Answered]], other: str, losses: Mapping[str, float], scratch: str, recipe: Recipe
+) -> bool:
+    """Whether a start that knows more than guessing has too little evidence against it to begin from scratch."""
+    count = sum(len(batch.weights) for _, batch in answers[other])
+    if recipe.task == "generate":  # nobody guesses a text
+        return False
+    guessing = loss_at(answers[other], recipe, _FLAT)
+    return count * (guessing - losses[other]) > _EVIDENCE > count * (losses[other] - losses[scratch])
 
 
 def _held_out(
