@@ -63,10 +63,12 @@ class Candidate:
     Args:
         name: for the report.
         make: from the examples that it may look at.
+        kept: whether it is taken as it is, without training.
     """
 
     name: str
     make: Callable[[Material], Start]
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def candidates(
     if starter is not None:
         if keep:
             kept = replace(starter, name=f"{starter.name} as it is", kept=True)
-            found.append(Candidate(kept.name, lambda _: kept))
+            found.append(Candidate(kept.name, lambda _: kept, kept=True))
         found.append(Candidate(starter.name, lambda _: starter))
     donors = donors[:MOST_DONORS]
     if len(donors) > 1:
@@ -150,9 +152,8 @@ def choose_start(
         heard(candidate.name, losses[candidate.name])
     name = _nearest_to_lowest(losses)
     why = f"lowest loss in {len(parts)}-fold cross-validation" if len(parts) > 1 else "lowest loss on held-out examples"
-    others = {one.name: losses[one.name] for one in among[1:]}
-    if name == among[0].name and _stands(answers, other := _nearest_to_lowest(others), losses, name, recipe):
-        name, why = other, "too little speaks against it"
+    if (known := _known(among, losses, answers, recipe)) not in {None, name}:
+        name, why = str(known), "too little speaks against it"
     winner = next(one for one in among if one.name == name)
     return Choice(winner.make(material), losses, why, found[name])
 
@@ -163,15 +164,22 @@ def _nearest_to_lowest(losses: Mapping[str, float]) -> str:
     return next(name for name, loss in losses.items() if loss <= lowest * (1 + _TIE))
 
 
-def _stands(
-    answers: Mapping[str, list[Answered]], other: str, losses: Mapping[str, float], scratch: str, recipe: Recipe
-) -> bool:
-    """Whether a start that knows more than guessing has too little evidence against it to begin from scratch."""
-    count = sum(len(batch.weights) for _, batch in answers[other])
+def _known(
+    among: Sequence[Candidate], losses: Mapping[str, float], answers: Mapping[str, list[Answered]], recipe: Recipe
+) -> str | None:
+    """What others have learned, if it knows more than guessing and the examples do not speak against it.
+
+    First as it is, which these examples have not made sure of themselves; then the best of what is trained further.
+    """
     if recipe.task == "generate":  # nobody guesses a text
-        return False
-    guessing = loss_at(answers[other], recipe, _FLAT)
-    return count * (guessing - losses[other]) > _EVIDENCE > count * (losses[other] - losses[scratch])
+        return None
+    learned = {one.name: losses[one.name] for one in among[1:]}
+    for name in [*(one.name for one in among if one.kept), _nearest_to_lowest(learned)]:
+        count = sum(len(batch.weights) for _, batch in answers[name])
+        guessing = loss_at(answers[name], recipe, _FLAT)
+        if count * (guessing - losses[name]) > _EVIDENCE > count * (losses[name] - min(losses.values())):
+            return name
+    return None
 
 
 def _held_out(
