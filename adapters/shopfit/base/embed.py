@@ -43,12 +43,13 @@ class Embedder:
         Returns:
             (N, D) float32, rows of length 1; D is 384 for minilm-l6.
         """
-        known = self._known | self._new(set(texts) - self._known.keys())
-        if self._remember:
-            self._known = known
         if not texts:
             return np.zeros((0, self._base.model.config.hidden_size), np.float32)
-        return np.stack([known[text] for text in texts])
+        vectors = self._new(set(texts) - self._known.keys())
+        if self._remember:
+            self._known |= vectors
+            vectors = self._known
+        return np.stack([vectors[text] for text in texts])
 
     def _new(self, texts: set[str]) -> dict[str, Vectors]:
         ordered = sorted(texts, key=len)
