@@ -85,7 +85,7 @@ def test_the_main_job_on_an_encoder_with_a_starter(tmp_path: Path, tiny_encoder:
     done = onboard(folder, wanted, settings=settings, actor="test")
     assert done is not None
     assert (done.bundle.folder / HEAD).is_file()
-    assert set(done.report.start_losses) == {"scratch", "house/sentiment@1"}
+    assert set(done.report.start_losses) == {"scratch", "house/sentiment@1 as it is", "house/sentiment@1"}
     tenant = Tenant.of(done.bundle)
     assert tenant.labels == tuple(LABELS)
     with Engine.load(str(tiny_encoder), settings=settings) as engine:

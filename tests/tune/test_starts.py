@@ -67,7 +67,7 @@ def test_a_starter_may_stay_as_it_is(base: Base) -> None:
     gentle = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"lr": 1e-9})})
     shop = material(base, reviews(10), reviews(4, seed=3))
     choice = choose_start(base, gentle, shop, among)
-    assert choice.start.name == "house/r@1 as it is"  # training changes nothing
+    assert choice.start.kept  # training changes nothing
     assert choice.losses["house/r@1 as it is"] == pytest.approx(choice.losses["house/r@1"], rel=0.01)
     tuned = tune(base, gentle, shop.train, shop.valid, LABELS, shop.prompter, start=choice.start)
     assert (tuned.steps, tuned.best_epoch, tuned.curve) == (0, 0, [])

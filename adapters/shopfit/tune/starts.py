@@ -103,8 +103,8 @@ def candidates(
     found = [Candidate("scratch", lambda _: Start())]
     if starter is not None:
         if keep:
-            kept = replace(starter, name=f"{starter.name} as it is", kept=True)
-            found.append(Candidate(kept.name, lambda _: kept, kept=True))
+            kept = replace(starter, kept=True)
+            found.append(Candidate(f"{starter.name} as it is", lambda _: kept, kept=True))
         found.append(Candidate(starter.name, lambda _: starter))
     donors = donors[:MOST_DONORS]
     if len(donors) > 1:
