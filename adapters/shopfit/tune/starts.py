@@ -37,6 +37,7 @@ MOST_DONORS = 8
 _NEAREST = 3  # donors whose mean is a candidate
 _TIE = 0.01  # losses this near, relatively, are the same
 _EVIDENCE = 2.0  # nats of all examples together: odds of seven to one
+_LUCK = 1.0  # nats that one fitted number, the temperature, may gain by chance (Akaike, 1974)
 _FLAT = 1e9  # a temperature at which every answer is as likely
 _SUPPORT = 32  # examples that donors are weighed on
 _SPARSITY = 0.05  # LoraHub's price of a weight
@@ -177,7 +178,8 @@ def _known(
     for name in [*(one.name for one in among if one.kept), _nearest_to_lowest(learned)]:
         count = sum(len(batch.weights) for _, batch in answers[name])
         guessing = loss_at(answers[name], recipe, _FLAT)
-        if count * (guessing - losses[name]) > _EVIDENCE > count * (losses[name] - min(losses.values())):
+        against = count * (losses[name] - min(losses.values()))
+        if count * (guessing - losses[name]) > _LUCK and against < _EVIDENCE:
             return name
     return None
 
