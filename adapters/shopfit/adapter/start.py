@@ -35,6 +35,11 @@ class Start:
     kept: bool = False
 
     @property
+    def title(self) -> str:
+        """Its name, and whether it stays as it is."""
+        return f"{self.name} as it is" if self.kept else self.name
+
+    @property
     def scratch(self) -> bool:
         """Whether there is nothing to start from."""
         return self.factors is None and self.prefix is None

@@ -56,7 +56,7 @@ def prepack(model: nn.Module) -> int:
     Returns:
         how many layers were laid out: 0 where this build of PyTorch has no oneDNN.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call] # torch has no types here
         return 0
     layers = [module for module in model.modules() if type(module) is nn.Linear and _fits(module.weight)]
     for layer in layers:

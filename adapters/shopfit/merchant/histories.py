@@ -13,14 +13,15 @@ from shopfit.recipe.schema import Recipe
 def teaches_itself(recipe: Recipe) -> bool:
     """Whether what stands in histories is of the kind that is ranked, and the prompt shows it."""
     data = recipe.data
-    return "history" in data.item_fields and "history" in recipe.fields and data.history_catalog is None
+    ranked = recipe.task == "rank" and data.history_catalog is None
+    return ranked and "history" in data.item_fields and "history" in recipe.fields
 
 
 def earlier_steps(recipe: Recipe, row: Example) -> list[Example]:
     """The rows that the shopper would have left by stopping earlier: part of the history -> the item after it.
 
     Args:
-        recipe: of task rank.
+        recipe: only one of task rank has any.
         row: an example; one that asks for something besides its history has no earlier steps, since what was asked
             before is not known.
 

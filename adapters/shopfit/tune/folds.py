@@ -45,8 +45,6 @@ def folds(recipe: Recipe, material: Material) -> list[Material]:
     rows = [*material.train, *material.valid]
     if len(rows) >= VALID_FROM and material.valid:
         return [material]
-    if len(rows) < 2 * FOLDS:
-        return []
     parts = _dealt(random.Random(f"{recipe.tune.seed}/folds").sample(rows, len(rows)))
     if min(map(len, parts)) < 2:
         return []
@@ -98,8 +96,7 @@ def scored(base: Base, recipe: Recipe, part: Material, tuned: Tuned) -> list[Ans
 
 def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
     """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories."""
-    if recipe.task == "rank":
-        part = replace(part, valid=with_earlier_steps(recipe, part.valid))
+    part = replace(part, valid=with_earlier_steps(recipe, part.valid))
     return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
 
 

@@ -149,7 +149,7 @@ def find_start(
         accelerator=accelerator,
         heard=lambda name, loss: say("start", f"{name}: loss {loss:.3f}"),
     )
-    say("start", f"{choice.start.name}{' as it is' if choice.start.kept else ''}: {choice.why}")
+    say("start", f"{choice.start.title}: {choice.why}")
     return choice
 
 

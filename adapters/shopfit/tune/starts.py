@@ -105,7 +105,7 @@ def candidates(
     if starter is not None:
         if keep:
             kept = replace(starter, kept=True)
-            found.append(Candidate(f"{starter.name} as it is", lambda _: kept, kept=True))
+            found.append(Candidate(kept.title, lambda _: kept, kept=True))
         found.append(Candidate(starter.name, lambda _: starter))
     donors = donors[:MOST_DONORS]
     if len(donors) > 1:
@@ -153,8 +153,9 @@ def choose_start(
         heard(candidate.name, losses[candidate.name])
     name = _nearest_to_lowest(losses)
     why = f"lowest loss in {len(parts)}-fold cross-validation" if len(parts) > 1 else "lowest loss on held-out examples"
-    if (known := _known(among, losses, answers, recipe)) not in {None, name}:
-        name, why = str(known), "too little speaks against it"
+    known = _known(among, losses, answers, recipe)
+    if known is not None and known != name:
+        name, why = known, "too little speaks against it"
     winner = next(one for one in among if one.name == name)
     return Choice(winner.make(material), losses, why, found[name])
 
@@ -174,11 +175,12 @@ def _known(
     """
     if recipe.task == "generate":  # nobody guesses a text
         return None
+    lowest = min(losses.values())
     learned = {one.name: losses[one.name] for one in among[1:]}
     for name in [*(one.name for one in among if one.kept), _nearest_to_lowest(learned)]:
         count = sum(len(batch.weights) for _, batch in answers[name])
         guessing = loss_at(answers[name], recipe, _FLAT)
-        against = count * (losses[name] - min(losses.values()))
+        against = count * (losses[name] - lowest)
         if count * (guessing - losses[name]) > _LUCK and against < _EVIDENCE:
             return name
     return None
