@@ -8,7 +8,8 @@ shopping_intent  which of four products fits an intention, and which of four int
 
 Every run goes the way of the main job: `prepare`, `making`, and the engine with the finished bundle. Options:
 `--sets reviews,intents`, `--seeds 3`, `--shops apparel,software` of the reviews, `--set KEY=VALUE` for every recipe,
-`--home DIR` to keep the starter of the reviews in and to find it again. Seeds share that starter: it is the house's.
+`--home DIR` to keep the starter of the reviews in and to find it again, `--threads 1` beside other work. Seeds share
+that starter: it is the house's.
 """
 
 import argparse
@@ -325,8 +326,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="changes")
     parser.add_argument("--shops", default=",".join(HELD_OUT))
     parser.add_argument("--home", type=Path, help="keep the registry with its starter here")
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     real = Settings.from_environment()
     rows = []
     for name in options.sets.split(","):
