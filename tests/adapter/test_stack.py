@@ -92,14 +92,43 @@ def test_outside_of_a_step_the_base_is_bare(parts: Any) -> None:
         assert torch.equal(base.model(IDS).logits, alone[0])
 
 
-def test_a_slot_holds_nothing_of_the_adapter_before(parts: Any) -> None:
+@pytest.mark.parametrize("decoding", [False, True])
+@pytest.mark.parametrize("others", [[], [3, 1, 4]])
+def test_a_slot_holds_nothing_of_the_adapter_before(parts: Any, decoding: bool, others: list[int]) -> None:
     base, stack, alone, factors = parts
-    stack.put(1, stack.pack(factors[2], "a2"))
-    with torch.no_grad(), stack.rows([1] * 8):
-        torch.testing.assert_close(base.model(IDS).logits, alone[2], rtol=1e-4, atol=1e-4)
+    rows = [*others, *[1] * (8 - len(others))]
+    for held in (1, 2, 1):
+        stack.put(1, stack.pack(factors[held], f"a{held}"))
+        with torch.no_grad(), stack.rows(rows, decoding=decoding):
+            mixed = base.model(IDS).logits
+        for row, slot in enumerate(rows):
+            expected = alone[held if slot == 1 else slot][row]
+            torch.testing.assert_close(mixed[row], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_that_write_have_copies_and_those_keep_up_with_the_slots(tiny_base: Path, home: Path) -> None:
+    base = load_base(str(tiny_base), home)
+    factors = {slot: _factors(base, slot) for slot in RANKS}
+    alone = {slot: _alone(base, factors.get(slot), IDS) for slot in (0, *RANKS)}
+    stack = Stack(base, 2, rank=2)
+
+    def check(rows: list[int], holds: dict[int, int]) -> None:
+        with torch.no_grad(), stack.rows(rows, decoding=True):
+            mixed = base.model(IDS[: len(rows)]).logits
+        for row, slot in enumerate(rows):
+            torch.testing.assert_close(mixed[row], alone[holds[slot]][row], rtol=1e-4, atol=1e-4)
+
     stack.put(1, stack.pack(factors[1], "a1"))
-    with torch.no_grad(), stack.rows([1] * 8):
-        torch.testing.assert_close(base.model(IDS).logits, alone[1], rtol=1e-4, atol=1e-4)
+    check([1, 0, 1], {0: 0, 1: 1})
+    stack.put(2, stack.pack(factors[2], "a2"))  # of a larger rank: all slots grow
+    check([2, 1, 1, 0, 2], {0: 0, 1: 1, 2: 2})
+    stack.put(1, stack.pack(factors[4], "a4"))
+    check([2, 1], {1: 4, 2: 2})
+    check([1, 1, 2, 0, 1, 2, 1, 1], {0: 0, 1: 4, 2: 2})
+    with torch.no_grad():  # as a fleet's training does
+        stack.weights[1].copy_(stack.weights[2])
+    stack.link()
+    check([1, 2, 0, 1], {0: 0, 1: 2, 2: 2})
 
 
 @pytest.mark.parametrize("rows", [[1, 2, 3, 4], [3, 1, 1, 4], [2, 2, 2, 2], [4, 0, 0, 0]])
@@ -169,27 +198,26 @@ def test_an_adapter_that_does_not_fit_is_refused(parts: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "decoding", "way"),
+    ("rows", "way"),
     [
-        ([0, 0], False, "bare"),
-        ([3, 3, 3], False, "one"),
-        ([1, 2, 3], False, "grid"),
-        ([3, 1, 2], False, "grid"),
-        ([1, 1, 1, 1, 1, 1, 1, 2], False, "rows"),
-        ([1, 1, 1, 2], True, "grid"),
-        ([1, 40], True, "rows"),
+        ([0, 0], "bare"),
+        ([3, 3, 3], "one"),
+        ([1, 2, 3], "grid"),
+        ([3, 1, 2], "grid"),
+        ([1, 1, 1, 1, 1, 1, 1, 2], "rows"),
+        ([1, 40], "rows"),
     ],
 )
-def test_the_cheapest_way_is_planned(rows: Sequence[int], decoding: bool, way: str) -> None:
-    assert plan(rows, decoding=decoding).way == way
+def test_the_cheapest_way_is_planned(rows: Sequence[int], way: str) -> None:
+    assert plan(rows).way == way
 
 
 @pytest.mark.parametrize("way", ["grid", "rows"])
 def test_the_ways_agree(way: str) -> None:
     torch.manual_seed(0)
     down, up = torch.randn(4, 3, 5), torch.randn(4, 3, 6)
-    rows = [2, 1, 3, 1] if way == "grid" else [1, 1, 1, 1, 1, 1, 1, 3]
-    step = plan(rows, decoding=way == "grid")
+    rows = [2, 1, 3] if way == "grid" else [1, 1, 1, 1, 1, 1, 1, 3]
+    step = plan(rows)
     assert step.way == way
     x, out = torch.randn(len(rows), 2, 5), torch.randn(len(rows), 2, 6)
     expected = torch.stack([o + a @ down[s].T @ up[s] for o, a, s in zip(out, x, rows, strict=True)])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 _SPARSE = 3  # reading a slot that no row uses costs a third of gathering one
-_WASTE = {True: 4.0, False: 1.25}  # cells a row that a grid may have: at decode rows cost next to nothing
+_WASTE = 1.25  # cells a row that a grid may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,17 @@ class Plan:
     cells: Tensor | None = None
     index: Tensor | None = None
 
+    @property
+    def moves(self) -> bool:
+        """Whether it takes copies of rows or of weights."""
+        return self.way == "rows" or self.cells is not None
 
-def plan(slots: Sequence[int], *, decoding: bool, device: torch.device | str = "cpu") -> Plan:
+
+def plan(slots: Sequence[int], *, device: torch.device | str = "cpu") -> Plan:
     """Choose the way for a step.
 
     Args:
         slots: of each of the B rows; 0 is the bare base.
-        decoding: whether the rows are one token each.
         device: where the stack lies.
     """
     used = sorted(set(slots))
@@ -62,7 +66,7 @@ def plan(slots: Sequence[int], *, decoding: bool, device: torch.device | str = "
         cells.append((slot - first) * depth + seats[slot])
         seats[slot] += 1
     size = (last - first) * depth
-    if last - first <= _SPARSE * len(used) and size <= _WASTE[decoding] * len(slots):
+    if last - first <= _SPARSE * len(used) and size <= _WASTE * len(slots):
         same = cells == list(range(size))
         return Plan("grid", first, last, depth, None if same else torch.tensor(cells, device=device))
     return Plan("rows", index=torch.tensor(slots, device=device))

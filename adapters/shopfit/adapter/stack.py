@@ -3,11 +3,15 @@
 A slot is one stretch of memory that holds all weights of an adapter, so that bringing one in is a single copy. The
 layers see it as strided views. Slot 0 is the bare base. Nothing here changes the base's weights, so quantized bases
 serve too, and PEFT's global active adapter plays no part.
+
+While answers are written, a row stays for many steps of one token. Then each row has a copy of its slot, in the order
+of rows: one product reads all of them where they lie, and nothing is gathered or moved from step to step.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,8 +37,29 @@ class _Group:
     width: int
     outs: list[int]
     shared: Shared
-    down: Tensor | None = None  # (S, layers * r, in)
-    ups: list[Tensor] = field(default_factory=list)  # (S, r, out) each
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """A group's weights as they lie in S slots: A of all layers (S, layers * r, in), and B of each (S, r, out)."""
+
+    down: Tensor
+    ups: list[Tensor]
+
+
+@dataclass(slots=True)
+class _Copies:
+    """Copies of slots, one a row.
+
+    Args:
+        slab: (rows, size).
+        views: of each group.
+        held: what each row has: the slot, and how often something had been brought into it.
+    """
+
+    slab: Tensor
+    views: list[_Views]
+    held: list[tuple[int, int] | None]
 
 
 class Stack:
@@ -62,6 +87,8 @@ class Stack:
         ]
         self.rank = rank
         self._slab = self._slots_of(rank)
+        self._brought: Counter[int] = Counter()  # adapters into each slot
+        self._copies: _Copies | None
         self.link()
 
     def _slots_of(self, rank: int) -> Tensor:
@@ -69,18 +96,20 @@ class Stack:
 
     def link(self) -> None:
         """Point the layers at the slots anew: needed when the slots begin or cease to require gradients."""
-        at, rank = 0, self.rank
-        for group in self._groups:
-            height = len(group.layers) * rank
-            group.down = self._view(at, height, group.width)
-            at += height * group.width
-            group.ups = []
-            for out in group.outs:
-                group.ups.append(self._view(at, rank, out))
-                at += rank * out
+        self._views, self._copies = self._views_of(self._slab), None
 
-    def _view(self, at: int, rows: int, columns: int) -> Tensor:
-        return self._slab[:, at : at + rows * columns].view(-1, rows, columns)
+    def _views_of(self, slab: Tensor) -> list[_Views]:
+        at, found = 0, []
+
+        def view(rows: int, columns: int) -> Tensor:
+            nonlocal at
+            first, at = at, at + rows * columns
+            return slab[:, first:at].view(-1, rows, columns)
+
+        for group in self._groups:
+            down = view(len(group.layers) * self.rank, group.width)
+            found.append(_Views(down, [view(self.rank, out) for out in group.outs]))
+        return found
 
     def size(self, rank: int) -> int:
         """Numbers in a slot for adapters of `rank`."""
@@ -135,6 +164,7 @@ class Stack:
         """
         if packed.rank > self.rank:
             self._grow(packed.rank)
+        self._brought[slot] += 1
         if packed.rank == self.rank:
             self._slab[slot].copy_(packed.flat)
         else:
@@ -165,16 +195,19 @@ class Stack:
 
         Args:
             slots: one a row; 0 for the bare base.
-            decoding: whether rows are one token each.
+            decoding: whether rows are one token each, and stay for many steps: then they may get copies of their
+                slots, which take as much memory as a slot each.
         """
-        self._plan = plan(slots, decoding=decoding, device=self._device)
+        self._plan, of = plan(slots, device=self._device), self._views
         if self._plan.way == "bare":
             yield
             return
+        if decoding and self._plan.moves and not self._slab.requires_grad:
+            self._plan, of = Plan("grid", last=len(slots)), self._copied(slots)
         try:
-            for group in self._groups:
+            for group, views in zip(self._groups, of, strict=True):
                 for place, layer in enumerate(group.layers):
-                    layer.forward = partial(self._forward, layer, group, place)
+                    layer.forward = partial(self._forward, layer, group, views, place)
             yield
         finally:
             for group in self._groups:
@@ -182,15 +215,29 @@ class Stack:
                 for layer in group.layers:
                     layer.__dict__.pop("forward", None)
 
-    def _forward(self, layer: Any, group: _Group, place: int, x: Tensor) -> Tensor:
+    def _copied(self, slots: Sequence[int]) -> list[_Views]:
+        """Views of copies of these slots; only rows that have others than at the last step are copied."""
+        copies = self._copies
+        if copies is None or len(copies.held) < len(slots):
+            rows = max(len(slots), 0 if copies is None else 2 * len(copies.held))
+            # the kernel brings memory when it is first written to, so that rows that are never used cost nothing
+            slab = torch.empty(rows, self._slab.shape[1], dtype=self._dtype, device=self._device)
+            copies = self._copies = _Copies(slab, self._views_of(slab), [None] * rows)
+        for row, slot in enumerate(slots):
+            wanted = (slot, self._brought[slot])
+            if copies.held[row] != wanted:
+                copies.slab[row].copy_(self._slab[slot])
+                copies.held[row] = wanted
+        return copies.views
+
+    def _forward(self, layer: Any, group: _Group, views: _Views, place: int, x: Tensor) -> Tensor:
         out: Tensor = type(layer).forward(layer, x)
-        step, down = self._plan, group.down
-        assert down is not None
-        low = group.shared.of(place, x, lambda: shrink(x.to(self._dtype), down, step))
+        step = self._plan
+        low = group.shared.of(place, x, lambda: shrink(x.to(self._dtype), views.down, step))
         low = low[..., place * self.rank : (place + 1) * self.rank]
         if out.dtype != self._dtype:
-            return expand(out.to(self._dtype), low, group.ups[place], step).to(out.dtype)
-        return expand(out, low, group.ups[place], step)
+            return expand(out.to(self._dtype), low, views.ups[place], step).to(out.dtype)
+        return expand(out, low, views.ups[place], step)
 
     @property
     def weights(self) -> Tensor:
