@@ -19,7 +19,7 @@ from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
 from shopfit.engine.asking import softmax
-from shopfit.engine.blending import log_shares, past_texts
+from shopfit.engine.blending import log_shares, past_items
 from shopfit.errors import DataError, Problem, RecipeError, UnknownReference
 from shopfit.merchant.examples import Example, load_examples, seen
 from shopfit.merchant.merchant import Merchant
@@ -262,4 +262,4 @@ def _found(index: CatalogIndex | None, shown: Prompter, row: Example) -> Sequenc
         return row.candidates or ()
     left_out = () if shown.recipe.data.repeats else seen(row.fields)
     allowed = [item for item in shown.catalog if item not in left_out]
-    return list(index.search(shown.wish(row.fields), past_texts(row.fields, shown.history), allowed, _FOUND))
+    return list(index.search(shown.wish(row.fields), past_items(row.fields, shown.history), allowed, _FOUND))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.counts import item_likes, label_shares, likes, popularity, positive_place
 from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.merchant.search import Embed, Floats, direction
@@ -126,6 +126,6 @@ def log_shares(probabilities: Floats) -> Floats:
     return np.log(np.maximum(probabilities, _LEAST))
 
 
-def past_texts(fields: Fields, items: Catalog | None) -> list[str]:
-    """Texts of the items of a history that are known."""
-    return [items[item].text for item in seen(fields) if items is not None and item in items]
+def past_items(fields: Fields, items: Catalog | None) -> list[Item]:
+    """The items of a history that are known."""
+    return [items[item] for item in seen(fields) if items is not None and item in items]

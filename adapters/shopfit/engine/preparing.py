@@ -12,7 +12,7 @@ import numpy as np
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.asking import Floats, answer_constraint, choose_question, joined, rank_questions, softmax
-from shopfit.engine.blending import ADAPTER, MINILM, choose_parts, log_shares, past_texts, rank_parts
+from shopfit.engine.blending import ADAPTER, MINILM, choose_parts, log_shares, past_items, rank_parts
 from shopfit.engine.comparing import Comparison, compare_items, compare_labels
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import Line
@@ -188,7 +188,7 @@ class Preparer:
         allowed = _offered(tenant, catalog, request.fields, rules)
         if not allowed:
             return {}
-        past = past_texts(request.fields, prompter.history)
+        past = past_items(request.fields, prompter.history)
         return self._index(catalog).search(prompter.wish(request.fields), past, allowed, tenant.recipe.serve.retrieve)
 
     def _label_parts(self, tenant: Tenant, prompter: Prompter, fields: Fields) -> Parts:
@@ -221,7 +221,7 @@ class Preparer:
         wanted: Callable[[str], bool],
     ) -> Parts:
         """What a search says of the items of a pool; without a catalog, of its titles."""
-        past = past_texts(request.fields, prompter.history)
+        past = past_items(request.fields, prompter.history)
         index = self._index(tenant.catalog) if tenant.catalog is not None else titles_index(pool, self._embed)
         return index.scores(prompter.wish(request.fields), past, pool, wanted)
 

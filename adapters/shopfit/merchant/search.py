@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.catalog import Catalog, Item
 
 Floats = NDArray[np.float64]
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -92,7 +92,7 @@ class CatalogIndex:
     def scores(
         self,
         query: str,
-        past: Sequence[str],
+        past: Sequence[Item],
         pool: Sequence[str],
         wanted: Callable[[str], bool] = lambda _: True,
     ) -> dict[str, Floats]:
@@ -100,7 +100,8 @@ class CatalogIndex:
 
         Args:
             query: what is wanted; may be empty.
-            past: texts of the items seen before.
+            past: the items seen before. Words are searched for by their titles alone: what a description says of
+                one item is noise in the search for another.
             pool: ids of the items.
             wanted: which of "bm25" and "minilm" to compute.
 
@@ -110,19 +111,20 @@ class CatalogIndex:
         places = [self._places[item] for item in pool]
         found = {}
         if wanted("bm25"):
-            found["bm25"] = self._words.scores(" ".join([query, *past]))[places]
+            found["bm25"] = self._words.scores(" ".join([query, *(item.title for item in past)]))[places]
         if self._meanings is not None and wanted("minilm"):
-            found["minilm"] = self._meanings.scores(query or " ".join(past), past)[places]
+            texts = [item.text for item in past]
+            found["minilm"] = self._meanings.scores(query or " ".join(texts), texts)[places]
         return found
 
     def search(
-        self, query: str, past: Sequence[str], allowed: Sequence[str], top: int
+        self, query: str, past: Sequence[Item], allowed: Sequence[str], top: int
     ) -> dict[str, Mapping[str, float]]:
         """The items that fit best, by reciprocal rank fusion of both ways.
 
         Args:
             query: what is wanted.
-            past: texts of the items seen before.
+            past: the items seen before.
             allowed: ids of the items that may be found.
             top: how many at most.
 

@@ -17,7 +17,7 @@ from shopfit.engine.blending import (
     choose_facts,
     choose_parts,
     log_shares,
-    past_texts,
+    past_items,
     rank_facts,
     rank_parts,
 )
@@ -95,7 +95,7 @@ def _rows(recipe: Recipe, material: Material, held_out: Predictions, embed: Embe
         material.valid, held_out.candidates, held_out.scores, held_out.relevant, strict=True
     ):
         index = whole or titles_index(pool, embed)
-        past = past_texts(example.fields, prompter.history)
+        past = past_items(example.fields, prompter.history)
         others = rank_parts(facts, index.scores(prompter.wish(example.fields), past, pool), pool)
         right = np.array([item in relevant for item in pool], np.float64)
         if 0 < right.sum() < len(right):
