@@ -1,15 +1,15 @@
 """What a new shop gets from few examples, on real data: `make bench-quality DATA=path/to/data`.
 
 reviews          six shops that no starter has seen, 5 positive and 5 negative reviews each; starter and scratch
-intents          each of CLINC150's six domains is a merchant: 15 intents, 5 questions each
+intents          each of CLINC150's six domains is a merchant: 15 intents, 5 questions each; starters of the other five
 movie            liked and disliked titles, will this one be liked: 16, 64 and 256 examples
 office           the next product of a history among 20: 64 examples, users disjoint from those of the test
 shopping_intent  which of four products fits an intention, and which of four intentions two products: 64 examples
 
 Every run goes the way of the main job: `prepare`, `making`, and the engine with the finished bundle. Options:
 `--sets reviews,intents`, `--seeds 3`, `--shops apparel,software` of the reviews, `--set KEY=VALUE` for every recipe,
-`--home DIR` to keep the starter of the reviews in and to find it again, `--threads 1` beside other work. Seeds share
-that starter: it is the house's.
+`--home DIR` to keep starters in and to find them again, `--threads 1` beside other work. Seeds share starters: they
+are the house's.
 """
 
 import argparse
@@ -50,8 +50,8 @@ from tests.bench.results import Row, publish
 from tests.bench.shops import intent_shop, intention_shop, movie_shop, office_shop, review_shop
 
 HELD_OUT = ("apparel", "camera_photo", "gourmet_food", "magazines", "software", "toys_games")
-DOMAINS = ("banking", "credit_cards", "kitchen_and_dining", "home", "auto_and_commute", "travel")
 OURS = "adapter"
+_INTENTS = "data.file=intents.jsonl"
 _REVIEWS = ("data.max_test=150", "prompt.max_tokens=256")
 
 
@@ -143,6 +143,23 @@ class Bench:
             self.bases[recipe.base] = load_base(recipe.base, self.settings.home)
         return self.bases[recipe.base]
 
+    def house(self, name: str) -> "Bench":
+        """A house of its own, with its own starters."""
+        return replace(self, settings=_settings(self.settings.home / name, self.settings.home))
+
+    def starter(self, recipe: Recipe, donors: Sequence[Path]) -> Bundle:
+        """The house's starter: the one that is there, else fitted as the recipe says."""
+        with Registry.open(self.settings) as registry:
+            known = registry.versions(HOUSE, recipe.name)
+        if not known:
+            started = time.perf_counter()
+            done = fit_starter(donors, recipe, settings=self.settings, actor="bench", say=_say)
+            assert done is not None
+            print(f"starter from {len(donors)} shops in {time.perf_counter() - started:.0f} s", flush=True)
+            known = [done.version]
+        with Registry.open(self.settings) as registry:
+            return registry.fetch(known[0], self.settings.cache)
+
     @contextmanager
     def made(self, folder: Path, recipe: Recipe, table: Table | None = None) -> Iterator[tuple[Engine, Tenant, Ground]]:
         """An adapter, made and not registered, and an engine to ask it; its cost goes into the table."""
@@ -183,7 +200,7 @@ def reviews(bench: Bench, seeds: Sequence[int]) -> list[Row]:
     donors = [
         folder for shop, folder in folders.items() if shop not in HELD_OUT and shop != "tools_hardware"
     ]  # 27 rows
-    starter = _starter(bench, donors)
+    starter = bench.starter(bench.recipe("review-sentiment", 0, *_REVIEWS), donors)
     for seed in seeds:
         for shop in bench.shops:
             recipe = bench.recipe("review-sentiment", seed, *_REVIEWS, "data.shots=10")
@@ -197,36 +214,26 @@ def reviews(bench: Bench, seeds: Sequence[int]) -> list[Row]:
     return table.rows({"auc": lambda _: 0.94, "macro_f1": lambda _: 0.84})
 
 
-def _starter(bench: Bench, donors: Sequence[Path]) -> Bundle:
-    """The house's starter for reviews: the one in the bench's home, else fitted as the recipe says."""
-    recipe = bench.recipe("review-sentiment", 0, *_REVIEWS)
-    with Registry.open(bench.settings) as registry:
-        known = registry.versions(HOUSE, recipe.name)
-    if not known:
-        started = time.perf_counter()
-        done = fit_starter(donors, recipe, settings=bench.settings, actor="bench", say=_say)
-        assert done is not None
-        print(f"starter from {len(donors)} shops in {time.perf_counter() - started:.0f} s", flush=True)
-        known = [done.version]
-    with Registry.open(bench.settings) as registry:
-        return registry.fetch(known[0], bench.settings.cache)
-
-
 def intents(bench: Bench, seeds: Sequence[int]) -> list[Row]:
     table = Table("intents, 15 x 5", ("accuracy", "macro_f1", "log_loss"))
     source = bench.data / "intents" / "clinc_dev.json"
     folders = {domain: intent_shop(source, bench.folders / "intents", domain) for domain in _domains(source)}
-    for seed in seeds:
-        for domain, folder in folders.items():
-            recipe = bench.recipe("support-intent", seed, "data.file=intents.jsonl", "data.shots=75")
-            with bench.made(folder, recipe, table) as (engine, tenant, ground):
+    for domain, folder in folders.items():
+        house = bench.house(domain)
+        others = [other for name, other in folders.items() if name != domain]
+        house.starter(bench.recipe("support-intent", 0, _INTENTS), others)
+        for seed in seeds:
+            recipe = bench.recipe("support-intent", seed, _INTENTS, "data.shots=75")
+            with house.made(folder, recipe, table) as (engine, tenant, ground):
                 contenders = compare(engine, tenant, ground.seen, ground.splits.test, ground.prompter, bench.embed)
                 for one in contenders:
                     table.add(one.name, seed, one.predictions)
-                inside = next(one.predictions for one in contenders if one.kind == OURS)
-                others = [row for other in folders if other != domain for row in _test_rows(bench, folders[other])]
-                outside = assess(engine, tenant, [replace(row, label=tenant.labels[0]) for row in others[::5]])
-                table.values[OURS, "oos_auroc"].append((seed, _apart(inside, outside)))
+                asked = [row for other in others for row in _test_rows(bench, other)[::5]]
+                table.values[OURS, "oos_auroc"].append((seed, _apart(engine, tenant, ground, asked)))
+            scratch = recipe.model_copy(update={"start": "scratch"})
+            with house.made(folder, scratch) as (engine, tenant, ground):
+                table.add("adapter from scratch", seed, assess(engine, tenant, ground.splits.test))
+                table.values["adapter from scratch", "oos_auroc"].append((seed, _apart(engine, tenant, ground, asked)))
             table.show()
     return table.rows({"accuracy": lambda _: 0.935})
 
@@ -236,12 +243,14 @@ def _domains(source: Path) -> list[str]:
 
 
 def _test_rows(bench: Bench, folder: Path) -> list[Example]:
-    recipe = bench.recipe("support-intent", 0, "data.file=intents.jsonl", "data.shots=75")
+    recipe = bench.recipe("support-intent", 0, _INTENTS, "data.shots=75")
     return prepare(folder, recipe, settings=bench.settings, base=bench.base(recipe)).splits.test
 
 
-def _apart(inside: Predictions, outside: Predictions) -> float:
-    """How well confidence tells questions in scope from others: area under the ROC curve."""
+def _apart(engine: Engine, tenant: Tenant, ground: Ground, others: Sequence[Example]) -> float:
+    """How well confidence tells a merchant's own questions from others: area under the ROC curve."""
+    inside = assess(engine, tenant, ground.splits.test)
+    outside = assess(engine, tenant, [replace(row, label=tenant.labels[0]) for row in others])
     assert isinstance(inside, ChoosePredictions)
     assert isinstance(outside, ChoosePredictions)
     sure = np.concatenate([inside.probabilities.max(1), outside.probabilities.max(1)])
@@ -309,6 +318,14 @@ def shopping_intent(bench: Bench, seeds: Sequence[int]) -> list[Row]:
     return rows
 
 
+def _settings(home: Path, bases: Path) -> Settings:
+    """Those of a home of its own that shares the bases of another."""
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "bases").exists():
+        (home / "bases").symlink_to(bases / "bases")
+    return Settings(home, f"sqlite:///{home}/registry.db", str(home / "blobs"))
+
+
 def _say(what: str, detail: str) -> None:
     if what in {"start", "tuned", "blend"}:
         print(f"    {what}: {detail}", flush=True)
@@ -334,10 +351,7 @@ def main() -> None:
     for name in options.sets.split(","):
         with tempfile.TemporaryDirectory(prefix="shopfit-quality-") as temporary:
             folders, home = Path(temporary), options.home or Path(temporary)
-            home.mkdir(parents=True, exist_ok=True)
-            if not (home / "bases").exists():
-                (home / "bases").symlink_to(real.home / "bases")
-            settings = Settings(home, f"sqlite:///{home}/registry.db", str(home / "blobs"))
+            settings = _settings(home, real.home)
             changes, shops = tuple(options.changes), tuple(options.shops.split(","))
             bench = Bench(options.data, folders, settings, LateEmbedder(home), {}, changes, shops)
             rows += SETS[name](bench, range(options.seeds))

@@ -32,7 +32,7 @@ def review_shop(source: Path, target: Path, shop: str, *, share: bool = False) -
 
 
 def intent_shop(source: Path, target: Path, domain: str) -> Path:
-    """One domain of CLINC150: questions and which of the domain's fifteen intents each has.
+    """One domain of CLINC150, as a merchant that shares: questions and which of its fifteen intents each has.
 
     Args:
         source: the file `clinc_dev.json`.
@@ -40,7 +40,7 @@ def intent_shop(source: Path, target: Path, domain: str) -> Path:
         domain: such as `banking`.
     """
     document = json.loads(source.read_text(encoding="utf-8"))
-    folder, intents = _merchant(target, domain.replace("_", "-")), set(document["domains"][domain])
+    folder, intents = _merchant(target, domain.replace("_", "-"), share=True), set(document["domains"][domain])
     for part, file in (("train", "intents.jsonl"), ("test", "intents.test.jsonl")):
         rows = [
             {"id": f"{part}-{number}", "text": text, "label": intent.replace("_", " ")}
