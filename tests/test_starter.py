@@ -102,6 +102,19 @@ def test_a_new_merchant_starts_from_what_others_learned(
     assert made.report.adapter.metrics["accuracy"].value > scratch.report.adapter.metrics["accuracy"].value
 
 
+def test_a_starter_that_never_saw_a_shops_labels_is_trained_further_or_not_taken(
+    make_shop: MakeShop, recipe: Recipe, settings: Settings
+) -> None:
+    fit([make_shop("one"), make_shop("two")], recipe, settings)
+    shop = make_shop("newcomer", share=False)
+    for file in shop.glob("*.jsonl"):
+        file.write_text(file.read_text().replace('"positive"', '"praise"').replace('"negative"', '"complaint"'))
+    few = changed(recipe, data=recipe.data.model_dump() | {"shots": 10}, blend=False)
+    made = make(shop, few, settings)
+    assert set(made.report.start_losses) == {"scratch", "house/sentiment@1"}
+    assert made.bundle.manifest.steps > 0
+
+
 def test_the_donors_are_known_when_one_leaves(make_shop: MakeShop, recipe: Recipe, settings: Settings) -> None:
     fit([make_shop("one"), make_shop("two")], recipe, settings)
     fit([make_shop("three"), make_shop("four")], recipe, settings)

@@ -25,6 +25,7 @@ class Start:
         factors: plain LoRA by layer name, the scale in B.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens.
         head: what is known of labels, on an encoder.
+        labels: choose: those that they were taught.
         kept: whether they are taken as they are, without training.
     """
 
@@ -32,6 +33,7 @@ class Start:
     factors: Factors | None = None
     prefix: Tensor | None = None
     head: Head | None = None
+    labels: frozenset[str] = frozenset()
     kept: bool = False
 
     @property
@@ -57,10 +59,10 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
         BaseError: if it was trained on another base.
         BundleError: if its weights cannot be read.
     """
-    weights = read_weights(bundle, base)
+    weights, labels = read_weights(bundle, base), frozenset(bundle.manifest.labels)
     if isinstance(weights, Tensor):
-        return Start(name, prefix=weights)
-    return Start(name, factors=weights, head=head_of(bundle))
+        return Start(name, prefix=weights, labels=labels)
+    return Start(name, factors=weights, head=head_of(bundle), labels=labels)
 
 
 def blend(adapters: Sequence[Factors], shares: Sequence[float]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -119,7 +119,8 @@ def find_start(
         merchant: whose adapter it will be.
         material: the merchant's examples; there may be none.
         vector: makes the direction of its texts.
-        keep: whether a starter may also be taken as it is, without training.
+        keep: whether a starter may also be taken as it is, without training; one that was not taught all labels of
+            the merchant never is.
         accelerator: from `make_accelerator`.
         say: hears what was compared.
 
@@ -138,7 +139,9 @@ def find_start(
     known = Neighbours(registry, base, recipe, merchant)
     # without an example there is nothing to weigh donors on
     donors = known.donors(vector) if material.train or material.valid else []
-    among = candidates(base, recipe, known.starter(), donors, keep=keep)
+    starter = known.starter()
+    taught = starter is not None and starter.labels.issuperset(material.labels)
+    among = candidates(base, recipe, starter, donors, keep=keep and taught)
     if len(among) > 1:
         say("start", f"comparing {', '.join(one.name for one in among)}")
     choice = choose_start(
