@@ -75,7 +75,7 @@ class Engine:
         cache: folder that registry bundles are brought to; needed with a registry.
         slots: LoRA adapters beside the base at a time, at least one.
         memory: bytes of adapters kept in host memory.
-        rows: answers being written at a time.
+        rows: answers being written at a time; where several adapters write, each row takes as much memory as a slot.
         queue: requests that may be under way at a time; one more is refused.
         batch_tokens: tokens of new rows a forward. More is a little faster for crowds and slower for each answer that
             is being written meanwhile.
