@@ -2,12 +2,13 @@
 
 reviews-10   two shops that no starter has seen, 5 positive and 5 negative reviews each
 reviews-32   the same shops, 16 and 16
-intents      one domain of CLINC150, five questions an intent
+intents      the six domains of CLINC150, five questions an intent
 searches     the sample merchant trailhead, 32 searches: the one set with a catalog
 
-Every variant is trained from scratch on smollm2-135m with the examples, seed and test rows of the default it is held
-against, and answers without blend or calibration: the difference is the variant's. Options, for a part of it:
-`--sets reviews-10,intents`, `--variants typos,synonyms`, `--seeds 1`, `--max-test 50`, `--shops apparel`.
+Every variant is trained from scratch on its recipe's base with the examples, seed and test rows of the default it is
+held against, and answers without blend or calibration: the difference is the variant's. Options, for a part of it:
+`--sets reviews-10,intents`, `--variants typos,synonyms`, `--seeds 1`, `--max-test 50`, `--shops apparel`,
+`--threads 1` beside other work.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from shopfit.settings import Settings
 from shopfit.tune.loop import tune
 from shopfit.tune.shop import Shop
 from tests.bench.results import Row, publish
-from tests.bench.shops import intent_shop, review_shop
+from tests.bench.shops import domains, intent_shop, review_shop
 
 VARIANTS = {
     "label-smoothing": ["tune.label_smoothing=0.1"],
@@ -81,7 +82,8 @@ Pair = tuple[dict[str, float], dict[str, float]]  # metrics of a variant and of 
 def folders(name: str, data: Path, target: Path, shops: Sequence[str]) -> list[Path]:
     """The merchants of a set."""
     if name == "intents":
-        return [intent_shop(data / "intents" / "clinc_dev.json", target, "banking")]
+        source = data / "intents" / "clinc_dev.json"
+        return [intent_shop(source, target, domain) for domain in domains(source)]
     if name == "searches":
         sample = sample_folder("trailhead")
         assert sample is not None
@@ -93,7 +95,7 @@ def run(base: Base, folder: Path, of: Set, overrides: Sequence[str]) -> dict[str
     """Train from scratch, and measure on the test set as it would be answered."""
     recipe = load_recipe(of.recipe, overrides=[f"data.shots={of.shots}", *overrides])
     shop = Shop.read(Merchant.open(folder), recipe)
-    prompter, splits = shop.prompter(base.tokenizer), shop.splits
+    prompter, splits = shop.prompter(base), shop.splits
     tuned = tune(base, recipe, splits.train, splits.valid, splits.labels, prompter)
     try:
         tuned.adapter.peft.eval()
@@ -148,14 +150,16 @@ def main() -> None:
     parser.add_argument("--shops", default=",".join(SHOPS))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--max-test", type=int, default=150)
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     options.variants = options.variants.split(",")
-    torch.set_num_threads(2)
-    base = load_base("smollm2-135m", Settings.from_environment().home)
+    torch.set_num_threads(options.threads)
+    home = Settings.from_environment().home
     table: list[Row] = []
     for name in options.sets.split(","):
         with tempfile.TemporaryDirectory(prefix="shopfit-ablations-") as target:
             where = folders(name, options.data, Path(target), options.shops.split(","))
+            base = load_base(load_recipe(SETS[name].recipe).base, home)
             table += rows(name, list(pairs(base, name, where, options)))
         publish("bench-ablations", table)
 

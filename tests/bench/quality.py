@@ -47,7 +47,7 @@ from shopfit.starter import fit_starter
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.making import Ground, making
 from tests.bench.results import Row, publish
-from tests.bench.shops import intent_shop, intention_shop, movie_shop, office_shop, review_shop
+from tests.bench.shops import domains, intent_shop, intention_shop, movie_shop, office_shop, review_shop
 
 HELD_OUT = ("apparel", "camera_photo", "gourmet_food", "magazines", "software", "toys_games")
 OURS = "adapter"
@@ -217,7 +217,7 @@ def reviews(bench: Bench, seeds: Sequence[int]) -> list[Row]:
 def intents(bench: Bench, seeds: Sequence[int]) -> list[Row]:
     table = Table("intents, 15 x 5", ("accuracy", "macro_f1", "log_loss"))
     source = bench.data / "intents" / "clinc_dev.json"
-    folders = {domain: intent_shop(source, bench.folders / "intents", domain) for domain in _domains(source)}
+    folders = {domain: intent_shop(source, bench.folders / "intents", domain) for domain in domains(source)}
     for domain, folder in folders.items():
         house = bench.house(domain)
         others = [other for name, other in folders.items() if name != domain]
@@ -236,10 +236,6 @@ def intents(bench: Bench, seeds: Sequence[int]) -> list[Row]:
                 table.values["adapter from scratch", "oos_auroc"].append((seed, _apart(engine, tenant, ground, asked)))
             table.show()
     return table.rows({"accuracy": lambda _: 0.935})
-
-
-def _domains(source: Path) -> list[str]:
-    return list(json.loads(source.read_text(encoding="utf-8"))["domains"])
 
 
 def _test_rows(bench: Bench, folder: Path) -> list[Example]:

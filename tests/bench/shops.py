@@ -31,6 +31,11 @@ def review_shop(source: Path, target: Path, shop: str, *, share: bool = False) -
     return folder
 
 
+def domains(source: Path) -> list[str]:
+    """Names of the domains in the file `clinc_dev.json`."""
+    return list(json.loads(source.read_text(encoding="utf-8"))["domains"])
+
+
 def intent_shop(source: Path, target: Path, domain: str) -> Path:
     """One domain of CLINC150, as a merchant that shares: questions and which of its fifteen intents each has.
 
