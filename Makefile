@@ -9,6 +9,7 @@ SEARCH   ?=
 ROWS     ?= 20
 SHOTS    ?=
 SEEDS    ?=
+WORKERS  ?= 2
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -45,12 +46,12 @@ label-next: base  ## propose unlabeled rows to label: MERCHANT=, RECIPE=, ROWS=,
 curve: base  ## measure how many examples to ask for: MERCHANT=, RECIPE=, SHOTS=, SEEDS=, DATA=, SET=
 	@$(BIN)/shopfit curve $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SHOTS),--shots "$(SHOTS)") $(if $(SEEDS),--seeds $(SEEDS))
 
-test: base  ## run every test
-	@echo "== test: everything, on tiny models and on the real base"
-	@$(BIN)/python -m pytest
+test: base  ## run every test, in WORKERS processes
+	@echo "== test: everything, on tiny models and on the real base, in $(WORKERS) processes"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: $(READY)  ## run the tests that do without the real base
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 soak: $(READY)  ## a minute of 64 callers on 1,000 adapters: no wrong answer, none lost, flat memory
 	@SHOPFIT_SOAK_ADAPTERS=1000 SHOPFIT_SOAK_SECONDS=60 $(BIN)/python -m pytest -rP tests/engine/test_soak.py

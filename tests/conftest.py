@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
 REAL_BASES = Settings.from_environment().home / "bases"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is wrong
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # each has its share of the cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 pytest_plugins = ["tests.postgresql"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no process is left alone with it."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
 
 CORPUS = [
     "Review: The grinder arrived cracked and the box was wet.\nSentiment: negative",
