@@ -4,20 +4,17 @@ An adapter lies in a slot of a stack: A as (S, r, in), B as (S, r, out), S slots
 belong to which slot; every layer then adds x A^T B onto what the base computed, by the cheapest of three ways:
 
 one     all rows belong to one slot: plain products
-grid    rows lie in slot order, equally many a slot: batched products on the stack itself, nothing copied but the rows
-rows    anything else: each row's weights are gathered, then batched products (Punica, arXiv:2310.18547, has the idea)
+grid    rows lie in slot order, equally many a slot, no slot left out: batched products on the stack itself, no copies
+rows    anything else: each row's weights are gathered, then batched products (Punica, arXiv:2310.18547, has the idea);
+        weights of a low rank are smaller than the rows' own numbers, so bringing rows into slot order would cost more
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-
-_SPARSE = 3  # reading a slot that no row uses costs a third of gathering one
-_WASTE = 1.25  # cells a row that a grid may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +25,13 @@ class Plan:
         way: of the three, or "bare" where no row has an adapter.
         first: one and grid: the lowest slot.
         last: grid: the slot after the highest.
-        depth: grid: rows a slot.
-        cells: grid: (B,) cell of each row; None where rows and cells are the same.
         index: rows: (B,) slot of each row.
     """
 
     way: Literal["bare", "one", "grid", "rows"]
     first: int = 0
     last: int = 0
-    depth: int = 1
-    cells: Tensor | None = None
     index: Tensor | None = None
-
-    @property
-    def moves(self) -> bool:
-        """Whether it takes copies of rows or of weights."""
-        return self.way == "rows" or self.cells is not None
 
 
 def plan(slots: Sequence[int], *, device: torch.device | str = "cpu") -> Plan:
@@ -59,16 +47,9 @@ def plan(slots: Sequence[int], *, device: torch.device | str = "cpu") -> Plan:
     if len(used) == 1:
         return Plan("one", first=used[0])
     first, last = used[0], used[-1] + 1
-    seats = dict.fromkeys(used, 0)
-    cells = []
-    depth = max(Counter(slots).values())
-    for slot in slots:
-        cells.append((slot - first) * depth + seats[slot])
-        seats[slot] += 1
-    size = (last - first) * depth
-    if last - first <= _SPARSE * len(used) and size <= _WASTE * len(slots):
-        same = cells == list(range(size))
-        return Plan("grid", first, last, depth, None if same else torch.tensor(cells, device=device))
+    depth, rest = divmod(len(slots), last - first)
+    if not rest and list(slots) == [slot for slot in range(first, last) for _ in range(depth)]:
+        return Plan("grid", first, last)
     return Plan("rows", index=torch.tensor(slots, device=device))
 
 
@@ -81,15 +62,12 @@ def shrink(x: Tensor, down: Tensor, plan: Plan) -> Tensor:
         plan: not bare.
 
     Returns:
-        (B * T, r) for one, (slots, depth * T, r) for grid, (B, T, r) for rows.
+        (B * T, r) for one, (slots, rows a slot * T, r) for grid, (B, T, r) for rows.
     """
     if plan.way == "one":
         return x.flatten(0, 1) @ down[plan.first].T
     if plan.way == "rows":
         return torch.bmm(down[plan.index], x.transpose(1, 2)).transpose(1, 2)
-    if plan.cells is not None:
-        room = x.new_zeros((plan.last - plan.first) * plan.depth, *x.shape[1:])
-        x = room.index_copy(0, plan.cells, x)
     cells = x.reshape(plan.last - plan.first, -1, x.shape[-1])
     return torch.bmm(down[plan.first : plan.last], cells.transpose(1, 2)).transpose(1, 2)
 
@@ -111,8 +89,5 @@ def expand(out: Tensor, low: Tensor, up: Tensor, plan: Plan) -> Tensor:
         weights = up[plan.index]
         return torch.baddbmm(out, low, weights) if keep else out.baddbmm_(low, weights)
     weights = up[plan.first : plan.last]
-    if plan.cells is None:
-        grid = out.view(len(weights), -1, out.shape[-1])
-        return (torch.baddbmm(grid, low, weights) if keep else grid.baddbmm_(low, weights)).view_as(out)
-    delta = torch.bmm(low, weights).view(-1, *out.shape[1:]).index_select(0, plan.cells)
-    return out + delta if keep else out.add_(delta)
+    grid = out.view(len(weights), -1, out.shape[-1])
+    return (torch.baddbmm(grid, low, weights) if keep else grid.baddbmm_(low, weights)).view_as(out)

@@ -202,7 +202,7 @@ class Stack:
         if self._plan.way == "bare":
             yield
             return
-        if decoding and self._plan.moves and not self._slab.requires_grad:
+        if decoding and self._plan.way == "rows" and not self._slab.requires_grad:
             self._plan, of = Plan("grid", last=len(slots)), self._copied(slots)
         try:
             for group, views in zip(self._groups, of, strict=True):
