@@ -57,7 +57,7 @@ def shrink(x: Tensor, down: Tensor, plan: Plan) -> Tensor:
     """x A^T of each row with its own A.
 
     Args:
-        x: (B, T, in).
+        x: (B, T, in), or (B, in).
         down: (S, r, in).
         plan: not bare.
 
@@ -65,29 +65,25 @@ def shrink(x: Tensor, down: Tensor, plan: Plan) -> Tensor:
         (B * T, r) for one, (slots, rows a slot * T, r) for grid, (B, T, r) for rows.
     """
     if plan.way == "one":
-        return x.flatten(0, 1) @ down[plan.first].T
-    if plan.way == "rows":
-        return torch.bmm(down[plan.index], x.transpose(1, 2)).transpose(1, 2)
-    cells = x.reshape(plan.last - plan.first, -1, x.shape[-1])
-    return torch.bmm(down[plan.first : plan.last], cells.transpose(1, 2)).transpose(1, 2)
+        return x.reshape(-1, x.shape[-1]) @ down[plan.first].T
+    weights = down[plan.index] if plan.way == "rows" else down[plan.first : plan.last]
+    cells = x.reshape(len(weights), -1, x.shape[-1])
+    return torch.bmm(weights, cells.transpose(1, 2)).transpose(1, 2)
 
 
 def expand(out: Tensor, low: Tensor, up: Tensor, plan: Plan) -> Tensor:
     """out + low B of each row with its own B; in place where no gradient is asked for.
 
     Args:
-        out: (B, T, out) as the base computed it.
+        out: (B, T, out), or (B, out), as the base computed it.
         low: as `shrink` returned it, or r of its columns.
         up: (S, r, out).
         plan: the same.
     """
     keep = torch.is_grad_enabled()
     if plan.way == "one":
-        flat, weights = out.flatten(0, 1), up[plan.first]
+        flat, weights = out.view(-1, out.shape[-1]), up[plan.first]
         return (torch.addmm(flat, low, weights) if keep else flat.addmm_(low, weights)).view_as(out)
-    if plan.way == "rows":
-        weights = up[plan.index]
-        return torch.baddbmm(out, low, weights) if keep else out.baddbmm_(low, weights)
-    weights = up[plan.first : plan.last]
-    grid = out.view(len(weights), -1, out.shape[-1])
-    return (torch.baddbmm(grid, low, weights) if keep else grid.baddbmm_(low, weights)).view_as(out)
+    weights = up[plan.index] if plan.way == "rows" else up[plan.first : plan.last]
+    cells = out.view(len(weights), -1, out.shape[-1])
+    return (torch.baddbmm(cells, low, weights) if keep else cells.baddbmm_(low, weights)).view_as(out)
