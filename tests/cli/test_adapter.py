@@ -121,7 +121,7 @@ def test_interrupted_training_leaves_nothing(shop: Path, home: Path, run: Run) -
         sys.executable,
         "-m",
         "shopfit",
-        *sentiment(shop, "--set", "tune.epochs=400", "--set", "tune.patience=400"),
+        *sentiment(shop, "--set", "tune.epochs=80"),
     ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed_interrupts) as process:  # type: ignore[call-overload]
