@@ -222,18 +222,20 @@ def intents(bench: Bench, seeds: Sequence[int]) -> list[Row]:
         house = bench.house(domain)
         others = [other for name, other in folders.items() if name != domain]
         house.starter(bench.recipe("support-intent", 0, _INTENTS), others)
+        asked = [row for other in others for row in _test_rows(bench, other)[::5]]
         for seed in seeds:
             recipe = bench.recipe("support-intent", seed, _INTENTS, "data.shots=75")
             with house.made(folder, recipe, table) as (engine, tenant, ground):
                 contenders = compare(engine, tenant, ground.seen, ground.splits.test, ground.prompter, bench.embed)
                 for one in contenders:
                     table.add(one.name, seed, one.predictions)
-                asked = [row for other in others for row in _test_rows(bench, other)[::5]]
-                table.values[OURS, "oos_auroc"].append((seed, _apart(engine, tenant, ground, asked)))
+                inside = next(one.predictions for one in contenders if one.kind == OURS)
+                table.values[OURS, "oos_auroc"].append((seed, _apart(engine, tenant, inside, asked)))
             scratch = recipe.model_copy(update={"start": "scratch"})
             with house.made(folder, scratch) as (engine, tenant, ground):
-                table.add("adapter from scratch", seed, assess(engine, tenant, ground.splits.test))
-                table.values["adapter from scratch", "oos_auroc"].append((seed, _apart(engine, tenant, ground, asked)))
+                inside = assess(engine, tenant, ground.splits.test)
+                table.add("adapter from scratch", seed, inside)
+                table.values["adapter from scratch", "oos_auroc"].append((seed, _apart(engine, tenant, inside, asked)))
             table.show()
     return table.rows({"accuracy": lambda _: 0.935})
 
@@ -243,9 +245,8 @@ def _test_rows(bench: Bench, folder: Path) -> list[Example]:
     return prepare(folder, recipe, settings=bench.settings, base=bench.base(recipe)).splits.test
 
 
-def _apart(engine: Engine, tenant: Tenant, ground: Ground, others: Sequence[Example]) -> float:
-    """How well confidence tells a merchant's own questions from others: area under the ROC curve."""
-    inside = assess(engine, tenant, ground.splits.test)
+def _apart(engine: Engine, tenant: Tenant, inside: Predictions, others: Sequence[Example]) -> float:
+    """How well confidence tells a merchant's own questions, answered already, from others: area under the ROC curve."""
     outside = assess(engine, tenant, [replace(row, label=tenant.labels[0]) for row in others])
     assert isinstance(inside, ChoosePredictions)
     assert isinstance(outside, ChoosePredictions)

@@ -21,7 +21,7 @@ class PrepackedLinear(nn.Linear):
             return super().forward(input)
         if torch.is_grad_enabled() and input.requires_grad:
             # two-dimensional inside, so that the result is no view made by the function: PEFT adds onto it in place
-            rows: Tensor = _Product.apply(input.flatten(0, -2), self.weight, self.packed, self.bias)  # type: ignore[no-untyped-call]
+            rows: Tensor = _Product.apply(input.flatten(0, -2), self.weight, self.packed, self.bias)  # type: ignore[no-untyped-call] # torch has no types here
             return rows.view(*input.shape[:-1], self.out_features)
         return _product(input, self.packed, self.bias)
 
