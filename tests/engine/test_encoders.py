@@ -1,6 +1,8 @@
 """Adapters on an encoder: heads of their own for labels, and vectors of their own for items."""
 
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from tests.solo import wearing
 from shopfit.adapter.bundle import Bundle, DataIdentity, seal
 from shopfit.adapter.head import HEAD
 from shopfit.base.load import Base
-from shopfit.base.prompt import Prompter
+from shopfit.base.meaning import answer_nearness, pair
+from shopfit.base.prompt import Prompter, Question
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+from shopfit.engine.answering import embed_batch
 from shopfit.engine.asking import ask_choose, ask_rank
 from shopfit.engine.tenant import CATALOG, write_items
 from shopfit.errors import BundleError, RequestError
@@ -143,6 +147,30 @@ def test_the_bare_encoder_compares_with_the_words_of_labels(encoder: Base) -> No
     with Engine(encoder) as engine:
         answers = engine.choose([ChooseRequest(tenant, {"text": label.replace("_", " ")}) for label in WORDS])
     assert [answer.label for answer in answers] == list(WORDS)
+
+
+def test_texts_of_any_length_are_read_together_as_each_by_itself(encoder: Base) -> None:
+    draw = random.Random(0)
+    texts = [tuple(draw.choices(range(5, 100), k=length)) for length in (3, 40, 4, 29, 38, 1, 30, 12, 3)]
+    questions = [Question(text, tuple(draw.sample(texts, 4))) for text in texts]
+    with torch.inference_mode():
+        together = answer_nearness(encoder.model, pair(questions, 0, headed=False))
+        alone = [answer_nearness(encoder.model, pair([question], 0, headed=False)) for question in questions]
+        vectors = {text: embed_batch(encoder.model, [text], 0)[0] for text in texts}
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    wanted = [4.0 * vectors[question.prompt] @ vectors[answer] for question in questions for answer in question.answers]
+    assert together.tolist() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_an_adversarial_pass_pushes_every_text(encoder: Base) -> None:
+    recipe = recipe_of(encoder, "rank", tune={"lr": 0.01, "epochs": 40, "batch_size": 4, "adversarial": 0.5})
+    rows = [
+        replace(row, fields={"query": f"{row.fields['query']} {'really ' * 20 * place}"})
+        for place, row in enumerate(rows_of("rank"))
+    ]
+    tuned = tune(encoder, recipe, rows, [], [], Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True))
+    tuned.adapter.detach()
+    assert tuned.curve[-1].train_loss < 0.5 * tuned.curve[0].train_loss
 
 
 def test_right_items_of_a_batch_are_wrong_for_its_other_questions(encoder: Base) -> None:

@@ -121,6 +121,29 @@ def test_labels_are_blended_with_likes_and_texts(encoder: bool) -> None:
     assert ("minilm" in losses) == encoder
 
 
+def test_what_a_shopper_and_what_others_like_go_together_from_few_examples() -> None:
+    draw = np.random.default_rng(3)
+    examples = []
+    for number in range(24):
+        fond, good = bool(draw.integers(2)), bool(draw.integers(2))
+        fields = {
+            "liked": ["good"] * (4 if fond else 2),  # whoever has seen it likes the one and not the other
+            "disliked": ["bad"] * (2 if fond else 4),
+            "text": "lamp",
+            "item": "good" if good else "bad",
+        }
+        label = "yes" if (good if draw.random() < 0.7 else fond) else "no"
+        examples.append(Example(str(number), fields, label=label))
+    labels = ("no", "yes")
+    material = Material(examples[:12], examples[12:], labels, Prompter(recipe("choose"), None))
+    gold = np.array([labels.index(str(example.label)) for example in material.valid])
+    held_out = ChoosePredictions(labels, np.full((12, 2), 0.5), gold)
+    blend, losses = fit_blend(recipe("choose"), material, [(material, held_out)], None)
+    assert blend is not None
+    assert set(blend.weights) >= {"like-rate", "item-likes"}
+    assert losses["like-rate and item-likes"] < losses["majority"]
+
+
 def test_few_examples_are_no_evidence() -> None:
     material, held_out = ranked(LEAST - 1, adapter="blind")
     assert fit_blend(recipe("rank"), material, [(material, held_out)], by_word) == (None, {})

@@ -85,7 +85,7 @@ def test_the_push_has_the_wanted_size_and_leaves_the_embedding_alone(base: Base)
     with push.watched():
         plain = states()
     plain.square().sum().backward()
-    moved = push.push()  # (B, T, D)
+    [moved] = push.pushes()  # (B, T, D)
     wanted = 2.0 * float(before.std())
     assert torch.allclose(moved.flatten(1).norm(dim=1), torch.full((len(ROWS),), wanted))
     with push.applied():
@@ -95,7 +95,7 @@ def test_the_push_has_the_wanted_size_and_leaves_the_embedding_alone(base: Base)
     assert torch.equal(embedding.weight, before)
     assert embedding.weight.grad is None
     with pytest.raises(RuntimeError, match="run a watched forward"):
-        push.push()
+        push.pushes()
     adapter.detach()
 
 
@@ -106,7 +106,7 @@ def test_the_push_raises_the_loss_more_than_a_random_one(base: Base) -> None:
     loss.backward()
     push = objective._push
     assert push is not None
-    found = push.push()
+    [found] = push.pushes()
     pushed, _ = objective(batch, pushed=True)
     with torch.no_grad():
         noise = torch.randn_like(found)

@@ -17,6 +17,7 @@ from shopfit.base.prompt import Question
 
 SHARPNESS = 4.0
 """Score of two equal directions: at the temperature of 0.2 that suits decoders, cosines are then divided by 0.05."""
+_ALIKE = 0.75  # texts at least this share of the longest are read with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,9 @@ class Pairs:
     """B questions with A answers, laid out for one forward over R texts of T tokens.
 
     Args:
-        input_ids: (R, T) tokens.
+        input_ids: (R, T) tokens, the longest text first.
         mask: (R, T) 1 for a token, 0 for padding.
+        parts: rows and tokens of each run of texts of like length; the rows sum to R.
         question: (A,) row of each answer's question.
         answer: (A,) row of each answer's text, or of the head.
         lengths: (A,) ones: a score here is no sum over tokens.
@@ -34,6 +36,7 @@ class Pairs:
 
     input_ids: Tensor
     mask: Tensor
+    parts: tuple[tuple[int, int], ...]
     question: Tensor
     answer: Tensor
     lengths: Tensor
@@ -44,6 +47,7 @@ class Pairs:
         return Pairs(
             self.input_ids.to(device),
             self.mask.to(device),
+            self.parts,
             self.question.to(device),
             self.answer.to(device),
             self.lengths.to(device),
@@ -59,17 +63,33 @@ def pair(questions: Sequence[Question], pad: int, *, headed: bool) -> Pairs:
         pad: token id that fills rows up.
         headed: whether an answer is not a text, but `(row,)` of a head.
     """
-    rows: dict[tuple[int, ...], int] = {}
-    of: list[int] = []
-    answers: list[int] = []
-    for question in questions:
-        place = rows.setdefault(question.prompt, len(rows))
-        for answer in question.answers:
-            of.append(place)
-            answers.append(answer[0] if headed else rows.setdefault(answer, len(rows)))
-    input_ids, mask = fill_up(list(rows), pad)
+    texts = {question.prompt for question in questions}
+    if not headed:
+        texts |= {answer for question in questions for answer in question.answers}
+    ordered = sorted(texts, key=lambda text: (-len(text), text))
+    rows = {text: row for row, text in enumerate(ordered)}
+    of = [rows[question.prompt] for question in questions for _ in question.answers]
+    answers = [answer[0] if headed else rows[answer] for question in questions for answer in question.answers]
+    input_ids, mask = fill_up(ordered, pad)
     counts = tuple(len(question.answers) for question in questions)
-    return Pairs(input_ids, mask, torch.tensor(of), torch.tensor(answers), torch.ones(len(of)), counts)
+    parts = _parts([len(text) for text in ordered])
+    return Pairs(input_ids, mask, parts, torch.tensor(of), torch.tensor(answers), torch.ones(len(of)), counts)
+
+
+def _parts(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Rows and tokens of each run of texts of like length.
+
+    Args:
+        lengths: of the texts, falling.
+    """
+    parts: list[tuple[int, int]] = []
+    for length in lengths:
+        rows, width = parts[-1] if parts else (0, 0)
+        if parts and length >= _ALIKE * width:
+            parts[-1] = rows + 1, width
+        else:
+            parts.append((1, length))
+    return tuple(parts)
 
 
 def fill_up(texts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
@@ -107,6 +127,18 @@ def answer_nearness(model: Any, pairs: Pairs, head: Tensor | None = None) -> Ten
     Returns:
         (A,) float32.
     """
-    vectors = text_vectors(model, pairs.input_ids, pairs.mask).float()
+    vectors = _vectors(model, pairs, whole=head is not None).float()
     answers = vectors if head is None else normalize(head, dim=-1)
     return SHARPNESS * (vectors[pairs.question] * answers[pairs.answer]).sum(-1)
+
+
+def _vectors(model: Any, pairs: Pairs, *, whole: bool) -> Tensor:
+    """(R, D) vectors of the texts. On a CPU, where padding costs as much as text does, a part at a time."""
+    if whole or pairs.input_ids.device.type != "cpu":
+        return text_vectors(model, pairs.input_ids, pairs.mask)
+    vectors, first = [], 0
+    for rows, width in pairs.parts:
+        last = first + rows
+        vectors.append(text_vectors(model, pairs.input_ids[first:last, :width], pairs.mask[first:last, :width]))
+        first = last
+    return torch.cat(vectors)

@@ -22,17 +22,18 @@ class Push:
     def __init__(self, embedding: Any, epsilon: float) -> None:
         self._embedding = embedding
         self._size = epsilon * float(embedding.weight.detach().float().std())
-        self._embedded: Tensor | None = None  # (B, T, D) of the last forward; the backward pass gives it its gradient
+        self._embedded: list[Tensor] = []  # (B, T, D) of each forward; the backward pass gives them their gradients
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """The next forward's embeddings are remembered, and the backward pass after it finds out their gradient."""
+        """The embeddings of the forwards inside are remembered; the backward pass after them finds their gradients."""
+        self._embedded = []
 
         def remember(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
             if not output.requires_grad:  # a frozen embedding ends no graph: begin one here
                 output = output.detach().requires_grad_()
             output.retain_grad()
-            self._embedded = output
+            self._embedded.append(output)
             return output
 
         with self._hooked(remember):
@@ -40,24 +41,28 @@ class Push:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The next forward, over the same batch, runs on pushed embeddings."""
-        push = self.push()
-        self._embedded = None
-        with self._hooked(lambda _module, _inputs, output: output + push):
+        """The same forwards, over the same batch, run on pushed embeddings."""
+        pushes = iter(self.pushes())
+        self._embedded = []
+        with self._hooked(lambda _module, _inputs, output: output + next(pushes)):
             yield
 
-    def push(self) -> Tensor:
-        """(B, T, D) what is added: of the wanted norm for every example, zero where its gradient is zero.
+    def pushes(self) -> list[Tensor]:
+        """(B, T, D) what is added in each forward: of the wanted norm for every row, zero where its gradient is zero.
 
         Raises:
             RuntimeError: before a watched forward and its backward pass.
         """
-        if self._embedded is None or self._embedded.grad is None:
+        if not self._embedded or any(embedded.grad is None for embedded in self._embedded):
             raise RuntimeError("no gradient of the embeddings is known: run a watched forward and its backward first")
-        gradient = self._embedded.grad.float()
+        return [self._push(embedded) for embedded in self._embedded]
+
+    def _push(self, embedded: Tensor) -> Tensor:
+        assert embedded.grad is not None
+        gradient = embedded.grad.float()
         norm = gradient.flatten(1).norm(dim=1)[:, None, None]
         push = torch.where(norm > 0, self._size * gradient / norm.clamp(min=torch.finfo(norm.dtype).tiny), 0.0)
-        return push.to(self._embedded.dtype)
+        return push.to(embedded.dtype)
 
     @contextmanager
     def _hooked(self, hook: Any) -> Iterator[None]:

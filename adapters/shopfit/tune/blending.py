@@ -51,16 +51,17 @@ def fit_blend(
 
     Returns:
         the blend, None if the adapter alone is best or there is too little to tell; and the cross-validated loss of
-        the blend and of every part.
+        the blend and of every part that may answer by itself.
     """
     rows = [row for part, held_out in parts for row in _rows(recipe, part, held_out, embed)]
     if len(rows) < LEAST:
         return None, {}
     names = [name for name in rows[0][0] if all(name in known for known, _ in rows)]
-    losses = {name: _cross_validated(rows, [name]) for name in names}
+    alone = _alone(names)
+    losses = {title: _cross_validated(rows, part) for title, part in alone.items()}
+    best = min(losses, key=losses.__getitem__)
     losses["blend"] = _cross_validated(rows, names)
-    best = min(names, key=losses.__getitem__)
-    chosen = names if losses["blend"] < losses[best] - _GAIN else [best]
+    chosen = names if losses["blend"] < losses[best] - _GAIN else alone[best]
     if chosen == [ADAPTER]:
         return None, losses
     weights = {name: round(float(weight), 4) for name, weight in zip(chosen, _fit(rows, chosen), strict=True)}
@@ -72,6 +73,16 @@ def fit_blend(
         else choose_facts(everything, material.labels, _text(material), embed)
     )
     return Blend(weights=weights, **dict(facts)), losses
+
+
+def _alone(names: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Parts that may answer by themselves.
+
+    How much a shopper likes things and how much others like the item are one of them: the two biases that every
+    recommender starts from (Koren, Bell and Volinsky, 2009) add up as they stand, and need no example to be weighed.
+    """
+    biases = [name for name in names if name in _NATURE]
+    return {name: [name] for name in names if name not in biases} | ({" and ".join(biases): biases} if biases else {})
 
 
 def _rows(recipe: Recipe, material: Material, held_out: Predictions, embed: Embed | None) -> list[Row]:
