@@ -23,6 +23,7 @@ from shopfit.engine.tenant import CATALOG, write_items
 from shopfit.errors import BundleError, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
+from shopfit.merchant.pretext import pretext_pairs
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import Tuned, tune
@@ -171,6 +172,19 @@ def test_an_adversarial_pass_pushes_every_text(encoder: Base) -> None:
     tuned = tune(encoder, recipe, rows, [], [], Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True))
     tuned.adapter.detach()
     assert tuned.curve[-1].train_loss < 0.5 * tuned.curve[0].train_loss
+
+
+def test_what_a_catalog_says_of_an_item_asks_for_its_title_alone(encoder: Base) -> None:
+    catalog = Catalog({name: Item(name, name, {"title": name, "description": f"goes {name}"}) for name in QUERIES})
+    recipe = recipe_of(encoder, "rank")
+    prompter = Prompter(recipe, encoder.tokenizer, catalog, encoder=True)
+    pairs = pretext_pairs(recipe, catalog, [], [], text=lambda row: prompter.text(row.fields), examples=0)
+    lessons = Lessons(pairs, prompter, (), recipe.tune)
+    for number, row in enumerate(pairs):
+        question, right, _ = lessons[number]
+        said = [encoder.tokenizer.decode(answer, skip_special_tokens=True) for answer in question.answers]
+        assert said[right.index(True)] == row.relevant[0]  # with its description it would be found by its own words
+        assert set(said) <= set(catalog)
 
 
 def test_right_items_of_a_batch_are_wrong_for_its_other_questions(encoder: Base) -> None:

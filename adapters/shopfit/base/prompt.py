@@ -136,10 +136,16 @@ class Prompter:
         words = self.recipe.prompt.labels.get(label, label).strip()
         return self._text(words.replace("_", " ")) if self.encoder else self._answer({"label": words})
 
-    def item(self, item: str) -> tuple[int, ...]:
-        """Tokens of an item as an answer: catalog fields in `prompt.answer`; for an encoder, all its text."""
+    def item(self, item: str, *, title: bool = False) -> tuple[int, ...]:
+        """Tokens of an item as an answer: catalog fields in `prompt.answer`; for an encoder, all its text.
+
+        Args:
+            item: its id, or a title where there is no catalog.
+            title: for an encoder, its title alone.
+        """
         if self.encoder:
-            return self._text(item if self.catalog is None else self.catalog[item].text)
+            entry = None if self.catalog is None else self.catalog[item]
+            return self._text(item if entry is None else entry.title if title else entry.text)
         fields = self.catalog[item].fields if self.catalog is not None else {"id": item, "title": item}
         return self._answer({name: str(fields.get(name) or "") for name in _names(self.recipe.prompt.answer)})
 

@@ -39,6 +39,7 @@ class Example:
         weight: its share in the loss, above 0.
         at: ISO time, for the reader; not used in training.
         where: file and line, for messages.
+        titles: rank: whether items answer by their titles alone, since the rest of them is what asks.
         rewrites: what a model wrote for its texts before training, by augmentation step and field.
     """
 
@@ -52,6 +53,7 @@ class Example:
     weight: float = 1.0
     at: str | None = None
     where: str = field(default="", compare=False)
+    titles: bool = False
     rewrites: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict, compare=False)
 
 

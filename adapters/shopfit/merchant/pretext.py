@@ -84,7 +84,7 @@ def _of_catalog(recipe: Recipe, catalog: Catalog | None, weight: float) -> list[
         if words := _said_of(item):
             said.setdefault(words, []).append(item.id)
     return [
-        Example(f"catalog/{items[0]}", {field: words}, relevant=tuple(items[:_ITEMS]), weight=weight)
+        Example(f"catalog/{items[0]}", {field: words}, relevant=tuple(items[:_ITEMS]), weight=weight, titles=True)
         for words, items in said.items()
     ]
 

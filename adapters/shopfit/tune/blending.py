@@ -75,7 +75,7 @@ def fit_blend(
     return Blend(weights=weights, **dict(facts)), losses
 
 
-def _alone(names: Sequence[str]) -> dict[str, Sequence[str]]:
+def _alone(names: Sequence[str]) -> dict[str, list[str]]:
     """Parts that may answer by themselves.
 
     How much a shopper likes things and how much others like the item are one of them: the two biases that every

@@ -105,7 +105,9 @@ class Lessons:
                 return Question(prompt, (self.prompter.output(example.output),)), (True,), weight
             case "rank":
                 negatives = self._negatives(index, fields)
-                answers = tuple(self.prompter.item(item) for item in (*example.relevant, *negatives))
+                answers = tuple(
+                    self.prompter.item(item, title=example.titles) for item in (*example.relevant, *negatives)
+                )
                 return (
                     Question(prompt, answers),
                     (True,) * len(example.relevant) + (False,) * len(negatives),
