@@ -34,6 +34,7 @@ from shopfit.cli.terminal import quiet
 from shopfit.engine import Engine, Tenant
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.comparing import compare
+from shopfit.evaluation.intervals import Interval, bootstrap
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
 from shopfit.merchant.examples import Example
@@ -63,6 +64,7 @@ class Table:
         name: of the set.
         metrics: that are measured.
         values: a list a (system, metric) of (seed, value).
+        by_user: our 95% intervals, users drawn again and again, where test rows name their users.
         starts: how often each start was chosen.
         seconds: that each adapter took to make.
         megabytes: size of each bundle.
@@ -71,13 +73,18 @@ class Table:
     name: str
     metrics: tuple[str, ...]
     values: defaultdict[tuple[str, str], list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
+    by_user: defaultdict[str, list[Interval]] = field(default_factory=lambda: defaultdict(list))
     starts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     seconds: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
 
-    def add(self, system: str, seed: int, predictions: Predictions, k: int = 10) -> None:
+    def add(
+        self, system: str, seed: int, predictions: Predictions, k: int = 10, users: Sequence[str | None] = ()
+    ) -> None:
         for metric, value in measure(predictions, list(self.metrics), k).items():
             self.values[system, metric].append((seed, value))
+            if system == OURS and any(users):
+                self.by_user[metric].append(bootstrap(predictions, metric, k, users))
 
     def of(self, system: str, metric: str) -> tuple[float, float]:
         """Mean over merchants and seeds, and the standard deviation of the seeds' means."""
@@ -106,7 +113,10 @@ class Table:
             others = {name: value for name, value in others.items() if not name.startswith(("adapter", "the starter"))}
             best = max(others, key=others.__getitem__)
             goal = wanted(others[best])
-            what = f"{self.name}, {metric} (±{spread:.3f}); peer: {best}"
+            drawn = self.by_user.get(metric)
+            ends = drawn and f"{mean(one.low for one in drawn):.3f} to {mean(one.high for one in drawn):.3f}"
+            users = f"; {ends} by user" if ends else ""
+            what = f"{self.name}, {metric} (±{spread:.3f}{users}); peer: {best}"
             rows.append(
                 Row(what, ours, others[best], metric, f"at least {goal:.3f}", ours >= goal, ours / others[best])
             )
@@ -186,7 +196,7 @@ class Bench:
             contenders = compare(engine, tenant, ground.seen, ground.splits.test, ground.prompter, self.embed)
             found = {one.name: one.predictions for one in contenders}
         for name, predictions in found.items():
-            table.add(name, seed, predictions, recipe.evaluate.k)
+            table.add(name, seed, predictions, recipe.evaluate.k, [row.group for row in ground.splits.test])
         table.show()
         return found
 
