@@ -7,9 +7,9 @@ office           the next product of a history among 20: 64 examples, users disj
 shopping_intent  which of four products fits an intention, and which of four intentions two products: 64 examples
 
 Every run goes the way of the main job: `prepare`, `making`, and the engine with the finished bundle. Options:
-`--sets reviews,intents`, `--seeds 3`, `--shops apparel,software` of the reviews, `--set KEY=VALUE` for every recipe,
-`--home DIR` to keep starters in and to find them again, `--threads 1` beside other work. Seeds share starters: they
-are the house's.
+`--sets reviews,intents`, `--seeds 3`, `--first 2` to begin with that seed, `--shops apparel,software` of the reviews,
+`--set KEY=VALUE` for every recipe, `--home DIR` to keep starters in and to find them again, `--threads 1` beside other
+work. Seeds share starters: they are the house's.
 """
 
 import argparse
@@ -347,6 +347,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], dest="changes")
     parser.add_argument("--shops", default=",".join(HELD_OUT))
     parser.add_argument("--home", type=Path, help="keep the registry with its starter here")
@@ -361,7 +362,7 @@ def main() -> None:
             settings = _settings(home, real.home)
             changes, shops = tuple(options.changes), tuple(options.shops.split(","))
             bench = Bench(options.data, folders, settings, LateEmbedder(home), {}, changes, shops)
-            rows += SETS[name](bench, range(options.seeds))
+            rows += SETS[name](bench, range(options.first, options.first + options.seeds))
             publish("bench-quality", rows)
 
 
