@@ -130,6 +130,29 @@ def test_items_are_ranked_by_vectors_that_are_made_once(encoder: Base, make: Mak
     assert after["bag"] == pytest.approx(before["bag"], abs=1e-4)
 
 
+def test_a_history_asks_by_each_of_its_items(encoder: Base, make: MakeBundle) -> None:
+    bundle = make("acme", "rank")
+    tenant, pool = Tenant.of(bundle), ["stove", "boots", "lamp"]
+    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, encoder=True)
+    both, *each = ({"history": names} for names in (["tent", "bag"], ["tent"], ["bag"]))
+    with wearing(encoder, bundle) as voice:
+        alone = ask_rank(voice, prompter, [(fields, pool) for fields in (both, *each)])
+    assert list(alone[0]) == pytest.approx(np.maximum(alone[1], alone[2]).tolist(), abs=1e-5)
+    words = {"history": ["tent", "bag"], "query": "cook"}
+    with Engine(encoder) as engine:
+        for fields in (both, both, {"history": ["tent", "bag"], "query": ""}):  # once made, and then known
+            answer = engine.rank([RankRequest(tenant, fields, pool, 3)])[0]
+            scores = {one.id: one.score for one in answer.items}
+            assert [scores[name] for name in pool] == pytest.approx(list(alone[0]), abs=1e-4)
+        searched = engine.rank([RankRequest(tenant, words, pool, 3)])[0]
+        with pytest.raises(RequestError, match="there is no item 'tant' in the catalog"):
+            engine.rank([RankRequest(tenant, {"history": ["tant"]}, pool, 3)])
+    one_text = {"query": f"{prompter.show('history', words['history'])} cook"}
+    with Engine(encoder) as engine:
+        together = engine.rank([RankRequest(tenant, one_text, pool, 3)])[0]
+    assert [one.score for one in searched.items] == pytest.approx([one.score for one in together.items], abs=1e-4)
+
+
 def test_what_it_cannot_do_it_says(encoder: Base, make: MakeBundle, tmp_path: Path) -> None:
     bundle = make("acme")
     generate = Tenant("acme", recipe_of(encoder, "generate"))

@@ -5,7 +5,7 @@ of length 1. In training every answer of a batch is there once, however many que
 `choose` are the rows of a head, one a label, once an adapter has learned one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Pairs:
         input_ids: (R, T) tokens, the longest text first.
         mask: (R, T) 1 for a token, 0 for padding.
         parts: rows and tokens of each run of texts of like length; the rows sum to R.
-        question: (A,) row of each answer's question.
+        question: (A, M) rows of each answer's question, the last one repeated where it has fewer than M texts.
         answer: (A,) row of each answer's text, or of the head.
         lengths: (A,) ones: a score here is no sum over tokens.
         counts: answers of each question, B numbers.
@@ -63,17 +63,24 @@ def pair(questions: Sequence[Question], pad: int, *, headed: bool) -> Pairs:
         pad: token id that fills rows up.
         headed: whether an answer is not a text, but `(row,)` of a head.
     """
-    texts = {question.prompt for question in questions}
+    texts = {text for question in questions for text in (question.prompt, *question.more)}
     if not headed:
         texts |= {answer for question in questions for answer in question.answers}
     ordered = sorted(texts, key=lambda text: (-len(text), text))
     rows = {text: row for row, text in enumerate(ordered)}
-    of = [rows[question.prompt] for question in questions for _ in question.answers]
+    most = 1 + max(len(question.more) for question in questions)
+    of = [_asked(rows, question, most) for question in questions for _ in question.answers]
     answers = [answer[0] if headed else rows[answer] for question in questions for answer in question.answers]
     input_ids, mask = fill_up(ordered, pad)
     counts = tuple(len(question.answers) for question in questions)
     parts = _parts([len(text) for text in ordered])
     return Pairs(input_ids, mask, parts, torch.tensor(of), torch.tensor(answers), torch.ones(len(of)), counts)
+
+
+def _asked(rows: Mapping[tuple[int, ...], int], question: Question, most: int) -> list[int]:
+    """Rows of a question's texts, `most` of them."""
+    found = [rows[text] for text in (question.prompt, *question.more)]
+    return found + found[-1:] * (most - len(found))
 
 
 def _parts(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -117,7 +124,7 @@ def text_vectors(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def answer_nearness(model: Any, pairs: Pairs, head: Tensor | None = None) -> Tensor:
-    """Cosine of each answer with its question, times `SHARPNESS`.
+    """Cosine of each answer with its question, the nearest text of it, times `SHARPNESS`.
 
     Args:
         model: an encoder of transformers.
@@ -129,7 +136,8 @@ def answer_nearness(model: Any, pairs: Pairs, head: Tensor | None = None) -> Ten
     """
     vectors = _vectors(model, pairs, whole=head is not None).float()
     answers = vectors if head is None else normalize(head, dim=-1)
-    return SHARPNESS * (vectors[pairs.question] * answers[pairs.answer]).sum(-1)
+    near = (vectors[pairs.question] * answers[pairs.answer].unsqueeze(1)).sum(-1)  # (A, M)
+    return SHARPNESS * near.amax(1)
 
 
 def _vectors(model: Any, pairs: Pairs, *, whole: bool) -> Tensor:

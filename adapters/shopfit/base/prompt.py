@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shopfit.errors import RequestError
-from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.examples import seen
+from shopfit.merchant.histories import asks_alone
 from shopfit.recipe.schema import Recipe
 
 _CUT = " …"
@@ -23,15 +25,18 @@ class Question:
     Args:
         prompt: at least one token.
         answers: one or more sequences of at least one token each.
+        more: for an encoder: other texts that ask as well; an answer is as near as it is to the nearest of them.
     """
 
     prompt: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
+    more: tuple[tuple[int, ...], ...] = ()
 
     @property
     def tokens(self) -> int:
         """Tokens that a forward over it reads: the prompt once, and each answer but for its last token."""
-        return len(self.prompt) + sum(len(answer) - 1 for answer in self.answers)
+        asked = len(self.prompt) + sum(map(len, self.more))
+        return asked + sum(len(answer) - 1 for answer in self.answers)
 
 
 class Prompter:
@@ -87,13 +92,14 @@ class Prompter:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else str(value)
 
     def _title(self, item: str) -> str:
-        if self.history is None:
-            return item
-        if item not in self.history:
+        return item if self.history is None else self._past(self.history, item).title
+
+    def _past(self, history: Catalog, item: str) -> Item:
+        if item not in history:
             raise RequestError(
                 f"there is no item {item!r} in the catalog", next_step="send item ids of this merchant's own catalog"
             )
-        return self.history[item].title
+        return history[item]
 
     def render(self, fields: Mapping[str, Any]) -> str:
         """The prompt of an example, as text.
@@ -130,6 +136,18 @@ class Prompter:
             shown[name] = " ".join(words[:keep]) + _CUT
             tokens = self.tokenizer(self._render(shown))["input_ids"]
         return tuple(tokens)
+
+    def asking(self, fields: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+        """The texts that ask: the prompt; or, for an encoder, of a history and nothing else each of its latest items.
+
+        The mean of a tent and a mug lies near neither of what goes with them.
+        """
+        if not self.encoder or not asks_alone(self.recipe, fields):
+            return (self.encode(fields),)
+        history = self.history
+        latest = seen(fields)[-self.recipe.data.history_length :]
+        texts = (item if history is None else self._past(history, item).text for item in latest)
+        return tuple(dict.fromkeys(self._text(text) for text in texts))
 
     def label(self, label: str) -> tuple[int, ...]:
         """Tokens of a label's words."""

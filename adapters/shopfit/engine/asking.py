@@ -29,9 +29,9 @@ def choose_question(
 
 def rank_questions(prompter: Prompter, fields: Fields, candidates: Sequence[str]) -> list[Question]:
     """Which candidates fit: as many questions with the same prompt as it takes, none without candidates."""
-    prompt = prompter.encode(fields)
+    prompt, *more = prompter.asking(fields)
     return [
-        Question(prompt, tuple(prompter.item(item) for item in candidates[start : start + _BRANCHES]))
+        Question(prompt, tuple(prompter.item(item) for item in candidates[start : start + _BRANCHES]), tuple(more))
         for start in range(0, len(candidates), _BRANCHES)
     ]
 

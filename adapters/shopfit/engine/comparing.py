@@ -15,6 +15,7 @@ from shopfit.base.prompt import Prompter, Question
 from shopfit.engine.answering import Floats
 from shopfit.engine.memory import Loaded, Tokens
 from shopfit.merchant.examples import Fields
+from shopfit.merchant.histories import asks_alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +23,24 @@ class Comparison:
     """One question and its answers, as far as their vectors are known.
 
     Args:
-        asked: tokens of the question.
-        answers: a vector (D,) for each answer, or the tokens that it is to be made of.
+        asked: a vector (D,) for each text that asks, or the tokens that it is to be made of.
+        answers: the same for each answer.
         loaded: the adapter, which keeps vectors of texts that come again.
+        own: how many of the texts that ask, the first ones, are the request's own and will not come again.
     """
 
-    asked: Tokens
+    asked: Sequence[Floats | Tokens]
     answers: Sequence[Floats | Tokens]
     loaded: Loaded
+    own: int = 1
 
     @property
     def questions(self) -> list[Question]:
-        """The texts that need vectors, the question first."""
+        """The texts that need vectors, the request's own first."""
         return [Question(text, ()) for text in self._texts()]
 
     def _texts(self) -> list[Tokens]:
-        unknown = [answer for answer in self.answers if isinstance(answer, tuple)]
-        return [self.asked, *dict.fromkeys(unknown)]
+        return list(dict.fromkeys(text for text in (*self.asked, *self.answers) if isinstance(text, tuple)))
 
     def scores(self, vectors: Sequence[Floats]) -> list[Floats]:
         """Scores of the answers, (A,), as those of one question.
@@ -46,9 +48,12 @@ class Comparison:
         Args:
             vectors: (D,) each, of `questions`.
         """
-        found = dict(zip(self._texts()[1:], vectors[1:], strict=True))
-        answers = [found[answer] if isinstance(answer, tuple) else answer for answer in self.answers]
-        return [SHARPNESS * np.stack(answers) @ vectors[0]]
+        found = dict(zip(self._texts(), vectors, strict=True))
+        asked, answers = (
+            np.stack([found[text] if isinstance(text, tuple) else text for text in texts])
+            for texts in (self.asked, self.answers)
+        )
+        return [SHARPNESS * (answers @ asked.T).max(1)]
 
 
 def compare_labels(prompter: Prompter, labels: Sequence[str], fields: Fields, loaded: Loaded) -> Comparison:
@@ -56,12 +61,16 @@ def compare_labels(prompter: Prompter, labels: Sequence[str], fields: Fields, lo
     head = None if loaded.weights is None else loaded.weights.head
     rows = {} if head is None else _rows(head)
     answers = [rows[label] if label in rows else _known(loaded, prompter.label(label)) for label in labels]
-    return Comparison(prompter.encode(fields), answers, loaded)
+    return Comparison([prompter.encode(fields)], answers, loaded)
 
 
 def compare_items(prompter: Prompter, items: Sequence[str], fields: Fields, loaded: Loaded) -> Comparison:
-    """With each item's text."""
-    return Comparison(prompter.encode(fields), [_known(loaded, prompter.item(item)) for item in items], loaded)
+    """With each item's text. A history that asks by its items asks by texts that come again."""
+    answers = [_known(loaded, prompter.item(item)) for item in items]
+    asking = prompter.asking(fields)
+    if asks_alone(prompter.recipe, fields):
+        return Comparison([_known(loaded, text) for text in asking], answers, loaded, own=0)
+    return Comparison(asking, answers, loaded)
 
 
 def _rows(head: Head) -> dict[str, Floats]:

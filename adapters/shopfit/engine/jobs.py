@@ -29,7 +29,8 @@ class Job:
         line: generate: what is written.
         answer: makes the answer of what all questions gave (scores, or vectors), or of the finished line.
         show: generate: is given each new part of the text.
-        loaded: on an encoder: the adapter, which keeps vectors of all texts but the first, the question's own.
+        loaded: on an encoder: the adapter, which keeps vectors of all texts but the request's own.
+        own: on an encoder: how many texts, the first ones, are the request's own.
     """
 
     merchant: str
@@ -41,6 +42,7 @@ class Job:
     answer: Callable[[Any], Any] = lambda result: result
     show: Callable[[str], None] | None = None
     loaded: Loaded | None = None
+    own: int = 0
     scores: dict[int, Floats] = field(default_factory=dict)
 
     @property

@@ -246,7 +246,7 @@ def _as_they_are(results: Sequence[Floats]) -> Sequence[Floats]:
 
 
 def _compare(job: Job, comparison: Comparison) -> Scored:
-    job.loaded = comparison.loaded
+    job.loaded, job.own = comparison.loaded, comparison.own
     job.questions = comparison.questions
     return comparison.scores
 

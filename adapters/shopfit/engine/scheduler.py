@@ -212,7 +212,7 @@ class Scheduler:
                 entry.job.fail(error)
             return
         for entries, part in zip(alike, scores, strict=True):
-            if (loaded := entries[0].job.loaded) is not None and entries[0].place:
+            if (loaded := entries[0].job.loaded) is not None and entries[0].place >= entries[0].job.own:
                 loaded.keep(entries[0].question.prompt, part)
             for entry in entries:
                 entry.job.scored(entry.place, part)
@@ -288,7 +288,7 @@ def _alike(batch: Iterable[Entry]) -> list[list[Entry]]:
     rows: dict[Hashable, list[Entry]] = {}
     for entry in batch:
         loaded, text = entry.job.loaded, entry.question.prompt
-        if loaded is None or not entry.place:
+        if loaded is None or entry.place < entry.job.own:
             rows[entry] = [entry]
         elif (vector := loaded.vectors.get(text)) is not None:
             entry.job.scored(entry.place, vector)

@@ -6,7 +6,7 @@ A row that says what came after a whole history says as much of every shorter on
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shopfit.merchant.examples import Example, seen
+from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.recipe.schema import Recipe
 
 
@@ -15,6 +15,12 @@ def teaches_itself(recipe: Recipe) -> bool:
     data = recipe.data
     ranked = recipe.task == "rank" and data.history_catalog is None
     return ranked and "history" in data.item_fields and "history" in recipe.fields
+
+
+def asks_alone(recipe: Recipe, fields: Fields) -> bool:
+    """Whether a history, of the kind that is ranked, is all that a row asks by."""
+    other = any(fields.get(name) for name in recipe.fields if name != "history")
+    return not other and bool(seen(fields)) and teaches_itself(recipe)
 
 
 def earlier_steps(recipe: Recipe, row: Example) -> list[Example]:
@@ -28,8 +34,7 @@ def earlier_steps(recipe: Recipe, row: Example) -> list[Example]:
     Returns:
         the shortest first, each of the row's group, or of a group of their own with it.
     """
-    asked = any(row.fields.get(name) for name in recipe.fields if name != "history")
-    if asked or row.candidates is not None or not teaches_itself(recipe):
+    if row.candidates is not None or not asks_alone(recipe, row.fields):
         return []
     history = seen(row.fields)
     return [

@@ -40,7 +40,7 @@ def prompt_states(states: Tensor, asked: Tree | Pairs) -> Tensor:
     """
     if isinstance(asked, Pairs):
         firsts = [sum(asked.counts[:place]) for place in range(len(asked.counts))]
-        rows = asked.question[firsts]
+        rows = asked.question[firsts, 0]
         shown = asked.mask[rows].unsqueeze(-1).to(states.dtype)  # (B, T, 1)
         return (states[rows] * shown).sum(1) / shown.sum(1)
     last = (asked.branch == 0).sum(1) - 1  # (B,)

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class Lessons:
         self._head = head
         self._labels = [(head.index(label),) if head else prompter.label(label) for label in labels]
         self._gold = [tuple(label == example.label for label in labels) for example in examples]
-        self._prompts = [prompter.encode(example.fields) for example in examples]
+        self._asking = [prompter.asking(example.fields) for example in examples]
         self._augmentation = Augmentation(prompter.recipe, prompter.catalog, prompter.history)
         self._items = list(
             prompter.catalog
@@ -96,7 +96,7 @@ class Lessons:
     def __getitem__(self, index: int) -> tuple[Question, tuple[bool, ...], float]:
         """The question of one example, which of its answers are right, and its weight."""
         example, weight = self.examples[index], self._weights[index]
-        fields, prompt = self._shown(index)
+        fields, (prompt, *more) = self._shown(index)
         match self.prompter.recipe.task:
             case "choose":
                 return Question(prompt, tuple(self._labels)), self._gold[index], weight
@@ -109,16 +109,16 @@ class Lessons:
                     self.prompter.item(item, title=example.titles) for item in (*example.relevant, *negatives)
                 )
                 return (
-                    Question(prompt, answers),
+                    Question(prompt, answers, tuple(more)),
                     (True,) * len(example.relevant) + (False,) * len(negatives),
                     weight,
                 )
 
-    def _shown(self, index: int) -> tuple[Fields, tuple[int, ...]]:
-        """An example's fields and prompt, as this epoch shows them; as written when nobody trains (epoch 0)."""
+    def _shown(self, index: int) -> tuple[Fields, tuple[tuple[int, ...], ...]]:
+        """An example's fields and the texts that ask, as this epoch shows them; as written when nobody trains (epoch 0)."""
         example = self.examples[index]
         fields = self._augmentation(example, self.epoch) if self.epoch else example.fields
-        return fields, self._prompts[index] if fields is example.fields else self.prompter.encode(fields)
+        return fields, self._asking[index] if fields is example.fields else self.prompter.asking(fields)
 
     def _negatives(self, index: int, fields: Fields) -> list[str]:
         """Drawn anew each epoch, the same whichever process draws them."""
@@ -164,7 +164,7 @@ def share_negatives(
     shared = []
     for question, gold, weight in lessons:
         more = tuple(answer for answer in right if answer not in question.answers)
-        shared.append((Question(question.prompt, question.answers + more), gold + (False,) * len(more), weight))
+        shared.append((replace(question, answers=question.answers + more), gold + (False,) * len(more), weight))
     return shared
 
 
