@@ -115,7 +115,7 @@ class Lessons:
                 )
 
     def _shown(self, index: int) -> tuple[Fields, tuple[tuple[int, ...], ...]]:
-        """An example's fields and the texts that ask, as this epoch shows them; as written when nobody trains (epoch 0)."""
+        """An example's fields and what asks, as this epoch shows them; as written when nobody trains (epoch 0)."""
         example = self.examples[index]
         fields = self._augmentation(example, self.epoch) if self.epoch else example.fields
         return fields, self._asking[index] if fields is example.fields else self.prompter.asking(fields)
