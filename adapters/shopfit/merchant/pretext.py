@@ -19,6 +19,7 @@ from shopfit.recipe.schema import Recipe
 
 WEIGHT = 0.2  # of a pair, where there are examples, which weigh 1
 _MOST = 512  # pairs
+_MOST_READ = 4096  # pairs that are read once, before the examples
 _EACH = 4  # pairs an example, where there are some: together they weigh less than the examples do
 _WORDS = 40  # of a description: what shoppers type is short
 _ITEMS = 8  # that one text may stand for, where several items have the same
@@ -52,6 +53,21 @@ def pretext_pairs(
     if not pairs:
         raise _nothing(recipe, catalog, examples)
     return draw(pairs, most, f"{recipe.tune.seed}/pretext")
+
+
+def pairs_of_catalog(
+    recipe: Recipe, catalog: Catalog | None, test: Sequence[Example], text: Callable[[Example], str]
+) -> list[Example]:
+    """Pairs of what is said of an item and the item, of weight 1, none that repeats a test row; maybe none at all.
+
+    Args:
+        recipe: of task rank.
+        catalog: the items; None for plain titles.
+        test: the test set.
+        text: what the prompt shows of an example.
+    """
+    pairs, _ = remove_leaks(_of_catalog(recipe, catalog, 1.0), test, text, recipe.data.near_duplicate)
+    return draw(pairs, _MOST_READ, f"{recipe.tune.seed}/catalog")
 
 
 def hold_out_pairs(

@@ -15,6 +15,7 @@ from shopfit.engine.tenant import BLEND, CATALOG, HISTORY, write_items
 from shopfit.evaluation.calibration import calibrate
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.pretext import pairs_of_catalog
 from shopfit.merchant.search import Embed, direction
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
@@ -147,6 +148,7 @@ def making(
         merchant,
         ground.material,
         vector=lambda: _vector(ground, embed),
+        pairs=_pairs(ground),
         keep=trials is None and not ground.splits.pretext and not recipe.tune.self_training.rounds,
         accelerator=accelerator,
         say=say,
@@ -196,6 +198,14 @@ def making(
         yield Made(ground, tuned, seal(staged, manifest), choice.losses, blend_losses, study)
 
 
+def _pairs(ground: Ground) -> list[Example]:
+    """What an encoder may read of the catalog before the examples."""
+    recipe, splits, prompter = ground.recipe, ground.splits, ground.prompter
+    if recipe.task != "rank" or not ground.base.encoder or recipe.start != "auto" or splits.pretext:
+        return []
+    return pairs_of_catalog(recipe, prompter.catalog, splits.test, lambda example: prompter.text(example.fields))
+
+
 def _vector(ground: Ground, embed: Embed) -> list[float]:
     """The direction that the merchant's training texts have in the encoder's space, of length 1; empty without any."""
     texts = [ground.prompter.text(example.fields) for example in ground.seen[:_VECTOR_TEXTS]]
@@ -216,7 +226,7 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     processes = "" if accelerator.num_processes == 1 else f", {accelerator.num_processes} processes"
     plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}{processes}"
     fixed = "" if splits.valid else "; too few examples to stop early, so the schedule is fixed"
-    say("tuning", "no step: the starter stays as it is" if start.kept else plan + fixed)
+    say("tuning", "no step: the start stays as it is" if start.kept else plan + fixed)
     tuned = tune(
         ground.base,
         recipe,

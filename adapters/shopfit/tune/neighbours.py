@@ -10,10 +10,14 @@ from shopfit.adapter.start import Start, start_from
 from shopfit.base.load import Base
 from shopfit.engine.tenant import needed
 from shopfit.errors import BundleError, RecipeError
+from shopfit.merchant.examples import Example
+from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.tune.lessons import Material
+from shopfit.tune.loop import make_accelerator
+from shopfit.tune.own_catalog import catalog_start
 from shopfit.tune.starts import MOST_DONORS, Choice, Donor, candidates, choose_start
 
 _LOOKED_AT = 256  # donors at most: the latest
@@ -106,6 +110,7 @@ def find_start(
     material: Material,
     *,
     vector: Callable[[], Sequence[float]],
+    pairs: Sequence[Example] = (),
     keep: bool = False,
     accelerator: Accelerator | None = None,
     say: Callable[[str, str], None],
@@ -119,6 +124,7 @@ def find_start(
         merchant: whose adapter it will be.
         material: the merchant's examples; there may be none.
         vector: makes the direction of its texts.
+        pairs: of its catalog, to start from; none where nothing is to be read.
         keep: whether a starter may also be taken as it is, without training; one that was not taught all labels of
             the merchant never is.
         accelerator: from `make_accelerator`.
@@ -141,7 +147,18 @@ def find_start(
     donors = known.donors(vector) if material.train or material.valid else []
     starter = known.starter()
     taught = starter is not None and starter.labels.issuperset(material.labels)
-    among = candidates(base, recipe, starter, donors, keep=keep and taught)
+    accelerator = accelerator or make_accelerator(recipe)
+    count = len(material.train) + len(material.valid)
+    ground = catalog_start(base, recipe, pairs, material, accelerator=accelerator, say=say) if count else Start()
+    among = candidates(
+        base,
+        recipe,
+        starter,
+        donors,
+        ground=ground,
+        keep_ground=keep and count < VALID_FROM,  # from there on one epoch stands for a training
+        keep=keep and taught,
+    )
     if len(among) > 1:
         say("start", f"comparing {', '.join(one.name for one in among)}")
     choice = choose_start(

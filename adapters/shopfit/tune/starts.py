@@ -65,11 +65,13 @@ class Candidate:
         name: for the report.
         make: from the examples that it may look at.
         kept: whether it is taken as it is, without training.
+        taught: whether other merchants' examples went into it.
     """
 
     name: str
     make: Callable[[Material], Start]
     kept: bool = False
+    taught: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,14 @@ class Choice:
 
 
 def candidates(
-    base: Base, recipe: Recipe, starter: Start | None, donors: Sequence[Donor], *, keep: bool = False
+    base: Base,
+    recipe: Recipe,
+    starter: Start | None,
+    donors: Sequence[Donor],
+    *,
+    ground: Start | None = None,
+    keep_ground: bool = False,
+    keep: bool = False,
 ) -> list[Candidate]:
     """Every start there is, the simplest first.
 
@@ -99,9 +108,15 @@ def candidates(
         recipe: says the task.
         starter: the house's, if there is one for this recipe, base and method.
         donors: nearest first; the first `MOST_DONORS` count.
+        ground: what there is without any other merchant: scratch by default.
+        keep_ground: whether that may also be taken as it is.
         keep: whether the starter may also be taken as it is.
     """
-    found = [Candidate("scratch", lambda _: Start())]
+    own = ground or Start()
+    found = [Candidate(own.name, lambda _: own, taught=False)]
+    if keep_ground and not own.scratch:
+        as_it_is = replace(own, kept=True)
+        found.insert(0, Candidate(as_it_is.title, lambda _: as_it_is, kept=True, taught=False))
     if starter is not None:
         if keep:
             kept = replace(starter, kept=True)
@@ -142,7 +157,7 @@ def choose_start(
     parts = folds(recipe, material)
     accelerator = accelerator or make_accelerator(recipe)
     if not parts:
-        best = among[1]
+        best = next((one for one in among if one.taught), among[-1])
         return Choice(best.make(material), why="too few examples to compare starts")
     losses: dict[str, float] = {}
     found: dict[str, list[HeldOut]] = {}
@@ -176,8 +191,11 @@ def _known(
     if recipe.task == "generate":  # nobody guesses a text
         return None
     lowest = min(losses.values())
-    learned = {one.name: losses[one.name] for one in among[1:]}
-    for name in [*(one.name for one in among if one.kept), _nearest_to_lowest(learned)]:
+    taught = [one for one in among if one.taught]
+    if not taught:
+        return None
+    best = _nearest_to_lowest({one.name: losses[one.name] for one in taught})
+    for name in [*(one.name for one in taught if one.kept), best]:
         count = sum(len(batch.weights) for _, batch in answers[name])
         guessing = loss_at(answers[name], recipe, _FLAT)
         against = count * (losses[name] - lowest)

@@ -1,0 +1,87 @@
+"""A merchant's own catalog as a start: an encoder first reads what is said of each item, and which title it has.
+
+Descriptions ask, titles answer, and the other titles of a batch are wrong: a self-supervised pass, each pair once. It
+brings the encoder near the words of the shop and sees no example, so all of them may judge what it is worth.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from shopfit.adapter.bundle import LORA, NATIVE
+from shopfit.adapter.files import WEIGHTS, read_plain, write_plain
+from shopfit.adapter.methods import TrainableAdapter
+from shopfit.adapter.stack import Factors
+from shopfit.adapter.start import Start
+from shopfit.base.load import Base
+from shopfit.merchant.examples import Example
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.folds import calibrated_loss, scored, trained, without_trackers
+from shopfit.tune.lessons import Material
+from shopfit.tune.loop import tune
+
+CATALOG = "catalog"
+LEAST = 256  # pairs; fewer are too few steps to change anything
+_BATCH = 32  # titles that each description is held against
+_GAIN = 0.01  # share of the loss
+
+
+def catalog_start(
+    base: Base,
+    recipe: Recipe,
+    pairs: Sequence[Example],
+    material: Material,
+    *,
+    accelerator: Accelerator,
+    say: Callable[[str, str], None],
+) -> Start:
+    """Weights from one pass over a catalog, if the merchant's examples are easier with them; else scratch.
+
+    Args:
+        base: a bare encoder.
+        recipe: of task rank; its `adapter` and `tune` sections say how to train.
+        pairs: from `pairs_of_catalog`; too few make no start.
+        material: the merchant's examples, at least one.
+        accelerator: from `make_accelerator`.
+        say: hears what it brought.
+    """
+    if len(pairs) < LEAST:
+        return Start()
+    say("start", f"{CATALOG}: one pass over {len(pairs)} items, from what is said of each to its title")
+    reading = _reading(recipe)
+    tuned = tune(base, reading, pairs, [], (), material.prompter, accelerator=accelerator)
+    try:
+        start = Start(CATALOG, factors=_factors(tuned.adapter))
+    finally:
+        tuned.adapter.detach()
+    before, after = (_untrained_loss(base, recipe, material, one, accelerator) for one in (Start(), start))
+    say("start", f"{CATALOG}: loss on the examples {before:.3f} -> {after:.3f}, trained on none of them")
+    return start if after < (1 - _GAIN) * before else Start()
+
+
+def _reading(recipe: Recipe) -> Recipe:
+    """The recipe for the pass: plain LoRA, which every method starts from."""
+    rate = recipe.tune.lr if recipe.adapter.method == "lora" else None
+    once = {"epochs": 1, "batch_size": _BATCH, "negatives": 0, "lr": rate}
+    quiet = without_trackers(recipe)
+    adapter, settings = quiet.adapter.model_copy(update={"method": "lora"}), quiet.tune.model_copy(update=once)
+    return quiet.model_copy(update={"adapter": adapter, "tune": settings})
+
+
+def _factors(adapter: TrainableAdapter) -> Factors:
+    with tempfile.TemporaryDirectory(prefix="shopfit-catalog-") as folder:
+        native, plain = Path(folder, NATIVE), Path(folder, LORA)
+        adapter.save(native)
+        write_plain(native, plain)
+        return read_plain((plain / WEIGHTS).read_bytes(), str(plain / WEIGHTS))
+
+
+def _untrained_loss(base: Base, recipe: Recipe, material: Material, start: Start, accelerator: Accelerator) -> float:
+    """The loss of the examples as a start answers them."""
+    rows = [*material.train, *material.valid]
+    whole = replace(material, train=rows, valid=rows)
+    with trained(base, recipe, whole, replace(start, kept=True), accelerator) as untouched:
+        return calibrated_loss(scored(base, recipe, whole, untouched), recipe)
