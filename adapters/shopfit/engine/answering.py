@@ -1,16 +1,18 @@
 """Questions in, numbers and texts out: the one way to an answer, for tuning's own checks, evaluation and serving."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from shopfit.adapter.voice import Voice, answer_sums, lay_out
+from shopfit.adapter.voice import Voice, answer_sums
 from shopfit.base.load import Base
-from shopfit.base.meaning import Pairs, fill_up, text_vectors
+from shopfit.base.meaning import SHARPNESS, fill_up, text_vectors
 from shopfit.base.prefix import Prefix, lift_out
 from shopfit.base.prompt import Question
 from shopfit.base.scoring import Tree, answer_log_probs, plant
@@ -35,15 +37,32 @@ def score(voice: Voice, questions: Sequence[Question], *, pad: int, token_budget
     Returns:
         N arrays, one number an answer.
     """
+    if voice.model.get_output_embeddings() is None:
+        return _nearness(voice, questions, pad, token_budget)
     scores: list[Floats] = [np.empty(0)] * len(questions)
-    encoder = voice.model.get_output_embeddings() is None
     for batch in cut([question.tokens for question in questions], token_budget):
-        rows = [questions[index] for index in batch]
-        asked = lay_out(rows, pad, encoder=encoder, headed=voice.head is not None).to(voice.model.device)
+        tree = plant([questions[index] for index in batch], pad).to(voice.model.device)
         with torch.inference_mode():
-            parts = _means(answer_sums(voice, asked), asked)
+            parts = _means(answer_sums(voice, tree), tree)
         for index, part in zip(batch, parts, strict=True):
             scores[index] = part
+    return scores
+
+
+def _nearness(voice: Voice, questions: Sequence[Question], pad: int, token_budget: int) -> list[Floats]:
+    """The same for an encoder, where each text is read once, however many questions it belongs to."""
+    head = None if voice.head is None else normalize(voice.head.rows.detach(), dim=-1).double().cpu().numpy()
+    shown = [(question.prompt, *question.more, *(question.answers if head is None else ())) for question in questions]
+    texts = list(dict.fromkeys(chain.from_iterable(shown)))
+    vectors: dict[Sequence[int], Floats] = {}
+    for batch in cut([len(text) for text in texts], token_budget):
+        some = [texts[index] for index in batch]
+        vectors |= zip(some, embed_batch(voice.model, some, pad), strict=True)
+    scores = []
+    for question in questions:
+        asked = np.stack([vectors[text] for text in (question.prompt, *question.more)])  # (M, D)
+        answers = [vectors[answer] if head is None else head[answer[0]] for answer in question.answers]
+        scores.append(SHARPNESS * (np.stack(answers) @ asked.T).max(1))
     return scores
 
 
@@ -61,7 +80,7 @@ def score_batch(model: Any, questions: Sequence[Question], pad: int, prefix: Pre
         return _means(answer_log_probs(model, tree, prefix), tree)
 
 
-def _means(sums: Tensor, asked: Tree | Pairs) -> list[Floats]:
+def _means(sums: Tensor, asked: Tree) -> list[Floats]:
     means = (sums / asked.lengths).double().cpu()
     return [part.numpy() for part in torch.split(means, list(asked.counts))]
 
