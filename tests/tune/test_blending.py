@@ -96,6 +96,22 @@ def test_an_adapter_that_is_best_by_itself_answers_alone() -> None:
     assert losses["adapter"] == min(losses[name] for name in losses if name != "blend")
 
 
+@pytest.mark.parametrize(("rows", "kept"), [(12, True), (120, False)])
+def test_an_adapter_gives_way_only_on_evidence(rows: int, kept: bool) -> None:
+    draw = np.random.default_rng(0)
+    labels, examples = ("no", "yes"), []
+    for number in range(2 * rows):
+        liked = number % 2
+        word = WORDS[liked if draw.random() < 0.7 else 1 - liked]  # the text says a little
+        examples.append(Example(str(number), {"text": word}, label=labels[liked]))
+    material = Material(examples[:rows], examples[rows:], labels, Prompter(recipe("choose"), None))
+    gold = np.arange(rows) % 2
+    held_out = ChoosePredictions(labels, np.full((rows, 2), 0.5), gold)  # and the adapter nothing
+    blend, losses = fit_blend(recipe("choose"), material, [(material, held_out)], by_word)
+    assert losses["minilm"] < losses["adapter"]
+    assert (blend is None) == kept
+
+
 @pytest.mark.parametrize("encoder", [True, False])
 def test_labels_are_blended_with_likes_and_texts(encoder: bool) -> None:
     draw = np.random.default_rng(1)

@@ -3,8 +3,9 @@
 The blend is kept only if it beats its best single part in cross-validation; else that part answers alone.
 """
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import minimize
@@ -32,7 +33,8 @@ LEAST = 10  # held-out examples
 _FOLDS = 5
 _DOUBT = 4.0  # strength of the pull, in examples' worth of a logit
 _NATURE = {LIKE_RATE: 1.0, ITEM_LIKES: 1.0}  # these are log-odds as they stand; others may be of any use or none
-_GAIN = 0.01  # nats an example that a blend must be better by than its best part
+_GAIN = 0.01  # nats an example that something else must be better by than what it takes the place of,
+_EVIDENCE = 2.0  # and nats of all examples together: odds of seven to one
 
 Row = tuple[dict[str, Floats], Floats]
 """Parts of one example, each (A,), and which of its A answers are right, as 0 and 1."""
@@ -59,9 +61,10 @@ def fit_blend(
     names = [name for name in rows[0][0] if all(name in known for known, _ in rows)]
     alone = _alone(names)
     losses = {title: _cross_validated(rows, part) for title, part in alone.items()}
-    best = min(losses, key=losses.__getitem__)
+    margin = max(_GAIN, _EVIDENCE / len(rows))
+    best = _best(losses, margin)
     losses["blend"] = _cross_validated(rows, names)
-    chosen = names if losses["blend"] < losses[best] - _GAIN else alone[best]
+    chosen = names if losses["blend"] < losses[best] - margin else alone[best]
     if chosen == [ADAPTER]:
         return None, losses
     weights = {name: round(float(weight), 4) for name, weight in zip(chosen, _fit(rows, chosen), strict=True)}
@@ -83,6 +86,17 @@ def _alone(names: Sequence[str]) -> dict[str, list[str]]:
     """
     biases = [name for name in names if name in _NATURE]
     return {name: [name] for name in names if name not in biases} | ({" and ".join(biases): biases} if biases else {})
+
+
+def _best(losses: Mapping[str, float], margin: float) -> str:
+    """The part that answers alone unless the blend is better.
+
+    The adapter gives way to a part whose weight comes from the same few examples only if it is worse by the margin.
+    Biases are what they are without examples, and need no evidence.
+    """
+    best = min(losses, key=losses.__getitem__)
+    fitted = not any(name in best for name in _NATURE)
+    return ADAPTER if fitted and losses.get(ADAPTER, math.inf) - losses[best] < margin else best
 
 
 def _rows(recipe: Recipe, material: Material, held_out: Predictions, embed: Embed | None) -> list[Row]:
