@@ -158,6 +158,13 @@ def test_what_a_shopper_and_what_others_like_go_together_from_few_examples() -> 
     assert blend is not None
     assert set(blend.weights) >= {"like-rate", "item-likes"}
     assert losses["like-rate and item-likes"] < losses["majority"]
+    # a handful of lucky answers is no reason to give them up
+    right = np.where(gold[:, None] == np.arange(2), 0.75, 0.25)
+    lucky = ChoosePredictions(labels, right, gold)
+    lucky_blend, losses = fit_blend(recipe("choose"), material, [(material, lucky)], None)
+    assert losses["adapter"] < losses["like-rate and item-likes"] < losses["adapter"] + 2 / 12
+    assert lucky_blend is not None
+    assert "like-rate" in lucky_blend.weights
 
 
 def test_few_examples_are_no_evidence() -> None:

@@ -3,7 +3,6 @@
 The blend is kept only if it beats its best single part in cross-validation; else that part answers alone.
 """
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
@@ -91,12 +90,11 @@ def _alone(names: Sequence[str]) -> dict[str, list[str]]:
 def _best(losses: Mapping[str, float], margin: float) -> str:
     """The part that answers alone unless the blend is better.
 
-    The adapter gives way to a part whose weight comes from the same few examples only if it is worse by the margin.
-    Biases are what they are without examples, and need no evidence.
+    Biases are what they are without examples; an adapter has learned from these few; a part by itself got its weight
+    from their held-out answers. Each gives way to the next only where that is better by the margin.
     """
-    best = min(losses, key=losses.__getitem__)
-    fitted = not any(name in best for name in _NATURE)
-    return ADAPTER if fitted and losses.get(ADAPTER, math.inf) - losses[best] < margin else best
+    trust = dict.fromkeys(losses, 2) | {ADAPTER: 1} | {name: 0 for name in losses if LIKE_RATE in name}
+    return min(losses, key=lambda name: losses[name] + trust[name] * margin)
 
 
 def _rows(recipe: Recipe, material: Material, held_out: Predictions, embed: Embed | None) -> list[Row]:
