@@ -167,6 +167,27 @@ def test_what_a_shopper_and_what_others_like_go_together_from_few_examples() -> 
     assert "like-rate" in lucky_blend.weights
 
 
+def test_an_unlucky_draw_is_no_reason_to_give_biases_up() -> None:
+    draw = np.random.default_rng(35)  # answers by chance, against what likes say
+    labels, examples = ("no", "yes"), []
+    for number in range(24):
+        fond, good = bool(draw.integers(2)), bool(draw.integers(2))
+        fields = {
+            "liked": ["good"] * (9 if fond else 1),
+            "disliked": ["bad"] * (1 if fond else 9),
+            "text": "lamp",
+            "item": "good" if good else "bad",
+        }
+        examples.append(Example(str(number), fields, label=labels[draw.integers(2)]))
+    material = Material(examples[:12], examples[12:], labels, Prompter(recipe("choose"), None))
+    gold = np.array([labels.index(str(row.label)) for row in material.valid])
+    held_out = ChoosePredictions(labels, np.full((12, 2), 0.5), gold)
+    blend, losses = fit_blend(recipe("choose"), material, [(material, held_out)], None)
+    assert losses["like-rate and item-likes"] > losses["adapter"] + 2 / 12
+    assert blend is not None
+    assert "like-rate" in blend.weights
+
+
 def test_few_examples_are_no_evidence() -> None:
     material, held_out = ranked(LEAST - 1, adapter="blind")
     assert fit_blend(recipe("rank"), material, [(material, held_out)], by_word) == (None, {})
