@@ -92,14 +92,18 @@ class Prompter:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else str(value)
 
     def _title(self, item: str) -> str:
-        return item if self.history is None else self._past(self.history, item).title
+        entry = self._past(item)
+        return item if entry is None else entry.title
 
-    def _past(self, history: Catalog, item: str) -> Item:
-        if item not in history:
+    def _past(self, item: str) -> Item | None:
+        """What is known of an item of a history; None where histories are plain titles."""
+        if self.history is None:
+            return None
+        if item not in self.history:
             raise RequestError(
                 f"there is no item {item!r} in the catalog", next_step="send item ids of this merchant's own catalog"
             )
-        return history[item]
+        return self.history[item]
 
     def render(self, fields: Mapping[str, Any]) -> str:
         """The prompt of an example, as text.
@@ -144,10 +148,9 @@ class Prompter:
         """
         if not self.encoder or not asks_alone(self.recipe, fields):
             return (self.encode(fields),)
-        history = self.history
         latest = seen(fields)[-self.recipe.data.history_length :]
-        texts = (item if history is None else self._past(history, item).text for item in latest)
-        return tuple(dict.fromkeys(self._text(text) for text in texts))
+        known = ((item, self._past(item)) for item in latest)
+        return tuple(dict.fromkeys(self._text(item if entry is None else entry.text) for item, entry in known))
 
     def label(self, label: str) -> tuple[int, ...]:
         """Tokens of a label's words."""

@@ -62,7 +62,13 @@ def _nearness(voice: Voice, questions: Sequence[Question], pad: int, token_budge
     for question in questions:
         asked = np.stack([vectors[text] for text in (question.prompt, *question.more)])  # (M, D)
         answers = [vectors[answer] if head is None else head[answer[0]] for answer in question.answers]
-        scores.append(SHARPNESS * (np.stack(answers) @ asked.T).max(1))
+        scores.append(nearest(asked, np.stack(answers)))
+    return scores
+
+
+def nearest(asked: Floats, answers: Floats) -> Floats:
+    """(A,) scores of answers (A, D): how near each is to the nearest of the texts that ask (M, D), all of length 1."""
+    scores: Floats = SHARPNESS * (answers @ asked.T).max(1)
     return scores
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shopfit.adapter.head import Head
-from shopfit.base.meaning import SHARPNESS
 from shopfit.base.prompt import Prompter, Question
-from shopfit.engine.answering import Floats
+from shopfit.engine.answering import Floats, nearest
 from shopfit.engine.memory import Loaded, Tokens
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.histories import asks_alone
@@ -53,7 +52,7 @@ class Comparison:
             np.stack([found[text] if isinstance(text, tuple) else text for text in texts])
             for texts in (self.asked, self.answers)
         )
-        return [SHARPNESS * (answers @ asked.T).max(1)]
+        return [nearest(asked, answers)]
 
 
 def compare_labels(prompter: Prompter, labels: Sequence[str], fields: Fields, loaded: Loaded) -> Comparison:
