@@ -16,7 +16,7 @@ from shopfit.tune.folds import FOLDS
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.own_catalog import CATALOG, LEAST, catalog_start
-from shopfit.tune.starts import candidates, choose_start
+from shopfit.tune.starts import as_it_is_too, candidates, choose_start
 
 COLOURS = ["red", "blue", "green", "black", "white", "brown", "grey", "pink", "gold", "teal"]
 THINGS = ["tent", "stove", "boots", "lamp", "rope", "knife", "mat", "pan", "mug", "bag"]
@@ -94,7 +94,7 @@ def test_examples_decide_whether_it_is_trained_further(encoder: Base, method: st
     recipe = recipe.model_copy(update={"adapter": recipe.adapter.model_copy(update={"method": method})})
     accelerator = make_accelerator(recipe)
     start = catalog_start(encoder, recipe, pairs, material, accelerator=accelerator, say=lambda *_: None)
-    among = candidates(encoder, recipe, None, [], ground=start, keep_ground=True)
+    among = candidates(encoder, recipe, as_it_is_too(start), [], [])
     assert [one.name for one in among] == [f"{CATALOG} as it is", CATALOG]
     choice = choose_start(encoder, recipe, material, among)
     assert choice.losses[choice.start.title] <= min(choice.losses.values()) * 1.02

@@ -12,7 +12,7 @@ from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.tune.lessons import EvenLessons, Material
 from shopfit.tune.loop import tune
-from shopfit.tune.starts import Candidate, Donor, candidates, choose_start
+from shopfit.tune.starts import Candidate, Donor, as_it_is_too, candidates, choose_start
 
 
 def learned(base: Base, name: str, *, upside_down: bool = False) -> Start:
@@ -34,7 +34,7 @@ def named(name: str, _: Material) -> Start:
 
 
 def test_a_start_that_knows_the_task_wins(base: Base) -> None:
-    among = candidates(base, RECIPE, learned(base, "house/r@1"), [])
+    among = candidates(base, RECIPE, [Start()], [learned(base, "house/r@1")], [])
     heard = []
     choice = choose_start(
         base, RECIPE, material(base, reviews(10)), among, heard=lambda name, loss: heard.append((name, loss))
@@ -47,7 +47,7 @@ def test_a_start_that_knows_the_task_wins(base: Base) -> None:
 
 
 def test_a_start_that_learned_the_opposite_loses(base: Base) -> None:
-    among = candidates(base, RECIPE, learned(base, "house/r@1", upside_down=True), [])
+    among = candidates(base, RECIPE, [Start()], [learned(base, "house/r@1", upside_down=True)], [])
     choice = choose_start(base, RECIPE, material(base, reviews(10)), among)
     assert choice.start.scratch
     assert choice.losses["scratch"] < choice.losses["house/r@1"]
@@ -64,7 +64,7 @@ def test_among_equals_the_simpler_one_wins(base: Base) -> None:
 
 
 def test_a_starter_may_stay_as_it_is(base: Base) -> None:
-    among = candidates(base, RECIPE, learned(base, "house/r@1"), [], keep=True)
+    among = candidates(base, RECIPE, [Start()], as_it_is_too(learned(base, "house/r@1")), [])
     assert [one.name for one in among] == ["scratch", "house/r@1 as it is", "house/r@1"]
     gentle = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"lr": 1e-9})})
     shop = material(base, reviews(10), reviews(4, seed=3))
@@ -88,7 +88,7 @@ def test_donors_are_weighed_by_what_they_know(base: Base) -> None:
     assert wise.factors is not None
     assert fool.factors is not None
     donors = [Donor("fool/r@1", fool.factors), Donor("wise/r@1", wise.factors)]
-    among = candidates(base, RECIPE, None, donors)
+    among = candidates(base, RECIPE, [Start()], [], donors)
     assert [one.name for one in among] == ["scratch", "mean of the nearest of 2 donors", "weights over 2 donors"]
     choice = choose_start(base, RECIPE, material(base, reviews(12)), among)
     assert choice.start.name.startswith("weights over fool/r@1")
@@ -100,10 +100,10 @@ def test_donors_are_weighed_by_what_they_know(base: Base) -> None:
 
 def test_too_few_examples_take_what_others_have(base: Base) -> None:
     known = Start("house/r@1", factors={})
-    choice = choose_start(base, RECIPE, material(base, reviews(4)), candidates(base, RECIPE, known, []))
+    choice = choose_start(base, RECIPE, material(base, reviews(4)), candidates(base, RECIPE, [Start()], [known], []))
     assert choice.start is known
     assert "too few" in choice.why
-    alone = choose_start(base, RECIPE, material(base, reviews(4)), candidates(base, RECIPE, None, []))
+    alone = choose_start(base, RECIPE, material(base, reviews(4)), candidates(base, RECIPE, [Start()], [], []))
     assert alone.start.scratch
 
 
@@ -124,6 +124,8 @@ def test_merchants_give_equally_many_lessons_an_epoch(base: Base) -> None:
 def test_a_fold_leaves_no_trace(base: Base) -> None:
     with torch.no_grad():
         before = base.model(torch.tensor([[1, 2, 3]])).logits
-    choose_start(base, RECIPE, material(base, reviews(8)), candidates(base, RECIPE, learned(base, "h"), []))
+    choose_start(
+        base, RECIPE, material(base, reviews(8)), candidates(base, RECIPE, [Start()], [learned(base, "h")], [])
+    )
     with torch.no_grad():
         assert torch.equal(base.model(torch.tensor([[1, 2, 3]])).logits, before)

@@ -61,7 +61,7 @@ def fit_blend(
     alone = _alone(names)
     losses = {title: _cross_validated(rows, part) for title, part in alone.items()}
     margin = max(_GAIN, _EVIDENCE / len(rows))
-    best = _best(losses, margin, guessing=float(np.mean([np.log((right == 0).sum() + 1) for _, right in rows])))
+    best = _best(alone, losses, margin, guessing=float(np.mean([np.log((right == 0).sum() + 1) for _, right in rows])))
     losses["blend"] = _cross_validated(rows, names)
     chosen = names if losses["blend"] < losses[best] - margin else alone[best]
     if chosen == [ADAPTER]:
@@ -78,7 +78,7 @@ def fit_blend(
 
 
 def _alone(names: Sequence[str]) -> dict[str, list[str]]:
-    """Parts that may answer by themselves.
+    """Parts that may answer by themselves, by title.
 
     How much a shopper likes things and how much others like the item are one of them: the two biases that every
     recommender starts from (Koren, Bell and Volinsky, 2009) add up as they stand, and need no example to be weighed.
@@ -87,16 +87,20 @@ def _alone(names: Sequence[str]) -> dict[str, list[str]]:
     return {name: [name] for name in names if name not in biases} | ({" and ".join(biases): biases} if biases else {})
 
 
-def _best(losses: Mapping[str, float], margin: float, guessing: float) -> str:
-    """The part that answers alone unless the blend is better.
+def _best(alone: Mapping[str, Sequence[str]], losses: Mapping[str, float], margin: float, guessing: float) -> str:
+    """Title of the part that answers alone unless the blend is better.
 
     Biases are what they are without examples; an adapter has learned from these few; a part by itself got its weight
     from their held-out answers. Each gives way to the next only where that is better by the margin; and biases that
     these examples happen to speak against are as good as guessing, for they need not be believed so firmly.
     """
-    losses = {name: min(loss, guessing) if LIKE_RATE in name else loss for name, loss in losses.items()}
-    trust = dict.fromkeys(losses, 2) | {ADAPTER: 1} | {name: 0 for name in losses if LIKE_RATE in name}
-    return min(losses, key=lambda name: losses[name] + trust[name] * margin)
+
+    def price(title: str) -> float:
+        if set(alone[title]) <= _NATURE.keys():
+            return min(losses[title], guessing)
+        return losses[title] + (1 if title == ADAPTER else 2) * margin
+
+    return min(alone, key=price)
 
 
 def _rows(recipe: Recipe, material: Material, held_out: Predictions, embed: Embed | None) -> list[Row]:

@@ -18,7 +18,7 @@ from shopfit.registry import Registry, Version
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.own_catalog import catalog_start
-from shopfit.tune.starts import MOST_DONORS, Choice, Donor, candidates, choose_start
+from shopfit.tune.starts import MOST_DONORS, Choice, Donor, as_it_is_too, candidates, choose_start
 
 _LOOKED_AT = 256  # donors at most: the latest
 
@@ -150,15 +150,11 @@ def find_start(
     accelerator = accelerator or make_accelerator(recipe)
     count = len(material.train) + len(material.valid)
     ground = catalog_start(base, recipe, pairs, material, accelerator=accelerator, say=say) if count else Start()
-    among = candidates(
-        base,
-        recipe,
-        starter,
-        donors,
-        ground=ground,
-        keep_ground=keep and count < VALID_FROM,  # from there on one epoch stands for a training
-        keep=keep and taught,
-    )
+    own = [ground]
+    if keep and not ground.scratch and count < VALID_FROM:  # from there on one epoch stands for a training
+        own = as_it_is_too(ground)
+    shared = [] if starter is None else as_it_is_too(starter) if keep and taught else [starter]
+    among = candidates(base, recipe, own, shared, donors)
     if len(among) > 1:
         say("start", f"comparing {', '.join(one.name for one in among)}")
     choice = choose_start(

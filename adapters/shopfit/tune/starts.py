@@ -73,6 +73,11 @@ class Candidate:
     kept: bool = False
     taught: bool = True
 
+    @classmethod
+    def of(cls, start: Start, *, taught: bool) -> "Candidate":
+        """One that is the same whatever the examples are."""
+        return cls(start.title, lambda _: start, kept=start.kept, taught=taught)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -91,37 +96,25 @@ class Choice:
     held_out: Sequence[HeldOut] = ()
 
 
+def as_it_is_too(start: Start) -> list[Start]:
+    """A start in both ways, the simpler one first: as it is, without training, and to train on."""
+    return [replace(start, kept=True), start]
+
+
 def candidates(
-    base: Base,
-    recipe: Recipe,
-    starter: Start | None,
-    donors: Sequence[Donor],
-    *,
-    ground: Start | None = None,
-    keep_ground: bool = False,
-    keep: bool = False,
+    base: Base, recipe: Recipe, own: Sequence[Start], starter: Sequence[Start], donors: Sequence[Donor]
 ) -> list[Candidate]:
     """Every start there is, the simplest first.
 
     Args:
         base: bare.
         recipe: says the task.
-        starter: the house's, if there is one for this recipe, base and method.
+        own: what there is without any other merchant, such as scratch; the simplest first.
+        starter: the house's, in the ways that it may be taken; none if there is none for this recipe, base and method.
         donors: nearest first; the first `MOST_DONORS` count.
-        ground: what there is without any other merchant: scratch by default.
-        keep_ground: whether that may also be taken as it is.
-        keep: whether the starter may also be taken as it is.
     """
-    own = ground or Start()
-    found = [Candidate(own.name, lambda _: own, taught=False)]
-    if keep_ground and not own.scratch:
-        as_it_is = replace(own, kept=True)
-        found.insert(0, Candidate(as_it_is.title, lambda _: as_it_is, kept=True, taught=False))
-    if starter is not None:
-        if keep:
-            kept = replace(starter, kept=True)
-            found.append(Candidate(kept.title, lambda _: kept, kept=True))
-        found.append(Candidate(starter.name, lambda _: starter))
+    found = [Candidate.of(start, taught=False) for start in own]
+    found += [Candidate.of(start, taught=True) for start in starter]
     donors = donors[:MOST_DONORS]
     if len(donors) > 1:
         council = Council(base, recipe, donors)
@@ -129,7 +122,7 @@ def candidates(
         found.append(Candidate(f"weights over {len(donors)} donors", council.weighted))
     elif donors:
         one = donors[0]
-        found.append(Candidate(one.name, lambda _: Start(one.name, factors=one.factors)))
+        found.append(Candidate.of(Start(one.name, factors=one.factors), taught=True))
     return found
 
 
