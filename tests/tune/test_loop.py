@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
+from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.lessons import Lessons
-from shopfit.tune.loop import Tuned, total_steps, tune
+from shopfit.tune.lessons import Lessons, Material
+from shopfit.tune.loop import Tuned, held_out_answers, make_accelerator, total_steps, tune
 from shopfit.tune.objectives import task_loss
 
 GOOD, BAD = (
@@ -77,7 +79,8 @@ def run(
 ) -> Tuned:
     catalog = ITEMS if recipe.task == "rank" else None
     labels = ("negative", "positive") if recipe.task == "choose" else ()
-    return tune(base, recipe, train, valid, labels, Prompter(recipe, base.tokenizer, catalog), watch=watch)  # type: ignore[arg-type]
+    prompter = Prompter(recipe, base.tokenizer, catalog, encoder=base.encoder)
+    return tune(base, recipe, train, valid, labels, prompter, watch=watch)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
@@ -121,6 +124,41 @@ def test_stops_early_and_puts_the_best_weights_back(base: Base) -> None:
     assert len(tuned.curve) == tuned.best_epoch + 2
     best = tuned.curve[tuned.best_epoch - 1].valid
     assert best == max(point.valid for point in tuned.curve if point.valid is not None)
+
+
+def test_weights_stop_a_part_of_the_way(base: Base) -> None:
+    ways = []
+    for share in (1.0, 0.5):
+        tuned = run(base, recipe(epochs=3, interpolation=share), reviews(8))
+        ways.append([weight for name, weight in tuned.adapter.peft.named_parameters() if "lora_B" in name])
+        tuned.adapter.detach()
+    for whole, half in zip(*ways, strict=True):  # LoRA's B starts at 0
+        torch.testing.assert_close(half, whole / 2)
+
+
+def test_ranking_on_an_encoder_stays_near_to_it(base: Base, encoder: Base) -> None:
+    def rows(on: Base, task: str, **tune: object) -> list[torch.Tensor]:
+        examples = searches(10) if task == "rank" else reviews(8)
+        tuned = run(on, recipe(task, **tune), examples)
+        tuned.adapter.detach()
+        return [weight for name, weight in tuned.adapter.peft.named_parameters() if "lora_B" in name]
+
+    for on, task, share in ((encoder, "rank", 0.75), (encoder, "choose", 1.0), (base, "rank", 1.0)):
+        whole = rows(on, task, epochs=2, interpolation=1.0)
+        for one, other in zip(rows(on, task, epochs=2), whole, strict=True):
+            torch.testing.assert_close(one, share * other)
+
+
+def test_held_out_answers_are_those_of_the_weights_that_are_kept(base: Base) -> None:
+    asked = recipe(epochs=4, interpolation=0.5)
+    valid = reviews(6)
+    tuned = run(base, asked, reviews(20), valid)
+    material = Material(valid, valid, ("negative", "positive"), Prompter(asked, base.tokenizer))
+    again = held_out_answers(tuned.adapter, base, asked, material, make_accelerator(asked))
+    tuned.adapter.detach()
+    assert isinstance(again, ChoosePredictions)
+    assert isinstance(tuned.held_out[0], ChoosePredictions)
+    np.testing.assert_array_equal(again.probabilities, tuned.held_out[0].probabilities)
 
 
 def test_without_held_out_examples_the_schedule_is_fixed(base: Base) -> None:

@@ -88,6 +88,20 @@ class TrainableAdapter(ABC):
             for weight, kept in zip(self.parameters(), state, strict=True):
                 weight.copy_(kept)
 
+    def approach(self, origin: list[Tensor], share: float) -> None:
+        """Go back to `share` of the way from where training began to the weights as they are (arXiv:2109.01903).
+
+        Args:
+            origin: an earlier `state`.
+            share: above 0, and 1 at most, which changes nothing.
+        """
+        if share == 1:
+            return
+        with torch.no_grad():
+            for weight, before in zip(self.parameters(), origin, strict=True):
+                between = torch.lerp(before.to(weight.device), weight, share)
+                weight.copy_(torch.where(weight == 0, 0, between))  # what AdaLoRA has pruned stays pruned
+
     def save(self, folder: Path) -> None:
         """Write the PEFT folder (adapter_config.json, adapter_model.safetensors)."""
         write_native(self.peft, folder, self.base.name)

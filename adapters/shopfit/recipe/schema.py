@@ -156,6 +156,13 @@ class Tune(Section):
     )
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast type while training")
     gradient_checkpointing: bool = Field(False, description="trade a third more time for memory; not for prefix")
+    interpolation: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of the way from the first to the trained weights that is gone (arXiv:2109.01903): "
+        "0.75 for rank on an encoder if left out, else 1",
+    )
     patience: int = Field(2, ge=1, description="epochs without a better task metric until training stops")
     valid_fraction: float = Field(
         0.2, gt=0, le=0.5, description="share of the training examples held out for early stopping"

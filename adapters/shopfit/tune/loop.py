@@ -35,6 +35,7 @@ from shopfit.tune.objectives import Objective
 
 # on a few held-out rows the metric often stands still while the answers still become surer
 _TIE_BREAK = {"choose": "log_loss", "rank": "mrr", "generate": "token_f1"}
+_NEAR = 0.75  # of the way, see `_share`
 
 
 class Watch(Protocol):
@@ -179,6 +180,7 @@ def tune_together(
     steps = total_steps(recipe, len(lessons), accelerator.num_processes)
     adapter = _attach(base, recipe, merchants, steps, names, start)
     adapter.peft.train()
+    origin, share = adapter.state(), _share(base, recipe)
     sampler = LengthSortedBatches(len(lessons), settings.batch_size, lessons.length, settings.seed)
     # the generator draws each worker's seed, which would otherwise depend on what ran before
     loader: Any = DataLoader(
@@ -198,7 +200,7 @@ def tune_together(
     watch.begin(steps)
 
     tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0)
-    best: list[torch.Tensor] | None = None
+    best = origin
     best_merit: tuple[float, ...] = ()
     for epoch in range(1, settings.epochs + 1):
         lessons.epoch = sampler.epoch = epoch
@@ -222,6 +224,8 @@ def tune_together(
             losses.append(shown)
             if settings.trackers:
                 accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
+        end = adapter.state()
+        adapter.approach(origin, share)
         answers = _validate(adapter, base, recipe, merchants, accelerator)
         values = _values(recipe, answers)
         point = CurvePoint(
@@ -230,17 +234,14 @@ def tune_together(
         tuned.curve.append(point)
         watch.epoch(point)
         if values is None or not adapter.settled(tuned.steps):
-            tuned.best_epoch = epoch
-            continue
-        names = recipe.evaluate.metric, _TIE_BREAK[recipe.task]
-        merit = tuple(-value if name in LOWER_IS_BETTER else value for name, value in zip(names, values, strict=True))
-        if best is None or merit > best_merit:
+            best, tuned.best_epoch = adapter.state(), epoch
+        elif (merit := _merit(recipe, values)) > best_merit:
             best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
         elif epoch - tuned.best_epoch >= settings.patience:
             tuned.stopped_early = epoch < settings.epochs
             break
-    if best is not None:
-        adapter.restore(best)
+        adapter.restore(end)
+    adapter.restore(best)
     adapter.peft.eval()
     _end(accelerator, settings)
     tuned.seconds = time.perf_counter() - started
@@ -343,6 +344,23 @@ def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, floa
     found = [measure(predictions, names, recipe.evaluate.k) for predictions in answers]
     metric, tie_break = (sum(values[name] for values in found) / len(found) for name in names)
     return metric, tie_break
+
+
+def _share(base: Base, recipe: Recipe) -> float:
+    """How much of the way to the trained weights is gone.
+
+    An encoder can already tell near items from far ones, most of which no few examples speak of: there a part of the
+    way is better than all of it. What has a task to learn first, or a form of answers, needs all of it.
+    """
+    if recipe.tune.interpolation is not None:
+        return recipe.tune.interpolation
+    return _NEAR if recipe.task == "rank" and base.encoder else 1.0
+
+
+def _merit(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
+    """The metric and its tie-break so that higher is better."""
+    names = recipe.evaluate.metric, _TIE_BREAK[recipe.task]
+    return tuple(-value if name in LOWER_IS_BETTER else value for name, value in zip(names, values, strict=True))
 
 
 def held_out_answers(

@@ -65,7 +65,7 @@ def catalog_start(
 def _reading(recipe: Recipe) -> Recipe:
     """The recipe for the pass: plain LoRA, which every method starts from."""
     rate = recipe.tune.lr if recipe.adapter.method == "lora" else None
-    once = {"epochs": 1, "batch_size": _BATCH, "negatives": 0, "lr": rate}
+    once = {"epochs": 1, "batch_size": _BATCH, "negatives": 0, "lr": rate, "interpolation": 1.0}
     quiet = without_trackers(recipe)
     adapter, settings = quiet.adapter.model_copy(update={"method": "lora"}), quiet.tune.model_copy(update=once)
     return quiet.model_copy(update={"adapter": adapter, "tune": settings})
