@@ -3,12 +3,13 @@
 reviews-10   two shops that no starter has seen, 5 positive and 5 negative reviews each
 reviews-32   the same shops, 16 and 16
 intents      the six domains of CLINC150, five questions an intent
-searches     the sample merchant trailhead, 32 searches: the one set with a catalog
+searches     the sample merchant trailhead, 32 searches of its catalog
+articles     the same merchant, 60 reads: which article fits
 
 Every variant is trained from scratch on its recipe's base with the examples, seed and test rows of the default it is
-held against, and answers without blend or calibration: the difference is the variant's. Options, for a part of it:
-`--sets reviews-10,intents`, `--variants typos,synonyms`, `--seeds 1`, `--max-test 50`, `--shops apparel`,
-`--threads 1` beside other work.
+held against, which varies no example, and answers without blend or calibration: the difference is the variant's.
+Options, for a part of it: `--sets reviews-10,intents`, `--variants typos,synonyms`, `--seeds 1`, `--max-test 50`,
+`--shops apparel`, `--threads 1` beside other work.
 """
 
 import argparse
@@ -43,6 +44,8 @@ VARIANTS = {
     "word-dropout": ["data.augment=[{step: word-dropout}]"],
     "synonyms": ["data.augment=[{step: synonyms}]"],
     "catalog-swap": ["data.augment=[{step: catalog-swap}]"],
+    "part of the way": ["tune.interpolation=0.75"],
+    "all the way": ["tune.interpolation=1"],
 }
 SHOPS = ("apparel", "camera_photo")
 
@@ -64,17 +67,14 @@ class Set:
     variants: tuple[str, ...]
 
 
-_CHOOSE = tuple(name for name in VARIANTS if name != "catalog-swap")
+_CHOOSE = tuple(name for name in VARIANTS if name not in {"catalog-swap", "all the way"})
+_RANK = ("adversarial", "typos", "word-dropout", "synonyms", "catalog-swap", "all the way")
 SETS = {
     "reviews-10": Set("review-sentiment", 10, ("auc", "macro_f1", "log_loss"), _CHOOSE),
     "reviews-32": Set("review-sentiment", 32, ("auc", "macro_f1", "log_loss"), _CHOOSE),
     "intents": Set("support-intent", 75, ("accuracy", "macro_f1", "log_loss"), _CHOOSE),
-    "searches": Set(
-        "product-recommendation",
-        32,
-        ("ndcg@k", "mrr"),
-        ("adversarial", "typos", "word-dropout", "synonyms", "catalog-swap"),
-    ),
+    "searches": Set("product-recommendation", 32, ("ndcg@k", "mrr"), _RANK),
+    "articles": Set("content-recommendation", 60, ("ndcg@k", "mrr"), _RANK),
 }
 Pair = tuple[dict[str, float], dict[str, float]]  # metrics of a variant and of the default
 
@@ -84,7 +84,7 @@ def folders(name: str, data: Path, target: Path, shops: Sequence[str]) -> list[P
     if name == "intents":
         source = data / "intents" / "clinc_dev.json"
         return [intent_shop(source, target, domain) for domain in domains(source)]
-    if name == "searches":
+    if SETS[name].recipe.endswith("recommendation"):
         sample = sample_folder("trailhead")
         assert sample is not None
         return [sample]
@@ -113,7 +113,7 @@ def pairs(base: Base, name: str, where: Sequence[Path], options: argparse.Namesp
     chosen = [variant for variant in of.variants if variant in options.variants]
     for seed in range(options.seeds) if chosen else ():
         for folder in where:
-            fixed = [f"tune.seed={seed}", f"data.max_test={options.max_test}"]
+            fixed = [f"tune.seed={seed}", f"data.max_test={options.max_test}", "data.augment=[]"]
             plain: dict[str, float] | None = None
             for variant in (None, *chosen):
                 started = time.perf_counter()
