@@ -44,7 +44,7 @@ def test_a_promoted_adapter_answers_from_the_registry_alone(run: Run, shop: Path
 
 
 def test_the_bundle_holds_all_that_the_design_asks_for(run: Run, shop: Path) -> None:
-    document = json.loads(run(*sentiment(shop, "--json")).stdout)
+    document = json.loads(run(*sentiment(shop, "--json", "--set", "tune.interpolation=0.5")).stdout)
     folder = Path(document["bundle"])
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {
@@ -58,6 +58,8 @@ def test_the_bundle_holds_all_that_the_design_asks_for(run: Run, shop: Path) -> 
     } <= files
     manifest = json.loads((folder / "bundle.json").read_text())
     assert manifest["metrics"]["accuracy"] == document["version"]["metrics"]["accuracy"]
+    assert manifest["interpolation"] == 0.5
+    assert "50% of the way kept" in (folder / "README.md").read_text()
     assert (
         manifest["base"]["name"]
         == json.loads((folder / "lora" / "adapter_config.json").read_text())["base_model_name_or_path"]

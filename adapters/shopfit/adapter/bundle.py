@@ -88,6 +88,7 @@ class Manifest(BaseModel):
     rank: int = Field(description="rank of lora/; virtual tokens for prefix tuning")
     trainable_parameters: int
     steps: int
+    interpolation: float = Field(1.0, description="share of the way from the first to the trained weights that is kept")
     processes: int = 1
     metrics: dict[str, float] = {}
     calibration: dict[str, float] = {}

@@ -90,6 +90,7 @@ def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any],
     rows = f"{len(data['train'])} to fit, {len(data['valid'])} to choose the best epoch, {len(data['test'])} to test"
     cost = f"{report.seconds:.0f} s, {report.peak_memory_mb:.0f} MB at most"
     form = base.get("quantization", "none")
+    kept = f"{manifest['interpolation']:.0%} of the way kept, " if manifest.get("interpolation", 1) < 1 else ""
     facts = {
         "method": f"{manifest['method']}, {unit} {manifest['rank']}, {size}",
         "base": f"`{base['name']}`, fingerprint `{base['fingerprint']}`, quantization {form}",
@@ -106,7 +107,7 @@ def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any],
             + ("" if one.kept else ", dropped")
             for one in report.self_training
         ),
-        "training": f"{manifest['steps']} steps, seed {manifest['seed']}, {cost}",
+        "training": f"{manifest['steps']} steps, {kept}seed {manifest['seed']}, {cost}",
         "libraries": ", ".join(f"{name} {version}" for name, version in manifest.get("libraries", {}).items()),
         "created": str(manifest.get("created", "")),
     }

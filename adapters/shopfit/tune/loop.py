@@ -35,7 +35,7 @@ from shopfit.tune.objectives import Objective
 
 # on a few held-out rows the metric often stands still while the answers still become surer
 _TIE_BREAK = {"choose": "log_loss", "rank": "mrr", "generate": "token_f1"}
-_NEAR = 0.75  # of the way, see `_share`
+_NEAR = 0.75  # of the way, see `_interpolation`
 
 
 class Watch(Protocol):
@@ -76,6 +76,7 @@ class Tuned:
         seconds: that it took.
         curve: a point an epoch.
         held_out: what these weights answer to each merchant's held-out examples; empty if none were.
+        interpolation: share of the way from the first to the trained weights that they have gone.
     """
 
     adapter: TrainableAdapter
@@ -85,6 +86,7 @@ class Tuned:
     seconds: float
     curve: list[CurvePoint] = field(default_factory=list)
     held_out: list[Predictions] = field(default_factory=list)
+    interpolation: float = 1.0
 
 
 def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerator:
@@ -180,7 +182,7 @@ def tune_together(
     steps = total_steps(recipe, len(lessons), accelerator.num_processes)
     adapter = _attach(base, recipe, merchants, steps, names, start)
     adapter.peft.train()
-    origin, share = adapter.state(), _share(base, recipe)
+    origin, way = adapter.state(), _interpolation(base, recipe)
     sampler = LengthSortedBatches(len(lessons), settings.batch_size, lessons.length, settings.seed)
     # the generator draws each worker's seed, which would otherwise depend on what ran before
     loader: Any = DataLoader(
@@ -199,7 +201,7 @@ def tune_together(
         accelerator.init_trackers(recipe.name)
     watch.begin(steps)
 
-    tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0)
+    tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0, interpolation=way)
     best = origin
     best_merit: tuple[float, ...] = ()
     for epoch in range(1, settings.epochs + 1):
@@ -225,7 +227,7 @@ def tune_together(
             if settings.trackers:
                 accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
         end = adapter.state()
-        adapter.approach(origin, share)
+        adapter.approach(origin, way)
         answers = _validate(adapter, base, recipe, merchants, accelerator)
         values = _values(recipe, answers)
         point = CurvePoint(
@@ -346,7 +348,7 @@ def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, floa
     return metric, tie_break
 
 
-def _share(base: Base, recipe: Recipe) -> float:
+def _interpolation(base: Base, recipe: Recipe) -> float:
     """How much of the way to the trained weights is gone.
 
     An encoder can already tell near items from far ones, most of which no few examples speak of: there a part of the

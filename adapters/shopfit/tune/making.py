@@ -241,6 +241,7 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     say(
         "tuned",
         f"{tuned.steps} steps in {tuned.seconds:.0f} s, weights of epoch {tuned.best_epoch}"
+        + (f", {tuned.interpolation:.0%} of the way kept" if tuned.interpolation < 1 else "")
         + (", stopped early" if tuned.stopped_early else ""),
     )
     return tuned

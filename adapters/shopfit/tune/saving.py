@@ -91,6 +91,7 @@ def save(
         rank=rank,
         trainable_parameters=parameters,
         steps=tuned.steps,
+        interpolation=tuned.interpolation,
         libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         **more,
     )
