@@ -84,7 +84,7 @@ def folders(name: str, data: Path, target: Path, shops: Sequence[str]) -> list[P
     if name == "intents":
         source = data / "intents" / "clinc_dev.json"
         return [intent_shop(source, target, domain) for domain in domains(source)]
-    if SETS[name].recipe.endswith("recommendation"):
+    if name in {"searches", "articles"}:
         sample = sample_folder("trailhead")
         assert sample is not None
         return [sample]

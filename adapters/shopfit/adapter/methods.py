@@ -6,6 +6,7 @@ match nothing) is settled here. What comes out never differs in use: a model and
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,17 @@ class TrainableAdapter(ABC):
             for weight, before in zip(self.parameters(), origin, strict=True):
                 between = torch.lerp(before.to(weight.device), weight, share)
                 weight.copy_(torch.where(weight == 0, 0, between))  # what AdaLoRA has pruned stays pruned
+
+    @contextmanager
+    def nearer(self, origin: list[Tensor], share: float) -> Iterator[None]:
+        """The weights as `approach` makes them, for a look; training goes on from where they were."""
+        if share == 1:
+            yield
+            return
+        end = self.state()
+        self.approach(origin, share)
+        yield
+        self.restore(end)
 
     def save(self, folder: Path) -> None:
         """Write the PEFT folder (adapter_config.json, adapter_model.safetensors)."""

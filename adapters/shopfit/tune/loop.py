@@ -202,7 +202,7 @@ def tune_together(
     watch.begin(steps)
 
     tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0, interpolation=way)
-    best = origin
+    best: list[torch.Tensor] | None = None
     best_merit: tuple[float, ...] = ()
     for epoch in range(1, settings.epochs + 1):
         lessons.epoch = sampler.epoch = epoch
@@ -226,24 +226,25 @@ def tune_together(
             losses.append(shown)
             if settings.trackers:
                 accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
-        end = adapter.state()
+        with adapter.nearer(origin, way):
+            answers = _validate(adapter, base, recipe, merchants, accelerator)
+            values = _values(recipe, answers)
+            point = CurvePoint(
+                epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
+            )
+            tuned.curve.append(point)
+            watch.epoch(point)
+            if values is None or not adapter.settled(tuned.steps):
+                tuned.best_epoch = epoch
+            elif (merit := _merit(recipe, values)) > best_merit:
+                best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
+            elif epoch - tuned.best_epoch >= settings.patience:
+                tuned.stopped_early = epoch < settings.epochs
+                break
+    if best is None:
         adapter.approach(origin, way)
-        answers = _validate(adapter, base, recipe, merchants, accelerator)
-        values = _values(recipe, answers)
-        point = CurvePoint(
-            epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
-        )
-        tuned.curve.append(point)
-        watch.epoch(point)
-        if values is None or not adapter.settled(tuned.steps):
-            best, tuned.best_epoch = adapter.state(), epoch
-        elif (merit := _merit(recipe, values)) > best_merit:
-            best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
-        elif epoch - tuned.best_epoch >= settings.patience:
-            tuned.stopped_early = epoch < settings.epochs
-            break
-        adapter.restore(end)
-    adapter.restore(best)
+    else:
+        adapter.restore(best)
     adapter.peft.eval()
     _end(accelerator, settings)
     tuned.seconds = time.perf_counter() - started
