@@ -54,6 +54,7 @@ def test_parts_add_up_by_their_weights(engine: Engine, quick_bundle: QuickBundle
         want = 0.5 * alone[item] / temperature + 2 * popular[item] + words[item]
         assert together[item] == pytest.approx(want, abs=1e-4)
     assert set(with_weights(minilm=1.0)) == set(ITEMS)
+    assert set(with_weights(history=1.0).values()) == {0.0}  # this request has none
 
 
 def test_labels_too(engine: Engine, quick_bundle: QuickBundle) -> None:

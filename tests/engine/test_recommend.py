@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, RecommendRequest, Tenant
+from shopfit.engine.blending import Blend
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.schema import Rules
@@ -66,6 +68,21 @@ def test_the_adapter_ranks_what_search_found_and_reasons_tell(engine: Engine, te
     everything = engine.recommend(tenant, query="tent", k=10)
     ranked = engine.rank([RankRequest(tenant, {"query": "tent"}, [item.id for item in everything.items], top=10)])[0]
     assert [item.id for item in ranked.items] == [item.id for item in everything.items]
+
+
+def test_what_was_seen_is_weighed_apart_from_the_words(engine: Engine, tenant: Tenant) -> None:
+    def best(blend: Blend, **options: Any) -> str:
+        return engine.recommend(replace(tenant, blend=blend), k=1, **options).items[0].id
+
+    words, past = Blend(weights={"minilm": 1.0}), Blend(weights={"history": 1.0})
+    assert best(words, query="gas stove", history=["bag"]) == best(words, query="gas stove") == "stove"
+    others = [item for item in SHOP if item != "tarp"]
+    titles = by_letters([SHOP[item]["title"] for item in ["tarp", *others]])
+    nearest = others[int((titles[1:] @ titles[0]).argmax())]
+    assert best(past, query="gas stove", history=["tarp"]) == nearest != "stove"
+    assert best(words, history=["tarp"]) == nearest  # without words, what was seen is all there is
+    answer = engine.recommend(tenant, query="gas stove", history=["tarp"], k=3)
+    assert all(set(item.reasons) == {"bm25", "minilm", "history", "adapter"} for item in answer.items)
 
 
 def test_only_as_many_as_the_recipe_retrieves_are_ranked(engine: Engine, quick_bundle: QuickBundle) -> None:

@@ -1,5 +1,10 @@
 """Finding items: what a query and a history say of each."""
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.search import CatalogIndex
 
@@ -22,3 +27,35 @@ def test_a_history_is_searched_for_by_its_titles_alone() -> None:
     asked = index.scores("stove", [items["tent"]], pool)["bm25"]
     assert min(asked) > 0
     assert next(iter(index.search("", [items["tent"]], pool, top=3))) == "peg"
+
+
+def by_word(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Vectors that know which of three words a text has."""
+    vectors = np.array([[0.01 + text.count(word) for word in ("tent", "stove", "lamp")] for text in texts])
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_words_say_what_is_near_and_a_history_is_a_way_of_its_own_beside_them() -> None:
+    items = catalog(tent="a tent", stove="a stove", lamp="a lamp")
+    index, pool = CatalogIndex(items, by_word), list(items)
+    words = index.scores("lamp please", [], pool)
+    both = index.scores("lamp please", [items["tent"]], pool)
+    np.testing.assert_allclose(both["minilm"], words["minilm"])
+    assert both["minilm"].argmax() == 2
+    assert both["history"].argmax() == 0
+    assert "history" not in words
+    alone = index.scores("", [items["tent"]], pool)
+    assert alone["minilm"].argmax() == 0
+    assert "history" not in alone
+    found = index.search("lamp please", [items["tent"]], ["stove", "lamp"], top=2)
+    assert list(found) == ["lamp", "stove"]
+    assert set(found["lamp"]) == {"bm25", "minilm", "history"}
+
+
+def test_only_what_is_wanted_is_computed() -> None:
+    items = catalog(tent="a tent", stove="a stove")
+    index = CatalogIndex(items, by_word)
+    past = [items["stove"]]
+    assert set(index.scores("tent", past, ["tent"], {"history"}.__contains__)) == {"history"}
+    assert set(index.scores("tent", past, ["tent"], {"minilm"}.__contains__)) == {"minilm"}
+    assert set(CatalogIndex(items).scores("tent", [], ["tent"])) == {"bm25"}

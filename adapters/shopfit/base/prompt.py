@@ -146,11 +146,15 @@ class Prompter:
 
         The mean of a tent and a mug lies near neither of what goes with them.
         """
-        if not self.encoder or not asks_alone(self.recipe, fields):
+        if not self.asks_by_items(fields):
             return (self.encode(fields),)
         latest = seen(fields)[-self.recipe.data.history_length :]
         known = ((item, self._past(item)) for item in latest)
         return tuple(dict.fromkeys(self._text(item if entry is None else entry.text) for item, entry in known))
+
+    def asks_by_items(self, fields: Mapping[str, Any]) -> bool:
+        """Whether what asks are texts of the catalog, which come again, and not a text of this request alone."""
+        return self.encoder and asks_alone(self.recipe, fields)
 
     def label(self, label: str) -> tuple[int, ...]:
         """Tokens of a label's words."""

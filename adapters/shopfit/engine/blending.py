@@ -1,6 +1,7 @@
 """An adapter's score together with what can be said more simply: a few weights, learned from a merchant's examples.
 
-rank      adapter, popularity, bm25 and minilm (cosine with the request and with what was seen before)
+rank      adapter, popularity, bm25, minilm (cosine with the words of the request, or with what was seen before where
+          it has none) and history (cosine with what was seen before, where it has words too)
 choose    adapter, majority, like-rate, item-likes, and minilm (cosine with the mean of each label's examples)
 
 Every part is on the scale of logits, so that weights near 1 are ordinary ones.
@@ -16,7 +17,7 @@ from shopfit.merchant.counts import item_likes, label_shares, likes, popularity,
 from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.merchant.search import Embed, Floats, direction
 
-ADAPTER, POPULARITY, BM25, MINILM = "adapter", "popularity", "bm25", "minilm"
+ADAPTER, POPULARITY, BM25, MINILM, HISTORY = "adapter", "popularity", "bm25", "minilm", "history"
 MAJORITY, LIKE_RATE, ITEM_LIKES = "majority", "like-rate", "item-likes"
 _LEAST = 1e-300  # probability that a logarithm is taken of
 _BM25_UNIT, _COSINE_UNIT = 5.0, 0.1  # what makes a difference of about one logit
@@ -49,6 +50,11 @@ class Blend(Facts):
 
     weights: dict[str, float] = Field(min_length=1)
 
+    @property
+    def encoded(self) -> bool:
+        """Whether it takes a sentence encoder to answer."""
+        return MINILM in self.weights or HISTORY in self.weights
+
     def together(self, parts: Mapping[str, Floats]) -> Floats:
         """The weighted sum of the parts that have a weight."""
         total: Floats = np.sum([weight * parts[name] for name, weight in self.weights.items()], axis=0)
@@ -68,8 +74,9 @@ def rank_parts(facts: Facts, found: Mapping[str, Floats], pool: Sequence[str]) -
         found: what a search says of them, as `CatalogIndex.scores` returns it.
         pool: ids of the candidates.
     """
-    parts = {POPULARITY: np.log1p(np.array([facts.popularity.get(item, 0) for item in pool], np.float64))}
-    units = {BM25: _BM25_UNIT, MINILM: _COSINE_UNIT}
+    counts = np.array([facts.popularity.get(item, 0) for item in pool], np.float64)
+    parts = {POPULARITY: np.log1p(counts), HISTORY: np.zeros(len(pool))}  # a request may have no history
+    units = {BM25: _BM25_UNIT, MINILM: _COSINE_UNIT, HISTORY: _COSINE_UNIT}
     return parts | {way: found[way] / unit for way, unit in units.items() if way in found}
 
 

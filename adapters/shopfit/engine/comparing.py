@@ -14,7 +14,6 @@ from shopfit.base.prompt import Prompter, Question
 from shopfit.engine.answering import Floats, nearest
 from shopfit.engine.memory import Loaded, Tokens
 from shopfit.merchant.examples import Fields
-from shopfit.merchant.histories import asks_alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def compare_items(prompter: Prompter, items: Sequence[str], fields: Fields, load
     """With each item's text. A history that asks by its items asks by texts that come again."""
     answers = [_known(loaded, prompter.item(item)) for item in items]
     asking = prompter.asking(fields)
-    if asks_alone(prompter.recipe, fields):
+    if prompter.asks_by_items(fields):
         return Comparison([_known(loaded, text) for text in asking], answers, loaded, own=0)
     return Comparison(asking, answers, loaded)
 

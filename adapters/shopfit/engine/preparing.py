@@ -12,7 +12,7 @@ import numpy as np
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.asking import Floats, answer_constraint, choose_question, joined, rank_questions, softmax
-from shopfit.engine.blending import ADAPTER, MINILM, choose_parts, log_shares, past_items, rank_parts
+from shopfit.engine.blending import ADAPTER, choose_parts, log_shares, past_items, rank_parts
 from shopfit.engine.comparing import Comparison, compare_items, compare_labels
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import Line
@@ -196,8 +196,8 @@ class Preparer:
         blend = tenant.blend
         if blend is None:
             return {}
-        embed = self._embed if MINILM in blend.weights else None
-        if MINILM in blend.weights:
+        embed = self._embed if blend.encoded else None
+        if blend.encoded:
             self._check_encoder(tenant)
         return choose_parts(blend, tenant.labels, fields, prompter.text(fields), embed)
 
@@ -208,7 +208,7 @@ class Preparer:
         blend = tenant.blend
         if blend is None or not pool:
             return {}
-        if MINILM in blend.weights:
+        if blend.encoded:
             self._check_encoder(tenant)
         return rank_parts(blend, search(blend.weights.__contains__), pool)
 

@@ -112,7 +112,8 @@ class RecommendedItem:
         id: in the merchant's catalog.
         title: as the catalog prints it.
         score: as in a ranking.
-        reasons: score of each stage that spoke for it: "bm25", "minilm" (where the engine has an encoder), "adapter".
+        reasons: score of each stage that spoke for it: "bm25", "adapter", and where the engine has an encoder, "minilm"
+            and "history".
     """
 
     id: str

@@ -105,6 +105,7 @@ def rivals(
                 name,
                 train,
                 text=lambda example: prompter.text(example.fields),
+                wish=lambda example: prompter.wish(example.fields),
                 catalog=tenant.catalog,
                 history=tenant.history,
                 embed=embed,

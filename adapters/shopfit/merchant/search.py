@@ -11,6 +11,7 @@ Floats = NDArray[np.float64]
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """N texts -> (N, D) vectors of length 1."""
 
+_FUSED = ("bm25", "minilm")
 _FUSION = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)
 
 
@@ -64,10 +65,17 @@ class MeaningIndex:
         self._embed = embed
         self._vectors = embed(texts)  # (N, D)
 
-    def scores(self, query: str, past: Sequence[str] = ()) -> Floats:
-        """(N,) a document's largest cosine with the query, and with anything that was seen before."""
-        scores = (self._vectors @ self._embed([query, *past]).T).max(1)
-        return np.asarray(scores, np.float64)
+    def scores(self, words: str, past: Sequence[str] = ()) -> Floats:
+        """(N,) a document's cosine with the words; where there are none, its largest with anything seen before.
+
+        Words say what is wanted now. The nearest of what was seen before is often another of the same, and where both
+        count alike it drowns them.
+        """
+        return self.largest([words] if words or not past else [" ".join(past), *past])
+
+    def largest(self, texts: Sequence[str]) -> Floats:
+        """(N,) a document's largest cosine with any of one or more texts."""
+        return np.asarray((self._vectors @ self._embed(texts).T).max(1), np.float64)
 
 
 def titles_index(titles: Sequence[str], embed: Embed | None) -> "CatalogIndex":
@@ -100,27 +108,31 @@ class CatalogIndex:
 
         Args:
             query: what is wanted; may be empty.
-            past: the items seen before. Words are searched for by their titles alone: what a description says of
-                one item is noise in the search for another.
+            past: the items seen before. BM25 looks for their titles alone: what a description says of one item is
+                noise in the search for another.
             pool: ids of the items.
-            wanted: which of "bm25" and "minilm" to compute.
+            wanted: which of "bm25", "minilm" and "history" to compute.
 
         Returns:
-            (C,) by the name of the way; no "minilm" without an encoder.
+            (C,) by the name of the way. With an encoder there is "minilm", the cosine with what is wanted, or else with
+            what was seen before; and where both are there, "history", that with what was seen before.
         """
         places = [self._places[item] for item in pool]
         found = {}
         if wanted("bm25"):
             found["bm25"] = self._words.scores(" ".join([query, *(item.title for item in past)]))[places]
-        if self._meanings is not None and wanted("minilm"):
+        if self._meanings is not None:
             texts = [item.text for item in past]
-            found["minilm"] = self._meanings.scores(query or " ".join(texts), texts)[places]
+            if wanted("minilm"):
+                found["minilm"] = self._meanings.scores(query, texts)[places]
+            if query and texts and wanted("history"):
+                found["history"] = self._meanings.largest(texts)[places]
         return found
 
     def search(
         self, query: str, past: Sequence[Item], allowed: Sequence[str], top: int
     ) -> dict[str, Mapping[str, float]]:
-        """The items that fit best, by reciprocal rank fusion of both ways.
+        """The items that fit best, by reciprocal rank fusion of "bm25" and "minilm".
 
         Args:
             query: what is wanted.
@@ -133,7 +145,7 @@ class CatalogIndex:
         """
         ways = self.scores(query, past, allowed)
         fused = np.zeros(len(allowed))
-        for scores in ways.values():
+        for scores in (ways[way] for way in _FUSED if way in ways):
             ranks = np.empty(len(allowed))
             ranks[np.argsort(-scores, kind="stable")] = np.arange(len(allowed))
             fused += np.where(scores > 0, 1 / (_FUSION + 1 + ranks), 0)

@@ -58,6 +58,7 @@ def fit_blend(
     if len(rows) < LEAST:
         return None, {}
     names = [name for name in rows[0][0] if all(name in known for known, _ in rows)]
+    names = [name for name in names if name == ADAPTER or any(np.ptp(known[name]) > 0 for known, _ in rows)]
     alone = _alone(names)
     losses = {title: _cross_validated(rows, part) for title, part in alone.items()}
     margin = max(_GAIN, _EVIDENCE / len(rows))

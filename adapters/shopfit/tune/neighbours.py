@@ -146,14 +146,16 @@ def find_start(
     # without an example there is nothing to weigh donors on
     donors = known.donors(vector) if material.train or material.valid else []
     starter = known.starter()
-    taught = starter is not None and starter.labels.issuperset(material.labels)
     accelerator = accelerator or make_accelerator(recipe)
     count = len(material.train) + len(material.valid)
     ground = catalog_start(base, recipe, pairs, material, accelerator=accelerator, say=say) if count else Start()
     own = [ground]
     if keep and not ground.scratch and count < VALID_FROM:  # from there on one epoch stands for a training
         own = as_it_is_too(ground)
-    shared = [] if starter is None else as_it_is_too(starter) if keep and taught else [starter]
+    shared: list[Start] = []
+    if starter is not None:
+        taught = starter.labels.issuperset(material.labels)
+        shared = as_it_is_too(starter) if keep and taught else [starter]
     among = candidates(base, recipe, own, shared, donors)
     if len(among) > 1:
         say("start", f"comparing {', '.join(one.name for one in among)}")
