@@ -38,8 +38,7 @@ class HeldOut:
     Args:
         material: of the training; its `valid` was held out.
         predictions: for `valid`.
-        weights: those that it ended with, as `TrainableAdapter.state` gives them; empty if there was no step, or if
-            nobody takes their mean.
+        weights: those that it ended with, as `TrainableAdapter.state` gives them; empty if there was no step.
     """
 
     material: Material
@@ -112,16 +111,7 @@ def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accele
     """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories."""
     part = replace(part, valid=with_earlier_steps(recipe, part.valid))
     answers = held_out_answers(tuned.adapter, base, recipe, part, accelerator)
-    return HeldOut(part, answers, tuned.adapter.state() if tuned.steps and _averaged(base, recipe) else ())
-
-
-def _averaged(base: Base, recipe: Recipe) -> bool:
-    """Whether the mean of several trainings is taken: each saw other examples (Wortsman et al., arXiv:2203.05482).
-
-    Few examples leave it to chance which of their features ranking goes by; what several trainings share is less so.
-    Labels are learned much alike each time. Singular values of two trainings do not belong together.
-    """
-    return recipe.task == "rank" and base.encoder and recipe.adapter.method == "lora"
+    return HeldOut(part, answers, tuned.adapter.state() if tuned.steps else ())
 
 
 def predictions_of(

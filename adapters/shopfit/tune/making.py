@@ -182,7 +182,7 @@ def making(
     parts = list(choice.held_out) if study is None else []
     parts = parts or _held_out(ground, choice.start, accelerator, say)
     tuned = _tune(ground, choice.start, accelerator, say, watch)
-    _average(tuned, [part.weights for part in parts if part.weights], say)
+    _average(ground, tuned, [part.weights for part in parts if part.weights], say)
     if not accelerator.is_main_process:
         tuned.adapter.detach()
         yield None
@@ -249,9 +249,14 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     return tuned
 
 
-def _average(tuned: Tuned, others: Sequence[Sequence["Tensor"]], say: Say) -> None:
-    """Bring in what the folds' trainings have learned, which are there anyway."""
-    if others:
+def _average(ground: Ground, tuned: Tuned, others: Sequence[Sequence["Tensor"]], say: Say) -> None:
+    """Bring in what the folds' trainings have learned, which are there anyway: each saw other examples.
+
+    Few examples leave it to chance which of their features ranking goes by, and the mean of several trainings goes by
+    those that they share (Wortsman et al., 2022). Labels are learned alike each time, so `choose` has nothing of it.
+    """
+    recipe = ground.recipe
+    if others and tuned.steps and recipe.task == "rank" and ground.base.encoder and recipe.adapter.method == "lora":
         tuned.adapter.average(others)
         tuned.trainings = 1 + len(others)
         say("averaged", f"with the weights of the {len(others)} trainings on parts of the examples")
