@@ -56,11 +56,10 @@ def test_what_is_held_out_is_asked_at_every_step_of_its_history(base: Base) -> N
     rows = [Example(str(place), {"history": ("a", "b", "c")}, relevant=("def"[place % 3],)) for place in range(6)]
     shop = Material(rows, [], (), Prompter(rank, base.tokenizer, items))
     found = predictions_of(base, rank, folds(rank, shop), Start(), make_accelerator(rank))
-    assert [len(part.material.valid) for part in found] == [6, 6, 6]  # two rows a part, three steps each
-    for part in found:
-        held_out = part.predictions
+    assert [len(part.valid) for part, _ in found] == [6, 6, 6]  # two rows a part, three steps each
+    for part, held_out in found:
         assert isinstance(held_out, RankPredictions)
-        assert [set(right) for right in held_out.relevant] == [set(row.relevant) for row in part.material.valid]
+        assert [set(right) for right in held_out.relevant] == [set(row.relevant) for row in part.valid]
         assert {len(pool) for pool in held_out.candidates} == {5, 4, 3}  # what was seen is not asked again
 
 

@@ -89,7 +89,6 @@ class Manifest(BaseModel):
     trainable_parameters: int
     steps: int
     interpolation: float = Field(1.0, description="share of the way from the first to the trained weights that is kept")
-    trainings: int = Field(1, description="trainings from the same start whose mean the weights are")
     processes: int = 1
     metrics: dict[str, float] = {}
     calibration: dict[str, float] = {}

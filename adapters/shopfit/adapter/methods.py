@@ -5,7 +5,7 @@ match nothing) is settled here. What comes out never differs in use: a model and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -113,16 +113,6 @@ class TrainableAdapter(ABC):
         self.approach(origin, share)
         yield
         self.restore(end)
-
-    def average(self, others: Sequence[Sequence[Tensor]]) -> None:
-        """The mean of these weights and others' that were trained from the same start (arXiv:2203.05482).
-
-        Args:
-            others: each as `state` returns it.
-        """
-        with torch.no_grad():
-            for weight, *more in zip(self.parameters(), *others, strict=True):
-                weight.copy_(torch.stack([weight, *(other.to(weight.device) for other in more)]).mean(0))
 
     def save(self, folder: Path) -> None:
         """Write the PEFT folder (adapter_config.json, adapter_model.safetensors)."""

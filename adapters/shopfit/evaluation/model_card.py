@@ -91,8 +91,6 @@ def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any],
     cost = f"{report.seconds:.0f} s, {report.peak_memory_mb:.0f} MB at most"
     form = base.get("quantization", "none")
     kept = f"{manifest['interpolation']:.0%} of the way kept, " if manifest.get("interpolation", 1) < 1 else ""
-    if manifest.get("trainings", 1) > 1:
-        kept += f"mean of {manifest['trainings']} trainings, "
     facts = {
         "method": f"{manifest['method']}, {unit} {manifest['rank']}, {size}",
         "base": f"`{base['name']}`, fingerprint `{base['fingerprint']}`, quantization {form}",

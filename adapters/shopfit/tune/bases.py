@@ -62,7 +62,7 @@ def choose_base(
                 next_step=f"name the base, such as --set base={names[0]}",
             )
         answers = predictions_of(base, recipe, parts, Start(), accelerator)
-        reached = fmean(measure(answer.predictions, [metric], recipe.evaluate.k)[metric] for answer in answers)
+        reached = fmean(measure(answer, [metric], recipe.evaluate.k)[metric] for _, answer in answers)
         say("base", f"{name}: {metric} {reached:.3f} on held-out examples")
         if best is None or sign * reached > sign * best[0]:
             best = reached, base

@@ -47,14 +47,14 @@ def fit_blend(
     Args:
         recipe: of the adapter.
         material: all of the merchant's.
-        parts: of it, each with the answers to what it held out.
+        parts: of it, each with the answers to its held-out examples.
         embed: turns texts into vectors; None to do without.
 
     Returns:
         the blend, None if the adapter alone is best or there is too little to tell; and the cross-validated loss of
         the blend and of every part that may answer by itself.
     """
-    rows = [row for part in parts for row in _rows(recipe, part.material, part.predictions, embed)]
+    rows = [row for part, held_out in parts for row in _rows(recipe, part, held_out, embed)]
     if len(rows) < LEAST:
         return None, {}
     names = [name for name in rows[0][0] if all(name in known for known, _ in rows)]

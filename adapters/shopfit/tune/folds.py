@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -29,21 +29,8 @@ _SHIFT = 4.0  # of a temperature's logarithm, at most
 
 Answered = tuple[Tensor, Batch]
 """(A,) log-probability of each answer of a batch, and the batch, on the CPU."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """What came of a training for those examples that it held out.
-
-    Args:
-        material: of the training; its `valid` was held out.
-        predictions: for `valid`.
-        weights: those that it ended with, as `TrainableAdapter.state` gives them; empty if there was no step.
-    """
-
-    material: Material
-    predictions: Predictions
-    weights: Sequence[Tensor] = ()
+HeldOut = tuple[Material, Predictions]
+"""A training's material, and what came out of it for the material's `valid`."""
 
 
 def folds(recipe: Recipe, material: Material) -> list[Material]:
@@ -110,8 +97,7 @@ def scored(base: Base, recipe: Recipe, part: Material, tuned: Tuned) -> list[Ans
 def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
     """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories."""
     part = replace(part, valid=with_earlier_steps(recipe, part.valid))
-    answers = held_out_answers(tuned.adapter, base, recipe, part, accelerator)
-    return HeldOut(part, answers, tuned.adapter.state() if tuned.steps else ())
+    return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
 
 
 def predictions_of(

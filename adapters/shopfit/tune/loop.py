@@ -77,7 +77,6 @@ class Tuned:
         curve: a point an epoch.
         held_out: what these weights answer to each merchant's held-out examples; empty if none were.
         interpolation: share of the way from the first to the trained weights that they have gone.
-        trainings: whose mean the weights are.
     """
 
     adapter: TrainableAdapter
@@ -88,7 +87,6 @@ class Tuned:
     curve: list[CurvePoint] = field(default_factory=list)
     held_out: list[Predictions] = field(default_factory=list)
     interpolation: float = 1.0
-    trainings: int = 1
 
 
 def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerator:

@@ -34,7 +34,6 @@ from shopfit.tune.study import STUDY, Study
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import Tensor
 
 _VECTOR_TEXTS = 256
 
@@ -182,14 +181,13 @@ def making(
     parts = list(choice.held_out) if study is None else []
     parts = parts or _held_out(ground, choice.start, accelerator, say)
     tuned = _tune(ground, choice.start, accelerator, say, watch)
-    _average(ground, tuned, [part.weights for part in parts if part.weights], say)
     if not accelerator.is_main_process:
         tuned.adapter.detach()
         yield None
         return
     with staging(settings.home) as staged:
-        parts = parts or [HeldOut(ground.material, predictions) for predictions in tuned.held_out]
-        calibration = calibrate(ground.recipe, [part.predictions for part in parts])
+        parts = parts or [(ground.material, held_out) for held_out in tuned.held_out]
+        calibration = calibrate(ground.recipe, [held_out for _, held_out in parts])
         manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
         blend, blend_losses = _blend(ground, parts, embed)
         if blend is not None:
@@ -247,19 +245,6 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
         + (", stopped early" if tuned.stopped_early else ""),
     )
     return tuned
-
-
-def _average(ground: Ground, tuned: Tuned, others: Sequence[Sequence["Tensor"]], say: Say) -> None:
-    """Bring in what the folds' trainings have learned, which are there anyway: each saw other examples.
-
-    Few examples leave it to chance which of their features ranking goes by, and the mean of several trainings goes by
-    those that they share (Wortsman et al., 2022). Labels are learned alike each time, so `choose` has nothing of it.
-    """
-    recipe = ground.recipe
-    if others and tuned.steps and recipe.task == "rank" and ground.base.encoder and recipe.adapter.method == "lora":
-        tuned.adapter.average(others)
-        tuned.trainings = 1 + len(others)
-        say("averaged", f"with the weights of the {len(others)} trainings on parts of the examples")
 
 
 def _held_out(ground: Ground, start: Start, accelerator: "Accelerator", say: Say) -> list[HeldOut]:

@@ -92,7 +92,6 @@ def save(
         trainable_parameters=parameters,
         steps=tuned.steps,
         interpolation=tuned.interpolation,
-        trainings=tuned.trainings,
         libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         **more,
     )

@@ -66,19 +66,17 @@ class Candidate:
         make: from the examples that it may look at.
         kept: whether it is taken as it is, without training.
         taught: whether other merchants' examples went into it.
-        steady: whether it is the same whatever the examples are.
     """
 
     name: str
     make: Callable[[Material], Start]
     kept: bool = False
     taught: bool = True
-    steady: bool = False
 
     @classmethod
     def of(cls, start: Start, *, taught: bool) -> "Candidate":
         """One that is the same whatever the examples are."""
-        return cls(start.title, lambda _: start, kept=start.kept, taught=taught, steady=True)
+        return cls(start.title, lambda _: start, kept=start.kept, taught=taught)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ class Choice:
         start: its weights.
         losses: cross-validated, by candidate, the simplest first; empty if there was nothing to compare.
         why: in a few words.
-        held_out: of several folds, what came of a training from this start; no weights where it was not the same one.
+        held_out: of several folds, what was answered from this start.
     """
 
     start: Start
@@ -167,8 +165,7 @@ def choose_start(
     if known is not None and known != name:
         name, why = known, "too little speaks against it"
     winner = next(one for one in among if one.name == name)
-    held_out = found[name] if winner.steady else [replace(part, weights=()) for part in found[name]]
-    return Choice(winner.make(material), losses, why, held_out)
+    return Choice(winner.make(material), losses, why, found[name])
 
 
 def _nearest_to_lowest(losses: Mapping[str, float]) -> str:
