@@ -5,7 +5,7 @@ merchant with a thousand requests therefore delays the others by one round, not 
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 
@@ -46,6 +46,21 @@ class FairQueue(Generic[Entry]):
         """Put an entry at the end of its merchant's lane."""
         self._lanes.setdefault(entry.merchant, deque()).append(entry)
         self._credit.setdefault(entry.merchant, 0)
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Give back what `take` gave, in that order: it comes first again, and was not paid for."""
+        for entry in reversed(entries):
+            self._lanes.setdefault(entry.merchant, deque()).appendleft(entry)
+            self._credit[entry.merchant] = self._credit.get(entry.merchant, 0) + entry.tokens
+            self._lanes.move_to_end(entry.merchant, last=False)
+
+    def waits(self, merchant: str) -> bool:
+        """Whether a merchant has an entry here."""
+        return merchant in self._lanes
+
+    def heads(self) -> list[Entry]:
+        """The first entry of each merchant, in the order of their turns."""
+        return [lane[0] for lane in self._lanes.values()]
 
     def drop(self, gone: Callable[[Entry], bool]) -> None:
         """Take out every entry that is over."""
