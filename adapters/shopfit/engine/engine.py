@@ -357,7 +357,7 @@ class Engine:
         told = Told(self._tellers, merchant)
         job = Job(merchant, AnswerFuture(told), expires)
         if show is not None:
-            job.parts = Parts(told, show, job.fail)
+            job.parts = Parts(told, show, job.give_up)
         job.future.when_done(lambda: self._room.give_back(merchant))
         return job
 

@@ -15,7 +15,7 @@ from shopfit.engine.answering import Floats
 from shopfit.engine.decoding import Line, not_finite
 from shopfit.engine.delivery import AnswerFuture, Parts
 from shopfit.engine.memory import Loaded
-from shopfit.errors import DeadlineExceeded
+from shopfit.errors import DeadlineExceeded, RequestError, ShopfitError
 
 NONE: frozenset[Key] = frozenset()
 
@@ -103,7 +103,18 @@ class Job:
         self._settle(lambda: self.future.set_result(answer))
 
     def fail(self, error: Exception) -> None:
-        """Give an error in place of an answer."""
+        """Give an error in place of an answer; one that nobody foresaw is named, with its cause behind it."""
+        if not isinstance(error, ShopfitError):
+            unforeseen = RequestError(
+                f"the request could not be answered: {type(error).__name__}: {error}",
+                next_step="other requests go on; please report this one if it comes again",
+            )
+            unforeseen.__cause__ = error
+            error = unforeseen
+        self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """Give the caller's own error back, as it is."""
         self._settle(lambda: self.future.set_exception(error))
 
     def _settle(self, give: Callable[[], None]) -> None:

@@ -217,22 +217,21 @@ class Scheduler:
 
     def _take(self, queue: FairQueue[Entry], budget: int, fits: Callable[[Entry], bool]) -> list[Entry]:
         """The next forward: whoever's turn it is, and others of like length whose adapters can be seated with it."""
-        taken = queue.take(budget, fits)
-        if not taken:
-            return []
-        together, keys = [taken[0]], taken[0].job.needs
-        # those that share an adapter come first, so that few adapters are in a forward
-        for entry in sorted(
-            taken[1:], key=lambda entry: (entry.job.weights is not taken[0].job.weights, _place(entry))
-        ):
-            if self.pool.fits(keys | entry.job.needs):
-                together.append(entry)
-                keys |= entry.job.needs
-        batches = cut([entry.tokens for entry in together], self._budget)
-        batch = next(batch for batch in batches if 0 in batch)
-        chosen = {id(together[place]) for place in batch}
-        queue.put_back([entry for entry in taken if id(entry) not in chosen])
-        return [entry for entry in taken if id(entry) in chosen]
+
+        def together(offered: Sequence[Entry]) -> list[Entry]:
+            first = offered[0]
+            group, keys = [first], first.job.needs
+            # those that share an adapter stay together, so that few adapters are in a forward
+            for entry in sorted(
+                offered[1:], key=lambda entry: (entry.job.weights is not first.job.weights, _key(entry))
+            ):
+                if self.pool.fits(keys | entry.job.needs):
+                    group.append(entry)
+                    keys |= entry.job.needs
+            batches = cut([entry.tokens for entry in group], self._budget)
+            return [group[place] for place in next(batch for batch in batches if 0 in batch)]
+
+        return queue.take(budget, fits, together)
 
     def _score(self, batch: Sequence[Entry]) -> None:
         if alike := _alike(entry for entry in batch if not entry.job.over):
@@ -282,7 +281,7 @@ class Scheduler:
         self._writers.fail(error)
 
 
-def _place(entry: Entry) -> int:
+def _key(entry: Entry) -> int:
     return id(entry.job.weights)
 
 

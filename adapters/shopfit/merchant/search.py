@@ -103,15 +103,16 @@ class CatalogIndex:
     """
 
     def __init__(self, catalog: Catalog, embed: Embed | None = None, *, before: "CatalogIndex | None" = None) -> None:
-        texts = [item.text for item in catalog.values()]
+        self._texts = [item.text for item in catalog.values()]
         self._places = {item: place for place, item in enumerate(catalog)}
-        if before is not None and before._texts == texts:  # prices and stock have changed, and no word
-            self._texts, self._words, self._meanings = before._texts, before._words, before._meanings
+        self._words: WordIndex
+        self._meanings: MeaningIndex | None
+        if before is not None and before._texts == self._texts:  # prices and stock have changed, and no word
+            self._words, self._meanings = before._words, before._meanings
             return
         known = None if before is None or before._meanings is None else before._meanings.vectors
-        self._texts = texts
-        self._words = WordIndex(texts)
-        self._meanings = None if embed is None else MeaningIndex(texts, embed, known)
+        self._words = WordIndex(self._texts)
+        self._meanings = None if embed is None else MeaningIndex(self._texts, embed, known)
 
     def __contains__(self, item: object) -> bool:
         return item in self._places
