@@ -18,6 +18,7 @@ from shopfit.adapter.files import write_native
 from shopfit.adapter.fusing import fuse
 from shopfit.adapter.head import Head
 from shopfit.adapter.start import Start, begin
+from shopfit.adapter.turns import Training, turns_of
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.errors import Problem, RecipeError
@@ -32,11 +33,13 @@ class TrainableAdapter(ABC):
     Args:
         base: the base, already wrapped by PEFT in `peft`.
         peft: PEFT's model.
+        training: the claim to the base's layers.
     """
 
-    def __init__(self, base: Base, peft: Any) -> None:
+    def __init__(self, base: Base, peft: Any, training: Training) -> None:
         self.base = base
         self.peft = peft
+        self._training = training
         self.rows: nn.Parameter | None = None
         self._labels: tuple[str, ...] = ()
 
@@ -132,6 +135,7 @@ class LoraAdapter(TrainableAdapter):
         self.base.model.requires_grad_(False).eval()
         for leftover in ("peft_config", "_hf_peft_config_loaded"):
             self.base.model.__dict__.pop(leftover, None)
+        self._training.end()
 
 
 class AdaLoraAdapter(LoraAdapter):
@@ -174,6 +178,7 @@ class PrefixAdapter(TrainableAdapter):
     def detach(self) -> None:
         """The base was never touched."""
         self.base.model.requires_grad_(False).eval()
+        self._training.end()
 
 
 def attach(
@@ -197,6 +202,7 @@ def attach(
 
     Raises:
         RecipeError: if `adapter.targets` names a layer the base does not have, or the base takes no prefix.
+        BaseError: if another adapter is being trained on the base.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 
@@ -208,6 +214,7 @@ def attach(
         )
     if isinstance(settings.targets, list):
         _check_targets(base, settings.targets)
+    training = turns_of(base.model).train(base.name)
     if base.quantization != "none":
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     peft = get_peft_model(base.model, _config(settings, total_steps, encoder=base.encoder))
@@ -219,7 +226,7 @@ def attach(
     if settings.method == "lora":
         fuse(peft)
     kinds: dict[str, type[TrainableAdapter]] = {"lora": LoraAdapter, "adalora": AdaLoraAdapter, "prefix": PrefixAdapter}
-    return kinds[settings.method](base, peft)
+    return kinds[settings.method](base, peft, training)
 
 
 def _config(settings: Adapter, total_steps: int, *, encoder: bool) -> Any:
