@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from shopfit.adapter.bundle import Bundle, HeldBundle
-from shopfit.adapter.files import ADALORA_EPSILON
 from shopfit.adapter.fusing import ADAPTER
 from shopfit.adapter.head import Head
+from shopfit.adapter.peft_config import ADALORA_EPSILON
 from shopfit.adapter.stack import Factors
 from shopfit.adapter.weights import head_of, read_weights
 from shopfit.base.load import Base
