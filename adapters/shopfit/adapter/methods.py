@@ -21,7 +21,7 @@ from shopfit.adapter.start import Start, begin
 from shopfit.adapter.turns import Training, turns_of
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
-from shopfit.errors import Problem, RecipeError
+from shopfit.errors import Problem, RecipeError, ShopfitError
 from shopfit.recipe.schema import Adapter
 
 LEARNING_RATES = {"lora": 5e-4, "adalora": 2e-3, "prefix": 5e-3}
@@ -82,6 +82,21 @@ class TrainableAdapter(ABC):
         """Whether the weights after `step` may be the final ones."""
         return True
 
+    def check(self) -> None:
+        """Refuse weights that training has driven to NaN or infinity.
+
+        Raises:
+            ShopfitError: naming the first layer with such numbers.
+        """
+        weights = chain(self.peft.named_parameters(), [] if self.rows is None else [("head", self.rows)])
+        for name, weight in weights:
+            if weight.requires_grad and not torch.isfinite(weight).all():
+                layer = name.removeprefix("base_model.model.").replace(".default", "")
+                raise ShopfitError(
+                    f"the training diverged: {layer} has numbers that are not finite",
+                    next_step="lower tune.lr (a tenth of it is a good try), or adapter.alpha; nothing was registered",
+                )
+
     def state(self) -> list[Tensor]:
         """A copy of the trained weights, on the CPU."""
         return [weight.detach().to("cpu", copy=True) for weight in self.parameters()]
@@ -118,7 +133,12 @@ class TrainableAdapter(ABC):
         self.restore(end)
 
     def save(self, folder: Path) -> None:
-        """Write the PEFT folder (adapter_config.json, adapter_model.safetensors)."""
+        """Write the PEFT folder (adapter_config.json, adapter_model.safetensors).
+
+        Raises:
+            ShopfitError: if training diverged.
+        """
+        self.check()
         write_native(self.peft, folder, self.base.name)
 
     @abstractmethod

@@ -11,6 +11,7 @@ All slots have one rank, that of the largest adapter in them: more than `max_ran
 that adapter leaves. So one large adapter costs the others a bounded amount of memory, and only while it is here.
 """
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,6 +99,7 @@ class Stack:
         ]
         self._least = self.rank = min(rank, max_rank)
         self._widths = [width for group in self._groups for width in [group.width] * len(group.layers) + group.outs]
+        self._widest = max(self._widths, default=0)
         self._held = [0] * (slots + 1)  # rank of what lies in each slot
         self._slab = self._slots_of(self.rank)
         self._brought: Counter[int] = Counter()  # adapters into each slot
@@ -137,7 +139,7 @@ class Stack:
 
         Raises:
             BaseError: if it has weights for a layer that the base does not have, or of another shape.
-            BundleError: if its rank is above `max_rank`.
+            BundleError: if its rank is above `max_rank`, or its numbers or their products are not finite in a slot.
         """
         rank = max((len(down) for down, _ in factors.values()), default=1)
         if rank > self.max_rank:
@@ -164,6 +166,9 @@ class Stack:
                 f"the adapter {name} has weights for {min(missing)}, which the base {self._base_name} has not",
                 next_step="train it again on this base",
             )
+        # one look at all numbers is enough for ordinary ones: |B A x| is at most this bound for any x of length 1
+        if not _largest(flat) ** 2 * rank * self._widest <= torch.finfo(self._dtype).max:
+            check_finite(factors, self._dtype, name)
         return Packed(rank, flat)
 
     def _lay(self, flat: Tensor, at: int, weights: Tensor, shape: tuple[int, int], layer: str, name: str) -> None:
@@ -295,6 +300,36 @@ class Packed:
 
     rank: int
     flat: Tensor
+
+
+def check_finite(factors: Factors, dtype: torch.dtype, name: str) -> None:
+    """Refuse an adapter by which a row could become NaN or infinite, and with it whatever shares its forward.
+
+    Args:
+        factors: its weights.
+        dtype: that they are multiplied in.
+        name: of the adapter, for messages.
+
+    Raises:
+        BundleError: naming the first layer whose numbers, or the product of their norms, are not finite in `dtype`.
+    """
+    kind, largest = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
+    for layer, (down, up) in factors.items():
+        norms = [float(torch.linalg.vector_norm(part.to(dtype), dtype=torch.float64)) for part in (down, up)]
+        if math.isfinite(norms[0] + norms[1]) and norms[0] * norms[1] <= largest:
+            continue
+        what = f"is not finite in {kind}: the norms of A and B are {norms[0]:.3g} and {norms[1]:.3g}"
+        raise BundleError(
+            f"the adapter {name} cannot be served: {layer} {what}", next_step="train it again with a lower tune.lr"
+        )
+
+
+def _largest(numbers: Tensor) -> float:
+    """The largest absolute value; NaN if there is one."""
+    if not numbers.numel():
+        return 0.0
+    least, most = torch.aminmax(numbers)
+    return float(torch.maximum(-least, most))
 
 
 def _is_linear(layer: nn.Module) -> bool:
