@@ -17,7 +17,6 @@ from shopfit.errors import Problem
 ALLOWED = "finite numbers"
 LARGEST = {"float32": 3.4028235e38, "bfloat16": 3.3895314e38, "float16": 65504.0}
 """The largest number of each type that a base may have."""
-_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 _LORA = re.compile(r"(.+)\.lora_([AB])(?:\.weight)?")
 
 
@@ -56,11 +55,13 @@ def tensor_problems(content: bytes, where: str, dtype: str) -> list[Problem]:
 
 
 def _numbers(tensor: dict[str, Any]) -> "np.ndarray[Any, Any] | None":
-    """As a flat array; None for types that no adapter may have."""
-    if tensor["dtype"] == "BF16":  # the upper half of a float32
-        return (np.frombuffer(tensor["data"], np.uint16).astype(np.uint32) << 16).view(np.float32)
-    kind = _TYPES.get(tensor["dtype"])
-    return None if kind is None else np.frombuffer(tensor["data"], kind)
+    """As a flat array of 32 bits or more; None for types that no adapter may have."""
+    kind, data = tensor["dtype"], tensor["data"]
+    if kind == "BF16":  # the upper half of a float32
+        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    if kind == "F16":
+        return np.frombuffer(data, np.float16).astype(np.float32)
+    return np.frombuffer(data, np.float64 if kind == "F64" else np.float32) if kind in {"F32", "F64"} else None
 
 
 def json_problems(content: bytes, where: str) -> list[Problem]:
