@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shopfit.adapter.manifest_rules import MAX_FILES, manifest_problems
+from shopfit.adapter.manifest_rules import MAX_FILES, manifest_problems, place_of
 from shopfit.adapter.numbers import LARGEST, json_problems, tensor_problems
 from shopfit.errors import BundleError, Problem
 
@@ -118,7 +118,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         manifest = Manifest.model_validate_json(content)
         problems = manifest_problems(manifest)
     except ValidationError as error:
-        problems = [Problem(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors(include_input=False)]
+        problems = [Problem(place_of(e), e["msg"]) for e in error.errors(include_input=False)]
     if problems:
         problems = [Problem(f"{MANIFEST}: {found.where}", found.what, found.allowed) for found in problems]
         raise BundleError(f"{where} is not a valid manifest", problems=problems, next_step=_AGAIN)

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from shopfit.errors import Problem
 from shopfit.recipe.names import SLUG_RULE, is_slug
@@ -45,7 +45,7 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
         "data.digest": manifest.data.digest,
         "start": manifest.start,
         **{f"donors.{place}": name for place, name in enumerate(manifest.donors)},
-        **{f"libraries.{_shown(name)}": version for name, version in manifest.libraries.items()},
+        **{f"libraries.{_key(name)}": version for name, version in manifest.libraries.items()},
     }
     for key, text in texts.items():
         if reason := text_problem(text, 10 * MAX_TEXT):
@@ -63,8 +63,8 @@ def _size_problems(manifest: "Manifest") -> Iterator[Problem]:
 
 def _number_problems(manifest: "Manifest") -> Iterator[Problem]:
     numbers: dict[str, float] = {"interpolation": manifest.interpolation}
-    numbers |= {f"metrics.{name}": value for name, value in manifest.metrics.items()}
-    numbers |= {f"calibration.{name}": value for name, value in manifest.calibration.items()}
+    numbers |= {f"metrics.{_key(name)}": value for name, value in manifest.metrics.items()}
+    numbers |= {f"calibration.{_key(name)}": value for name, value in manifest.calibration.items()}
     numbers |= {f"vector.{place}": value for place, value in enumerate(manifest.vector)}
     for one in manifest.self_training:
         numbers |= {f"self_training.{one.number}.before": one.before, f"self_training.{one.number}.after": one.after}
@@ -118,6 +118,15 @@ def text_problem(text: str, longest: int) -> str:
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text):
         return "has control characters"
     return ""
+
+
+def place_of(error: Mapping[str, Any]) -> str:
+    """Where one of pydantic's errors is: keys by dots, fit to be shown whatever they hold."""
+    return ".".join(_key(part) for part in map(str, error["loc"]))[:200]
+
+
+def _key(name: str) -> str:
+    return name[:100] if name.isprintable() else ascii(name[:100])
 
 
 def _shown(value: object) -> str:

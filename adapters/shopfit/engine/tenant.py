@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.head import HEAD
-from shopfit.adapter.manifest_rules import manifest_problems
+from shopfit.adapter.manifest_rules import manifest_problems, place_of
 from shopfit.adapter.numbers import finite_json
 from shopfit.engine.blending import ADAPTER, Blend, blend_problems
 from shopfit.errors import BundleError, RecipeError
@@ -169,7 +169,8 @@ def read_blend(bundle: Bundle | HeldBundle) -> Blend | None:
     try:
         return Blend.model_validate(finite_json(content))
     except ValidationError as error:
-        reason = error.errors(include_input=False)[0]["msg"]
+        first = error.errors(include_input=False)[0]
+        reason = ": ".join([place_of(first), first["msg"]]).removeprefix(": ")
     except ValueError as error:
         reason = str(error)
     raise BundleError(f"{BLEND} of {_name(bundle)} is not a blend: {reason}", next_step=_AGAIN)
