@@ -242,6 +242,8 @@ def seal(folder: Path, manifest: Manifest) -> Bundle:
     Raises:
         BundleError: if a number in its weights is not finite, as after a training that diverged.
     """
+    if (folder / MANIFEST).is_dir():
+        raise _not_plain(folder / MANIFEST)
     files = {name: digest for name, digest in file_digests(folder).items() if name != MANIFEST}
     manifest = manifest.model_copy(update={"files": files})
     _check_numbers(Bundle(folder, manifest))
