@@ -13,7 +13,7 @@ from types import TracebackType
 
 from sqlalchemy import Connection
 
-from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest
+from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest, check_servable
 from shopfit.errors import BundleError, Problem, RegistryError
 from shopfit.recipe.names import SLUG_RULE, is_slug
 from shopfit.registry import fetching, rows
@@ -375,4 +375,5 @@ def _contents(bundle: Bundle) -> dict[str, bytes]:
     for path, digest in manifest.files.items():
         if hashlib.sha256(contents[path]).hexdigest() != digest:
             raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
+    check_servable(HeldBundle(manifest, contents))
     return contents
