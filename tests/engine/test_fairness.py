@@ -96,6 +96,16 @@ def test_everything_comes_out_once(rows: list[tuple[str, int]], budget: int, eve
         assert mine == sorted(mine)
 
 
+def test_what_is_over_is_left_out_when_its_turn_comes() -> None:
+    queue: FairQueue[Entry] = FairQueue()
+    for number in range(6):
+        queue.add(Entry("a", 10, number))
+        queue.add(Entry("over", 10, number))
+    taken = queue.take(40, everything, gone=lambda entry: entry.merchant == "over" or entry.number % 2 == 0)
+    assert [(entry.merchant, entry.number) for entry in taken] == [("a", 1), ("a", 3), ("a", 5)]
+    assert not len(queue)
+
+
 def test_whoever_comes_anew_is_next_however_little_of_the_others_is_taken() -> None:
     """What is offered and not chosen is not paid for, and comes first again; it keeps nobody from the next turn."""
     queue: FairQueue[Entry] = FairQueue()

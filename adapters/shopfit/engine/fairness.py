@@ -74,6 +74,7 @@ class FairQueue(Generic[Entry]):
         budget: int,
         fits: Callable[[Entry], bool],
         choose: Callable[[Sequence[Entry]], Sequence[Entry]] = lambda entries: entries,
+        gone: Callable[[Entry], bool] = lambda _: False,
     ) -> list[Entry]:
         """The next entries, in fair order.
 
@@ -82,8 +83,9 @@ class FairQueue(Generic[Entry]):
             fits: asked once an entry before it is taken, in that order; a lane whose first entry does not fit waits.
             choose: which of the entries in fair order to take, the first one among them; all by default. The others
                 stay where they are, and are not paid for.
+            gone: which entries are over. Only those are looked at whose turn it is, however many wait.
         """
-        offered = self._in_order(budget, fits)
+        offered = self._in_order(budget, fits, gone)
         if not offered:
             return []
         chosen = {id(entry) for entry in choose(offered)}
@@ -100,20 +102,27 @@ class FairQueue(Generic[Entry]):
             self._close(merchant)
         return [entry for entry in offered if id(entry) in chosen]
 
-    def _in_order(self, budget: int, fits: Callable[[Entry], bool]) -> list[Entry]:
+    def _in_order(self, budget: int, fits: Callable[[Entry], bool], gone: Callable[[Entry], bool]) -> list[Entry]:
         turns = [(self._stamps[merchant], turn, 0, merchant) for turn, merchant in enumerate(self._lanes)]
         heapq.heapify(turns)
         offered: list[Entry] = []
         spent = 0
         while turns:
             stamp, turn, place, merchant = heapq.heappop(turns)
-            entry = self._lanes[merchant][place]
+            lane = self._lanes[merchant]
+            while place < len(lane) and gone(lane[place]):
+                del lane[place]
+            if place == len(lane):
+                if not lane:
+                    self._close(merchant)
+                continue
+            entry = lane[place]
             if offered and spent + entry.tokens > budget:
                 break
             if fits(entry):
                 offered.append(entry)
                 spent += entry.tokens
-                if place + 1 < len(self._lanes[merchant]):
+                if place + 1 < len(lane):
                     heapq.heappush(turns, (stamp + entry.tokens, turn, place + 1, merchant))
         return offered
 

@@ -161,8 +161,7 @@ class Scheduler:
         for job in list(self._watched):
             if job.over:
                 self._watched.discard(job)
-        for queue in (self._questions, self._prompts):
-            queue.drop(lambda entry: entry.job.over)
+        self._prompts.drop(_over)
         self._writers.end()
         started = time.monotonic()
         merchants = self._forward()
@@ -231,7 +230,7 @@ class Scheduler:
             batches = cut([entry.tokens for entry in group], self._budget)
             return [group[place] for place in next(batch for batch in batches if 0 in batch)]
 
-        return queue.take(budget, fits, together)
+        return queue.take(budget, fits, together, _over)
 
     def _score(self, batch: Sequence[Entry]) -> None:
         if alike := _alike(entry for entry in batch if not entry.job.over):
@@ -279,6 +278,10 @@ class Scheduler:
         for job in [*jobs, *(entry.job for entry in entries), *(list(self._watched) if self._ended else ())]:
             job.fail(error)
         self._writers.fail(error)
+
+
+def _over(entry: Entry) -> bool:
+    return entry.job.over
 
 
 def _key(entry: Entry) -> int:
