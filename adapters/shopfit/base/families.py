@@ -183,11 +183,12 @@ def _classes(family: str, *mappings: Mapping[str, str | tuple[str, ...]]) -> lis
     return [one for each in found for one in ([each] if isinstance(each, str) else each)]
 
 
-def check_settings(name: str, config: Any) -> None:
+def check_settings(name: str, kind: Kind, config: Any) -> None:
     """Refuse settings under which answers would not be the model's, or would depend on their neighbours.
 
     Args:
         name: of the base, for messages.
+        kind: what it is loaded as.
         config: of transformers.
 
     Raises:
@@ -196,7 +197,8 @@ def check_settings(name: str, config: Any) -> None:
     settings = {key: getattr(config, key, None) for key in _PLAIN}
     if why := next(_out_of_plain(settings), ""):
         raise _refused(name, f"does something that is not done here: {why}")
-    if others := sorted({str(kind) for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"}):
+    layers = getattr(config, "layer_types", None) or () if kind == "decoder" else ()
+    if others := sorted({str(layer) for layer in layers if layer != "full_attention"}):
         raise BaseError(
             f"the base {name} has layers of {', '.join(others)} (allowed: full_attention)",
             next_step="use a base whose layers attend to the whole text, such as smollm2-135m",

@@ -194,7 +194,7 @@ def load_pretrained(
         try:
             config = AutoConfig.from_pretrained(shown, **plain)
             if kind is not None:
-                check_settings(name, config)
+                check_settings(name, kind, config)
             attention = _attention(loader, config)
             _check_size(name, checkpoint, loader, config, attention)
             model, loaded = loader.from_pretrained(

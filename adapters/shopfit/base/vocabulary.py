@@ -37,9 +37,9 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
             f"the tokenizer of the base {name} has {highest + 1} tokens, its model {rows} rows",
             next_step="bring the tokenizer that the model was trained with",
         )
-    if not ids or set(ids) == {tokenizer.unk_token_id}:
+    if len(set(ids)) < 2:  # none, or all of them unknown
         raise BaseError(
-            f"the tokenizer of the base {name} knows no word of {_TRIED!r}",
+            f"the tokenizer of the base {name} tells no word of {_TRIED!r} from another",
             next_step="bring the tokenizer that the model was trained with",
         )
     _check_meant(name, model, rows)
