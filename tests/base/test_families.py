@@ -112,3 +112,8 @@ def test_the_proof_refuses_what_no_list_knows(kind: str) -> None:
     loader, settings = next((loader, settings) for other, loader, settings, _ in OTHERS if other == kind)
     with pytest.raises(BaseError, match=r"plain forward|cannot be run"):
         prove(kind, tiny_model(kind, loader, **settings), pad=0, encoder=loader == "AutoModel")
+
+
+def test_the_docs_name_every_family() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "bases.md").read_text()
+    assert [kind for kind in DECODERS | ENCODERS if f"`{kind}`" not in text] == []

@@ -261,10 +261,10 @@ def test_any_bytes_load_or_are_refused(tiny_base: Path, copy: Path, home: Path, 
     name = data.draw(st.sampled_from(["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]))
     content = bytearray((tiny_base / name).read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, min(len(content) - 1, 4000)))
+        at = data.draw(st.integers(0, max(0, min(len(content) - 1, 4000))))
         match data.draw(st.sampled_from(["write", "drop", "cut"])):
             case "write":
-                content[at] = data.draw(st.integers(0, 255))
+                content[at : at + 1] = bytes([data.draw(st.integers(0, 255))])
             case "drop":
                 del content[at : at + data.draw(st.integers(1, 50))]
             case "cut":
