@@ -216,7 +216,7 @@ def _answering(registry: Registry, pool: Pool, settings: Settings, say: Say) -> 
         return base, replace(Tenant.of(bundle, name), catalog=shown.catalog, history=shown.history)
     base = base_of(recipe, settings, None)
     starter = _in_production(registry, f"{HOUSE}/{recipe.name}", settings)
-    if starter is not None and starter[1].manifest.base.fingerprint != base.fingerprint:
+    if starter is not None and not base.known_by(starter[1].manifest.base.fingerprint):
         starter = None
     say("asked", f"{starter[0]}, the house's starter" if starter else f"the bare base {base.name}")
     asked = starter[1] if starter else None

@@ -58,7 +58,7 @@ def test_remote_code_is_not_run(tiny_base: Path, home: Path, tmp_path: Path) -> 
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(BaseError, match="cannot be loaded"):
+    with pytest.raises(BaseError, match="auto_map"):
         load_base(str(folder), home)
     assert not (tmp_path / "ran").exists()
 

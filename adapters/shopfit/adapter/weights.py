@@ -143,7 +143,7 @@ def check_base(bundle: Bundle | HeldBundle, base: Base) -> None:
         BaseError: saying both fingerprints.
     """
     wanted = bundle.manifest.base
-    if wanted.fingerprint != base.fingerprint:
+    if not base.known_by(wanted.fingerprint):
         raise BaseError(
             f"the adapter {_name(bundle)} was trained on {wanted.name} "
             f"with fingerprint {wanted.fingerprint}, "

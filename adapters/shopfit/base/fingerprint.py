@@ -1,20 +1,36 @@
-"""The identity of a base: SHA-256 over its weights, config and tokenizer.
+"""The identity of a base: SHA-256 over everything that loading it reads.
 
-Tensors are hashed by name, so that how a library orders or shards them does not matter; of the config, what a library
-writes about itself is left out.
+Tensors are hashed by name, so that how a library orders or shards them does not matter; of the settings, what a library
+writes about itself is left out. The first rule hashed less: config.json, one vocabulary and all weights of the folder.
+A bundle keeps the fingerprint that it was made with, so that one is known as well (docs/bases.md).
 """
 
 import hashlib
 import json
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
+from shopfit.base.checkpoint import SETTINGS, Checkpoint, Piece, damaged, read_json, read_pieces
 from shopfit.errors import BaseError
 
-_NOT_IDENTITY = {"transformers_version", "_name_or_path", "torch_dtype", "dtype"}
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt")
+_ABOUT_ITSELF = {"transformers_version", "_name_or_path", "torch_dtype", "dtype"}
+_ABOUT_TOKENIZERS = {"name_or_path", "is_local", "local_files_only"}
+_OLD_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt")
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a base is known by.
+
+    Args:
+        fingerprint: SHA-256 (hex) over all that is read.
+        legacy: the same by the first rule; empty where that has none.
+    """
+
+    fingerprint: str
+    legacy: str = ""
 
 
 def fingerprint(folder: Path) -> str:
@@ -24,32 +40,59 @@ def fingerprint(folder: Path) -> str:
         folder: holds config.json, safetensors weights and a tokenizer.
 
     Raises:
-        BaseError: if one of them is missing, or the weights are not safetensors.
+        BaseError: if a file is missing, damaged or elsewhere.
     """
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise BaseError(
-            f"{folder} holds no safetensors weights",
-            next_step="shopfit loads safetensors only; convert the base with transformers' `save_pretrained`",
-        )
-    if not (folder / "config.json").is_file():
-        raise BaseError(
-            f"{folder} holds no config.json", next_step="point to a folder written by transformers' `save_pretrained`"
-        )
+    return identify(Checkpoint.open(folder)).fingerprint
+
+
+def identify(checkpoint: Checkpoint) -> Identity:
+    """Both fingerprints of a base. The weights are read once.
+
+    Args:
+        checkpoint: the base's files, checked.
+
+    Raises:
+        BaseError: if they cannot be read.
+    """
+    core = _core(checkpoint, checkpoint.pieces)
+    digest = hashlib.sha256(b"shopfit base 2\0")
+    digest.update(core.encode())
+    for name, path in sorted(checkpoint.files.items()):
+        digest.update(f"\0{name}\0{_digest(name, path)}".encode())
+    return Identity(digest.hexdigest(), _legacy(checkpoint, core))
+
+
+def _digest(name: str, path: Path) -> str:
+    if name in SETTINGS:
+        said = read_json(path, path)
+        kept = {key: value for key, value in said.items() if key not in _ABOUT_ITSELF | _ABOUT_TOKENIZERS}
+        return hashlib.sha256(_canonical(kept)).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _legacy(checkpoint: Checkpoint, core: str) -> str:
+    """By the first rule, every safetensors file of the folder counted, loaded or not."""
+    if not any(name in checkpoint.files for name in _OLD_VOCABULARIES):
+        return ""
+    every = {path.resolve() for path in checkpoint.folder.glob("*.safetensors")}
+    if every == set(checkpoint.weights):
+        return core
+    try:
+        return _core(checkpoint, [piece for path in sorted(every) for piece in read_pieces(path)])
+    except BaseError:  # a file that is not loaded is no reason to refuse the base
+        return ""
+
+
+def _core(checkpoint: Checkpoint, pieces: Iterable[Piece]) -> str:
     digest = hashlib.sha256()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    digest.update(_canonical({key: value for key, value in config.items() if key not in _NOT_IDENTITY}))
-    tokenizer = next((folder / name for name in _TOKENIZERS if (folder / name).is_file()), None)
-    if tokenizer is None:
-        raise BaseError(f"{folder} holds no tokenizer", next_step=f"add one of {', '.join(_TOKENIZERS)}")
-    digest.update(tokenizer.read_bytes())
-    tensors = sorted(
-        (name, shape, dtype, path, start, end) for path in weights for name, shape, dtype, start, end in _tensors(path)
-    )
-    for name, shape, dtype, path, start, end in tensors:
-        digest.update(f"{name}\0{shape}\0{dtype}\0".encode())
-        with path.open("rb") as file:
-            _hash_range(file, start, end, digest)
+    digest.update(_canonical({key: value for key, value in checkpoint.config.items() if key not in _ABOUT_ITSELF}))
+    vocabulary = next((checkpoint.files[name] for name in _OLD_VOCABULARIES if name in checkpoint.files), None)
+    if vocabulary is not None:
+        digest.update(vocabulary.read_bytes())
+    for piece in sorted(pieces, key=lambda piece: (piece.name, str(list(piece.shape)), piece.dtype, piece.path)):
+        digest.update(f"{piece.name}\0{list(piece.shape)}\0{piece.dtype}\0".encode())
+        _hash_piece(piece, digest)
     return digest.hexdigest()
 
 
@@ -57,20 +100,12 @@ def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, str, str, int, int]]:
-    """Name, shape, type and byte range of each tensor; the format is 8 bytes of header length, the header, the data."""
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        header = json.loads(file.read(length))
-    for name, entry in header.items():
-        if name != "__metadata__":
-            start, end = entry["data_offsets"]
-            yield name, str(entry["shape"]), entry["dtype"], 8 + length + start, 8 + length + end
-
-
-def _hash_range(file: BinaryIO, start: int, end: int, digest: "hashlib._Hash") -> None:
-    file.seek(start)
-    while start < end:
-        block = file.read(min(end - start, 1 << 22))
-        digest.update(block)
-        start += len(block)
+def _hash_piece(piece: Piece, digest: "hashlib._Hash") -> None:
+    with piece.path.open("rb") as file:
+        file.seek(piece.start)
+        left = piece.end - piece.start
+        while left and (block := file.read(min(left, _BLOCK))):
+            digest.update(block)
+            left -= len(block)
+    if left:
+        raise damaged(piece.path, "it ends too early")

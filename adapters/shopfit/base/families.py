@@ -1,0 +1,298 @@
+"""Which models are known to be right here, and what of their settings is not.
+
+A decoder's scores must be its head's over its backbone; an encoder's vectors the mean of its last hidden states. Both
+must not depend on the other rows of a batch. Every family below was tried against a plain forward of its own
+(tests/base/test_families.py); what is not among them is refused by name, and so are settings that break it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from shopfit.base.checkpoint import BUFFERS, Checkpoint
+from shopfit.errors import BaseError, Problem
+
+Kind = Literal["decoder", "encoder"]
+
+DECODERS = frozenset(
+    {
+        "apertus",
+        "arcee",
+        "biogpt",
+        "diffllama",
+        "ernie4_5",
+        "exaone4",
+        "gemma",
+        "glm",
+        "glm4",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neox",
+        "granite",
+        "helium",
+        "hunyuan_v1_dense",
+        "jais2",
+        "llama",
+        "mistral",
+        "nemotron",
+        "olmo",
+        "olmo2",
+        "opt",
+        "persimmon",
+        "phi",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "seed_oss",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+    }
+)
+"""Families that score and write text."""
+ENCODERS = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "data2vec-text",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "megatron-bert",
+        "modernbert",
+        "mpnet",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+    }
+)
+"""Families whose mean-pooled vectors are compared."""
+
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_hidden_groups", "inner_group_num")
+_PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
+    "logit_scale": ((None, 1), "it scales its scores behind its head"),
+    "logits_scaling": ((None, 0, 1), "it scales its scores behind its head"),
+    "final_logit_softcapping": ((None,), "it caps its scores behind its head"),
+    "attn_logit_softcapping": ((None,), "it caps its attention"),
+    "alibi": ((None, False), "its positions come from distances, not from position ids"),
+    "is_encoder_decoder": ((None, False), "it has an encoder beside its decoder"),
+    "add_cross_attention": ((None, False), "it reads another model's states"),
+}
+_BEHIND = "use a base of one of these families, such as smollm2-135m or minilm-l6"
+_BY_LENGTH = ("dynamic", "longrope")  # frequencies go by the longest text of a batch: neighbours would change answers
+_LEAST_TEXT = 16  # tokens
+_HEADS = (
+    "pooler.",
+    "cls.",
+    "lm_head.",
+    "lm_predictions.",
+    "predictions.",
+    "vocab_",
+    "head.",
+    "decoder.",
+    "sop_classifier.",
+    "discriminator_predictions.",
+    "generator_predictions.",
+    "generator_lm_head.",
+    "mask_predictions.",
+)
+"""What encoders are trained with and vectors are not made of."""
+
+
+def kind_of(name: str, checkpoint: Checkpoint) -> Kind:
+    """Whether a base is a decoder or an encoder, before anything of it is made.
+
+    Args:
+        name: of the base, for messages.
+        checkpoint: its files.
+
+    Raises:
+        BaseError: if it is neither, or not known to be right.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    config = checkpoint.config
+    family = config.get("model_type")
+    if not isinstance(family, str) or not family:
+        raise _refused(name, f"its config.json names no model_type, but {family!r}")
+    if why := next(_out_of_plain(config), ""):
+        raise _refused(name, f"of the family {family} does something that is not done here: {why}")
+    for key in _LAYER_COUNTS:
+        layers = config.get(key)
+        if layers is not None and (
+            not isinstance(layers, int) or isinstance(layers, bool) or not 0 < layers <= len(checkpoint.pieces)
+        ):
+            raise _refused(name, f"has {key} {str(layers)[:40]}, with weights of {len(checkpoint.pieces)} tensors")
+    architectures = config.get("architectures")
+    if architectures is not None and (
+        not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures)
+    ):
+        raise _refused(name, f"has architectures {architectures!r:.80} in config.json (allowed: a list of names)")
+    if family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        raise _refused(name, f"of the family {family} has an encoder beside its decoder")
+    if family in DECODERS:
+        return _as(name, "decoder", family, architectures, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    if family in ENCODERS:
+        if config.get("is_decoder"):
+            raise _refused(name, f"of the family {family} is set up as a decoder (is_decoder in config.json)")
+        masked, trained = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES
+        return _as(name, "encoder", family, architectures, auto.MODEL_MAPPING_NAMES, masked, trained)
+    raise _refused(name, f"is of the family {family}, which is not among those known to be right")
+
+
+def writes(name: str, checkpoint: Checkpoint) -> Literal["decoder", "encoder-decoder"]:
+    """What kind of model writes texts for augmentation. It runs as transformers has it, so its family does not matter.
+
+    Args:
+        name: of the model, for messages.
+        checkpoint: its files.
+
+    Raises:
+        BaseError: if it writes no text.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    family, saved_as = checkpoint.config.get("model_type"), checkpoint.config.get("architectures")
+    if isinstance(family, str) and isinstance(saved_as, list):
+        if set(map(str, saved_as)) & set(_classes(family, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)):
+            return "decoder"
+        if family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+            return "encoder-decoder"
+    raise BaseError(
+        f"the model {name} writes no text, so it cannot rewrite any",
+        next_step="name a causal or sequence-to-sequence model in data.augment, such as smollm2-135m",
+    )
+
+
+def _as(
+    name: str, kind: Kind, family: str, architectures: list[str] | None, *mappings: Mapping[str, str | tuple[str, ...]]
+) -> Kind:
+    """The kind, if the model was saved as one that can be read so."""
+    classes = _classes(family, *mappings)
+    if architectures and not set(architectures) & set(classes):
+        allowed = ", ".join(sorted(set(classes)))
+        raise _refused(name, f"of the family {family} was saved as {', '.join(architectures)} (allowed: {allowed})")
+    return kind
+
+
+def _classes(family: str, *mappings: Mapping[str, str | tuple[str, ...]]) -> list[str]:
+    found = [each[family] for each in mappings if family in each]
+    return [one for each in found for one in ([each] if isinstance(each, str) else each)]
+
+
+def check_settings(name: str, kind: Kind, config: Any) -> None:
+    """Refuse settings under which answers would not be the model's, or would depend on their neighbours.
+
+    Args:
+        name: of the base, for messages.
+        kind: what it is loaded as.
+        config: of transformers.
+
+    Raises:
+        BaseError: saying which setting.
+    """
+    settings = {key: getattr(config, key, None) for key in _PLAIN}
+    if why := next(_out_of_plain(settings), ""):
+        raise _refused(name, f"does something that is not done here: {why}")
+    layers = getattr(config, "layer_types", None) or () if kind == "decoder" else ()
+    if others := sorted({str(layer) for layer in layers if layer != "full_attention"}):
+        raise BaseError(
+            f"the base {name} has layers of {', '.join(others)} (allowed: full_attention)",
+            next_step="use a base whose layers attend to the whole text, such as smollm2-135m",
+        )
+    if others := sorted(set(_rope_types(getattr(config, "rope_parameters", None))) & set(_BY_LENGTH)):
+        raise BaseError(
+            f"the base {name} turns positions by the longest text of a batch (rope_type {', '.join(others)}): one "
+            "merchant's text would change another's answers",
+            next_step="use a base with another rope_type, such as smollm2-135m",
+        )
+
+
+def longest_text(name: str, model: Any) -> int:
+    """Tokens of the longest text that a model reads as it reads short ones.
+
+    Raises:
+        BaseError: if its settings do not say so, or it is next to none.
+    """
+    from torch import nn
+
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise _refused(name, f"has max_position_embeddings {limit!r:.40} (allowed: a number)")
+    window = getattr(model.config, "sliding_window", None)
+    if isinstance(window, int) and not getattr(model.config, "layer_types", None):
+        limit = min(limit, window)  # a text of no more than that sees all of itself
+    for place, module in model.named_modules():
+        # RoBERTa and its kin count positions from behind that of the padding
+        if (
+            place.endswith("position_embeddings")
+            and isinstance(module, nn.Embedding)
+            and module.padding_idx is not None
+        ):
+            limit = min(limit, module.num_embeddings - module.padding_idx - 1)
+    if limit < _LEAST_TEXT:
+        raise _refused(name, f"reads {limit} tokens at most (allowed: {_LEAST_TEXT} or more)")
+    return limit
+
+
+def check_weights(name: str, kind: Kind | None, loaded: Mapping[str, Any]) -> None:
+    """Refuse a model whose weights are not exactly those of its checkpoint.
+
+    Args:
+        name: of the base, for messages.
+        kind: what it was loaded as.
+        loaded: what transformers says of loading it (`output_loading_info`).
+
+    Raises:
+        BaseError: with every tensor that is missing, unexpected or of another shape.
+    """
+    problems = [
+        Problem(key, "is missing: its numbers would be random")
+        for key in sorted(loaded["missing_keys"])
+        if not (kind == "encoder" and key.startswith("pooler."))  # not used: vectors are means
+    ]
+    problems += [
+        Problem(key, "has no place in the model that config.json describes")
+        for key in sorted(loaded["unexpected_keys"])
+        if not key.endswith(BUFFERS) and not (kind == "encoder" and key.startswith(_HEADS))
+    ]
+    problems += [
+        Problem(str(key), f"has the shape {list(found)}", f"{list(wanted)}")
+        for key, found, wanted in sorted(loaded["mismatched_keys"])
+    ]
+    for errors in (loaded.get("error_msgs"), loaded.get("conversion_errors")):
+        found = errors.items() if isinstance(errors, Mapping) else [("weights", each) for each in errors or ()]
+        problems += [Problem(str(key), str(what).splitlines()[0]) for key, what in found]
+    if problems:
+        raise BaseError(
+            f"the weights of the base {name} do not fit its config.json",
+            problems=problems,
+            next_step="bring weights and config.json again, from one place",
+        )
+
+
+def _out_of_plain(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, (plain, why) in _PLAIN.items():
+        value = settings.get(key)
+        if not any(value is one or (one is not None and value == one) for one in plain):
+            yield f"{why} ({key} {str(value)[:40]})"
+
+
+def _rope_types(parameters: Any) -> Iterator[str]:
+    if not isinstance(parameters, Mapping):
+        return
+    kind = parameters.get("rope_type", parameters.get("type"))
+    if isinstance(kind, str):
+        yield kind
+    for value in parameters.values():
+        yield from _rope_types(value)
+
+
+def _refused(name: str, why: str) -> BaseError:
+    return BaseError(
+        f"the base {name} {why}",
+        next_step=f"{_BEHIND} (decoders: {', '.join(sorted(DECODERS))}; encoders: {', '.join(sorted(ENCODERS))})",
+    )

@@ -1,0 +1,89 @@
+"""Whether a tokenizer and a model speak of the same tokens."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from shopfit.base.checkpoint import reason
+from shopfit.errors import BaseError, Problem
+
+_TRIED = "The shop sells 2 tents. 店铺 магазин"
+
+
+def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) -> None:
+    """Refuse a tokenizer whose tokens the model has no rows for; settle which tokens end a text and fill rows up.
+
+    Args:
+        name: of the base, for messages.
+        model: of transformers.
+        tokenizer: gets a padding token, and a decoder's an end token, where it has none and the settings name one.
+        encoder: whether the model is one.
+
+    Raises:
+        BaseError: saying how many tokens and rows there are, or which token is missing.
+    """
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    if (head := model.get_output_embeddings()) is not None:
+        rows = min(rows, int(head.weight.shape[0]) if head.weight.dim() == 2 else rows)
+    try:
+        highest = max(tokenizer.get_vocab().values(), default=-1)
+        ids = list(tokenizer(_TRIED, add_special_tokens=False)["input_ids"])
+    except Exception as error:
+        raise BaseError(
+            f"the tokenizer of the base {name} cannot be used: {type(error).__name__}: {reason(error)}",
+            next_step="bring the tokenizer's files again",
+        ) from error
+    if highest >= rows:
+        raise BaseError(
+            f"the tokenizer of the base {name} has {highest + 1} tokens, its model {rows} rows",
+            next_step="bring the tokenizer that the model was trained with",
+        )
+    if len(set(ids)) < 2:  # none, or all of them unknown
+        raise BaseError(
+            f"the tokenizer of the base {name} tells no word of {_TRIED!r} from another",
+            next_step="bring the tokenizer that the model was trained with",
+        )
+    _check_meant(name, model, rows)
+    if not encoder and tokenizer.eos_token_id is None:
+        _name(tokenizer, "eos_token", [next(_numbers(model.config.eos_token_id), None)])
+    if tokenizer.pad_token_id is None:
+        _name(tokenizer, "pad_token", [model.config.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id])
+    needed = {"a padding token": tokenizer.pad_token_id} | ({} if encoder else {"an end token": tokenizer.eos_token_id})
+    if missing := [what for what, token in needed.items() if token is None]:
+        raise BaseError(
+            f"the tokenizer of the base {name} names no {' and no '.join(what.split(' ', 1)[1] for what in missing)}",
+            next_step="name `eos_token` and `pad_token` in tokenizer_config.json, as the model was trained with them",
+        )
+
+
+def _check_meant(name: str, model: Any, rows: int) -> None:
+    """Refuse numbers of special tokens that are no tokens."""
+    sources = (("config.json", model.config), ("generation_config.json", getattr(model, "generation_config", None)))
+    problems = [
+        Problem(f"{file}: {key}", f"is {token!r:.40}", f"null, or 0 to {rows - 1}")
+        for file, settings in sources
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+        for token in _tokens(getattr(settings, key, None))
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < rows
+    ]
+    if problems:
+        raise BaseError(
+            f"the base {name} names tokens that are not in its vocabulary of {rows}",
+            problems=problems,
+            next_step="correct those files",
+        )
+
+
+def _tokens(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    yield from (token for token in _tokens(value) if isinstance(token, int))
+
+
+def _name(tokenizer: Any, kind: str, choices: list[int | None]) -> None:
+    """Call the first token that there is by its kind."""
+    token = next((each for each in choices if each is not None), None)
+    word = None if token is None else tokenizer.convert_ids_to_tokens(token)
+    if isinstance(word, str):
+        setattr(tokenizer, kind, word)
