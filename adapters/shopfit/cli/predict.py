@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shopfit.cli.terminal import as_json, console, print_json, quiet
+from shopfit.cli.arguments import TEXT
+from shopfit.cli.terminal import as_json, console, only_prints, print_json, quiet
 from shopfit.errors import RequestError
 
 if TYPE_CHECKING:
@@ -13,27 +14,35 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Answer one request with an adapter from the registry.")
-@click.argument("reference")
-@click.argument("request", required=False)
-@click.option("--query", help="What the shopper types.")
+@click.argument("reference", type=TEXT)
+@click.argument("request", type=TEXT, required=False)
+@click.option("--query", type=TEXT, help="What the shopper types.")
 @click.option(
     "--history",
+    type=TEXT,
     multiple=True,
     metavar="ITEM",
     help="An item of the history, oldest first. Repeatable, or separated by commas.",
 )
 @click.option(
-    "--field", "named", multiple=True, metavar="NAME=VALUE", help="Any other field of the prompt. Repeatable."
+    "--field",
+    "named",
+    type=TEXT,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other field of the prompt. Repeatable.",
 )
 @click.option(
     "--candidate",
     "candidates",
+    type=TEXT,
     multiple=True,
     metavar="ITEM",
     help="rank: an item to choose from; the whole catalog by default.",
 )
-@click.option("--top", type=click.IntRange(1), help="rank: how many items to show.")
+@click.option("--top", type=click.IntRange(1, 1_000_000), help="rank: how many items to show.")
 @as_json
+@only_prints
 def command(
     reference: str,
     request: str | None,
@@ -80,13 +89,13 @@ def command(
             lines = [f"{item.score:7.3f}  {item.title}  ({item.id})" for item in answer.items]
         case "generate":
             answer = engine.generate([GenerateRequest(tenant, fields)])[0]
-            lines = [answer.text]
+            lines = answer.text.splitlines()
     if as_json:
         print_json({"version": version.name, "answer": answer})
         return
     console().print(version.name, style="dim")
     for line in lines:
-        console().print(line, markup=False)
+        console().print(line)
 
 
 def _fields(
