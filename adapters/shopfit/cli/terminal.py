@@ -167,14 +167,18 @@ def quiet() -> None:
 
 
 def _house_libraries() -> None:
-    """Where this user has no home to write in, as in containers, what libraries keep goes below SHOPFIT_HOME."""
+    """Where containers leave no home or no temporary folder to write in, libraries get a folder in SHOPFIT_HOME."""
     from shopfit.settings import Settings
 
-    if os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111 - which says "~" where there is no home
-        return
     folder = Settings.from_environment().home / "libraries"
-    os.environ.setdefault("XDG_CACHE_HOME", str(folder))  # Hugging Face's, torch's
-    os.environ.setdefault("XDG_CONFIG_HOME", str(folder))  # matplotlib's
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111 - which says "~" where there is no home
+        os.environ.setdefault("XDG_CACHE_HOME", str(folder))  # Hugging Face's, torch's
+        os.environ.setdefault("XDG_CONFIG_HOME", str(folder))  # matplotlib's
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["TMPDIR"] = str(folder)
 
 
 def console(*, to_stderr: bool = False) -> "Screen":
