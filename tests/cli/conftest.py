@@ -78,3 +78,9 @@ def review(row: int, part: str = "train", labels: tuple[str, str] = ("negative",
 
 def write_rows(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def state(home: Path) -> list[str]:
+    """Everything under the home that a run may leave behind; the registry's own files apart."""
+    kept = {"bases", "registry.db", "registry.db-wal", "registry.db-shm", "blobs", "cache"}
+    return sorted(path.name for path in home.iterdir() if path.name not in kept)

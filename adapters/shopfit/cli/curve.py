@@ -1,5 +1,6 @@
 """`shopfit curve`: how many examples to ask a merchant for."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Measure a recipe against the number of examples; register nothing.")
 @recipe_options
 @click.option("--shots", default="0,4,8,16,32,64", show_default=True, help="Numbers of examples, by commas.")
-@click.option("--seeds", type=int, default=3, show_default=True, help="Draws of each number.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Draws of each number.")
 @click.option("--out", type=PLACE, metavar="FILE.png", help="The picture; by default under SHOPFIT_HOME/curves.")
 @as_json
 @only_prints
@@ -124,12 +125,12 @@ def _numbers(text: str) -> list[int]:
     """
     from shopfit.errors import ShopfitError
 
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
+    if not re.fullmatch(r" *[0-9]{1,7} *(, *[0-9]{1,7} *)*", text):
         raise ShopfitError(
-            f"--shots {text!r} is no list of whole numbers", next_step="separate them by commas, such as 0,4,8,16"
-        ) from None
+            f"--shots {text!r} is no list of whole numbers from 0 to 9999999",
+            next_step="separate them by commas, such as 0,4,8,16",
+        )
+    return [int(part) for part in text.split(",")]
 
 
 def _picture(out: str | None, default: Path) -> Path:
