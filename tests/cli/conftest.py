@@ -24,7 +24,7 @@ def run() -> Run:
     def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "shopfit", *arguments]
         return subprocess.run(
-            command, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+            command, env=os.environ | environment, capture_output=True, text=True, timeout=1200, check=False
         )
 
     return run

@@ -220,9 +220,7 @@ def check(arguments: list[str], places: dict[str, str], monkeypatch: pytest.Monk
         assert errors == "", arguments
 
 
-fuzzed = settings(
-    max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+fuzzed = settings(max_examples=CASES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @fuzzed

@@ -144,7 +144,8 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:  # else it would leave an empty line
+            self._progress.stop()
 
     def begin(self, steps: int) -> None:
         """Show the bar."""

@@ -154,7 +154,8 @@ def _json_fields(request: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise RequestError(
-            f"the request looks like JSON but is not: {reason}", next_step="quote it as one argument, or send plain text"
+            f"the request looks like JSON but is not: {reason}",
+            next_step="quote it as one argument, or send plain text",
         ) from None
     assert isinstance(fields, dict)
     return fields
