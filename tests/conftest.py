@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from shopfit.settings import Settings
@@ -17,6 +18,9 @@ REAL_BASES = Settings.from_environment().home / "bases"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is wrong
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # each has its share of the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+hypothesis.settings.register_profile("shopfit", deadline=None)  # no test depends on how fast the machine is
+hypothesis.settings.load_profile("shopfit")
 
 pytest_plugins = ["tests.postgresql"]
 

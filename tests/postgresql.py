@@ -42,7 +42,7 @@ def postgresql_server() -> Iterator[Path]:
     try:
         run(programs / "initdb", "-D", folder / "data", "-U", "shopfit", "-A", "trust", "-E", "UTF8", "--no-sync")
         options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off -c max_connections=200"
-        run(programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-o", options, "-w", "start")
+        run(programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-o", options, "-w", "-t", "600", "start")
         try:
             yield folder
         finally:

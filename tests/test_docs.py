@@ -17,6 +17,7 @@ PROMOTED = "shopfit registry promote trailhead/product-recommendation@1 --force"
 BEHIND_MAKE = (
     "shopfit adapter crema review-sentiment --data {root}/recipes/samples/crema --set tune.epochs=1 --set data.shots=8"
 )
+GUARD = 3600  # seconds, against hanging: ten times what the longest page takes on an idle machine
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -24,6 +25,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * GUARD)
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -46,7 +48,7 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
             env=os.environ | {"PATH": path},
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=GUARD,
             check=False,
         )
         made = command[-1].startswith("shopfit adapter")

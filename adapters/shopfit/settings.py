@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from shopfit.errors import ShopfitError
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -21,8 +23,12 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Read `SHOPFIT_HOME`, `SHOPFIT_REGISTRY` and `SHOPFIT_BLOBS`; empty counts as unset."""
-        home = Path(os.environ.get("SHOPFIT_HOME") or Path.home() / ".shopfit").expanduser().absolute()
+        """Read `SHOPFIT_HOME`, `SHOPFIT_REGISTRY` and `SHOPFIT_BLOBS`; empty counts as unset.
+
+        Raises:
+            ShopfitError: if `SHOPFIT_HOME` is not set, and this user has no home either.
+        """
+        home = expanded(os.environ.get("SHOPFIT_HOME") or "~/.shopfit").absolute()
         return cls(
             home=home,
             registry=os.environ.get("SHOPFIT_REGISTRY") or f"sqlite:///{home / 'registry.db'}",
@@ -33,3 +39,18 @@ class Settings:
     def cache(self) -> Path:
         """Folder that registry bundles are brought to."""
         return self.home / "cache"
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with a leading `~` or `~user` replaced by that user's home.
+
+    Raises:
+        ShopfitError: if there is no such home, as in containers that run as a user without an account.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ShopfitError(
+            f"{path} lies in a home that is not there: HOME is not set, or there is no such user",
+            next_step="set SHOPFIT_HOME to a folder that can be written, and write paths without ~",
+        ) from None

@@ -82,7 +82,7 @@ def tiny(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
     return load_base(str(tiny_base), tmp_path_factory.mktemp("home"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.integers(0, SLOTS), min_size=1, max_size=8), decoding=st.booleans())
 def test_every_row_of_any_mix_equals_the_row_alone(parts: Any, rows: list[int], decoding: bool) -> None:
     base, stack, alone, _ = parts

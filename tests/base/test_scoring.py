@@ -25,7 +25,7 @@ def alone(base: Base, question: Question) -> list[float]:
     return sums
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.lists(questions, min_size=1, max_size=4))
 def test_equals_each_answer_scored_alone(base: Base, batch: list[Question]) -> None:
     with torch.inference_mode():

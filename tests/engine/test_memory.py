@@ -56,7 +56,7 @@ def test_what_is_in_use_stays_and_others_wait() -> None:
     assert not done.wait(0.2)
     assert memory.used == SIZE
     memory.release(held)
-    assert done.wait(5)
+    assert done.wait(60)
     thread.join()
     assert memory.hold("a") is None
     assert memory.used == SIZE
@@ -83,5 +83,5 @@ def test_closing_lets_nobody_wait() -> None:
     thread = threading.Thread(target=memory.put, args=(loaded("b"),))
     thread.start()
     memory.close()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()

@@ -52,7 +52,7 @@ def alone(base: Base, tenants: dict[tuple[str, str], Tenant]) -> dict[tuple[str,
     return answers
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.sampled_from(TASKS), st.sampled_from(METHODS), st.sampled_from(TEXTS)), min_size=1, max_size=24

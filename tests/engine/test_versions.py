@@ -36,6 +36,7 @@ def positive(engine: Engine, reference: str = "acme/r") -> float:
 
 
 def soon(check: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether it comes true; the limit is only against hanging."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if check():
@@ -102,12 +103,14 @@ def test_a_request_never_mixes_versions(engine: Engine, registry: Registry, quic
     registry.publish(quick_bundle("acme", seed=1), promote=True, actor="test")
     registry.publish(quick_bundle("acme", seed=2), promote=False, actor="test")
     allowed = [positive(engine, f"acme/r@{number}") for number in (1, 2)]
-    done = threading.Event()
+    done, noticed = threading.Event(), [threading.Event() for _ in allowed]
 
     def flip() -> None:
         for number in range(12):
+            noticed[number % 2].clear()
             registry.promote(f"acme/r@{1 + number % 2}", actor="test")
-            time.sleep(0.2)
+            if not noticed[number % 2].wait(60):
+                break
         done.set()
 
     thread = threading.Thread(target=flip)
@@ -118,6 +121,7 @@ def test_a_request_never_mixes_versions(engine: Engine, registry: Registry, quic
         which = [number for number, value in enumerate(allowed) if got == pytest.approx(value, abs=1e-6)]
         assert len(which) == 1
         seen.add(which[0])
+        noticed[which[0]].set()
     thread.join()
     assert seen == {0, 1}
 
@@ -188,12 +192,10 @@ def test_while_the_registry_is_locked_known_adapters_serve(
             waiting = engine.submit(ChooseRequest("beta/r", TEXT))
             until = time.monotonic() + 1.5
             while time.monotonic() < until:
-                started = time.monotonic()
                 assert positive(engine) == before
-                assert time.monotonic() - started < 1
             assert not waiting.done()
             with pytest.raises(DeadlineExceeded):
-                engine.submit(ChooseRequest("beta/r", TEXT), timeout=0.2).result(2)
+                engine.submit(ChooseRequest("beta/r", TEXT), timeout=0.2).result(60)
             lock.rollback()
         assert waiting.result(60)
 
@@ -233,7 +235,7 @@ def test_prefetched_adapters_are_there(engine: Engine, registry: Registry, quick
     for seed, name in enumerate(("acme", "beta")):
         registry.publish(quick_bundle(name, seed=seed), promote=True, actor="test")
     engine.prefetch(["acme/r", "beta/r", "nobody/r"])
-    assert soon(lambda: engine.status().loaded == 2, 10)
+    assert soon(lambda: engine.status().loaded == 2)
     assert engine.status().resident == 0
     positive(engine)
     assert engine.status().resident == 1

@@ -1,10 +1,10 @@
 import random
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz import fuzz
+from tests.work import calls
 
 from shopfit.merchant.examples import Example
 from shopfit.merchant.leaks import normalised, remove_leaks
@@ -70,13 +70,14 @@ def test_the_same_as_comparing_every_pair(train: list[str], test: list[str], thr
     assert len(kept) + leaks.total == len(train)
 
 
-def test_ten_thousand_against_a_thousand_in_seconds() -> None:
+def test_ten_thousand_against_a_thousand_are_not_compared_pair_by_pair() -> None:
     draw = random.Random(7)
     words = ["".join(draw.choices("abcdefghijklmnoprstu", k=draw.randint(2, 9))) for _ in range(2000)]
     texts = [" ".join(draw.choices(words, k=draw.randint(8, 30))) for _ in range(11_000)]
-    started = time.perf_counter()
-    kept, leaks = remove_leaks(rows(*texts[:10_000], texts[-1] + "!"), rows(*texts[10_000:]), text, 0.92)
-    assert time.perf_counter() - started < 30  # about 1 s on two free cores
+    train, test = rows(*texts[:10_000], texts[-1] + "!"), rows(*texts[10_000:])
+    found = []
+    assert calls(lambda: found.append(remove_leaks(train, test, text, 0.92))) < 10_000 * 1000 / 20
+    [(kept, leaks)] = found
     assert (len(kept), leaks.near_duplicates) == (10_000, 1)
 
 

@@ -219,7 +219,7 @@ ROW = st.fixed_dictionaries(
     shots=st.none() | st.integers(3, 30),
     seed=st.integers(0, 3),
 )
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_always_holds(
     tmp_path: Path, rows: list[dict[str, Any]], test: list[dict[str, Any]] | None, shots: int | None, seed: int
 ) -> None:

@@ -71,7 +71,7 @@ def test_two_processes_make_one_version(shop: Path, home: Path) -> None:
         "--json",
     ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=False)
     start = done.stdout.find("{")
     assert start >= 0, done.stderr
     answer = json.loads(done.stdout[start:])

@@ -9,7 +9,8 @@ from shopfit.base.checkpoint import Checkpoint, reason
 from shopfit.base.families import Kind, check_settings, check_weights, kind_of, longest_text
 from shopfit.base.fingerprint import identify
 from shopfit.base.packaged import PACKAGED, bases_folder, fetch_packaged
-from shopfit.errors import BaseError, Problem
+from shopfit.errors import BaseError, Problem, ShopfitError
+from shopfit.settings import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -84,10 +85,10 @@ def locate_base(name: str, home: Path) -> Path:
 
 def _folder(name: str) -> Path:
     try:
-        folder = Path(name).expanduser()
+        folder = expanded(name)
         why = "" if _is_folder(folder) else "no such folder"
-    except RuntimeError as error:  # a home of nobody
-        folder, why = Path(name), reason(error)
+    except ShopfitError as error:  # a home of nobody
+        folder, why = Path(name), error.message
     if why:
         raise BaseError(
             f"the base {name!r:.200} is not there: {why}",

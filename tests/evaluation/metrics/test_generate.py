@@ -91,7 +91,7 @@ def test_texts_have_no_fields() -> None:
     assert found == {"valid_json": 0, "exact_match": 0.5, "token_f1": pytest.approx((1 + 2 / 3) / 2)}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(), values, min_size=1, max_size=4))
 def test_an_object_matches_itself_however_it_is_written(gold: dict[str, Any]) -> None:
     written = json.dumps(dict(reversed(gold.items())), indent=1, ensure_ascii=True)

@@ -56,7 +56,7 @@ def test_without_candidates_or_rows() -> None:
     assert all(math.isnan(value) for value in measure(predictions(), NAMES).values())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6), st.integers(1, 7))
 def test_ties_are_worth_the_mean_over_every_order(rows: list[tuple[int, bool]], k: int) -> None:
     items = [str(place) for place in range(len(rows))]
