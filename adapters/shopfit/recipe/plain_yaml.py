@@ -57,30 +57,38 @@ def read_file(path: Path) -> tuple[PlainYaml, list[Problem]]:
         What it says, and its mistakes with file and line.
     """
     try:
-        text = _text(path)
-    except _NotPlain as error:
-        return PlainYaml(None, readable=False), [
-            Problem(f"{path}:{error.line}" if error.line else str(path), error.what)
-        ]
+        if not path.is_file():  # a pipe or a device would never end
+            return _unreadable(str(path), "is not a file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        return _unreadable(str(path), f"cannot be read: {error.strerror}")
+    if len(content) > LARGEST:
+        return _unreadable(str(path), "is too large (allowed: at most 256 KiB)")
+    return read_content(content, path)
+
+
+def read_content(content: bytes, path: Path) -> tuple[PlainYaml, list[Problem]]:
+    """Read the content of a YAML file.
+
+    Args:
+        content: at most 256 KiB.
+        path: of the file, for messages.
+
+    Returns:
+        What it says, and its mistakes with file and line.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return _unreadable(f"{path}:{line}", f"byte 0x{content[error.start]:02x} is not UTF-8 (allowed: UTF-8 text)")
     read = read_text(text)
     return read, [Problem(f"{path}:{line} {dotted(where)}".rstrip(), what) for where, line, what in read.problems]
 
 
-def _text(path: Path) -> str:
-    if not path.is_file():  # a pipe or a device would never end
-        raise _NotPlain(0, "is not a file")
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise _NotPlain(0, f"cannot be read: {error.strerror}") from None
-    if len(content) > LARGEST:
-        raise _NotPlain(0, "is too large (allowed: at most 256 KiB)")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise _NotPlain(line, f"byte 0x{content[error.start]:02x} is not UTF-8 (allowed: UTF-8 text)") from None
+def _unreadable(where: str, what: str) -> tuple[PlainYaml, list[Problem]]:
+    return PlainYaml(None, readable=False), [Problem(where, what)]
 
 
 def read_text(text: str) -> PlainYaml:
