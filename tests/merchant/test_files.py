@@ -4,13 +4,13 @@ import socket
 from pathlib import Path
 
 import pytest
+from tests.merchant.shop import recipe
 
 from shopfit.errors import DataError
 from shopfit.merchant.examples import load_examples
 from shopfit.merchant.files import MerchantFile
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.unlabeled import load_unlabeled
-from tests.merchant.shop import recipe
 
 OUT = "leads out of the merchant's folder"
 ROW = json.dumps({"id": "1", "title": "theirs", "text": "theirs", "label": "x"}) + "\n"

@@ -28,9 +28,12 @@ class NotInEncoding(Exception):  # noqa: N818 - reads as what it is
 def decode(content: bytes, encoding: str) -> str:
     """The text of a file; a byte order mark is left out.
 
+    What is UTF-8 is read as UTF-8, whatever the encoding: nothing else looks like it, a few letters apart, and not every
+    file of a merchant comes from the same program.
+
     Args:
         content: the file's bytes.
-        encoding: one of `recipe.schema.Encoding`.
+        encoding: of those that are not in UTF-8; one of `recipe.schema.Encoding`.
 
     Raises:
         NotInEncoding: if the bytes are no text in it.
@@ -38,6 +41,8 @@ def decode(content: bytes, encoding: str) -> str:
     wide = _utf_16(content)
     if wide and not encoding.startswith("utf-16"):
         raise NotInEncoding(1, f"is not {encoding.upper()}; it looks like utf-16", _next("utf-16"))
+    if not wide and encoding != "utf-8" and _is_utf_8(content, encoding):
+        encoding = "utf-8"
     try:
         return content.decode(wide or _CODECS.get(encoding, encoding)).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -80,6 +85,14 @@ def _utf_16(content: bytes) -> str:
         return ""
     codec = "utf-16-be" if first > second else "utf-16-le"
     return codec if _in(start[: len(start) // 2 * 2], codec) else ""
+
+
+def _is_utf_8(content: bytes, encoding: str) -> bool:
+    if content.startswith(b"\xef\xbb\xbf"):
+        return True
+    least = _ENOUGH if encoding in _SCRIPTS else 2
+    letters = sum(map(content[:_LOOKED_AT].count, range(0x80, 0x100)))
+    return letters >= least and _in(content, "utf-8")
 
 
 def _in(content: bytes, codec: str) -> bool:
