@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from shopfit.settings import Settings
 
@@ -17,6 +18,10 @@ REAL_BASES = Settings.from_environment().home / "bases"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is wrong
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # each has its share of the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+if cases := os.environ.get("SHOPFIT_FUZZ_CASES"):  # how many a property is tried on, where its test says no number
+    hypothesis_settings.register_profile("long", max_examples=int(cases), deadline=None)
+    hypothesis_settings.load_profile("long")
 
 pytest_plugins = ["tests.postgresql"]
 

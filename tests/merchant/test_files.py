@@ -150,7 +150,7 @@ def test_a_link_put_there_after_the_path_was_resolved_leads_nowhere(
     (acme / "sub" / "rows.jsonl").write_text("mine")
     file = MerchantFile(acme, "sub/rows.jsonl")
     resolved = file.resolved()
-    monkeypatch.setattr(MerchantFile, "resolved", lambda self: resolved)
+    monkeypatch.setattr(MerchantFile, "resolved", lambda _: resolved)
     assert file.read() == b"mine"
     (acme / "sub").rename(acme / "away")
     (acme / "sub").symlink_to(acme.parent / "other")

@@ -28,8 +28,8 @@ class NotInEncoding(Exception):  # noqa: N818 - reads as what it is
 def decode(content: bytes, encoding: str) -> str:
     """The text of a file; a byte order mark is left out.
 
-    What is UTF-8 is read as UTF-8, whatever the encoding: nothing else looks like it, a few letters apart, and not every
-    file of a merchant comes from the same program.
+    What is UTF-8 is read as UTF-8, whatever the encoding: nothing else looks like it, a few letters apart, and a
+    merchant's files may come from several programs.
 
     Args:
         content: the file's bytes.

@@ -74,7 +74,8 @@ class Merchant:
             try:
                 described = _Description.model_validate(read.document)
             except ValidationError as error:
-                problems += [mistake.problem for mistake in explain(error, _Description, read.document, where)]
+                mistakes = explain(error, _Description, read.document, where)
+                problems += [mistake.problem for mistake in mistakes if mistake.path not in read.unread]
         if described is not None and described.name == HOUSE:
             problems.append(Problem(f"{path} name", f"{HOUSE!r} is the name that starters are kept under", SLUG_RULE))
         if problems or described is None:

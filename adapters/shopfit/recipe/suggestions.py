@@ -8,7 +8,7 @@ from typing import Any
 from rapidfuzz import fuzz, process
 
 _LONGEST = 60  # characters of a value that a message shows
-_PARTS, _DEEPEST = 20, 3  # of a list, and lists in one another: more do not fit
+_PARTS, _DEEPEST = 21, 3  # of a list, and lists in one another: more do not fit
 _LONGEST_NAME = 200  # characters of a name that is compared
 _MOST_NAMES = 20_000  # that are compared
 _NEAR = 60  # percent
