@@ -170,7 +170,7 @@ def _pool(merchant: Merchant, recipe: Recipe, say: Say) -> Pool:
             return []
 
     rows = read(load_unlabeled)
-    there = (merchant.folder / data.file).exists()  # without an example, all the more needs a label
+    there = merchant.file(data.file).exists()  # without an example, all the more needs a label
     examples = read(load_examples, data.file) if there else []
     test_file = test_file_of(merchant, recipe)
     test = read(load_examples, test_file) if test_file is not None else []

@@ -79,7 +79,7 @@ class MerchantFile:
         Raises:
             DataError: if it lies outside the merchant's folder.
         """
-        return self.resolved().is_dir()
+        return os.path.isdir(self.resolved())  # noqa: PTH112 - False, too, where it may not be looked at
 
     def open(self) -> BinaryIO:
         """Open it to be read.

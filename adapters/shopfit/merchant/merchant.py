@@ -1,5 +1,6 @@
 """A merchant's folder: who the merchant is, and where its catalog lies."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,9 @@ class Merchant:
         path = folder / DESCRIPTION
         file = MerchantFile(folder, DESCRIPTION)
         if not file.exists():
-            missing = f"{folder} has no {DESCRIPTION}" if folder.is_dir() else f"there is no merchant folder {folder}"
+            missing = (
+                f"{folder} has no {DESCRIPTION}" if os.path.isdir(folder) else f"there is no merchant folder {folder}"
+            )
             samples = ", ".join(sample_merchants())
             raise DataError(
                 f"{missing} (sample merchants: {samples or 'none'})",
