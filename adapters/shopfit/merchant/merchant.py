@@ -58,7 +58,9 @@ class Merchant:
         file = MerchantFile(folder, DESCRIPTION)
         if not file.exists():
             missing = (
-                f"{folder} has no {DESCRIPTION}" if os.path.isdir(folder) else f"there is no merchant folder {folder}"
+                f"{folder} has no {DESCRIPTION}"
+                if os.path.isdir(folder)  # noqa: PTH112 - False, too, where it may not be looked at
+                else f"there is no merchant folder {folder}"
             )
             samples = ", ".join(sample_merchants())
             raise DataError(
