@@ -280,7 +280,7 @@ def bomb(kind: str, path: Path) -> None:
             table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 6000, pa.int32()), [text])})
             parquet.write_table(table, path, compression="zstd")
         case "texts that begin alike":
-            table = pa.table({"text": [f"{text}{number}" for number in range(150)]})
+            table = pa.table({"text": [f"{text}{number}" for number in range(80)]})
             encoding = {"text": "DELTA_BYTE_ARRAY"}
             parquet.write_table(table, path, compression="zstd", use_dictionary=False, column_encoding=encoding)
         case "a long list":
@@ -289,7 +289,7 @@ def bomb(kind: str, path: Path) -> None:
         case "rows without end":
             parquet.write_table(pa.table({"text": pa.nulls(5_000_000, pa.int8())}), path)
         case "one long text":
-            parquet.write_table(pa.table({"text": [text * 200]}), path, compression="zstd")
+            parquet.write_table(pa.table({"text": [text * 80]}), path, compression="zstd")
         case "columns without end":
             parquet.write_table(pa.table({f"c{number}": [1] for number in range(1500)}), path)
 
@@ -304,7 +304,7 @@ def bomb(kind: str, path: Path) -> None:
         ("texts that begin alike", "unpacks to more than a file of its size may hold"),
         ("a long list", "holds lists of millions of values"),
         ("rows without end", "has 5000000 rows (allowed: at most 2000000"),
-        ("one long text", "unpacks to 2000"),
+        ("one long text", "unpacks to 800"),
         ("columns without end", "has 1500 columns (allowed: at most 1000"),
     ],
 )
@@ -317,8 +317,8 @@ def test_a_small_parquet_file_does_not_unpack_to_gigabytes(tmp_path: Path, kind:
 
 
 def test_arrow_files_are_bounded_in_memory(tmp_path: Path) -> None:
-    table = pa.table({"text": ["x" * 300_000_000]})
-    for name, limits in (("packed", Limits(memory=200_000_000)), ("many", Limits(unpacked=1000, packed=1))):
+    table = pa.table({"text": ["x" * 120_000_000]})
+    for name, limits in (("packed", Limits(memory=80_000_000)), ("many", Limits(unpacked=1000, packed=1))):
         folder = tmp_path / name
         folder.mkdir()
         if name == "many":
