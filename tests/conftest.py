@@ -19,7 +19,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # each has its share of the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
-hypothesis.settings.register_profile("shopfit", deadline=None)  # no test depends on how fast the machine is
+# no test depends on how fast the machine is; SHOPFIT_FUZZ_CASES is how many a property is tried on without a number
+CASES = {"max_examples": int(os.environ["SHOPFIT_FUZZ_CASES"])} if os.environ.get("SHOPFIT_FUZZ_CASES") else {}
+hypothesis.settings.register_profile("shopfit", deadline=None, **CASES)
 hypothesis.settings.load_profile("shopfit")
 
 pytest_plugins = ["tests.postgresql"]

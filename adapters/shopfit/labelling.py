@@ -155,8 +155,8 @@ def to_fill_in(recipe: Recipe, row: Example, why: str) -> dict[str, Any]:
 def _pool(merchant: Merchant, recipe: Recipe, say: Say) -> Pool:
     """Read the unlabeled rows and what is labelled already; the bad rows of all files are named at once."""
     data = recipe.data
-    catalog = merchant.catalog(data.catalog) if data.catalog else None
-    history = merchant.catalog(data.history_catalog) if data.history_catalog else None
+    catalog = merchant.catalog(data.catalog, recipe) if data.catalog else None
+    history = merchant.catalog(data.history_catalog, recipe) if data.history_catalog else None
     shown = Prompter(recipe, None, catalog, history)
     problems: list[Problem] = []
     errors: list[DataError] = []
@@ -170,7 +170,7 @@ def _pool(merchant: Merchant, recipe: Recipe, say: Say) -> Pool:
             return []
 
     rows = read(load_unlabeled)
-    there = (merchant.folder / data.file).exists()  # without an example, all the more needs a label
+    there = merchant.file(data.file).exists()  # without an example, all the more needs a label
     examples = read(load_examples, data.file) if there else []
     test_file = test_file_of(merchant, recipe)
     test = read(load_examples, test_file) if test_file is not None else []

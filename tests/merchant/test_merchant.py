@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from shopfit.errors import DataError
+from shopfit.errors import DataError, ShopfitError
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.shelf import sample_merchants
 
@@ -62,3 +64,34 @@ def test_a_missing_folder_names_the_samples_and_the_next_step(tmp_path: Path) ->
 def test_its_catalog(tmp_path: Path) -> None:
     (tmp_path / "catalog.jsonl").write_text('{"id": "t1", "title": "Tent"}\n')
     assert list(Merchant.open(folder(tmp_path, "name: a")).catalog("catalog.jsonl")) == ["t1"]
+
+
+PIECES = [
+    "name",
+    "language",
+    "share",
+    ":",
+    ": ",
+    "acme",
+    "\n",
+    "\n ",
+    "[",
+    "{",
+    "&a",
+    "*a",
+    "0x" + "f" * 5000,
+    ".nan",
+    "\\ud800",
+    '"',
+]
+
+
+@given(text=st.lists(st.sampled_from(PIECES), max_size=20).map("".join).map(str.encode) | st.binary(max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_description_raises_anything_else(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "merchant.yaml").write_bytes(text)
+    try:
+        Merchant.open(tmp_path)
+    except ShopfitError as error:
+        message = str(error)
+        assert len(message.encode()) < 10_000

@@ -1,14 +1,16 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shopfit.errors import RecipeError
 from shopfit.recipe.loading import dump_recipe, load_recipe, parse_recipe
+from shopfit.recipe.schema import Recipe
 
 GOOD: dict[str, Any] = {
     "name": "mine",
@@ -130,7 +132,7 @@ evaluate: {metric: accuracy, rank: 3}
         ({"prompt": {"template": "{query}", "answer": "x"}}, "prompt.answer: 'x' does not fit task rank"),
         ({"prompt": {"template": "{query}", "labels": {"a": "b", "c": "d"}}}, "prompt.labels: only for task choose"),
         ({"evaluate": {"metric": "mrr", "baselines": ["minilm-logreg"]}}, "is no baseline of task rank"),
-        ({"tune": {"lr": float("inf")}}, "tune.lr: inf is"),
+        ({"tune": {"lr": float("inf")}}, "tune.lr: .inf is not a finite number"),
         ({"tune": {"trackers": ["wandb"]}}, "tune.trackers.0: 'wandb' is not accepted (allowed: tensorboard)"),
         ({"adapter": {"targets": ["q", 1]}}, "adapter.targets: ['q', 1] is not accepted"),
         ({"adapter": {"method": "adalora", "init_rank": 4}}, "init_rank must be above rank (8)"),
@@ -229,3 +231,145 @@ def test_whatever_is_set_is_taken_or_explained(text: str) -> None:
     except RecipeError as raised:
         error = raised
     assert (error is None and "=" in text) or (error and all(each.where.startswith("--set") for each in error.problems))
+
+
+@pytest.mark.parametrize(
+    "source", ["x" * 5000 + ".yaml", "a\0b.yaml", "\ud800/x.yaml", "~nobody-of-that-name/x.yaml", "\ud800"]
+)
+def test_names_that_no_file_can_have(source: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(source)
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tune.seed=0x" + "f" * 200_000, "--set tune.seed: '0xfff"),
+        ("tune.lr=.nan", "--set tune.lr: '.nan' .nan is not a finite number"),
+        (".".join(["a"] * 500) + "=1", "is not an override"),
+        ("tune.\udcff=1", "is not an override"),
+        ("tune.lr=" + "[" * 5000, "nested too deep"),
+        ("serve.json_schema={x: " + "y" * 300_000 + "}", "is too large (allowed: at most 256 KiB)"),
+    ],
+)
+def test_overrides_that_nothing_can_be_made_of(tmp_path: Path, override: str, message: str) -> None:
+    assert message in only(write(tmp_path), override)
+
+
+def test_a_recipe_of_nothing_but_mistakes_costs_little(tmp_path: Path) -> None:
+    text = yaml.safe_dump(GOOD) + "tune:\n" + "".join(f"  k{number}: 1\n" for number in range(9_000))
+    assert len(problems(write(tmp_path, text))) == 9_000
+
+
+PIECES = [
+    "name",
+    "task",
+    "rank",
+    "choose",
+    "data",
+    "file",
+    "prompt",
+    "template",
+    "labels",
+    "tune",
+    "lr",
+    "serve",
+    "json_schema",
+    "evaluate",
+    "metric",
+    "mrr",
+    "mine",
+    "augment",
+    "columns",
+    "a.jsonl",
+    "{query}",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "'",
+    "|",
+    ">",
+    "&a",
+    "*a",
+    "!!int",
+    "#",
+    "?",
+    "1e999",
+    ".nan",
+    "-.inf",
+    "-1",
+    "0o7",
+    "1:30:00",
+    "1_0",
+    "2026-05-01",
+    "~",
+    "true",
+    ": ",
+    "- ",
+    "\n",
+    "\n  ",
+    "\n    ",
+    '"',
+    "0x" + "f" * 5000,
+    "9" * 5000,
+    "\t",
+    "\\ud800",
+    "\ufeff",
+    "é",
+    "\x00",
+]
+TEXT = st.lists(st.sampled_from(PIECES), max_size=40).map("".join) | st.text(max_size=40)
+VALUE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([10**400, -(10**4000)]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+SECTIONS = sorted(Recipe.model_json_schema()["properties"])
+KEYS = sorted({key for part in Recipe.model_json_schema()["$defs"].values() for key in part.get("properties", {})})
+
+
+def only_recipe_errors(read: Callable[[], object]) -> None:
+    """Either an answer, or a RecipeError whose message can be written anywhere, is not endless, and names no Python."""
+    try:
+        read()
+    except RecipeError as error:
+        message = str(error)
+        message.encode()
+        assert len(message) < 20_000
+
+
+@given(text=TEXT, overrides=st.lists(TEXT, max_size=2))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_text_and_no_override_raises_anything_else(tmp_path: Path, text: str, overrides: list[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    for content in (text, yaml.safe_dump(GOOD) + text):
+        path.write_bytes(content.encode("utf-8", "surrogatepass"))
+        only_recipe_errors(lambda: load_recipe(path, overrides=overrides))
+    only_recipe_errors(lambda: load_recipe(text, shelves=[tmp_path]))
+
+
+@given(section=st.sampled_from(SECTIONS), key=st.sampled_from(KEYS), value=TEXT)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_value_of_any_key_raises_anything_else(tmp_path: Path, section: str, key: str, value: str) -> None:
+    path = write(tmp_path)
+    only_recipe_errors(lambda: load_recipe(path, overrides=[f"{section}={value}", f"{section}.{key}={value}"]))
+    only_recipe_errors(lambda: load_recipe(path, overrides=[f"{section}.{key}={value}"]))
+
+
+@given(section=st.sampled_from(SECTIONS), key=st.sampled_from(KEYS), value=VALUE)
+@settings(deadline=None)
+def test_no_snapshot_raises_anything_else(section: str, key: str, value: Any) -> None:
+    known = GOOD.get(section)
+    only_recipe_errors(lambda: parse_recipe(GOOD | {section: value}))
+    only_recipe_errors(
+        lambda: parse_recipe(GOOD | {section: (known if isinstance(known, dict) else {}) | {key: value}})
+    )

@@ -1,9 +1,8 @@
-import math
 from pathlib import Path
 
 import pytest
 
-from shopfit.recipe.plain_yaml import LARGEST, read_file, read_text
+from shopfit.recipe.plain_yaml import LARGEST, dotted, read_file, read_text
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,6 @@ from shopfit.recipe.plain_yaml import LARGEST, read_file, read_text
         ("1_000", "1_000"),
         ("'1e-4'", "1e-4"),
         ('"true"', "true"),
-        ("-.inf", -math.inf),
         ("[yes, 1, a]", ["yes", 1, "a"]),
     ],
 )
@@ -40,8 +38,18 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
     assert (read.document, type(read.document), read.problems) == (value, type(value), [])
 
 
-def test_nan() -> None:
-    assert math.isnan(read_text(".nan").document)
+@pytest.mark.parametrize("text", [".nan", ".inf", "-.Inf", "1e999", "-" + "9" * 400 + ".0"])
+def test_numbers_that_are_not_finite_are_mistakes(text: str) -> None:
+    [(path, line, what)] = read_text(f"a: {text}").problems
+    assert (path, line) == (("a",), 1)
+    assert what.endswith("is not a finite number")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "9" * 41, "0x" + "f" * 200_000, "0o" + "7" * 50_000])
+def test_numbers_without_end_are_mistakes(text: str) -> None:
+    read = read_text(f"a: {text}")
+    assert read.problems == [(("a",), 1, "is a number too long to read (allowed: at most 40 digits)")]
+    assert read.unread == {("a",)}
 
 
 def test_keys_are_always_text() -> None:
@@ -77,6 +85,9 @@ def test_lines_of_keys_and_of_the_nearest_key_above() -> None:
         ("a: 1\n---\nb: 2", "is not YAML"),
         ("a: \x07", "a character that YAML does not allow"),
         ("[" * 5000, "nested too deep"),
+        ("{a: " * 70 + "1" + "}" * 70, "nested too deep (allowed: 64 levels)"),
+        ("[" + "1," * 30_000 + "]", "holds too much (allowed: at most 20000 keys and values)"),
+        ("".join(f"k{number}: 1\n" for number in range(15_000)), "holds too much"),
     ],
 )
 def test_what_is_not_plain_is_refused(text: str, message: str) -> None:
@@ -85,9 +96,8 @@ def test_what_is_not_plain_is_refused(text: str, message: str) -> None:
     assert message in read.problems[0][2]
 
 
-def test_keys_that_are_not_text_and_numbers_without_end() -> None:
+def test_keys_that_are_not_text() -> None:
     assert "a key must be text" in read_text("? [a]\n: 1").problems[0][2]
-    assert read_text("a: " + "9" * 5000).problems == [(("a",), 1, "is a number too long to read")]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -104,3 +114,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_characters_written_as_in_json() -> None:
     assert read_text(r'"\ud83d\ude00 caf\u00e9"').document == "😀 café"
     assert "half a character" in read_text(r'a: "\ud83d"').problems[0][2]
+
+
+def test_a_key_breaks_no_message() -> None:
+    assert dotted(("tune", "lr", 0)) == "tune.lr.0"
+    assert dotted(("data", "columns", "Käufer und Preis")) == "data.columns.Käufer und Preis"
+    assert dotted(("a\nb", "\ud800")) == r"'a\nb'.'\ud800'"
+    assert len(dotted(("x" * 10_000,))) == 60

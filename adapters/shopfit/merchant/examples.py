@@ -87,7 +87,7 @@ def load_examples(
     Raises:
         DataError: with every bad row, each with file, line, field, value and what is allowed.
     """
-    path, columns = merchant.folder / file, recipe.data.columns
+    path, columns = merchant.file(file, recipe.data.encoding), recipe.data.columns
     problems: list[Problem] = []
     rows = read_rows(path, cells=_cells(recipe), problems=problems)
     if rows:

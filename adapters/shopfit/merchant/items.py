@@ -5,6 +5,7 @@ from typing import Any
 
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.files import MerchantFile
 from shopfit.merchant.reading import Cells, Row, read_rows
 from shopfit.merchant.values import Checks, as_id
 
@@ -12,7 +13,7 @@ _TEXTS = ("description", "brand", "category", "currency", "group")
 _CELLS: Cells = {"price": "number", "min_age": "number", "in_stock": "flag"}
 
 
-def read_catalog(path: Path) -> Catalog:
+def read_catalog(path: MerchantFile | Path) -> Catalog:
     """Read a catalog: `id` and `title` in every row, ids unique; fields it does not know are kept.
 
     Args:
@@ -39,7 +40,7 @@ def read_catalog(path: Path) -> Catalog:
     return Catalog(items)
 
 
-def _item(path: Path, row: Row, problems: list[Problem]) -> Item | None:
+def _item(path: MerchantFile | Path, row: Row, problems: list[Problem]) -> Item | None:
     checks = Checks(f"{path}:{row.line}")
     values: dict[str, Any] = {name: value for name, value in row.values.items() if value is not None}
     key = as_id(values.get("id"))

@@ -1,5 +1,6 @@
 """A merchant's folder: who the merchant is, and where its catalog lies."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.files import MerchantFile
 from shopfit.merchant.items import read_catalog
 from shopfit.recipe.mistakes import explain
 from shopfit.recipe.names import HOUSE, SLUG, SLUG_RULE
-from shopfit.recipe.plain_yaml import KeyPath, dotted, read_file
+from shopfit.recipe.plain_yaml import LARGEST, KeyPath, dotted, read_content
+from shopfit.recipe.schema import Recipe
 from shopfit.recipe.shelf import sample_merchants
 
 DESCRIPTION = "merchant.yaml"
@@ -52,14 +55,19 @@ class Merchant:
             DataError: if the folder or its `merchant.yaml` is missing, or with every mistake in it.
         """
         path = folder / DESCRIPTION
-        if not path.is_file():
-            missing = f"{folder} has no {DESCRIPTION}" if folder.is_dir() else f"there is no merchant folder {folder}"
+        file = MerchantFile(folder, DESCRIPTION)
+        if not file.exists():
+            missing = (
+                f"{folder} has no {DESCRIPTION}"
+                if os.path.isdir(folder)  # noqa: PTH112 - False, too, where it may not be looked at
+                else f"there is no merchant folder {folder}"
+            )
             samples = ", ".join(sample_merchants())
             raise DataError(
                 f"{missing} (sample merchants: {samples or 'none'})",
                 next_step=f"take a sample, or write {path} with the line `name: <merchant>`; a name is {SLUG_RULE}",
             )
-        read, problems = read_file(path)
+        read, problems = read_content(file.read(LARGEST), path)
         described: _Description | None = None
         if read.readable and not isinstance(read.document, dict):
             problems.append(Problem(str(path), "describes nothing", "keys: name, language, description, share"))
@@ -71,17 +79,26 @@ class Merchant:
             try:
                 described = _Description.model_validate(read.document)
             except ValidationError as error:
-                problems += [mistake.problem for mistake in explain(error, _Description, read.document, where)]
+                mistakes = explain(error, _Description, read.document, where)
+                problems += [mistake.problem for mistake in mistakes if mistake.path not in read.unread]
         if described is not None and described.name == HOUSE:
             problems.append(Problem(f"{path} name", f"{HOUSE!r} is the name that starters are kept under", SLUG_RULE))
         if problems or described is None:
             raise DataError(f"{path} is not valid", problems=problems, next_step="correct the keys named above")
         return cls(**described.model_dump(), folder=folder)
 
-    def catalog(self, file: str) -> Catalog:
+    def file(self, name: str, encoding: str = "utf-8") -> MerchantFile:
+        """One of its files, which need not be there; nothing outside the folder can be opened by it."""
+        return MerchantFile(self.folder, name, encoding)
+
+    def catalog(self, file: str, recipe: Recipe | None = None) -> Catalog:
         """The catalog in a file of the folder.
+
+        Args:
+            file: its path inside the folder.
+            recipe: whose `data` section says how it is written.
 
         Raises:
             DataError: with every bad row.
         """
-        return read_catalog(self.folder / file)
+        return read_catalog(self.file(file, recipe.data.encoding if recipe is not None else "utf-8"))

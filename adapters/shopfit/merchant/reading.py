@@ -1,26 +1,30 @@
 """From a file to rows: JSON lines, CSV, Parquet, or a folder written by `datasets`.
 
 Knows formats, not fields: what a row must hold is for `examples` and `catalog`. Whatever the format, a row's values
-are those JSON can hold.
+are those JSON can hold, and a file holds no more than `limits` allow.
 """
 
 import csv
-import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from shopfit.errors import DataError, Problem
-from shopfit.recipe.suggestions import did_you_mean, shown
+from shopfit.merchant.encodings import NotInEncoding, decode
+from shopfit.merchant.files import MerchantFile
+from shopfit.merchant.limits import LIMITS, BadValue, Budget, Limits, TooMuch
+from shopfit.merchant.unpacking import Unreadable, unpack
+from shopfit.recipe.suggestions import shown
 
 Cell = Literal["list", "number", "flag", "json"]
 Cells = Mapping[str, Cell]
 
+_LONGEST_NAME = 100  # characters of a column's name that a message shows
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _CELL_FORMS: dict[Cell, str] = {
     "list": "a JSON list, or parts between |",
@@ -44,160 +48,226 @@ class Row:
     values: dict[str, Any]
 
 
-class _BadFile(Exception):  # noqa: N818 - caught in this file
-    """The rest of a file cannot be read."""
-
-    def __init__(self, line: int | None, what: str, allowed: str = "") -> None:
-        super().__init__(what)
-        self.line, self.what, self.allowed = line, what, allowed
-
-
-class _BadValue(ValueError):  # noqa: N818 - caught in this file
-    """A value that no row may hold."""
-
-
-def read_rows(path: Path, *, cells: Cells | None = None, problems: list[Problem] | None = None) -> list[Row]:
+def read_rows(
+    file: MerchantFile | Path,
+    *,
+    cells: Cells | None = None,
+    problems: list[Problem] | None = None,
+    limits: Limits = LIMITS,
+) -> list[Row]:
     """Every row of a file that can be read.
 
     Args:
-        path: .jsonl or .json (one object a line), .csv, .parquet, or a folder written by `datasets.save_to_disk`.
+        file: .jsonl or .json (one object a line), .csv, .parquet, or a folder written by `datasets.save_to_disk`. Of a
+            path, nothing outside the folder it lies in is read.
         cells: what the named columns of a CSV file hold, where it is not text: "list" is a JSON list or parts between
             `|`, "number", "flag" (true or false) or "json" (an object, else text). Other formats have their own types.
         problems: where mistakes go; without it they are raised.
+        limits: how much the file may hold.
 
     Raises:
-        DataError: if the file is missing or of another kind; without `problems`, for bad rows too.
+        DataError: if the file is missing, of another kind or outside its merchant's folder; without `problems`, for
+            bad rows too.
     """
+    if isinstance(file, Path):
+        file = MerchantFile.at(file)
     found: list[Problem] = []
-    rows = []
+    rows: list[Row] = []
+    budget = Budget(limits)
+    line: int | None = None
     try:
-        for item in _reader(path)(path, cells or {}):
-            if isinstance(item, Problem):
-                found.append(item)
-            else:
-                rows.append(item)
+        with closing(_reader(file)(file, cells or {}, budget)) as items:
+            for item in items:
+                if isinstance(item, Problem):
+                    found.append(item)
+                else:
+                    line = item.line
+                    rows.append(item)
+                    try:
+                        budget.take(item.values)
+                    except BadValue as error:
+                        found.append(_bad(file, line, error))
+                        rows.pop()
+                if len(found) > limits.problems:
+                    raise TooMuch(f"is left unread from here on, after {len(found)} problems", "")
         if not rows and not found:
-            found.append(Problem(str(path), "has no rows"))
-    except _BadFile as error:
-        found.append(Problem(_at(path, error.line), error.what, error.allowed))
+            found.append(Problem(str(file), "has no rows"))
+    except NotInEncoding as error:
+        found.append(Problem(_at(file, error.line), error.what, error.allowed))
+    except Unreadable as error:
+        found.append(Problem(f"{file}{error.part}", error.what, error.allowed))
+    except TooMuch as error:
+        found.append(Problem(_at(file, line), error.what, error.allowed))
     if problems is not None:
         problems.extend(found)
     elif found:
-        raise DataError(f"{path} cannot be read", problems=found, next_step="correct the rows named above")
+        raise DataError(f"{file} cannot be read", problems=found, next_step="correct the rows named above")
     return rows
 
 
-Reader = Callable[[Path, Cells], Iterator[Row | Problem]]
+Items = Generator[Row | Problem, None, None]
+Reader = Callable[[MerchantFile, Cells, Budget], Items]
 
 
-def _reader(path: Path) -> Reader:
-    if path.is_dir():
-        return _dataset
-    if not path.exists():
-        names = [near.name for near in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise DataError(
-            f"there is no file {path}{did_you_mean(path.name, names)}",
-            next_step="put it there, or name another one in the recipe's `data` section",
-        )
-    if not path.is_file():
-        raise DataError(f"{path} is not a file")
-    match path.suffix:
+def _reader(file: MerchantFile) -> Reader:
+    if file.is_folder():
+        return _unpacked
+    if not file.exists():
+        raise file.missing()
+    match file.suffix:
         case ".jsonl" | ".json":
             return _json_lines
         case ".csv":
             return _csv
         case ".parquet":
-            return _parquet
+            return _unpacked
     raise DataError(
-        f"{path} is of a kind that is not read",
+        f"{file} is of a kind that is not read",
         next_step=f"convert it to one of {', '.join(SUFFIXES)} or a folder written by `datasets`",
     )
 
 
-def _json_lines(path: Path, cells: Cells) -> Iterator[Row | Problem]:  # noqa: ARG001 - JSON has types
+def _unpacked(file: MerchantFile, cells: Cells, budget: Budget) -> Items:  # noqa: ARG001 - has types
+    for number, row in unpack(file, budget.limits):
+        yield Problem(_at(file, number), row[0], row[1]) if isinstance(row, tuple) else Row(number, row)
+
+
+def _json_lines(file: MerchantFile, cells: Cells, budget: Budget) -> Items:  # noqa: ARG001 - has types
     # not splitlines: U+2028 and its kin are legal inside JSON text
-    for line, text in enumerate(_text(path).split("\n"), 1):
+    for line, text in enumerate(_lines(decode(file.read(), file.encoding), _JSON_LINE), 1):
         if not text.strip():
             continue
+        if len(text) > budget.limits.row:
+            yield Problem(_at(file, line), f"has {len(text)} characters", f"at most {budget.limits.row} a row")
+            continue
         try:
-            row = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
-            if "\\u" in text:
-                json.dumps(row, ensure_ascii=False).encode()
+            row = _json(text)
         except json.JSONDecodeError as error:
-            yield Problem(_at(path, line), f"is not JSON: {error.msg} at column {error.colno}", "one object a line")
-        except _BadValue as error:
-            yield Problem(_at(path, line), str(error))
-        except UnicodeEncodeError:
-            yield Problem(_at(path, line), "holds half a character (a lone surrogate such as \\ud83d)")
-        except (ValueError, RecursionError):
-            yield Problem(_at(path, line), "holds a number too long, or nesting too deep, to read")
+            yield Problem(_at(file, line), f"is not JSON: {error.msg} at column {error.colno}", "one object a line")
+        except BadValue as error:
+            yield _bad(file, line, error)
         else:
             if isinstance(row, dict):
                 yield Row(line, row)
             else:
                 kind = "a list" if isinstance(row, list) else shown(row)
-                yield Problem(_at(path, line), f"is {kind}, not an object", 'one object a line, such as {"text": "…"}')
+                yield Problem(_at(file, line), f"is {kind}, not an object", 'one object a line, such as {"text": "…"}')
+
+
+def _json(text: str) -> Any:
+    """A JSON value; NaN, which pandas writes for an empty cell, is null."""
+    try:
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_constant, parse_float=_finite)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError:
+        raise
+    except UnicodeEncodeError:
+        raise BadValue("holds half a character (a lone surrogate such as \\ud83d)") from None
+    except (BadValue, RecursionError) as error:
+        raise error if isinstance(error, BadValue) else BadValue("is nested too deep") from None
+    except ValueError:  # the language's limit
+        raise BadValue("holds a number too long to read") from None
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _BadValue(f"names {next(name for name in names if names.count(name) > 1)!r} twice")
+        raise BadValue(f"names {shown(_twice(name for name, _ in pairs))} twice")
     return row
 
 
-def _no_constant(name: str) -> Any:
-    raise _BadValue(f"holds {name}, which is not JSON")
+def _twice(names: Iterable[str]) -> str:
+    """The first name that stands a second time."""
+    seen: set[str] = set()
+    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+
+
+def _constant(name: str) -> None:
+    if name != "NaN":
+        raise BadValue(f"holds {name}, which is not JSON")
 
 
 def _finite(text: str) -> float:
-    if math.isinf(number := float(text)):
-        raise _BadValue(f"holds {text}, which is too large")
+    number = float(text)
+    if math.isinf(number):
+        raise BadValue(f"holds {shown(text)[1:-1]}, which is too large")
     return number
 
 
-def _csv(path: Path, cells: Cells) -> Iterator[Row | Problem]:
-    text = _text(path)
-    header = text.lstrip("\r\n").partition("\n")[0]
+def _csv(file: MerchantFile, cells: Cells, budget: Budget) -> Items:
+    text = decode(file.read(), file.encoding)
+    limits = budget.limits
+    start = len(text) - len(text.lstrip("\r\n"))
+    header = text[start : start + limits.row].partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    csv.field_size_limit(max(csv.field_size_limit(), limits.text))
+    record = _Record(limits.row)
+    reader = csv.reader(record.lines(text), delimiter=delimiter, strict=True)
     names: list[str] = []
     line = 1
     try:
         for values in reader:
+            record.length = 0
             if not any(value.strip() for value in values):
                 pass
             elif not names:
-                names = _header(values, line)
+                names = _header(values, budget)
             elif len(values) != len(names):
-                yield Problem(_at(path, line), f"has {len(values)} cells", f"{len(names)}, as in the first line")
+                yield Problem(_at(file, line), f"has {len(values)} cells", f"{len(names)}, as in the first line")
             else:
-                yield from _csv_row(path, line, dict(zip(names, values, strict=True)), cells)
+                yield from _csv_row(file, line, dict(zip(names, values, strict=True)), cells)
             line = reader.line_num + 1
     except csv.Error as error:
-        raise _BadFile(line, f"is not CSV: {error}") from None
+        if "field limit" in str(error):
+            yield Problem(_at(file, line), "holds a longer text than is read", f"at most {limits.text} characters")
+        else:
+            yield Problem(_at(file, line), f"is not CSV: {error}")
+    except BadValue as error:
+        yield _bad(file, line, error)
 
 
-def _header(names: list[str], line: int) -> list[str]:
+@dataclass(slots=True)
+class _Record:
+    """The lines that make up one row of a CSV file, which quotes may hold together.
+
+    Args:
+        longest: characters it may have.
+        length: those read of it.
+    """
+
+    longest: int
+    length: int = 0
+
+    def lines(self, text: str) -> Iterator[str]:
+        for line in _lines(text, _CSV_LINE):
+            self.length += len(line)
+            if self.length > self.longest:
+                raise BadValue(f"begins a row of more than {self.longest} characters; is a quote not closed?")
+            yield line
+
+
+def _header(names: list[str], budget: Budget) -> list[str]:
     names = [name.strip() for name in names]
     if not all(names):
-        raise _BadFile(line, f"column {names.index('') + 1} has no name")
+        raise BadValue(f"column {names.index('') + 1} has no name")
     if len(set(names)) < len(names):
-        raise _BadFile(line, f"names column {next(name for name in names if names.count(name) > 1)!r} twice")
+        raise BadValue(f"names column {shown(_twice(names))} twice")
+    budget.add_columns(names)
     return names
 
 
-def _csv_row(path: Path, line: int, texts: dict[str, str], cells: Cells) -> Iterator[Row | Problem]:
+def _csv_row(file: MerchantFile, line: int, texts: dict[str, str], cells: Cells) -> Iterator[Row | Problem]:
     values, bad = {}, False
     for name, text in texts.items():
         if not text.strip():
             continue
         try:
             values[name] = _cell(text, cells[name]) if name in cells else text
-        except (ValueError, RecursionError):
+        except ValueError:
             bad = True
-            yield Problem(f"{_at(path, line)} {name}", f"{shown(text)} is not accepted", _CELL_FORMS[cells[name]])
+            yield Problem(f"{_at(file, line)} {name}", f"{shown(text)} is not accepted", _CELL_FORMS[cells[name]])
     if not bad:
         yield Row(line, values)
 
@@ -206,83 +276,33 @@ def _cell(text: str, kind: Cell) -> Any:
     text = text.strip()
     match kind:
         case "number":
-            return _finite(text)
+            number = _finite(text)
+            return None if math.isnan(number) else number
         case "flag":
             if text.casefold() not in _FLAGS:
-                raise _BadValue
+                raise BadValue
             return _FLAGS[text.casefold()]
         case "json":
-            return json.loads(text) if text.startswith("{") else text
+            return _json(text) if text.startswith("{") else text
         case "list" if text.startswith("["):
-            return json.loads(text)
+            return _json(text)
         case "list":
             return [part.strip() for part in text.split("|") if part.strip()]
 
 
-def _parquet(path: Path, cells: Cells) -> Iterator[Row | Problem]:  # noqa: ARG001 - Parquet has types
-    from pyarrow import ArrowException, parquet
-
-    try:
-        rows = parquet.ParquetFile(path).read().to_pylist()
-    except (ArrowException, OSError) as error:
-        raise _BadFile(None, f"is not Parquet: {str(error).splitlines()[0]}") from None
-    yield from _plain_rows(path, rows)
+_JSON_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_CSV_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 
 
-def _dataset(path: Path, cells: Cells) -> Iterator[Row | Problem]:  # noqa: ARG001 - a dataset has types
-    if (path / "dataset_dict.json").is_file():
-        splits = sorted(part.name for part in path.iterdir() if part.is_dir())
-        raise _BadFile(None, "holds several splits", " or ".join(f"{path.name}/{name}" for name in splits))
-    if not (path / "dataset_info.json").is_file():
-        raise _BadFile(None, "is a folder that `datasets` did not write", "a file, or what `save_to_disk` writes")
-    from datasets import load_from_disk
-
-    try:
-        rows = load_from_disk(str(path))
-    except Exception as error:  # the library's own errors are of many classes
-        raise _BadFile(None, f"cannot be loaded by `datasets`: {error}") from error
-    yield from _plain_rows(path, rows)
+def _lines(text: str, line: re.Pattern[str]) -> Iterator[str]:
+    """One line after the other, so that a large file is not held twice."""
+    return (found[0] for found in line.finditer(text))
 
 
-def _plain_rows(path: Path, rows: Any) -> Iterator[Row | Problem]:
-    for number, row in enumerate(rows, 1):
-        try:
-            yield Row(number, {name: _plain(value) for name, value in row.items()})
-        except _BadValue as error:
-            yield Problem(_at(path, number), f"holds {error}", "text, numbers, lists, objects and times")
+def _bad(file: MerchantFile, line: int, error: BadValue) -> Problem:
+    name = f" {error.name if len(error.name) <= _LONGEST_NAME else shown(error.name)}" if error.name else ""
+    return Problem(f"{_at(file, line)}{name}", error.what, error.allowed)
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON would hold it; tables write a missing number as NaN."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            if math.isinf(value):
-                raise _BadValue("an infinite number")
-            return None if math.isnan(value) else value
-        case Decimal():
-            return _plain(float(value))
-        case datetime() | date() | time():
-            return value.isoformat()
-        case dict():
-            return {str(name): _plain(part) for name, part in value.items()}
-        case list() | tuple():
-            return [_plain(part) for part in value]
-    raise _BadValue(f"a value of type {type(value).__name__}")
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _BadFile(None, f"cannot be read: {error.strerror}") from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise _BadFile(line, f"byte 0x{content[error.start]:02x} is not UTF-8", "a file saved as UTF-8") from None
-
-
-def _at(path: Path, line: int | None) -> str:
-    return str(path) if line is None else f"{path}:{line}"
+def _at(file: MerchantFile, line: int | None) -> str:
+    return str(file) if line is None else f"{file}:{line}"

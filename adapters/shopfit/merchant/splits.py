@@ -97,7 +97,7 @@ def beside(merchant: Merchant, recipe: Recipe, kind: str) -> str | None:
     """The file `<file>.<kind>.<ext>` beside the example file, if it is there."""
     file = PurePosixPath(recipe.data.file)
     name = str(file.with_name(f"{file.stem}.{kind}{file.suffix}"))
-    return name if (merchant.folder / name).exists() else None
+    return name if merchant.file(name).exists() else None
 
 
 def _load(
@@ -105,12 +105,12 @@ def _load(
 ) -> tuple[list[Example], list[Example], TestKind]:
     """Candidates for training, the test set, and its kind."""
     data, test_file = recipe.data, test_file_of(merchant, recipe)
-    if test_file is not None and (merchant.folder / test_file).resolve() == (merchant.folder / data.file).resolve():
+    if test_file is not None and merchant.file(test_file).resolved() == merchant.file(data.file).resolved():
         raise DataError(
             f"data.test_file is the training file {data.file}: what is trained on cannot be measured",
             next_step="name another test file, or leave data.test_file out to hold a part of the rows out",
         )
-    absent = not (merchant.folder / data.file).exists()
+    absent = not merchant.file(data.file).exists()
     loaded: list[list[Example]] = []
     errors: list[DataError] = []
     for file in [data.file] if test_file is None else [data.file, test_file]:

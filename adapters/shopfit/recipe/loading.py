@@ -1,13 +1,13 @@
 """From a YAML file and `--set` overrides to a checked recipe. Every mistake is reported, all at once."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from shopfit.errors import Problem, RecipeError
+from shopfit.errors import Problem, RecipeError, ShopfitError
 from shopfit.recipe.mistakes import Mistake, Where, explain
 from shopfit.recipe.overrides import Overrides
 from shopfit.recipe.plain_yaml import KeyPath, PlainYaml, dotted, read_file
@@ -69,10 +69,14 @@ def dump_recipe(recipe: Recipe) -> dict[str, Any]:
 def _path_of(source: str, shelves: Sequence[Path] | None) -> Path:
     if not (source.endswith(SUFFIXES) or "/" in source or "\\" in source):
         return find_recipe(source, None if shelves is None else list(shelves))
-    path = expanded(source)
-    if path.is_file():
-        return path
-    neighbours = [near.name for near in path.parent.glob("*") if near.suffix in SUFFIXES]
+    try:
+        source.encode()
+        path = expanded(source)
+        if path.is_file():
+            return path
+        neighbours = [near.name for near in path.parent.glob("*") if near.suffix in SUFFIXES]
+    except (OSError, ValueError, ShopfitError):  # a name too long, half characters, the home of nobody
+        path, neighbours = Path(shown(source)), []
     raise RecipeError(
         f"there is no recipe file {path}{did_you_mean(path.name, neighbours)}",
         next_step="check the path, or take a shipped recipe by name: `shopfit recipe ls`",
@@ -93,7 +97,9 @@ def _check_file(path: Path, read: PlainYaml, changes: Overrides) -> tuple[Recipe
         return f"{path}:{read.line(key)} {dotted(key)}".rstrip()
 
     recipe, mistakes = _validate(document, where)
-    problems += [mistake.problem for mistake in mistakes]
+    problems += [
+        mistake.problem for mistake in mistakes if mistake.path not in read.unread or changes.sets(mistake.path)
+    ]
     name = document.get("name")
     if isinstance(name, str) and name != path.stem and not any(mistake.path == ("name",) for mistake in mistakes):
         problems.append(Problem(where(("name",)), f"{name!r} is not the name of the file", path.stem))
@@ -122,8 +128,8 @@ def _across_keys(document: dict[str, Any], found: list[Mistake], where: Where) -
     else:
         return []
     suspect = {dotted(mistake.path) for mistake in found} | {key for mistake in found for key in mistake.meant}
-    paths = [mistake.path for mistake in found]
-    return [mistake for mistake in again if suspect.isdisjoint(_about(mistake)) and not _above(mistake.path, paths)]
+    parents = {mistake.path[:length] for mistake in found for length in range(len(mistake.path) + 1)}
+    return [mistake for mistake in again if suspect.isdisjoint(_about(mistake)) and not _above(mistake.path, parents)]
 
 
 def _about(mistake: Mistake) -> set[str]:
@@ -132,20 +138,20 @@ def _about(mistake: Mistake) -> set[str]:
     return {dotted(mistake.path), *words, *(dotted((*mistake.path, word)) for word in words)}
 
 
-def _above(path: KeyPath, paths: Sequence[KeyPath]) -> bool:
+def _above(path: KeyPath, parents: Collection[KeyPath]) -> bool:
     """Whether a value, deeper than a section, lost a part that was invalid."""
-    return len(path) > 1 and any(other[: len(path)] == path for other in paths)
+    return len(path) > 1 and path in parents
 
 
 def _without(document: Any, paths: Sequence[KeyPath]) -> Any:
     here = {path[0] for path in paths if len(path) == 1 or (len(path) > 1 and isinstance(path[1], int))}
     if not isinstance(document, dict):
         return document
-    return {
-        key: _without(value, [path[1:] for path in paths if len(path) > 1 and path[0] == key])
-        for key, value in document.items()
-        if key not in here
-    }
+    below: dict[str | int, list[KeyPath]] = {}
+    for path in paths:
+        if len(path) > 1:
+            below.setdefault(path[0], []).append(path[1:])
+    return {key: _without(value, below.get(key, [])) for key, value in document.items() if key not in here}
 
 
 def _filled(document: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -70,16 +71,17 @@ def _unknown_key(model: type[BaseModel], path: KeyPath, where: Where) -> Mistake
     spot, key = _find(model, path[:-1]), str(path[-1])
     path, owner = (*spot.path, key), _section(spot.annotation)
     siblings = list(_fields(owner)) if owner is not None else []
-    elsewhere = [dotted(other) for other in _all_keys(model) if other[-1] == key]
+    everywhere = _everywhere(model)
+    elsewhere = [dotted(other) for other in everywhere if other[-1] == key]
     near = nearest(key, siblings)
     if elsewhere:
         meant = elsewhere
     elif near is not None:
         meant = [dotted((*path[:-1], near))]
     else:
-        everywhere = {str(other[-1]): dotted(other) for other in _all_keys(model)}
-        far = nearest(key, everywhere)
-        meant = [everywhere[far]] if far is not None else []
+        places = {str(other[-1]): dotted(other) for other in everywhere}
+        far = nearest(key, places)
+        meant = [places[far]] if far is not None else []
     names = [repr(near)] if near is not None and not elsewhere else map(repr, meant)
     hint = f"; did you mean {' or '.join(names)}?" if meant else ""
     problem = Problem(where(path), f"is not a key{hint}", ", ".join(siblings))
@@ -213,6 +215,11 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+@cache
+def _everywhere(model: type[BaseModel]) -> tuple[KeyPath, ...]:
+    return tuple(_all_keys(model))
 
 
 def _all_keys(model: type[BaseModel], above: KeyPath = ()) -> Iterator[KeyPath]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shopfit.errors import Problem
-from shopfit.recipe.plain_yaml import KeyPath, dotted, read_text
+from shopfit.recipe.plain_yaml import DEEPEST, LARGEST, KeyPath, dotted, read_text
 from shopfit.recipe.suggestions import shown
 
 _FORM = "key.path=value, such as tune.lr=1e-4"
@@ -27,8 +27,11 @@ class Overrides:
         for text in texts:
             key, equals, value = text.partition("=")
             path = tuple(part.strip() for part in key.split("."))
-            if not equals or not all(path):
+            if not equals or not all(path) or len(path) > DEEPEST or not _is_text(key):
                 problems.append(Problem("--set", f"{shown(text)} is not an override", _FORM))
+                continue
+            if len(value) > LARGEST:
+                problems.append(Problem(f"--set {dotted(path)}", "is too large", "at most 256 KiB"))
                 continue
             read = read_text(value)
             if read.problems:
@@ -63,3 +66,8 @@ class Overrides:
     def lead_through(self, path: KeyPath) -> bool:
         """Whether an override sets something below `path`."""
         return any(key[: len(path)] == path for key, _ in self.values)
+
+
+def _is_text(key: str) -> bool:
+    """Whether it is free of the half characters that a terminal's bytes become where they are no text."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in key)

@@ -14,6 +14,10 @@ Task = Literal["choose", "rank", "generate"]
 Method = Literal["lora", "adalora", "prefix"]
 Quantization = Literal["none", "int8", "nf4"]
 Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg"]
+Encoding = Literal[
+    "utf-8", "utf-16", "windows-1250", "windows-1251", "windows-1252", "windows-1254", "iso-8859-1", "iso-8859-2",
+    "iso-8859-15", "gb18030", "big5", "shift_jis", "euc-jp", "euc-kr",
+]  # fmt: skip
 
 METRICS: dict[str, tuple[str, ...]] = {
     "choose": ("accuracy", "macro_f1", "balanced_accuracy", "auc", "log_loss", "ece"),
@@ -66,6 +70,7 @@ class Data(Section):
     unlabeled: MerchantPath | None = Field(
         None, description="rows without their answer; by default `<file>.unlabeled.<ext>` if it is there"
     )
+    encoding: Encoding = Field("utf-8", description="in which the merchant's .jsonl and .csv files are written")
     columns: dict[str, str] = Field({}, description="our field name: the file's column name")
     catalog: MerchantPath | None = Field(
         None, description="catalog the ranked items come from; leave out for plain titles"

@@ -41,8 +41,8 @@ class Shop:
             DataError: with every bad row.
         """
         data = recipe.data
-        catalog = merchant.catalog(data.catalog) if data.catalog else None
-        history = merchant.catalog(data.history_catalog) if data.history_catalog else None
+        catalog = merchant.catalog(data.catalog, recipe) if data.catalog else None
+        history = merchant.catalog(data.history_catalog, recipe) if data.history_catalog else None
         shown = Prompter(recipe, None, catalog, history)
         splits = split(
             merchant, recipe, text=lambda example: shown.text(example.fields), catalog=catalog, history=history
