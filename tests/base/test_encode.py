@@ -264,11 +264,13 @@ def test_nothing_else_calls_a_tokenizer() -> None:
 
 
 def _calls_a_tokenizer(call: ast.Call, makers: set[str]) -> bool:
-    called = ast.unparse(call.func)
-    name = called.rpartition(".")[2]
-    owner = called.rpartition(".")[0].rpartition(".")[2].lower()
+    name, owner = _name(call.func), _name(getattr(call.func, "value", None)).lower()
     if name == "apply_chat_template":
         return not any(key.arg == "tokenize" and ast.unparse(key.value) == "False" for key in call.keywords)
     if name == "initialize_kv_prefix_from_text":  # PEFT's, which calls the tokenizer that it is given
         return True
     return name in {"tokenizer", "_tokenizer", "backend_tokenizer"} or ("tokenizer" in owner and name in makers)
+
+
+def _name(node: ast.AST | None) -> str:
+    return str(getattr(node, "attr", None) or getattr(node, "id", None) or "")

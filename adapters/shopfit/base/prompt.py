@@ -3,7 +3,7 @@
 import json
 import math
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -238,31 +238,40 @@ class Prompter:
         return ()
 
     def _by_tokens(self, parts: Parts, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """The tokens with the longest text cut between characters, and items dropped where there are several."""
-        limit, spare = self.recipe.prompt.max_tokens, 1
+        """The tokens with every field cut that has more of them than its share, between characters."""
+        limit, spare = self.recipe.prompt.max_tokens, 0
         while len(tokens) > limit:
-            name = self._longest(parts)
-            texts = parts[name]
-            if texts == [CUT.strip()]:
+            sizes = {name: self._size(texts) for name, texts in parts.items() if texts}
+            if all(parts[name] == [CUT.strip()] for name in sizes):
                 raise RequestError(
                     f"the template of recipe {self.recipe.name} takes {len(tokens)} tokens without what its fields "
                     f"show, and prompt.max_tokens is {limit}",
                     next_step="shorten prompt.template, or raise prompt.max_tokens",
                 )
-            if len(texts) > 1:
-                keep = max(1, min(len(texts) - 1, len(texts) * limit // len(tokens)))
-                texts = texts[-keep:]
-            else:
-                wanted = self.plain.count(texts[0]) - (len(tokens) - limit) - spare
-                texts, spare = [self.plain.shortened(texts[0], max(0, wanted))], 2 * spare
-            parts = {**parts, name: texts}
-            tokens = self._read(parts)
+            around = len(tokens) - sum(sizes.values())
+            share = _share(sizes.values(), limit - around - spare)
+            cut = {name: self._cut(parts[name], share) for name, size in sizes.items() if size > share}
+            parts = {**parts, **cut}
+            tokens, spare = self._read(parts), 2 * spare + 1
         return tokens
+
+    def _cut(self, texts: Sequence[str], share: int) -> list[str]:
+        """A field in about so many tokens: the latest of its items, or the start of its text."""
+        kept = list(texts)
+        sizes = [self.plain.count(f"; {text}") for text in texts]
+        while len(kept) > 1 and sum(sizes) > share:
+            kept, sizes = kept[1:], sizes[1:]
+        if self._size(kept) <= share:
+            return kept
+        return [self.plain.shortened(kept[-1], max(0, share - self.plain.count(CUT)))]
+
+    def _size(self, texts: Sequence[str]) -> int:
+        return self.plain.count("; ".join(texts))
 
     def _longest(self, parts: Parts) -> str:
         """The field with the most tokens."""
         shown = [name for name, texts in parts.items() if texts]
-        return max(shown, key=lambda name: self.plain.count("; ".join(parts[name]))) if len(shown) > 1 else shown[0]
+        return max(shown, key=lambda name: self._size(parts[name])) if len(shown) > 1 else shown[0]
 
     def asking(self, fields: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         """The texts that ask: the prompt; or, for an encoder, of a history and nothing else each of its latest items.
@@ -427,6 +436,14 @@ def _head(texts: Sequence[str], room: int) -> list[str]:
         kept.insert(0, text[:room])
         room -= len(text)
     return kept
+
+
+def _share(sizes: Collection[int], room: int) -> int:
+    """Tokens that each field may have at most so that all of them have room: who needs less leaves it to the others."""
+    left = sorted(sizes)
+    while left and left[0] * len(left) <= room:
+        room -= left.pop(0)
+    return max(0, room // len(left)) if left else max(sizes) - 1
 
 
 def _fewer(texts: Sequence[str], limit: int, count: int) -> list[str] | None:
