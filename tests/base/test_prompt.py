@@ -1,13 +1,20 @@
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import REAL_BASES
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter, Question
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.merchant import Merchant
+from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
+from shopfit.tune.shop import Shop
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 ITEMS = Catalog(
     {
@@ -342,3 +349,31 @@ def test_outputs_end_with_the_token_that_stops_generation(base: Base) -> None:
     tokens = Prompter(generate, base.tokenizer).output({"level": "expert"})
     assert tokens[-1] == base.tokenizer.eos_token_id
     assert base.tokenizer.decode(tokens[:-1]) == ' {"level": "expert"}'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smollm2-135m", "minilm-l6"])
+def test_every_prompt_of_the_samples_is_read_as_the_tokenizer_reads_it(name: str) -> None:
+    """Adapters trained before this way from text to tokens was there get the very same tokens."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(REAL_BASES / name, local_files_only=True)
+    encoder, read = name == "minilm-l6", 0
+    around: dict[str, Any] = {"truncation": True, "max_length": 128} if encoder else {"add_special_tokens": False}
+    for file in sorted(RECIPES.glob("*.yaml")):
+        asked = load_recipe(file.stem)
+        for folder in sorted((RECIPES / "samples").iterdir()):
+            shop = Shop.read(Merchant.open(folder), asked)
+            prompter = Prompter(asked, tokenizer, shop.shown.catalog, shop.shown.history, encoder=encoder)
+            for row in (*shop.splits.train, *shop.splits.valid, *shop.splits.test):
+                assert list(prompter.encode(row.fields)) == tokenizer(prompter.render(row.fields))["input_ids"]
+                read += 1
+            if asked.task == "choose":
+                for label in shop.splits.labels:
+                    words = asked.prompt.labels.get(label, label).strip()
+                    text = words.replace("_", " ") if encoder else asked.prompt.answer.format(label=words)
+                    assert list(prompter.label(label)) == tokenizer(text, **around)["input_ids"]
+            for key, item in (prompter.catalog or {}).items() if asked.task == "rank" else ():
+                text = item.text if encoder else asked.prompt.answer.format_map(dict(item.fields))
+                assert list(prompter.item(key)) == tokenizer(text, **around)["input_ids"]
+    assert read > 1000
