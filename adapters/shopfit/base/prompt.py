@@ -3,12 +3,12 @@
 import json
 import math
 import string
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from shopfit.base.encode import CUT, FIRST, MARGIN, PlainTokenizer
+from shopfit.base.encode import CUT, PlainTokenizer
 from shopfit.base.shown import as_shown, checked_text, is_blank
 from shopfit.errors import Problem, RequestError
 from shopfit.merchant.catalog import Catalog, Item
@@ -116,18 +116,17 @@ class Prompter:
         Raises:
             RequestError: if it is anything else, is no valid text, or names an item that is not in the catalog.
         """
-        return "; ".join(self._parts(name, value))
+        return "; ".join(self._parts(name, value, self._room))
 
-    def _parts(self, name: str, value: Any) -> list[str]:
+    def _parts(self, name: str, value: Any, room: int) -> list[str]:
         """The titles of a history, the latest last; or one text, of any other field; none where it is blank."""
         if name in self.recipe.data.item_fields:
-            return self._titles(name, value)
-        shown = as_shown(name, value, self._room)
+            titles = [
+                checked_text(f"the field {name!r}", self._title(item), room) for item in self._latest(name, value)
+            ]
+            return _last(titles, room)
+        shown = as_shown(name, value, room)
         return [shown] if shown else []
-
-    def _titles(self, name: str, value: Any) -> list[str]:
-        field = f"the field {name!r}"
-        return [checked_text(field, self._title(item), self._room) for item in self._latest(name, value)]
 
     def _latest(self, name: str, value: Any) -> list[str]:
         """Ids of the latest items of a history."""
@@ -165,21 +164,31 @@ class Prompter:
         Raises:
             RequestError: if no field of the template shows anything, or one cannot be shown.
         """
-        return self._render(self._shown(fields))
+        parts = self._shown(fields, self._room)
+        self._check_shown(parts)
+        return self._render(parts)
 
-    def _shown(self, fields: Mapping[str, Any]) -> dict[str, list[str]]:
+    def _shown(self, fields: Mapping[str, Any], room: int) -> dict[str, list[str]]:
         if not isinstance(fields, Mapping):
             raise RequestError(
                 f"the fields of a request are of type {type(fields).__name__} (allowed: names and their values)",
                 next_step="send an object such as {'text': 'lovely crema'}",
             )
-        parts = {name: self._parts(name, fields.get(name)) for name in self.recipe.fields}
-        if all(is_blank(part) for texts in parts.values() for part in texts):
+        return {name: self._parts(name, fields.get(name), room) for name in self.recipe.fields}
+
+    def _was_cut(self, name: str, value: Any, texts: Sequence[str], room: int) -> bool:
+        """Whether more of a field may show with more room."""
+        if isinstance(value, str) and name not in self.recipe.data.item_fields:
+            return len(value) > room
+        most = len(value) if isinstance(value, Sized) else 0
+        return max(most, sum(map(len, texts)) + 2) >= room  # parts of a list have two characters between them
+
+    def _check_shown(self, parts: Parts) -> None:
+        if _is_empty(parts):
             raise RequestError(
                 f"the request shows nothing in any of the fields of recipe {self.recipe.name}",
                 next_step=f"give at least one of {', '.join(self.recipe.fields)}",
             )
-        return parts
 
     def _render(self, parts: Parts, mark: Callable[[str], str] = str) -> str:
         texts = {name: "; ".join(titles) for name, titles in parts.items()}
@@ -196,14 +205,15 @@ class Prompter:
         Raises:
             RequestError: as for `render`, or if the template alone is longer than the limit.
         """
-        whole, limit = self._shown(fields), self.recipe.prompt.max_tokens
-        room, parts = FIRST * limit, dict[str, Sequence[str]]()
-        while True:
-            parts = {name: _head(texts, room) for name, texts in whole.items()}
-            tokens = self._read(parts)
-            if parts == whole or len(tokens) > limit + MARGIN:
+        limit = self.recipe.prompt.max_tokens
+        tokens: tuple[int, ...] = ()
+        for room in self.plain.rooms(limit):
+            parts = self._shown(fields, room)
+            tokens = () if _is_empty(parts) else self._read(parts)
+            cut = any(self._was_cut(name, fields.get(name), parts[name], room) for name in parts)
+            if not cut or self.plain.surely_above(len(tokens), limit):
                 break
-            room *= 4
+        self._check_shown(parts)
         if len(tokens) > limit:
             tokens = self._by_words(parts, tokens) or self._by_tokens(parts, tokens)
         if len(tokens) <= self.plain.added:
@@ -258,10 +268,10 @@ class Prompter:
     def _cut(self, texts: Sequence[str], share: int) -> list[str]:
         """A field in about so many tokens: the latest of its items, or the start of its text."""
         kept = list(texts)
-        sizes = [self.plain.count(f"; {text}") for text in texts]
+        sizes = [self.plain.count(f"; {text}") for text in texts] if len(texts) > 1 else [share + 1]
         while len(kept) > 1 and sum(sizes) > share:
             kept, sizes = kept[1:], sizes[1:]
-        if self._size(kept) <= share:
+        if sum(sizes) <= share:
             return kept
         return [self.plain.shortened(kept[-1], max(0, share - self.plain.count(CUT)))]
 
@@ -427,15 +437,19 @@ def _found(catalog: Catalog, item: str) -> Item:
     return catalog[item]
 
 
-def _head(texts: Sequence[str], room: int) -> list[str]:
-    """As much of a field as fits in so many characters: the latest items of a history, the start of a text."""
+def _is_empty(parts: Parts) -> bool:
+    return all(is_blank(part) for texts in parts.values() for part in texts)
+
+
+def _last(texts: Sequence[str], room: int) -> list[str]:
+    """The latest items of a history that fit in so many characters."""
     kept: list[str] = []
     for text in reversed(texts):
         if room <= 0:
             break
-        kept.insert(0, text[:room])
+        kept.append(text[:room])
         room -= len(text)
-    return kept
+    return kept[::-1]
 
 
 def _share(sizes: Collection[int], room: int) -> int:
