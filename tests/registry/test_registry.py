@@ -264,6 +264,27 @@ def test_a_file_whose_name_cannot_be_kept(local: Registry, make_bundle: MakeBund
     assert local.versions() == []
 
 
+def test_identities_tell_number_and_digest_of_many_references(registry: Registry, make_bundle: MakeBundle) -> None:
+    made = [registry.publish(make_bundle(seed=seed), promote=seed != 2, actor="ada") for seed in range(3)]
+    other = registry.publish(make_bundle("acme-b"), promote=True, actor="ada")
+    asked = {
+        Reference.parse(f"{NAME}@1"): made[0],
+        Reference.parse(NAME): made[1],
+        Reference.parse(f"{NAME}@previous"): made[0],
+        Reference.parse(f"{NAME}@candidate"): made[2],
+        Reference.parse("acme-b/review-sentiment"): other,
+    }
+    absent = [Reference.parse(f"{NAME}@{number}") for number in range(4, 1000)]
+    absent += [Reference.parse("acme-b/review-sentiment@previous"), Reference.parse("acme/nothing")]
+    assert registry.identities([*asked, *absent]) == {
+        reference: (version.number, version.digest) for reference, version in asked.items()
+    }
+    assert registry.identities([]) == {}
+    registry.publish(make_bundle(seed=3), promote=False, actor="ada")
+    registry.remove(f"{NAME}@3", actor="ada")
+    assert registry.identities([Reference.parse(f"{NAME}@3")]) == {}
+
+
 def test_verify_finds_what_has_changed(local: Registry, make_bundle: MakeBundle, settings: Settings) -> None:
     whole = local.publish(make_bundle(seed=1), promote=True, actor="ada")
     bundle = make_bundle(seed=2)

@@ -6,12 +6,12 @@
 from typing import TYPE_CHECKING, Any
 
 from shopfit.registry.reference import Reference
-from shopfit.registry.version import AuditEntry, Version
+from shopfit.registry.version import AuditEntry, Identity, Version
 
 if TYPE_CHECKING:
     from shopfit.registry.registry import Registry
 
-__all__ = ["AuditEntry", "Reference", "Registry", "Version"]
+__all__ = ["AuditEntry", "Identity", "Reference", "Registry", "Version"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from sqlalchemy import Connection
 
-from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest
+from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest, check_servable
 from shopfit.errors import BundleError, Problem, RegistryError
 from shopfit.recipe.names import SLUG_RULE, is_slug
 from shopfit.registry import fetching, rows
@@ -22,7 +22,7 @@ from shopfit.registry.database import Database
 from shopfit.registry.reference import CANDIDATE, PREVIOUS, PRODUCTION, Reference
 from shopfit.registry.rows import File
 from shopfit.registry.unknown import unknown
-from shopfit.registry.version import AuditEntry, Version
+from shopfit.registry.version import AuditEntry, Identity, Version
 from shopfit.settings import Settings
 
 
@@ -108,16 +108,22 @@ class Registry:
         with self._database.reading() as connection:
             return _found(connection, parsed)
 
-    def numbers(self, references: Iterable[Reference]) -> dict[Reference, int]:
-        """The number of the version that each reference names now; references that name nothing are left out.
+    def identities(self, references: Iterable[Reference]) -> dict[Reference, Identity]:
+        """The number and the digest that each reference names now, in one state of the registry.
 
-        Made for servers that watch many aliases: a few statements, however many there are.
+        References that name nothing, since their version was removed or their merchant erased, are left out. Made for
+        servers that watch many references: a few statements, however many there are. What is cached is known by the
+        digest; the number is what to show.
 
         Raises:
             RegistryError: if the registry cannot be read.
         """
         with self._database.reading() as connection:
-            return rows.numbers(connection, references)
+            return rows.identities(connection, references)
+
+    def numbers(self, references: Iterable[Reference]) -> dict[Reference, int]:
+        """The numbers of `identities`."""
+        return {reference: found.number for reference, found in self.identities(references).items()}
 
     def versions(self, merchant: str | None = None, recipe: str | None = None) -> list[Version]:
         """Every version, or those of a merchant, a recipe, or both; by name and number.
@@ -369,4 +375,5 @@ def _contents(bundle: Bundle) -> dict[str, bytes]:
     for path, digest in manifest.files.items():
         if hashlib.sha256(contents[path]).hexdigest() != digest:
             raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
+    check_servable(HeldBundle(manifest, contents))
     return contents

@@ -15,9 +15,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from shopfit.adapter.bundle import Manifest
 from shopfit.registry.reference import Reference
 from shopfit.registry.schema import ADAPTERS, ALIASES, AUDIT, FILES, VERSIONS
-from shopfit.registry.version import AuditEntry, Status, Version
+from shopfit.registry.version import AuditEntry, Identity, Status, Version
 
-_PAIRS = 200  # names a statement: databases limit its parameters
+_KEYS = 200  # names a statement: databases limit its parameters
 T = TypeVar("T")
 
 
@@ -86,25 +86,21 @@ def find(connection: Connection, reference: Reference) -> Version | None:
     return next(iter(_versions(connection, [*_of(VERSIONS, merchant, recipe), VERSIONS.c.number == number])), None)
 
 
-def numbers(connection: Connection, references: Iterable[Reference]) -> dict[Reference, int]:
-    """The number that each reference names now, in one state of the registry; unknown ones are left out."""
-    found: dict[Reference, int] = {}
-    for part in batched(references, _PAIRS):
-        pairs = {(reference.merchant, reference.recipe) for reference in part}
-        named: dict[tuple[str, str, str | int], int] = {}
-        for table, column in ((ALIASES, ALIASES.c.alias), (VERSIONS, VERSIONS.c.number)):
-            where = tuple_(table.c.merchant, table.c.recipe).in_(sorted(pairs))
-            wanted = {reference.alias if table is ALIASES else reference.number for reference in part} - {None}
-            columns = (table.c.merchant, table.c.recipe, column, table.c.number)
-            for merchant, recipe, key, number in connection.execute(
-                select(*columns).where(where, column.in_(sorted(wanted, key=str)))
-            ):
-                named[merchant, recipe, key] = number
-        for reference in part:
-            key = reference.number if reference.alias is None else reference.alias
-            if key is not None and (number := named.get((reference.merchant, reference.recipe, key))) is not None:
-                found[reference] = number
-    return found
+def identities(connection: Connection, references: Iterable[Reference]) -> dict[Reference, Identity]:
+    """The number and digest that each reference names now, in one state of the registry; unknown ones are left out."""
+    named: dict[tuple[str, str, str | int], Identity] = {}
+    wanted = list(references)
+    same = [VERSIONS.c[column] == ALIASES.c[column] for column in ("merchant", "recipe", "number")]
+    identity = (VERSIONS.c.number, VERSIONS.c.digest)
+    for table, key in ((VERSIONS, VERSIONS.c.number), (ALIASES, ALIASES.c.alias)):
+        keys = {(r.merchant, r.recipe, r.number if table is VERSIONS else r.alias) for r in wanted}
+        columns = (table.c.merchant, table.c.recipe, key)
+        for part in batched((one for one in keys if one[2] is not None), _KEYS):
+            where = [tuple_(*columns).in_(part), *(same if table is ALIASES else ())]
+            for merchant, recipe, name, number, digest in connection.execute(select(*columns, *identity).where(*where)):
+                named[merchant, recipe, name] = Identity(number, digest)
+    found = {r: named.get((r.merchant, r.recipe, r.alias or r.number or 0)) for r in wanted}
+    return {reference: identity for reference, identity in found.items() if identity is not None}
 
 
 def find_all(connection: Connection, merchant: str | None = None, recipe: str | None = None) -> list[Version]:

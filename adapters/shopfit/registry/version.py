@@ -2,9 +2,19 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Status = Literal["ready", "refused"]
+
+
+class Identity(NamedTuple):
+    """What a reference names: a number to show, and the digest by which caches know it.
+
+    The number alone does not do: a registry that is put back from a backup gives it to other weights.
+    """
+
+    number: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
