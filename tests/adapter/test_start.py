@@ -36,7 +36,7 @@ def with_stack(base: Base, factors: Factors) -> Tensor:
 
 def begun(base: Base, method: str, start: Start, **settings: object) -> TrainableAdapter:
     torch.manual_seed(9)
-    adapter = attach(base, Adapter(method=method, **settings), total_steps=10, opening="a tent", start=start)  # type: ignore[arg-type]
+    adapter = attach(base, Adapter(method=method, **settings), total_steps=10, opening=(5, 6, 7), start=start)  # type: ignore[arg-type]
     adapter.peft.eval()
     return adapter
 

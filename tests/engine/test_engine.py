@@ -142,7 +142,7 @@ def greedy(base: Base, bundle: Bundle, request: GenerateRequest) -> str:
             if tokens[-1] == base.tokenizer.eos_token_id:
                 break
     text: str = base.tokenizer.decode(tokens[start:], skip_special_tokens=True)
-    return text.strip()
+    return text.strip().strip("\ufffd").strip()
 
 
 def test_the_bare_base_answers_only_when_it_is_asked_for(engine: Engine, make_bundle: MakeBundle) -> None:

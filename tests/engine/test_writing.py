@@ -53,3 +53,15 @@ def test_half_a_character_is_not_shown(tokenizer: object) -> None:
     _, parts = written(tokenizer, "x😀", [])
     assert all("\ufffd" not in part for part in parts)
     assert parts[-1].endswith("😀")
+
+
+def test_an_answer_has_no_halves_of_characters(tokenizer: object) -> None:
+    """Where it began or was ended between the bytes of a character."""
+    tokens = tokenizer("✓ crema ✓")["input_ids"]  # type: ignore[operator]
+    writing, parts = Writing(tokenizer), []
+    kept = tokens[1:-1]
+    for number, token in enumerate(kept):
+        writing.add(token)
+        parts.append(writing.fresh(over=number == len(kept) - 1))
+    assert "\ufffd" in tokenizer.decode(kept)  # type: ignore[attr-defined]
+    assert "".join(parts) == writing.text == "crema"

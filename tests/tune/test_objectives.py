@@ -50,7 +50,7 @@ def batch_of(base: Base, rows: list[Example] = ROWS) -> Batch:
 
 def attached(base: Base) -> TrainableAdapter:
     torch.manual_seed(0)
-    adapter = attach(base, Adapter(rank=4), total_steps=4, opening="x")
+    adapter = attach(base, Adapter(rank=4), total_steps=4, opening=(5,))
     adapter.peft.train()
     return adapter
 

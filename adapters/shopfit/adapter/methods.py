@@ -5,7 +5,7 @@ match nothing) is settled here. What comes out never differs in use: a model and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,7 @@ from shopfit.adapter.fusing import fuse
 from shopfit.adapter.head import Head
 from shopfit.adapter.start import Start, begin
 from shopfit.adapter.turns import Training, turns_of
+from shopfit.base.encode import PlainTokenizer
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.errors import Problem, RecipeError, ShopfitError
@@ -206,7 +207,7 @@ def attach(
     settings: Adapter,
     *,
     total_steps: int,
-    opening: str,
+    opening: Sequence[int],
     gradient_checkpointing: bool = False,
     start: Start | None = None,
 ) -> TrainableAdapter:
@@ -216,7 +217,7 @@ def attach(
         base: a causal language model, or an encoder.
         settings: the recipe's `adapter` section.
         total_steps: optimizer steps of the whole run, at least 1; AdaLoRA's schedule spans them.
-        opening: text that a prefix starts from, such as a rendered prompt.
+        opening: tokens that a prefix starts from, such as a prompt's; at least one.
         gradient_checkpointing: recompute activations in the backward pass.
         start: weights to start from; from scratch by default.
 
@@ -241,7 +242,7 @@ def attach(
     if gradient_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     if settings.method == "prefix":
-        _open_with(peft, base.tokenizer, opening)
+        _open_with(peft, base, opening)
     begin(peft, settings.method, start or Start())
     if settings.method == "lora":
         fuse(peft)
@@ -296,10 +297,15 @@ def _check_targets(base: Base, targets: list[str]) -> None:
         )
 
 
-def _open_with(peft: Any, tokenizer: Any, text: str) -> None:
-    from peft import initialize_kv_prefix_from_text
+def _open_with(peft: Any, base: Base, tokens: Sequence[int]) -> None:
+    """Let a prefix begin as what the base keeps of these tokens, repeated until there are enough."""
+    from peft import initialize_kv_prefix_from_past_key_values
 
     wanted = peft.peft_config["default"].num_virtual_tokens
-    tokens = max(1, len(tokenizer(text)["input_ids"]))
-    repeated = "\n\n".join([text] * -(-wanted // tokens))
-    initialize_kv_prefix_from_text(peft, tokenizer, text=repeated, use_chat_template=False)
+    between = PlainTokenizer.of(base.tokenizer).encode("\n\n", special=False)
+    read = list(tokens)
+    while len(read) < wanted:
+        read += [*between, *tokens]
+    with torch.no_grad(), peft.disable_adapter():
+        kept = peft(input_ids=torch.tensor([read], device=base.device), use_cache=True).past_key_values
+    initialize_kv_prefix_from_past_key_values(peft, past_key_values=kept)

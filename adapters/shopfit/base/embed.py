@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shopfit.base.encode import PlainTokenizer
 from shopfit.base.load import Base, load_base
 
 Vectors = NDArray[np.float32]
@@ -62,13 +63,13 @@ class Embedder:
     def _embed(self, texts: list[str]) -> Vectors:
         import torch
 
-        from shopfit.base.meaning import text_vectors
+        from shopfit.base.meaning import fill_up, text_vectors
 
-        tokens = self._base.tokenizer(
-            texts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
-        ).to(self._base.device)
+        plain = PlainTokenizer.of(self._base.tokenizer)
+        tokens = [plain.encode(text, limit=self._max_tokens) for text in texts]
+        input_ids, mask = fill_up(tokens, self._base.tokenizer.pad_token_id)
         with torch.inference_mode():
-            found = text_vectors(self._base.model, tokens["input_ids"], tokens["attention_mask"])
+            found = text_vectors(self._base.model, input_ids.to(self._base.device), mask.to(self._base.device))
             vectors: Vectors = found.float().cpu().numpy()
         return vectors
 

@@ -1,21 +1,33 @@
 """An example -> prompt -> tokens, for each task. The same code serves tuning, evaluation and serving."""
 
 import json
+import math
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from shopfit.errors import RequestError
+from shopfit.base.encode import CUT, PlainTokenizer
+from shopfit.base.shown import as_shown, checked_text, is_blank
+from shopfit.errors import Problem, RequestError
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.merchant.examples import seen
+from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import asks_alone
-from shopfit.recipe.schema import Recipe
+from shopfit.merchant.values import as_id
+from shopfit.recipe.schema import Recipe, placeholders
+from shopfit.recipe.suggestions import shown
 
-_CUT = " …"
 _ANSWERS = 50_000  # answers whose tokens are kept
+_KEPT_TEXT = 2_000  # characters of the longest answer that is kept
 _TEXT_TOKENS = 128  # of an item's text, for an encoder
-_LEAST_WORDS = 8  # a field that is shortened keeps at least so many words
+_ANSWER_TOKENS = 512  # of a label or an item as an answer, for a decoder
+_READ = 128  # characters of a field for each token of the prompt
+_LEAST_WORDS = 8  # a field that is shortened by words keeps at least so many
+_ROUNDS = 8  # in which words are dropped, until it goes by tokens
+
+Parts = Mapping[str, Sequence[str]]
+"""What the prompt shows of each field: its text, or titles of a history, the latest last; nothing if it is blank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +36,25 @@ class Question:
 
     Args:
         prompt: at least one token.
-        answers: one or more sequences of at least one token each.
+        answers: sequences of at least one token each.
         more: for an encoder: other texts that ask as well; an answer is as near as it is to the nearest of them.
+
+    Raises:
+        RequestError: if any of them has no tokens: in a forward it would read what stands beside it.
     """
 
     prompt: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
     more: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, texts in (("prompt", (self.prompt,)), ("answer", self.answers), ("text that asks", self.more)):
+            for place, tokens in enumerate(texts, start=1):
+                if not tokens:
+                    raise RequestError(
+                        f"{what} {place} of {len(texts)} of a question has no tokens",
+                        next_step="send texts, labels and items that show something",
+                    )
 
     @property
     def tokens(self) -> int:
@@ -67,8 +91,10 @@ class Prompter:
         self.encoder = encoder
         self.catalog = catalog
         self.history = history if history is not None else catalog
-        self._lines = [(line, _names(line)) for line in recipe.prompt.template.strip("\n").splitlines()]
+        self._template = _Template(recipe.prompt.template)
+        self._written = _pieces(recipe.prompt.answer)
         self._answers: dict[str, tuple[int, ...]] = {}
+        self._plain: PlainTokenizer | None = None
 
     def text(self, fields: Mapping[str, Any]) -> str:
         """What the prompt shows of an example, without the words of the template: for baselines and leak checks."""
@@ -79,17 +105,50 @@ class Prompter:
         return self.text({name: value for name, value in fields.items() if name not in self.recipe.data.item_fields})
 
     def show(self, name: str, value: Any) -> str:
-        """One field as the prompt shows it: the latest items of a history by title, other lists joined."""
-        if value is None:
-            return ""
+        """One field as the prompt shows it: the latest items of a history by title, other lists joined.
+
+        Of a text, as many characters are read as `prompt.max_tokens` can ever hold.
+
+        Args:
+            name: of the field.
+            value: text, a number, true or false, a list of those, or a JSON object; None and NaN are missing.
+
+        Raises:
+            RequestError: if it is anything else, is no valid text, or names an item that is not in the catalog.
+        """
+        return "; ".join(self._parts(name, value, self._room))
+
+    def _parts(self, name: str, value: Any, room: int) -> list[str]:
+        """The titles of a history, the latest last; or one text, of any other field; none where it is blank."""
         if name in self.recipe.data.item_fields:
-            items = [value] if isinstance(value, str) else list(value)
-            return "; ".join(self._title(item) for item in items[-self.recipe.data.history_length :])
-        if isinstance(value, str):
-            return value.strip()
-        if isinstance(value, Sequence):
-            return ", ".join(str(part) for part in value)
-        return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else str(value)
+            titles = [
+                checked_text(f"the field {name!r}", self._title(item), room) for item in self._latest(name, value)
+            ]
+            return _last(titles, room)
+        shown = as_shown(name, value, room)
+        return [shown] if shown else []
+
+    def _latest(self, name: str, value: Any) -> list[str]:
+        """Ids of the latest items of a history."""
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return []
+        if isinstance(value, str) and is_blank(value):
+            return []
+        items = []
+        for item in (value if isinstance(value, list | tuple) else [value])[-self.recipe.data.history_length :]:
+            known = as_id(item)
+            if known is None:
+                raise RequestError(
+                    f"the field {name!r} holds {shown(item)} of type {type(item).__name__} "
+                    "(allowed: an item id, or a list of item ids)",
+                    next_step="send ids as text or whole numbers",
+                )
+            items.append(known)
+        return items
+
+    @property
+    def _room(self) -> int:
+        return _READ * self.recipe.prompt.max_tokens
 
     def _title(self, item: str) -> str:
         entry = self._past(item)
@@ -97,49 +156,132 @@ class Prompter:
 
     def _past(self, item: str) -> Item | None:
         """What is known of an item of a history; None where histories are plain titles."""
-        if self.history is None:
-            return None
-        if item not in self.history:
-            raise RequestError(
-                f"there is no item {item!r} in the catalog", next_step="send item ids of this merchant's own catalog"
-            )
-        return self.history[item]
+        return None if self.history is None else _found(self.history, item)
 
     def render(self, fields: Mapping[str, Any]) -> str:
         """The prompt of an example, as text.
 
         Raises:
-            RequestError: if no field of the template is there, or an item is not in the catalog.
+            RequestError: if no field of the template shows anything, or one cannot be shown.
         """
-        return self._render({name: self.show(name, fields.get(name)) for name in self.recipe.fields})
+        parts = self._shown(fields, self._room)
+        self._check_shown(parts)
+        return self._render(parts)
 
-    def _render(self, shown: Mapping[str, str]) -> str:
-        if not any(shown.values()):
+    def _shown(self, fields: Mapping[str, Any], room: int) -> dict[str, list[str]]:
+        if not isinstance(fields, Mapping):
             raise RequestError(
-                f"the request names none of the fields of recipe {self.recipe.name}",
+                f"the fields of a request are of type {type(fields).__name__} (allowed: names and their values)",
+                next_step="send an object such as {'text': 'lovely crema'}",
+            )
+        return {name: self._parts(name, fields.get(name), room) for name in self.recipe.fields}
+
+    def _was_cut(self, name: str, value: Any, texts: Sequence[str], room: int) -> bool:
+        """Whether more of a field may show with more room."""
+        if isinstance(value, str) and name not in self.recipe.data.item_fields:
+            return len(value) > room
+        most = len(value) if isinstance(value, Sized) else 0
+        return max(most, sum(map(len, texts)) + 2) >= room  # parts of a list have two characters between them
+
+    def _check_shown(self, parts: Parts) -> None:
+        if _is_empty(parts):
+            raise RequestError(
+                f"the request shows nothing in any of the fields of recipe {self.recipe.name}",
                 next_step=f"give at least one of {', '.join(self.recipe.fields)}",
             )
+
+    def _render(self, parts: Parts, mark: Callable[[str], str] = str) -> str:
+        texts = {name: "; ".join(titles) for name, titles in parts.items()}
         if self.encoder:
-            return " ".join(text for text in shown.values() if text)
-        lines = [
-            line.format_map(shown) for line, names in self._lines if not names or any(shown[name] for name in names)
-        ]
-        return "\n".join(lines).rstrip()
+            return " ".join(text for text in texts.values() if text)
+        return self._template.prompt(texts, mark)
 
     def encode(self, fields: Mapping[str, Any]) -> tuple[int, ...]:
-        """The prompt of an example, in at most `prompt.max_tokens` tokens: the longest field is shortened."""
-        shown = {name: self.show(name, fields.get(name)) for name in self.recipe.fields}
-        tokens = self.tokenizer(self._render(shown))["input_ids"]
+        """The prompt of an example, in at most `prompt.max_tokens` tokens.
+
+        What is longer loses the oldest items of a history and the last words of a text, of the longest field first;
+        a text without spaces is cut between characters. The words of the template always stay.
+
+        Raises:
+            RequestError: as for `render`, or if the template alone is longer than the limit.
+        """
         limit = self.recipe.prompt.max_tokens
+        tokens: tuple[int, ...] = ()
+        for room in self.plain.rooms(limit):
+            parts = self._shown(fields, room)
+            tokens = () if _is_empty(parts) else self._read(parts)
+            cut = any(self._was_cut(name, fields.get(name), parts[name], room) for name in parts)
+            if not cut or self.plain.surely_above(len(tokens), limit):
+                break
+        self._check_shown(parts)
+        if len(tokens) > limit:
+            tokens = self._by_words(parts, tokens) or self._by_tokens(parts, tokens)
+        if len(tokens) <= self.plain.added:
+            raise RequestError(
+                f"the base reads no token in what the fields of recipe {self.recipe.name} show",
+                next_step="send text in letters that the base knows",
+            )
+        return tokens
+
+    @property
+    def plain(self) -> PlainTokenizer:
+        """The way from text to tokens."""
+        if self._plain is None:
+            self._plain = PlainTokenizer.of(self.tokenizer)
+        return self._plain
+
+    def _read(self, parts: Parts) -> tuple[int, ...]:
+        return self.plain.encode(self._render(parts, self.plain.mark))
+
+    def _by_words(self, parts: Parts, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """The tokens with items or words dropped; none where that takes away too much, or does not get there."""
+        limit = self.recipe.prompt.max_tokens
+        for _ in range(_ROUNDS):
+            name = self._longest(parts)
+            fewer = _fewer(parts[name], limit, len(tokens))
+            if fewer is None:
+                return ()
+            parts = {**parts, name: fewer}
+            tokens = self._read(parts)
+            if len(tokens) <= limit:
+                return tokens if 2 * len(tokens) >= limit else ()
+        return ()
+
+    def _by_tokens(self, parts: Parts, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """The tokens with every field cut that has more of them than its share, between characters."""
+        limit, spare = self.recipe.prompt.max_tokens, 0
         while len(tokens) > limit:
-            name = max(shown, key=lambda field: len(shown[field]))
-            words = shown[name].removesuffix(_CUT).split()
-            keep = min(len(words) - 1, len(words) * limit // len(tokens))
-            if keep < _LEAST_WORDS:  # no words to drop, such as one endless string
-                return tuple(tokens[:limit])
-            shown[name] = " ".join(words[:keep]) + _CUT
-            tokens = self.tokenizer(self._render(shown))["input_ids"]
-        return tuple(tokens)
+            sizes = {name: self._size(texts) for name, texts in parts.items() if texts}
+            if all(parts[name] == [CUT.strip()] for name in sizes):
+                raise RequestError(
+                    f"the template of recipe {self.recipe.name} takes {len(tokens)} tokens without what its fields "
+                    f"show, and prompt.max_tokens is {limit}",
+                    next_step="shorten prompt.template, or raise prompt.max_tokens",
+                )
+            around = len(tokens) - sum(sizes.values())
+            share = _share(sizes.values(), limit - around - spare)
+            cut = {name: self._cut(parts[name], share) for name, size in sizes.items() if size > share}
+            parts = {**parts, **cut}
+            tokens, spare = self._read(parts), 2 * spare + 1
+        return tokens
+
+    def _cut(self, texts: Sequence[str], share: int) -> list[str]:
+        """A field in about so many tokens: the latest of its items, or the start of its text."""
+        kept = list(texts)
+        sizes = [self.plain.count(f"; {text}") for text in texts] if len(texts) > 1 else [share + 1]
+        while len(kept) > 1 and sum(sizes) > share:
+            kept, sizes = kept[1:], sizes[1:]
+        if sum(sizes) <= share:
+            return kept
+        return [self.plain.shortened(kept[-1], max(0, share - self.plain.count(CUT)))]
+
+    def _size(self, texts: Sequence[str]) -> int:
+        return self.plain.count("; ".join(texts))
+
+    def _longest(self, parts: Parts) -> str:
+        """The field with the most tokens."""
+        shown = [name for name, texts in parts.items() if texts]
+        return max(shown, key=lambda name: self._size(parts[name])) if len(shown) > 1 else shown[0]
 
     def asking(self, fields: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         """The texts that ask: the prompt; or, for an encoder, of a history and nothing else each of its latest items.
@@ -148,18 +290,36 @@ class Prompter:
         """
         if not self.asks_by_items(fields):
             return (self.encode(fields),)
-        latest = seen(fields)[-self.recipe.data.history_length :]
-        known = ((item, self._past(item)) for item in latest)
-        return tuple(dict.fromkeys(self._text(item if entry is None else entry.text) for item, entry in known))
+        known = ((item, self._past(item)) for item in self._latest("history", fields["history"]))
+        texts = (item if entry is None else entry.text for item, entry in known)
+        return tuple(dict.fromkeys(self._answer_tokens(text) for text in texts))
 
     def asks_by_items(self, fields: Mapping[str, Any]) -> bool:
         """Whether what asks are texts of the catalog, which come again, and not a text of this request alone."""
-        return self.encoder and asks_alone(self.recipe, fields)
+        if not self.encoder or not isinstance(fields, Mapping):
+            return False
+        return asks_alone(self.recipe, {**fields, "history": self._latest("history", fields.get("history"))})
 
     def label(self, label: str) -> tuple[int, ...]:
-        """Tokens of a label's words."""
+        """Tokens of a label's words.
+
+        Raises:
+            RequestError: if it has none.
+        """
+        return self._answer_tokens(self._label(label))
+
+    def _label(self, label: str) -> str:
+        """What is read for a label."""
         words = self.recipe.prompt.labels.get(label, label).strip()
-        return self._text(words.replace("_", " ")) if self.encoder else self._answer({"label": words})
+        if self.encoder:
+            words = words.replace("_", " ")
+        text = words if self.encoder else self._answer({"label": words})
+        if is_blank(words) or is_blank(text):
+            raise RequestError(
+                f"the label {label!r} has no words, so it cannot be an answer",
+                next_step=f"give it words in prompt.labels of recipe {self.recipe.name}",
+            )
+        return checked_text(f"the label {label!r}", text, self._room)
 
     def item(self, item: str, *, title: bool = False) -> tuple[int, ...]:
         """Tokens of an item as an answer: catalog fields in `prompt.answer`; for an encoder, all its text.
@@ -167,32 +327,143 @@ class Prompter:
         Args:
             item: its id, or a title where there is no catalog.
             title: for an encoder, its title alone.
+
+        Raises:
+            RequestError: if it is not in the catalog, or the answer shows nothing of it.
         """
+        return self._answer_tokens(self._item(item, title=title))
+
+    def _item(self, item: str, *, title: bool = False) -> str:
+        """What is read for an item."""
+        entry = None if self.catalog is None else _found(self.catalog, item)
         if self.encoder:
-            entry = None if self.catalog is None else self.catalog[item]
-            return self._text(item if entry is None else entry.title if title else entry.text)
-        fields = self.catalog[item].fields if self.catalog is not None else {"id": item, "title": item}
-        return self._answer({name: str(fields.get(name) or "") for name in _names(self.recipe.prompt.answer)})
+            text = item if entry is None else entry.title if title else entry.text
+        else:
+            fields = {"id": item, "title": item} if entry is None else entry.fields
+            text = self._answer({name: str(fields.get(name) or "") for name in placeholders(self.recipe.prompt.answer)})
+        if is_blank(text):
+            raise RequestError(
+                f"the item {item!r} has nothing that prompt.answer {self.recipe.prompt.answer!r} shows, so it cannot "
+                "be an answer",
+                next_step="complete it in the catalog, leave it out, or change prompt.answer",
+            )
+        return checked_text(f"the item {item!r}", text, self._room)
+
+    def problems(self, examples: Iterable[Example], labels: Iterable[str] = ()) -> list[Problem]:
+        """All that cannot be asked or answered: rows whose prompt shows nothing, labels and items without words.
+
+        Args:
+            examples: rows that are to be asked.
+            labels: choose: every label.
+        """
+        items = self.catalog or () if self.recipe.task == "rank" else ()
+        checks: Iterable[tuple[str, Callable[[], str]]] = (
+            *((f"label {label!r}", partial(self._label, label)) for label in labels),
+            *((f"item {item!r}", partial(self._item, item)) for item in items),
+            *((row.where or row.id, partial(self.render, row.fields)) for row in examples),
+        )
+        found = []
+        for where, check in checks:
+            try:
+                check()
+            except RequestError as error:
+                found.append(Problem(where, error.message))
+        return found
 
     def output(self, output: str | Mapping[str, Any]) -> tuple[int, ...]:
         """Tokens of a generated answer, with the token that ends it."""
         text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-        return (*self._answer({"output": text}), self.tokenizer.eos_token_id)
+        return (*self.plain.encode(self._answer({"output": text}), special=False), self.tokenizer.eos_token_id)
 
-    def _answer(self, fields: Mapping[str, str]) -> tuple[int, ...]:
-        text = self.recipe.prompt.answer.format_map(fields)
-        return self._tokens(text, add_special_tokens=False)
+    def _answer(self, fields: Mapping[str, str]) -> str:
+        mark = str if self.tokenizer is None else self.plain.mark
+        return _filled(self._written, fields, mark)
 
-    def _text(self, text: str) -> tuple[int, ...]:
-        return self._tokens(text, truncation=True, max_length=_TEXT_TOKENS)
+    def _answer_tokens(self, text: str) -> tuple[int, ...]:
+        """Tokens of a label's or an item's text, remembered: they come again."""
+        known = self._answers.get(text)
+        if known is None:
+            if self.encoder:
+                known = self.plain.encode(text, limit=_TEXT_TOKENS)
+            else:
+                known = self.plain.encode(text, limit=_ANSWER_TOKENS, special=False)
+            if len(known) <= (self.plain.added if self.encoder else 0):
+                raise RequestError(
+                    f"the base reads no token in the answer {text[:80]!r}",
+                    next_step="write it in letters that the base knows",
+                )
+            if len(text) <= _KEPT_TEXT:
+                if len(self._answers) >= _ANSWERS:  # titles that requests bring along have no end
+                    self._answers = {}  # a new one: another thread may be reading the old one
+                self._answers[text] = known
+        return known
 
-    def _tokens(self, text: str, **options: Any) -> tuple[int, ...]:
-        if text not in self._answers:
-            if len(self._answers) >= _ANSWERS:  # titles that requests bring along have no end
-                self._answers.clear()
-            self._answers[text] = tuple(self.tokenizer(text, **options)["input_ids"])
-        return self._answers[text]
+
+class _Template:
+    """A text with `{field}` placeholders, taken apart once."""
+
+    def __init__(self, template: str) -> None:
+        self._lines = [_pieces(line) for line in template.strip("\n").splitlines()]
+
+    def prompt(self, shown: Mapping[str, str], mark: Callable[[str], str]) -> str:
+        """The text filled in; a line whose fields are all empty is left out.
+
+        Args:
+            shown: of each field.
+            mark: what is done to the template's own words.
+        """
+        lines = []
+        for pieces in self._lines:
+            names = [name for _, name in pieces if name]
+            if not names or any(shown[name] for name in names):
+                lines.append(_filled(pieces, shown, mark))
+        return "\n".join(lines).rstrip()
 
 
-def _names(template: str) -> list[str]:
-    return [name for _, name, _, _ in string.Formatter().parse(template) if name]
+def _pieces(template: str) -> list[tuple[str, str | None]]:
+    """The words before each placeholder, and its name; the last one has none if words follow."""
+    return [(words, name) for words, name, _, _ in string.Formatter().parse(template)]
+
+
+def _filled(pieces: Iterable[tuple[str, str | None]], shown: Mapping[str, str], mark: Callable[[str], str]) -> str:
+    return "".join(mark(words) + (shown[name] if name else "") for words, name in pieces)
+
+
+def _found(catalog: Catalog, item: str) -> Item:
+    if item not in catalog:
+        raise RequestError(
+            f"there is no item {item!r} in the catalog", next_step="send item ids of this merchant's own catalog"
+        )
+    return catalog[item]
+
+
+def _is_empty(parts: Parts) -> bool:
+    return all(is_blank(part) for texts in parts.values() for part in texts)
+
+
+def _last(texts: Sequence[str], room: int) -> list[str]:
+    """The latest items of a history that fit in so many characters."""
+    kept: list[str] = []
+    for text in reversed(texts):
+        if room <= 0:
+            break
+        kept.append(text[:room])
+        room -= len(text)
+    return kept[::-1]
+
+
+def _share(sizes: Collection[int], room: int) -> int:
+    """Tokens that each field may have at most so that all of them have room: who needs less leaves it to the others."""
+    left = sorted(sizes)
+    while left and left[0] * len(left) <= room:
+        room -= left.pop(0)
+    return max(0, room // len(left)) if left else max(sizes) - 1
+
+
+def _fewer(texts: Sequence[str], limit: int, count: int) -> list[str] | None:
+    """A field with so much less of it as there are too many tokens; None where there are not enough words to drop."""
+    if len(texts) > 1:
+        return list(texts[-max(1, min(len(texts) - 1, len(texts) * limit // count)) :])
+    words = texts[0].removesuffix(CUT).split()
+    keep = min(len(words) - 1, len(words) * limit // count)
+    return [" ".join(words[:keep]) + CUT] if keep >= _LEAST_WORDS else None

@@ -30,8 +30,8 @@ class Writing:
 
     @property
     def text(self) -> str:
-        """The answer so far, without the space around it."""
-        return self._text.strip()
+        """The answer so far, without the space around it, and without halves of characters."""
+        return _whole(self._text)
 
     def fresh(self, *, over: bool) -> str:
         """What can be shown since the last call: nothing that a later token may still change.
@@ -44,10 +44,17 @@ class Writing:
             text = text.rstrip("\ufffd")  # a character whose bytes are not all there
             held = max((_begun(text, stop) for stop in self._stops), default=0)
             text = text[: len(text) - held]
-        text = text.strip()
+        text = _whole(text)
         part = text[self._shown :]
         self._shown += len(part)
         return part
+
+
+def _whole(text: str) -> str:
+    """A text without what is left of a character whose other bytes were never written, nor the space around it."""
+    while (bare := text.strip().strip("\ufffd")) != text:
+        text = bare
+    return text
 
 
 def _begun(text: str, stop: str) -> int:

@@ -288,7 +288,7 @@ def _attach(
         base,
         recipe.adapter,
         total_steps=steps,
-        opening=merchants[0].prompter.render(merchants[0].train[0].fields),
+        opening=merchants[0].prompter.encode(merchants[0].train[0].fields),
         gradient_checkpointing=recipe.tune.gradient_checkpointing,
         start=start,
     )

@@ -66,7 +66,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     lengths = [lessons.length(index) for index in range(len(train))]
     steps = total_steps(recipe, len(train))
     state = torch.random.get_rng_state()
-    adapter = attach(base, recipe.adapter, total_steps=max(steps, 1), opening=prompter.render(train[0].fields))
+    adapter = attach(base, recipe.adapter, total_steps=max(steps, 1), opening=prompter.encode(train[0].fields))
     try:
         objective = Objective(adapter, recipe.task, settings)
         batches = list(LengthSortedBatches(len(train), settings.batch_size, lengths.__getitem__, settings.seed))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from shopfit.base.checkpoint import Checkpoint
+from shopfit.base.encode import PlainTokenizer
 from shopfit.base.families import writes
 from shopfit.base.fingerprint import identify
 from shopfit.base.load import Base, load_pretrained, locate_base
@@ -29,6 +30,7 @@ from shopfit.recipe.schema import Recipe
 logger = logging.getLogger(__name__)
 
 _LONGER = 3  # times as long, or as short, as the text: such a version is no version of it
+_HERE = "shopfitputsthetexthere"  # in a chat template, in the place of what is asked
 _QUOTES = " \t\r\n\"'\u201c\u201d\u00ab\u00bb"
 
 
@@ -99,19 +101,24 @@ class Writer:
 
     def length(self, text: str) -> int:
         """Tokens of a text."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._plain.count(text)
+
+    @property
+    def _plain(self) -> PlainTokenizer:
+        return PlainTokenizer.of(self.tokenizer)
 
     def _encode(self, prompt: str) -> Mapping[str, Any]:
+        """What is asked, as plain text; a chat template's control tokens around it are real ones."""
         longest = int(getattr(self.model.config, "max_position_embeddings", 2048))
-        if getattr(self.tokenizer, "chat_template", None):
-            asked = [{"role": "user", "content": prompt}]
-            prompt = self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-            plain = self.tokenizer(
-                prompt, add_special_tokens=False, truncation=True, max_length=longest, return_tensors="pt"
-            )
-        else:
-            plain = self.tokenizer(prompt, truncation=True, max_length=longest, return_tensors="pt")
-        return {name: plain[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+        plain, chats = self._plain, bool(getattr(self.tokenizer, "chat_template", None))
+        frame = _HERE
+        if chats:
+            asked = [{"role": "user", "content": _HERE}]
+            frame = self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        around = [plain.mark(words) for words in frame.split(_HERE)]
+        tokens = plain.fitting(lambda text: text.join(around), prompt, longest, special=not chats)
+        input_ids = torch.tensor([tokens], device=self.model.device)
+        return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
 
 
 def ready_to_augment(

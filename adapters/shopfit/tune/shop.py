@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
+from shopfit.errors import DataError
 from shopfit.evaluation.wording import trained_on
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
@@ -97,8 +98,21 @@ class Shop:
         return self.shown.text(example.fields)
 
     def prompter(self, base: Base) -> Prompter:
-        """What writes its prompts for a base."""
-        return Prompter(self.recipe, base.tokenizer, self.shown.catalog, self.shown.history, encoder=base.encoder)
+        """What writes its prompts for a base.
+
+        Raises:
+            DataError: with every row, label and item that the recipe shows nothing of.
+        """
+        recipe, splits = self.recipe, self.splits
+        prompter = Prompter(recipe, base.tokenizer, self.shown.catalog, self.shown.history, encoder=base.encoder)
+        rows = (*splits.train, *splits.valid, *splits.test, *splits.pretext, *self.unlabeled)
+        if problems := prompter.problems(rows, splits.labels):
+            raise DataError(
+                f"recipe {recipe.name} shows nothing of some of what {self.merchant.name} has",
+                problems=problems,
+                next_step="complete or take out what is named above, or change the recipe's prompt",
+            )
+        return prompter
 
     def material(self, base: Base) -> Material:
         """What there is to learn from."""

@@ -1,0 +1,255 @@
+"""The one way from text to tokens: text is text, whatever it looks like, and any number of threads may ask at once.
+
+A fast tokenizer keeps truncation and padding as its own state, so that two threads which ask for different lengths get
+each other's; and it reads `<|im_end|>` or `[SEP]` in a shopper's words as the model's own control tokens. Here each
+base's tokenizer is copied once. The copy never truncates or pads, nothing of it changes afterwards, and its control
+tokens go by secret names, which no text holds: only a template that was marked with them gets the real tokens.
+"""
+
+import json
+import re
+import secrets
+import string
+import threading
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from shopfit.errors import BaseError, RequestError
+
+CUT = " …"
+"""What stands where a text was cut."""
+_DENSE = 2  # characters read for each token that is wanted; enough of text without spaces
+_USUAL = 8  # characters for each token, of text with spaces between its words; more are read where they gave too few
+_LONGEST = range(16, 129)  # characters of a token: what a vocabulary's longest entry may say
+_MARGIN = 128  # tokens by which a start of a text may have more than the same characters have within it
+_BRACKETS = re.compile(r"[<>\[\]{}|\uff5c\u3008\u3009]")  # of any width
+_HALF = re.compile("[\ud800-\udfff]")
+_WORD = 24  # characters that are given up so that a cut falls between words
+_SECRET = 24  # letters: nobody guesses them
+
+
+class PlainTokenizer:
+    """A base's tokenizer that takes text as text. Safe for threads; make it with `PlainTokenizer.of`.
+
+    Args:
+        tokenizer: a fast one of transformers.
+
+    Raises:
+        BaseError: if it is not a fast one, or is built in a way that cannot be copied.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        from tokenizers import Tokenizer
+
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise BaseError(
+                f"the tokenizer {type(tokenizer).__name__} is not a fast one (allowed: one with a tokenizer.json)",
+                next_step="save the base with its fast tokenizer, or take another base",
+            )
+        document = json.loads(backend.to_str())
+        self._names = _hide_controls(document)
+        self._pattern = re.compile("|".join(map(re.escape, sorted(self._names, key=len, reverse=True))) or r"(?!)")
+        try:
+            self._copy = Tokenizer.from_str(json.dumps(document))
+        except Exception as error:  # the library raises nothing narrower
+            raise BaseError(
+                f"the tokenizer {type(tokenizer).__name__} cannot be copied: {error}", next_step="take another base"
+            ) from error
+        if moved := [name for name, hidden in self._names.items() if self._id(hidden) != backend.token_to_id(name)]:
+            raise BaseError(
+                f"the tokenizer {type(tokenizer).__name__} numbers its control tokens in a way that is not understood: "
+                f"{', '.join(moved[:5])}",
+                next_step="take another base",
+            )
+        longest = max(map(len, self._copy.get_vocab(with_added_tokens=False)), default=0)
+        self._longest = min(max(longest, _LONGEST.start), _LONGEST.stop - 1)
+        self.added = int(self._copy.num_special_tokens_to_add(False))
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "PlainTokenizer":
+        """The one of a tokenizer, made when it is first asked for.
+
+        Raises:
+            BaseError: as for the class.
+        """
+        with _MAKING:
+            known = _KNOWN.get(tokenizer)
+            if known is None:
+                known = _KNOWN[tokenizer] = cls(tokenizer)
+            return known
+
+    def encode(self, text: str, *, limit: int | None = None, special: bool = True) -> tuple[int, ...]:
+        """Tokens of a text, the same ones as the tokenizer's own where no control token stands in the text.
+
+        With a limit, the cost does not depend on how long the text is.
+
+        Args:
+            text: any; parts of it that `mark` returned may be control tokens.
+            limit: tokens at most, those included that the tokenizer puts around a text; what follows is cut, at the
+                end of a whole character.
+            special: whether to put around it what the tokenizer puts around a text, such as [CLS] and [SEP].
+
+        Raises:
+            RequestError: if the text holds half a character (a lone surrogate).
+        """
+        added = self.added if special else 0
+        encoding = self._read(text) if limit is None else self._start(text, max(1, limit - added))
+        if limit is not None and len(encoding) > max(1, limit - added):
+            encoding.truncate(_whole(encoding, max(1, limit - added)))
+        if added:
+            encoding = self._copy.post_process(encoding, None, True)
+        return tuple(encoding.ids)
+
+    def mark(self, template: str) -> str:
+        """A template's own words, where control tokens are meant as such, for `encode`."""
+        return self._pattern.sub(lambda found: self._names[found[0]], template)
+
+    def shortened(self, text: str, tokens: int) -> str:
+        """The start of a text that has at most so many tokens, with ` …` behind it.
+
+        It ends with a whole character, and between words where there are any near the end.
+
+        Args:
+            text: any; one that ends with ` …` gets no second one.
+            tokens: of the start, at least 0; the ` …` comes on top.
+        """
+        text = text.removesuffix(CUT)
+        encoding = self._start(text, tokens)
+        if len(encoding) > tokens:
+            end = _between_characters(text, encoding.offsets[tokens][0])
+            space = max((place for place in range(max(0, end - _WORD), end) if text[place].isspace()), default=0)
+            text = text[: space if space and not text[end : end + 1].isspace() else end]
+        return text.rstrip() + CUT if text.strip() else CUT.strip()
+
+    def fitting(self, write: Callable[[str], str], text: str, limit: int, *, special: bool = True) -> tuple[int, ...]:
+        """Tokens of a prompt around one text, which is shortened until they are few enough.
+
+        Args:
+            write: the text -> the prompt, whose own words are marked.
+            text: what is shortened.
+            limit: tokens at most.
+            special: as for `encode`.
+
+        Raises:
+            RequestError: if the prompt is too long without any text.
+        """
+        text = self.head(text, limit)
+        tokens = self.encode(write(text), special=special)
+        spare = 1
+        while len(tokens) > limit:
+            if text == CUT.strip():
+                raise RequestError(
+                    f"a prompt takes {len(tokens)} tokens without the text it is about, and {limit} is the limit",
+                    next_step="shorten the prompt",
+                )
+            text = self.shortened(text, max(0, self.count(text) - (len(tokens) - limit) - spare))
+            tokens, spare = self.encode(write(text), special=special), 2 * spare
+        return tokens
+
+    def head(self, text: str, limit: int) -> str:
+        """The text; or a start of it that has surely more tokens than the limit. Its cost is bounded by the limit."""
+        return text[: self._enough(text, limit)[0]]
+
+    def count(self, text: str) -> int:
+        """Tokens of a text alone."""
+        return len(self._read(text))
+
+    def _start(self, text: str, limit: int) -> Any:
+        return self._enough(text, limit)[1]
+
+    def rooms(self, limit: int) -> tuple[int, ...]:
+        """How many characters to read until there are more tokens than a limit: each time more, and no more than the
+        longest tokens have."""
+        return _DENSE * limit, _USUAL * limit, self._longest * limit
+
+    def surely_above(self, tokens: int, limit: int) -> bool:
+        """Whether a text has more tokens than the limit if a start of it has so many."""
+        return tokens > limit + _MARGIN
+
+    def _enough(self, text: str, limit: int) -> tuple[int, Any]:
+        """How many characters hold more tokens than the limit, or are all; and what they are read as."""
+        for room in self.rooms(max(limit, 1)):
+            encoding = self._read(text[:room])
+            if room >= len(text) or self.surely_above(len(encoding), limit):
+                break
+        return room, encoding
+
+    def _read(self, text: str) -> Any:
+        if _HALF.search(text):
+            raise RequestError(
+                "a text holds half a character (a lone surrogate), which is no text",
+                next_step="send valid Unicode",
+            )
+        return self._copy.encode(text, add_special_tokens=False)
+
+    def _id(self, token: str) -> int | None:
+        found: int | None = self._copy.token_to_id(token)
+        return found
+
+
+_KNOWN: "WeakKeyDictionary[Any, PlainTokenizer]" = WeakKeyDictionary()
+_MAKING = threading.Lock()
+
+
+def _hide_controls(document: dict[str, Any]) -> dict[str, str]:
+    """Give the control tokens of a tokenizer.json secret names, and take truncation and padding out.
+
+    The model's own vocabulary knows them too: a Unigram model would find `</s>` in a text all by itself.
+
+    Returns:
+        the control tokens: their secret names.
+    """
+    document["truncation"] = document["padding"] = None
+    secret = "".join(secrets.choice(string.ascii_lowercase) for _ in range(_SECRET))
+    controls = [token for token in document["added_tokens"] if _is_control(token)]
+    names = {token["content"]: f"{secret}{_letters(place)}" for place, token in enumerate(controls)}
+    for token in controls:
+        token["content"] = names[token["content"]]
+    model = document["model"]
+    vocabulary = model.get("vocab")
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(token, token): number for token, number in vocabulary.items()}
+    elif isinstance(vocabulary, list):
+        model["vocab"] = [[names.get(token, token), score] for token, score in vocabulary]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    if "merges" in model:
+        model["merges"] = [merge for merge in model["merges"] if not _touches(merge, names)]
+    return names
+
+
+def _is_control(token: Mapping[str, Any]) -> bool:
+    """Special tokens, and added ones that look like such (`<tool_call>`); not a run of spaces, nor a word of a shop."""
+    content = token["content"]
+    return bool(content.strip()) and (token["special"] or (len(content) > 1 and bool(_BRACKETS.search(content))))
+
+
+def _letters(place: int) -> str:
+    """A number as four letters: names of one length, so that none begins another."""
+    return "".join(string.ascii_lowercase[place // 26**power % 26] for power in (3, 2, 1, 0))
+
+
+def _touches(merge: list[str] | str, names: Mapping[str, str]) -> bool:
+    left, right = merge if isinstance(merge, list) else merge.split(" ", 1)
+    return left in names or right in names or left + right in names
+
+
+def _whole(encoding: Any, keep: int) -> int:
+    """At most `keep` tokens, so many that the last character is all there."""
+    offsets = encoding.offsets
+    end = offsets[keep][0]
+    while keep > 1 and offsets[keep - 1][1] > end:
+        keep -= 1
+    return keep
+
+
+def _between_characters(text: str, end: int) -> int:
+    """A place at or before `end` that does not part a letter from its accent, or an emoji from what shapes it."""
+    for place in range(end, max(0, end - 16), -1):
+        mark = text[place : place + 1] and unicodedata.category(text[place])[0] == "M"
+        if not mark and "\u200d" not in text[place - 1 : place + 1]:
+            return place
+    return end
