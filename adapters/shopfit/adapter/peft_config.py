@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from shopfit.adapter.manifest_rules import printable
 from shopfit.adapter.numbers import finite_json
 from shopfit.errors import BundleError, Problem
 
@@ -60,7 +61,7 @@ def check_convertible(config: dict[str, Any], modules: Collection[str], where: s
     """
     converted = _SCALING if config["peft_type"] == "LORA" else _ADALORA
     problems = [
-        Problem(key, _shown(value), "off: it has no plain LoRA form")
+        Problem(printable(key), _shown(value), "off: it has no plain LoRA form")
         for key, value in config.items()
         if key not in converted | _HARMLESS | {"init_lora_weights"} and value not in _OFF
     ]
@@ -69,7 +70,10 @@ def check_convertible(config: dict[str, Any], modules: Collection[str], where: s
     targets = config.get("target_modules")
     if isinstance(targets, list):
         strange = [name for name in modules if not any(f".{name}".endswith(f".{target}") for target in targets)]
-        problems += [Problem("target_modules", f"does not name {name}, which has weights") for name in strange]
+        problems += [
+            Problem("target_modules", f"does not name {printable(name, 200)}, which has weights")
+            for name in strange[:20]
+        ]
     if problems:
         raise BundleError(
             f"{where} asks for what this adapter cannot be served with", problems=problems, next_step=_NO_FORM
