@@ -16,7 +16,7 @@ from shopfit.errors import BundleError, Problem
 _PLAIN = "plain LoRA: one rank, lora_alpha equal to it, and nothing besides"
 _CONVERT = "write the PEFT folder as plain LoRA with shopfit.adapter.files.write_plain, and seal that as lora/"
 _NO_FORM = "train it again as LoRA or AdaLoRA, without what is named above"
-_OFF = (None, False, "none", "", {}, [])
+_OFF: tuple[Any, ...] = (None, False, "none", "", {}, [])
 ADALORA_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
 _DEFAULT_RANK, _DEFAULT_ALPHA = 8, 8  # where the file does not say
 _SCALING = {"r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"}
@@ -114,7 +114,7 @@ def adalora_scale(config: dict[str, Any], where: str) -> float:
             f"{where} has init_r={_shown(rank)} and lora_alpha={_shown(alpha)} (allowed: numbers above 0)",
             next_step=_NO_FORM,
         )
-    return alpha / (rank + ADALORA_EPSILON)
+    return float(alpha) / (rank + ADALORA_EPSILON)
 
 
 def check_plain(config: dict[str, Any], rank: int, modules: Collection[str], where: str) -> None:

@@ -29,6 +29,7 @@ from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.adapter.turns import turns_of
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, BundleError
+from shopfit.recipe.schema import Adapter
 
 MAX_RANK = 64  # 32 slots of it take 2.6 GB on all linear layers of smollm2-135m, where 32 of rank 8 take 0.3 GB
 
@@ -301,6 +302,20 @@ class Packed:
 
     rank: int
     flat: Tensor
+
+
+def rank_note(settings: Adapter) -> str:
+    """What to say of an adapter whose rank engines do not take by default; empty if they take it.
+
+    Args:
+        settings: a recipe's `adapter` section. AdaLoRA may keep the rank that it starts from in some layers.
+    """
+    rank = settings.rank
+    if settings.method == "adalora":
+        rank = settings.init_rank or rank + max(1, rank // 2)
+    if settings.method == "prefix" or rank <= MAX_RANK:
+        return ""
+    return f"; engines take rank {MAX_RANK} unless they are made with max_rank={rank}"
 
 
 def check_finite(factors: Factors, dtype: torch.dtype, name: str) -> None:
