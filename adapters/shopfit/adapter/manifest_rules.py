@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shopfit.adapter.bundle import Manifest
 
 MAX_FILES = 1000
-MAX_RANK, MAX_VIRTUAL_TOKENS = 512, 1024  # as far as recipes go
+LARGEST_RANK, MAX_VIRTUAL_TOKENS = 512, 1024  # as far as recipes go
 MAX_LABELS, MAX_TEXT = 10_000, 1000
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FINITE = "finite numbers"
@@ -53,7 +53,7 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
 
 
 def _size_problems(manifest: "Manifest") -> Iterator[Problem]:
-    most = MAX_VIRTUAL_TOKENS if manifest.method == "prefix" else MAX_RANK
+    most = MAX_VIRTUAL_TOKENS if manifest.method == "prefix" else LARGEST_RANK
     if not 1 <= manifest.rank <= most:
         yield Problem("rank", _shown(manifest.rank), f"1 to {most}")
     for key in ("trainable_parameters", "steps", "processes"):

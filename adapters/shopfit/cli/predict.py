@@ -9,6 +9,7 @@ from shopfit.cli.terminal import as_json, console, print_json, quiet
 from shopfit.errors import RequestError
 
 if TYPE_CHECKING:
+    from shopfit.adapter.manifest_rules import LARGEST_RANK
     from shopfit.recipe.schema import Recipe
 
 
@@ -66,7 +67,7 @@ def command(
     assert tenant.bundle is not None
     trained_on = tenant.bundle.manifest.base
     base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization)
-    engine = Engine(base, embed=LateEmbedder(settings.home))
+    engine = Engine(base, slots=1, max_rank=LARGEST_RANK, embed=LateEmbedder(settings.home))
     answer: Any
     match tenant.recipe.task:
         case "choose":

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+from shopfit.adapter.stack import MAX_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine.checking import merchant_of, seconds_of
@@ -84,6 +85,8 @@ class Engine:
         registry: where references are looked up; without one, requests name bundles or tenants.
         cache: folder that registry bundles are brought to; needed with a registry.
         slots: LoRA adapters beside the base at a time, at least one.
+        max_rank: of an adapter; one of a higher rank is refused by itself. Every slot takes as much memory as the
+            largest rank that is in one.
         memory: bytes of adapters kept in host memory; up to twice as many while one merchant's fill it and others come.
         rows: answers being written at a time; where several adapters write, each row takes as much memory as a slot.
         queue: requests that may be under way at a time; one more is refused. A merchant that has less than its share of
@@ -100,6 +103,7 @@ class Engine:
         registry: Registry | None = None,
         cache: Path | None = None,
         slots: int = 32,
+        max_rank: int = MAX_RANK,
         memory: int = 2 * _GB,
         rows: int = 32,
         queue: int = 1024,
@@ -109,7 +113,7 @@ class Engine:
         self.base = base
         self._process = os.getpid()
         self._room = Shares(queue)
-        pool = SlotPool(base, slots)
+        pool = SlotPool(base, slots, max_rank)
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
         self._preparer = Preparer(base, embed)
         self._library = Library(
@@ -143,7 +147,7 @@ class Engine:
             quantization: "none", "int8" or "nf4".
             device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
             encoder: searches catalogs by meaning, loaded with the first recommendation; None to search by words only.
-            options: `slots`, `memory`, `rows`, `queue` and `batch_tokens`, as the engine takes them.
+            options: `slots`, `max_rank`, `memory`, `rows`, `queue` and `batch_tokens`, as the engine takes them.
 
         Raises:
             BaseError: if the base cannot be loaded.

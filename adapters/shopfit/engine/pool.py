@@ -3,7 +3,7 @@
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
-from shopfit.adapter.stack import Stack
+from shopfit.adapter.stack import MAX_RANK, Stack
 from shopfit.adapter.weights import Key, Weights
 from shopfit.base.load import Base
 
@@ -14,11 +14,12 @@ class SlotPool:
     Args:
         base: the base.
         slots: adapters at a time, at least one.
+        max_rank: of an adapter; all slots are as wide as the largest rank in them.
     """
 
-    def __init__(self, base: Base, slots: int) -> None:
+    def __init__(self, base: Base, slots: int, max_rank: int = MAX_RANK) -> None:
         self.slots = slots
-        self.stack = Stack(base, slots)
+        self.stack = Stack(base, slots, max_rank=max_rank)
         self.swaps = 0
         self._seats: OrderedDict[Key, int] = OrderedDict()
         self._free = list(range(slots, 0, -1))
@@ -73,6 +74,7 @@ class SlotPool:
         if key in self._pins:
             return False
         if key in self._seats:
+            self.stack.take_out(self._seats[key])
             self._free.append(self._seats.pop(key))
         return True
 
