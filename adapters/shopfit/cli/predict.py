@@ -9,7 +9,6 @@ from shopfit.cli.terminal import as_json, console, print_json, quiet
 from shopfit.errors import RequestError
 
 if TYPE_CHECKING:
-    from shopfit.adapter.manifest_rules import LARGEST_RANK
     from shopfit.recipe.schema import Recipe
 
 
@@ -49,6 +48,7 @@ def command(
 
     REQUEST is the text of the prompt's main field, or a JSON object with several fields.
     """
+    from shopfit.adapter.manifest_rules import LARGEST_RANK
     from shopfit.registry import Reference
 
     Reference.parse(reference)
