@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, ShopfitError
@@ -116,7 +117,7 @@ class _Bench:
     def base(self) -> float:
         """What the bare base reaches."""
         ground = self.ground
-        with Engine(ground.base, slots=1) as engine:
+        with Engine(ground.base, slots=1, max_rank=LARGEST_RANK) as engine:
             return self._value(assess(engine, self._tenant("the base"), ground.splits.test))
 
     def without_examples(self, base: float) -> tuple[str, Values]:
@@ -124,7 +125,7 @@ class _Bench:
         ground, recipe = self.ground, self.ground.recipe
         tenant, name, reached = self._tenant("the base"), "base", base
         version = self._first()
-        with Engine(ground.base, slots=1) as engine:
+        with Engine(ground.base, slots=1, max_rank=LARGEST_RANK) as engine:
             if version is not None:
                 name = version.name
                 asked = replace(tenant, name=name, bundle=self.registry.fetch(version, self.settings.cache))
@@ -150,7 +151,7 @@ class _Bench:
             ) as made:
                 assert made is not None  # there is one process
                 tenant, start = Tenant.of(made.bundle), made.bundle.manifest.start
-                with Engine(ground.base, slots=1, embed=self.embed) as engine:
+                with Engine(ground.base, slots=1, max_rank=LARGEST_RANK, embed=self.embed) as engine:
                     reached = self._value(assess(engine, tenant, test))
                 others = rivals(ground.seen, test, tenant, ground.prompter, self.embed)
             values.setdefault(("adapter", "adapter"), []).append(reached)

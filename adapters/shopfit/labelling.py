@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from shopfit.adapter.bundle import Bundle
+from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
@@ -198,7 +199,7 @@ def _doubt(pool: Pool, settings: Settings, embed: Embed, say: Say) -> Doubt:
     if pool.recipe.task == "choose" and len(tenant.labels) < 2:
         say("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
         return Doubt(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
-    with Engine(base, slots=1, embed=embed) as engine:
+    with Engine(base, slots=1, max_rank=LARGEST_RANK, embed=embed) as engine:
         if pool.recipe.task == "choose":
             return _choose_doubt(engine, tenant, pool.rows)
         return _rank_doubt(engine, tenant, pool, embed)

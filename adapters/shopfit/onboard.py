@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.bundle import Bundle, seal
+from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine import Engine, Tenant
@@ -188,7 +189,7 @@ def _evaluate(
 ) -> Report:
     """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
     recipe, test = ground.recipe, ground.splits.test
-    engine, tenant = Engine(ground.base, slots=1, embed=embed), Tenant.of(bundle)
+    engine, tenant = Engine(ground.base, slots=1, max_rank=LARGEST_RANK, embed=embed), Tenant.of(bundle)
     contenders = compare(engine, tenant, ground.seen, test, ground.prompter, embed)
     answers = next(one.predictions for one in contenders if one.kind == "adapter")
     leaks = ground.splits.leaks

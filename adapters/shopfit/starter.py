@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shopfit.adapter.bundle import DataIdentity, Manifest, seal, write_json
+from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.load import Base
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, Problem, ShopfitError
@@ -170,7 +171,7 @@ def _donor(merchant: Merchant, recipe: Recipe) -> Shop:
 def _reached(base: Base, recipe: Recipe, donors: Sequence[Shop], tenant: Tenant) -> dict[str, tuple[float, float]]:
     """The recipe's metric of base and starter on each donor's test set."""
     metric, reached = recipe.evaluate.metric, {}
-    with Engine(base, slots=1) as engine:
+    with Engine(base, slots=1, max_rank=LARGEST_RANK) as engine:
         for donor in donors:
             values = []
             for bundle in (None, tenant.bundle):

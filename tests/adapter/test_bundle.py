@@ -71,7 +71,7 @@ def test_the_digest_covers_the_manifest(bundle: Bundle) -> None:
 @pytest.mark.parametrize("file", ["bundle.json", "report.json", "native/weights"])
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder", "socket"])
 def test_only_plain_files_are_read_and_nobody_is_waited_for(
-    bundle: Bundle, tmp_path: Path, file: str, kind: str
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, kind: str
 ) -> None:
     path = bundle.folder / file
     path.rename(tmp_path / "away")

@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 
 from shopfit.adapter.kernels import expand, plan, shrink
 from shopfit.adapter.methods import attach
-from shopfit.adapter.stack import Packed, Stack
+from shopfit.adapter.stack import Packed, Stack, rank_note
 from shopfit.base.load import Base, load_base
 from shopfit.errors import BaseError, BundleError
 from shopfit.recipe.schema import Adapter
@@ -357,3 +357,10 @@ def test_a_base_with_an_adapter_in_training_answers_nobody_else(base: Base, meth
     with stack.rows([1]), pytest.raises(BaseError, match="in the middle"), Stack(base, 1).rows([1]):
         pass
     assert torch.equal(_forward(stack, base, [1, 0]), before)
+
+
+def test_a_recipe_that_engines_do_not_serve_by_default_says_so() -> None:
+    assert rank_note(Adapter(rank=64)) == ""
+    assert rank_note(Adapter(method="prefix", rank=256)) == ""
+    assert rank_note(Adapter(rank=65)).endswith("max_rank=65")
+    assert rank_note(Adapter(method="adalora", rank=48)).endswith("max_rank=72")

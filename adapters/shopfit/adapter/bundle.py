@@ -21,8 +21,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -375,7 +376,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _plain_file(path: Path) -> Iterator[BinaryIO]:
+def _plain_file(path: Path) -> Iterator[BufferedReader]:
     """Open a file that is no link, and without waiting for anybody to write into a pipe of that name."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -105,7 +105,7 @@ def read_plain(content: bytes, where: str, config: bytes | None = None) -> dict[
         BundleError: if it holds anything else.
     """
     modules = _modules(read_tensors(content, where), where, parts="AB", prefix=_PEFT_PREFIX)
-    ranks = {len(parts["A"]) for parts in modules.values()}
+    ranks = {parts["A"].shape[0] for parts in modules.values()}
     if len(ranks) != 1 or 0 in ranks:
         shown = ", ".join(map(str, sorted(ranks)[:10]))
         raise BundleError(f"{where} has layers of rank {shown} (allowed: one rank, from 1)", next_step=_AGAIN)
@@ -203,7 +203,7 @@ def _check_module(module: str, mine: dict[str, Tensor], where: str, parts: str) 
         halves = " and ".join(f"lora_{part}" for part in missing)
         raise BundleError(f"{where} has no {halves} for {_shown(module)}, only half of an update", next_step=_AGAIN)
     a, b = mine["A"], mine["B"]
-    fits = a.dim() == b.dim() == 2 and len(a) == b.shape[1]
+    fits = a.dim() == b.dim() == 2 and a.shape[0] == b.shape[1]
     if fits and "E" in parts:
         fits = mine["E"].shape == (len(a), 1)
     if not fits:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shopfit.adapter.bundle import Manifest
 
 MAX_FILES = 1000
-MAX_RANK, MAX_VIRTUAL_TOKENS = 512, 1024  # as far as recipes go
+LARGEST_RANK, MAX_VIRTUAL_TOKENS = 512, 1024  # as far as recipes go
 MAX_LABELS, MAX_TEXT = 10_000, 1000
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FINITE = "finite numbers"
@@ -45,7 +45,7 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
         "data.digest": manifest.data.digest,
         "start": manifest.start,
         **{f"donors.{place}": name for place, name in enumerate(manifest.donors)},
-        **{f"libraries.{_key(name)}": version for name, version in manifest.libraries.items()},
+        **{f"libraries.{printable(name)}": version for name, version in manifest.libraries.items()},
     }
     for key, text in texts.items():
         if reason := text_problem(text, 10 * MAX_TEXT):
@@ -53,7 +53,7 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
 
 
 def _size_problems(manifest: "Manifest") -> Iterator[Problem]:
-    most = MAX_VIRTUAL_TOKENS if manifest.method == "prefix" else MAX_RANK
+    most = MAX_VIRTUAL_TOKENS if manifest.method == "prefix" else LARGEST_RANK
     if not 1 <= manifest.rank <= most:
         yield Problem("rank", _shown(manifest.rank), f"1 to {most}")
     for key in ("trainable_parameters", "steps", "processes"):
@@ -63,8 +63,8 @@ def _size_problems(manifest: "Manifest") -> Iterator[Problem]:
 
 def _number_problems(manifest: "Manifest") -> Iterator[Problem]:
     numbers: dict[str, float] = {"interpolation": manifest.interpolation}
-    numbers |= {f"metrics.{_key(name)}": value for name, value in manifest.metrics.items()}
-    numbers |= {f"calibration.{_key(name)}": value for name, value in manifest.calibration.items()}
+    numbers |= {f"metrics.{printable(name)}": value for name, value in manifest.metrics.items()}
+    numbers |= {f"calibration.{printable(name)}": value for name, value in manifest.calibration.items()}
     numbers |= {f"vector.{place}": value for place, value in enumerate(manifest.vector)}
     for one in manifest.self_training:
         numbers |= {f"self_training.{one.number}.before": one.before, f"self_training.{one.number}.after": one.after}
@@ -122,11 +122,12 @@ def text_problem(text: str, longest: int) -> str:
 
 def place_of(error: Mapping[str, Any]) -> str:
     """Where one of pydantic's errors is: keys by dots, fit to be shown whatever they hold."""
-    return ".".join(_key(part) for part in map(str, error["loc"]))[:200]
+    return ".".join(printable(part) for part in map(str, error["loc"]))[:200]
 
 
-def _key(name: str) -> str:
-    return name[:100] if name.isprintable() else ascii(name[:100])
+def printable(text: str, longest: int = 100) -> str:
+    """A text of anybody's, cut and escaped as it takes to show it in one line."""
+    return text[:longest] if text[:longest].isprintable() else ascii(text[:longest])
 
 
 def _shown(value: object) -> str:

@@ -32,7 +32,7 @@ def tensor_problems(content: bytes, where: str, dtype: str) -> list[Problem]:
         a problem for each tensor with NaN, infinity or a number beyond `dtype`, and each LoRA layer whose update is.
     """
     try:
-        tensors = deserialize(content)
+        tensors = deserialize(content)  # type: ignore[no-untyped-call]
     except (SafetensorError, ValueError):
         return []
     largest, found = LARGEST[dtype], []

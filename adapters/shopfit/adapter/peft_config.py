@@ -9,13 +9,14 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from shopfit.adapter.manifest_rules import printable
 from shopfit.adapter.numbers import finite_json
 from shopfit.errors import BundleError, Problem
 
 _PLAIN = "plain LoRA: one rank, lora_alpha equal to it, and nothing besides"
 _CONVERT = "write the PEFT folder as plain LoRA with shopfit.adapter.files.write_plain, and seal that as lora/"
 _NO_FORM = "train it again as LoRA or AdaLoRA, without what is named above"
-_OFF = (None, False, "none", "", {}, [])
+_OFF: tuple[Any, ...] = (None, False, "none", "", {}, [])
 ADALORA_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
 _DEFAULT_RANK, _DEFAULT_ALPHA = 8, 8  # where the file does not say
 _SCALING = {"r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"}
@@ -60,7 +61,7 @@ def check_convertible(config: dict[str, Any], modules: Collection[str], where: s
     """
     converted = _SCALING if config["peft_type"] == "LORA" else _ADALORA
     problems = [
-        Problem(key, _shown(value), "off: it has no plain LoRA form")
+        Problem(printable(key), _shown(value), "off: it has no plain LoRA form")
         for key, value in config.items()
         if key not in converted | _HARMLESS | {"init_lora_weights"} and value not in _OFF
     ]
@@ -69,7 +70,10 @@ def check_convertible(config: dict[str, Any], modules: Collection[str], where: s
     targets = config.get("target_modules")
     if isinstance(targets, list):
         strange = [name for name in modules if not any(f".{name}".endswith(f".{target}") for target in targets)]
-        problems += [Problem("target_modules", f"does not name {name}, which has weights") for name in strange]
+        problems += [
+            Problem("target_modules", f"does not name {printable(name, 200)}, which has weights")
+            for name in strange[:20]
+        ]
     if problems:
         raise BundleError(
             f"{where} asks for what this adapter cannot be served with", problems=problems, next_step=_NO_FORM
@@ -110,7 +114,7 @@ def adalora_scale(config: dict[str, Any], where: str) -> float:
             f"{where} has init_r={_shown(rank)} and lora_alpha={_shown(alpha)} (allowed: numbers above 0)",
             next_step=_NO_FORM,
         )
-    return alpha / (rank + ADALORA_EPSILON)
+    return float(alpha) / (rank + ADALORA_EPSILON)
 
 
 def check_plain(config: dict[str, Any], rank: int, modules: Collection[str], where: str) -> None:

@@ -29,6 +29,7 @@ from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.adapter.turns import turns_of
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, BundleError
+from shopfit.recipe.schema import Adapter
 
 MAX_RANK = 64  # 32 slots of it take 2.6 GB on all linear layers of smollm2-135m, where 32 of rank 8 take 0.3 GB
 
@@ -141,7 +142,7 @@ class Stack:
             BaseError: if it has weights for a layer that the base does not have, or of another shape.
             BundleError: if its rank is above `max_rank`, or its numbers or their products are not finite in a slot.
         """
-        rank = max((len(down) for down, _ in factors.values()), default=1)
+        rank = max((down.shape[0] for down, _ in factors.values()), default=1)
         if rank > self.max_rank:
             raise BundleError(
                 f"the adapter {name} has rank {rank} (allowed here: 1 to {self.max_rank}, max_rank of the engine)",
@@ -172,13 +173,14 @@ class Stack:
         return Packed(rank, flat)
 
     def _lay(self, flat: Tensor, at: int, weights: Tensor, shape: tuple[int, int], layer: str, name: str) -> None:
-        if weights.shape[1] != shape[1] or len(weights) > shape[0]:
+        rows, width = weights.shape
+        if width != shape[1] or rows > shape[0]:
             raise BaseError(
                 f"the adapter {name} has weights of shape {tuple(weights.shape)} for {layer}, "
                 f"which takes (rank, {shape[1]}) on the base {self._base_name}",
                 next_step="train it again on this base",
             )
-        flat[at : at + weights.numel()].view(weights.shape).copy_(weights)
+        flat[at : at + rows * width].view(rows, width).copy_(weights)
 
     def put(self, slot: int, packed: "Packed") -> None:
         """Bring an adapter into a slot. No step may run meanwhile.
@@ -300,6 +302,20 @@ class Packed:
 
     rank: int
     flat: Tensor
+
+
+def rank_note(settings: Adapter) -> str:
+    """What to say of an adapter whose rank engines do not take by default; empty if they take it.
+
+    Args:
+        settings: a recipe's `adapter` section. AdaLoRA may keep the rank that it starts from in some layers.
+    """
+    rank = settings.rank
+    if settings.method == "adalora":
+        rank = settings.init_rank or rank + max(1, rank // 2)
+    if settings.method == "prefix" or rank <= MAX_RANK:
+        return ""
+    return f"; engines take rank {MAX_RANK} unless they are made with max_rank={rank}"
 
 
 def check_finite(factors: Factors, dtype: torch.dtype, name: str) -> None:

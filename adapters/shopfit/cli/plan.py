@@ -18,6 +18,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     loaded = load_recipe(recipe, overrides=overrides)
     folder = merchant_folder(merchant, data)
     quiet()
+    from shopfit.adapter.stack import rank_note
     from shopfit.onboard import prepare
     from shopfit.settings import Settings
     from shopfit.tune.plan import plan
@@ -31,7 +32,8 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test",
         "steps": f"{cost.steps} at most ({loaded.tune.epochs} epochs)",
         "tokens": f"{cost.tokens_per_epoch:,} an epoch, {cost.longest} in the longest row",
-        "adapter": f"{loaded.adapter.method}, {cost.trainable_parameters:,} parameters, {cost.adapter_mb:.1f} MB",
+        "adapter": f"{loaded.adapter.method}, {cost.trainable_parameters:,} parameters, {cost.adapter_mb:.1f} MB"
+        + rank_note(loaded.adapter),
         "memory": f"{cost.peak_memory_mb:,.0f} MB at most",
         "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",
     }

@@ -57,6 +57,7 @@ def command(
 
     REQUEST is the text of the prompt's main field, or a JSON object with several fields.
     """
+    from shopfit.adapter.manifest_rules import LARGEST_RANK
     from shopfit.registry import Reference
 
     Reference.parse(reference)
@@ -80,7 +81,7 @@ def command(
     assert tenant.bundle is not None
     trained_on = tenant.bundle.manifest.base
     base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization)
-    engine = Engine(base, embed=LateEmbedder(settings.home))
+    engine = Engine(base, slots=1, max_rank=LARGEST_RANK, embed=LateEmbedder(settings.home))
     answer: Any
     match tenant.recipe.task:
         case "choose":

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.head import HEAD
-from shopfit.adapter.manifest_rules import manifest_problems, place_of
+from shopfit.adapter.manifest_rules import manifest_problems, place_of, printable
 from shopfit.adapter.numbers import finite_json
 from shopfit.engine.blending import ADAPTER, Blend, blend_problems
-from shopfit.errors import BundleError, RecipeError
+from shopfit.errors import BundleError, Problem, RecipeError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
@@ -85,9 +85,12 @@ class Tenant:
         try:
             recipe = parse_recipe(manifest.recipe_snapshot)
         except RecipeError as error:
-            raise BundleError(
-                f"{_name(bundle)}: {error.message}", problems=error.problems, next_step=error.next_step
-            ) from error
+            problems = [
+                Problem(printable(one.where), printable(one.what, 300), printable(one.allowed, 300))
+                for one in error.problems
+            ]
+            message = f"{_name(bundle)}: {printable(error.message, 300)}"
+            raise BundleError(message, problems=problems, next_step=error.next_step) from error
         if recipe.task == "choose" and not manifest.labels:
             raise BundleError(f"{_name(bundle)} chooses among no labels at all", next_step=_AGAIN)
         blend = read_blend(bundle)
@@ -130,7 +133,7 @@ def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
             row = json.loads(line, parse_constant=lambda _: None)
             reason = "it is no item" if not isinstance(row, dict) else _item_problem(row)
         except (ValueError, RecursionError) as error:
-            reason = str(error)
+            reason = printable(str(error), 200)
         if not reason and row["id"] in items:
             reason = "its id is there twice"
         if reason:

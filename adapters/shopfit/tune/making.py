@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, SelfTrainingRound, seal
+from shopfit.adapter.stack import rank_note
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
@@ -221,7 +222,7 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     size = (
         f"{adapter.virtual_tokens} virtual tokens"
         if adapter.method == "prefix"
-        else f"rank {adapter.rank} on {adapter.targets}"
+        else f"rank {adapter.rank} on {adapter.targets}{rank_note(adapter)}"
     )
     say("adapter", f"{adapter.method}, {size}")
     processes = "" if accelerator.num_processes == 1 else f", {accelerator.num_processes} processes"
