@@ -50,14 +50,29 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
     if done is None:
         return
     if as_json:
-        print_json({"version": done.version, "promoted": done.promoted, "metric": done.metric, "donors": done.reached})
+        print_json(
+            {
+                "version": done.version,
+                "promoted": done.promoted,
+                "candidate": done.candidate,
+                "metric": done.metric,
+                "donors": done.reached,
+            }
+        )
         return
     screen.print()
     for donor, (before, after) in done.reached.items():
         screen.print(f"{donor:>24}  {done.metric}: base {before:.3f}, starter {after:.3f}", markup=False)
     state = "promoted to @production" if done.promoted else "registered as refused"
+    state = "registered as @candidate, its gain is not proven" if done.candidate else state
     screen.print(f"\n[cyan]   version[/]  {done.version.name}, {state}, in {done.seconds:.0f} s")
-    screen.print(f"[cyan]      next[/]  new merchants start from it: shopfit adapter MERCHANT {done.version.recipe}")
+    if done.promoted:
+        screen.print(
+            f"[cyan]      next[/]  new merchants start from it: shopfit adapter MERCHANT {done.version.recipe}"
+        )
+    elif done.candidate:
+        screen.print("[cyan]      next[/]  new merchants start from it once it is promoted:")
+        screen.print(f"            shopfit registry promote {done.version.name}", markup=False)
 
 
 def _folder(name: str) -> Path:

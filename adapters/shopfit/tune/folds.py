@@ -95,8 +95,14 @@ def scored(base: Base, recipe: Recipe, part: Material, tuned: Tuned) -> list[Ans
 
 
 def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
-    """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories."""
-    part = replace(part, valid=with_earlier_steps(recipe, part.valid))
+    """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories.
+
+    Labels that the part did not teach are left out: the adapter that is served has learned them, and what this one says
+    of them tells nothing of that one.
+    """
+    taught = {row.label for row in part.train}
+    fair = [row for row in part.valid if row.label in taught] if recipe.task == "choose" else part.valid
+    part = replace(part, valid=with_earlier_steps(recipe, fair))
     return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
 
 

@@ -21,7 +21,7 @@ from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from shopfit.tune.blending import fit_blend
+from shopfit.tune.blending import as_served, fit_blend
 from shopfit.tune.folds import HeldOut, folds, predictions_of
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, tune
@@ -100,6 +100,8 @@ class Made:
         start_losses: of every start that was compared.
         blend_losses: of the blend and its parts.
         study: of the search, if there was one.
+        crossed: answers from cross-validation, by part; none where one validation set was held out, which also chose
+            the epoch.
     """
 
     ground: Ground
@@ -108,6 +110,7 @@ class Made:
     start_losses: Mapping[str, float]
     blend_losses: Mapping[str, float]
     study: Study | None
+    crossed: Sequence[HeldOut] = ()
 
 
 @contextmanager
@@ -187,15 +190,19 @@ def making(
         return
     with staging(settings.home) as staged:
         parts = parts or [(ground.material, held_out) for held_out in tuned.held_out]
-        calibration = calibrate(ground.recipe, [held_out for _, held_out in parts])
-        manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
         blend, blend_losses = _blend(ground, parts, embed)
+        blended = None
+        if blend is not None and ground.recipe.serve.precision is not None:
+            blended = as_served(ground.recipe, parts, blend, embed)
+        calibration = calibrate(ground.recipe, [held_out for _, held_out in parts], blended)
+        manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
         if blend is not None:
             (staged / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
             say("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
         if study is not None:
             (staged / STUDY).write_text(study.to_json(), encoding="utf-8")
-        yield Made(ground, tuned, seal(staged, manifest), choice.losses, blend_losses, study)
+        crossed = parts if len(parts) > 1 else []
+        yield Made(ground, tuned, seal(staged, manifest), choice.losses, blend_losses, study, crossed)
 
 
 def _pairs(ground: Ground) -> list[Example]:
