@@ -84,6 +84,27 @@ def test_a_refused_adapter_is_registered_but_not_promoted(run: Run, shop: Path) 
     assert run("predict", "acme/sentiment@1", "lovely").returncode == 0
 
 
+def test_what_is_better_but_not_proven_becomes_a_candidate(run: Run, shop: Path) -> None:
+    command = sentiment(shop, "--set", "data.max_test=2", "--set", "data.shots=4", "--set", "tune.epochs=30")
+    done = run(*command, "--set", "blend=false")
+    assert done.returncode == 0, done.stderr
+    for shown in (
+        "The adapter is a candidate",
+        "test rows would decide",
+        "acme/sentiment@1, registered as @candidate; @production is unchanged",
+        "shopfit predict acme/sentiment@1 ",
+        "shopfit registry promote acme/sentiment@1",
+    ):
+        assert shown in " ".join(done.stdout.split()), shown
+    assert run("predict", "acme/sentiment@candidate", "lovely").returncode == 0
+    nothing = run("predict", "acme/sentiment", "lovely")
+    assert nothing.returncode == 2
+    assert "acme/sentiment@candidate" in nothing.stderr
+    assert "shopfit registry promote acme/sentiment@1" in " ".join(nothing.stderr.split())
+    assert run("registry", "promote", "acme/sentiment@1").returncode == 0
+    assert run("predict", "acme/sentiment", "lovely").returncode == 0
+
+
 def test_rank_with_plan_predict_and_evaluate(run: Run, shop: Path) -> None:
     arguments = ["acme", str(shop / "products.yaml"), "--data", str(shop)]
     plan = json.loads(run("plan", *arguments, "--json").stdout)

@@ -22,7 +22,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tune.blending import as_served, fit_blend
-from shopfit.tune.folds import HeldOut, folds, predictions_of
+from shopfit.tune.folds import HeldOut, folds, predictions_of, well_taught
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, tune
 from shopfit.tune.neighbours import find_start
@@ -191,10 +191,7 @@ def making(
     with staging(settings.home) as staged:
         parts = parts or [(ground.material, held_out) for held_out in tuned.held_out]
         blend, blend_losses = _blend(ground, parts, embed)
-        blended = None
-        if blend is not None and ground.recipe.serve.precision is not None:
-            blended = as_served(ground.recipe, parts, blend, embed)
-        calibration = calibrate(ground.recipe, [held_out for _, held_out in parts], blended)
+        calibration = _calibrate(ground, parts, blend, embed)
         manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
         if blend is not None:
             (staged / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -310,6 +307,14 @@ def _blend(ground: Ground, parts: Sequence[HeldOut], embed: Embed) -> tuple[Blen
     if not recipe.blend or recipe.task == "generate":
         return None, {}
     return fit_blend(recipe, ground.material, parts, embed)
+
+
+def _calibrate(ground: Ground, parts: Sequence[HeldOut], blend: Blend | None, embed: Embed) -> dict[str, float]:
+    recipe, blended = ground.recipe, None
+    if blend is not None and recipe.serve.precision is not None:
+        blended = as_served(recipe, parts, blend, embed)
+    one = len(parts) == 1  # then the adapter that will be served was asked
+    return calibrate(recipe, [said if one else well_taught(part, said) for part, said in parts], blended)
 
 
 def _ids(examples: Sequence[Example]) -> list[str]:
