@@ -22,6 +22,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import FOLDS, folds, predictions_of
 from shopfit.tune.shop import Shop
 
+_ROUNDING = 1e-9
 AUTO = "auto"
 ENCODERS, DECODERS = ("minilm-l6",), ("smollm2-135m",)
 
@@ -70,12 +71,12 @@ def choose_base(
         groups = [row.group or row.id for part, _ in answers for row in part.valid]
         reached = measure(said, [asked.metric], asked.k)[asked.metric] if groups else math.nan
         say("base", f"{name}: {asked.metric} {number(reached)} on held-out examples")
-        if best is None or (groups and _better(weigh(said, best[0], asked.metric, asked.k, groups, 100))):
+        if best is None or (groups and clearly_better(weigh(said, best[0], asked.metric, asked.k, groups, 100))):
             best = said, base
     assert best is not None
     return best[1]
 
 
-def _better(evidence: Evidence) -> bool:
-    """Whether a gain is more than one standard error."""
-    return evidence.gain.value > evidence.spread / math.sqrt(evidence.groups)
+def clearly_better(evidence: Evidence) -> bool:
+    """Whether a gain is more than one standard error of it, measured on paired rows."""
+    return evidence.groups > 0 and evidence.gain.value - evidence.spread / math.sqrt(evidence.groups) > _ROUNDING
