@@ -105,6 +105,23 @@ def test_what_is_better_but_not_proven_becomes_a_candidate(run: Run, shop: Path)
     assert run("predict", "acme/sentiment", "lovely").returncode == 0
 
 
+@pytest.mark.parametrize(("recipe", "held_out"), [("sentiment", 24), ("products", 15)])
+def test_answers_from_cross_validation_join_few_test_rows(run: Run, shop: Path, recipe: str, held_out: int) -> None:
+    """All of the examples, each answered by what has learned from others; nobody's answer is told twice."""
+    if recipe == "products":  # all of the searches are examples then
+        test = [json.loads(line) for line in (shop / "searches.jsonl").read_text().splitlines()[:3]]
+        write_rows(shop / "searches.test.jsonl", [row | {"query": f"other {row['query']}"} for row in test])
+    done = run(
+        "adapter", "acme", str(shop / f"{recipe}.yaml"), "--data", str(shop), "--json", "--set", "data.max_test=3"
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    report = document["report"]
+    assert (report["n_test"], report["n_held_out"]) == (3, held_out)
+    assert f"with {held_out} answers from cross-validation" in document["reason"]
+    assert document["promoted"] != document["candidate"]
+
+
 def test_rank_with_plan_predict_and_evaluate(run: Run, shop: Path) -> None:
     arguments = ["acme", str(shop / "products.yaml"), "--data", str(shop)]
     plan = json.loads(run("plan", *arguments, "--json").stdout)

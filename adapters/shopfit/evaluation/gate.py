@@ -115,7 +115,9 @@ def decide(
     mind = _better_still(rows, lead, metric)
     if not unproven:
         return Verdict(True, f"The adapter may be promoted: {said}.{mind}")
-    known = [(_called(row), tested[row.name], (with_held_out or tested)[row.name]) for row in unproven]
+    known = [
+        (_called(row), tested[row.name], (with_held_out or tested).get(row.name, tested[row.name])) for row in unproven
+    ]
     if all(most.proves(least) for _, _, most in known):
         return Verdict(True, f"The adapter may be promoted: {said}. {_proven_together(known)}{mind}")
     wanted = max(_to_decide(one, most, least) for _, one, most in known)
