@@ -105,6 +105,15 @@ def test_what_is_better_but_not_proven_becomes_a_candidate(run: Run, shop: Path)
     assert run("predict", "acme/sentiment", "lovely").returncode == 0
 
 
+def test_the_same_row_again_is_no_more_evidence(run: Run, shop: Path) -> None:
+    rows = [json.loads(line) for line in (shop / "reviews.test.jsonl").read_text().splitlines()[:2]]
+    write_rows(shop / "reviews.test.jsonl", rows * 15)
+    few = ("--set", "data.shots=4", "--set", "tune.epochs=30", "--set", "blend=false", "--json")
+    document = json.loads(run(*sentiment(shop, *few)).stdout)
+    assert (document["promoted"], document["candidate"]) == (False, True)
+    assert "2 test rows do not prove it" in document["reason"]
+
+
 @pytest.mark.parametrize(("recipe", "held_out"), [("sentiment", 24), ("products", 15)])
 def test_answers_from_cross_validation_join_few_test_rows(run: Run, shop: Path, recipe: str, held_out: int) -> None:
     """All of the examples, each answered by what has learned from others; nobody's answer is told twice."""
