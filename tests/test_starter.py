@@ -102,6 +102,21 @@ def test_a_new_merchant_starts_from_what_others_learned(
     assert made.report.adapter.metrics["accuracy"].value > scratch.report.adapter.metrics["accuracy"].value
 
 
+def test_a_starter_that_few_test_rows_speak_for_is_a_candidate(
+    make_shop: MakeShop, recipe: Recipe, settings: Settings
+) -> None:
+    folders = [make_shop("one"), make_shop("two")]
+    for folder in folders:
+        lines = (folder / "reviews.test.jsonl").read_text().splitlines(keepends=True)
+        (folder / "reviews.test.jsonl").write_text("".join(lines[:2]))
+    done = fit(folders, recipe, settings)
+    assert all(after >= before for before, after in done.reached.values())
+    assert (done.promoted, done.candidate) == (False, True)
+    assert (done.version.status, done.version.aliases) == ("ready", ("candidate",))
+    made = make(make_shop("newcomer", share=False), changed(recipe, blend=False), settings)
+    assert made.report.start_losses == {}  # nobody starts from it until it is promoted
+
+
 def test_a_starter_that_never_saw_a_shops_labels_is_trained_further_or_not_taken(
     make_shop: MakeShop, recipe: Recipe, settings: Settings
 ) -> None:

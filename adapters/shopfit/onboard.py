@@ -13,14 +13,16 @@ from shopfit.engine import Engine, Tenant
 from shopfit.errors import RecipeError
 from shopfit.evaluation import Report, card, make_report
 from shopfit.evaluation.calibration import calibration_facts
-from shopfit.evaluation.comparing import compare
+from shopfit.evaluation.comparing import compare, compare_held_out
 from shopfit.evaluation.predictions import ChoosePredictions
+from shopfit.evaluation.report import Held
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
 from shopfit.recipe.schema import Recipe, SelfTraining
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tune.bases import AUTO, choose_base
+from shopfit.tune.blending import as_served
 from shopfit.tune.loop import Watch, make_accelerator
 from shopfit.tune.making import Ground, Made, Say, making, silent
 from shopfit.tune.plan import peak_memory_mb
@@ -57,7 +59,10 @@ def onboard(
     say: Say = silent,
     watch: Watch | None = None,
 ) -> Onboarded | None:
-    """Make an adapter for the merchant in `folder`, evaluate it, and register it: promoted if the gate lets it pass.
+    """Make an adapter for the merchant in `folder`, evaluate it, and register it.
+
+    @production names it if the gate lets it pass, @candidate if it is better but that is not proven, and no alias if it
+    is refused.
 
     Under Accelerate's launcher every process takes part in training; the first one does the rest.
 
@@ -99,7 +104,7 @@ def onboard(
             if made is None:
                 return None
             say("evaluating", f"adapter and base on {len(ground.splits.test)} test examples")
-            report = _evaluate(made.ground, made.bundle, embed, started, made)
+            report = _evaluate(made.ground, made.bundle, embed, started, made, say)
             metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
             bundle, manifest = made.bundle, made.bundle.manifest.model_copy(update={"metrics": metrics})
             report.write(bundle.folder)
@@ -107,7 +112,7 @@ def onboard(
                 card(report, manifest.model_dump(mode="json", by_alias=True)), encoding="utf-8"
             )
             bundle = seal(bundle.folder, manifest)
-            refused = None if report.verdict.promote else report.verdict.reason
+            refused = report.verdict.reason if report.verdict.refused else None
             published = registry.publish(bundle, refused=refused, promote=report.verdict.promote, actor=actor)
             say("registered", published.name)
         return Onboarded(published, report, registry.fetch(published, settings.cache))
@@ -186,11 +191,24 @@ def _evaluate(
     embed: Embed,
     started: float,
     made: Made | None = None,
+    say: Say = silent,
 ) -> Report:
     """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
     recipe, test = ground.recipe, ground.splits.test
     engine, tenant = Engine(ground.base, slots=1, max_rank=LARGEST_RANK, embed=embed), Tenant.of(bundle)
     contenders = compare(engine, tenant, ground.seen, test, ground.prompter, embed)
+
+    def held_out() -> Held | None:
+        rows = 0 if made is None else sum(len(part.valid) for part, _ in made.crossed)
+        if made is None or not rows:
+            return None
+        say(
+            "evaluating", f"base on {rows} examples that cross-validation held out: {len(test)} test rows do not decide"
+        )
+        answers = as_served(recipe, made.crossed, tenant.blend, embed)
+        folds = [(part.train, part.valid, said) for (part, _), said in zip(made.crossed, answers, strict=True)]
+        return compare_held_out(engine, tenant, [fold for fold in folds if fold[1]])
+
     answers = next(one.predictions for one in contenders if one.kind == "adapter")
     leaks = ground.splits.leaks
     return make_report(
@@ -208,7 +226,12 @@ def _evaluate(
             "shared_groups": leaks.shared_groups,
         },
         start=bundle.manifest.start,
-        calibration=calibration_facts(answers, tenant.temperature, recipe.tune.temperature, tenant.threshold)
+        calibration=calibration_facts(
+            answers,
+            recipe.tune.temperature if tenant.blend is not None else tenant.temperature,  # a blend weighs it otherwise
+            recipe.tune.temperature,
+            tenant.threshold,
+        )
         if isinstance(answers, ChoosePredictions)
         else {},
         self_training=bundle.manifest.self_training,
@@ -218,6 +241,8 @@ def _evaluate(
         searched=None if made is None or made.study is None else made.study.facts(),
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),
+        labels={str(example.label) for example in (*ground.seen, *test)} if recipe.task == "choose" else None,
+        held_out=held_out,
     )
 
 

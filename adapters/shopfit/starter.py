@@ -6,7 +6,7 @@ leaves, the starters that learned from it are known.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from shopfit.adapter.bundle import DataIdentity, Manifest, seal, write_json
@@ -15,12 +15,15 @@ from shopfit.base.load import Base
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, Problem, ShopfitError
 from shopfit.evaluation.assess import assess
+from shopfit.evaluation.evidence import Evidence, mean_of, weigh
 from shopfit.evaluation.metrics import measure
+from shopfit.evaluation.predictions import Predictions
+from shopfit.evaluation.wording import signed_with_span
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
 from shopfit.onboard import base_of
 from shopfit.recipe.names import HOUSE
-from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
+from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune_together
@@ -41,7 +44,8 @@ class Fitted:
         version: in the registry.
         metric: the recipe's metric.
         reached: by donor, the metric of the bare base and of the starter on the donor's test set.
-        promoted: whether the starter beats the base, the mean over donors.
+        promoted: whether the starter is proven to beat the base, the mean over donors.
+        candidate: if not, whether it beats it on their test sets at least.
         seconds: that it took.
     """
 
@@ -49,6 +53,7 @@ class Fitted:
     metric: str
     reached: dict[str, tuple[float, float]]
     promoted: bool
+    candidate: bool
     seconds: float
 
 
@@ -105,16 +110,19 @@ def fit_starter(
             manifest = _save(recipe, base, donors, tuned, folder)
             bundle = seal(folder, manifest)
             say("evaluating", f"starter and base on the test sets of {len(donors)} donors")
-            reached = _reached(base, recipe, donors, Tenant.of(bundle))
-            sign = -1 if recipe.evaluate.metric in LOWER_IS_BETTER else 1
-            gain = sign * sum(after - before for before, after in reached.values()) / len(reached)
-            write_json(folder / "report.json", {"metric": recipe.evaluate.metric, "donors": reached})
-            metrics = {recipe.evaluate.metric: sum(after for _, after in reached.values()) / len(reached)}
+            answers = _answers(base, recipe, donors, Tenant.of(bundle))
+            metric = recipe.evaluate.metric
+            reached = {name: _reached(recipe, *both) for name, both in answers.items()}
+            evidence = mean_of([_evidence(recipe, donor, *answers[donor.merchant.name]) for donor in donors])
+            write_json(folder / "report.json", {"metric": metric, "donors": reached, "gain": asdict(evidence.gain)})
+            metrics = {metric: sum(after for _, after in reached.values()) / len(reached)}
             bundle = seal(folder, manifest.model_copy(update={"metrics": metrics}))
-            refused = None if gain > recipe.gate.min_gain else f"it gains {gain:.3f} over the base, the mean of donors"
-            published = registry.publish(bundle, refused=refused, promote=True, actor=actor)
+            better, proven = evidence.gain.value > recipe.gate.min_gain, evidence.proves(recipe.gate.min_gain)
+            gained = f"it gains {signed_with_span(evidence.gain)} over the base, the mean of donors"
+            say("gate", gained + ("" if proven or not better else ": not proven, so it becomes @candidate"))
+            published = registry.publish(bundle, refused=None if better else gained, promote=proven, actor=actor)
             say("registered", published.name)
-    return Fitted(published, recipe.evaluate.metric, reached, refused is None, time.perf_counter() - started)
+    return Fitted(published, metric, reached, better and proven, better and not proven, time.perf_counter() - started)
 
 
 def starters(registry: Registry, *, donor: str | None = None) -> list[tuple[Version, Manifest]]:
@@ -168,14 +176,15 @@ def _donor(merchant: Merchant, recipe: Recipe) -> Shop:
     return replace(shop, splits=replace(shop.splits, valid=valid, test=test))
 
 
-def _reached(base: Base, recipe: Recipe, donors: Sequence[Shop], tenant: Tenant) -> dict[str, tuple[float, float]]:
-    """The recipe's metric of base and starter on each donor's test set."""
-    metric, reached = recipe.evaluate.metric, {}
+def _answers(
+    base: Base, recipe: Recipe, donors: Sequence[Shop], tenant: Tenant
+) -> dict[str, tuple[Predictions, Predictions]]:
+    """What base and starter answer on each donor's test set."""
+    answers = {}
     with Engine(base, slots=1, max_rank=LARGEST_RANK) as engine:
         for donor in donors:
-            values = []
-            for bundle in (None, tenant.bundle):
-                asked = Tenant(
+            bare, starter = (
+                Tenant(
                     donor.merchant.name,
                     recipe,
                     donor.splits.labels,
@@ -183,10 +192,21 @@ def _reached(base: Base, recipe: Recipe, donors: Sequence[Shop], tenant: Tenant)
                     donor.shown.history,
                     bundle,
                 )
-                predictions = assess(engine, asked, donor.splits.test)
-                values.append(measure(predictions, [metric], recipe.evaluate.k)[metric])
-            reached[donor.merchant.name] = (values[0], values[1])
-    return reached
+                for bundle in (None, tenant.bundle)
+            )
+            test = donor.splits.test
+            answers[donor.merchant.name] = assess(engine, bare, test), assess(engine, starter, test)
+    return answers
+
+
+def _reached(recipe: Recipe, base: Predictions, starter: Predictions) -> tuple[float, float]:
+    metric, k = recipe.evaluate.metric, recipe.evaluate.k
+    return measure(base, [metric], k)[metric], measure(starter, [metric], k)[metric]
+
+
+def _evidence(recipe: Recipe, donor: Shop, base: Predictions, starter: Predictions) -> Evidence:
+    asked, groups = recipe.evaluate, [example.group for example in donor.splits.test]
+    return weigh(starter, base, asked.metric, asked.k, groups, asked.resamples, recipe.tune.seed)
 
 
 def _save(recipe: Recipe, base: Base, donors: Sequence[Shop], tuned: Tuned, folder: Path) -> Manifest:

@@ -77,6 +77,53 @@ def test_a_refused_adapter_is_registered_but_not_promoted(run: Run, shop: Path) 
     assert run("predict", "acme/sentiment@1", "lovely").returncode == 0
 
 
+def test_what_is_better_but_not_proven_becomes_a_candidate(run: Run, shop: Path) -> None:
+    command = sentiment(shop, "--set", "data.max_test=2", "--set", "data.shots=4", "--set", "tune.epochs=30")
+    done = run(*command, "--set", "blend=false")
+    assert done.returncode == 0, done.stderr
+    for shown in (
+        "The adapter is a candidate",
+        "test rows would decide",
+        "acme/sentiment@1, registered as @candidate; @production is unchanged",
+        "shopfit predict acme/sentiment@1 ",
+        "shopfit registry promote acme/sentiment@1",
+    ):
+        assert shown in " ".join(done.stdout.split()), shown
+    assert run("predict", "acme/sentiment@candidate", "lovely").returncode == 0
+    nothing = run("predict", "acme/sentiment", "lovely")
+    assert nothing.returncode == 2
+    assert "acme/sentiment@candidate" in nothing.stderr
+    assert "shopfit registry promote acme/sentiment@1" in " ".join(nothing.stderr.split())
+    assert run("registry", "promote", "acme/sentiment@1").returncode == 0
+    assert run("predict", "acme/sentiment", "lovely").returncode == 0
+
+
+def test_the_same_row_again_is_no_more_evidence(run: Run, shop: Path) -> None:
+    rows = [json.loads(line) for line in (shop / "reviews.test.jsonl").read_text().splitlines()[:2]]
+    write_rows(shop / "reviews.test.jsonl", rows * 15)
+    few = ("--set", "data.shots=4", "--set", "tune.epochs=30", "--set", "blend=false", "--json")
+    document = json.loads(run(*sentiment(shop, *few)).stdout)
+    assert (document["promoted"], document["candidate"]) == (False, True)
+    assert "2 test rows do not prove it" in document["reason"]
+
+
+@pytest.mark.parametrize(("recipe", "held_out"), [("sentiment", 24), ("products", 15)])
+def test_answers_from_cross_validation_join_few_test_rows(run: Run, shop: Path, recipe: str, held_out: int) -> None:
+    """All of the examples, each answered by what has learned from others; nobody's answer is told twice."""
+    if recipe == "products":  # all of the searches are examples then
+        test = [json.loads(line) for line in (shop / "searches.jsonl").read_text().splitlines()[:3]]
+        write_rows(shop / "searches.test.jsonl", [row | {"query": f"other {row['query']}"} for row in test])
+    done = run(
+        "adapter", "acme", str(shop / f"{recipe}.yaml"), "--data", str(shop), "--json", "--set", "data.max_test=3"
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    report = document["report"]
+    assert (report["n_test"], report["n_held_out"]) == (3, held_out)
+    assert f"with {held_out} answers from cross-validation" in document["reason"]
+    assert document["promoted"] != document["candidate"]
+
+
 def test_rank_with_plan_predict_and_evaluate(run: Run, shop: Path) -> None:
     arguments = ["acme", str(shop / "products.yaml"), "--data", str(shop)]
     plan = json.loads(run("plan", *arguments, "--json").stdout)

@@ -78,6 +78,30 @@ def test_a_gain_that_may_be_none_is_a_limit(report: Report, low: float, told: bo
     assert ("gain over the base includes 0" in text) is told
 
 
+def test_calibration_is_told_as_it_is(report: Report) -> None:
+    facts = {"temperature": 0.5, "ece_before": 0.2, "ece_after": 0.05}
+    text = card(report.model_copy(update={"calibration": facts}), manifest())
+    assert "not calibrated" not in text
+    assert (
+        "calibrated to temperature 0.500 by held-out answers: on the test rows the ece went from 0.200 to 0.050" in text
+    )
+    same = facts | {"ece_after": 0.2}
+    assert "not calibrated" in card(report.model_copy(update={"calibration": same}), manifest())
+    blended = report.model_copy(update={"calibration": same, "blend": {"adapter": 0.5, "minilm": 1.0}})
+    assert "not calibrated" not in card(blended, manifest())
+    assert "those of the blend" in card(blended, manifest())
+
+
+def test_a_candidate_is_told_and_asked_as_one(report: Report) -> None:
+    verdict = Verdict(False, "The adapter is a candidate: who knows.", candidate=True, rows_to_decide=1234)
+    text = card(report.model_copy(update={"verdict": verdict}), manifest())
+    assert text.startswith("# crema/r\n")
+    assert "> The adapter is a candidate: who knows." in text
+    assert "about 1,234 test rows would decide" in text
+    assert "shopfit predict crema/r@candidate " in text
+    assert 'ChooseRequest("crema/r@candidate"' in text
+
+
 def test_a_refusal_is_told(report: Report) -> None:
     refused = report.model_copy(update={"verdict": Verdict(False, "The adapter is not promoted: it is worse.")})
     assert "> The adapter is not promoted: it is worse." in card(refused, manifest())

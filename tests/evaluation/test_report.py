@@ -16,6 +16,7 @@ from shopfit.evaluation import (
     measure,
     paired_difference,
 )
+from shopfit.evaluation.report import Held
 from shopfit.recipe.schema import METRICS, Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -51,7 +52,7 @@ def test_a_report_measures_every_contender_and_compares(make_recipe: MakeRecipe)
     assert made.adapter.metrics["accuracy"] == bootstrap(answers(0.1), "accuracy", 10, groups, 200, 7)
     assert (made.n_test, made.n_train, made.task, made.metric) == (6, 10, "choose", "log_loss")
     assert made.best_prior == "like-rate"
-    assert made.verdict.promote
+    assert made.verdict.candidate  # better, but six rows of four shoppers prove nothing
 
 
 def test_gains_are_positive_where_the_adapter_is_better_also_if_lower_is_better(make_recipe: MakeRecipe) -> None:
@@ -65,6 +66,59 @@ def test_gains_are_positive_where_the_adapter_is_better_also_if_lower_is_better(
         make_recipe("choose", "accuracy"), contenders(), merchant="crema", n_train=10, test_kind="held out"
     )
     assert upward.gain_over_base.value == pytest.approx(5 / 6)
+
+
+def longer(wrong: int, rows: int = 12) -> ChoosePredictions:
+    """The first `wrong` rows are."""
+    gold = np.arange(rows) % 2
+    chosen = np.where(np.arange(rows) < wrong, 1 - gold, gold)
+    return ChoosePredictions(("no", "yes"), np.where(np.eye(2)[chosen] == 1, 0.8, 0.2), gold)
+
+
+def test_cross_validation_is_asked_only_where_the_test_set_does_not_decide(make_recipe: MakeRecipe) -> None:
+    recipe, asked = make_recipe("choose", "accuracy"), []
+
+    def made(rows: int, right: int) -> Report:
+        def held_out() -> Held:
+            asked.append(rows)
+            half, most = longer(12, 24), longer(1, 24)
+            return Held(
+                [
+                    Contender("base", "base", half),
+                    Contender("adapter", "adapter", most),
+                    Contender("majority", "prior", half),
+                ]
+            )
+
+        return make_report(
+            recipe,
+            [
+                Contender("base", "base", longer(rows - right, rows)),
+                Contender("adapter", "adapter", longer(0, rows)),
+                Contender("majority", "prior", longer(rows - right, rows)),
+                Contender("minilm-logreg", "baseline", longer(1, rows)),
+            ],
+            merchant="crema",
+            n_train=24,
+            test_kind="held out",
+            held_out=held_out,
+        )
+
+    sure = made(40, 10)
+    assert (sure.verdict.promote, sure.n_held_out, asked) == (True, 0, [])
+    few = made(4, 1)
+    assert (few.verdict.promote, few.n_held_out, few.n_test, asked) == (True, 24, 4, [4])
+    assert "4 test rows do not prove that alone, but together with 24 answers" in few.verdict.reason
+    assert Report.from_json(few.to_json()) == few
+    worse = made(4, 4)
+    assert worse.verdict.refused
+    assert asked == [4]
+
+
+def test_a_report_of_before_candidates_is_read(report: Report) -> None:
+    document = json.loads(report.to_json())
+    del document["n_held_out"], document["verdict"]["candidate"], document["verdict"]["rows_to_decide"]
+    assert Report.from_json(json.dumps(document)) == report
 
 
 def test_it_comes_back_from_json_as_it_was(report: Report) -> None:

@@ -43,6 +43,16 @@ def test_what_there_is_instead(shop: Registry, reference: str, message: str) -> 
     assert "shopfit registry ls" in caught.value.next_step
 
 
+def test_a_candidate_is_named_where_nothing_is_promoted(shop: Registry) -> None:
+    with pytest.raises(UnknownReference) as caught:
+        shop.resolve("acme/intents")
+    assert "acme/intents@candidate" in caught.value.next_step
+    assert "shopfit registry promote acme/intents@1`" in caught.value.next_step
+    with pytest.raises(UnknownReference) as caught:
+        shop.resolve("acme/intents@previous")
+    assert "promote" not in caught.value.next_step
+
+
 @pytest.mark.parametrize(
     "reference", ["acme/nothing", "acme/secret-project", "acm/x", "acme-lab/secret-project@3", "a/b"]
 )

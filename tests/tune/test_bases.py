@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.tune.reviews import LABELS, reviews
 
@@ -10,12 +11,14 @@ from shopfit.adapter.head import HEAD
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, Tenant
 from shopfit.errors import DataError
+from shopfit.evaluation.evidence import weigh
+from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import onboard
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
-from shopfit.tune.bases import candidates, choose_base
+from shopfit.tune.bases import candidates, choose_base, clearly_better
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.shop import Shop
 
@@ -63,6 +66,24 @@ def test_the_base_that_does_best_is_taken(tmp_path: Path, base: Base, encoder: B
         chosen is bases[next(name for name in bases if reached[name] == best)]
     )  # the smaller one where both are as good
     assert not any(weight.requires_grad for one in bases.values() for weight in one.model.parameters())
+
+
+def test_a_larger_base_must_be_better_by_more_than_chance() -> None:
+    gold = np.arange(24) % 2
+
+    def right_on(count: int) -> ChoosePredictions:
+        chosen = np.where(np.arange(24) < count, gold, 1 - gold)
+        return ChoosePredictions(("no", "yes"), np.where(np.eye(2)[chosen] == 1, 0.8, 0.2), gold)
+
+    small = right_on(18)
+    assert [clearly_better(weigh(right_on(count), small, "accuracy")) for count in (17, 18, 19, 21)] == [
+        False,
+        False,
+        False,  # one row of 24
+        True,
+    ]
+    nothing = ChoosePredictions(("no", "yes"), np.full((2, 2), 0.5), np.zeros(2, np.int64))
+    assert not clearly_better(weigh(nothing, nothing, "auc"))
 
 
 def test_only_bases_that_can_compete(tmp_path: Path, base: Base) -> None:

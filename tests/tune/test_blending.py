@@ -7,11 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 from shopfit.base.prompt import Prompter
+from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import ChoosePredictions, RankPredictions
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.blending import LEAST, fit_blend
+from shopfit.tune.blending import LEAST, as_served, fit_blend
 from shopfit.tune.lessons import Material
 
 WORDS = ["tent", "stove", "boots", "lamp", "rope", "knife", "mat", "pan"]
@@ -191,3 +192,34 @@ def test_an_unlucky_draw_is_no_reason_to_give_biases_up() -> None:
 def test_few_examples_are_no_evidence() -> None:
     material, held_out = ranked(LEAST - 1, adapter="blind")
     assert fit_blend(recipe("rank"), material, [(material, held_out)], by_word) == (None, {})
+
+
+def test_held_out_answers_as_they_would_be_served() -> None:
+    """The blend's weights for a row come from others: what is drawn from noise is not believed."""
+    material, held_out = ranked(80, adapter="wise", wanted="popular")
+    parts = [(material, held_out)]
+    blend, _ = fit_blend(recipe("rank"), material, parts, by_word)
+    assert blend is not None
+    served = as_served(recipe("rank"), parts, blend, by_word)[0]
+    assert isinstance(served, RankPredictions)
+    assert (served.candidates, served.relevant) == (held_out.candidates, held_out.relevant)
+    alone, together = (measure(one, ["mrr"])["mrr"] for one in (held_out, served))
+    assert together > alone
+    assert as_served(recipe("rank"), parts, None, by_word) == [held_out]
+
+
+def test_held_out_choices_as_they_would_be_served() -> None:
+    draw = np.random.default_rng(0)
+    gold = draw.integers(0, 2, 60)
+    sure = np.where(draw.random(60) < 0.7, gold, 1 - gold)  # right in 70 of 100, and always as good as certain
+    wild = ChoosePredictions(("no", "yes"), np.where(np.eye(2)[sure] == 1, 0.999, 0.001), gold)
+    material = Material([], [], ("no", "yes"), Prompter(recipe("choose"), None))
+    halves = [
+        ChoosePredictions(wild.labels, wild.probabilities[part], gold[part]) for part in np.split(np.arange(60), 2)
+    ]
+    parts = [(material, half) for half in halves]
+    served = as_served(recipe("choose"), parts, None, None)
+    assert [len(part.gold) for part in served if isinstance(part, ChoosePredictions)] == [30, 30]
+    for before, after in zip(halves, served, strict=True):
+        assert measure(after, ["log_loss"])["log_loss"] < measure(before, ["log_loss"])["log_loss"] / 2
+        assert measure(after, ["accuracy"]) == measure(before, ["accuracy"])

@@ -10,7 +10,7 @@ from tests.tune.reviews import LABELS, RECIPE, material, reviews
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.predictions import RankPredictions
+from shopfit.evaluation.predictions import ChoosePredictions, RankPredictions
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
@@ -61,6 +61,22 @@ def test_what_is_held_out_is_asked_at_every_step_of_its_history(base: Base) -> N
         assert isinstance(held_out, RankPredictions)
         assert [set(right) for right in held_out.relevant] == [set(row.relevant) for row in part.valid]
         assert {len(pool) for pool in held_out.candidates} == {5, 4, 3}  # what was seen is not asked again
+
+
+def test_labels_that_a_fold_did_not_teach_are_not_asked(base: Base) -> None:
+    """The adapter that is served has learned them: what one that has not says of them tells nothing of it."""
+    labels = [f"kind {number}" for number in range(10)]
+    rows = [Example(str(number), {"text": f"text {number}"}, label=label) for number, label in enumerate(labels)]
+    twice = [*rows, *(replace(row, id=f"{row.id}/2", label=labels[0]) for row in rows)]
+    recipe = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"epochs": 1})})
+    for shown, asked in ((rows, 0), (twice, 11)):
+        shop = Material(shown, [], labels, Prompter(recipe, base.tokenizer))
+        found = predictions_of(base, recipe, folds(recipe, shop), Start(), make_accelerator(recipe))
+        for part, held_out in found:
+            assert isinstance(held_out, ChoosePredictions)
+            assert {row.label for row in part.valid} <= {row.label for row in part.train}
+            assert len(held_out.gold) == len(part.valid)
+        assert sum(len(part.valid) for part, _ in found) == asked
 
 
 def test_a_calibrated_loss_prefers_what_tells_right_from_wrong(base: Base) -> None:

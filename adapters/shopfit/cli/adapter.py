@@ -44,8 +44,9 @@ def command(
 ) -> None:
     """Train an adapter for MERCHANT with RECIPE, evaluate it, and register it as a new version.
 
-    RECIPE is the name of a shipped recipe or the path of a YAML file. The gate promotes the version if it beats the
-    bare base and every prior; else it is registered as refused, and the exit status is 3.
+    RECIPE is the name of a shipped recipe or the path of a YAML file. The gate promotes the version if it is proven to
+    beat the bare base and every prior. If it beats them but that may be chance, it becomes @candidate; else it is
+    registered as refused, and the exit status is 3.
     """
     from shopfit.recipe.loading import load_recipe
 
@@ -77,6 +78,7 @@ def command(
         answer = {
             "version": done.version,
             "promoted": verdict.promote,
+            "candidate": verdict.candidate,
             "reason": verdict.reason,
             "bundle": done.bundle.folder,
             "report": done.report,
@@ -84,7 +86,7 @@ def command(
         print_json(answer)
     else:
         _tell(screen, done)
-    if not done.report.verdict.promote:
+    if done.report.verdict.refused:
         raise click.exceptions.Exit(REFUSED)
 
 
@@ -94,13 +96,16 @@ def _tell(screen: "Screen", done: "Onboarded") -> None:
 
     screen.print()
     show(done.report, screen)
-    promoted = done.report.verdict.promote
-    reference = f"{done.version.merchant}/{done.version.recipe}" if promoted else done.version.name
-    state = "promoted to @production" if promoted else "registered as refused; @production is unchanged"
+    verdict = done.report.verdict
+    reference = f"{done.version.merchant}/{done.version.recipe}" if verdict.promote else done.version.name
+    state = "promoted to @production" if verdict.promote else "registered as refused; @production is unchanged"
+    state = "registered as @candidate; @production is unchanged" if verdict.candidate else state
     screen.print()
     screen.row("version", f"{done.version.name}, {state}")
     screen.row("bundle", done.bundle.folder)
     screen.row("try it", try_it(reference, Tenant.of(done.bundle)))
+    if verdict.candidate:
+        screen.row("promote", f"shopfit registry promote {done.version.name}")
 
 
 def try_it(reference: str, tenant: "Tenant") -> str:

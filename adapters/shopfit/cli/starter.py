@@ -52,15 +52,27 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
         return
     keep(f"{done.version.name} is registered" + (", and is @production" if done.promoted else ""))
     if as_json:
-        print_json({"version": done.version, "promoted": done.promoted, "metric": done.metric, "donors": done.reached})
+        print_json(
+            {
+                "version": done.version,
+                "promoted": done.promoted,
+                "candidate": done.candidate,
+                "metric": done.metric,
+                "donors": done.reached,
+            }
+        )
         return
     screen.print()
     for donor, (before, after) in done.reached.items():
         screen.print(f"{donor:>24}  {done.metric}: base {before:.3f}, starter {after:.3f}")
     state = "promoted to @production" if done.promoted else "registered as refused"
+    state = "registered as @candidate, its gain is not proven" if done.candidate else state
     screen.print()
     screen.row("version", f"{done.version.name}, {state}, in {done.seconds:.0f} s")
-    screen.row("next", f"new merchants start from it: shopfit adapter MERCHANT {done.version.recipe}")
+    if done.promoted:
+        screen.row("next", f"new merchants start from it: shopfit adapter MERCHANT {done.version.recipe}")
+    elif done.candidate:
+        screen.row("next", f"promote it for new merchants to start from: shopfit registry promote {done.version.name}")
 
 
 def _folder(name: str) -> Path:

@@ -1,8 +1,10 @@
 """How sure an adapter may say it is: its temperature, and from which confidence on it is right often enough.
 
-Both are learned from answers to held-out examples, never from the test set.
+Both are learned from answers to held-out examples, never from the test set, and a temperature is applied only where it
+helps those of them that it was not fitted to.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +20,9 @@ from shopfit.recipe.schema import Recipe
 Floats = NDArray[np.float64]
 
 _COLDEST, _HOTTEST = 0.02, 10.0
+_FOLDS = 5
+_GAIN = 0.01  # nats an example that a temperature must be better by,
+_EVIDENCE = 2.0  # and nats of all examples together: odds of seven to one
 
 
 def at_temperature(probabilities: Floats, temperature: float) -> Floats:
@@ -59,7 +64,9 @@ def fit_temperature(held_out: ChoosePredictions, start: float = 1.0) -> float:
 
 
 def fit_threshold(held_out: ChoosePredictions, precision: float) -> float:
-    """The lowest confidence from which on answers are right often enough.
+    """The lowest confidence from which on answers are right often enough, one more that were wrong included.
+
+    The one is for doubt: of few answers, all may be right by luck, and the threshold is drawn where they were.
 
     Args:
         held_out: answers at the temperature that will be served.
@@ -72,28 +79,55 @@ def fit_threshold(held_out: ChoosePredictions, precision: float) -> float:
     right = held_out.probabilities.argmax(1) == held_out.gold
     order = np.argsort(-confidence, kind="stable")
     given = np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(np.cumsum(right[order]) / given >= precision)
+    enough = np.flatnonzero(np.cumsum(right[order]) / (given + 1) >= precision)
     return float(confidence[order][enough[-1]]) if len(enough) else 1.0
 
 
-def calibrate(recipe: Recipe, held_out: Sequence[Predictions]) -> dict[str, float]:
+def cross_fitted(held_out: ChoosePredictions) -> ChoosePredictions:
+    """Held-out answers, each at the temperature that fits the others (5-fold)."""
+    rows = len(held_out.gold)
+    order = np.array(random.Random(0).sample(range(rows), rows), np.int64)
+    probabilities = held_out.probabilities.copy()
+    for number in range(_FOLDS):
+        out, rest = order[number::_FOLDS], np.delete(order, slice(number, None, _FOLDS))
+        others = replace(held_out, probabilities=held_out.probabilities[rest], gold=held_out.gold[rest])
+        probabilities[out] = at_temperature(held_out.probabilities[out], fit_temperature(others))
+    return replace(held_out, probabilities=probabilities)
+
+
+def temperature_helps(held_out: ChoosePredictions) -> bool:
+    """Whether a temperature makes answers that it was not fitted to likelier, and no less calibrated."""
+    if not (rows := len(held_out.gold)):
+        return False
+    fitted = cross_fitted(held_out)
+    gold = np.arange(rows), held_out.gold
+    nats = float((log_shares(fitted.probabilities[gold]) - log_shares(held_out.probabilities[gold])).sum())
+    before, after = (measure(one, ["ece"], 1)["ece"] for one in (held_out, fitted))
+    return nats > max(_EVIDENCE, _GAIN * rows) and after <= before
+
+
+def calibrate(
+    recipe: Recipe, held_out: Sequence[Predictions], blended: Sequence[Predictions] | None = None
+) -> dict[str, float]:
     """What a manifest keeps: temperature, and the threshold for `serve.precision` where the recipe wants one.
 
     Args:
         recipe: of the adapter.
         held_out: its answers to held-out examples, in one or more parts.
+        blended: the same as they will be served, if a blend will answer: the threshold is for these.
 
     Returns:
         nothing for other tasks than choose, or where nothing was held out.
     """
-    choices = [part for part in held_out if isinstance(part, ChoosePredictions)]
+    choices = [part for part in held_out if isinstance(part, ChoosePredictions) and len(part.gold)]
     if not choices:
         return {}
     answers = together(choices)
-    factor = fit_temperature(answers)
-    calibration = {TEMPERATURE: recipe.tune.temperature * factor}
+    helps = temperature_helps(answers)
+    calibration = {TEMPERATURE: recipe.tune.temperature * (fit_temperature(answers) if helps else 1.0)}
     if recipe.serve.precision is not None:
-        served = replace(answers, probabilities=at_temperature(answers.probabilities, factor))
+        mixed = [part for part in blended or () if isinstance(part, ChoosePredictions)]
+        served = together(mixed) if mixed else cross_fitted(answers) if helps else answers
         calibration[THRESHOLD] = fit_threshold(served, recipe.serve.precision)
     return calibration
 

@@ -10,11 +10,14 @@ from shopfit.engine import ChooseRequest, Engine, Tenant
 from shopfit.engine.blending import log_shares
 from shopfit.evaluation.assess import assess, pools
 from shopfit.evaluation.baselines import fit_baseline
+from shopfit.evaluation.predictions import Predictions, pooled
 from shopfit.evaluation.priors import priors
-from shopfit.evaluation.report import Contender
+from shopfit.evaluation.report import Contender, Held
 from shopfit.merchant.examples import Example
 from shopfit.merchant.search import Embed
 
+Fold = tuple[Sequence[Example], Sequence[Example], Predictions]
+"""Examples that were learned from, others that were not, and the adapter's answers to these."""
 _SAYS_NOTHING = ("N/A", "none", "…")
 
 
@@ -47,6 +50,29 @@ def compare(
         alone = assess(engine, replace(tenant, blend=None), test)
         contenders.append(Contender("adapter-alone", "baseline", alone))
     return contenders
+
+
+def compare_held_out(engine: Engine, tenant: Tenant, folds: Sequence[Fold]) -> Held:
+    """What base and priors answer to the examples that adapters in cross-validation were asked about.
+
+    Args:
+        engine: answers for the base.
+        tenant: of the adapter.
+        folds: at least one.
+    """
+    base = [assess(engine, bare(tenant), asked) for _, asked, _ in folds]
+    said: dict[str, list[Predictions]] = {}
+    for learned, asked, _ in folds:
+        items = pools(tenant.recipe, asked, tenant.catalog)
+        for system in priors(tenant.recipe, learned, labels=tenant.labels, catalog=tenant.catalog):
+            said.setdefault(system.name, []).append(system.predict(asked, items))
+    contenders = [
+        Contender("base", "base", pooled(base)),
+        Contender("adapter", "adapter", pooled([answers for _, _, answers in folds])),
+        *(Contender(name, "prior", pooled(parts)) for name, parts in said.items() if len(parts) == len(folds)),
+    ]
+    groups = [f"held out/{example.group or example.id}" for _, asked, _ in folds for example in asked]
+    return Held(contenders, groups)  # a row and its earlier steps are one group
 
 
 def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:

@@ -1,12 +1,18 @@
-"""The gate: whether an adapter may be promoted. It must beat the bare base and every prior on the recipe's metric."""
+"""The gate: whether an adapter may be promoted. It must beat the bare base and every prior on the recipe's metric.
+
+What does not beat them on the test set is refused. What does may still owe it to chance: it is promoted where the rows
+prove the gain (see `evidence`), by themselves or together with what was answered in cross-validation; else it is a
+candidate, and the reason says how many test rows would decide.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shopfit.evaluation.evidence import LEAST_TELLING, Evidence
 from shopfit.evaluation.intervals import Interval
 from shopfit.evaluation.systems import Kind
-from shopfit.evaluation.wording import metric_name, number, signed
+from shopfit.evaluation.wording import metric_name, number, signed, signed_with_span
 from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
 
 _ROUNDING = 1e-9  # a gain that equals the smallest one allowed is a tie, whatever floating point makes of it
@@ -34,10 +40,19 @@ class Verdict:
     Args:
         promote: whether the adapter may be promoted.
         reason: why, in full sentences, with the numbers.
+        candidate: if not, whether it is better on the test set at least, though that is not proven.
+        rows_to_decide: of a candidate: about how many test rows would prove the gain, were it what it seems to be.
     """
 
     promote: bool
     reason: str
+    candidate: bool = False
+    rows_to_decide: int | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it may not even be a candidate."""
+        return not self.promote and not self.candidate
 
 
 UNMEASURED = Verdict(
@@ -47,15 +62,23 @@ UNMEASURED = Verdict(
 )
 
 
-def decide(rows: Sequence[SystemResult], recipe: Recipe) -> Verdict:
-    """Let an adapter pass or refuse it.
+def decide(
+    rows: Sequence[SystemResult],
+    recipe: Recipe,
+    tested: Mapping[str, Evidence],
+    with_held_out: Mapping[str, Evidence] | None = None,
+) -> Verdict:
+    """Let an adapter pass, make it a candidate, or refuse it.
 
-    It passes if it beats the base and every prior by more than `gate.min_gain` on `evaluate.metric`. Ties lose, and so
-    does what is undefined. A better baseline does not stop it, but the reason says so.
+    It is refused unless it beats the base and every prior by more than `gate.min_gain` on `evaluate.metric`. Ties lose,
+    and so does what is undefined. It passes if the gain over each of them is proven. A better baseline does not stop
+    it, but the reason says so.
 
     Args:
         rows: the results; exactly one adapter, exactly one base, and at least one prior.
         recipe: its `evaluate.metric` and `gate` decide.
+        tested: what the test rows say of the adapter's gain, by the name of base and prior.
+        with_held_out: likewise, of the test rows and the answers from cross-validation together; None without any.
     """
     metric, least = recipe.evaluate.metric, recipe.gate.min_gain
     name = metric_name(metric, recipe.evaluate.k)
@@ -76,23 +99,91 @@ def decide(rows: Sequence[SystemResult], recipe: Recipe) -> Verdict:
     def lead(row: SystemResult) -> float:
         return gain(metric, adapter.metrics[metric].value, row.metrics[metric].value)
 
-    def beside(row: SystemResult) -> str:
-        return f"{_called(row)} ({number(row.metrics[metric].value)}, a gain of {signed(lead(row))})"
-
     its = f"its {name} of {number(adapter.metrics[metric].value)}"
     asked = f" by more than the {number(least)} that gate.min_gain asks for" if least else ""
     unbeaten = [row for row in rivals if lead(row) <= least + _ROUNDING]
     if unbeaten:
-        what = _listed([beside(row) for row in unbeaten])
-        return Verdict(False, f"The adapter is not promoted: {its} does not beat {what}{asked}.")
+        beside = [f"{_called(row)} ({number(_value(row, metric))}, a gain of {signed(lead(row))})" for row in unbeaten]
+        return Verdict(False, f"The adapter is not promoted: {its} does not beat {_listed(beside)}{asked}.")
 
-    reason = f"The adapter may be promoted: {its} beats {_listed([beside(row) for row in rivals])}{asked}."
+    beaten = [
+        f"{_called(row)} ({number(_value(row, metric))}, a gain of {signed_with_span(tested[row.name].gain)})"
+        for row in rivals
+    ]
+    said = f"{its} beats {_listed(beaten)}{asked}"
+    unproven = [row for row in rivals if not tested[row.name].proves(least)]
+    mind = _better_still(rows, lead, metric)
+    if not unproven:
+        return Verdict(True, f"The adapter may be promoted: {said}.{mind}")
+    known = [
+        (_called(row), tested[row.name], (with_held_out or tested).get(row.name, tested[row.name])) for row in unproven
+    ]
+    if all(most.proves(least) for _, _, most in known):
+        return Verdict(True, f"The adapter may be promoted: {said}. {_proven_together(known)}{mind}")
+    wanted = max(_to_decide(one, most, least) for _, one, most in known)
+    reason = f"The adapter is a candidate: {said}, but {_unproven(known, wanted)}{mind}"
+    return Verdict(False, reason, candidate=True, rows_to_decide=wanted)
+
+
+_Known = tuple[str, Evidence, Evidence]
+"""A rival, what the test rows say of the gain over it, and what all rows say that there are."""
+
+
+def _proven_together(known: Sequence[_Known]) -> str:
+    _, tested, most = known[0]
+    gains = _listed([f"{signed_with_span(all_rows.gain)} over {rival}" for rival, _, all_rows in known])
+    return (
+        f"{_test_rows(tested)} not prove that alone, but together with {most.rows - tested.rows} answers from "
+        f"cross-validation: a gain of {gains}."
+    )
+
+
+def _unproven(known: Sequence[_Known], wanted: int) -> str:
+    _, tested, most = known[0]
+    over = _listed([rival for rival, _, _ in known])
+    more = f", nor with {most.rows - tested.rows} answers from cross-validation" if most.rows > tested.rows else ""
+    return (
+        f"{_test_rows(tested)} not prove it over {over}{more}. {_short_of([all_rows for _, _, all_rows in known])}"
+        f"About {wanted:,} test rows would decide if the gain is what it seems to be; till then it can be promoted by "
+        "hand."
+    )
+
+
+def _test_rows(evidence: Evidence) -> str:
+    rows = f"{evidence.rows} test row" + ("" if evidence.rows == 1 else "s")
+    groups = "" if evidence.groups == evidence.rows else f" of {evidence.groups} group" + "s" * (evidence.groups != 1)
+    return rows + groups + (" does" if evidence.rows == 1 else " do")
+
+
+def _to_decide(tested: Evidence, most: Evidence, least: float) -> int:
+    """Test rows that would decide, by all that is known of the gain and of how much rows differ in it."""
+    found = most.rows_to_decide(least) or tested.rows_to_decide(least) or 0
+    return max(found, tested.rows + 1)
+
+
+def _short_of(known: Sequence[Evidence]) -> str:
+    """What is missing besides rows."""
+    unseen = dict.fromkeys(label for one in known for label in one.unseen)
+    if unseen:
+        return f"No row has the label {_listed([repr(label) for label in unseen])}. "
+    if any(one.groups < one.wanted for one in known):
+        return f"Fewer than {max(one.wanted for one in known)} prove nothing. "
+    if any(one.telling < LEAST_TELLING for one in known):
+        return f"Fewer than {LEAST_TELLING} of them tell the two apart. "
+    return ""
+
+
+def _better_still(rows: Sequence[SystemResult], lead: Callable[[SystemResult], float], metric: str) -> str:
     better = [row for row in rows if row.kind == "baseline" and lead(row) < -_ROUNDING]
-    if better:
-        what = _listed([f"{row.name} ({number(row.metrics[metric].value)})" for row in better])
-        noun, verb = ("baselines", "do") if len(better) > 1 else ("baseline", "does")
-        reason += f" Mind that the simple {noun} {what} {verb} better still on these rows."
-    return Verdict(True, reason)
+    if not better:
+        return ""
+    what = _listed([f"{row.name} ({number(_value(row, metric))})" for row in better])
+    noun, verb = ("baselines", "do") if len(better) > 1 else ("baseline", "does")
+    return f" Mind that the simple {noun} {what} {verb} better still on these rows."
+
+
+def _value(row: SystemResult, metric: str) -> float:
+    return row.metrics[metric].value
 
 
 def gain(metric: str, first: float, second: float) -> float:

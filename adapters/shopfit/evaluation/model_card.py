@@ -7,7 +7,7 @@ from typing import Any
 
 from shopfit.evaluation.gate import leads
 from shopfit.evaluation.report import PLOT, Report
-from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span, trained_on
+from shopfit.evaluation.wording import applied, arrow, metric_name, number, signed_with_span, span, trained_on
 
 _REQUESTS = {"choose": "ChooseRequest", "rank": "RankRequest", "generate": "GenerateRequest"}
 _DOES = {"choose": "chooses a label", "rank": "ranks items", "generate": "generates text"}
@@ -26,11 +26,12 @@ def card(report: Report, manifest: Mapping[str, Any]) -> str:
         report: of the adapter.
         manifest: the content of `bundle.json`, as plain data.
     """
-    reference = f"{report.merchant}/{report.recipe}"
+    name = f"{report.merchant}/{report.recipe}"
+    reference = f"{name}@candidate" if report.verdict.candidate else name
     snapshot, base, data = manifest["recipe_snapshot"], manifest["base"], manifest["data"]
     description = " ".join(str(snapshot.get("description", "")).split())
     parts = [
-        f"# {reference}",
+        f"# {name}",
         *([description] if description else []),
         f"An adapter that {_DOES[report.task]} for the merchant `{report.merchant}` on the base `{base['name']}`, "
         f"trained by shopfit from {trained_on(report.n_train, report.n_pretext)}.",
@@ -125,6 +126,19 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def _calibrated(report: Report) -> str:
+    if applied(facts := report.calibration):
+        return (
+            f"Its probabilities are calibrated to temperature {number(facts['temperature'])} by held-out answers: on "
+            f"the test rows the ece went from {number(facts['ece_before'])} to {number(facts['ece_after'])}."
+        )
+    if report.blend:
+        return (
+            "Its probabilities are those of the blend, which held-out answers fitted; the column ece says how far off."
+        )
+    return "Its probabilities are not calibrated; the column ece says how far off they are."
+
+
 def _limits(report: Report) -> list[str]:
     metric, reached = metric_name(report.metric, report.k), report.adapter.metrics[report.metric]
     limits = [
@@ -134,10 +148,14 @@ def _limits(report: Report) -> list[str]:
     ]
     if report.n_test < _FEW:
         limits.append(f"{report.n_test} test rows are few: small gains cannot be told from chance.")
+    if report.verdict.rows_to_decide:
+        limits.append(
+            f"Whether it is better was not proven; about {report.verdict.rows_to_decide:,} test rows would decide."
+        )
     if report.gain_over_base.low <= 0 <= report.gain_over_base.high:
         limits.append("The interval of its gain over the base includes 0.")
     if report.task == "choose":
-        limits.append("Its probabilities are not calibrated; the column ece says how far off they are.")
+        limits.append(_calibrated(report))
     if report.task == "generate":
         limits.append("It can write what is not true, or not valid JSON. Check its output before it reaches anyone.")
     if report.task == "rank":

@@ -28,7 +28,8 @@ def plot(report: Report, path: Path) -> None:
         report: to draw.
         path: of the PNG; replaced if it is there.
     """
-    verdict = "may be promoted" if report.verdict.promote else "is not promoted"
+    verdict = "is not promoted" if report.verdict.refused else "is a candidate"
+    verdict = "may be promoted" if report.verdict.promote else verdict
     with sheet(path, (11.5, 5.0), f"{report.merchant}/{report.recipe}: the adapter {verdict}") as figure:
         halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.3), wspace=0.04)
         _draw_curve(halves[0], report)

@@ -55,6 +55,9 @@ class GeneratePredictions:
     gold: tuple[Any, ...]
 
 
+Predictions = ChoosePredictions | RankPredictions | GeneratePredictions
+
+
 def together(parts: Sequence[ChoosePredictions]) -> ChoosePredictions:
     """The choices of one or more parts of a test set, all among the same labels."""
     return ChoosePredictions(
@@ -64,4 +67,26 @@ def together(parts: Sequence[ChoosePredictions]) -> ChoosePredictions:
     )
 
 
-Predictions = ChoosePredictions | RankPredictions | GeneratePredictions
+def pooled(parts: Sequence[Predictions]) -> Predictions:
+    """The answers of one or more parts of a test set, all of one task and among the same labels, as one.
+
+    Raises:
+        ValueError: if they are of several tasks.
+    """
+    choices = [part for part in parts if isinstance(part, ChoosePredictions)]
+    rankings = [part for part in parts if isinstance(part, RankPredictions)]
+    if len(choices) == len(parts):
+        return together(choices)
+    if len(rankings) == len(parts):
+        return RankPredictions(
+            tuple(pool for part in rankings for pool in part.candidates),
+            tuple(scores for part in rankings for scores in part.scores),
+            tuple(right for part in rankings for right in part.relevant),
+            rankings[0].catalog_size,
+        )
+    texts = [part for part in parts if isinstance(part, GeneratePredictions)]
+    if len(texts) != len(parts):
+        raise ValueError("only answers to one task can be pooled")
+    return GeneratePredictions(
+        tuple(text for part in texts for text in part.outputs), tuple(right for part in texts for right in part.gold)
+    )

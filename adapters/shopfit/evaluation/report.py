@@ -1,6 +1,6 @@
 """The report of one adapter: what it reached, what it gains over the base and the priors, and the gate's verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shopfit.adapter.bundle import SelfTrainingRound
 from shopfit.errors import BundleError, Problem
+from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.gate import UNMEASURED, SystemResult, Verdict, best, decide
-from shopfit.evaluation.intervals import Interval, Number, bootstrap, paired_difference, rows_of
-from shopfit.evaluation.predictions import Predictions
+from shopfit.evaluation.intervals import Interval, Number, bootstrap, rows_of
+from shopfit.evaluation.predictions import Predictions, pooled
 from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import number, settings_in_words
-from shopfit.recipe.schema import LOWER_IS_BETTER, METRICS, Recipe, Task
+from shopfit.recipe.schema import METRICS, Recipe, Task
 
 REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
 TestKind = Literal["fixed", "held out", "pretext"]
@@ -82,6 +83,19 @@ class Contender:
     predictions: Predictions
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Answers to the merchant's own examples, each by systems that have learned from others of them.
+
+    Args:
+        contenders: one base, one adapter and the priors of the test, on the same rows.
+        groups: names of the rows' groups, or empty.
+    """
+
+    contenders: Sequence[Contender]
+    groups: Sequence[str | None] = ()
+
+
 class Report(BaseModel):
     """What `report.json` holds.
 
@@ -94,6 +108,7 @@ class Report(BaseModel):
         n_train: examples the weights were fitted on.
         n_pretext: pairs from the catalog that they were fitted on too.
         n_test: examples of the test set.
+        n_held_out: answers from cross-validation that the gate looked at besides, where the test set did not decide.
         test_kind: whether the merchant fixed the test set, or it was held out of the examples or the pretext pairs.
         systems: base, adapter, priors, baselines, each with every metric of the task.
         gain_over_base: by how much the adapter is better on the metric, positive also where lower values are better.
@@ -123,6 +138,7 @@ class Report(BaseModel):
     n_train: int
     n_pretext: int = 0
     n_test: int
+    n_held_out: int = 0
     test_kind: TestKind
     systems: tuple[SystemResult, ...]
     gain_over_base: Interval
@@ -193,6 +209,8 @@ def make_report(
     self_training: Sequence[SelfTrainingRound] = (),
     seconds: float = 0.0,
     peak_memory_mb: float = 0.0,
+    labels: Collection[str] | None = None,
+    held_out: Callable[[], Held | None] = lambda: None,
 ) -> Report:
     """Measure every contender with 95% intervals, compare the adapter with base and priors, and ask the gate.
 
@@ -215,6 +233,8 @@ def make_report(
         self_training: see there.
         seconds: see there.
         peak_memory_mb: see there.
+        labels: choose: those that the merchant's examples have; all by default.
+        held_out: asked for answers from cross-validation where the test set does not decide.
     """
     asked, seed = recipe.evaluate, recipe.tune.seed
     rows = tuple(
@@ -228,16 +248,15 @@ def make_report(
         )
         for one in contenders
     )
-    verdict = UNMEASURED if test_kind == "pretext" else decide(rows, recipe)
-    answers = {row.kind: one.predictions for row, one in zip(rows, contenders, strict=True)}
-    by_name = {one.name: one.predictions for one in contenders if one.kind == "prior"}
+    tested = _evidence(recipe, contenders, groups, labels)
+    verdict, held = UNMEASURED if test_kind == "pretext" else decide(rows, recipe, tested), None
+    if verdict.candidate and (held := held_out()) is not None:
+        together = _with(contenders, groups, held)
+        verdict = decide(rows, recipe, tested, _evidence(recipe, together.contenders, together.groups, labels))
+    adapter = next(one.predictions for one in contenders if one.kind == "adapter")
     rivals = [row for row in rows if row.kind == "prior"]
     prior = best(rivals, asked.metric) or rivals[0]
-
-    def gain_over(other: Predictions) -> Interval:
-        pair = (other, answers["adapter"]) if asked.metric in LOWER_IS_BETTER else (answers["adapter"], other)
-        return paired_difference(*pair, asked.metric, asked.k, groups, asked.resamples, seed)
-
+    base = next(row for row in rows if row.kind == "base")
     return Report(
         merchant=merchant,
         recipe=recipe.name,
@@ -246,12 +265,13 @@ def make_report(
         k=asked.k,
         n_train=n_train,
         n_pretext=n_pretext,
-        n_test=rows_of(answers["adapter"]),
+        n_test=rows_of(adapter),
+        n_held_out=0 if held is None else rows_of(held.contenders[0].predictions),
         test_kind=test_kind,
         systems=rows,
-        gain_over_base=gain_over(answers["base"]),
+        gain_over_base=tested[base.name].gain,
         best_prior=prior.name,
-        gain_over_prior=gain_over(by_name[prior.name]),
+        gain_over_prior=tested[prior.name].gain,
         curve=tuple(curve),
         leaks=dict(leaks or {}),
         start=start,
@@ -265,3 +285,34 @@ def make_report(
         peak_memory_mb=peak_memory_mb,
         verdict=verdict,
     )
+
+
+def _evidence(
+    recipe: Recipe, contenders: Sequence[Contender], groups: Sequence[str | None], labels: Collection[str] | None
+) -> dict[str, Evidence]:
+    """What the rows say of the adapter's gain over the base and every prior, by name."""
+    asked, seed = recipe.evaluate, recipe.tune.seed
+    adapter = next(one.predictions for one in contenders if one.kind == "adapter")
+    return {
+        one.name: weigh(
+            adapter, one.predictions, asked.metric, asked.k, groups, resamples=asked.resamples, seed=seed, labels=labels
+        )
+        for one in contenders
+        if one.kind in {"base", "prior"}
+    }
+
+
+def _with(contenders: Sequence[Contender], groups: Sequence[str | None], held: Held) -> Held:
+    """The test's rows and the held-out ones as one set."""
+    more = {one.name: one.predictions for one in held.contenders}
+    both = [
+        Contender(one.name, one.kind, pooled([one.predictions, more[one.name]]))
+        for one in contenders
+        if one.name in more
+    ]
+
+    def named(names: Sequence[str | None], rows: int) -> Sequence[str | None]:
+        return names or [None] * rows
+
+    tested, added = (rows_of(some[0].predictions) for some in (contenders, held.contenders))
+    return Held(both, [*named(groups, tested), *named(held.groups, added)])

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from shopfit.evaluation.gate import SystemResult, leads
 from shopfit.evaluation.report import Report
-from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span, trained_on
+from shopfit.evaluation.wording import arrow, calibration_told, metric_name, number, signed_with_span, span, trained_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,18 +64,16 @@ def show(report: Report, console: "Console | None" = None) -> None:
         kept = "kept" if one.kept else "dropped"
         told = f"{one.pseudo_labels} pseudo-labels, {metric} {one.before:.3f} -> {one.after:.3f} on held-out examples"
         console.print(Text(f"  Self-training, round {one.number}: {told}, {kept}"))
-    if (facts := report.calibration) and facts["ece_before"] != facts["ece_after"]:
-        sure = f"; sure of {facts['sure']:.0%}" if "sure" in facts else ""
-        sure += f", right in {facts['precision']:.0%} of them" if "precision" in facts else ""
-        ece = f"ECE {facts['ece_before']:.3f} -> {facts['ece_after']:.3f}"
-        console.print(Text(f"  Calibrated to temperature {facts['temperature']:.3f}: {ece}{sure}"))
+    if said := calibration_told(report.calibration):
+        console.print(Text(f"  {said}"))
     if report.start_losses:
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.start_losses.items())
         console.print(Text(f"  Started from {report.start}; loss on held-out examples: {losses}"))
     if report.searched is not None:
         console.print(Text(f"  Searched for settings: {report.searched.worded}"))
     console.print(Text(f"  {report.seconds:.0f} s, {report.peak_memory_mb:.0f} MB at most", "dim"))
-    mark, style = ("✓", "bold green") if report.verdict.promote else ("✗", "bold red")
+    mark, style = ("✗", "bold red") if report.verdict.refused else ("?", "bold yellow")
+    mark, style = ("✓", "bold green") if report.verdict.promote else (mark, style)
     console.print()
     console.print(Text.assemble((f"{mark} ", style), report.verdict.reason))
 

@@ -54,3 +54,18 @@ def settings_in_words(values: Mapping[str, str | int | float]) -> str:
 def trained_on(examples: int, pairs: int) -> str:
     """What the weights were fitted on: `86 examples`, or `0 examples; 50 pairs from the catalog`."""
     return f"{examples} examples" + (f"; {pairs} pairs from the catalog" if pairs else "")
+
+
+def calibration_told(facts: Mapping[str, float]) -> str:
+    """What a calibration did on the test set; nothing if there was none."""
+    ece = f"ECE {number(facts['ece_before'])} -> {number(facts['ece_after'])}" if applied(facts) else ""
+    sure = f"sure of {facts['sure']:.0%}" if "sure" in facts else ""
+    sure += f", right in {facts['precision']:.0%} of them" if "precision" in facts else ""
+    if not ece:
+        return sure and f"S{sure[1:]}"
+    return f"Calibrated to temperature {facts['temperature']:.3f}: {ece}" + (f"; {sure}" if sure else "")
+
+
+def applied(facts: Mapping[str, float]) -> bool:
+    """Whether a calibration changed any probability."""
+    return bool(facts) and facts["ece_before"] != facts["ece_after"]

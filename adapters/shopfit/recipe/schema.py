@@ -208,9 +208,11 @@ class Evaluate(Section):
 
 
 class Gate(Section):
-    """When an adapter may be promoted: it must beat the bare base and the prior on the recipe's metric."""
+    """When an adapter is promoted: it must be proven to beat the bare base and every prior on the recipe's metric."""
 
-    min_gain: float = Field(0.0, ge=0, description="by how much, at least")
+    min_gain: float = Field(
+        0.0, ge=0, description="by how much, at least; the lower end of the gain's 95% interval must be above it"
+    )
 
 
 class Rules(Section):

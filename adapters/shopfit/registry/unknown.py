@@ -27,9 +27,14 @@ def unknown(connection: Connection, reference: Reference) -> UnknownReference:
         what, there_is = "does not exist", "there is " + _some(recipes)
     else:
         what, there_is = "does not exist", f"the merchant {merchant!r} has no versions"
-    return UnknownReference(
-        f"{reference} {what}: {there_is}", next_step="run `shopfit registry ls` to see every reference"
-    )
+    next_step = "run `shopfit registry ls` to see every reference"
+    waiting = [version for version in siblings if "candidate" in version.aliases]
+    if waiting and reference.number is None and reference.alias == "production":
+        next_step = (
+            f"ask {merchant}/{recipe}@candidate, whose gain is not proven; promote it with "
+            f"`shopfit registry promote {waiting[0].name}`; `shopfit registry ls` shows every reference"
+        )
+    return UnknownReference(f"{reference} {what}: {there_is}", next_step=next_step)
 
 
 def _names(versions: list[Version]) -> str:

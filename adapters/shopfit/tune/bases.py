@@ -1,22 +1,28 @@
 """`base: auto`: the packaged bases compete on a merchant's own examples.
 
 Each is tuned from scratch on a part of the examples and answers the rest, on the folds that starts are compared on. The
-recipe's metric decides, and where two are as good, the smaller base.
+recipe's metric decides, and a larger base must be better by more than one standard error of the paired difference: the
+simplest model that is as good as the best one, as far as one can tell (Breiman et al., Classification and Regression
+Trees, 1984, section 3.4.3).
 """
 
+import math
 from collections.abc import Callable
-from statistics import fmean
 
 from accelerate import Accelerator
 
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.errors import DataError
+from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.metrics import measure
-from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
+from shopfit.evaluation.predictions import Predictions, pooled
+from shopfit.evaluation.wording import number
+from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import FOLDS, folds, predictions_of
 from shopfit.tune.shop import Shop
 
+_ROUNDING = 1e-9
 AUTO = "auto"
 ENCODERS, DECODERS = ("minilm-l6",), ("smollm2-135m",)
 
@@ -49,9 +55,8 @@ def choose_base(
     if len(names) == 1:
         say("base", f"{names[0]}: no other does {recipe.task} with {recipe.adapter.method}")
         return load(names[0])
-    metric = recipe.evaluate.metric
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    best: tuple[float, Base] | None = None
+    asked = recipe.evaluate
+    best: tuple[Predictions, Base] | None = None
     for name in names:
         base = load(name)
         parts = folds(recipe, shop.material(base))
@@ -62,9 +67,16 @@ def choose_base(
                 next_step=f"name the base, such as --set base={names[0]}",
             )
         answers = predictions_of(base, recipe, parts, Start(), accelerator)
-        reached = fmean(measure(answer, [metric], recipe.evaluate.k)[metric] for _, answer in answers)
-        say("base", f"{name}: {metric} {reached:.3f} on held-out examples")
-        if best is None or sign * reached > sign * best[0]:
-            best = reached, base
+        said = pooled([answer for _, answer in answers])
+        groups = [row.group or row.id for part, _ in answers for row in part.valid]
+        reached = measure(said, [asked.metric], asked.k)[asked.metric] if groups else math.nan
+        say("base", f"{name}: {asked.metric} {number(reached)} on held-out examples")
+        if best is None or (groups and clearly_better(weigh(said, best[0], asked.metric, asked.k, groups, 100))):
+            best = said, base
     assert best is not None
     return best[1]
+
+
+def clearly_better(evidence: Evidence) -> bool:
+    """Whether a gain is more than one standard error of it, measured on paired rows."""
+    return evidence.groups > 0 and evidence.gain.value - evidence.spread / math.sqrt(evidence.groups) > _ROUNDING

@@ -4,10 +4,12 @@ The blend is kept only if it beats its best single part in cross-validation; els
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import softmax
 
 from shopfit.engine.blending import (
     ADAPTER,
@@ -21,7 +23,8 @@ from shopfit.engine.blending import (
     rank_facts,
     rank_parts,
 )
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
+from shopfit.evaluation.calibration import cross_fitted, temperature_helps
+from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions, together
 from shopfit.merchant.examples import Example
 from shopfit.merchant.search import CatalogIndex, Embed, Floats, titles_index
 from shopfit.recipe.schema import Recipe
@@ -54,7 +57,7 @@ def fit_blend(
         the blend, None if the adapter alone is best or there is too little to tell; and the cross-validated loss of
         the blend and of every part that may answer by itself.
     """
-    rows = [row for part, held_out in parts for row in _rows(recipe, part, held_out, embed)]
+    rows = [row for part, held_out in parts for row in _rows(recipe, part, held_out, embed) if _tells(row)]
     if len(rows) < LEAST:
         return None, {}
     names = [name for name in rows[0][0] if all(name in known for known, _ in rows)]
@@ -76,6 +79,48 @@ def fit_blend(
         else choose_facts(everything, material.labels, _text(material), embed)
     )
     return Blend(weights=weights, **dict(facts)), losses
+
+
+def as_served(recipe: Recipe, parts: Sequence[HeldOut], blend: Blend | None, embed: Embed | None) -> list[Predictions]:
+    """Held-out answers as they would be served: by the blend or at the temperature that others of them taught.
+
+    Args:
+        recipe: of the adapter.
+        parts: as for `fit_blend`.
+        blend: that came of them; None where the adapter answers alone.
+        embed: see there.
+    """
+    if blend is None:
+        return _at_temperature([held_out for _, held_out in parts])
+    by_part = [_rows(recipe, part, held_out, embed) for part, held_out in parts]
+    rows, names = [row for some in by_part for row in some], list(blend.weights)
+    logits: list[Floats] = [np.zeros(0)] * len(rows)
+    for out, weights in _fitted_without(rows, names):
+        for place in out:
+            logits[place] = _logits(weights, rows[place], names)
+    served, place = [], 0
+    for (_, held_out), some in zip(parts, by_part, strict=True):
+        served.append(_answered(held_out, logits[place : place + len(some)]))
+        place += len(some)
+    return served
+
+
+def _at_temperature(parts: Sequence[Predictions]) -> list[Predictions]:
+    choices = [part for part in parts if isinstance(part, ChoosePredictions)]
+    if not choices or not temperature_helps(whole := together(choices)):
+        return list(parts)
+    ends = np.cumsum([len(part.gold) for part in choices])[:-1]
+    shares = np.split(cross_fitted(whole).probabilities, ends)
+    return [replace(part, probabilities=share) for part, share in zip(choices, shares, strict=True)]
+
+
+def _answered(held_out: Predictions, logits: Sequence[Floats]) -> Predictions:
+    """The same rows with other scores."""
+    if isinstance(held_out, ChoosePredictions):
+        shape = held_out.probabilities.shape
+        return replace(held_out, probabilities=softmax(np.array(logits).reshape(shape), axis=1))
+    assert isinstance(held_out, RankPredictions)
+    return replace(held_out, scores=tuple(logits))
 
 
 def _alone(names: Sequence[str]) -> dict[str, list[str]]:
@@ -128,9 +173,13 @@ def _rows(recipe: Recipe, material: Material, held_out: Predictions, embed: Embe
         past = past_items(example.fields, prompter.history)
         others = rank_parts(facts, index.scores(prompter.wish(example.fields), past, pool), pool)
         right = np.array([item in relevant for item in pool], np.float64)
-        if 0 < right.sum() < len(right):
-            rows.append(({ADAPTER: scores / recipe.tune.temperature, **others}, right))
+        rows.append(({ADAPTER: scores / recipe.tune.temperature, **others}, right))
     return rows
+
+
+def _tells(row: Row) -> bool:
+    """Whether some of its answers are right and others are not."""
+    return bool(0 < row[1].sum() < len(row[1]))
 
 
 def _text(material: Material) -> Callable[[Example], str]:
@@ -139,13 +188,17 @@ def _text(material: Material) -> Callable[[Example], str]:
 
 def _cross_validated(rows: Sequence[Row], names: Sequence[str]) -> float:
     """Mean loss on rows that the weights have not seen."""
+    losses = [_loss(weights, rows[place], names) for out, weights in _fitted_without(rows, names) for place in out]
+    return float(np.mean(losses))
+
+
+def _fitted_without(rows: Sequence[Row], names: Sequence[str]) -> Iterator[tuple[list[int], Floats]]:
+    """Places of a fifth of the rows at a time, and weights from the others that tell something."""
     order = random.Random(0).sample(range(len(rows)), len(rows))
-    losses = []
     for number in range(_FOLDS):
         out = set(order[number::_FOLDS])
-        weights = _fit([row for place, row in enumerate(rows) if place not in out], names)
-        losses += [_loss(weights, rows[place], names) for place in sorted(out)]
-    return float(np.mean(losses))
+        others = [row for place, row in enumerate(rows) if place not in out and _tells(row)]
+        yield sorted(out), _fit(others, names)
 
 
 def _fit(rows: Sequence[Row], names: Sequence[str]) -> Floats:
@@ -162,9 +215,15 @@ def _fit(rows: Sequence[Row], names: Sequence[str]) -> Floats:
 
 def _loss(weights: Floats, row: Row, names: Sequence[str]) -> float:
     """Mean over the right answers of each one's surprise against the wrong ones."""
-    parts, right = row
-    logits = np.sum([weight * parts[name] for weight, name in zip(weights, names, strict=True)], axis=0)
+    _, right = row
+    logits = _logits(weights, row, names)
     wrong = logits[right == 0]
     ceiling = logits.max()
     mass = np.log(np.exp(wrong - ceiling).sum() + np.exp(logits[right == 1] - ceiling)) + ceiling
     return float((mass - logits[right == 1]).mean())
+
+
+def _logits(weights: Floats, row: Row, names: Sequence[str]) -> Floats:
+    parts, _ = row
+    total: Floats = np.sum([weight * parts[name] for weight, name in zip(weights, names, strict=True)], axis=0)
+    return total

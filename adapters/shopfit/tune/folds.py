@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from torch import Tensor
 from shopfit.adapter.start import Start
 from shopfit.adapter.voice import answer_sums
 from shopfit.base.load import Base
-from shopfit.evaluation.predictions import Predictions
+from shopfit.evaluation.predictions import ChoosePredictions, Predictions
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import with_earlier_steps
 from shopfit.merchant.sampling import units
@@ -25,6 +26,7 @@ from shopfit.tune.objectives import task_loss
 
 FOLDS = 3
 _BATCH = 16
+_TAUGHT = 3  # examples of a label
 _SHIFT = 4.0  # of a temperature's logarithm, at most
 
 Answered = tuple[Tensor, Batch]
@@ -95,9 +97,28 @@ def scored(base: Base, recipe: Recipe, part: Material, tuned: Tuned) -> list[Ans
 
 
 def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
-    """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories."""
-    part = replace(part, valid=with_earlier_steps(recipe, part.valid))
+    """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories.
+
+    Labels that the part did not teach are left out: the adapter that is served has learned them, and what this one says
+    of them tells nothing of that one.
+    """
+    taught = {row.label for row in part.train}
+    fair = [row for row in part.valid if row.label in taught] if recipe.task == "choose" else part.valid
+    part = replace(part, valid=with_earlier_steps(recipe, fair))
     return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
+
+
+def well_taught(part: Material, held_out: Predictions) -> Predictions:
+    """Those of a fold's answers whose label had examples enough there.
+
+    Where an example more makes an adapter much better, one that learned from a third fewer is wrong more often than the
+    one that is served, and how sure the one may be says nothing of the other.
+    """
+    if not isinstance(held_out, ChoosePredictions):
+        return held_out
+    counts = Counter(row.label for row in part.train)
+    kept = [place for place, row in enumerate(part.valid) if counts[row.label] >= _TAUGHT]
+    return replace(held_out, probabilities=held_out.probabilities[kept], gold=held_out.gold[kept])
 
 
 def predictions_of(

@@ -22,8 +22,8 @@ from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from shopfit.tune.blending import fit_blend
-from shopfit.tune.folds import HeldOut, folds, predictions_of
+from shopfit.tune.blending import as_served, fit_blend
+from shopfit.tune.folds import HeldOut, folds, predictions_of, well_taught
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, tune
 from shopfit.tune.neighbours import find_start
@@ -101,6 +101,8 @@ class Made:
         start_losses: of every start that was compared.
         blend_losses: of the blend and its parts.
         study: of the search, if there was one.
+        crossed: answers from cross-validation, by part; none where one validation set was held out, which also chose
+            the epoch.
     """
 
     ground: Ground
@@ -109,6 +111,7 @@ class Made:
     start_losses: Mapping[str, float]
     blend_losses: Mapping[str, float]
     study: Study | None
+    crossed: Sequence[HeldOut] = ()
 
 
 @contextmanager
@@ -189,15 +192,16 @@ def making(
     tuned.adapter.check()
     with staging(settings.home) as staged:
         parts = parts or [(ground.material, held_out) for held_out in tuned.held_out]
-        calibration = calibrate(ground.recipe, [held_out for _, held_out in parts])
-        manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
         blend, blend_losses = _blend(ground, parts, embed)
+        calibration = _calibrate(ground, parts, blend, embed)
+        manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
         if blend is not None:
             (staged / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
             say("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
         if study is not None:
             (staged / STUDY).write_text(study.to_json(), encoding="utf-8")
-        yield Made(ground, tuned, seal(staged, manifest), choice.losses, blend_losses, study)
+        crossed = parts if len(parts) > 1 else []
+        yield Made(ground, tuned, seal(staged, manifest), choice.losses, blend_losses, study, crossed)
 
 
 def _pairs(ground: Ground) -> list[Example]:
@@ -305,6 +309,14 @@ def _blend(ground: Ground, parts: Sequence[HeldOut], embed: Embed) -> tuple[Blen
     if not recipe.blend or recipe.task == "generate":
         return None, {}
     return fit_blend(recipe, ground.material, parts, embed)
+
+
+def _calibrate(ground: Ground, parts: Sequence[HeldOut], blend: Blend | None, embed: Embed) -> dict[str, float]:
+    recipe, blended = ground.recipe, None
+    if blend is not None and recipe.serve.precision is not None:
+        blended = as_served(recipe, parts, blend, embed)
+    one = len(parts) == 1  # then the adapter that will be served was asked
+    return calibrate(recipe, [said if one else well_taught(part, said) for part, said in parts], blended)
 
 
 def _ids(examples: Sequence[Example]) -> list[str]:

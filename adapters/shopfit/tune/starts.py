@@ -87,7 +87,7 @@ class Choice:
         start: its weights.
         losses: cross-validated, by candidate, the simplest first; empty if there was nothing to compare.
         why: in a few words.
-        held_out: of several folds, what was answered from this start.
+        held_out: of several folds, what was answered from this start, if it was trained in full.
     """
 
     start: Start
@@ -202,16 +202,17 @@ def _held_out(
 ) -> tuple[list[Answered], list[HeldOut]]:
     """What the candidate answers to the parts' held-out examples: for its loss, and of folds also as predictions.
 
-    Where there are many to train on, one epoch tells enough.
+    Where there are many to train on, one epoch tells enough of starts, but not how far the adapter can be trusted.
     """
     answers: list[Answered] = []
     predictions: list[HeldOut] = []
+    in_full = len(parts) > 1 and all(len(part.train) < VALID_FROM for part in parts)
     for part in parts:
         epochs = recipe.tune.epochs if len(part.train) < VALID_FROM else 1
         short = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": epochs})})
         with trained(base, short, part, candidate.make(replace(part, valid=[])), accelerator) as tuned:
             answers += scored(base, short, part, tuned)
-            if len(parts) > 1:
+            if in_full:
                 predictions.append(held_out_of(base, short, part, tuned, accelerator))
     return answers, predictions
 
