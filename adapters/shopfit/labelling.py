@@ -155,8 +155,8 @@ def to_fill_in(recipe: Recipe, row: Example, why: str) -> dict[str, Any]:
 def _pool(merchant: Merchant, recipe: Recipe, say: Say) -> Pool:
     """Read the unlabeled rows and what is labelled already; the bad rows of all files are named at once."""
     data = recipe.data
-    catalog = merchant.catalog(data.catalog) if data.catalog else None
-    history = merchant.catalog(data.history_catalog) if data.history_catalog else None
+    catalog = merchant.catalog(data.catalog, recipe) if data.catalog else None
+    history = merchant.catalog(data.history_catalog, recipe) if data.history_catalog else None
     shown = Prompter(recipe, None, catalog, history)
     problems: list[Problem] = []
     errors: list[DataError] = []

@@ -11,6 +11,7 @@ from shopfit.merchant.items import read_catalog
 from shopfit.recipe.mistakes import explain
 from shopfit.recipe.names import HOUSE, SLUG, SLUG_RULE
 from shopfit.recipe.plain_yaml import KeyPath, dotted, read_file
+from shopfit.recipe.schema import Recipe
 from shopfit.recipe.shelf import sample_merchants
 
 DESCRIPTION = "merchant.yaml"
@@ -78,10 +79,14 @@ class Merchant:
             raise DataError(f"{path} is not valid", problems=problems, next_step="correct the keys named above")
         return cls(**described.model_dump(), folder=folder)
 
-    def catalog(self, file: str) -> Catalog:
+    def catalog(self, file: str, recipe: Recipe | None = None) -> Catalog:
         """The catalog in a file of the folder.
+
+        Args:
+            file: its path inside the folder.
+            recipe: whose `data` section says how its columns are called and written.
 
         Raises:
             DataError: with every bad row.
         """
-        return read_catalog(self.folder / file)
+        return read_catalog(self.folder / file, recipe)
