@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - as shops write it
 from typing import Any
 
 import pytest
