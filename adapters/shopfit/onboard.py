@@ -205,6 +205,7 @@ def _evaluate(
             "near_duplicates": leaks.near_duplicates,
             "shared_groups": leaks.shared_groups,
         },
+        contradictions=ground.splits.contradictions.counts,
         start=bundle.manifest.start,
         calibration=calibration_facts(answers, tenant.temperature, recipe.tune.temperature, tenant.threshold)
         if isinstance(answers, ChoosePredictions)

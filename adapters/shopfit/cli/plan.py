@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import click
 
-from shopfit.cli.terminal import as_json, console, merchant_folder, print_json, quiet, recipe_options
+from shopfit.cli.terminal import as_json, merchant_folder, print_json, quiet, recipe_options
 
 
 @click.command(short_help="Say what training an adapter would cost; train nothing.")
@@ -17,6 +17,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     loaded = load_recipe(recipe, overrides=overrides)
     folder = merchant_folder(merchant, data)
     quiet()
+    from shopfit.merchant.labels import spellings_text
     from shopfit.onboard import prepare
     from shopfit.settings import Settings
     from shopfit.tune.plan import plan
@@ -34,5 +35,11 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         "memory": f"{cost.peak_memory_mb:,.0f} MB at most",
         "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",
     }
+    if cost.labels:
+        rows["labels"] = ", ".join(f"{label} {count}" for label, count in cost.labels.items())
+    if cost.spellings:
+        rows["spellings"] = spellings_text(cost.spellings)
+    if cost.contradict:
+        rows["contradict"] = cost.contradict
     for name, value in rows.items():
-        console().print(f"[cyan]{name:>10}[/]  {value}")
+        click.echo(f"{click.style(f'{name:>10}', fg='cyan')}  {value}")

@@ -101,6 +101,7 @@ class Report(BaseModel):
         gain_over_prior: likewise, over that prior.
         curve: a point an epoch.
         leaks: training examples that were found in the test set and taken out, by kind.
+        contradictions: rows of the same text with different answers: in train, in test, and between them.
         start: what the weights started from.
         start_losses: cross-validated loss of every start that was compared.
         searched: the settings that a search chose; None if the recipe's own were taken.
@@ -130,6 +131,7 @@ class Report(BaseModel):
     gain_over_prior: Interval
     curve: tuple[CurvePoint, ...] = ()
     leaks: dict[str, int] = {}
+    contradictions: dict[str, int] = {}
     start: str = "scratch"
     start_losses: dict[str, float] = {}
     searched: Searched | None = None
@@ -184,6 +186,7 @@ def make_report(
     test_kind: TestKind,
     curve: Sequence[CurvePoint] = (),
     leaks: Mapping[str, int] | None = None,
+    contradictions: Mapping[str, int] | None = None,
     start: str = "scratch",
     start_losses: Mapping[str, float] | None = None,
     searched: Searched | None = None,
@@ -206,6 +209,7 @@ def make_report(
         test_kind: see there.
         curve: see there.
         leaks: see there.
+        contradictions: see there.
         start: see there.
         start_losses: see there.
         searched: see there.
@@ -254,6 +258,7 @@ def make_report(
         gain_over_prior=gain_over(by_name[prior.name]),
         curve=tuple(curve),
         leaks=dict(leaks or {}),
+        contradictions=dict(contradictions or {}),
         start=start,
         start_losses=dict(start_losses or {}),
         searched=searched,

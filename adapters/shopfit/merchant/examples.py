@@ -93,7 +93,7 @@ def load_examples(
     """
     path, columns = merchant.folder / file, recipe.data.columns
     problems: list[Problem] = []
-    rows = read_rows(path, cells=_cells(recipe), problems=problems)
+    rows = read_rows(path, cells=cells_of(recipe), problems=problems)
     if rows:
         there = dict.fromkeys(name for row in rows for name in row.values)
         problems += _column_problems(str(path), recipe, there, labelled)
@@ -140,7 +140,7 @@ def content_digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _cells(recipe: Recipe) -> dict[str, Cell]:
+def cells_of(recipe: Recipe) -> dict[str, Cell]:
     """What the columns of a CSV file hold, by the file's own names."""
     cells: dict[str, Cell] = dict.fromkeys(recipe.data.item_fields, "list")
     if recipe.task == "rank":

@@ -35,6 +35,11 @@ class Contradictions:
         """Rows of any kind."""
         return self.train + self.test + self.between
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows of each kind, by its name."""
+        return {"train": self.train, "test": self.test, "between": self.between}
+
     def __str__(self) -> str:
         parts = [
             f"{count} {where}"

@@ -3,7 +3,8 @@
 import platform
 import resource
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -37,6 +38,10 @@ class Plan:
         train_seconds: estimate, with checks after each epoch, if it does not stop early.
         evaluate_seconds: estimate for adapter and base on the test set.
         peak_memory_mb: measured while the largest batch was in work, in MB (10^6 bytes).
+        labels: choose: how many examples each has to train on.
+        spellings: choose: of each label that had several spellings, how often each was written.
+        contradictions: rows of the same text with different answers: "train", "test", "between" them.
+        contradict: the same in words, with places; empty if there are none.
     """
 
     examples: int
@@ -50,6 +55,10 @@ class Plan:
     train_seconds: float
     evaluate_seconds: float
     peak_memory_mb: float
+    labels: Mapping[str, int] = field(default_factory=dict)
+    spellings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    contradictions: Mapping[str, int] = field(default_factory=dict)
+    contradict: str = ""
 
 
 def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan:
@@ -93,6 +102,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     finally:
         adapter.detach()
         torch.random.set_rng_state(state)
+    contrary = splits.contradictions
     return Plan(
         examples=len(train),
         valid=len(splits.valid),
@@ -105,6 +115,10 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         train_seconds=settings.epochs * (sum(padded) * per_token + len(splits.valid) * per_example),
         evaluate_seconds=2 * len(splits.test) * per_example,
         peak_memory_mb=peak,
+        labels=splits.label_counts,
+        spellings=splits.merged,
+        contradictions=contrary.counts,
+        contradict=str(contrary) if contrary.total else "",
     )
 
 
