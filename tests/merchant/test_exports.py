@@ -52,8 +52,10 @@ def test_shopify(tmp_path: Path) -> None:
     assert found["TEE-M"].fields["description"] == "Soft & warm. Cotton"
     assert column(found, "price") == {"TEE-S": 1299, "TEE-M": 19.9, "tee/L / Red": 21.5, "mug": 5, "OLD": 5}
     assert column(found, "in_stock") == {
-        "TEE-S": True, "TEE-M": False,  # there, and not
-        "tee/L / Red": True, "mug": True,  # sold all the same, and not counted
+        "TEE-S": True,
+        "TEE-M": False,  # there, and not
+        "tee/L / Red": True,
+        "mug": True,  # sold all the same, and not counted
         "OLD": False,  # not published
     }
     tee = found["TEE-M"].fields
@@ -80,7 +82,10 @@ def test_shopify_of_today(tmp_path: Path) -> None:
 def test_woocommerce(tmp_path: Path) -> None:
     found = read(tmp_path, WOOCOMMERCE)
     assert {key: item.title for key, item in found.items()} == {
-        "10": "Hoodie", "11": "Hoodie - Red", "12": "Hoodie", "13": "Voucher"
+        "10": "Hoodie",
+        "11": "Hoodie - Red",
+        "12": "Hoodie",
+        "13": "Voucher",
     }
     assert column(found, "price") == {"10": None, "11": 1299, "12": 35.5, "13": 20}
     assert column(found, "in_stock") == {"10": True, "11": False, "12": True, "13": False}

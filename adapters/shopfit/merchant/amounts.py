@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from shopfit.merchant.currencies import common, currency_of
@@ -24,6 +25,7 @@ _GROUPED = {
     "point": re.compile(r"(?!0)(\d{1,3}([ ',])\d{3}(\2\d{3})*|\d{1,2}(,\d{2})+,\d{3})(\.\d+)?"),
     "comma": re.compile(r"(?!0)\d{1,3}([ '.])\d{3}(\1\d{3})*(,\d+)?"),
 }
+_SIMPLE = re.compile(r"([0-9]{1,12})(?:([.,])[0-9]{1,2})?")
 _SIGN_OF: dict[DecimalMark, str] = {"point": ".", "comma": ","}
 DECIMAL_MARKS = tuple(_SIGN_OF)
 
@@ -106,10 +108,16 @@ def settle(values: Iterable[Any], decimal: DecimalMark = "auto") -> NumberFormat
     return NumberFormat("point", doubtful=doubtful)
 
 
+@lru_cache(maxsize=50_000)
 def readings(text: str) -> Mapping[str, Amount]:
     """What a text may mean, by decimal mark; empty if it is no number."""
     if len(text) > _LONGEST:
         return {}
+    if (simple := _SIMPLE.fullmatch(text)) is not None:  # most columns are nothing else
+        whole = simple[2] is None
+        marks: tuple[DecimalMark, ...] = DECIMAL_MARKS if whole else ("point",) if simple[2] == "." else ("comma",)
+        amount = Amount(float(text.replace(",", ".")))
+        return dict.fromkeys(marks, amount)
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).strip()
     places = [place for place, sign in enumerate(text) if sign.isdecimal()]
     if not places:

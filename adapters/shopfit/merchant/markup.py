@@ -36,6 +36,8 @@ def text_of(markup: str) -> str:
 
 def _closed(markup: str) -> str:
     """Comments and declarations taken out, in one pass: a parser looks for the end of each that has none."""
+    if "<!" not in markup and "<?" not in markup:
+        return markup
     parts, place = [], 0
     while (start := markup.find("<", place)) >= 0:
         if not (opened := _OPEN_ONLY.match(markup, start)):

@@ -38,8 +38,12 @@ class Checks:
 def is_missing(value: Any) -> bool:
     """Whether a value says nothing: null, NaN, text without a visible sign, an empty list or object."""
     if isinstance(value, str):
-        return not visible(value).strip()
+        return not (value.strip() if value.isascii() else any(map(_is_seen, value)))
     return value is None or (isinstance(value, float) and value != value) or value in ([], {})
+
+
+def _is_seen(sign: str) -> bool:
+    return bool(visible(sign).strip())
 
 
 def as_id(value: Any) -> str | None:

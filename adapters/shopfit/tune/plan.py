@@ -1,9 +1,10 @@
 """What a run will cost, from its real data and one measured batch. Nothing is trained."""
 
 import platform
+import random
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +20,7 @@ from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import total_steps
 from shopfit.tune.objectives import Objective
 
+_COUNTED = 256  # training rows whose tokens are counted, where there are more
 _SAMPLE = 4  # test examples that evaluation is timed on
 
 
@@ -31,8 +33,8 @@ class Plan:
         valid: held out of them to stop early.
         test: to evaluate on.
         steps: optimizer steps at most.
-        tokens_per_epoch: that training reads in an epoch, padding left out.
-        longest: tokens of the longest training row.
+        tokens_per_epoch: that training reads in an epoch, padding left out; of many rows, an estimate.
+        longest: tokens of the longest training row; of many rows, of the longest by characters and some others.
         trainable_parameters: numbers in the adapter.
         adapter_mb: the adapter's size in MB (10^6 bytes), float32.
         train_seconds: estimate, with checks after each epoch, if it does not stop early.
@@ -72,7 +74,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     """
     settings, train = recipe.tune, splits.train
     lessons = Lessons(train, prompter, splits.labels, settings)
-    lengths = [lessons.length(index) for index in range(len(train))]
+    lengths = _lengths(lessons, [len(prompter.text(example.fields)) for example in train], settings.seed)
     steps = total_steps(recipe, len(train))
     state = torch.random.get_rng_state()
     adapter = attach(base, recipe.adapter, total_steps=max(steps, 1), opening=prompter.render(train[0].fields))
@@ -120,6 +122,26 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         contradictions=contrary.counts,
         contradict=str(contrary) if contrary.total else "",
     )
+
+
+def _lengths(lessons: Lessons, characters: Sequence[int], seed: int) -> list[int]:
+    """Tokens of each lesson: counted where they are few, else of the longest and of some drawn, and by those guessed."""
+    everything = range(len(characters))
+    if len(characters) <= _COUNTED:
+        return [lessons.length(index) for index in everything]
+    longest = sorted(everything, key=lambda index: -characters[index])[: _COUNTED // 4]
+    drawn = random.Random(seed).sample(everything, _COUNTED)
+    drawn_lengths = [lessons.length(index) for index in drawn]
+    counted = dict(zip(drawn, drawn_lengths, strict=True)) | {index: lessons.length(index) for index in longest}
+    mean_length = sum(drawn_lengths) / _COUNTED
+    mean_characters = sum(characters[index] for index in drawn) / _COUNTED
+    per_character = min(1.0, mean_length / max(mean_characters, 1))
+    top = max(counted.values())
+
+    def guessed(index: int) -> int:
+        return min(top, max(1, round(mean_length + per_character * (characters[index] - mean_characters))))
+
+    return [counted.get(index) or guessed(index) for index in everything]
 
 
 def peak_memory_mb() -> float:
