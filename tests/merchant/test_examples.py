@@ -259,7 +259,7 @@ def test_weights_and_times_have_the_format_of_their_column(tmp_path: Path) -> No
 @pytest.mark.parametrize("weight", ["inf", "-1", "0", "1e40", "2 €", "heavy"])
 def test_weights_that_are_none(tmp_path: Path, weight: str) -> None:
     (tmp_path / "rows.csv").write_text(f"text,label,weight\na,x,{weight}\n")
-    with pytest.raises(DataError, match="weight: .* is not accepted"):
+    with pytest.raises(DataError, match=r"weight: .* is not accepted"):
         load_examples(shop(tmp_path), recipe("choose"), "rows.csv", catalog=None, history=None)
 
 

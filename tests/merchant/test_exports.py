@@ -14,8 +14,8 @@ SHOPIFY = (
     "Handle,Title,Body (HTML),Vendor,Product Category,Type,Tags,Published,Option1 Name,Option1 Value,Option2 Name,"
     "Option2 Value,Variant SKU,Variant Grams,Variant Inventory Tracker,Variant Inventory Qty,Variant Inventory Policy,"
     "Variant Price,Variant Compare At Price,Image Src,Image Position,SEO Title,Status\n"
-    'tee,Organic Tee,"<p>Soft &amp; warm.</p><ul><li>Cotton</li></ul>",Lindt,Apparel > Shirts,Shirts,"a, b",true,Size,S,'
-    "Colour,Red,TEE-S,120,shopify,4,deny,1299.00,,https://cdn/t.jpg,1,Tee!,active\n"
+    'tee,Organic Tee,"<p>Soft &amp; warm.</p><ul><li>Cotton</li></ul>",Lindt,Apparel > Shirts,Shirts,"a, b",true,Size,'
+    "S,Colour,Red,TEE-S,120,shopify,4,deny,1299.00,,https://cdn/t.jpg,1,Tee!,active\n"
     "tee,,,,,,,,,M,,Red,TEE-M,120,shopify,0,deny,19.90,,,,,\n"
     "tee,,,,,,,,,L,,Red,,120,shopify,0,continue,21.50,,,,,\n"
     "tee,,,,,,,,,,,,,,,,,,,https://cdn/2.jpg,2,,\n"
@@ -67,8 +67,8 @@ def test_shopify(tmp_path: Path) -> None:
 def test_shopify_of_today(tmp_path: Path) -> None:
     found = read(
         tmp_path,
-        "Title,URL handle,Description,Vendor,Type,Published on online store,Status,SKU,Option1 name,Option1 value,Price,"
-        "Inventory tracker,Inventory quantity,Continue selling when out of stock,Product image URL\n"
+        "Title,URL handle,Description,Vendor,Type,Published on online store,Status,SKU,Option1 name,Option1 value,"
+        "Price,Inventory tracker,Inventory quantity,Continue selling when out of stock,Product image URL\n"
         "Tee,tee,<p>Soft</p>,Lindt,Shirts,TRUE,Active,T-S,Size,S,10.00,shopify,3,DENY,https://x/1.jpg\n"
         ",tee,,,,,,T-M,,M,11.00,shopify,0,DENY,\n"
         ",tee,,,,,,,,,,,,,https://x/2.jpg\n",
@@ -111,3 +111,9 @@ def test_other_catalogs_are_no_exports(tmp_path: Path, text: str) -> None:
 def test_a_price_of_an_export_has_a_columns_format_too(tmp_path: Path) -> None:
     german = WOOCOMMERCE.replace(",1299,", ',"1.299,00",').replace("35.5,45.50", '"35,5","45,50"')
     assert column(read(tmp_path, german), "price") == {"10": None, "11": 1299, "12": 35.5, "13": 20}
+
+
+def test_image_rows_of_an_export_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    read(tmp_path, SHOPIFY)
+    assert "read as an export of Shopify, 1 rows that are no items left out" in caplog.text

@@ -169,9 +169,11 @@ def test_prices_of_another_currency_are_not_compared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("said", "there"),
-    [("backorder", True), ("onbackorder", True), ("instock", True), ("In stock", True), ("outofstock", False)]
-    + [("Out of stock", False), ("1", True), ("0", False), ("yes", True), ("No", False), ("TRUE", True)]
-    + [("12", True), ("-3", False), ("0.0", False), ("1,200", True), ("https://schema.org/InStock", True)],
+    [
+        *[("backorder", True), ("onbackorder", True), ("instock", True), ("In stock", True), ("outofstock", False)],
+        *[("Out of stock", False), ("1", True), ("0", False), ("yes", True), ("No", False), ("TRUE", True)],
+        *[("12", True), ("-3", False), ("0.0", False), ("1,200", True), ("https://schema.org/InStock", True)],
+    ],
 )
 def test_stock_as_shops_write_it(tmp_path: Path, said: str, there: bool) -> None:
     assert table(tmp_path, f'id,title,in_stock\n1,A,"{said}"\n')["1"]["in_stock"] is there

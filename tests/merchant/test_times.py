@@ -41,8 +41,21 @@ def test_day_and_month_that_cannot_be_told_apart(column: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [5, -1, True, 10**30, 1e300, float("inf"), float("nan"), "9999-12-31", "0001-01-01T00:00:00+23:59", "31.02.2025"]
-    + ["May", "99999999999999999999", "12/31/0025", "32.01.2025", "x" * 10_000, [1], {"a": 1}],
+    [
+        *[
+            5,
+            -1,
+            True,
+            10**30,
+            1e300,
+            float("inf"),
+            float("nan"),
+            "9999-12-31",
+            "0001-01-01T00:00:00+23:59",
+            "31.02.2025",
+        ],
+        *["May", "99999999999999999999", "12/31/0025", "32.01.2025", "x" * 10_000, [1], {"a": 1}],
+    ],
 )
 def test_out_of_range_or_no_time(value: Any) -> None:
     assert settle_times([value]).read(value) is None

@@ -179,7 +179,7 @@ class _Check:
 
     def __call__(self, row: Row, problems: list[Problem]) -> Item | None:
         checks = Checks(f"{self._path}:{row.line}", self._columns)
-        values = {name: value for name, value in row.values.items() if not is_missing(value)}
+        values = {name: value for name, value in row.values.items() if value is True or not is_missing(value)}
         key = as_id(values.get("id"))
         if key is None and "id" in self._there:
             checks.bad("id", values.get("id"), "text or a whole number")
