@@ -89,8 +89,8 @@ def settle(values: Iterable[Any], decimal: DecimalMark = "auto") -> NumberFormat
     """
     if decimal != "auto":
         return NumberFormat(decimal)
-    fits = {"point": 0, "comma": 0}
-    only: dict[str, str] = {}
+    fits = dict.fromkeys(DECIMAL_MARKS, 0)
+    only: dict[DecimalMark, str] = {}
     doubtful, read = "", 0
     for value in values:
         if not isinstance(value, str) or no_number(value) or not (found := readings(value)):
@@ -103,13 +103,13 @@ def settle(values: Iterable[Any], decimal: DecimalMark = "auto") -> NumberFormat
         elif found["point"] != found["comma"] and not doubtful:
             doubtful = value
     if only or not doubtful:
-        mark: DecimalMark = "comma" if fits["comma"] > fits["point"] else "point"
-        return NumberFormat(mark, shown=only.get(mark, ""))
+        best: DecimalMark = "comma" if fits["comma"] > fits["point"] else "point"
+        return NumberFormat(best, shown=only.get(best, ""))
     return NumberFormat("point", doubtful=doubtful)
 
 
 @lru_cache(maxsize=50_000)
-def readings(text: str) -> Mapping[str, Amount]:
+def readings(text: str) -> Mapping[DecimalMark, Amount]:
     """What a text may mean, by decimal mark; empty if it is no number."""
     if len(text) > _LONGEST:
         return {}
@@ -133,7 +133,7 @@ def readings(text: str) -> Mapping[str, Amount]:
     if currency is None:
         return {}
     core = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in core)
-    found = {}
+    found: dict[DecimalMark, Amount] = {}
     for mark, sign in _SIGN_OF.items():
         if ended and ended[1] != sign:
             continue

@@ -160,8 +160,8 @@ def _column(name: str, column: str, values: Sequence[Any], decimal: DecimalMark,
     def made(
         kind: Kind, form: str = "", span: Sequence[float | str] = (), counts: Mapping[str, int] | None = None
     ) -> Column:
-        ends = (min(span), max(span)) if span else (None, None)
-        return Column(name, column, kind, form, len(there), missing, *ends, examples, counts or {})
+        least, most = (min(span), max(span)) if span else (None, None)
+        return Column(name, column, kind, form, len(there), missing, least, most, examples, counts or {})
 
     if not there:
         return made("empty")
@@ -183,12 +183,12 @@ def _column(name: str, column: str, values: Sequence[Any], decimal: DecimalMark,
     if types <= {int, float, str} and (wanted or (str in types and name not in ("id", "group"))):
         found = settle(there, decimal)
         read = [found.read(value) for value in there if not no_number(value)]
-        known = [amount for amount in read if amount is not None]
-        if known and (wanted or len(known) == len(read)):
+        amounts = [amount for amount in read if amount is not None]
+        if amounts and (wanted or len(amounts) == len(read)):
             return made(
                 "number",
-                _number_form(found.doubtful, found.mark, bool(found.shown), known, read),
-                [amount.value for amount in known],
+                _number_form(found.doubtful, found.mark, bool(found.shown), amounts, read),
+                [amount.value for amount in amounts],
             )
     if types == {str}:
         form = "HTML" if name == "description" and any("</" in value for value in there) else ""

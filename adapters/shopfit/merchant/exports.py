@@ -24,8 +24,10 @@ _OF_A_VARIANT = (
     *("variant sku", "variant price", "option1 value", "variant inventory qty", "variant barcode", "variant grams"),
     *("sku", "price", "inventory quantity", "barcode"),
 )
-_PARENTS = ("name", "description", "short description", "categories", "tags", "brands", "images", "published")
-_PARENTS += ("visibility in catalog",)
+_PARENTS = (
+    *("name", "description", "short description", "categories", "tags", "brands", "images", "published"),
+    "visibility in catalog",
+)
 
 
 @dataclass(frozen=True, slots=True)
