@@ -225,6 +225,7 @@ def _evaluate(
             "near_duplicates": leaks.near_duplicates,
             "shared_groups": leaks.shared_groups,
         },
+        contradictions=ground.splits.contradictions.counts,
         start=bundle.manifest.start,
         calibration=calibration_facts(
             answers,

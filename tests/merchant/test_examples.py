@@ -248,3 +248,46 @@ def test_a_dataset_and_json_lines_give_the_same_examples(tmp_path: Path) -> None
     )
     assert first == second
     assert json.dumps([dict(example.fields) for example in first])
+
+
+def test_weights_and_times_have_the_format_of_their_column(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text;label;weight;at\na;x;0,5;31.12.2025\nb;y;1.250,0;1.2.2026\nc;x;nan;\n")
+    found = load_examples(shop(tmp_path), recipe("choose"), "rows.csv", catalog=None, history=None)
+    assert [(row.weight, row.at) for row in found] == [(0.5, "2025-12-31"), (1250.0, "2026-02-01"), (1.0, None)]
+
+
+@pytest.mark.parametrize("weight", ["inf", "-1", "0", "1e40", "2 €", "heavy"])
+def test_weights_that_are_none(tmp_path: Path, weight: str) -> None:
+    (tmp_path / "rows.csv").write_text(f"text,label,weight\na,x,{weight}\n")
+    with pytest.raises(DataError, match=r"weight: .* is not accepted"):
+        load_examples(shop(tmp_path), recipe("choose"), "rows.csv", catalog=None, history=None)
+
+
+def test_columns_that_may_mean_two_things_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label,weight,at\na,x,1.500,1/2/2025\nb,x,2,3/4/2025\n")
+    with pytest.raises(DataError) as caught:
+        load_examples(shop(tmp_path), recipe("choose"), "rows.csv", catalog=None, history=None)
+    weight, at = map(str, caught.value.problems)
+    assert "weight: '1.500' is 1.5 or 1500" in weight
+    assert "at: '1/2/2025' may begin with the day or the month" in at
+
+
+def test_an_answer_beside_its_own_name_is_hinted_at(tmp_path: Path) -> None:
+    found = problems(tmp_path, recipe("choose"), {"text": "a", "Label": "x"})
+    assert (
+        found[0] == " label: there is no column 'label'; did you mean 'Label'? (allowed: data.columns: {label: Label})"
+    )
+
+
+def test_columns_of_a_catalog_are_not_missed_in_examples(tmp_path: Path) -> None:
+    task = recipe("rank", columns={"title": "Name", "query": "search"})
+    [example] = load(tmp_path, task, {"search": "q", "relevant": ["a"]})
+    assert example.fields == {"query": "q"}
+
+
+@pytest.mark.parametrize("value", ["\u200b", " \ufeff", float("nan"), None])
+def test_what_nobody_sees_is_missing(value: Any) -> None:
+    from shopfit.merchant.values import as_id, is_missing
+
+    assert is_missing(value)
+    assert as_id(value) is None

@@ -8,7 +8,7 @@ from tests.merchant.shop import recipe
 from shopfit.errors import DataError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
-from shopfit.merchant.pretext import WEIGHT, hold_out_pairs, pretext_pairs
+from shopfit.merchant.pretext import WEIGHT, hold_out_pairs, pairs_of_catalog, pretext_pairs
 from shopfit.recipe.schema import Recipe
 
 
@@ -132,3 +132,18 @@ def test_pairs_are_held_out_where_there_is_no_test_set() -> None:
     assert not {pair.id for pair in rest} & {pair.id for pair in test}
     with pytest.raises(DataError, match="only 1 pairs"):
         hold_out_pairs(recipe("rank"), found[:1], text)
+
+
+def test_only_so_many_pairs_are_compared_as_it_takes() -> None:
+    """A catalog of any size costs what is drawn from it, not what it holds."""
+    texts = 0
+
+    def counted(example: Example) -> str:
+        nonlocal texts
+        texts += 1
+        return text(example)
+
+    items = [f"item number {number} of many" for number in range(20_000)]
+    large = catalog(*({"id": key, "description": f"{key} said"} for key in items))
+    assert len(pairs_of_catalog(recipe("rank"), large, [], counted)) == 4096
+    assert texts <= 2 * 4096

@@ -19,6 +19,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     folder = merchant_folder(merchant, data)
     quiet()
     from shopfit.adapter.stack import rank_note
+    from shopfit.merchant.labels import spellings_text
     from shopfit.onboard import prepare
     from shopfit.settings import Settings
     from shopfit.tune.plan import plan
@@ -37,5 +38,11 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         "memory": f"{cost.peak_memory_mb:,.0f} MB at most",
         "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",
     }
+    if cost.labels:
+        rows["labels"] = ", ".join(f"{label} {count}" for label, count in cost.labels.items())
+    if cost.spellings:
+        rows["spellings"] = spellings_text(cost.spellings)
+    if cost.contradict:
+        rows["contradict"] = cost.contradict
     for name, value in rows.items():
         console().row(name, value)

@@ -116,6 +116,7 @@ class Report(BaseModel):
         gain_over_prior: likewise, over that prior.
         curve: a point an epoch.
         leaks: training examples that were found in the test set and taken out, by kind.
+        contradictions: rows of the same text with different answers: in train, in test, and between them.
         start: what the weights started from.
         start_losses: cross-validated loss of every start that was compared.
         searched: the settings that a search chose; None if the recipe's own were taken.
@@ -146,6 +147,7 @@ class Report(BaseModel):
     gain_over_prior: Interval
     curve: tuple[CurvePoint, ...] = ()
     leaks: dict[str, int] = {}
+    contradictions: dict[str, int] = {}
     start: str = "scratch"
     start_losses: dict[str, float] = {}
     searched: Searched | None = None
@@ -200,6 +202,7 @@ def make_report(
     test_kind: TestKind,
     curve: Sequence[CurvePoint] = (),
     leaks: Mapping[str, int] | None = None,
+    contradictions: Mapping[str, int] | None = None,
     start: str = "scratch",
     start_losses: Mapping[str, float] | None = None,
     searched: Searched | None = None,
@@ -224,6 +227,7 @@ def make_report(
         test_kind: see there.
         curve: see there.
         leaks: see there.
+        contradictions: see there.
         start: see there.
         start_losses: see there.
         searched: see there.
@@ -274,6 +278,7 @@ def make_report(
         gain_over_prior=tested[prior.name].gain,
         curve=tuple(curve),
         leaks=dict(leaks or {}),
+        contradictions=dict(contradictions or {}),
         start=start,
         start_losses=dict(start_losses or {}),
         searched=searched,

@@ -56,6 +56,8 @@ def show(report: Report, console: "Console | None" = None) -> None:
     found = [f"{kind.replace('_', ' ')} {count}" for kind, count in report.leaks.items() if count]
     if found:
         console.print(Text(f"  Taken out of the training rows, being in the test set: {', '.join(found)}"))
+    if contrary := [f"{where} {count}" for where, count in report.contradictions.items() if count]:
+        console.print(Text(f"  Rows of the same text with different answers: {', '.join(contrary)}"))
     if report.blend:
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in report.blend.items())
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.blend_losses.items())

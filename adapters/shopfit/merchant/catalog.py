@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_SAID = ("title", "variant", "brand", "category", "description")
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -21,10 +23,8 @@ class Item:
 
     @property
     def text(self) -> str:
-        """Title, brand, category and description in one line, for retrieval."""
-        return " ".join(
-            str(self.fields[name]) for name in ("title", "brand", "category", "description") if self.fields.get(name)
-        )
+        """Title, variant, brand, category and description in one line, for retrieval."""
+        return " ".join(str(self.fields[name]) for name in _SAID if self.fields.get(name))
 
 
 class Catalog(Mapping[str, Item]):
@@ -37,6 +37,12 @@ class Catalog(Mapping[str, Item]):
     def of_titles(cls, titles: Iterator[str]) -> "Catalog":
         """A catalog of plain titles, each its own id: what a merchant without a catalog ranks."""
         return cls({title: Item(title, title, {"id": title, "title": title}) for title in titles})
+
+    @property
+    def currencies(self) -> frozenset[str]:
+        """Currencies that prices are in, as far as items name one."""
+        named = (item.fields.get("currency") for item in self.values() if item.fields.get("price") is not None)
+        return frozenset(currency for currency in named if isinstance(currency, str) and currency)
 
     def __getitem__(self, item: str) -> Item:
         return self._items[item]

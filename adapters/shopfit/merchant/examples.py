@@ -5,14 +5,17 @@ import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from shopfit.errors import DataError, Problem, ShopfitError
+from shopfit.merchant import times
+from shopfit.merchant.amounts import NumberFormat, no_number, settle
 from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.items import FIELDS, ambiguous
 from shopfit.merchant.merchant import Merchant
-from shopfit.merchant.reading import Cell, read_rows
-from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing
+from shopfit.merchant.reading import Cell, Row, read_rows
+from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing, mapped, meant
+from shopfit.recipe.labels import label_key
 from shopfit.recipe.schema import Recipe, hidden_fields
 from shopfit.recipe.suggestions import did_you_mean
 
@@ -74,7 +77,8 @@ def load_examples(
 ) -> list[Example]:
     """The examples in one of a merchant's files, checked for a recipe's task.
 
-    Exact copies of an earlier row are left out, and logged.
+    Exact copies of an earlier row are left out, and logged. Labels are those of `prompt.labels`, whatever their case,
+    outer spaces and Unicode form; weights and times may be text in the format of their column.
 
     Args:
         merchant: whose folder the file is in.
@@ -89,16 +93,19 @@ def load_examples(
     """
     path, columns = merchant.file(file, recipe.data.encoding), recipe.data.columns
     problems: list[Problem] = []
-    rows = read_rows(path, cells=_cells(recipe), problems=problems)
+    rows = read_rows(path, cells=cells_of(recipe), problems=problems)
     if rows:
-        answer = hidden_fields(recipe.task)[0]
-        needed = {ours: theirs for ours, theirs in columns.items() if labelled or ours != answer}
-        problems += _missing_columns(str(path), needed, {name for row in rows for name in row.values})
-    check = _RowCheck(recipe, catalog, history if history is not None else catalog, labelled)
+        there = dict.fromkeys(name for row in rows for name in row.values)
+        problems += _column_problems(str(path), recipe, there, labelled)
+        columns = {ours: theirs for ours, theirs in columns.items() if theirs in there}
+    read = [Row(row.line, mapped(row.values, columns)) for row in rows]
+    formats = _Formats.of(read, recipe)
+    problems += formats.problems(str(path), recipe)
+    check = _RowCheck(recipe, catalog, history if history is not None else catalog, labelled, formats)
     contents: set[str] = set()
     examples: dict[str, Example] = {}
-    for row in rows:
-        values = _mapped(row.values, columns)
+    for row in read:
+        values = row.values
         content = content_digest(values)
         if content in contents:
             continue
@@ -133,10 +140,9 @@ def content_digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _cells(recipe: Recipe) -> dict[str, Cell]:
+def cells_of(recipe: Recipe) -> dict[str, Cell]:
     """What the columns of a CSV file hold, by the file's own names."""
     cells: dict[str, Cell] = dict.fromkeys(recipe.data.item_fields, "list")
-    cells |= {"weight": "number"}
     if recipe.task == "rank":
         cells |= {"relevant": "list", "candidates": "list"}
     if recipe.task == "generate":
@@ -144,29 +150,62 @@ def _cells(recipe: Recipe) -> dict[str, Cell]:
     return {recipe.data.columns.get(name, name): cell for name, cell in cells.items()}
 
 
-def _missing_columns(where: str, columns: Mapping[str, str], there: Collection[str]) -> list[Problem]:
-    return [
+def _column_problems(where: str, recipe: Recipe, there: Collection[str], labelled: bool) -> list[Problem]:
+    """Mapped columns that are not there, and an answer's column that is there under nearly its name."""
+    answer = hidden_fields(recipe.task)[0]
+    columns = {ours: theirs for ours, theirs in recipe.data.columns.items() if labelled or ours != answer}
+    of_catalogs = (recipe.data.catalog or recipe.data.history_catalog) is not None
+    problems = [
         Problem(f"{where} data.columns.{ours}", f"there is no column {theirs!r}{did_you_mean(theirs, there)}")
         for ours, theirs in columns.items()
-        if theirs not in there
+        # the catalog's reader looks for what only a catalog needs
+        if theirs not in there and not (of_catalogs and ours in FIELDS and ours not in recipe.fields)
     ]
+    wanted = [*([answer] if labelled else []), *(recipe.fields if len(recipe.fields) == 1 else ())]
+    for ours in wanted:
+        if ours not in there and ours not in columns and (near := meant(ours, there)) is not None:
+            what = f"there is no column {ours!r}; did you mean {near!r}?"
+            problems.append(Problem(f"{where} {ours}", what, f"data.columns: {{{ours}: {near}}}"))
+    return problems
 
 
-def _mapped(values: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """A row under our names; a column that is mapped is no longer there under its own."""
-    kept = {name: value for name, value in values.items() if name not in columns and name not in columns.values()}
-    return kept | {ours: values[theirs] for ours, theirs in columns.items() if theirs in values}
+@dataclass(frozen=True, slots=True)
+class _Formats:
+    """How the columns of one file are written."""
+
+    weight: NumberFormat
+    at: times.TimeFormat
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], recipe: Recipe) -> "_Formats":
+        weights = settle((row.values.get("weight") for row in rows), recipe.data.decimal)
+        return cls(weights, times.settle_times(row.values.get("at") for row in rows))
+
+    def problems(self, where: str, recipe: Recipe) -> list[Problem]:
+        """What cannot be known."""
+        columns = recipe.data.columns
+        problems = []
+        if self.weight.doubtful:
+            problems.append(ambiguous(f"{where} {columns.get('weight', 'weight')}", self.weight))
+        if self.at.doubtful:
+            what = f"{self.at.doubtful!r} may begin with the day or the month, and every time of the column fits both"
+            problems.append(Problem(f"{where} {columns.get('at', 'at')}", what, "ISO 8601, such as 2026-05-01"))
+        return problems
 
 
 class _RowCheck:
     """Turns one row into an example, or into everything that is wrong with it."""
 
-    def __init__(self, recipe: Recipe, catalog: Catalog | None, history: Catalog | None, labelled: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, catalog: Catalog | None, history: Catalog | None, labelled: bool, formats: _Formats
+    ) -> None:
         self.recipe = recipe
         self.labelled = labelled
         self.answered = 0  # rows with an answer where none should be
         self.catalog = catalog
         self.history = history
+        self._formats = formats
+        self._named = _named_labels(recipe)
         self._hidden = set(hidden_fields(recipe.task))
         self._shown = recipe.fields
         self._hints = ShopfitError.shown_problems  # near names cost time, and no more of them are read
@@ -181,7 +220,8 @@ class _RowCheck:
         group = as_id(values["group"]) if not is_missing(values.get("group")) else None
         if group is None and not is_missing(values.get("group")):
             checks.bad("group", values["group"], "text or a whole number")
-        weight, at = _weight(checks, values.get("weight")), _time(checks, values.get("at"))
+        weight = _weight(checks, values.get("weight"), self._formats.weight)
+        at = _time(checks, values.get("at"), self._formats.at)
         if checks.problems or key is None:
             return None, checks.problems
         return Example(id=key, fields=fields, group=group, weight=weight, at=at, where=where, **answer), []
@@ -238,6 +278,8 @@ class _RowCheck:
 
     def _label(self, checks: Checks, value: Any) -> str | None:
         label, labels = as_label(value), self.recipe.prompt.labels
+        if label is not None:
+            label = self._named.get(label_key(label), label)
         if label is None:
             checks.bad("label", value, ", ".join(labels) or "text, a whole number, true or false")
         elif labels and label not in labels:
@@ -278,20 +320,33 @@ class _RowCheck:
         return did_you_mean(seen, names) if self._hints >= 0 and len(names) <= _MOST_NAMES else ""
 
 
-def _weight(checks: Checks, value: Any) -> float:
-    if value is None:
+def _named_labels(recipe: Recipe) -> dict[str, str]:
+    """What the recipe calls a label, by what spellings of it share."""
+    labels = {label_key(label): label for label in recipe.prompt.labels}
+    truths = (("yes", "true", "1", "y"), ("no", "false", "0", "n"))
+    for words in truths if all(any(word in labels for word in words[:2]) for words in truths) else ():
+        [meaning, *more] = [labels[word] for word in words[:2] if word in labels]
+        if not more:
+            labels = dict.fromkeys(words, meaning) | labels
+    return labels | {label_key(theirs): ours for theirs, ours in recipe.data.label_aliases.items()}
+
+
+def _weight(checks: Checks, value: Any, form: NumberFormat) -> float:
+    if no_number(value):
         return 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LARGEST_WEIGHT:
+    weight = form.read(value)
+    if weight is None or weight.currency is not None or not 0 < weight.value < _LARGEST_WEIGHT:
         checks.bad("weight", value, "a number above 0 that is finite")
         return 1.0
-    return float(value)
+    return float(weight.value)
 
 
-def _time(checks: Checks, value: Any) -> str | None:
+def _time(checks: Checks, value: Any, form: times.TimeFormat) -> str | None:
     if is_missing(value):
         return None
-    try:
-        datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        checks.bad("at", value, "a time in ISO 8601, such as 2026-05-01T12:00:00Z")
-    return str(value)
+    time = form.read(value)
+    if time is None:
+        checks.bad(
+            "at", value, times.ALLOWED if form.name == "ISO 8601" else f"a time as in the whole column: {form.name}"
+        )
+    return time

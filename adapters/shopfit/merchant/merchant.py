@@ -96,9 +96,9 @@ class Merchant:
 
         Args:
             file: its path inside the folder.
-            recipe: whose `data` section says how it is written.
+            recipe: whose `data` section says how its columns are called and written.
 
         Raises:
             DataError: with every bad row.
         """
-        return read_catalog(self.file(file, recipe.data.encoding if recipe is not None else "utf-8"))
+        return read_catalog(self.file(file, "utf-8" if recipe is None else recipe.data.encoding), recipe)

@@ -14,7 +14,7 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example, seen
 from shopfit.merchant.histories import teaches_itself
 from shopfit.merchant.leaks import remove_leaks
-from shopfit.merchant.sampling import draw, hold_out
+from shopfit.merchant.sampling import hold_out, in_order
 from shopfit.recipe.schema import Recipe
 
 WEIGHT = 0.2  # of a pair, where there are examples, which weigh 1
@@ -49,10 +49,10 @@ def pretext_pairs(
     """
     weight, most = (WEIGHT, min(_MOST, _EACH * examples)) if examples else (1.0, _MOST)
     pairs = [*_of_catalog(recipe, catalog, weight), *_of_histories(recipe, unlabeled, weight)]
-    pairs, _ = remove_leaks(pairs, test, text, recipe.data.near_duplicate)
+    pairs = _drawn_apart(recipe, pairs, test, text, most, "pretext")
     if not pairs:
         raise _nothing(recipe, catalog, examples)
-    return draw(pairs, most, f"{recipe.tune.seed}/pretext")
+    return pairs
 
 
 def pairs_of_catalog(
@@ -66,8 +66,26 @@ def pairs_of_catalog(
         test: the test set.
         text: what the prompt shows of an example.
     """
-    pairs, _ = remove_leaks(_of_catalog(recipe, catalog, 1.0), test, text, recipe.data.near_duplicate)
-    return draw(pairs, _MOST_READ, f"{recipe.tune.seed}/catalog")
+    return _drawn_apart(recipe, _of_catalog(recipe, catalog, 1.0), test, text, _MOST_READ, "catalog")
+
+
+def _drawn_apart(
+    recipe: Recipe,
+    pairs: Sequence[Example],
+    test: Sequence[Example],
+    text: Callable[[Example], str],
+    most: int,
+    draw_name: str,
+) -> list[Example]:
+    """At most `most` of the pairs that repeat no test row. Only so many are compared with the test set as it takes."""
+    ordered = in_order(pairs, f"{recipe.tune.seed}/{draw_name}")
+    kept: set[str] = set()
+    for start in range(0, len(ordered), most):
+        apart, _ = remove_leaks(ordered[start : start + most], test, text, recipe.data.near_duplicate)
+        kept |= {pair.id for pair in apart[: most - len(kept)]}
+        if len(kept) == most:
+            break
+    return [pair for pair in pairs if pair.id in kept]
 
 
 def hold_out_pairs(

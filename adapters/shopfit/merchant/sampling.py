@@ -16,14 +16,19 @@ Unit = list[Example]  # the rows of one group, or one row without a group
 
 def draw(examples: Sequence[Example], count: int, seed: str) -> list[Example]:
     """`count` of the examples (all if there are fewer), in their own order."""
-    drawn = {example.id for example in sorted(examples, key=lambda example: _rank(seed, example.id))[:count]}
+    drawn = {example.id for example in in_order(examples, seed)[:count]}
     return [example for example in examples if example.id in drawn]
+
+
+def in_order(examples: Sequence[Example], seed: str) -> list[Example]:
+    """The examples in the order in which `draw` takes them."""
+    return sorted(examples, key=lambda example: _rank(seed, example.id))
 
 
 def draw_balanced(examples: Sequence[Example], count: int, seed: str) -> list[Example]:
     """`count` of the examples, as many of one label as of another: a label gives more only when another has no more."""
     by_label: dict[str | None, list[Example]] = {}
-    for example in sorted(examples, key=lambda example: _rank(seed, example.id)):
+    for example in in_order(examples, seed):
         by_label.setdefault(example.label, []).append(example)
     labels = sorted(by_label, key=lambda label: _rank(seed, str(label)))
     rounds = chain.from_iterable(zip_longest(*(by_label[label] for label in labels)))

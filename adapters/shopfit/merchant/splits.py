@@ -2,14 +2,15 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
 
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, content_digest, load_examples
+from shopfit.merchant.labels import Contradictions, contradictions, one_spelling, spellings_text
 from shopfit.merchant.leaks import Leaks, remove_leaks
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw, draw_balanced, hold_out
@@ -38,6 +39,8 @@ class Splits:
         test_kind: whether the test set is a file of its own, held out of the examples, or of the pretext pairs.
         digest: SHA-256 over all examples used.
         pretext: rank: pairs made from the catalog and from histories, to train on before the examples.
+        merged: choose: of each label that had several spellings, how often each was written.
+        contradictions: rows of the same text with different answers, before anything was taken out.
     """
 
     train: list[Example]
@@ -48,6 +51,14 @@ class Splits:
     test_kind: TestKind
     digest: str
     pretext: Sequence[Example] = ()
+    merged: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    contradictions: Contradictions = field(default_factory=Contradictions)
+
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """choose: how many examples each label has to train on, those held out to stop early included."""
+        counts = Counter(example.label for example in (*self.train, *self.valid))
+        return {label: counts[label] for label in self.labels}
 
 
 def split(
@@ -75,6 +86,10 @@ def split(
     """
     data, seed = recipe.data, recipe.tune.seed
     rows, test, kind = _load(merchant, recipe, catalog, history)
+    (rows, test), merged = one_spelling(rows, test)
+    if merged:
+        logger.warning("%s: %s", merchant.folder / data.file, spellings_text(merged))
+    contrary = contradictions(rows, test, text)
     train, leaks = remove_leaks(rows, test, text, data.near_duplicate)
     if rows and data.shots != 0:  # else pretext pairs take the examples' place
         _check(recipe, train, test, leaks)
@@ -83,7 +98,8 @@ def split(
         sample = draw_balanced if recipe.task == "choose" else draw
         train = sample(train, data.shots, f"{seed}/shots")
     train, valid = _validation(recipe, train)
-    return Splits(train, valid, test, labels, leaks, kind, digest_of(train, valid, test))
+    digest = digest_of(train, valid, test)
+    return Splits(train, valid, test, labels, leaks, kind, digest, merged=merged, contradictions=contrary)
 
 
 def test_file_of(merchant: Merchant, recipe: Recipe) -> str | None:
@@ -161,6 +177,7 @@ def labels_of(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
     """choose: every label, as in `prompt.labels`, else those of the examples, sorted."""
     if recipe.task != "choose":
         return ()
+    [train], _ = one_spelling(train)
     return tuple(recipe.prompt.labels) or tuple(sorted({example.label for example in train if example.label}))
 
 
@@ -205,7 +222,9 @@ def _validation(recipe: Recipe, train: list[Example]) -> tuple[list[Example], li
     count = max(_LEAST_VALID, round(recipe.tune.valid_fraction * len(train)))
     rest, valid = hold_out(train, count, f"{recipe.tune.seed}/valid")
     if len(valid) < _LEAST_VALID or len(rest) < 2:
-        logger.warning("no validation set: the %d training examples are of too few groups", len(train))
+        logger.warning(
+            "no validation set: the %d training examples are of too few groups, or too few a label", len(train)
+        )
         return train, []
     return rest, valid
 

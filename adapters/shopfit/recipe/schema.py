@@ -1,18 +1,20 @@
 """The recipe contract: what a YAML recipe may say. One file serves tuning, evaluation and serving."""
 
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from shopfit.recipe.augmenting import Augment, augment_problems
+from shopfit.recipe.labels import label_key
 from shopfit.recipe.names import SLUG, SLUG_RULE
 from shopfit.recipe.section import Section
 
 Task = Literal["choose", "rank", "generate"]
 Method = Literal["lora", "adalora", "prefix"]
 Quantization = Literal["none", "int8", "nf4"]
+DecimalMark = Literal["auto", "point", "comma"]
 Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg"]
 Encoding = Literal[
     "utf-8", "utf-16", "windows-1250", "windows-1251", "windows-1252", "windows-1254", "iso-8859-1", "iso-8859-2",
@@ -71,7 +73,17 @@ class Data(Section):
         None, description="rows without their answer; by default `<file>.unlabeled.<ext>` if it is there"
     )
     encoding: Encoding = Field("utf-8", description="in which the merchant's .jsonl and .csv files are written")
-    columns: dict[str, str] = Field({}, description="our field name: the file's column name")
+    columns: dict[str, str] = Field(
+        {}, description="our field name: the file's column name, in example files and catalogs alike"
+    )
+    decimal: DecimalMark = Field(
+        "auto",
+        description="what stands before the decimals of prices and other numbers that are text: by default settled "
+        "from all values of a column",
+    )
+    label_aliases: dict[str, str] = Field(
+        {}, description='choose: the file\'s label: ours, such as {"5": positive, "1": negative}'
+    )
     catalog: MerchantPath | None = Field(
         None, description="catalog the ranked items come from; leave out for plain titles"
     )
@@ -221,6 +233,11 @@ class Rules(Section):
     in_stock: bool = Field(True, description="only items whose `in_stock` is not false")
     min_price: float | None = Field(None, ge=0, description="items without a price are left out")
     max_price: float | None = Field(None, ge=0, description="items without a price are left out")
+    currency: str | None = Field(
+        None,
+        pattern=r"^(\S|[^\W\d_]{2,3})$",
+        description="of min_price and max_price, such as EUR: items with a price in another currency are left out",
+    )
     age: int | None = Field(None, ge=0, le=150, description="of the shopper: items of a higher `min_age` are left out")
     blocked_brands: list[str] = Field([], description="brands that are left out, in any case of letters")
 
@@ -231,18 +248,44 @@ class Rules(Section):
         return self
 
     def allow(self, item: Mapping[str, Any]) -> bool:
-        """Whether an item of a catalog, by its fields, passes all rules."""
-        price, min_age = item.get("price"), item.get("min_age")
+        """Whether an item of a catalog, by its fields, passes all rules. What is no number, or NaN, is missing."""
         if self.in_stock and item.get("in_stock") is False:
             return False
-        if self.min_price is not None and (price is None or price < self.min_price):
+        if not self._affordable(item):
             return False
-        if self.max_price is not None and (price is None or price > self.max_price):
+        if self.age is not None and (min_age := _number(item.get("min_age"))) is not None and min_age > self.age:
             return False
-        if self.age is not None and min_age is not None and min_age > self.age:
+        brand = item.get("brand")
+        if not self.blocked_brands or not isinstance(brand, str):
+            return True
+        return brand.strip().casefold() not in {blocked.strip().casefold() for blocked in self.blocked_brands}
+
+    def _affordable(self, item: Mapping[str, Any]) -> bool:
+        if self.min_price is None and self.max_price is None:
+            return True
+        price, currency = _number(item.get("price")), item.get("currency")
+        if price is None:
             return False
-        brand = str(item.get("brand") or "").casefold()
-        return not (brand and brand in {blocked.casefold() for blocked in self.blocked_brands})
+        other = isinstance(currency, str) and currency.strip().casefold() not in ("", (self.currency or "").casefold())
+        if self.currency is not None and other:
+            return False
+        return not (
+            (self.min_price is not None and price < self.min_price)
+            or (self.max_price is not None and price > self.max_price)
+        )
+
+    def unclear_currency(self, currencies: Collection[str]) -> str:
+        """What is wrong with prices of these rules for a catalog with these currencies; empty if nothing is."""
+        if self.currency is not None or len(currencies) < 2 or (self.min_price is None and self.max_price is None):
+            return ""
+        return f"a price is compared, but the catalog has prices in {', '.join(sorted(currencies))}"
+
+
+def _number(value: Any) -> float | None:
+    """A number; None for NaN and for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return None
+    return value
 
 
 class Serve(Section):
@@ -329,6 +372,7 @@ class Recipe(Section):
             what = "prefix tuning keeps its prefix in the cache that checkpointing drops"
             problems.append(f"tune.gradient_checkpointing: {what} (allowed: false)")
         problems += _unlabeled_problems(self.task, self.data, self.tune)
+        problems += _alias_problems(self.task, self.data, self.prompt)
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -361,10 +405,39 @@ def _prompt_problems(task: Task, prompt: Prompt) -> list[str]:
         problems.append(f"prompt.labels: only for task choose, not {task}")
     if len(set(words)) < len(words):
         problems.append("prompt.labels: two labels share the same words, so they cannot be told apart")
+    problems += [
+        f"prompt.labels: {', '.join(map(repr, alike))} differ by case, spaces or Unicode form (allowed: one of them)"
+        for alike in _alike(prompt.labels)
+    ]
     if not all(words):
         problems.append("prompt.labels: a label has no words")
     if len(words) == 1:
         problems.append("prompt.labels: one label leaves nothing to choose (allowed: none, or at least two)")
+    return problems
+
+
+def _alike(labels: Iterable[str]) -> list[list[str]]:
+    """Labels that are one, each time there are several spellings of it."""
+    spellings: dict[str, list[str]] = {}
+    for label in labels:
+        spellings.setdefault(label_key(label), []).append(label)
+    return [alike for alike in spellings.values() if len(alike) > 1]
+
+
+def _alias_problems(task: Task, data: Data, prompt: Prompt) -> list[str]:
+    if not data.label_aliases:
+        return []
+    if task != "choose":
+        return [f"data.label_aliases: only for task choose, not {task}"]
+    problems = [
+        f"data.label_aliases.{theirs}: {ours!r} is not in prompt.labels (allowed: {', '.join(prompt.labels)})"
+        for theirs, ours in data.label_aliases.items()
+        if prompt.labels and ours not in prompt.labels
+    ]
+    problems += [
+        f"data.label_aliases: {', '.join(map(repr, alike))} are one label (allowed: one of them)"
+        for alike in _alike(data.label_aliases)
+    ]
     return problems
 
 

@@ -89,6 +89,7 @@ class Lessons:
             prompter.catalog
             or dict.fromkeys(item for example in examples for item in (*example.relevant, *(example.candidates or ())))
         )
+        self._places = {item: place for place, item in enumerate(self._items)}
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -124,9 +125,15 @@ class Lessons:
         """Drawn anew each epoch, the same whichever process draws them."""
         example = self.examples[index]
         known = {*example.relevant, *(() if self.prompter.recipe.data.repeats else seen(fields))}
-        pool = [item for item in example.candidates or self._items if item not in known]
         draw = random.Random(f"{self.tune.seed}/{self.epoch}/{index}")
-        return draw.sample(pool, min(self.tune.negatives, len(pool)))
+        if example.candidates:
+            pool = [item for item in example.candidates if item not in known]
+            return draw.sample(pool, min(self.tune.negatives, len(pool)))
+        # the same draw as from a list of the items left, without going through a large catalog for every example
+        taken = sorted(self._places[item] for item in known if item in self._places)
+        left = len(self._items) - len(taken)
+        drawn = draw.sample(range(left), min(self.tune.negatives, left))
+        return [self._items[_skipping(taken, place)] for place in drawn]
 
     def length(self, index: int) -> int:
         """Tokens of the question, for sorting."""
@@ -149,6 +156,15 @@ class Lessons:
             torch.tensor(weights, dtype=torch.float32),
             torch.tensor([right.index(mine) for mine in right]),
         )
+
+
+def _skipping(taken: Sequence[int], place: int) -> int:
+    """The place among all of what has this place among the others."""
+    for one in taken:  # in order
+        if one > place:
+            break
+        place += 1
+    return place
 
 
 def share_negatives(

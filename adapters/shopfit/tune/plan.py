@@ -1,9 +1,12 @@
 """What a run will cost, from its real data and one measured batch. Nothing is trained."""
 
 import platform
+import random
 import resource
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, linear_regression
 
 import torch
 
@@ -18,7 +21,8 @@ from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import total_steps
 from shopfit.tune.objectives import Objective
 
-_SAMPLE = 4  # test examples that evaluation is timed on
+_COUNTED = 256  # training rows whose tokens are counted, where there are more
+_SAMPLE = 2  # test examples that evaluation is timed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,17 @@ class Plan:
         valid: held out of them to stop early.
         test: to evaluate on.
         steps: optimizer steps at most.
-        tokens_per_epoch: that training reads in an epoch, padding left out.
-        longest: tokens of the longest training row.
+        tokens_per_epoch: that training reads in an epoch, padding left out; of many rows, an estimate.
+        longest: tokens of the longest training row; of many rows, of the longest by characters and some others.
         trainable_parameters: numbers in the adapter.
         adapter_mb: the adapter's size in MB (10^6 bytes), float32.
         train_seconds: estimate, with checks after each epoch, if it does not stop early.
         evaluate_seconds: estimate for adapter and base on the test set.
         peak_memory_mb: measured while the largest batch was in work, in MB (10^6 bytes).
+        labels: choose: how many examples each has to train on.
+        spellings: choose: of each label that had several spellings, how often each was written.
+        contradictions: rows of the same text with different answers: "train", "test", "between" them.
+        contradict: the same in words, with places; empty if there are none.
     """
 
     examples: int
@@ -50,6 +58,10 @@ class Plan:
     train_seconds: float
     evaluate_seconds: float
     peak_memory_mb: float
+    labels: Mapping[str, int] = field(default_factory=dict)
+    spellings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    contradictions: Mapping[str, int] = field(default_factory=dict)
+    contradict: str = ""
 
 
 def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan:
@@ -63,7 +75,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     """
     settings, train = recipe.tune, splits.train
     lessons = Lessons(train, prompter, splits.labels, settings)
-    lengths = [lessons.length(index) for index in range(len(train))]
+    lengths = _lengths(lessons, [len(prompter.text(example.fields)) for example in train], settings.seed)
     steps = total_steps(recipe, len(train))
     state = torch.random.get_rng_state()
     adapter = attach(base, recipe.adapter, total_steps=max(steps, 1), opening=prompter.encode(train[0].fields))
@@ -93,6 +105,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     finally:
         adapter.detach()
         torch.random.set_rng_state(state)
+    contrary = splits.contradictions
     return Plan(
         examples=len(train),
         valid=len(splits.valid),
@@ -105,7 +118,27 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         train_seconds=settings.epochs * (sum(padded) * per_token + len(splits.valid) * per_example),
         evaluate_seconds=2 * len(splits.test) * per_example,
         peak_memory_mb=peak,
+        labels=splits.label_counts,
+        spellings=splits.merged,
+        contradictions=contrary.counts,
+        contradict=str(contrary) if contrary.total else "",
     )
+
+
+def _lengths(lessons: Lessons, characters: Sequence[int], seed: int) -> list[int]:
+    """Tokens of each lesson: counted where they are few, else of the longest and some drawn, and guessed by those."""
+    everything = range(len(characters))
+    if len(characters) <= _COUNTED:
+        return [lessons.length(index) for index in everything]
+    longest = sorted(everything, key=lambda index: -characters[index])[: _COUNTED // 4]
+    drawn = random.Random(seed).sample(everything, _COUNTED)
+    counted = {index: lessons.length(index) for index in (*drawn, *longest)}
+    known, among = [float(characters[index]) for index in drawn], [float(counted[index]) for index in drawn]
+    alike = len(set(known)) < 2
+    slope, start = (0.0, fmean(among)) if alike else linear_regression(known, among)
+    least, most = min(counted.values()), max(counted.values())
+    guessed = [min(most, max(least, round(start + slope * count))) for count in characters]
+    return [counted.get(index, guessed[index]) for index in everything]
 
 
 def peak_memory_mb() -> float:

@@ -8,6 +8,7 @@ from shopfit.base.prompt import Prompter
 from shopfit.errors import DataError
 from shopfit.evaluation.wording import trained_on
 from shopfit.merchant.examples import Example
+from shopfit.merchant.labels import spellings_text
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.pretext import hold_out_pairs, pretext_pairs
 from shopfit.merchant.splits import Splits, digest_of, split
@@ -81,6 +82,12 @@ class Shop:
         say("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({merchant.folder})")
         say("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
         say("examples", _count(splits))
+        if splits.labels:
+            say("labels", ", ".join(f"{label} {count}" for label, count in splits.label_counts.items()))
+        if splits.merged:
+            say("labels", spellings_text(splits.merged))
+        if splits.contradictions.total:
+            say("contradict", str(splits.contradictions))
         if unseen := sorted(set(splits.labels) - {str(row.label) for row in (*splits.train, *splits.valid)}):
             say("labels", f"no example to train on: {', '.join(unseen)}; what they mean is left to their words")
         if recipe.tune.self_training.rounds:
@@ -127,4 +134,4 @@ def _count(splits: Splits) -> str:
         *([f"{len(splits.valid)} held out to stop early"] if splits.valid else []),
         f"{len(splits.test)} to test ({splits.test_kind})",
     ]
-    return ", ".join(parts) + (f"; labels {', '.join(splits.labels)}" if splits.labels else "")
+    return ", ".join(parts)

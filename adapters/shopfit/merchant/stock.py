@@ -1,0 +1,36 @@
+"""Whether something can be ordered, as shops write it."""
+
+from typing import Any
+
+from shopfit.merchant.amounts import readings
+from shopfit.merchant.values import squeezed
+
+ALLOWED = "true, false, yes, no, 1, 0, a number in stock, in stock, out of stock, backorder, preorder"
+
+_THERE_TEXT = """
+true yes y t on instock available limitedavailability lowstock instoreonly onlineonly preorder presale madetoorder
+backorder backorders backordered onbackorder availableonbackorder
+"""
+_GONE_TEXT = "false no n f off outofstock nostock notinstock notavailable unavailable soldout discontinued none"
+
+_THERE, _GONE = frozenset(_THERE_TEXT.split()), frozenset(_GONE_TEXT.split())
+
+
+def as_stock(value: Any) -> bool | None:
+    """A stock cell as whether the item may be recommended; None if it says something else.
+
+    What is on backorder or preorder can be ordered, so it is in stock. Schema.org's addresses are read too.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return None if value != value else value > 0
+    if not isinstance(value, str):
+        return None
+    word = squeezed(value.strip().rstrip("/").rpartition("/")[2])
+    if word in _THERE:
+        return True
+    if word in _GONE:
+        return False
+    found = [amount for amount in readings(value).values() if amount.currency is None]
+    return found[0].value > 0 if found else None

@@ -1,0 +1,86 @@
+"""`shopfit data check`: what was understood of a merchant's files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from shopfit.cli.data import command
+
+RECIPE = """
+name: products
+task: rank
+data: {file: searches.jsonl, catalog: catalog.csv}
+prompt: {template: "Search: {query}\\nProduct:"}
+evaluate: {metric: mrr}
+"""
+
+
+def merchant(folder: Path, catalog: str, searches: list[dict[str, Any]]) -> Path:
+    (folder / "merchant.yaml").write_text("name: acme\n")
+    (folder / "products.yaml").write_text(RECIPE)
+    (folder / "catalog.csv").write_text(catalog, encoding="utf-8")
+    (folder / "searches.jsonl").write_text("".join(json.dumps(row) + "\n" for row in searches))
+    return folder
+
+
+def check(folder: Path, *more: str, recipe: str | None = None) -> Result:
+    arguments = ["check", "acme", *([recipe] if recipe else []), "--data", str(folder), *more]
+    return CliRunner().invoke(command, arguments)
+
+
+SEARCHES = [{"query": f"warm thing {number}", "relevant": ["1"], "at": 1700000000 + number} for number in range(8)]
+FINE = "id;title;price;in_stock\n1;Zelt;1.299,00 €;backorder\n2;Plane;;0\n"
+
+
+def test_every_column_is_told(tmp_path: Path) -> None:
+    folder = merchant(tmp_path, FINE, SEARCHES)
+    done = check(folder, "--json", recipe=str(folder / "products.yaml"))
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    catalog, examples = document["files"]
+    columns = {column["name"]: column for column in catalog["columns"]}
+    assert (columns["price"]["kind"], columns["price"]["form"]) == ("number", "decimal comma, EUR")
+    assert (columns["price"]["filled"], columns["price"]["missing"], columns["price"]["most"]) == (1, 1, 1299)
+    assert columns["in_stock"]["counts"] == {"true": 1, "false": 1}
+    at = {column["name"]: column for column in examples["columns"]}["at"]
+    assert (at["kind"], at["form"], at["least"][:10]) == ("time", "seconds since 1970", "2023-11-14")
+    assert document["problems"] == []
+    assert "NaN" not in done.stdout
+
+
+def test_what_cannot_be_known_is_told_with_the_columns(tmp_path: Path) -> None:
+    folder = merchant(tmp_path, FINE.replace("1.299,00 €", "1.299"), SEARCHES)
+    done = check(folder, "--json", recipe=str(folder / "products.yaml"))
+    assert done.exit_code == 2
+    document = json.loads(done.stdout)
+    assert "'1.299' is 1.299 or 1299" in document["problems"][0]["what"]
+    assert "decimal=comma" in document["next"]
+    named = check(folder, "--json", "--set", "data.decimal=comma", recipe=str(folder / "products.yaml"))
+    assert named.exit_code == 0
+
+
+def test_without_a_recipe_every_file_is_told(tmp_path: Path) -> None:
+    folder = merchant(tmp_path, FINE, [{"text": "[bold]x", "label": "Yes"}, {"text": "y", "label": "no"}])
+    done = check(folder)
+    assert done.exit_code == 0, done.output
+    assert "catalog.csv: catalog, 2 rows" in done.output
+    assert "number (decimal comma, EUR)" in done.output
+    assert "Yes 1, no 1" in done.output
+    assert "[bold]x" in done.output
+
+
+def test_labels_and_contradictions_are_told(tmp_path: Path) -> None:
+    rows = [{"text": f"thing {number}", "label": ("Yes", "no", "yes")[number % 3]} for number in range(12)]
+    rows += [{"text": "thing 0", "label": "no"}]
+    (tmp_path / "merchant.yaml").write_text("name: acme\n")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "r.yaml").write_text(
+        "name: r\ntask: choose\ndata: {file: rows.jsonl, test_fraction: 0.2}\n"
+        "prompt: {template: '{text}'}\nevaluate: {metric: accuracy}\n"
+    )
+    counted = json.loads(check(tmp_path, "--json", recipe=str(tmp_path / "r.yaml")).stdout)["examples"]
+    assert set(counted["labels"]) == {"Yes", "no"} or set(counted["labels"]) == {"yes", "no"}
+    assert [len(spellings) for spellings in counted["spellings_merged"].values()] == [2]
+    assert sum(counted["contradictions"].values()) > 0

@@ -1,0 +1,81 @@
+"""Examples as lessons: what each is held against, and what that costs."""
+
+import random
+
+from tests.merchant.shop import recipe
+
+from shopfit.base.prompt import Prompter
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.examples import Example
+from shopfit.tune.lessons import Lessons
+
+
+class Words:
+    """A tokenizer with a token a word."""
+
+    eos_token_id = pad_token_id = 0
+
+    def __init__(self) -> None:
+        self.texts = 0
+
+    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
+        self.texts += 1
+        return {"input_ids": [len(word) for word in text.split()] or [1]}
+
+
+class Counted(Catalog):
+    """A catalog that counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        type(self).passes += 1
+        return super().__iter__()
+
+
+def lessons(size: int, examples: int, catalog: type[Catalog] = Catalog) -> Lessons:
+    drawn = random.Random(0)
+    items = catalog(Catalog.of_titles(f"item {number}" for number in range(size)))
+
+    def some(count: int) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(f"item {drawn.randrange(size)}" for _ in range(count)))
+
+    rows = [
+        Example(str(row), {"query": "q", "history": list(some(row % 9))}, relevant=some(3)) for row in range(examples)
+    ]
+    task = recipe("rank")
+    return Lessons(rows, Prompter(task, Words(), items), (), task.tune)
+
+
+def test_negatives_are_the_draw_of_all_items_that_are_left() -> None:
+    found = lessons(40, 60)
+    for found.epoch in (1, 2):
+        for index, example in enumerate(found.examples):
+            known = {*example.relevant, *example.fields["history"]}
+            pool = [f"item {number}" for number in range(40) if f"item {number}" not in known]
+            draw = random.Random(f"{found.tune.seed}/{found.epoch}/{index}")
+            negatives = found._negatives(index, example.fields)
+            assert negatives == draw.sample(pool, found.tune.negatives)
+
+
+def test_a_large_catalog_is_gone_through_once_and_not_for_each_example() -> None:
+    found = lessons(5_000, 50, Counted)
+    before = Counted.passes
+    for index in range(50):
+        found.length(index)
+    assert Counted.passes == before
+
+
+def test_the_plan_counts_tokens_of_so_many_rows_and_guesses_the_rest() -> None:
+    from shopfit.tune.plan import _lengths
+
+    few = lessons(40, 100)
+    exact = [few.length(index) for index in range(100)]
+    assert _lengths(few, [9] * 100, 1) == exact
+    many = lessons(40, 2_000)
+    words = many.prompter.tokenizer
+    guessed = _lengths(many, [len(many.prompter.text(row.fields)) for row in many.examples], 1)
+    assert words.texts < 3_000
+    exact = [many.length(index) for index in range(2_000)]
+    assert abs(sum(guessed) / sum(exact) - 1) < 0.05
+    assert max(guessed) <= max(exact)
