@@ -18,6 +18,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
 from shopfit.recipe.schema import Recipe, SelfTraining
 from shopfit.registry import Registry, Version
+from shopfit.registry.leavings import sweep
 from shopfit.settings import Settings
 from shopfit.tune.bases import AUTO, choose_base
 from shopfit.tune.loop import Watch, make_accelerator
@@ -76,6 +77,7 @@ def onboard(
         ShopfitError: with what is wrong; then nothing is registered and nothing is left behind.
     """
     started = time.perf_counter()
+    sweep(settings.home)
     with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         if trials is not None:

@@ -3,6 +3,9 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
+
+from shopfit.errors import ShopfitError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,15 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Read `SHOPFIT_HOME`, `SHOPFIT_REGISTRY` and `SHOPFIT_BLOBS`; empty counts as unset."""
-        home = Path(os.environ.get("SHOPFIT_HOME") or Path.home() / ".shopfit").expanduser().absolute()
+        """Read `SHOPFIT_HOME`, `SHOPFIT_REGISTRY` and `SHOPFIT_BLOBS`; empty counts as unset.
+
+        Raises:
+            ShopfitError: if no place follows from them, or its name cannot be written down.
+        """
+        home = _home(os.environ.get("SHOPFIT_HOME", ""))
         return cls(
             home=home,
-            registry=os.environ.get("SHOPFIT_REGISTRY") or f"sqlite:///{home / 'registry.db'}",
+            registry=os.environ.get("SHOPFIT_REGISTRY") or sqlite_url(home / "registry.db"),
             blobs=os.environ.get("SHOPFIT_BLOBS") or str(home / "blobs"),
         )
 
@@ -33,3 +40,45 @@ class Settings:
     def cache(self) -> Path:
         """Folder that registry bundles are brought to."""
         return self.home / "cache"
+
+
+def sqlite_url(file: Path) -> str:
+    """The SQLAlchemy URL of an SQLite file, whatever characters its path has."""
+    return f"sqlite:///{quote(str(file))}"
+
+
+def studies(home: Path, merchant: str) -> Path:
+    """Folder of a merchant's searches for settings."""
+    return home / "studies" / merchant
+
+
+def rewrites(home: Path, merchant: str) -> Path:
+    """Folder of what models wrote anew of a merchant's texts."""
+    return home / "rewrites" / merchant
+
+
+def curve_picture(home: Path, merchant: str, recipe: str) -> Path:
+    """Where the picture of a learning curve goes."""
+    return home / "curves" / f"{merchant}.{recipe}.png"
+
+
+def _home(name: str) -> Path:
+    place = os.path.expanduser(name or "~/.shopfit")  # noqa: PTH111 - Path's raises where there is no such user
+    if not name and not Path(place).is_absolute():
+        raise ShopfitError(
+            "this user has no home folder, so there is no place for shopfit's",
+            next_step="set SHOPFIT_HOME to a folder, such as /srv/shopfit",
+        )
+    try:
+        home = Path(place).absolute()
+        str(home).encode()
+    except UnicodeEncodeError:
+        raise ShopfitError(
+            f"SHOPFIT_HOME is {place!r}, whose name is not UTF-8", next_step="name a folder that is"
+        ) from None
+    except OSError as error:  # the working directory, which a relative name starts from, is gone
+        raise ShopfitError(
+            f"SHOPFIT_HOME is {place!r}, relative to a working directory that is not there: {error.strerror}",
+            next_step="give SHOPFIT_HOME as a whole path, from /",
+        ) from error
+    return home

@@ -147,6 +147,17 @@ def move_aliases(connection: Connection, merchant: str, recipe: str, moves: Mapp
     return ", ".join(f"@{alias}: {before.get(alias, 'none')} -> {number}" for alias, number in moves.items())
 
 
+def remove_alias(connection: Connection, merchant: str, recipe: str, alias: str) -> str:
+    """Delete an alias; call `lock` before.
+
+    Returns:
+        what went, for the audit: "@candidate: 4 -> none".
+    """
+    number = aliases(connection, merchant, recipe)[alias]
+    connection.execute(delete(ALIASES).where(*_of(ALIASES, merchant, recipe), ALIASES.c.alias == alias))
+    return f"@{alias}: {number} -> none"
+
+
 def record(
     connection: Connection, actor: str, action: str, merchant: str, recipe: str, number: int, detail: str
 ) -> None:
