@@ -57,28 +57,47 @@ def rewrites(home: Path, merchant: str) -> Path:
     return home / "rewrites" / merchant
 
 
+def unsorted_rewrites(home: Path) -> list[Path]:
+    """What releases before 0.2 wrote anew, of no merchant in particular."""
+    return sorted((home / "rewrites").glob("*.json"))
+
+
 def curve_picture(home: Path, merchant: str, recipe: str) -> Path:
     """Where the picture of a learning curve goes."""
     return home / "curves" / f"{merchant}.{recipe}.png"
 
 
-def _home(name: str) -> Path:
-    place = os.path.expanduser(name or "~/.shopfit")  # noqa: PTH111 - Path's raises where there is no such user
-    if not name and not Path(place).is_absolute():
-        raise ShopfitError(
-            "this user has no home folder, so there is no place for shopfit's",
-            next_step="set SHOPFIT_HOME to a folder, such as /srv/shopfit",
-        )
+def curve_pictures(home: Path, merchant: str) -> list[Path]:
+    """All of a merchant's."""
+    return sorted((home / "curves").glob(f"{merchant}.*.png"))
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with a leading `~` or `~user` replaced by that user's home.
+
+    Raises:
+        ShopfitError: if there is no such home, as in containers that run as a user without an account.
+    """
     try:
-        home = Path(place).absolute()
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ShopfitError(
+            f"{path} lies in a home that is not there: HOME is not set, or there is no such user",
+            next_step="set SHOPFIT_HOME to a folder that can be written, and write paths without ~",
+        ) from None
+
+
+def _home(name: str) -> Path:
+    try:
+        home = expanded(name or "~/.shopfit").absolute()
         str(home).encode()
     except UnicodeEncodeError:
         raise ShopfitError(
-            f"SHOPFIT_HOME is {place!r}, whose name is not UTF-8", next_step="name a folder that is"
+            f"SHOPFIT_HOME is {name!r}, whose name is not UTF-8", next_step="name a folder that is"
         ) from None
     except OSError as error:  # the working directory, which a relative name starts from, is gone
         raise ShopfitError(
-            f"SHOPFIT_HOME is {place!r}, relative to a working directory that is not there: {error.strerror}",
+            f"SHOPFIT_HOME is {name!r}, relative to a working directory that is not there: {error.strerror}",
             next_step="give SHOPFIT_HOME as a whole path, from /",
         ) from error
     return home

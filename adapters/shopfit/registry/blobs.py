@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from shopfit.errors import RegistryError
 from shopfit.registry.failures import masked, storage_failure
 from shopfit.registry.leavings import Space
+from shopfit.settings import expanded
 
 _URL = re.compile(r"(?:file|local):|[a-z][a-z0-9+.-]*(?:::[a-z][a-z0-9+.-]*)*://", re.ASCII | re.IGNORECASE)
 _BLOB = re.compile(r"[0-9a-f]{2}/(?P<digest>[0-9a-f]{64})", re.ASCII)
@@ -55,7 +56,7 @@ class BlobStore:
         from fsspec.implementations.local import LocalFileSystem
 
         if not _URL.match(address):  # fsspec would take a path with `::` for a chain of filesystems
-            return cls(LocalFileSystem(), str(Path(os.path.expanduser(address)).absolute()), address)  # noqa: PTH111
+            return cls(LocalFileSystem(), str(expanded(address).absolute()), address)
         allowed = "a folder, s3://bucket/prefix, gs://bucket/prefix, or another URL that fsspec knows"
         try:
             filesystem, root = url_to_fs(address, use_listings_cache=False)

@@ -102,13 +102,15 @@ def remove(path: Path, *, dry_run: bool = False) -> Space:
         how many files went, or would, and their bytes.
     """
     space = _space(path)
-    if not dry_run:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-    return space
+    if dry_run:
+        return space
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    left = _space(path)
+    return Space(space.count - left.count, space.bytes - left.bytes)
 
 
 def _remove_ownerless(folder: Path, dry_run: bool) -> Space:

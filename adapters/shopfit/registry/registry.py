@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest
 from shopfit.errors import BundleError, Problem, RegistryError, UnknownReference
-from shopfit.registry import checking, fetching, rows
+from shopfit.registry import checking, erasing, fetching, rows
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
+from shopfit.registry.erasing import Receipt
 from shopfit.registry.leavings import Space
 from shopfit.registry.reference import CANDIDATE, PREVIOUS, PRODUCTION, Reference
 from shopfit.registry.rows import File
@@ -140,6 +141,15 @@ class Registry:
         recipe = None if recipe is None else checking.merchant(recipe, "recipe")
         with self._database.reading() as connection:
             return rows.find_all(connection, merchant, recipe)
+
+    def digests(self) -> set[str]:
+        """The digest of every version.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        with self._database.reading() as connection:
+            return rows.digests(connection)
 
     def fetch(self, version: Version, cache: Path) -> Bundle:
         """The bundle of `version`, on local disk.
@@ -324,6 +334,29 @@ class Registry:
             gone = rows.remove_alias(connection, parsed.merchant, parsed.recipe, parsed.alias)
             rows.record(connection, actor, "unalias", parsed.merchant, parsed.recipe, version.number, gone)
             return _found(connection, Reference(version.merchant, version.recipe, version.number))
+
+    def erase(self, merchant: str, settings: Settings, *, actor: str, dry_run: bool = False) -> Receipt:
+        """Remove everything that shopfit keeps of a merchant; its own folder of data is not touched.
+
+        Engines drop its adapters when they next look at the registry, within a second. Erasing goes on where an earlier
+        one was broken off; where one had ended, it removes what another machine that served the merchant still keeps,
+        or tells the receipt again. The name can be used anew, and its versions count on.
+
+        Args:
+            merchant: its name.
+            settings: of this machine, for its cache and what tuning keeps.
+            actor: who erases it, for the audit.
+            dry_run: only tell what would go.
+
+        Returns:
+            the receipt, which the audit keeps under the merchant's name.
+
+        Raises:
+            UnknownReference: if nothing of it is there, and never was.
+            RegistryError: if something cannot be removed; what was can be gone on with.
+        """
+        name, actor = checking.merchant(merchant), checking.actor(actor)
+        return erasing.erase(self._database, self._blobs, settings, name, actor, dry_run=dry_run)
 
     def verify(self, reference: str | Reference | None = None) -> list[tuple[Version, Problem]]:
         """Re-hash every blob of a version, or of all of them.
