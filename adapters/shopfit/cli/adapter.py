@@ -1,6 +1,5 @@
 """`shopfit adapter`: the main job."""
 
-import getpass
 import json
 import shlex
 from types import TracebackType
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import announce, as_json, console, merchant_folder, print_json, quiet, recipe_options
+from shopfit.cli.terminal import actor, announce, as_json, console, merchant_folder, print_json, quiet, recipe_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +53,7 @@ def command(
             folder,
             loaded,
             settings=settings,
-            actor=getpass.getuser(),
+            actor=actor(),
             trials=trials,
             say=announce(screen),
             watch=bar,

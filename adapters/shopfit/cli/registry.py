@@ -1,11 +1,10 @@
 """`shopfit registry`: versions and aliases."""
 
-import getpass
 from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import as_json, console, print_json
+from shopfit.cli.terminal import actor, as_json, console, print_json
 from shopfit.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def show(reference: str, as_json: bool) -> None:
 def promote(reference: str, alias: str, force: bool, as_json: bool) -> None:
     """Let an alias name the version that REFERENCE names. @production keeps its old version as @previous."""
     with _open() as registry:
-        version = registry.promote(reference, alias=alias, force=force, actor=getpass.getuser())
+        version = registry.promote(reference, alias=alias, force=force, actor=actor())
     _done(version, f"{version.name} is now @{alias}", as_json)
 
 
@@ -96,7 +95,7 @@ def promote(reference: str, alias: str, force: bool, as_json: bool) -> None:
 def rollback(adapter: str, as_json: bool) -> None:
     """Let @production and @previous change places."""
     with _open() as registry:
-        version = registry.rollback(adapter, actor=getpass.getuser())
+        version = registry.rollback(adapter, actor=actor())
     _done(version, f"{version.name} is @production again", as_json)
 
 
@@ -131,7 +130,7 @@ def rm(reference: str, as_json: bool) -> None:
     """Remove a version that no alias names. Its number is not given again."""
     with _open() as registry:
         version = registry.resolve(reference)
-        registry.remove(reference, actor=getpass.getuser())
+        registry.remove(reference, actor=actor())
     _done(version, f"removed {version.name}", as_json)
 
 

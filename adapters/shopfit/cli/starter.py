@@ -1,11 +1,10 @@
 """`shopfit starter`: adapters that others start from."""
 
-import getpass
 from pathlib import Path
 
 import click
 
-from shopfit.cli.terminal import announce, as_json, console, print_json, quiet
+from shopfit.cli.terminal import actor, announce, as_json, console, print_json, quiet
 
 
 @click.group(short_help="Fit and list starters: adapters that others start from.")
@@ -43,7 +42,7 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
             [_folder(name) for name in folders],
             loaded,
             settings=Settings.from_environment(),
-            actor=getpass.getuser(),
+            actor=actor(),
             say=announce(screen),
             watch=bar,
         )

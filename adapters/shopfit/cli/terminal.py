@@ -1,6 +1,7 @@
 """What commands share: options, quiet libraries, the console, and JSON for machines."""
 
 import dataclasses
+import getpass
 import json
 import logging
 import os
@@ -64,6 +65,15 @@ def merchant_folder(merchant: str, data: str | None) -> Path:
             next_step=f"name the merchant {name}, or give another folder",
         )
     return folder
+
+
+def actor() -> str:
+    """Who runs this, for the audit: the account's name, or its number where none is known, as in many containers."""
+    try:
+        name = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # no passwd entry: OpenShift runs containers as an arbitrary number
+        return f"uid:{os.getuid()}"
+    return ascii(name)[1:-1] if not name.isprintable() else name
 
 
 def quiet() -> None:
