@@ -22,7 +22,7 @@ def start(what: str, settings: Settings, bundle: Path, *more: int) -> subprocess
 
 
 def finish(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return [json.loads(line) for line in output.splitlines()]
 
@@ -69,7 +69,7 @@ def test_killed_at_any_time(settings: Settings, make_bundle: MakeBundle) -> None
     seen = finish(start("die-anytime", settings, bundle.folder, 8))
     assert_whole(seen)
     done = len(seen[-1]["numbers"])
-    assert done > 0
+    assert done >= len(seen) == 8  # each child had published before it was killed
     with Registry.open(settings) as registry:
         assert registry.publish(bundle, promote=True, actor="ada").number == done + 1
         assert registry.verify() == []
@@ -90,7 +90,7 @@ def test_fetching_at_once_into_one_cache(settings: Settings, make_bundle: MakeBu
     command = [sys.executable, "-c", script, str(tmp_path), settings.registry, settings.blobs]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
     for attempt in range(15):
         assert [path.name for path in (tmp_path / f"cache-{attempt}").iterdir()] == [version.digest]

@@ -4,16 +4,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import actor, as_json, console, print_json
+from shopfit.cli.terminal import actor, as_json, console, entry, print_json, size
 from shopfit.errors import RegistryError
 
 if TYPE_CHECKING:
-    from shopfit.registry import Registry, Version
+    from rich.text import Text
+
+    from shopfit.registry import AuditEntry, Registry, Version
 
 
 @click.group()
 def command() -> None:
-    """List, promote, roll back, verify and remove versions."""
+    """List, promote, roll back, verify and remove versions; collect garbage."""
 
 
 def _open() -> "Registry":
@@ -23,10 +25,15 @@ def _open() -> "Registry":
     return Registry.open(Settings.from_environment())
 
 
-def _line(version: "Version") -> str:
+def _line(version: "Version") -> "Text":
     aliases = " ".join(f"@{alias}" for alias in version.aliases)
     facts = f"{version.method:<8} {version.status:<8} {version.size / 1e6:6.1f} MB  {version.created:%Y-%m-%d %H:%M}"
-    return f"[cyan]{version.name:<44}[/]{facts}  {aliases}"
+    return entry(f"{version.name:<44}", f"{facts}  {aliases}")
+
+
+def _told(one: "AuditEntry") -> "Text":
+    line = f"{one.time:%Y-%m-%d %H:%M:%S}  {one.actor}  {one.action}  {one.reference}  {one.detail}"
+    return entry("", line, style="dim")
 
 
 @command.command()
@@ -54,7 +61,7 @@ def show(reference: str, as_json: bool) -> None:
     with _open() as registry:
         version = registry.resolve(reference)
         about = f"{version.merchant}/{version.recipe}@"
-        audit = [entry for entry in registry.audit(version.merchant) if entry.reference.startswith(about)]
+        audit = [one for one in registry.audit(version.merchant) if one.reference.startswith(about)]
     if as_json:
         print_json({"version": version, "audit": audit})
         return
@@ -65,16 +72,31 @@ def show(reference: str, as_json: bool) -> None:
         ("base", f"{version.base_name}, fingerprint {version.base_fingerprint}"),
         ("rank", version.rank),
         ("digest", version.digest),
-        ("metrics", ", ".join(f"{metric} {number:.3f}" for metric, number in version.metrics.items())),
+        ("metrics", ", ".join(f"{metric} {_number(value)}" for metric, value in version.metrics.items())),
     ):
         if value:
-            screen.print(f"{name:>10}  {value}", markup=False)
-    for entry in audit:
-        screen.print(
-            f"{entry.time:%Y-%m-%d %H:%M:%S}  {entry.actor}  {entry.action}  {entry.reference}  {entry.detail}",
-            style="dim",
-            markup=False,
-        )
+            screen.print(entry(f"{name:>10}", f"  {value}"))
+    for one in audit:
+        screen.print(_told(one))
+
+
+def _number(value: object) -> str:
+    """A metric; older releases kept whatever a manifest said."""
+    return f"{value:.3f}" if isinstance(value, int | float) else str(value)
+
+
+@command.command()
+@click.argument("merchant", required=False)
+@as_json
+def audit(merchant: str | None, as_json: bool) -> None:
+    """Show who changed what, oldest first: of MERCHANT, also of one that was erased, or of all."""
+    with _open() as registry:
+        found = registry.audit(merchant)
+    if as_json:
+        print_json(found)
+        return
+    for one in found:
+        console().print(_told(one))
 
 
 @command.command()
@@ -111,7 +133,7 @@ def verify(reference: str | None, as_json: bool) -> None:
             [{"version": version.name, "where": problem.where, "what": problem.what} for version, problem in broken]
         )
     elif not broken:
-        console().print("[green]✓[/] every file is as it was published")
+        console().print(entry("✓", " every file is as it was published", style="green"))
     if broken:
         from shopfit.errors import Problem
 
@@ -134,8 +156,56 @@ def rm(reference: str, as_json: bool) -> None:
     _done(version, f"removed {version.name}", as_json)
 
 
+@command.command()
+@click.argument("reference")
+@as_json
+def unalias(reference: str, as_json: bool) -> None:
+    """Take the alias REFERENCE away, such as acme/review-sentiment@candidate. What it named stays."""
+    with _open() as registry:
+        version = registry.unalias(reference, actor=actor())
+    _done(
+        version, f"{version.name} has {' '.join(f'@{alias}' for alias in version.aliases) or 'no alias'} now", as_json
+    )
+
+
+@command.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 24 * 365),
+    default=24.0,
+    show_default=True,
+    metavar="HOURS",
+    help="Keep younger blobs: their version may be about to be published.",
+)
+@as_json
+def gc(dry_run: bool, grace: float, as_json: bool) -> None:
+    """Remove what nothing names: blobs, unfinished writes, versions in the cache, leavings of killed processes.
+
+    The blob store must belong to this registry alone. The cache and the leavings are this machine's.
+    """
+    from datetime import timedelta
+
+    from shopfit.registry.garbage import collect
+    from shopfit.settings import Settings
+
+    settings = Settings.from_environment()
+    with _open() as registry:
+        found = collect(registry, settings, grace=timedelta(hours=grace), dry_run=dry_run)
+    if as_json:
+        print_json({"dry_run": dry_run, "garbage": found})
+        return
+    would = "would free" if dry_run else "freed"
+    for name, space, what in (
+        ("blobs", found.blobs, "files that no version names"),
+        ("cache", found.cache, "versions that are in the registry no more"),
+        ("leavings", found.leavings, "folders of killed processes"),
+    ):
+        console().print(entry(f"{name:>10}", f"  {would} {size(space.bytes)}: {space.count} {what}"))
+
+
 def _done(version: "Version", line: str, as_json: bool) -> None:
     if as_json:
         print_json(version)
     else:
-        console().print(line)
+        console().print(entry("", line))

@@ -16,6 +16,7 @@ from shopfit.errors import DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from shopfit.tune.making import Say
 
@@ -95,6 +96,23 @@ def console(*, to_stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+
+
+def entry(name: str, rest: str, *, style: str = "cyan") -> "Text":
+    """A line, its name in colour. What others wrote is shown as it is, its controls and ends of lines spelt out."""
+    from rich.text import Text
+
+    plain = [text if text.isprintable() else "".join(map(_printable, text)) for text in (name, rest)]
+    return Text.assemble((plain[0], style), (plain[1], "" if name else style if style != "cyan" else ""))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
+def size(count: int) -> str:
+    """Bytes, as people read them."""
+    return f"{count} bytes" if count < 1000 else f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 
 def announce(screen: "Console") -> "Say":

@@ -20,6 +20,7 @@ from shopfit.settings import expanded
 _URL = re.compile(r"(?:file|local):|[a-z][a-z0-9+.-]*(?:::[a-z][a-z0-9+.-]*)*://", re.ASCII | re.IGNORECASE)
 _BLOB = re.compile(r"[0-9a-f]{2}/(?P<digest>[0-9a-f]{64})", re.ASCII)
 _UNFINISHED = re.compile(r"unfinished/[0-9a-f]{32}", re.ASCII)
+_OWNERS = "owners"
 _AT_ONCE = 8  # questions to a distant store
 _LONGEST_WRITE = timedelta(hours=1)
 _Result = TypeVar("_Result")
@@ -123,6 +124,39 @@ class BlobStore:
             return {digest for digest in asked if not self.has(digest)}
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             return {digest for digest, there in zip(asked, threads.map(self.has, asked), strict=True) if not there}
+
+    def claim(self, registry: str) -> None:
+        """Leave a mark that a registry has blobs here.
+
+        Args:
+            registry: 32 of 0-9 and a-f.
+
+        Raises:
+            RegistryError: if the store cannot be written.
+        """
+        path = f"{self._root}/{_OWNERS}/{registry}"
+        if self.local:
+            self._try("writing to", lambda: None if Path(path).exists() else _settle(self._root, path, b""))
+        else:
+            self._try("writing to", lambda: self._filesystem.pipe_file(path, b""))
+
+    def check_sole(self, registry: str | None) -> None:
+        """See that no other registry has blobs here: they would look like garbage, or like nobody else's.
+
+        Args:
+            registry: whose blobs they should be; None for one that never had any.
+
+        Raises:
+            RegistryError: if another one has, or the store cannot be read.
+        """
+        folder = f"{self._root}/{_OWNERS}"
+        found = self._try("reading from", lambda: [str(path) for path in self._filesystem.find(folder)])
+        if others := sorted({path.rpartition("/")[2] for path in found} - {registry}):
+            raise RegistryError(
+                f"the blob store {self.address} is another registry's, too ({_OWNERS}/{others[0]}), "
+                "so what this one does not name may be in use",
+                next_step="give each registry a store of its own; if that registry is gone for good, remove its mark",
+            )
 
     def remove(self, digests: Iterable[str]) -> None:
         """Remove blobs; those that are gone already are no mistake.

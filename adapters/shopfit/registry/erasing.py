@@ -7,6 +7,7 @@ versions stay, so that no old reference comes to name other weights when the mer
 
 import json
 import os
+import re
 import secrets
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ from shopfit.registry.version import AuditEntry
 from shopfit.settings import Settings, curve_pictures, rewrites, studies, unsorted_rewrites
 
 _BEGUN, _DONE = "erase-begun", "erase"
+_LEAVINGS = "leavings"
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b", re.ASCII)
 _BLOBS_A_LOCK = 64  # removed in one go: publishers wait meanwhile
 
 
@@ -41,6 +44,7 @@ class Receipt:
         aliases: what named them, such as `acme/review-sentiment@production`.
         blobs: files of those versions that no other version has.
         shared_blobs: files of theirs that stay, since other versions have the same bytes.
+        orphans: blobs that no version named any more, some of which may have been its; and unfinished writes.
         local: what went on this machine, by place: cache, studies, curves, rewrites, leavings.
         starters: starters that learned from its examples, to be fitted again without it and then removed.
         unreadable: starters of which that cannot be told, since their files are damaged.
@@ -54,6 +58,7 @@ class Receipt:
     aliases: tuple[str, ...]
     blobs: Space
     shared_blobs: int
+    orphans: Space
     local: dict[str, Space] = field(hash=False)
     starters: tuple[str, ...]
     unreadable: tuple[str, ...]
@@ -69,8 +74,8 @@ class Receipt:
         found: dict[str, Any] = json.loads(text)
         lists = {name: tuple(found[name]) for name in ("aliases", "starters", "unreadable", "ends")}
         local = {place: Space(**space) for place, space in found["local"].items()}
-        blobs, time = Space(**found["blobs"]), datetime.fromisoformat(found["time"])
-        return cls(**found | lists | {"local": local, "blobs": blobs, "time": time})
+        spaces = {name: Space(**found[name]) for name in ("blobs", "orphans")}
+        return cls(**found | lists | spaces | {"local": local, "time": datetime.fromisoformat(found["time"])})
 
 
 @dataclass(slots=True)
@@ -99,14 +104,21 @@ def erase(
             next_step="remove starters one by one: `shopfit registry unalias`, then `shopfit registry rm`",
         )
     with database.reading() if dry_run else database.writing(alone=True) as connection:
-        earlier, work = _unfinished(rows.audit(connection, merchant))
+        blobs.check_sole(rows.identity(connection))
+        audit = rows.audit(connection, merchant)
+        removed = {digest for entry in audit if entry.action == "publish" for digest in _DIGEST.findall(entry.detail)}
+        earlier, work = _unfinished(audit)
         if found := _found(connection, merchant):
             work.add(found)
             if not dry_run:
                 rows.remove_merchant(connection, merchant)
                 rows.record(connection, actor, _BEGUN, merchant, "", 0, json.dumps(asdict(found)))
     shared = _remove_blobs(database, blobs, work, merchant if dry_run else None, dry_run)
-    digests = {*work.versions.values()}.union(*(one.versions.values() for one in earlier))
+    with (
+        database.reading() if dry_run else database.writing(alone=True) as connection
+    ):  # of removed versions, of trainings
+        orphans = blobs.remove_stale(rows.used_blobs(connection), datetime.now(UTC), dry_run=dry_run)
+    digests = {*work.versions.values()}.union(*(one.versions.values() for one in earlier), removed)
     starters, unreadable = _learned_from(database, blobs, merchant)
     receipt = Receipt(
         merchant=merchant,
@@ -116,12 +128,14 @@ def erase(
         aliases=tuple(work.aliases),
         blobs=Space(len(work.blobs) - len(shared), sum(size for one, size in work.blobs.items() if one not in shared)),
         shared_blobs=len(shared),
+        orphans=orphans,
         local=_remove_local(settings, merchant, digests, dry_run),
         starters=starters,
         unreadable=unreadable,
         ends=tuple(work.ids),
     )
-    if not receipt.versions and not any(space.count for space in receipt.local.values()):
+    own = [space for place, space in receipt.local.items() if place != _LEAVINGS]
+    if not receipt.versions and not any(space.count for space in own):
         if not earlier:
             raise UnknownReference(
                 f"there is nothing of a merchant {merchant!r}, neither in the registry nor in {settings.home}",
@@ -134,15 +148,20 @@ def erase(
     return receipt
 
 
+def receipts(audit: list[AuditEntry]) -> list[Receipt]:
+    """Those in an audit, in its order."""
+    return [Receipt.from_json(entry.detail) for entry in audit if entry.action == _DONE]
+
+
 def _unfinished(audit: list[AuditEntry]) -> tuple[list[Receipt], _Work]:
     """The receipts there are, and what no receipt tells of yet."""
-    receipts = [Receipt.from_json(entry.detail) for entry in audit if entry.action == _DONE]
-    ended = {one for receipt in receipts for one in receipt.ends}
+    done = receipts(audit)
+    ended = {one for receipt in done for one in receipt.ends}
     work = _Work()
     for entry in audit:
         if entry.action == _BEGUN and not ended.issuperset((begun := _Work(**json.loads(entry.detail))).ids):
             work.add(begun)
-    return receipts, work
+    return done, work
 
 
 def _found(connection: Connection, merchant: str) -> _Work | None:
@@ -210,4 +229,4 @@ def _remove_local(settings: Settings, merchant: str, digests: set[str], dry_run:
             problems=[Problem(str(path), "is still there") for path in left],
             next_step="let this user write there, and erase the merchant again: it goes on from here",
         )
-    return removed | {"leavings": sweep(home, dry_run=dry_run)}
+    return removed | {_LEAVINGS: sweep(home, dry_run=dry_run)}

@@ -6,6 +6,7 @@ process dies there is either the whole version or none; blobs that no version na
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +38,7 @@ class Registry:
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
         self._blobs = blobs
+        self._claimed = False  # whether the blob store has this registry's mark
 
     @classmethod
     def open(cls, settings: Settings, *, patience: float = 30.0) -> "Registry":
@@ -99,6 +101,9 @@ class Registry:
             rows.record(connection, actor, "publish", merchant, recipe, number, f"{outcome}; digest {digest}")
             if refused is None:
                 _point(connection, merchant, recipe, PRODUCTION if promote else CANDIDATE, number, actor)
+            if not self._claimed and (own := rows.identity(connection)):
+                self._blobs.claim(own)
+                self._claimed = True
             return _found(connection, Reference(merchant, recipe, number))
 
     def resolve(self, reference: str | Reference) -> Version:
@@ -279,7 +284,9 @@ class Registry:
             return _found(connection, parsed)
 
     def remove(self, reference: str | Reference, *, actor: str) -> Version:
-        """Remove a version. Its number is never given again; the audit keeps it; its blobs go with `collect_garbage`.
+        """Remove a version. Its number is never given again, and the audit keeps it.
+
+        Blobs that no other version has go, too, unless another registry uses the store.
 
         Args:
             reference: the version.
@@ -303,10 +310,18 @@ class Registry:
                     next_step=f"promote another version, or take the alias away: `shopfit registry unalias "
                     f"{version.merchant}/{version.recipe}@{version.aliases[0]}`",
                 )
+            files = rows.files(connection, version)
             rows.remove_version(connection, version)
             detail = f"{version.status}; digest {version.digest}; {version.size} bytes"
             rows.record(connection, actor, "remove", version.merchant, version.recipe, version.number, detail)
-            return version
+        with suppress(RegistryError):  # it is gone; what stays of its blobs is for `collect_garbage`
+            self._free({file.sha256 for file in files})
+        return version
+
+    def _free(self, digests: set[str]) -> None:
+        with self._database.writing(alone=True) as connection:
+            self._blobs.check_sole(rows.identity(connection))
+            self._blobs.remove(digests - rows.used_of(connection, digests, None))
 
     def unalias(self, reference: str | Reference, *, actor: str) -> Version:
         """Take an alias away. What it named stays, and may be removed once nothing else names it.
@@ -358,6 +373,10 @@ class Registry:
         name, actor = checking.merchant(merchant), checking.actor(actor)
         return erasing.erase(self._database, self._blobs, settings, name, actor, dry_run=dry_run)
 
+    def receipts(self, merchant: str) -> list[Receipt]:
+        """Of every time that a merchant was erased, oldest first. Raises as `audit` does."""
+        return erasing.receipts(self.audit(merchant))
+
     def verify(self, reference: str | Reference | None = None) -> list[tuple[Version, Problem]]:
         """Re-hash every blob of a version, or of all of them.
 
@@ -388,8 +407,6 @@ class Registry:
     def collect_garbage(self, *, grace: timedelta = timedelta(days=1), dry_run: bool = False) -> Space:
         """Remove blobs that no version names, and what interrupted writes left.
 
-        The blob store must belong to this registry alone: blobs that only another registry names look like garbage.
-
         Args:
             grace: younger blobs stay, for they may be of a version that is being published.
             dry_run: only look.
@@ -398,10 +415,11 @@ class Registry:
             how many files went, or would, and their bytes.
 
         Raises:
-            RegistryError: if the registry or its blobs cannot be written.
+            RegistryError: if another registry uses the store, or the registry or its blobs cannot be written.
         """
         before = datetime.now(UTC) - checking.grace(grace)
         with self._database.reading() if dry_run else self._database.writing(alone=True) as connection:
+            self._blobs.check_sole(rows.identity(connection))
             return self._blobs.remove_stale(rows.used_blobs(connection), before, dry_run=dry_run)
 
 

@@ -3,6 +3,7 @@
 All of them name merchant and recipe in full, by equality.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -190,6 +191,15 @@ def record(
             detail=detail,
         )
     )
+
+
+def identity(connection: Connection) -> str | None:
+    """By which a registry is known, and its copies and backups: the first line of its audit; None if there is none."""
+    first = connection.execute(select(AUDIT).order_by(AUDIT.c.id).limit(1)).first()
+    if first is None:
+        return None
+    told = f"{first.time.isoformat()} {first.actor} {first.merchant}/{first.recipe}@{first.number} {first.detail}"
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def audit(connection: Connection, merchant: str | None) -> list[AuditEntry]:
