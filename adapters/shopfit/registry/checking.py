@@ -89,9 +89,14 @@ def version(value: Any) -> Version:
 
 def folder(value: Any) -> Path:
     """A folder's path. Raises as `actor` does."""
-    if not isinstance(value, str | os.PathLike) or "\0" in str(value):
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    try:
+        name = os.fsencode(text) if isinstance(text, str) else b""
+    except UnicodeEncodeError:
+        name = b""
+    if not name or b"\0" in name:
         raise _refused("cache", value, "the path of a folder")
-    return Path(value)
+    return Path(os.fsdecode(name))
 
 
 def grace(value: Any) -> timedelta:

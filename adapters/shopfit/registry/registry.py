@@ -375,7 +375,7 @@ class Registry:
 
     def receipts(self, merchant: str) -> list[Receipt]:
         """Of every time that a merchant was erased, oldest first. Raises as `audit` does."""
-        return erasing.receipts(self.audit(merchant))
+        return erasing.receipts(self.audit(checking.merchant(merchant)))
 
     def verify(self, reference: str | Reference | None = None) -> list[tuple[Version, Problem]]:
         """Re-hash every blob of a version, or of all of them.
