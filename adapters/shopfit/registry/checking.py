@@ -16,6 +16,7 @@ from shopfit.registry.version import Version
 
 METHODS = get_args(Method)
 _LONGEST_NAME, _LONGEST_TEXT = 200, 10_000  # characters
+_LONGEST_PATH = 4095  # bytes: more, no system opens
 _HIGHEST = 2**31 - 1  # of a number in the database
 _LONGEST_TIME = timedelta(days=36_500)
 T = TypeVar("T")
@@ -94,7 +95,7 @@ def folder(value: Any) -> Path:
         name = os.fsencode(text) if isinstance(text, str) else b""
     except UnicodeEncodeError:
         name = b""
-    if not name or b"\0" in name:
+    if not 0 < len(name) <= _LONGEST_PATH or b"\0" in name:
         raise _refused("cache", value, "the path of a folder")
     return Path(os.fsdecode(name))
 
