@@ -1,10 +1,12 @@
 """The engine answers each request with the adapter it names, whatever else is in the batch."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tests.engine.conftest import ITEMS
 from tests.solo import wearing
 
 from shopfit.adapter.bundle import Bundle
@@ -13,6 +15,7 @@ from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
 from shopfit.engine.asking import ask_choose
 from shopfit.errors import BaseError, RequestError, UnknownReference
+from shopfit.merchant.catalog import Catalog, Item
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 
@@ -104,9 +107,13 @@ def test_a_ranking_holds_items_in_stock_not_in_the_history(engine: Engine, make_
 
 def test_candidates_are_ranked_as_given_whatever_their_number(engine: Engine, make_bundle: MakeBundle) -> None:
     bundle = make_bundle("acme", task="rank")
-    few = engine.rank([RankRequest(bundle, {"query": "warm"}, ["bag", "lamp"])])[0].items
-    many = engine.rank([RankRequest(bundle, {"query": "warm"}, ["bag", "lamp"] + ["stove"] * 300, top=302)])[0].items
+    more = {f"stove-{number}": f"Stove {number}" for number in range(300)}
+    catalog = Catalog(dict(ITEMS) | {name: Item(name, title, {"title": title}) for name, title in more.items()})
+    tenant = replace(Tenant.of(bundle), catalog=catalog)
+    few = engine.rank([RankRequest(tenant, {"query": "warm"}, ["bag", "lamp"])])[0].items
+    many = engine.rank([RankRequest(tenant, {"query": "warm"}, ["bag", "lamp", *more], top=302)])[0].items
     scores = {item.id: item.score for item in many}
+    assert len(scores) == 302
     assert all(item.score == pytest.approx(scores[item.id], abs=1e-4) for item in few)
 
 

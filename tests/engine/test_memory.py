@@ -21,9 +21,9 @@ RECIPE = Recipe.model_validate(
 )
 
 
-def loaded(name: str, numbers: int = 1000) -> Loaded:
+def loaded(name: str, numbers: int = 1000, merchant: str = "") -> Loaded:
     weights = Weights(frozenset({(name, name)}), prefix=torch.zeros(numbers))
-    return Loaded(name, Tenant(name, RECIPE), Prompter(RECIPE, None), weights)
+    return Loaded(name, Tenant(name, RECIPE, merchant=merchant), Prompter(RECIPE, None), weights)
 
 
 SIZE = loaded("a").bytes

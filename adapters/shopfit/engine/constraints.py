@@ -4,6 +4,7 @@ llguidance computes which tokens may come next.
 """
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shopfit.engine.schemas import MOST_CHARACTERS, has_finite_value
 from shopfit.errors import RequestError
 
 _WORD = 32  # tokens a number of a bit mask
@@ -18,10 +20,16 @@ _KEPT = 256  # grammars compiled at a time
 
 
 class Constraint:
-    """The state of one constrained answer. Made by `Constraints`."""
+    """The state of one constrained answer. Made by `Constraints`.
 
-    def __init__(self, matcher: Any) -> None:
+    Args:
+        matcher: llguidance's.
+        what: the answer follows, for messages.
+    """
+
+    def __init__(self, matcher: Any, what: str) -> None:
         self._matcher = matcher
+        self._what = what
 
     @property
     def complete(self) -> bool:
@@ -29,20 +37,51 @@ class Constraint:
         return bool(self._matcher.is_stopped())
 
     def add(self, token: int) -> None:
-        """The next token of the answer."""
+        """The next token of the answer.
+
+        Raises:
+            RequestError: if the answer cannot be brought to an end from here.
+        """
         self._matcher.consume_token(token)
+        self.check()
+
+    def end(self) -> None:
+        """The answer ends here.
+
+        Raises:
+            RequestError: if it must not.
+        """
+        if not self._matcher.is_accepting():
+            raise self._impossible("the answer would end before it is complete")
+
+    def check(self) -> None:
+        """See that something may still follow, or nothing need to.
+
+        Raises:
+            RequestError: if the grammar has come to a dead end, or takes more work than a token may cost.
+        """
+        if self._matcher.is_error():
+            raise self._impossible(self._matcher.get_error().splitlines()[0])
+
+    def _impossible(self, why: str) -> RequestError:
+        return RequestError(
+            f"no answer can follow the {self._what}: {why}",
+            next_step="send one that some short text follows, without lists or objects that must hold themselves",
+        )
 
     def fill(self, bits: Tensor) -> None:
-        """Set the bits of the tokens that may come next.
+        """Set the bits of the tokens that may come next; none if there are none.
 
         Args:
             bits: (vocabulary / 32,) int32 on the CPU.
         """
         self._matcher.unsafe_compute_mask_ptr(bits.data_ptr(), bits.numel() * bits.element_size())
+        if self._matcher.is_error():
+            bits.zero_()
 
 
 class Constraints:
-    """Compiles constraints for one base, each once.
+    """Compiles constraints for one base, each once. Any thread may use it.
 
     Args:
         tokenizer: of the base, a fast one.
@@ -54,6 +93,7 @@ class Constraints:
         self._vocabulary = vocabulary
         self._tokens: Any = None
         self._compiled: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()
 
     def json(self, schema: Mapping[str, Any], around: tuple[str, str] = ("", "")) -> Constraint:
         """JSON that follows a JSON schema, on one line, as training data is written.
@@ -66,7 +106,15 @@ class Constraints:
             RequestError: if llguidance does not take the schema.
         """
         options = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-        return self._of(_lark(around, f"%json {json.dumps({'x-guidance': options, **schema})}"), "JSON schema")
+        try:
+            text = json.dumps({"x-guidance": options, **schema}, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _unusable("JSON schema", f"it is no JSON: {error}") from None
+        if len(text) > MOST_CHARACTERS:
+            raise _unusable("JSON schema", f"it has {len(text)} characters (allowed: {MOST_CHARACTERS})")
+        if not has_finite_value(schema):
+            raise _unusable("JSON schema", "no value follows it, for it would have no end")
+        return self._of(_lark(around, f"%json {text}"), "JSON schema")
 
     def choice(self, texts: Sequence[str], around: tuple[str, str] = ("", "")) -> Constraint:
         """Exactly one of the texts.
@@ -87,19 +135,30 @@ class Constraints:
         from llguidance import LLMatcher
         from llguidance.hf import from_tokenizer
 
-        if self._tokens is None:
-            self._tokens = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary)
-        if grammar not in self._compiled:
-            matcher = LLMatcher(self._tokens, grammar, log_level=0)
-            if matcher.is_error():
-                raise RequestError(
-                    f"the {what} cannot be used: {matcher.get_error().splitlines()[0]}",
-                    next_step="send one of the kind that llguidance knows: its documentation lists them",
-                )
-            while len(self._compiled) >= _KEPT:
-                self._compiled.popitem(last=False)
-            self._compiled[grammar] = matcher
-        return Constraint(self._compiled[grammar].deep_copy())
+        with self._lock:
+            if self._tokens is None:
+                self._tokens = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary)
+            compiled = self._compiled.get(grammar)
+        if compiled is None:
+            compiled = LLMatcher(self._tokens, grammar, log_level=0)
+            first = torch.zeros(-(-self._vocabulary // _WORD), dtype=torch.int32)
+            if not compiled.is_error():  # some contradictions show when the first token is asked for
+                Constraint(compiled, what).fill(first)
+            if compiled.is_error() or not first.any():
+                why = compiled.get_error().splitlines() or ["no token can begin the answer"]
+                raise _unusable(what, why[0])
+            with self._lock:
+                self._compiled[grammar] = compiled
+                while len(self._compiled) > _KEPT:
+                    self._compiled.popitem(last=False)
+        return Constraint(compiled.deep_copy(), what)
+
+
+def _unusable(what: str, why: str) -> RequestError:
+    return RequestError(
+        f"the {what} cannot be used: {why}",
+        next_step="send one of the kind that llguidance knows: its documentation lists them",
+    )
 
 
 def _lark(around: tuple[str, str], rule: str) -> str:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from shopfit.adapter.stack import Stack
 from shopfit.engine.constraints import Constraint, allow
-from shopfit.engine.rows import RowCache
+from shopfit.engine.rows import Lifted, RowCache
 from shopfit.engine.sampling import Sampling, pick
 from shopfit.engine.writing import Writing
+from shopfit.errors import RequestError
 
 Finish = Literal["stop", "length"]
 
@@ -30,6 +31,8 @@ class Line:
         slot: of the stack; 0 for none.
         constraint: what the answer must be.
         finish: "stop" at its end, "length" where it was cut off, None while it is being written.
+        error: why it cannot be written to its end.
+        lifted: what the cache held of it, while it waits outside for its turn.
     """
 
     prompt: Sequence[int]
@@ -40,10 +43,34 @@ class Line:
     slot: int = 0
     constraint: Constraint | None = None
     finish: Finish | None = None
+    error: Exception | None = None
+    lifted: Lifted | None = None
 
-    def add(self, token: int, end: frozenset[int]) -> None:
-        """The next token."""
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be written."""
+        return self.finish is not None or self.error is not None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a forward reads before it can write on."""
+        return len(self.prompt) if self.lifted is None else 1
+
+    def add(self, token: int | None, end: frozenset[int]) -> None:
+        """The next token; None where the logits gave none."""
+        try:
+            self._add(token, end)
+        except Exception as error:  # of the tokenizer, or of the constraint: this answer's alone
+            self.error = error
+
+    def _add(self, token: int | None, end: frozenset[int]) -> None:
+        if token is None:
+            if self.constraint is not None:
+                self.constraint.check()
+            raise not_finite()
         if token in end:
+            if self.constraint is not None:
+                self.constraint.end()
             self.finish = "stop"
             return
         self.writing.add(token)
@@ -53,6 +80,14 @@ class Line:
             self.finish = "stop"
         elif len(self.writing.tokens) >= self.most:
             self.finish = "length"
+
+
+def not_finite() -> RequestError:
+    """What a request gets whose adapter makes numbers that are none."""
+    return RequestError(
+        "the adapter's numbers are not finite for this request: its weights are too large for the base",
+        next_step="roll back to an earlier version, or train the adapter again with a lower tune.lr",
+    )
 
 
 class Decoder:
@@ -88,7 +123,7 @@ class Decoder:
         return self._cache.most - len(self.lines)
 
     def join(self, lines: Sequence[Line]) -> None:
-        """Read the prompts of new lines and write the first token of each.
+        """Read the prompts of new lines and write the first token of each. If it fails, none has joined.
 
         Args:
             lines: at most `free`, at least one.
@@ -102,23 +137,41 @@ class Decoder:
             joining = self._cache.joining(lengths, [line.prefix for line in lines])
             with joining as options, self._worn(lines, decoding=False):
                 hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, T, D)
+                last = torch.tensor(lengths, device=hidden.device) - 1
+                tokens = self._tokens(lines, hidden[torch.arange(len(lines), device=hidden.device), last])
             self.lines += lines
-            last = torch.tensor(lengths, device=hidden.device) - 1
-            self._write(lines, hidden[torch.arange(len(lines), device=hidden.device), last])
+            self._write(lines, tokens)
 
     def step(self) -> None:
-        """Write one more token of every line. Finished ones must have been taken."""
-        ids = torch.tensor([[line.writing.tokens[-1]] for line in self.lines], device=self._model.device)
-        with torch.inference_mode():
-            with self._cache.stepping() as options, self._worn(self.lines, decoding=True):
-                hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, 1, D)
-            self._write(self.lines, hidden[:, 0])
+        """Write one more token of every line. Those that are over must have been taken.
 
-    def take(self, over: Callable[[Line], bool] = lambda line: line.finish is not None) -> list[Line]:
+        A forward that fails is tried again in halves, until only the lines that it cannot be done for have an error.
+        """
+        with torch.inference_mode():
+            self._step(0, len(self.lines))
+
+    def _step(self, first: int, last: int) -> None:
+        lines = self.lines[first:last]
+        ids = torch.tensor([[line.writing.tokens[-1]] for line in lines], device=self._model.device)
+        try:
+            with self._cache.stepping(first, last) as options, self._worn(lines, decoding=True):
+                hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, 1, D)
+                tokens = self._tokens(lines, hidden[:, 0])
+        except Exception as error:
+            if len(lines) == 1:
+                lines[0].error = error
+                return
+            middle = (first + last) // 2
+            self._step(first, middle)
+            self._step(middle, last)
+            return
+        self._write(lines, tokens)
+
+    def take(self, over: Callable[[Line], bool] = lambda line: line.over) -> list[Line]:
         """Let lines go.
 
         Args:
-            over: which ones; those that are finished by default.
+            over: which ones; those that are over by default.
 
         Returns:
             them.
@@ -128,15 +181,37 @@ class Decoder:
             for row in reversed(range(len(self.lines))):
                 if over(self.lines[row]):
                     gone.append(self.lines[row])
-                    self._cache.leave(row)
-                    self.lines[row] = self.lines[-1]
-                    self.lines.pop()
+                    self._leave(row)
         return gone[::-1]
 
-    def _write(self, lines: Sequence[Line], hidden: Tensor) -> None:
+    def pause(self, line: Line) -> None:
+        """Take a line out before its end, with all that `resume` needs to go on as if nothing had been."""
+        row = self.lines.index(line)
+        with torch.inference_mode():
+            line.lifted = self._cache.lift(row)
+            self._leave(row)
+
+    def resume(self, line: Line) -> None:
+        """Let a paused line go on, in whatever slot it names now."""
+        assert line.lifted is not None
+        with torch.inference_mode():
+            self._cache.put_back(line.lifted)
+        line.lifted = None
+        self.lines.append(line)
+
+    def _leave(self, row: int) -> None:
+        self._cache.leave(row)
+        self.lines[row] = self.lines[-1]
+        self.lines.pop()
+
+    def _tokens(self, lines: Sequence[Line], hidden: Tensor) -> list[int | None]:
+        """The next token of each of B lines, by their last hidden states (B, D)."""
         logits = self._model.get_output_embeddings()(hidden).float()  # (B, V)
         allow(logits, [line.constraint for line in lines])
-        for line, token in zip(lines, pick(logits, [line.sampling for line in lines]), strict=True):
+        return pick(logits, [line.sampling for line in lines])
+
+    def _write(self, lines: Sequence[Line], tokens: Sequence[int | None]) -> None:
+        for line, token in zip(lines, tokens, strict=True):
             line.add(token, self._end)
 
     def _worn(self, lines: Sequence[Line], *, decoding: bool) -> AbstractContextManager[None]:

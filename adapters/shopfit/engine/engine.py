@@ -1,10 +1,11 @@
 """The engine: one base, and the adapter each request names.
 
-Callers' threads write prompts, loader threads bring adapters, and one thread runs the model for all of them.
+Worker threads write prompts and make indexes, loader threads bring adapters, others tell callers what has come, and
+one thread runs the model for all of them. Whatever one merchant asks for, the others keep their share of each.
 """
 
 import asyncio
-import threading
+import os
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,8 @@ from typing import Any, cast
 
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
+from shopfit.engine.checking import merchant_of, seconds_of
+from shopfit.engine.delivery import AnswerFuture, Parts, Told
 from shopfit.engine.jobs import Job
 from shopfit.engine.library import Library
 from shopfit.engine.memory import HostMemory, Loaded
@@ -35,7 +38,9 @@ from shopfit.engine.requests import (
     Request,
 )
 from shopfit.engine.scheduler import Scheduler
-from shopfit.errors import Overloaded
+from shopfit.engine.shares import Shares
+from shopfit.engine.workers import Workers
+from shopfit.errors import Overloaded, RequestError, ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.search import Embed
 from shopfit.recipe.schema import Rules
@@ -43,6 +48,7 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 
 _GB = 1024**3
+_PREFETCHED = 256  # adapters of one merchant that may wait to be loaded before they are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class Status:
         swaps: times an adapter was brought into a slot, so far.
         loaded: adapters in host memory.
         memory: bytes they take.
+        paused: answers that were begun, and wait so that other merchants have their share of the rows.
+        ended: why the engine answers no more; empty while it does.
     """
 
     waiting: int
@@ -64,6 +72,8 @@ class Status:
     swaps: int
     loaded: int
     memory: int
+    paused: int = 0
+    ended: str = ""
 
 
 class Engine:
@@ -74,9 +84,10 @@ class Engine:
         registry: where references are looked up; without one, requests name bundles or tenants.
         cache: folder that registry bundles are brought to; needed with a registry.
         slots: LoRA adapters beside the base at a time, at least one.
-        memory: bytes of adapters kept in host memory.
+        memory: bytes of adapters kept in host memory; up to twice as many while one merchant's fill it and others come.
         rows: answers being written at a time; where several adapters write, each row takes as much memory as a slot.
-        queue: requests that may be under way at a time; one more is refused.
+        queue: requests that may be under way at a time; one more is refused. A merchant that has less than its share of
+            them is let in all the same, up to twice as many in all.
         batch_tokens: tokens of new rows a forward. More is a little faster for crowds and slower for each answer that
             is being written meanwhile.
         embed: for recommendations, texts to vectors; None to search by words only.
@@ -96,13 +107,19 @@ class Engine:
         embed: Embed | None = None,
     ) -> None:
         self.base = base
-        self._room = threading.Semaphore(queue)
-        self._queue = queue
+        self._process = os.getpid()
+        self._room = Shares(queue)
         pool = SlotPool(base, slots)
-        self._library = Library(base, pool.stack, HostMemory(memory), registry, cache)
-        self._preparer = Preparer(base, embed)
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
-        self.close: Callable[[], object] = weakref.finalize(self, _close, self._library, self._scheduler)
+        self._preparer = Preparer(base, embed)
+        self._library = Library(
+            base, pool.stack, HostMemory(memory), registry, cache, _gone(self._preparer, self._scheduler)
+        )
+        self._preparers = Workers("shopfit-preparer", each=2, most=16)
+        self._tellers = Workers("shopfit-teller", each=4, most=64)
+        self.close: Callable[[], object] = weakref.finalize(
+            self, _close, self._library, self._preparer, self._preparers, self._scheduler, self._tellers
+        )
         """End the engine's threads. Requests that are not answered fail."""
 
     @classmethod
@@ -194,8 +211,10 @@ class Engine:
         known: dict[str, Any] = dict(fields or {})
         if query is not None:
             known["query"] = query
+        if isinstance(history, str):
+            raise RequestError(f"history is {history[:60]!r} (allowed: a list of item ids)", next_step="send a list")
         if history:
-            known["history"] = list(history)
+            known["history"] = history
         return cast("RecommendAnswer", self._answers([RecommendRequest(adapter, known, k, rules)])[0])
 
     async def stream(self, request: GenerateRequest, *, timeout: float | None = None) -> AsyncIterator[str]:
@@ -225,58 +244,82 @@ class Engine:
     def submit(
         self, request: Request, *, timeout: float | None = None, show: Callable[[str], None] | None = None
     ) -> "Future[Answer]":
-        """Ask without waiting. `asyncio.wrap_future` makes the result awaitable.
+        """Ask without waiting, whatever is asked. `asyncio.wrap_future` makes the result awaitable.
 
         Args:
             request: any.
             timeout: seconds after which the answer is not wanted any more.
-            show: generate: called on the engine's thread with each part of the text.
+            show: generate: called with each part of the text, in order, on a thread of its own; the result comes when
+                it has seen all of them.
 
         Returns:
-            its answer to come, or why there is none. Cancelling it frees what the request holds at once.
+            its answer to come, or why there is none. Cancelling it frees what the request holds at once. Callbacks that
+            are added to it run on threads of the merchant's, too.
 
         Raises:
             Overloaded: if as many requests are under way as the engine may hold.
         """
-        if not self._room.acquire(blocking=False):
+        try:
+            self._check_process()
+            expires = time.monotonic() + seconds_of(timeout)
+            merchant = merchant_of(getattr(request, "adapter", None))
+        except ShopfitError as error:
+            return _failed(error)
+        if not self._room.take(merchant):
             raise Overloaded(
-                f"the engine has {self._queue} requests under way, as many as it may hold",
+                f"the engine has {self._room.whole} requests under way, as many as it may hold",
                 next_step="try again in a moment, or give it more engines",
             )
-        job = self._job(timeout, show)
-        if (loaded := self._held(job, request)) is not None:
-            self._start(self._filled(job, request, loaded))
-        elif not job.future.done():
-            self._bring(job, request)
+        job = self._job(merchant, expires, show)
+        try:
+            self._scheduler.watch(job)
+            self._preparers.submit(merchant, lambda: self._advance(job, request))
+        except ShopfitError as error:
+            job.fail(error)
         return job.future
 
     def prefetch(self, adapters: Iterable[Adapter]) -> None:
-        """Bring adapters into host memory, for requests that will come. Returns at once; what cannot be had is left."""
+        """Bring adapters into host memory, for requests that will come. Returns at once; what cannot be had is left.
+
+        So are those of a merchant of which 256 wait to be loaded already.
+        """
+        self._check_process()
         for adapter in adapters:
-            if (loaded := self._library.hold(adapter)) is not None:
-                self._library.memory.release(loaded)
-            else:
-                self._library.bring(
-                    adapter, lambda loaded: None if isinstance(loaded, BaseException) else self._release(loaded)
-                )
+            try:
+                if (loaded := self._library.hold(adapter)) is not None:
+                    self._release(loaded)
+                elif self._library.waiting(merchant_of(adapter)) < _PREFETCHED:
+                    self._library.bring(
+                        adapter, lambda loaded: None if isinstance(loaded, Exception) else self._release(loaded)
+                    )
+            except ShopfitError:
+                continue
 
     def status(self) -> Status:
         """What the engine holds at this moment."""
-        waiting, writing = self._scheduler.load
+        self._check_process()
+        waiting, writing, paused = self._scheduler.load
         pool, memory = self._scheduler.pool, self._library.memory
-        return Status(waiting, writing, pool.resident, pool.swaps, memory.adapters, memory.used)
+        ended = self._scheduler.ended
+        why = "" if ended is None else ended.message
+        return Status(waiting, writing, pool.resident, pool.swaps, memory.adapters, memory.used, paused, why)
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
         """Rank and recommend a merchant's items as they are now, and not as its bundles hold them.
 
         Args:
             merchant: whose.
-            catalog: the items, their stock and prices; None goes back to those of the bundles.
+            catalog: the items, their stock and prices, which the next answer goes by; None goes back to those of the
+                bundles. Until the search has indexed them, it finds those that it knew before. Returns at once.
+
+        Raises:
+            RequestError: if it is no catalog.
         """
         self._preparer.set_catalog(merchant, catalog)
 
     def _answers(self, requests: Sequence[Request]) -> list[Answer]:
         """Ask all at once and wait. More requests than the engine may hold wait for their turn."""
+        self._check_process()
         futures: list[Future[Answer]] = []
         ready: list[Job] = []
 
@@ -286,20 +329,23 @@ class Engine:
 
         try:
             for request in requests:
-                if not self._room.acquire(blocking=False):
+                merchant = merchant_of(getattr(request, "adapter", None))
+                if not self._room.take(merchant):
                     start()
-                    self._room.acquire()
-                job = self._job()
+                    self._room.take(merchant, wait=True)
+                job = self._job(merchant)
                 futures.append(job.future)
-                loaded = self._held(job, request)
-                if loaded is None and not job.future.done() and not isinstance(request.adapter, str):
+                loaded = self._got(job, lambda request=request: self._library.hold(request.adapter))  # type: ignore[misc]
+                if loaded is None and not job.over and not isinstance(request.adapter, str):
                     start()  # an adapter that is loaded here may have to wait for room
-                    loaded = self._loaded(job, request)
+                    loaded = self._got(job, lambda request=request: self._library.load(request.adapter))  # type: ignore[misc]
                 if loaded is not None:
-                    ready += self._filled(job, request, loaded)
-                elif not job.future.done():
+                    self._hold_for(job, loaded)
+                    if self._waits_here(job, request, loaded) and self._fill(job, request, loaded):
+                        ready.append(job)
+                elif not job.over:
                     self._bring(job, request)
-                if job.future.done():
+                if job.over:
                     job.future.result()
             start()
             return [future.result() for future in futures]
@@ -307,17 +353,13 @@ class Engine:
             for future in futures:
                 future.cancel()
 
-    def _job(self, timeout: float | None = None, show: Callable[[str], None] | None = None) -> Job:
-        expires = float("inf") if timeout is None else time.monotonic() + timeout
-        job = Job("", Future(), expires, show=show)
-        job.future.add_done_callback(lambda _: self._room.release())
+    def _job(self, merchant: str, expires: float = float("inf"), show: Callable[[str], None] | None = None) -> Job:
+        told = Told(self._tellers, merchant)
+        job = Job(merchant, AnswerFuture(told), expires)
+        if show is not None:
+            job.parts = Parts(told, show, job.give_up)
+        job.future.when_done(lambda: self._room.give_back(merchant))
         return job
-
-    def _held(self, job: Job, request: Request) -> Loaded | None:
-        return self._got(job, lambda: self._library.hold(request.adapter))
-
-    def _loaded(self, job: Job, request: Request) -> Loaded | None:
-        return self._got(job, lambda: self._library.load(request.adapter))
 
     def _got(self, job: Job, get: Callable[[], Loaded | None]) -> Loaded | None:
         try:
@@ -326,34 +368,82 @@ class Engine:
             job.fail(error)
             return None
 
+    def _advance(self, job: Job, request: Request) -> None:
+        """Bring a job as far as it goes without waiting; whatever it waits for brings it back here."""
+        if job.over:
+            return
+        loaded = self._got(job, lambda: self._library.hold(request.adapter))
+        if loaded is not None:
+            self._hold_for(job, loaded)
+            self._prepare(job, request, loaded)
+        elif not job.over:
+            self._bring(job, request)
+
     def _bring(self, job: Job, request: Request) -> None:
-        def ready(loaded: Loaded | BaseException) -> None:
-            if isinstance(loaded, BaseException):
+        def ready(loaded: Loaded | Exception) -> None:
+            if isinstance(loaded, Exception):
                 job.fail(loaded)
             else:
-                self._start(self._filled(job, request, loaded))
+                self._hold_for(job, loaded)
+                self._again(job, lambda: self._prepare(job, request, loaded))
 
         try:
-            if job.expires < float("inf"):
-                self._scheduler.watch(job)
             self._library.bring(request.adapter, ready)
         except Exception as error:
             job.fail(error)
 
-    def _filled(self, job: Job, request: Request, loaded: Loaded) -> list[Job]:
-        """The job ready to run, or none if it failed or is over; whenever it ends, its adapter is let go."""
-        job.future.add_done_callback(lambda _: self._release(loaded))
+    def _again(self, job: Job, task: Callable[[], None]) -> None:
+        try:
+            self._preparers.submit(job.merchant, task)
+        except ShopfitError as error:
+            job.fail(error)
+
+    def _prepare(self, job: Job, request: Request, loaded: Loaded) -> None:
         if job.over:
-            return []
+            return
+        try:
+            waits_for = self._preparer.waits_for(request, loaded)
+        except Exception as error:
+            job.fail(error)
+            return
+        if waits_for is not None:
+            waits_for.add_done_callback(lambda _: self._again(job, lambda: self._prepare_now(job, request, loaded)))
+        else:
+            self._prepare_now(job, request, loaded)
+
+    def _prepare_now(self, job: Job, request: Request, loaded: Loaded) -> None:
+        if self._fill(job, request, loaded):
+            self._start([job])
+
+    def _waits_here(self, job: Job, request: Request, loaded: Loaded) -> bool:
+        """Wait on this thread for what a job needs; whether it can go on."""
+        if job.over:
+            return False
+        try:
+            if (waits_for := self._preparer.waits_for(request, loaded)) is not None:
+                waits_for.result()
+        except Exception as error:
+            job.fail(error)
+            return False
+        return True
+
+    def _hold_for(self, job: Job, loaded: Loaded) -> None:
+        """Whenever the job ends, its adapter is let go."""
+        job.future.when_done(lambda: self._release(loaded))
+
+    def _fill(self, job: Job, request: Request, loaded: Loaded) -> bool:
+        """Make a job ready to run; whether it is to run, and neither failed nor over nor answered already."""
+        if job.over:
+            return False
         try:
             self._preparer.fill(job, request, loaded)
         except Exception as error:
             job.fail(error)
-            return []
+            return False
         if not job.questions and job.line is None:
             job.finish([])  # nothing to rank
-            return []
-        return [job]
+            return False
+        return True
 
     def _start(self, jobs: Sequence[Job]) -> None:
         try:
@@ -366,7 +456,34 @@ class Engine:
     def _release(self, loaded: Loaded) -> None:
         self._library.memory.release(loaded)
 
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise RequestError(
+                f"this engine was made by process {self._process}, and its threads are there",
+                next_step="load an engine in each process, after it was forked",
+            )
 
-def _close(library: Library, scheduler: Scheduler) -> None:
+
+def _failed(error: Exception) -> "Future[Answer]":
+    future: Future[Answer] = Future()
+    future.set_exception(error)
+    return future
+
+
+def _gone(preparer: Preparer, scheduler: Scheduler) -> Callable[[Loaded], None]:
+    """What is done when no reference names an adapter any more."""
+
+    def gone(loaded: Loaded) -> None:
+        preparer.forget(loaded.merchant)
+        if loaded.weights is not None:
+            scheduler.forget(loaded.weights.key)
+
+    return gone
+
+
+def _close(library: Library, preparer: Preparer, preparers: Workers, scheduler: Scheduler, tellers: Workers) -> None:
     library.close()
+    preparers.close()
+    preparer.close()
     scheduler.stop()
+    tellers.close()

@@ -1,11 +1,12 @@
-"""Whose turn it is: deficit round robin over merchants (Shreedhar and Varghese, 1995).
+"""Whose turn it is: start-time fair queuing over merchants (Goyal, Vin and Cheng, SIGCOMM 1996).
 
-Each round gives every waiting merchant the same number of tokens, saved up until they pay for its next request. A
-merchant with a thousand requests therefore delays the others by one round, not by a thousand requests.
+Each merchant's entries are stamped with the tokens that it was given before, and the lowest stamp comes first. Whoever
+comes anew starts at the stamp that is served now: a merchant with a thousand requests delays it by the one that runs.
 """
 
+import heapq
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 
@@ -25,16 +26,12 @@ Entry = TypeVar("Entry", bound=Waiting)
 
 
 class FairQueue(Generic[Entry]):
-    """First come, first served within a merchant; equal tokens among merchants.
+    """First come, first served within a merchant; equal tokens among merchants."""
 
-    Args:
-        quantum: tokens a merchant gets a round.
-    """
-
-    def __init__(self, quantum: int = 64) -> None:
-        self._quantum = quantum
+    def __init__(self) -> None:
         self._lanes: OrderedDict[str, deque[Entry]] = OrderedDict()
-        self._credit: dict[str, int] = {}
+        self._stamps: dict[str, int] = {}  # of the next entry, also of merchants that left a moment ago
+        self._now = 0  # stamp of what was served last
 
     def __len__(self) -> int:
         return sum(map(len, list(self._lanes.values())))  # a copy: any thread may ask
@@ -44,8 +41,26 @@ class FairQueue(Generic[Entry]):
 
     def add(self, entry: Entry) -> None:
         """Put an entry at the end of its merchant's lane."""
-        self._lanes.setdefault(entry.merchant, deque()).append(entry)
-        self._credit.setdefault(entry.merchant, 0)
+        self._lane(entry.merchant).append(entry)
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Put entries at the beginning of their merchants' lanes, in that order."""
+        for entry in reversed(entries):
+            self._lane(entry.merchant).appendleft(entry)
+
+    def _lane(self, merchant: str) -> deque[Entry]:
+        if merchant not in self._lanes:
+            self._lanes[merchant] = deque()
+            self._stamps[merchant] = max(self._now, self._stamps.get(merchant, 0))
+        return self._lanes[merchant]
+
+    def waits(self, merchant: str) -> bool:
+        """Whether a merchant has an entry here."""
+        return merchant in self._lanes
+
+    def heads(self) -> list[Entry]:
+        """The first entry of each merchant, in the order of their turns."""
+        return [self._lanes[merchant][0] for merchant in sorted(self._lanes, key=self._stamps.__getitem__)]
 
     def drop(self, gone: Callable[[Entry], bool]) -> None:
         """Take out every entry that is over."""
@@ -54,38 +69,59 @@ class FairQueue(Generic[Entry]):
                 self._lanes[merchant] = deque(entry for entry in lane if not gone(entry))
                 self._close(merchant)
 
-    def take(self, budget: int, fits: Callable[[Entry], bool]) -> list[Entry]:
+    def take(
+        self,
+        budget: int,
+        fits: Callable[[Entry], bool],
+        choose: Callable[[Sequence[Entry]], Sequence[Entry]] = lambda entries: entries,
+    ) -> list[Entry]:
         """The next entries, in fair order.
 
         Args:
             budget: tokens of all of them at most, unless the first one alone has more.
             fits: asked once an entry before it is taken, in that order; a lane whose first entry does not fit waits.
+            choose: which of the entries in fair order to take, the first one among them; all by default. The others
+                stay where they are, and are not paid for.
         """
-        taken: list[Entry] = []
+        offered = self._in_order(budget, fits)
+        if not offered:
+            return []
+        chosen = {id(entry) for entry in choose(offered)}
+        self._now = max(self._now, self._stamps[offered[0].merchant])
+        by_merchant: dict[str, list[Entry]] = {}
+        for entry in offered:
+            by_merchant.setdefault(entry.merchant, []).append(entry)
+        for merchant, mine in by_merchant.items():
+            lane = self._lanes[merchant]
+            for _ in mine:
+                lane.popleft()
+            lane.extendleft(entry for entry in reversed(mine) if id(entry) not in chosen)
+            self._stamps[merchant] += sum(entry.tokens for entry in mine if id(entry) in chosen)
+            self._close(merchant)
+        return [entry for entry in offered if id(entry) in chosen]
+
+    def _in_order(self, budget: int, fits: Callable[[Entry], bool]) -> list[Entry]:
+        turns = [(self._stamps[merchant], turn, 0, merchant) for turn, merchant in enumerate(self._lanes)]
+        heapq.heapify(turns)
+        offered: list[Entry] = []
         spent = 0
-        stuck: set[str] = set()
-        while open_lanes := [merchant for merchant in self._lanes if merchant not in stuck]:
-            for merchant in open_lanes:
-                self._credit[merchant] += self._quantum
-                lane = self._lanes[merchant]
-                while lane and lane[0].tokens <= self._credit[merchant]:
-                    entry = lane[0]
-                    if taken and spent + entry.tokens > budget:
-                        self._lanes.move_to_end(merchant, last=False)  # next time it is the first
-                        self._credit[merchant] -= self._quantum
-                        return taken
-                    if not fits(entry):
-                        stuck.add(merchant)
-                        self._credit[merchant] -= self._quantum
-                        break
-                    taken.append(lane.popleft())
-                    spent += entry.tokens
-                    self._credit[merchant] -= entry.tokens
-                if lane and merchant not in stuck:
-                    self._lanes.move_to_end(merchant)
-                self._close(merchant)
-        return taken
+        while turns:
+            stamp, turn, place, merchant = heapq.heappop(turns)
+            entry = self._lanes[merchant][place]
+            if offered and spent + entry.tokens > budget:
+                break
+            if fits(entry):
+                offered.append(entry)
+                spent += entry.tokens
+                if place + 1 < len(self._lanes[merchant]):
+                    heapq.heappush(turns, (stamp + entry.tokens, turn, place + 1, merchant))
+        return offered
 
     def _close(self, merchant: str) -> None:
-        if not self._lanes[merchant]:  # credit is not saved up by those who do not wait
-            del self._lanes[merchant], self._credit[merchant]
+        if self._lanes[merchant]:
+            return
+        del self._lanes[merchant]
+        if len(self._stamps) > 2 * len(self._lanes) + 64:  # of merchants that left, those that are served by now
+            self._stamps = {
+                name: stamp for name, stamp in self._stamps.items() if name in self._lanes or stamp > self._now
+            }

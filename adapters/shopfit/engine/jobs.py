@@ -1,17 +1,21 @@
 """A request under way: what the scheduler needs of it, and how its answer gets back."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from shopfit.adapter.weights import Key, Weights
 from shopfit.base.prompt import Question
 from shopfit.engine.answering import Floats
-from shopfit.engine.decoding import Line
+from shopfit.engine.decoding import Line, not_finite
+from shopfit.engine.delivery import AnswerFuture, Parts
 from shopfit.engine.memory import Loaded
-from shopfit.errors import DeadlineExceeded
+from shopfit.errors import DeadlineExceeded, RequestError, ShopfitError
 
 NONE: frozenset[Key] = frozenset()
 
@@ -24,26 +28,27 @@ class Job:
         merchant: whose it is, for fairness.
         future: where the answer goes; cancelling it ends the job wherever it is.
         expires: `time.monotonic()` after which nobody waits for the answer.
+        parts: generate: take each new part of the text.
         weights: of the adapter; None for the bare base.
         questions: choose and rank: what is scored; on an encoder, texts without answers, of which vectors are made.
         line: generate: what is written.
         answer: makes the answer of what all questions gave (scores, or vectors), or of the finished line.
-        show: generate: is given each new part of the text.
         loaded: on an encoder: the adapter, which keeps vectors of all texts but the request's own.
         own: on an encoder: how many texts, the first ones, are the request's own.
     """
 
     merchant: str
-    future: Future[Any]
-    expires: float
+    future: AnswerFuture
+    expires: float = math.inf
+    parts: Parts | None = None
     weights: Weights | None = None
     questions: Sequence[Question] = ()
     line: Line | None = None
     answer: Callable[[Any], Any] = lambda result: result
-    show: Callable[[str], None] | None = None
     loaded: Loaded | None = None
     own: int = 0
     scores: dict[int, Floats] = field(default_factory=dict)
+    ended: bool = False
 
     @property
     def needs(self) -> frozenset[Key]:
@@ -53,22 +58,25 @@ class Job:
     @property
     def over(self) -> bool:
         """Whether its answer is there, or not wanted any more. A job that is late fails by being asked."""
-        if not self.future.done() and time.monotonic() > self.expires:
+        if not self.ended and not self.future.done() and time.monotonic() > self.expires:
             self.fail(
                 DeadlineExceeded(
                     "the request was not answered in time", next_step="give it more time, or the engine fewer requests"
                 )
             )
-        return self.future.done()
+        return self.ended or self.future.done()
 
     def entries(self) -> list["Entry"]:
         """What is to be computed, each for itself."""
         if self.line is not None:
-            return [Entry(self, 0, len(self.line.prompt))]
+            return [Entry(self, 0, self.line.tokens)]
         return [Entry(self, place, question.tokens) for place, question in enumerate(self.questions)]
 
     def scored(self, place: int, scores: Floats) -> None:
         """One question's scores; the last one completes the answer."""
+        if not np.isfinite(scores).all():
+            self.fail(not_finite())
+            return
         self.scores[place] = scores
         if len(self.scores) == len(self.questions):
             self.finish([self.scores[number] for number in range(len(self.questions))])
@@ -76,11 +84,14 @@ class Job:
     def written(self) -> None:
         """The line has a new token."""
         assert self.line is not None
-        if self.show is not None and (part := self.line.writing.fresh(over=self.line.finish is not None)):
+        if self.parts is not None and self.line.error is None:
             try:
-                self.show(part)
+                part = self.line.writing.fresh(over=self.line.finish is not None)
             except Exception as error:
                 self.fail(error)
+                return
+            if part:
+                self.parts.add(part)
 
     def finish(self, result: Any) -> None:
         """Give the answer."""
@@ -91,15 +102,36 @@ class Job:
             return
         self._settle(lambda: self.future.set_result(answer))
 
-    def fail(self, error: BaseException) -> None:
-        """Give an error in place of an answer."""
+    def fail(self, error: Exception) -> None:
+        """Give an error in place of an answer; one that nobody foresaw is named, with its cause behind it."""
+        if not isinstance(error, ShopfitError):
+            unforeseen = RequestError(
+                f"the request could not be answered: {type(error).__name__}: {error}",
+                next_step="other requests go on; please report this one if it comes again",
+            )
+            unforeseen.__cause__ = error
+            error = unforeseen
+        self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """Give the caller's own error back, as it is."""
         self._settle(lambda: self.future.set_exception(error))
 
     def _settle(self, give: Callable[[], None]) -> None:
-        try:
-            give()
-        except InvalidStateError:  # cancelled meanwhile, or failed already
+        if self.ended:
             return
+        self.ended = True
+
+        def settle() -> None:
+            try:
+                give()
+            except InvalidStateError:  # cancelled meanwhile
+                return
+
+        if self.parts is None:
+            settle()
+        else:
+            self.parts.then(settle)  # the text comes before its end
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from shopfit.adapter.bundle import Bundle
@@ -11,13 +10,17 @@ from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.aliases import AliasBook
+from shopfit.engine.checking import merchant_of
 from shopfit.engine.memory import HostMemory, Loaded
 from shopfit.engine.requests import Adapter
 from shopfit.engine.tenant import Tenant, needed
-from shopfit.errors import RequestError
+from shopfit.engine.workers import Workers, closed
+from shopfit.errors import RequestError, ShopfitError
 from shopfit.registry import Reference, Registry, Version
 
-_LOADERS = 4  # threads: a loader mostly waits for the registry, or hashes
+_EACH, _MOST = 4, 32  # threads of a merchant, and of all: a loader mostly waits for the registry, or hashes
+
+Ready = Callable[[Loaded | Exception], None]
 
 
 class Library:
@@ -29,27 +32,48 @@ class Library:
         memory: where they are kept.
         registry: where references are looked up; None where requests name bundles or tenants only.
         cache: folder that registry bundles are brought to; needed with a registry.
+        gone: is given an adapter that no reference names any more.
     """
 
     def __init__(
-        self, base: Base, stack: Stack, memory: HostMemory, registry: Registry | None, cache: Path | None
+        self,
+        base: Base,
+        stack: Stack,
+        memory: HostMemory,
+        registry: Registry | None,
+        cache: Path | None,
+        gone: Callable[[Loaded], None] = lambda _: None,
     ) -> None:
         self.memory = memory
         self._base = base
         self._stack = stack
         self._registry = registry
         self._cache = cache
-        self._book = None if registry is None else AliasBook(registry)
-        self._loading: dict[Hashable, Future[Loaded]] = {}
+        self._gone = gone
+        self._book = None if registry is None else AliasBook(registry, self._drop)
+        self._loading: dict[Hashable, list[Ready]] = {}
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(_LOADERS, thread_name_prefix="shopfit-loader")
+        self._workers = Workers("shopfit-loader", each=_EACH, most=_MOST)
+
+    def waiting(self, merchant: str) -> int:
+        """Adapters of a merchant that no thread has begun to load."""
+        return self._workers.waiting(merchant)
+
+    def _drop(self, digest: str) -> None:
+        if (loaded := self.memory.drop(digest)) is not None:
+            self._gone(loaded)
 
     def close(self) -> None:
         """End the threads; what is being loaded is given up."""
         if self._book is not None:
             self._book.close()
+        self._workers.close()
         self.memory.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            waiting = [ready for several in self._loading.values() for ready in several]
+            self._loading.clear()
+        for ready in waiting:
+            ready(closed())
 
     def hold(self, adapter: Adapter) -> Loaded | None:
         """The adapter, if it is in host memory; see `HostMemory.hold`.
@@ -64,7 +88,7 @@ class Library:
             return None if version is None else self.memory.hold(version.digest)
         return self.memory.hold(_key(adapter))
 
-    def bring(self, adapter: Adapter, ready: Callable[[Loaded | BaseException], None]) -> None:
+    def bring(self, adapter: Adapter, ready: Ready) -> None:
         """Load an adapter on another thread.
 
         Args:
@@ -76,22 +100,16 @@ class Library:
         """
         name = adapter if isinstance(adapter, str) else _key(adapter)
         with self._lock:
-            future = self._loading.get(name)
-            if future is None:
-                try:
-                    future = self._loading[name] = self._threads.submit(self._load, name, adapter)
-                except RuntimeError:
-                    raise closed() from None
-
-        def loaded(future: Future[Loaded]) -> None:
-            if future.cancelled():
-                ready(closed())
-            elif (error := future.exception()) is not None:
-                ready(error)
-            else:
-                ready(self.memory.put(future.result()))
-
-        future.add_done_callback(loaded)
+            if (waiting := self._loading.get(name)) is not None:
+                waiting.append(ready)
+                return
+            self._loading[name] = [ready]
+        try:
+            self._workers.submit(merchant_of(adapter), lambda: self._load(name, adapter))
+        except ShopfitError:
+            with self._lock:
+                self._loading.pop(name, None)
+            raise
 
     def load(self, adapter: Adapter) -> Loaded:
         """The adapter, held, on this thread.
@@ -109,14 +127,17 @@ class Library:
         tenant = Tenant.of(adapter) if isinstance(adapter, Bundle) else adapter
         return self.memory.hold(key) or self.memory.put(self._of_tenant(key, tenant))
 
-    def _load(self, name: Hashable, adapter: Adapter) -> Loaded:
+    def _load(self, name: Hashable, adapter: Adapter) -> None:
         try:
-            loaded = self.load(adapter)
-            self.memory.release(loaded)  # each of those who wait holds it for itself
-            return loaded
-        finally:
-            with self._lock:
-                self._loading.pop(name, None)
+            got: Loaded | Exception = self.load(adapter)
+        except Exception as error:
+            got = error
+        with self._lock:
+            waiting = self._loading.pop(name, [])
+        for ready in waiting:  # each of those who wait holds it for itself
+            ready(got if isinstance(got, Exception) else self.memory.put(got))
+        if isinstance(got, Loaded):
+            self.memory.release(got)
 
     def _resolve(self, reference: str) -> Version:
         parsed, book = Reference.parse(reference), self._known_registry()[1]
@@ -148,8 +169,3 @@ class Library:
 def _key(adapter: Bundle | Tenant) -> Hashable:
     """Bundles are known by their content; tenants, which may change a bundle's recipe or items, by themselves."""
     return adapter.digest if isinstance(adapter, Bundle) else ("tenant", id(adapter))
-
-
-def closed() -> RequestError:
-    """What requests to a closed engine get."""
-    return RequestError("this engine is closed", next_step="load a new one")

@@ -35,6 +35,16 @@ class Loaded:
     vectors: dict[Tokens, Floats] = field(default_factory=dict)
 
     @property
+    def merchant(self) -> str:
+        """Whose it is."""
+        return self.tenant.merchant
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its bundle, where it is one; empty for the bare base and what callers put together."""
+        return self.key if isinstance(self.key, str) else ""
+
+    @property
     def bytes(self) -> int:
         """Memory it takes: its weights, and about as much as recipe, items and vectors take in Python."""
         items = len(self.tenant.catalog or ()) + len(self.tenant.history or ())
@@ -55,6 +65,10 @@ class Loaded:
 class HostMemory:
     """Loaded adapters. Any thread may use it.
 
+    Each merchant has an equal share of the budget while others want theirs, and all of it when nobody does: what is not
+    in use leaves first where a merchant has more than its share, and a merchant whose own adapters take less than its
+    share need not wait for what others have in use, up to twice the budget.
+
     Args:
         budget: bytes of weights to keep at most. What is in use may not be dropped, so loading waits for it; one
             adapter always fits.
@@ -64,7 +78,9 @@ class HostMemory:
         self.budget = budget
         self.used = 0
         self._kept: OrderedDict[Hashable, Loaded] = OrderedDict()
+        self._of: Counter[str] = Counter()  # bytes by merchant
         self._pins: Counter[Hashable] = Counter()
+        self._unwanted: set[Hashable] = set()
         self._change = threading.Condition()
         self._closed = False
 
@@ -90,12 +106,14 @@ class HostMemory:
         """
         with self._change:
             while True:
-                if loaded.key in self._kept or self._make_room(loaded.bytes) or self._closed:
+                if loaded.key in self._kept or self._make_room(loaded) or self._closed:
                     break
                 self._change.wait()
+            self._unwanted.discard(loaded.key)
             if loaded.key not in self._kept:
                 self._kept[loaded.key] = loaded
                 self.used += loaded.bytes
+                self._of[loaded.merchant] += loaded.bytes
             self._kept.move_to_end(loaded.key)
             self._pins[loaded.key] += 1
             return self._kept[loaded.key]
@@ -106,7 +124,24 @@ class HostMemory:
             self._pins[loaded.key] -= 1
             if not self._pins[loaded.key]:
                 del self._pins[loaded.key]
+                if loaded.key in self._unwanted:
+                    self._drop(loaded.key)
             self._change.notify_all()
+
+    def drop(self, key: Hashable) -> Loaded | None:
+        """Let an adapter go that no reference names any more: now, or when the last request for it is over.
+
+        Returns:
+            it, if it was there.
+        """
+        with self._change:
+            loaded = self._kept.get(key)
+            if loaded is not None:
+                self._unwanted.add(key)
+                if key not in self._pins:
+                    self._drop(key)
+                    self._change.notify_all()
+            return loaded
 
     def close(self) -> None:
         """Let nobody wait any more."""
@@ -114,11 +149,26 @@ class HostMemory:
             self._closed = True
             self._change.notify_all()
 
-    def _make_room(self, size: int) -> bool:
-        """Drop what is not in use until there is room, or nothing is left; whether there is room now."""
-        for key in list(self._kept):
-            if self.used + size <= self.budget:
-                break
-            if key not in self._pins:
-                self.used -= self._kept.pop(key).bytes
-        return self.used + size <= self.budget or self.used == 0
+    def _make_room(self, loaded: Loaded) -> bool:
+        """Drop what is not in use until there is room, or nothing is left; whether the adapter may come in now."""
+        size = loaded.bytes
+        while self.used + size > self.budget and (key := self._next_to_go(loaded.merchant)) is not None:
+            self._drop(key)
+        if self.used + size <= self.budget or self.used == 0:
+            return True
+        share = self.budget // len(self._of.keys() | {loaded.merchant})
+        return self._of[loaded.merchant] + size <= share and self.used + size <= 2 * self.budget
+
+    def _next_to_go(self, wanting: str) -> Hashable | None:
+        """The least recently used that is not in use, of merchants with more than their share before all others."""
+        idle = [key for key in self._kept if key not in self._pins]
+        share = self.budget // len(self._of.keys() | {wanting})
+        return next((key for key in idle if self._of[self._kept[key].merchant] > share), next(iter(idle), None))
+
+    def _drop(self, key: Hashable) -> None:
+        loaded = self._kept.pop(key)
+        self._unwanted.discard(key)
+        self.used -= loaded.bytes
+        self._of[loaded.merchant] -= loaded.bytes
+        if not self._of[loaded.merchant]:
+            del self._of[loaded.merchant]

@@ -68,6 +68,14 @@ class SlotPool:
             if not self._pins[adapter.key]:
                 del self._pins[adapter.key]
 
+    def forget(self, key: Key) -> bool:
+        """Let an adapter leave its slot for good; whether it could, for it may be in use."""
+        if key in self._pins:
+            return False
+        if key in self._seats:
+            self._free.append(self._seats.pop(key))
+        return True
+
     def _bring(self, adapter: Weights, wanted: set[Key]) -> None:
         assert adapter.packed is not None
         if not self._free:

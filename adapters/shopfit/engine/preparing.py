@@ -2,20 +2,23 @@
 
 import json
 import random
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.asking import Floats, answer_constraint, choose_question, joined, rank_questions, softmax
-from shopfit.engine.blending import ADAPTER, choose_parts, log_shares, past_items, rank_parts
+from shopfit.engine.blending import ADAPTER, BM25, HISTORY, MINILM, choose_parts, log_shares, past_items, rank_parts
+from shopfit.engine.checking import MOST_ITEMS, check
 from shopfit.engine.comparing import Comparison, compare_items, compare_labels
 from shopfit.engine.constraints import Constraints
-from shopfit.engine.decoding import Line
+from shopfit.engine.decoding import Line, not_finite
+from shopfit.engine.indexes import Indexes
 from shopfit.engine.jobs import Job
 from shopfit.engine.memory import Loaded
 from shopfit.engine.requests import (
@@ -40,10 +43,14 @@ from shopfit.merchant.examples import Fields, seen
 from shopfit.merchant.search import CatalogIndex, Embed, titles_index
 from shopfit.recipe.schema import Rules
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 Parts = Mapping[str, Floats]
 Scored = Callable[[Sequence[Floats]], Sequence[Floats]]
 """What the model gave for a job's questions -> scores of its answers."""
-_CATALOGS = 128  # indexed, or put in the place of a bundle's, at a time
+_CURRENT = 128  # adapters whose catalog is another one than their bundle's, at a time
+_SEARCHED = {BM25, MINILM, HISTORY}  # parts of a blend that a search says
 
 
 class Preparer:
@@ -59,26 +66,69 @@ class Preparer:
         self._embed = embed
         self._catalogs: dict[str, Catalog] = {}
         self._current: OrderedDict[Hashable, tuple[Loaded, Tenant, Prompter]] = OrderedDict()
-        self._indexes: OrderedDict[int, tuple[Catalog, CatalogIndex]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._indexes = Indexes(embed)
         head = base.model.get_output_embeddings()
         self._constraints = None if head is None else Constraints(base.tokenizer, head.weight.shape[0])
 
+    def close(self) -> None:
+        """Make no more indexes."""
+        self._indexes.close()
+
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
-        """Let a merchant's catalog be another one than its bundles hold; None goes back to those."""
+        """Let a merchant's catalog be another one than its bundles hold; None goes back to those. Returns at once.
+
+        Raises:
+            RequestError: if it is no catalog.
+        """
         if catalog is None:
             self._catalogs.pop(merchant, None)
-        else:
-            self._catalogs[merchant] = catalog
+            return
+        if not isinstance(catalog, Catalog):
+            raise RequestError(
+                f"the catalog of {merchant} is a {type(catalog).__name__} (allowed: a Catalog, or None)",
+                next_step="make one: Catalog({item.id: item for item in items})",
+            )
+        self._catalogs[merchant] = catalog
+        if self._indexes.known(merchant):  # it is searched: the new index is begun before it is asked for
+            self._indexes.of(merchant, catalog)
+
+    def forget(self, merchant: str) -> None:
+        """Let go of what was made of a merchant's catalogs."""
+        self._indexes.forget(merchant)
+        with self._lock:
+            for key in [key for key, (loaded, *_) in self._current.items() if loaded.merchant == merchant]:
+                del self._current[key]
+
+    def waits_for(self, request: Request, loaded: Loaded) -> "Future[CatalogIndex] | None":
+        """The index that must be there before `fill` can answer a request; None if all is there.
+
+        Raises:
+            RequestError: if the request cannot be answered by any adapter, or the engine is closed.
+        """
+        check(request)
+        tenant, _ = self._now(loaded)
+        catalog = tenant.catalog
+        if catalog is None or not isinstance(request, RankRequest | RecommendRequest):
+            return None
+        if isinstance(request, RankRequest) and not (tenant.blend and _SEARCHED & tenant.blend.weights.keys()):
+            return None
+        index = self._indexes.of(tenant.merchant, catalog)
+        if index.done():
+            return None
+        older = self._indexes.ready(tenant.merchant, catalog)
+        if older is None or (isinstance(request, RankRequest) and not all(map(older.__contains__, catalog))):
+            return index
+        return None
 
     def fill(self, job: Job, request: Request, loaded: Loaded) -> None:
-        """Complete the job of a request.
+        """Complete the job of a request that waits for nothing more; see `waits_for`.
 
         Raises:
             RequestError: if the request does not fit the adapter or the base.
         """
         tenant, prompter = self._now(loaded)
         _check_task(request, tenant)
-        job.merchant = _merchant(tenant)
         job.weights = loaded.weights
         match request:
             case ChooseRequest():
@@ -104,6 +154,8 @@ class Preparer:
                 job.line = self._line(request, prompter, loaded)
                 job.answer = _text
         self._check_length(job, loaded)
+        give = job.answer
+        job.answer = lambda results: replace(give(results), version=tenant.name, digest=loaded.digest)
 
     def _ask_labels(self, job: Job, tenant: Tenant, prompter: Prompter, fields: Fields, loaded: Loaded) -> Scored:
         """Give the job its questions; what makes scores of their results, the same for decoders and encoders."""
@@ -127,20 +179,22 @@ class Preparer:
     def _now(self, loaded: Loaded) -> tuple[Tenant, Prompter]:
         """The tenant and its prompter with the catalog of this moment."""
         tenant = loaded.tenant
-        catalog = self._catalogs.get(_merchant(tenant))
+        catalog = self._catalogs.get(tenant.merchant)
         if catalog is None or tenant.catalog is None:
             return tenant, loaded.prompter
-        known = self._current.get(loaded.key)
-        if known is None or known[0] is not loaded or known[1].catalog is not catalog:
-            # items that are not sold any more may still be in histories
-            history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
-            now = replace(tenant, catalog=catalog, history=history)
-            prompter = Prompter(now.recipe, self._base.tokenizer, now.catalog, now.history, encoder=self._base.encoder)
-            known = loaded, now, prompter
-            self._current[loaded.key] = known
-            while len(self._current) > _CATALOGS:
-                self._current.popitem(last=False)
-        return known[1:]
+        with self._lock:
+            known = self._current.get(loaded.key)
+            if known is None or known[0] is not loaded or known[1].catalog is not catalog:
+                # items that are not sold any more may still be in histories
+                history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
+                now = replace(tenant, catalog=catalog, history=history)
+                prompter = Prompter(
+                    now.recipe, self._base.tokenizer, now.catalog, now.history, encoder=self._base.encoder
+                )
+                known = self._current[loaded.key] = loaded, now, prompter
+                while len(self._current) > _CURRENT:
+                    self._current.popitem(last=False)
+            return known[1:]
 
     def _check_length(self, job: Job, loaded: Loaded) -> None:
         behind = 0 if loaded.weights is None else loaded.weights.prefix_length
@@ -167,7 +221,7 @@ class Preparer:
             "top_p": request.top_p,
             "stop": None if request.stop is None else list(request.stop),
         }
-        serve = _serve(serve, {name: value for name, value in wanted.items() if value is not None})
+        serve = serve.model_copy(update={name: value for name, value in wanted.items() if value is not None})
         schema = request.json_schema if request.json_schema is not None else serve.json_schema
         assert self._constraints is not None
         return Line(
@@ -189,7 +243,9 @@ class Preparer:
         if not allowed:
             return {}
         past = past_items(request.fields, prompter.history)
-        return self._index(catalog).search(prompter.wish(request.fields), past, allowed, tenant.recipe.serve.retrieve)
+        index = self._index(tenant.merchant, catalog)
+        known = [item for item in allowed if item in index]  # all of them, unless the index is about to be replaced
+        return index.search(prompter.wish(request.fields), past, known, tenant.recipe.serve.retrieve)
 
     def _label_parts(self, tenant: Tenant, prompter: Prompter, fields: Fields) -> Parts:
         """What a blend adds to the adapter's scores of labels."""
@@ -222,7 +278,8 @@ class Preparer:
     ) -> Parts:
         """What a search says of the items of a pool; without a catalog, of its titles."""
         past = past_items(request.fields, prompter.history)
-        index = self._index(tenant.catalog) if tenant.catalog is not None else titles_index(pool, self._embed)
+        catalog = tenant.catalog
+        index = titles_index(pool, self._embed) if catalog is None else self._index(tenant.merchant, catalog)
         return index.scores(prompter.wish(request.fields), past, pool, wanted)
 
     def _check_encoder(self, tenant: Tenant) -> None:
@@ -232,13 +289,8 @@ class Preparer:
                 next_step="make the engine with Engine.load, or give it `embed`",
             )
 
-    def _index(self, catalog: Catalog) -> CatalogIndex:
-        known = self._indexes.get(id(catalog))
-        if known is None:  # the catalog is kept beside its index, so that its id is not given to another one
-            known = self._indexes[id(catalog)] = (catalog, CatalogIndex(catalog, self._embed))
-            while len(self._indexes) > _CATALOGS:
-                self._indexes.popitem(last=False)
-        return known[1]
+    def _index(self, merchant: str, catalog: Catalog) -> CatalogIndex:
+        return self._indexes.ready(merchant, catalog) or self._indexes.of(merchant, catalog).result()
 
 
 def _as_they_are(results: Sequence[Floats]) -> Sequence[Floats]:
@@ -264,26 +316,6 @@ def _check_task(request: Request, tenant: Tenant) -> None:
         raise RequestError(f"{tenant.name} is an adapter to {task}, not to {asked}", next_step=f"ask it with `{task}`")
 
 
-def _serve(serve: Any, wanted: Mapping[str, Any]) -> Any:
-    """The recipe's section with the request's own values, which must be such as a recipe may have."""
-    from pydantic import ValidationError
-
-    if not wanted:
-        return serve
-    try:
-        return type(serve).model_validate(serve.model_dump() | wanted)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RequestError(
-            f"{'.'.join(map(str, first['loc']))} is {first['input']!r}: {first['msg']}",
-            next_step="send a value that a recipe's `serve` section may have",
-        ) from None
-
-
-def _merchant(tenant: Tenant) -> str:
-    return tenant.name.partition("/")[0] if tenant.bundle is None else tenant.bundle.manifest.merchant
-
-
 def _choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAnswer:
     if tenant.blend is None:
         logits = (scores[0] - np.array(tenant.offsets or 0.0)) / tenant.temperature
@@ -293,16 +325,21 @@ def _choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAn
         if scores:
             parts[ADAPTER] = log_shares(softmax(scores[0] / temperature))
         logits = tenant.blend.together(parts)
-    probabilities = dict(zip(tenant.labels, softmax(logits).tolist(), strict=True))
+    shares = softmax(logits)
+    if not np.isfinite(shares).all():
+        raise not_finite()
+    probabilities = dict(zip(tenant.labels, shares.tolist(), strict=True))
     label = max(probabilities, key=probabilities.__getitem__)
     return ChooseAnswer(label, probabilities, sure=probabilities[label] >= tenant.threshold)
 
 
 def _item_scores(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> Floats:
     whole = joined(scores)
-    if tenant.blend is None or not others:
-        return whole
-    return tenant.blend.together({ADAPTER: whole / tenant.recipe.tune.temperature, **others})
+    if tenant.blend is not None and others:
+        whole = tenant.blend.together({ADAPTER: whole / tenant.recipe.tune.temperature, **others})
+    if not np.isfinite(whole).all():
+        raise not_finite()
+    return whole
 
 
 def _ranking(
@@ -350,12 +387,18 @@ def _candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
         return request.candidates
     if tenant.catalog is None:
         raise RequestError(f"{tenant.name} has no catalog to choose from", next_step="send `candidates`")
-    return _offered(tenant, tenant.catalog, request.fields, [Rules()])
+    offered = _offered(tenant, tenant.catalog, request.fields, [Rules()])
+    if len(offered) > MOST_ITEMS:
+        raise RequestError(
+            f"{tenant.name} has {len(offered)} items to rank (allowed: {MOST_ITEMS} a request)",
+            next_step="use `recommend`, which searches first, or send `candidates`",
+        )
+    return offered
 
 
 def _offered(tenant: Tenant, catalog: Catalog, fields: Fields, rules: Sequence[Rules]) -> list[str]:
     """Items that pass all rules, less those of the history unless the recipe has repeats."""
-    left_out = () if tenant.recipe.data.repeats else seen(fields)
+    left_out = set() if tenant.recipe.data.repeats else set(seen(fields))
     return [
         item
         for item, entry in catalog.items()

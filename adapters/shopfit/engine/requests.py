@@ -13,6 +13,19 @@ Adapter = str | Bundle | Tenant
 """How a request names its adapter: a registry reference, a bundle, or a tenant (maybe the bare base)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What every answer says of itself.
+
+    Args:
+        version: the version that made it, such as `acme/review-sentiment@7`; for a bundle or tenant, its name.
+        digest: of that version's bundle, SHA-256 in hex; empty for the bare base and what callers put together.
+    """
+
+    version: str = ""
+    digest: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ChooseRequest:
     """Which label fits?
@@ -27,7 +40,7 @@ class ChooseRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ChooseAnswer:
+class ChooseAnswer(Answered):
     """A label.
 
     Args:
@@ -49,9 +62,9 @@ class RankRequest:
     Args:
         adapter: whose answer is wanted.
         fields: what the recipe's prompt shows, by name.
-        candidates: ids to rank (titles, without a catalog); by default the catalog, less what is out of stock or in the
-            history.
-        top: how many to return; the recipe's `serve.top` by default.
+        candidates: ids to rank (titles, without a catalog), each once, 10,000 at most; by default the catalog, less
+            what is out of stock or in the history.
+        top: how many to return, 1 or more; the recipe's `serve.top` by default.
     """
 
     adapter: Adapter
@@ -77,7 +90,7 @@ class RankedItem:
 
 
 @dataclass(frozen=True, slots=True)
-class RankAnswer:
+class RankAnswer(Answered):
     """A ranking.
 
     Args:
@@ -94,7 +107,7 @@ class RecommendRequest:
     Args:
         adapter: whose answer is wanted, of a `rank` recipe.
         fields: what the recipe's prompt shows, by name, such as `query` and `history`.
-        k: how many to return; the recipe's `serve.top` by default.
+        k: how many to return, 1 or more; the recipe's `serve.top` by default.
         rules: the request's own, besides those of the recipe: an item must pass both.
     """
 
@@ -123,7 +136,7 @@ class RecommendedItem:
 
 
 @dataclass(frozen=True, slots=True)
-class RecommendAnswer:
+class RecommendAnswer(Answered):
     """Recommendations.
 
     Args:
@@ -140,12 +153,12 @@ class GenerateRequest:
     Args:
         adapter: whose answer is wanted.
         fields: what the recipe's prompt shows, by name.
-        max_new_tokens: tokens at most.
-        temperature: 0 is greedy.
+        max_new_tokens: tokens at most, 1 to 4096.
+        temperature: 0 is greedy, 5 at most.
         top_p: share of the probability that tokens are drawn from, above 0, to 1.
-        stop: texts that end the answer and are not part of it.
+        stop: texts that end the answer and are not part of it, 64 at most.
         seed: of the draws; the same request with the same seed gets the same answer. Drawn anew by default.
-        json_schema: that the answer follows.
+        json_schema: that the answer follows, 32 KB at most.
     """
 
     adapter: Adapter
@@ -159,7 +172,7 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateAnswer:
+class GenerateAnswer(Answered):
     """A text.
 
     Args:

@@ -3,10 +3,14 @@
 Row r of every layer is row r of the next step's batch. A row that ends gives its place to the last one, so that the
 rows in use are always the first n, and attention reads them where they lie. (Slots for whole rows, where vLLM has
 blocks, arXiv:2309.06180: rows of a shop's answers are short and of like length.)
+
+What a mask hides is read all the same, and 0 x NaN is NaN: so positions of a row that are not its own hold zeros,
+whatever the merchant before has left there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -77,11 +81,13 @@ class RowCache:
         self.most = most
         self.room = (0, 0)
         self.lengths: list[int] = []
+        self._filled: list[int] = []  # by row of the memory: from here on it holds zeros
         self._device = device
         self._layers = [_Layer(self) for _ in range(layers)]
         self._cache = Cache(layers=self._layers)
         self._prefix: Prefix | None = None
         self._at: tuple[Any, Tensor] = (slice(0), torch.empty(0))
+        self._rows = slice(0)  # of a step
         self._width = 0
 
     def __len__(self) -> int:
@@ -96,6 +102,7 @@ class RowCache:
             for layer in self._layers:
                 layer.resize(wanted)
             self.room = wanted
+            self._filled += [0] * (wanted[0] - len(self._filled))
 
     @contextmanager
     def joining(self, lengths: Sequence[int], prefixes: Sequence[Tensor | None]) -> Iterator[dict[str, Any]]:
@@ -126,7 +133,25 @@ class RowCache:
                 self._keep_prefixes(first, prefixes)
         finally:
             self._prefix = None
+            for row, before in enumerate(behind, start=first):  # padding too, and also of a forward that failed
+                self._filled[row] = max(self._filled[row], before + width)
         self.lengths += [before + length for before, length in zip(behind, lengths, strict=True)]
+        self._clean(range(first, len(self)))
+
+    def _clean(self, rows: Iterable[int]) -> None:
+        """Put zeros behind the last position of each row."""
+        spans = [(row, self.lengths[row], self._filled[row]) for row in rows if self.lengths[row] < self._filled[row]]
+        if not spans:
+            return
+        row, first, last = torch.tensor(spans).T  # (S,)
+        steps = torch.arange(int(last.max()))
+        span, positions = ((steps >= first[:, None]) & (steps < last[:, None])).nonzero().T.to(self._device)
+        at = row.to(self._device)[span]
+        for layer in self._layers:
+            layer.keys[at, :, positions] = 0
+            layer.values[at, :, positions] = 0
+        for place, length, _ in spans:
+            self._filled[place] = length
 
     def _keep_prefixes(self, first: int, prefixes: Sequence[Tensor | None]) -> None:
         for row, prefix in enumerate(prefixes, start=first):
@@ -136,19 +161,32 @@ class RowCache:
                     layer.values[row, :, : prefix.shape[3]] = values
 
     @contextmanager
-    def stepping(self) -> Iterator[dict[str, Any]]:
-        """A forward over one more token of every row."""
-        self._reserve(len(self), max(self.lengths) + 1)
-        positions = torch.tensor(self.lengths, device=self._device)
-        self._at, self._width = (torch.arange(len(self), device=self._device), positions), max(self.lengths) + 1
+    def stepping(self, first: int, last: int) -> Iterator[dict[str, Any]]:
+        """A forward over one more token of each of some rows.
+
+        Args:
+            first: of the rows.
+            last: the row after the last of them.
+
+        Yields:
+            what to call the model with, besides the tokens. If the call fails, the rows are as they were.
+        """
+        lengths = self.lengths[first:last]
+        self._reserve(len(self), max(lengths) + 1)
+        positions = torch.tensor(lengths, device=self._device)
+        self._rows = slice(first, last)
+        self._at, self._width = (torch.arange(first, last, device=self._device), positions), max(lengths) + 1
         mask = torch.arange(self._width, device=self._device) <= positions[:, None]  # (B, L)
+        for row, length in enumerate(lengths, start=first):
+            self._filled[row] = max(self._filled[row], length + 1)  # whether the forward fails or not
         yield {
             "past_key_values": self._cache,
             "use_cache": True,
             "position_ids": positions[:, None],
             "attention_mask": mask[:, None, None],
         }
-        self.lengths = [length + 1 for length in self.lengths]
+        for row in range(first, last):
+            self.lengths[row] += 1
 
     def take(self, layer: _Layer, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keep what a layer computed for the tokens of this forward, and give it what they look at."""
@@ -156,7 +194,7 @@ class RowCache:
         if self._width:  # one token a row
             layer.keys[rows, :, positions] = keys[:, :, 0]
             layer.values[rows, :, positions] = values[:, :, 0]
-            return layer.keys[: len(self), :, : self._width], layer.values[: len(self), :, : self._width]
+            return layer.keys[self._rows, :, : self._width], layer.values[self._rows, :, : self._width]
         layer.keys[rows, :, positions] = keys.transpose(1, 2)
         layer.values[rows, :, positions] = values.transpose(1, 2)
         if self._prefix is None:
@@ -168,13 +206,53 @@ class RowCache:
         """A row is over: the last one takes its place."""
         last = len(self) - 1
         if row != last:
-            length = self.lengths[last]
-            for layer in self._layers:
-                layer.keys[row, :, :length] = layer.keys[last, :, :length]
-                layer.values[row, :, :length] = layer.values[last, :, :length]
-            self.lengths[row] = length
+            self._write(row, [(layer.keys[last], layer.values[last]) for layer in self._layers], self.lengths[last])
         self.lengths.pop()
         if not self.lengths:  # what long answers needed is given back when nobody writes
             self.room = (0, 0)
+            self._filled = []
             for layer in self._layers:
                 layer.drop()
+
+    def lift(self, row: int) -> "Lifted":
+        """A copy of all that a row holds, outside of this memory; it stays in its place until it leaves."""
+        length = self.lengths[row]
+        return Lifted(
+            length,
+            [
+                (layer.keys[row, :, :length].to("cpu", copy=True), layer.values[row, :, :length].to("cpu", copy=True))
+                for layer in self._layers
+            ],
+        )
+
+    def put_back(self, lifted: "Lifted") -> None:
+        """Let a row that was lifted out be the last one."""
+        row = len(self)
+        self._reserve(row + 1, lifted.length)
+        for layer, (keys, _) in zip(self._layers, lifted.states, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(keys.to(self._device)[None], keys.to(self._device)[None])
+        self.lengths.append(lifted.length)
+        self._write(row, lifted.states, lifted.length)
+
+    def _write(self, row: int, states: Sequence[tuple[Tensor, Tensor]], length: int) -> None:
+        """Let a row hold other states, and nothing behind them."""
+        for layer, (keys, values) in zip(self._layers, states, strict=True):
+            layer.keys[row, :, :length] = keys[:, :length]
+            layer.values[row, :, :length] = values[:, :length]
+        self.lengths[row] = length
+        self._filled[row] = max(self._filled[row], length)
+        self._clean([row])
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """A row outside of the cache.
+
+    Args:
+        length: positions.
+        states: of each layer, keys and values (heads, length, dim), on the CPU.
+    """
+
+    length: int
+    states: Sequence[tuple[Tensor, Tensor]]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+_COLDEST = 1e-6  # below it only the most probable token is left, and float32 ends
+
 
 @dataclass(slots=True)
 class Sampling:
@@ -27,22 +29,30 @@ class Sampling:
         self.draws = random.Random(self.seed)
 
 
-def pick(logits: Tensor, rows: Sequence[Sampling]) -> list[int]:
+def pick(logits: Tensor, rows: Sequence[Sampling]) -> list[int | None]:
     """A token for each of B rows.
 
     Args:
         logits: (B, V), -inf for tokens that are not allowed.
         rows: B of them.
+
+    Returns:
+        None for a row whose logits are no numbers to choose by: NaN, infinite, or nothing allowed at all.
     """
-    tokens: list[int] = logits.argmax(1).tolist()
-    drawn = [place for place, row in enumerate(rows) if row.temperature > 0]
+    highest, places_of_highest = logits.max(1)  # NaN counts as the highest
+    finite = highest.isfinite().tolist()
+    tokens: list[int | None] = [
+        token if good else None for token, good in zip(places_of_highest.tolist(), finite, strict=True)
+    ]
+    drawn = [place for place, row in enumerate(rows) if row.temperature > 0 and finite[place]]
     if not drawn:
         return tokens
     chosen = [rows[place] for place in drawn]
-    temperatures = logits.new_tensor([row.temperature for row in chosen], dtype=torch.float32)
+    temperatures = logits.new_tensor([max(row.temperature, _COLDEST) for row in chosen], dtype=torch.float32)
     top_p = logits.new_tensor([row.top_p for row in chosen], dtype=torch.float32)
     points = logits.new_tensor([row.draws.random() for row in chosen], dtype=torch.float32)
-    ordered, order = (logits[drawn].float() / temperatures[:, None]).sort(dim=1, descending=True)
+    lower = logits[drawn].float() - highest[drawn].float()[:, None]  # 0 at most: no temperature makes it infinite
+    ordered, order = (lower / temperatures[:, None]).sort(dim=1, descending=True)
     shares = ordered.softmax(1)
     before = shares.cumsum(1) - shares
     mass = torch.where(before < top_p[:, None], shares, 0.0).cumsum(1)  # the most probable token always counts

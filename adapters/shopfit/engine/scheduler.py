@@ -1,30 +1,32 @@
 """The serving thread: everything that touches the model, one forward after the other.
 
-Each turn runs at most one forward over new rows (questions to score, or prompts of answers to write) and one decode
-step of all answers being written, so that new requests join while others go on (iteration-level scheduling: Orca,
-OSDI 2022). Merchants take turns; a row's adapter stays in its slot until the row's last token.
+Each turn runs at most one forward over new rows (questions to score, or prompts of answers to write) and decode steps
+of all answers being written, so that new requests join while others go on (iteration-level scheduling: Orca, OSDI
+2022). Merchants take turns; a row's adapter stays in its slot until the row's last token.
+
+Rows cannot harm each other: a forward that fails is tried again in halves, until only those have failed that it cannot
+be done for, and a row whose numbers are not finite fails alone.
 """
 
 import threading
-from collections.abc import Hashable, Iterable
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import nullcontext
-from itertools import chain
-from typing import TYPE_CHECKING
 
+from shopfit.adapter.weights import Key
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.prompt import Question
 from shopfit.engine.answering import Floats, cut, embed_batch, score_batch
-from shopfit.engine.decoding import Decoder, Line
+from shopfit.engine.decoding import Decoder
 from shopfit.engine.fairness import FairQueue
-from shopfit.engine.jobs import NONE, Entry, Job
-from shopfit.engine.library import closed
+from shopfit.engine.jobs import Entry, Job
 from shopfit.engine.pool import SlotPool
+from shopfit.engine.workers import closed
+from shopfit.engine.writers import Writers
+from shopfit.errors import RequestError
 
-if TYPE_CHECKING:
-    from shopfit.adapter.weights import Key
-
-_AHEAD = 2  # forwards whose rows are chosen at a time, so that rows of like length go together
+_AHEAD = 2  # forwards' worth of entries to choose from, so that rows of like length go together
 _CHECKED = 0.05  # seconds between looks at deadlines while nothing can run
 
 
@@ -43,163 +45,203 @@ class Scheduler:
         self._base = base
         self._pad = base.tokenizer.pad_token_id
         self._budget = batch_tokens
-        self._decoder = Decoder(base.model, base.tokenizer, rows=rows, stack=pool.stack)
-        self._written: dict[Line, Job] = {}
-        self._queue: FairQueue[Entry] = FairQueue()
-        self._batches: list[list[Entry]] = []
+        self._writers = Writers(Decoder(base.model, base.tokenizer, rows=rows, stack=pool.stack), pool, rows)
+        self._questions: FairQueue[Entry] = FairQueue()
+        self._prompts: FairQueue[Entry] = FairQueue()
+        self._prompts_first = True
         self._inbox: list[Job] = []
         self._watched: set[Job] = set()
+        self._unwanted: set[Key] = set()
         self._news = threading.Condition()
-        self._stopped = False
+        self._ended: RequestError | None = None
         self._thread: threading.Thread | None = None
 
     @property
-    def load(self) -> tuple[int, int]:
-        """Rows that wait for a forward, and answers being written."""
-        return len(self._inbox) + len(self._queue) + sum(map(len, list(self._batches))), len(self._written)
+    def load(self) -> tuple[int, int, int]:
+        """Rows that wait for a forward, answers being written, and answers that were begun and wait."""
+        waiting = len(self._inbox) + len(self._questions) + len(self._prompts)
+        return waiting, len(self._writers), self._writers.paused
+
+    @property
+    def ended(self) -> RequestError | None:
+        """Why no more requests are answered; None while they are."""
+        with self._news:
+            self._look_alive()
+            return self._ended
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Give jobs to the serving thread, all at once.
 
         Raises:
-            RequestError: if it was stopped.
+            RequestError: if it has ended.
         """
         with self._news:
-            if self._stopped:
-                raise closed()
-            self._inbox += jobs
             self._begin()
+            self._inbox += jobs
+            self._news.notify()
+
+    def watch(self, job: Job) -> None:
+        """Let a job fail when its time is up, wherever it is by then.
+
+        Raises:
+            RequestError: if the thread has ended.
+        """
+        with self._news:
+            self._begin()
+            self._watched.add(job)
+            self._news.notify()
+        job.future.when_done(lambda: self._watched.discard(job))
+
+    def forget(self, key: Key) -> None:
+        """Let an adapter leave its slot as soon as nobody uses it."""
+        with self._news:
+            self._unwanted.add(key)
             self._news.notify()
 
     def _begin(self) -> None:
+        self._look_alive()
+        if self._ended is not None:
+            raise self._ended
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="shopfit-engine", daemon=True)
             self._thread.start()
 
-    def watch(self, job: Job) -> None:
-        """Let a job that is not ready yet fail when its time is up."""
-        with self._news:
-            self._watched.add(job)
-            self._begin()
-            self._news.notify()
-        job.future.add_done_callback(lambda _: self._watched.discard(job))
+    def _look_alive(self) -> None:
+        if self._ended is None and self._thread is not None and not self._thread.is_alive():
+            self._ended = _dead("it is not running")
 
     def stop(self) -> None:
         """End the serving thread after its present turn; what is not answered fails."""
         with self._news:
-            self._stopped = True
+            self._ended = self._ended or closed()
             self._news.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:
-        while self._wait():
-            try:
-                self._turn()
-            except Exception as error:
-                self._fail_all(error)
-        self._fail_all(closed())
+        try:
+            while self._wait():
+                try:
+                    self._turn()
+                except Exception as error:
+                    self._fail_all(error)
+        except BaseException as error:  # nothing ends this thread without a word
+            with self._news:
+                self._ended = self._ended or _dead(f"{type(error).__name__} {error}".strip())
+        finally:
+            with self._news:
+                self._ended = self._ended or _dead("it was ended from outside")
+            self._fail_all(self._ended)
 
     def _wait(self) -> bool:
         """Sleep until there is something to do; whether to go on."""
         with self._news:
-            while not (self._stopped or self._inbox or self._batches or self._written or len(self._queue)):
+            while not (self._ended or self._inbox or self._unwanted or self._busy):
                 self._news.wait(_CHECKED if self._watched else None)
                 if self._watched:
                     break
-            if self._stopped:
+            if self._ended:
                 return False
             jobs, self._inbox = self._inbox, []
+            unwanted, self._unwanted = self._unwanted, set()
         for job in jobs:
+            queue = self._questions if job.line is None else self._prompts
             for entry in job.entries():
-                self._queue.add(entry)
+                queue.add(entry)
+        in_use = {key for key in unwanted if not self.pool.forget(key)}
+        with self._news:
+            self._unwanted |= in_use
         return True
+
+    @property
+    def _busy(self) -> bool:
+        return bool(len(self._writers) or len(self._questions) or len(self._prompts))
 
     def _turn(self) -> None:
         for job in list(self._watched):
             if job.over:
                 self._watched.discard(job)
-        self._queue.drop(lambda entry: entry.job.over)
-        self._end_lines()
-        if not self._batches:
-            self._batches = self._choose()
-        if batch := [entry for entry in self._next() if not entry.job.over]:
-            if batch[0].job.line is None:
-                self._score(batch)
-            else:
-                self._join(batch)
-        elif not self._written and len(self._queue):
+        for queue in (self._questions, self._prompts):
+            queue.drop(lambda entry: entry.job.over)
+        self._writers.end()
+        started = time.monotonic()
+        merchants = self._forward()
+        spent = time.monotonic() - started
+        if len(self._writers):
+            self._write(spent if self._writers.merchants - merchants else 0.0)
+        elif not merchants:
             with self._news:
-                self._news.wait(_CHECKED)
-        if self._written:
-            try:
-                self._decoder.step()
-            except Exception as error:
-                self._drop_lines(error)
+                if not self._inbox and not self._ended:
+                    self._news.wait(_CHECKED)
+
+    def _write(self, seconds: float) -> None:
+        """One token of every answer; and more, while answers have had less time than the others' forward had.
+
+        Else a merchant whose questions never end would let each token of the others wait for a whole forward.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            self._writers.step()
+            if not len(self._writers) or time.monotonic() >= until or self._newcomer():
                 return
-            for job in self._written.values():
-                job.written()
-            self._end_lines()
 
-    def _choose(self) -> list[list[Entry]]:
-        """The next entries in fair order, put together into forwards."""
-        joining: set[Line] = set()
-        keys = NONE
-        waiting_for_slot = False
+    def _newcomer(self) -> bool:
+        """Whether a merchant has come that waits for nothing yet, or the thread is to end."""
+        with self._news:
+            known = (self._questions.waits, self._prompts.waits)
+            return self._ended is not None or any(
+                not any(waits(job.merchant) for waits in known) for job in self._inbox
+            )
 
-        def fits(entry: Entry) -> bool:
-            nonlocal keys, waiting_for_slot
-            line, needed = entry.job.line, entry.job.needs
-            if line is None:
-                return self.pool.fits(needed)
-            if len(joining) >= self._decoder.free or waiting_for_slot:
-                return False
-            if not self.pool.fits(keys | needed, spare=1):
-                # lines pin their slots: none may join before this one, or it might wait for ever
-                waiting_for_slot = True
-                return False
-            joining.add(line)
-            keys |= needed
-            return True
+    def _forward(self) -> set[str]:
+        """One forward over new rows, questions and prompts in turn; the merchants whose rows they were."""
+        for prompts in (self._prompts_first, not self._prompts_first):
+            batch = self._next_prompts() if prompts else self._next_questions()
+            if batch:
+                self._prompts_first = not prompts
+                if prompts:
+                    self._writers.join(batch)
+                else:
+                    self._score(batch)
+                return {entry.merchant for entry in batch}
+        return set()
 
-        taken = self._queue.take(_AHEAD * self._budget, fits)
-        lines = [entry for entry in taken if entry.job.line is not None]
-        return [*self._forwards(lines), *self._forwards([entry for entry in taken if entry.job.line is None])]
+    def _next_prompts(self) -> list[Entry]:
+        if not len(self._prompts):
+            return []
+        self._prompts.put_back(self._writers.make_way(self._prompts.heads()))
+        return self._take(self._prompts, self._budget, self._writers.fitting())
 
-    def _next(self) -> list[Entry]:
-        """The first forward whose adapters can be seated beside those that are being written."""
-        for place, batch in enumerate(self._batches):
-            if not self.pool.fits(_needs(batch)):
-                if not all(self.pool.fits(entry.job.needs) for entry in batch):
-                    continue
-                self._batches[place : place + 1] = self._forwards(batch)  # answers have been begun since
-            return self._batches.pop(place)
-        return []
+    def _next_questions(self) -> list[Entry]:
+        return self._take(self._questions, _AHEAD * self._budget, lambda entry: self.pool.fits(entry.job.needs))
 
-    def _forwards(self, entries: list[Entry]) -> list[list[Entry]]:
-        """Rows of like length together, and no more adapters in one forward than can be seated."""
-        groups: list[list[Entry]] = []
-        keys = NONE
-        for entry in sorted(entries, key=lambda entry: id(entry.job.weights)):
-            if not groups or not self.pool.fits(keys | entry.job.needs):
-                groups.append([])
-                keys = NONE
-            keys |= entry.job.needs
-            groups[-1].append(entry)
-        return [
-            [group[index] for index in batch]
-            for group in groups
-            for batch in cut([entry.tokens for entry in group], self._budget)
-        ]
+    def _take(self, queue: FairQueue[Entry], budget: int, fits: Callable[[Entry], bool]) -> list[Entry]:
+        """The next forward: whoever's turn it is, and others of like length whose adapters can be seated with it."""
 
-    def _score(self, batch: list[Entry]) -> None:
-        alike = _alike(batch)
-        batch = [entries[0] for entries in alike]
-        if not batch:
-            return
+        def together(offered: Sequence[Entry]) -> list[Entry]:
+            first = offered[0]
+            group, keys = [first], first.job.needs
+            # those that share an adapter stay together, so that few adapters are in a forward
+            for entry in sorted(
+                offered[1:], key=lambda entry: (entry.job.weights is not first.job.weights, _key(entry))
+            ):
+                if self.pool.fits(keys | entry.job.needs):
+                    group.append(entry)
+                    keys |= entry.job.needs
+            batches = cut([entry.tokens for entry in group], self._budget)
+            return [group[place] for place in next(batch for batch in batches if 0 in batch)]
+
+        return queue.take(budget, fits, together)
+
+    def _score(self, batch: Sequence[Entry]) -> None:
+        if alike := _alike(entry for entry in batch if not entry.job.over):
+            self._score_rows(alike)
+
+    def _score_rows(self, alike: list[list[Entry]]) -> None:
+        """Scores of each row, for all entries that it answers."""
         try:
-            slots = self.pool.seat([entry.job.weights for entry in batch])
-            order = sorted(range(len(batch)), key=slots.__getitem__)  # rows in slot order need no copies
+            slots = self.pool.seat([entries[0].job.weights for entries in alike])
+            order = sorted(range(len(alike)), key=slots.__getitem__)  # rows in slot order need no copies
             alike, slots = [alike[place] for place in order], [slots[place] for place in order]
             batch = [entries[0] for entries in alike]
             prefix = lay_before(
@@ -208,14 +250,19 @@ class Scheduler:
             with self.pool.stack.rows(slots) if any(slots) else nullcontext():
                 scores = self._results([entry.question for entry in batch], prefix)
         except Exception as error:
-            for entry in chain.from_iterable(alike):
-                entry.job.fail(error)
+            if len(alike) == 1:
+                for entry in alike[0]:
+                    entry.job.fail(error)
+                return
+            middle = len(alike) // 2
+            self._score_rows(alike[:middle])
+            self._score_rows(alike[middle:])
             return
         for entries, part in zip(alike, scores, strict=True):
-            if (loaded := entries[0].job.loaded) is not None and entries[0].place >= entries[0].job.own:
-                loaded.keep(entries[0].question.prompt, part)
             for entry in entries:
                 entry.job.scored(entry.place, part)
+            if (loaded := entries[0].job.loaded) is not None and entries[0].place >= entries[0].job.own:
+                loaded.keep(entries[0].question.prompt, part)
 
     def _results(self, questions: list[Question], prefix: Prefix | None) -> list[Floats]:
         """Scores of the answers to each question, or for an encoder its vector."""
@@ -223,60 +270,23 @@ class Scheduler:
             return embed_batch(self._base.model, [question.prompt for question in questions], self._pad)
         return score_batch(self._base.model, questions, self._pad, prefix)
 
-    def _join(self, batch: list[Entry]) -> None:
-        jobs = [entry.job for entry in batch]
-        weights = [job.weights for job in jobs]
-        try:
-            slots = self.pool.seat(weights, pin=True)
-        except Exception as error:
-            for job in jobs:
-                job.fail(error)
-            return
-        pairs = sorted(zip(slots, jobs, strict=True), key=lambda pair: pair[0])
-        lines = []
-        for slot, job in pairs:
-            assert job.line is not None
-            job.line.slot = slot
-            job.line.prefix = None if job.weights is None else job.weights.prefix
-            lines.append(job.line)
-        try:
-            self._decoder.join(lines)
-        except Exception as error:
-            for job in jobs:
-                job.fail(error)
-                self.pool.unpin(job.weights)
-            self._decoder.take(set(lines).__contains__)
-            return
-        for _, job in pairs:
-            assert job.line is not None
-            self._written[job.line] = job
-            job.written()
-        self._end_lines()
-
-    def _end_lines(self) -> None:
-        """Let go of lines that are finished, or that nobody waits for."""
-        for line in self._decoder.take(lambda line: line.finish is not None or self._written[line].over):
-            self._over(line).finish(line)
-
-    def _drop_lines(self, error: Exception) -> None:
-        for line in self._decoder.take(lambda _: True):
-            self._over(line).fail(error)
-
-    def _over(self, line: Line) -> Job:
-        """The job of a line that is written no more; its adapter may leave its slot."""
-        job = self._written.pop(line)
-        self.pool.unpin(job.weights)
-        return job
-
     def _fail_all(self, error: Exception) -> None:
         with self._news:
             jobs, self._inbox = self._inbox, []
-        entries = [*self._queue, *(entry for batch in self._batches for entry in batch)]
-        self._queue.drop(lambda _: True)
-        self._batches = []
-        for job in [*jobs, *(entry.job for entry in entries)]:
+        entries = [*self._questions, *self._prompts]
+        for queue in (self._questions, self._prompts):
+            queue.drop(lambda _: True)
+        for job in [*jobs, *(entry.job for entry in entries), *(list(self._watched) if self._ended else ())]:
             job.fail(error)
-        self._drop_lines(error)
+        self._writers.fail(error)
+
+
+def _key(entry: Entry) -> int:
+    return id(entry.job.weights)
+
+
+def _dead(why: str) -> RequestError:
+    return RequestError(f"the serving thread of this engine has ended: {why}", next_step="load a new engine")
 
 
 def _alike(batch: Iterable[Entry]) -> list[list[Entry]]:
@@ -295,7 +305,3 @@ def _alike(batch: Iterable[Entry]) -> list[list[Entry]]:
         else:
             rows.setdefault((id(loaded), text), []).append(entry)
     return list(rows.values())
-
-
-def _needs(batch: Iterable[Entry]) -> "frozenset[Key]":
-    return NONE.union(*(entry.job.needs for entry in batch))

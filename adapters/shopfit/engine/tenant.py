@@ -24,7 +24,7 @@ class Tenant:
     """One adapter, or the bare base, with its recipe and items.
 
     Args:
-        name: for messages, such as `acme/review-sentiment@7`.
+        name: for messages, such as `acme/review-sentiment@7`. Nothing is ever read from it.
         recipe: how requests become prompts.
         labels: choose: every label.
         catalog: rank: the items to recommend.
@@ -32,6 +32,7 @@ class Tenant:
         bundle: the adapter; None answers with the bare base, for comparison.
         blend: what else its score is made of.
         offsets: choose: taken off the scores of the labels, in their order; none by default.
+        merchant: whose it is, for fairness and catalogs; by default the bundle's, or where there is none, `name`.
     """
 
     name: str
@@ -42,6 +43,12 @@ class Tenant:
     bundle: Bundle | HeldBundle | None = None
     blend: Blend | None = None
     offsets: tuple[float, ...] = ()
+    merchant: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.merchant:
+            merchant = self.name if self.bundle is None else self.bundle.manifest.merchant
+            object.__setattr__(self, "merchant", merchant)
 
     @property
     def temperature(self) -> float:

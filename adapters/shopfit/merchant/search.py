@@ -12,6 +12,7 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """N texts -> (N, D) vectors of length 1."""
 
 _FUSED = ("bm25", "minilm")
+_CHUNK = 32  # texts that an encoder is asked for at a time
 _FUSION = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)
 
 
@@ -58,12 +59,21 @@ class MeaningIndex:
 
     Args:
         texts: N documents.
-        embed: turns texts into vectors.
+        embed: turns texts into vectors; asked for a few texts at a time, so that others can have it in between.
+        known: vectors of texts that need not be made again.
     """
 
-    def __init__(self, texts: Sequence[str], embed: Embed) -> None:
+    def __init__(
+        self, texts: Sequence[str], embed: Embed, known: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> None:
         self._embed = embed
-        self._vectors = embed(texts)  # (N, D)
+        vectors = dict(known or {})
+        new = sorted({text for text in texts if text not in vectors}, key=len)
+        for start in range(0, len(new), _CHUNK):
+            part = new[start : start + _CHUNK]
+            vectors |= zip(part, embed(part), strict=True)
+        self.vectors = {text: vectors[text] for text in texts}
+        self._matrix = np.stack(list(map(self.vectors.__getitem__, texts))) if texts else embed(texts)  # (N, D)
 
     def scores(self, words: str, past: Sequence[str] = ()) -> Floats:
         """(N,) a document's cosine with the words; where there are none, its largest with anything seen before.
@@ -75,7 +85,7 @@ class MeaningIndex:
 
     def largest(self, texts: Sequence[str]) -> Floats:
         """(N,) a document's largest cosine with any of one or more texts."""
-        return np.asarray((self._vectors @ self._embed(texts).T).max(1), np.float64)
+        return np.asarray((self._matrix @ self._embed(texts).T).max(1), np.float64)
 
 
 def titles_index(titles: Sequence[str], embed: Embed | None) -> "CatalogIndex":
@@ -89,13 +99,23 @@ class CatalogIndex:
     Args:
         catalog: its items.
         embed: turns texts into vectors; None to find by words only.
+        before: an earlier index with the same `embed`: vectors of its texts are not made again.
     """
 
-    def __init__(self, catalog: Catalog, embed: Embed | None = None) -> None:
-        texts = [item.text for item in catalog.values()]
+    def __init__(self, catalog: Catalog, embed: Embed | None = None, *, before: "CatalogIndex | None" = None) -> None:
+        self._texts = [item.text for item in catalog.values()]
         self._places = {item: place for place, item in enumerate(catalog)}
-        self._words = WordIndex(texts)
-        self._meanings = None if embed is None else MeaningIndex(texts, embed)
+        self._words: WordIndex
+        self._meanings: MeaningIndex | None
+        if before is not None and before._texts == self._texts:  # prices and stock have changed, and no word
+            self._words, self._meanings = before._words, before._meanings
+            return
+        known = None if before is None or before._meanings is None else before._meanings.vectors
+        self._words = WordIndex(self._texts)
+        self._meanings = None if embed is None else MeaningIndex(self._texts, embed, known)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._places
 
     def scores(
         self,

@@ -1,0 +1,152 @@
+"""What a request may hold, by type, range and size: the one boundary, before anything of it is used.
+
+A value that is nearly right is refused and not guessed at: `stop="abc"` could mean three letters, and `top=-1` all
+items but the last.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from shopfit.adapter.bundle import Bundle
+from shopfit.engine.requests import (
+    ChooseRequest,
+    GenerateRequest,
+    RankRequest,
+    RecommendRequest,
+    Request,
+)
+from shopfit.engine.tenant import Tenant
+from shopfit.errors import RequestError
+from shopfit.recipe.schema import Rules
+from shopfit.recipe.suggestions import shown
+from shopfit.registry import Reference
+
+MOST_ITEMS = 10_000
+"""Candidates of a ranking, and items of a history."""
+_MOST_FIELDS, _MOST_STOPS, _LONGEST_ID = 256, 64, 10_000
+_MOST_TOKENS, _HOTTEST = 4096, 5.0  # as a recipe's `serve` section has them
+
+
+def merchant_of(adapter: Any) -> str:
+    """Whose adapter a request names.
+
+    Raises:
+        UnknownReference: if it is a reference that is malformed.
+        RequestError: if it is nothing that names an adapter.
+    """
+    if isinstance(adapter, str):
+        return Reference.parse(adapter).merchant
+    if isinstance(adapter, Bundle):
+        return adapter.manifest.merchant
+    if isinstance(adapter, Tenant):
+        return adapter.merchant
+    raise _wrong("adapter", adapter, "a reference such as acme/review-sentiment, a Bundle, or a Tenant")
+
+
+def seconds_of(timeout: Any) -> float:
+    """How long an answer is waited for; endlessly, for None.
+
+    Raises:
+        RequestError: if that is no time.
+    """
+    if timeout is None:
+        return math.inf
+    if not _is_number(timeout) or math.isnan(timeout):
+        raise _wrong("timeout", timeout, "seconds, or None")
+    return float(min(timeout, 1e9))
+
+
+def check(request: Request) -> None:
+    """See that a request is one that can be answered, as far as it can be told without its adapter.
+
+    Raises:
+        RequestError: naming the first value that cannot be.
+    """
+    match request:
+        case ChooseRequest():
+            pass
+        case RankRequest():
+            if request.candidates is not None:
+                _check_items("candidates", request.candidates, once=True)
+            _check_count("top", request.top)
+        case RecommendRequest():
+            _check_count("k", request.k)
+            if not isinstance(request.rules, Rules | None):
+                raise _wrong("rules", request.rules, "Rules, or None")
+        case GenerateRequest():
+            _check_generation(request)
+        case _:
+            raise _wrong("request", request, "a ChooseRequest, RankRequest, RecommendRequest or GenerateRequest")
+    _check_fields(request.fields)
+
+
+def _check_fields(fields: Any) -> None:
+    if not isinstance(fields, Mapping):
+        raise _wrong("fields", fields, "a mapping of names to values")
+    if len(fields) > _MOST_FIELDS:
+        raise _wrong("fields", f"{len(fields)} names", f"{_MOST_FIELDS} at most", quote=False)
+    for name in fields:
+        if not isinstance(name, str):
+            raise _wrong("a name in fields", name, "text")
+    history = fields.get("history")
+    if history is not None and not isinstance(history, str):
+        _check_items("history", history, once=False)
+
+
+def _check_items(name: str, items: Any, *, once: bool) -> None:
+    if isinstance(items, str) or not isinstance(items, Sequence):
+        raise _wrong(name, items, "a list of item ids")
+    if len(items) > MOST_ITEMS:
+        raise _wrong(name, f"a list of {len(items)}", f"{MOST_ITEMS} at most; `recommend` searches first", quote=False)
+    for item in items:
+        if not isinstance(item, str) or not item or len(item) > _LONGEST_ID:
+            raise _wrong(f"an item of {name}", item, f"an id: text of 1 to {_LONGEST_ID} characters")
+    if once and len(set(items)) < len(items):
+        known: set[str] = set()
+        twice = next(item for item in items if item in known or known.add(item))  # type: ignore[func-returns-value]
+        raise _wrong(name, f"{shown(twice)} named twice", "each item once", quote=False)
+
+
+def _check_count(name: str, count: Any) -> None:
+    if count is not None and (not _is_whole(count) or count < 1):
+        raise _wrong(name, count, "a whole number, 1 or more")
+
+
+def _check_generation(request: GenerateRequest) -> None:
+    ranges: tuple[tuple[str, Any, Callable[[Any], bool], str], ...] = (
+        ("max_new_tokens", request.max_new_tokens, lambda n: _is_whole(n) and 1 <= n <= _MOST_TOKENS, _WHOLE),
+        ("temperature", request.temperature, lambda n: _is_number(n) and 0 <= n <= _HOTTEST, f"0 to {_HOTTEST:g}"),
+        ("top_p", request.top_p, lambda n: _is_number(n) and 0 < n <= 1, "above 0, to 1"),
+        ("seed", request.seed, lambda n: _is_whole(n) and abs(n) < 2**63, "a whole number of 64 bits"),
+        ("json_schema", request.json_schema, lambda n: isinstance(n, Mapping), "a JSON schema: an object"),
+    )
+    for name, value, fits, allowed in ranges:
+        if value is not None and not fits(value):
+            raise _wrong(name, value, allowed)
+    stop = request.stop
+    if stop is None:
+        return
+    if isinstance(stop, str) or not isinstance(stop, Sequence) or len(stop) > _MOST_STOPS:
+        raise _wrong("stop", stop, f"a list of {_MOST_STOPS} texts at most")
+    for text in stop:
+        if not isinstance(text, str) or not text or len(text) > _LONGEST_ID:
+            raise _wrong("a text of stop", text, f"1 to {_LONGEST_ID} characters")
+
+
+_WHOLE = f"a whole number, 1 to {_MOST_TOKENS}"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wrong(name: str, value: Any, allowed: str, *, quote: bool = True) -> RequestError:
+    seen = shown(value) if quote else value
+    return RequestError(
+        f"{name} is {seen} (allowed: {allowed})", next_step="send the request with a value of that kind"
+    )

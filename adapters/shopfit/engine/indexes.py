@@ -1,0 +1,110 @@
+"""The search indexes of merchants' catalogs: each made once, off every caller's thread, and replaced when it is ready.
+
+A catalog that changes keeps its old index until the new one is there, and texts that did not change keep their vectors,
+so that a new price costs nothing.
+"""
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from shopfit.engine.workers import Workers
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.search import CatalogIndex, Embed
+
+_KEPT = 128  # indexes, of all merchants
+_EACH = 4  # catalogs of one merchant that are searched, such as products and articles
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """An index, and the catalog that it is of: kept beside it, so that its id is not given to another one."""
+
+    merchant: str
+    catalog: Catalog
+    index: "Future[CatalogIndex]"
+
+
+class Indexes:
+    """Indexes of catalogs. Any thread may use it.
+
+    Args:
+        embed: turns texts into vectors; None to search by words only.
+    """
+
+    def __init__(self, embed: Embed | None) -> None:
+        self._embed = embed
+        self._made: OrderedDict[int, _Made] = OrderedDict()
+        self._lock = threading.Lock()
+        self._workers = Workers("shopfit-index", each=1, most=8)
+
+    def close(self) -> None:
+        """Make no more indexes."""
+        self._workers.close()
+
+    def of(self, merchant: str, catalog: Catalog) -> "Future[CatalogIndex]":
+        """The index of a catalog, which is being made if it was not asked for before.
+
+        Raises:
+            RequestError: if the engine is closed.
+        """
+        with self._lock:
+            made = self._made.get(id(catalog))
+            if made is not None and not _failed(made.index):
+                self._made.move_to_end(id(catalog))
+                return made.index
+            made = self._made[id(catalog)] = _Made(merchant, catalog, Future())
+            self._let_go(merchant)
+        try:
+            self._workers.submit(merchant, lambda: self._make(made))
+        except Exception:
+            with self._lock:
+                self._made.pop(id(catalog), None)
+            raise
+        return made.index
+
+    def ready(self, merchant: str, catalog: Catalog) -> CatalogIndex | None:
+        """The index of a catalog, or while it is being made the latest of the merchant's that shares items with it.
+
+        It is begun in any case. None if there is neither.
+        """
+        wanted = self.of(merchant, catalog)
+        if wanted.done():
+            return wanted.result()
+        return self._before(merchant, catalog)
+
+    def known(self, merchant: str) -> bool:
+        """Whether any catalog of a merchant is searched."""
+        with self._lock:
+            return any(made.merchant == merchant for made in self._made.values())
+
+    def forget(self, merchant: str) -> None:
+        """Let go of all that is known of a merchant's catalogs."""
+        with self._lock:
+            for place in [place for place, made in self._made.items() if made.merchant == merchant]:
+                del self._made[place]
+
+    def _make(self, made: _Made) -> None:
+        try:
+            before = self._before(made.merchant, made.catalog)
+            made.index.set_result(CatalogIndex(made.catalog, self._embed, before=before))
+        except Exception as error:
+            made.index.set_exception(error)
+
+    def _before(self, merchant: str, catalog: Catalog) -> CatalogIndex | None:
+        with self._lock:
+            others = [made for made in self._made.values() if made.merchant == merchant and made.catalog is not catalog]
+        indexes = (made.index.result() for made in reversed(others) if made.index.done() and not _failed(made.index))
+        return next((index for index in indexes if any(item in index for item in catalog)), None)
+
+    def _let_go(self, merchant: str) -> None:
+        mine = [place for place, made in self._made.items() if made.merchant == merchant]
+        for place in mine[:-_EACH]:
+            del self._made[place]
+        while len(self._made) > _KEPT:
+            self._made.popitem(last=False)
+
+
+def _failed(index: "Future[CatalogIndex]") -> bool:
+    return index.done() and index.exception() is not None

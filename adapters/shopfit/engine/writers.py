@@ -1,0 +1,230 @@
+"""The answers being written: who may begin one, who is paused for another, and how each comes to its end.
+
+Rows and slots are few, and an answer holds both until its last token. So a merchant that holds more than its share
+while another waits has its latest answers paused: what the cache holds of them is put aside, and put back unchanged.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from shopfit.adapter.weights import Key
+from shopfit.engine.decoding import Decoder, Line
+from shopfit.engine.jobs import NONE, Entry, Job
+from shopfit.engine.pool import SlotPool
+
+_PAUSED = 2  # times as many answers as rows may be paused
+
+
+class Writers:
+    """Answers on the serving thread.
+
+    Args:
+        decoder: writes them.
+        pool: holds their adapters.
+        rows: answers at a time.
+    """
+
+    def __init__(self, decoder: Decoder, pool: SlotPool, rows: int) -> None:
+        self._decoder = decoder
+        self._pool = pool
+        self._rows = rows
+        self._written: dict[Line, Job] = {}
+        self._paused: set[Job] = set()
+        self._promised: set[Job] = set()
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+    @property
+    def paused(self) -> int:
+        """Answers that were begun, and wait for their turn to go on."""
+        return len(self._paused)
+
+    @property
+    def merchants(self) -> set[str]:
+        """Whose answers are being written."""
+        return {job.merchant for job in self._written.values()}
+
+    def make_way(self, waiting: Sequence[Entry]) -> list[Entry]:
+        """Pause answers of merchants that have more than their share, so that each of those that wait has a row.
+
+        Args:
+            waiting: the next entry of each merchant that waits to write.
+
+        Returns:
+            what is paused, as entries to go on with.
+        """
+        self._paused = {job for job in self._paused if not job.over}
+        self._promised = set()
+        if not waiting:
+            return []
+        merchants = len(self.merchants | {entry.merchant for entry in waiting})
+        share = max(1, self._rows // merchants)
+        slots = max(1, (self._pool.slots - 1) // merchants)
+        paused: list[Entry] = []
+        keys = NONE
+        for entry in waiting:
+            wanted = keys | entry.job.needs
+            if self._count()[entry.merchant] >= share:
+                continue
+            while self._decoder.free <= len(self._promised) and self._pause_one(entry.merchant, share, paused):
+                pass
+            while not self._pool.fits(wanted, spare=1) and self._pause_adapter(entry.merchant, slots, paused):
+                pass
+            if self._decoder.free > len(self._promised) and self._pool.fits(wanted, spare=1):
+                self._promised.add(entry.job)
+                keys = wanted
+        return paused
+
+    def _count(self) -> Counter[str]:
+        return Counter(job.merchant for job in self._written.values())
+
+    def _pause_one(self, merchant: str, share: int, paused: list[Entry]) -> bool:
+        """Pause the latest answer of whoever has the most rows, if that is more than a share."""
+        counts = self._count()
+        greatest = max((other for other in counts if other != merchant), key=counts.__getitem__, default=None)
+        if greatest is None or counts[greatest] <= share:
+            return False
+        return self._pause([line for line, job in self._written.items() if job.merchant == greatest][-1:], paused)
+
+    def _pause_adapter(self, merchant: str, share: int, paused: list[Entry]) -> bool:
+        """Pause all answers of one adapter of whoever has the most of them in slots, if that is more than a share."""
+        pinned: dict[str, Counter[Key]] = {}
+        for job in self._written.values():
+            if job.merchant != merchant:
+                pinned.setdefault(job.merchant, Counter()).update(job.needs)
+        greatest = max(pinned.values(), key=len, default=Counter[Key]())
+        if len(greatest) <= share:
+            return False
+        key = min(greatest, key=greatest.__getitem__)
+        return self._pause([line for line, job in self._written.items() if key in job.needs], paused)
+
+    def _pause(self, lines: Sequence[Line], paused: list[Entry]) -> bool:
+        if len(self._paused) + len(lines) > _PAUSED * self._rows:
+            return False
+        for line in lines:
+            self._decoder.pause(line)
+            job = self._released(line)
+            self._paused.add(job)
+            paused += job.entries()
+        return bool(lines)
+
+    def fitting(self) -> "Fitting":
+        """What may join next, together."""
+        return Fitting(self._pool, self._decoder.free, self._promised)
+
+    def join(self, batch: Sequence[Entry]) -> None:
+        """Begin answers, or go on with those that were paused. Those that cannot be begun fail, and no others."""
+        jobs = [entry.job for entry in batch]
+        try:
+            slots = self._pool.seat([job.weights for job in jobs], pin=True)
+        except Exception as error:
+            self._in_halves(jobs, error)
+            return
+        new: list[Job] = []
+        for slot, job in sorted(zip(slots, jobs, strict=True), key=lambda pair: pair[0]):
+            assert job.line is not None
+            job.line.slot = slot
+            job.line.prefix = None if job.weights is None else job.weights.prefix
+            if job.line.lifted is None:
+                new.append(job)
+            else:
+                self._resume(job)
+        if new:
+            self._begin(new)
+        self.end()
+
+    def _begin(self, jobs: Sequence[Job]) -> None:
+        lines = [job.line for job in jobs if job.line is not None]
+        try:
+            self._decoder.join(lines)
+        except Exception as error:
+            self._decoder.take(set(lines).__contains__)
+            for job in jobs:
+                self._pool.unpin(job.weights)
+            self._in_halves(jobs, error)
+            return
+        for job, line in zip(jobs, lines, strict=True):
+            self._written[line] = job
+            job.written()
+
+    def _resume(self, job: Job) -> None:
+        assert job.line is not None
+        self._paused.discard(job)
+        try:
+            self._decoder.resume(job.line)
+        except Exception as error:
+            self._pool.unpin(job.weights)
+            job.fail(error)
+        else:
+            self._written[job.line] = job
+
+    def _in_halves(self, jobs: Sequence[Job], error: Exception) -> None:
+        if len(jobs) == 1:
+            jobs[0].fail(error)
+            return
+        middle = len(jobs) // 2
+        for part in (jobs[:middle], jobs[middle:]):
+            self.join([entry for job in part for entry in job.entries()])
+
+    def step(self) -> None:
+        """One more token of every answer."""
+        self._decoder.step()
+        for job in self._written.values():
+            job.written()
+        self.end()
+
+    def end(self) -> None:
+        """Let go of answers that are finished, or that nobody waits for."""
+        for line in self._decoder.take(lambda line: line.over or self._written[line].over):
+            job = self._released(line)
+            if line.error is None:
+                job.finish(line)
+            else:
+                job.fail(line.error)
+
+    def fail(self, error: Exception) -> None:
+        """Let go of all of them."""
+        for line in self._decoder.take(lambda _: True):
+            if line in self._written:
+                self._released(line).fail(error)
+        self._paused.clear()
+
+    def _released(self, line: Line) -> Job:
+        """The job of a line that is written no more; its adapter may leave its slot."""
+        job = self._written.pop(line)
+        self._pool.unpin(job.weights)
+        return job
+
+
+class Fitting:
+    """Which answers may begin together. Asked about one after the other, it counts those that it let in.
+
+    Args:
+        pool: holds the adapters.
+        free: rows.
+        promised: those that have a row before all others.
+    """
+
+    def __init__(self, pool: SlotPool, free: int, promised: Collection[Job]) -> None:
+        self._pool = pool
+        self._free = free
+        self._promised = set(promised)
+        self._keys = NONE
+        self._full = (
+            False  # answers pin their slots: none may join before one that waits for them, or it waits for ever
+        )
+
+    def __call__(self, entry: Entry) -> bool:
+        """Whether this one may join too."""
+        promised = entry.job in self._promised
+        if (self._full and not promised) or self._free <= len(self._promised - {entry.job}):
+            return False
+        wanted = self._keys | entry.job.needs
+        if not self._pool.fits(wanted, spare=1):
+            self._full = True
+            return False
+        self._promised.discard(entry.job)
+        self._free -= 1
+        self._keys = wanted
+        return True
