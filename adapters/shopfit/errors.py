@@ -52,14 +52,19 @@ class ShopfitError(Exception):
         self.problems = tuple(problems)
         self.next_step = next_step
 
-    def __str__(self) -> str:
+    @property
+    def lines(self) -> list[str]:
+        """The message, a line a problem, and the next step; each is one line to whoever shows it."""
         lines = [self.message]
         lines += [f"  {problem}" for problem in self.problems[: self.shown_problems]]
         if (more := len(self.problems) - self.shown_problems) > 0:
             lines.append(f"  … and {more} more")
         if self.next_step:
             lines.append(f"Next: {self.next_step}")
-        return "\n".join(lines)
+        return lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class RecipeError(ShopfitError):

@@ -110,6 +110,7 @@ def onboard(
             bundle = seal(bundle.folder, manifest)
             refused = None if report.verdict.promote else report.verdict.reason
             published = registry.publish(bundle, refused=refused, promote=report.verdict.promote, actor=actor)
+            say("registered", published.name)
         return Onboarded(published, report, registry.fetch(published, settings.cache))
 
 

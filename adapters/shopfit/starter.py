@@ -114,6 +114,7 @@ def fit_starter(
             bundle = seal(folder, manifest.model_copy(update={"metrics": metrics}))
             refused = None if gain > recipe.gate.min_gain else f"it gains {gain:.3f} over the base, the mean of donors"
             published = registry.publish(bundle, refused=refused, promote=True, actor=actor)
+            say("registered", published.name)
     return Fitted(published, recipe.evaluate.metric, reached, refused is None, time.perf_counter() - started)
 
 

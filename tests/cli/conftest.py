@@ -33,11 +33,17 @@ def run() -> Run:
 @pytest.fixture
 def shop(tmp_path: Path, tiny_base: Path) -> Path:
     """Merchant acme, with the recipes sentiment.yaml and products.yaml beside its files."""
-    folder = tmp_path / "acme"
-    folder.mkdir()
-    (folder / "merchant.yaml").write_text("name: acme\ndescription: a corner shop\n")
-    write_rows(folder / "reviews.jsonl", [review(row) for row in range(24)])
-    write_rows(folder / "reviews.test.jsonl", [review(row, "test") for row in range(12)])
+    return open_shop(tmp_path / "acme", tiny_base)
+
+
+def open_shop(
+    folder: Path, base: Path, *, description: str = "a corner shop", labels: tuple[str, str] = ("negative", "positive")
+) -> Path:
+    """The files of merchant acme, whose reviews have two labels."""
+    folder.mkdir(parents=True)
+    (folder / "merchant.yaml").write_text(yaml.safe_dump({"name": "acme", "description": description}))
+    write_rows(folder / "reviews.jsonl", [review(row, labels=labels) for row in range(24)])
+    write_rows(folder / "reviews.test.jsonl", [review(row, "test", labels) for row in range(12)])
     write_rows(folder / "catalog.jsonl", [{"id": name, "title": title} for name, title in TITLES.items()])
     searches = [
         {"query": f"{title.lower()} number {row}", "relevant": [name]}
@@ -45,7 +51,7 @@ def shop(tmp_path: Path, tiny_base: Path) -> Path:
         for name, title in TITLES.items()
     ]
     write_rows(folder / "searches.jsonl", searches)
-    common = {"base": str(tiny_base), "tune": {"epochs": 12, "lr": 0.02, "batch_size": 4}, "adapter": {"rank": 4}}
+    common = {"base": str(base), "tune": {"epochs": 12, "lr": 0.02, "batch_size": 4}, "adapter": {"rank": 4}}
     sentiment = {
         "name": "sentiment",
         "task": "choose",
@@ -65,11 +71,16 @@ def shop(tmp_path: Path, tiny_base: Path) -> Path:
     return folder
 
 
-def review(row: int, part: str = "train") -> dict[str, str]:
-    label = "positive" if row % 2 else "negative"
+def review(row: int, part: str = "train", labels: tuple[str, str] = ("negative", "positive")) -> dict[str, str]:
     text = (PRAISE if row % 2 else BLAME)[row // 2 % 4]
-    return {"text": f"{part} order {row} of many: {text}", "label": label}
+    return {"text": f"{part} order {row} of many: {text}", "label": labels[row % 2]}
 
 
 def write_rows(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def state(home: Path) -> list[str]:
+    """Everything under the home that a run may leave behind; the registry's own files apart."""
+    kept = {"bases", "registry.db", "registry.db-wal", "registry.db-shm", "blobs", "cache"}
+    return sorted(path.name for path in home.iterdir() if path.name not in kept)

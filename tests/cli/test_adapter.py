@@ -1,23 +1,16 @@
 """The main job through the command line: from a folder of examples to a version that answers."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Run, write_rows
+from tests.cli.conftest import Run, state, write_rows
 
 
 def sentiment(shop: Path, *more: str) -> list[str]:
     return ["adapter", "acme", str(shop / "sentiment.yaml"), "--data", str(shop), *more]
-
-
-def state(home: Path) -> list[str]:
-    """Everything under the home that a run may leave behind; the registry's own files apart."""
-    kept = {"bases", "registry.db", "registry.db-wal", "registry.db-shm", "blobs", "cache"}
-    return sorted(path.name for path in home.iterdir() if path.name not in kept)
 
 
 def test_a_promoted_adapter_answers_from_the_registry_alone(run: Run, shop: Path, home: Path) -> None:
@@ -113,36 +106,6 @@ def test_the_same_run_twice_is_bitwise_the_same_adapter(run: Run, shop: Path) ->
     assert weights[0] == weights[1]
 
 
-def heed_interrupts() -> None:
-    """What a shell starts in the background ignores Ctrl-C, and so do its children, this test's included."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def test_interrupted_training_leaves_nothing(shop: Path, home: Path, run: Run) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "shopfit",
-        *sentiment(shop, "--set", "tune.epochs=80"),
-    ]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed_interrupts) as process:  # type: ignore[call-overload]
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if "epoch 2" in line:
-                    process.send_signal(signal.SIGINT)
-                    break
-            _, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 130
-    assert "nothing was registered" in errors
-    assert "Traceback" not in errors
-    assert state(home) == []
-    assert json.loads(run("registry", "ls", "--json").stdout) == []
-
-
 def test_a_full_disk_registers_nothing(shop: Path, run: Run, tmp_path: Path) -> None:
     """A file-size limit makes the kernel refuse the weights, as a full disk would."""
     script = (
@@ -152,7 +115,7 @@ def test_a_full_disk_registers_nothing(shop: Path, run: Run, tmp_path: Path) -> 
     )
     run("registry", "ls")  # the registry is there before the disk fills up
     done = subprocess.run(
-        [sys.executable, "-c", script, *sentiment(shop)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script, *sentiment(shop)], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -35,6 +35,11 @@ def test_a_curve_is_json_a_picture_and_a_table(run: Run, shop: Path, tmp_path: P
 def test_bad_options_are_found_before_anything_is_trained(run: Run, shop: Path, tmp_path: Path) -> None:
     asked = ["acme", str(shop / "sentiment.yaml"), "--data", str(shop)]
     for options, said in (
+        (["--shots", "4,-1"], "'4,-1' is no list of whole numbers"),
+        (["--shots", "4,,8"], "'4,,8' is no list of whole numbers"),
+        (["--shots", "nan"], "'nan' is no list of whole numbers"),
+        (["--shots", "9" * 5000], "is no list of whole numbers"),
+        (["--shots", ""], "'' is no list of whole numbers"),
         (["--shots", "4,eight"], "'4,eight' is no list of whole numbers"),
         (["--out", str(tmp_path / "curve.jpg")], "is not the name of a PNG"),
         (["--out", str(tmp_path / "nowhere" / "curve.png")], "nothing can be written to the folder"),

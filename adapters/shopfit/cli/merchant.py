@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import actor, as_json, console, entry, print_json, size
+from shopfit.cli.terminal import actor, as_json, console, keep, print_json, size
 from shopfit.errors import ShopfitError
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def erase(name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
         if not dry_run and not yes:
             _ask(registry.erase(name, settings, actor=actor(), dry_run=True), as_json)
         receipt = registry.erase(name, settings, actor=actor(), dry_run=dry_run)
+    if not dry_run:
+        keep(f"{receipt.merchant} is erased")
     nothing_left = receipt.time in {one.time for one in earlier}
     if as_json:
         print_json({"dry_run": dry_run, "nothing_left": nothing_left, "receipt": receipt})
@@ -66,7 +68,7 @@ def _ask(planned: "Receipt", as_json: bool) -> None:
 
 def _show(receipt: "Receipt", what: str) -> None:
     screen = console()
-    screen.print(entry(receipt.merchant, f" {what}"))
+    screen.entry(receipt.merchant, f" {what}", width=0)
     shared = f"; {receipt.shared_blobs} more stay, for versions of others have the same bytes"
     lines = [("version", f"{name}, digest {digest}") for name, digest in receipt.versions.items()]
     lines += [("alias", alias) for alias in receipt.aliases]
@@ -80,4 +82,4 @@ def _show(receipt: "Receipt", what: str) -> None:
     ]
     lines += [("starter", f"{name} is damaged, and may have learned from it") for name in receipt.unreadable]
     for name, line in lines:
-        screen.print(entry(f"{name:>10}", f"  {line}"))
+        screen.row(name, line)

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import click
 
-from shopfit.cli.terminal import as_json, console, merchant_folder, print_json, quiet, recipe_options
+from shopfit.cli.terminal import as_json, console, merchant_folder, only_prints, print_json, quiet, recipe_options
 
 
 @click.command(short_help="Say what training an adapter would cost; train nothing.")
 @recipe_options
 @as_json
+@only_prints
 def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check MERCHANT's data for RECIPE, measure one batch on this machine, and estimate the whole run."""
     from shopfit.recipe.loading import load_recipe
@@ -35,4 +36,4 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",
     }
     for name, value in rows.items():
-        console().print(f"[cyan]{name:>10}[/]  {value}")
+        console().row(name, value)

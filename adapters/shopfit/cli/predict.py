@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shopfit.cli.terminal import as_json, console, print_json, quiet
+from shopfit.cli.arguments import TEXT
+from shopfit.cli.terminal import as_json, console, only_prints, print_json, quiet
 from shopfit.errors import RequestError
 
 if TYPE_CHECKING:
@@ -13,27 +14,35 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Answer one request with an adapter from the registry.")
-@click.argument("reference")
-@click.argument("request", required=False)
-@click.option("--query", help="What the shopper types.")
+@click.argument("reference", type=TEXT)
+@click.argument("request", type=TEXT, required=False)
+@click.option("--query", type=TEXT, help="What the shopper types.")
 @click.option(
     "--history",
+    type=TEXT,
     multiple=True,
     metavar="ITEM",
     help="An item of the history, oldest first. Repeatable, or separated by commas.",
 )
 @click.option(
-    "--field", "named", multiple=True, metavar="NAME=VALUE", help="Any other field of the prompt. Repeatable."
+    "--field",
+    "named",
+    type=TEXT,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other field of the prompt. Repeatable.",
 )
 @click.option(
     "--candidate",
     "candidates",
+    type=TEXT,
     multiple=True,
     metavar="ITEM",
     help="rank: an item to choose from; the whole catalog by default.",
 )
-@click.option("--top", type=click.IntRange(1), help="rank: how many items to show.")
+@click.option("--top", type=click.IntRange(1, 1_000_000), help="rank: how many items to show.")
 @as_json
+@only_prints
 def command(
     reference: str,
     request: str | None,
@@ -63,6 +72,11 @@ def command(
         version = registry.resolve(reference)
         tenant = Tenant.of(registry.fetch(version, settings.cache), version.name)
     fields = _fields(tenant.recipe, request, query, history, named)
+    if tenant.recipe.task != "rank" and (candidates or top is not None):
+        raise RequestError(
+            f"--candidate and --top are for ranking, and {version.name} is of task {tenant.recipe.task}",
+            next_step="leave them out",
+        )
     assert tenant.bundle is not None
     trained_on = tenant.bundle.manifest.base
     base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization)
@@ -80,56 +94,79 @@ def command(
             lines = [f"{item.score:7.3f}  {item.title}  ({item.id})" for item in answer.items]
         case "generate":
             answer = engine.generate([GenerateRequest(tenant, fields)])[0]
-            lines = [answer.text]
+            lines = answer.text.splitlines()
     if as_json:
         print_json({"version": version.name, "answer": answer})
         return
     console().print(version.name, style="dim")
     for line in lines:
-        console().print(line, markup=False)
+        console().print(line)
 
 
 def _fields(
     recipe: "Recipe", request: str | None, query: str | None, history: tuple[str, ...], named: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The request's fields; what names none of the prompt's is a mistake."""
-    fields: dict[str, Any] = {}
+    """The request's fields; what names none of the prompt's, or one twice, is a mistake."""
     texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
+    given: list[tuple[str, Any]] = []
     if request is not None and request.lstrip().startswith("{"):
-        fields |= _json_fields(request)
+        given += _json_fields(request).items()
     elif request is not None:
         if not texts:
             raise RequestError(
                 f"recipe {recipe.name} shows no text field, so {request!r} has no place",
                 next_step=f"send a JSON object with {', '.join(recipe.fields)}",
             )
-        fields[texts[0]] = request
+        given.append((texts[0], request))
     if query is not None:
-        fields["query"] = query
+        given.append(("query", query))
     if history:
-        fields["history"] = [item for part in history for item in part.split(",") if item]
+        given.append(("history", [item for part in history for item in part.split(",") if item]))
     for pair in named:
         name, equals, value = pair.partition("=")
         if not equals:
             raise RequestError(
                 f"--field {pair!r} is not NAME=VALUE", next_step=f"name one of {', '.join(recipe.fields)}"
             )
-        fields[name] = value
+        given.append((name, value))
+    fields = dict(given)
     if unknown := sorted(fields.keys() - set(recipe.fields)):
         raise RequestError(
             f"the prompt of recipe {recipe.name} shows no {', '.join(map(repr, unknown))} "
             f"(allowed: {', '.join(recipe.fields)})",
             next_step="leave it out, or name a field of the prompt",
         )
+    names = [name for name, _ in given]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RequestError(f"{', '.join(twice)} is given more than once", next_step="give each field one value")
     return fields
 
 
 def _json_fields(request: str) -> dict[str, Any]:
     try:
-        fields = json.loads(request)
-    except ValueError as error:
+        fields = json.loads(request, parse_constant=_refuse, object_pairs_hook=_unique)
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
         raise RequestError(
-            f"the request looks like JSON but is not: {error}", next_step="quote it as one argument, or send plain text"
+            f"the request is not text: it holds {error.object[error.start : error.end]!r}, half of a character",
+            next_step="send whole characters",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise RequestError(
+            f"the request looks like JSON but is not: {reason}",
+            next_step="quote it as one argument, or send plain text",
         ) from None
     assert isinstance(fields, dict)
     return fields
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number in JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice!r} stands there twice")
+    return dict(pairs)

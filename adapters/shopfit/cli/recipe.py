@@ -1,10 +1,10 @@
 """`shopfit recipe`: list, show, copy and check recipes."""
 
-from pathlib import Path
-
 import click
 
-from shopfit.cli.terminal import as_json, console, print_json
+from shopfit.cli.arguments import PLACE, TEXT
+from shopfit.cli.streams import neutral, write
+from shopfit.cli.terminal import as_json, console, keep, only_prints, print_json
 
 
 @click.group()
@@ -14,6 +14,7 @@ def command() -> None:
 
 @command.command()
 @as_json
+@only_prints
 def ls(as_json: bool) -> None:
     """List the shipped recipes."""
     from shopfit.recipe.shelf import shipped_recipes
@@ -23,13 +24,16 @@ def ls(as_json: bool) -> None:
         print_json(recipes)
         return
     for recipe in recipes:
-        console().print(f"[cyan]{recipe.name:<24}[/]{recipe.task:<10}{recipe.description}")
+        console().entry(recipe.name, f"{recipe.task:<10}{recipe.description}", width=24)
 
 
 @command.command()
-@click.argument("name")
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a key first. Repeatable.")
+@click.argument("name", type=PLACE)
+@click.option(
+    "--set", "overrides", type=TEXT, metavar="KEY=VALUE", multiple=True, help="Change a key first. Repeatable."
+)
 @as_json
+@only_prints
 def show(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Print a recipe with every default filled in. NAME is a shipped recipe or the path of a YAML file."""
     from shopfit.recipe.loading import dump_recipe, load_recipe
@@ -40,18 +44,20 @@ def show(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
         return
     import yaml
 
-    click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
+    write(neutral(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()))
 
 
 @command.command()
-@click.argument("name")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("name", type=PLACE)
+@click.argument("target", type=PLACE)
 @as_json
-def cp(name: str, target: Path, as_json: bool) -> None:
+def cp(name: str, target: str, as_json: bool) -> None:
     """Copy the shipped recipe NAME, comments included, to the new file TARGET."""
     from shopfit.recipe.shelf import copy_recipe
+    from shopfit.settings import expanded
 
-    copied = copy_recipe(name, target)
+    copied = copy_recipe(name, expanded(target))
+    keep(f"copied {name} to {copied}")
     if as_json:
         print_json({"copied": name, "to": copied})
     else:
@@ -59,9 +65,12 @@ def cp(name: str, target: Path, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("names", nargs=-1, required=True)
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a key first. Repeatable.")
+@click.argument("names", nargs=-1, required=True, type=PLACE)
+@click.option(
+    "--set", "overrides", type=TEXT, metavar="KEY=VALUE", multiple=True, help="Change a key first. Repeatable."
+)
 @as_json
+@only_prints
 def validate(names: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) -> None:
     """Check recipes; every mistake is named. NAMES are shipped recipes or paths of YAML files."""
     from shopfit.recipe.loading import load_recipe
@@ -71,10 +80,11 @@ def validate(names: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) 
         print_json({"valid": valid})
         return
     for name in valid:
-        console().print(f"[green]✓[/] {name}")
+        console().print(f"✓ {name}")
 
 
 @command.command()
+@only_prints
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
     from shopfit.recipe.editor import json_schema

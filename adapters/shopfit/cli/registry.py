@@ -4,12 +4,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import actor, as_json, console, entry, print_json, size
+from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, print_json, size
 from shopfit.errors import RegistryError
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from shopfit.registry import AuditEntry, Registry, Version
 
 
@@ -25,21 +23,17 @@ def _open() -> "Registry":
     return Registry.open(Settings.from_environment())
 
 
-def _line(version: "Version") -> "Text":
+def _tell(version: "Version") -> None:
     aliases = " ".join(f"@{alias}" for alias in version.aliases)
     facts = f"{version.method:<8} {version.status:<8} {version.size / 1e6:6.1f} MB  {version.created:%Y-%m-%d %H:%M}"
-    return entry(f"{version.name:<44}", f"{facts}  {aliases}")
-
-
-def _told(one: "AuditEntry") -> "Text":
-    line = f"{one.time:%Y-%m-%d %H:%M:%S}  {one.actor}  {one.action}  {one.reference}  {one.detail}"
-    return entry("", line, style="dim")
+    console().entry(version.name, f"{facts}  {aliases}", width=44)
 
 
 @command.command()
 @click.argument("merchant", required=False)
 @click.argument("recipe", required=False)
 @as_json
+@only_prints
 def ls(merchant: str | None, recipe: str | None, as_json: bool) -> None:
     """List versions: all, or those of MERCHANT, or of its RECIPE."""
     with _open() as registry:
@@ -48,7 +42,7 @@ def ls(merchant: str | None, recipe: str | None, as_json: bool) -> None:
         print_json(versions)
         return
     for version in versions:
-        console().print(_line(version))
+        _tell(version)
     if not versions:
         console().print("no versions yet; make one with `shopfit adapter MERCHANT RECIPE`")
 
@@ -56,6 +50,7 @@ def ls(merchant: str | None, recipe: str | None, as_json: bool) -> None:
 @command.command()
 @click.argument("reference")
 @as_json
+@only_prints
 def show(reference: str, as_json: bool) -> None:
     """Show one version, and who changed what about its merchant and recipe."""
     with _open() as registry:
@@ -66,7 +61,7 @@ def show(reference: str, as_json: bool) -> None:
         print_json({"version": version, "audit": audit})
         return
     screen = console()
-    screen.print(_line(version))
+    _tell(version)
     for name, value in (
         ("reason", version.reason),
         ("base", f"{version.base_name}, fingerprint {version.base_fingerprint}"),
@@ -75,9 +70,8 @@ def show(reference: str, as_json: bool) -> None:
         ("metrics", ", ".join(f"{metric} {_number(value)}" for metric, value in version.metrics.items())),
     ):
         if value:
-            screen.print(entry(f"{name:>10}", f"  {value}"))
-    for one in audit:
-        screen.print(_told(one))
+            screen.row(name, value)
+    _tell_audit(audit)
 
 
 def _number(value: object) -> str:
@@ -85,18 +79,25 @@ def _number(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else str(value)
 
 
+def _tell_audit(entries: "list[AuditEntry]") -> None:
+    screen = console()
+    for one in entries:
+        line = f"{one.time:%Y-%m-%d %H:%M:%S}  {one.actor}  {one.action}  {one.reference}  {one.detail}"
+        screen.print(line, style="dim")
+
+
 @command.command()
 @click.argument("merchant", required=False)
 @as_json
+@only_prints
 def audit(merchant: str | None, as_json: bool) -> None:
     """Show who changed what, oldest first: of MERCHANT, also of one that was erased, or of all."""
     with _open() as registry:
         found = registry.audit(merchant)
     if as_json:
         print_json(found)
-        return
-    for one in found:
-        console().print(_told(one))
+    else:
+        _tell_audit(found)
 
 
 @command.command()
@@ -124,6 +125,7 @@ def rollback(adapter: str, as_json: bool) -> None:
 @command.command()
 @click.argument("reference", required=False)
 @as_json
+@only_prints
 def verify(reference: str | None, as_json: bool) -> None:
     """Re-hash the files of a version, or of every version."""
     with _open() as registry:
@@ -133,7 +135,7 @@ def verify(reference: str | None, as_json: bool) -> None:
             [{"version": version.name, "where": problem.where, "what": problem.what} for version, problem in broken]
         )
     elif not broken:
-        console().print(entry("✓", " every file is as it was published", style="green"))
+        console().print("✓ every file is as it was published")
     if broken:
         from shopfit.errors import Problem
 
@@ -163,9 +165,8 @@ def unalias(reference: str, as_json: bool) -> None:
     """Take the alias REFERENCE away, such as acme/review-sentiment@candidate. What it named stays."""
     with _open() as registry:
         version = registry.unalias(reference, actor=actor())
-    _done(
-        version, f"{version.name} has {' '.join(f'@{alias}' for alias in version.aliases) or 'no alias'} now", as_json
-    )
+    left = " ".join(f"@{alias}" for alias in version.aliases)
+    _done(version, f"{version.name} has {left or 'no alias'} now", as_json)
 
 
 @command.command()
@@ -192,6 +193,7 @@ def gc(dry_run: bool, grace: float, as_json: bool) -> None:
     settings = Settings.from_environment()
     with _open() as registry:
         found = collect(registry, settings, grace=timedelta(hours=grace), dry_run=dry_run)
+    keep("garbage was looked for" if dry_run else "garbage is collected")
     if as_json:
         print_json({"dry_run": dry_run, "garbage": found})
         return
@@ -201,11 +203,12 @@ def gc(dry_run: bool, grace: float, as_json: bool) -> None:
         ("cache", found.cache, "versions that are in the registry no more"),
         ("leavings", found.leavings, "folders of killed processes"),
     ):
-        console().print(entry(f"{name:>10}", f"  {would} {size(space.bytes)}: {space.count} {what}"))
+        console().row(name, f"{would} {size(space.bytes)}: {space.count} {what}")
 
 
 def _done(version: "Version", line: str, as_json: bool) -> None:
+    keep(line)
     if as_json:
         print_json(version)
     else:
-        console().print(entry("", line))
+        console().print(line)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from shopfit.cli.terminal import actor, announce, as_json, console, print_json, quiet
+from shopfit.cli.arguments import PLACE, TEXT
+from shopfit.cli.terminal import actor, announce, as_json, check_home, console, keep, only_prints, print_json, quiet
 
 
 @click.group(short_help="Fit and list starters: adapters that others start from.")
@@ -13,23 +14,24 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("recipe")
+@click.argument("recipe", type=PLACE)
 @click.option(
     "--from",
     "folders",
     multiple=True,
     required=True,
     metavar="DONOR",
-    type=click.Path(),
+    type=PLACE,
     help="A merchant whose merchant.yaml says `share: true`: its folder, or a sample merchant's name. Repeatable.",
 )
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
+@click.option("--set", "overrides", type=TEXT, multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
 @as_json
 def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_json: bool) -> None:
     """Train one adapter of RECIPE over several merchants, and register it as house/RECIPE."""
     from shopfit.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides=overrides)
+    check_home()
     quiet()
     from shopfit.cli.adapter import Bar
     from shopfit.settings import Settings
@@ -48,27 +50,31 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
         )
     if done is None:
         return
+    keep(f"{done.version.name} is registered" + (", and is @production" if done.promoted else ""))
     if as_json:
         print_json({"version": done.version, "promoted": done.promoted, "metric": done.metric, "donors": done.reached})
         return
     screen.print()
     for donor, (before, after) in done.reached.items():
-        screen.print(f"{donor:>24}  {done.metric}: base {before:.3f}, starter {after:.3f}", markup=False)
+        screen.print(f"{donor:>24}  {done.metric}: base {before:.3f}, starter {after:.3f}")
     state = "promoted to @production" if done.promoted else "registered as refused"
-    screen.print(f"\n[cyan]   version[/]  {done.version.name}, {state}, in {done.seconds:.0f} s")
-    screen.print(f"[cyan]      next[/]  new merchants start from it: shopfit adapter MERCHANT {done.version.recipe}")
+    screen.print()
+    screen.row("version", f"{done.version.name}, {state}, in {done.seconds:.0f} s")
+    screen.row("next", f"new merchants start from it: shopfit adapter MERCHANT {done.version.recipe}")
 
 
 def _folder(name: str) -> Path:
     from shopfit.recipe.shelf import sample_folder
+    from shopfit.settings import expanded
 
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     return folder if folder.is_dir() else sample_folder(name) or folder
 
 
 @command.command("ls")
-@click.option("--donor", metavar="MERCHANT", help="Only those that learned from this merchant: refit them.")
+@click.option("--donor", type=TEXT, metavar="MERCHANT", help="Only those that learned from this merchant: refit them.")
 @as_json
+@only_prints
 def list_starters(donor: str | None, as_json: bool) -> None:
     """List starters and their donors."""
     from shopfit.registry import Registry
@@ -82,6 +88,6 @@ def list_starters(donor: str | None, as_json: bool) -> None:
         return
     for version, manifest in found:
         named = " ".join(f"@{alias}" for alias in version.aliases)
-        console().print(f"{version.name}  {named}  donors: {', '.join(manifest.donors)}", markup=False)
+        console().print(f"{version.name}  {named}  donors: {', '.join(manifest.donors)}")
     if not found:
         console().print(f"no starter learned from {donor}" if donor else "there are no starters")

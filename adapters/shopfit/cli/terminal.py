@@ -1,24 +1,58 @@
-"""What commands share: options, quiet libraries, the console, and JSON for machines."""
+"""What commands share: options, quiet libraries, the console, JSON for machines, and what came of a run."""
 
 import dataclasses
+import functools
 import getpass
 import json
 import logging
+import math
 import os
+import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from shopfit.errors import DataError
+from shopfit.cli.arguments import PLACE, TEXT
+from shopfit.cli.streams import CONTROLS, holds, write
+from shopfit.errors import DataError, ShopfitError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
+    from shopfit.cli.screen import Screen
     from shopfit.tune.making import Say
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run has come to, for when it cannot say so itself: its output has failed, or it was stopped.
+
+    Args:
+        kept: what is done and stays done, in one line; empty as long as nothing is.
+        only_prints: whether its output is all that it does.
+    """
+
+    kept: str = ""
+    only_prints: bool = False
+
+
+def keep(what: str) -> None:
+    """Say what is done and stays done, before anything is printed of it."""
+    click.get_current_context().ensure_object(Outcome).kept = what
+
+
+def only_prints(command: Callable[..., Any]) -> Callable[..., Any]:
+    """For a command whose output is all that it does: it has failed if that cannot be written."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        click.get_current_context().ensure_object(Outcome).only_prints = True
+        return command(*arguments, **options)
+
+    return run
+
 
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on standard output, for machines."
@@ -31,15 +65,19 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--set",
             "overrides",
+            type=TEXT,
             metavar="KEY=VALUE",
             multiple=True,
             help="Change a recipe's key, such as tune.epochs=2. Repeatable.",
         ),
         click.option(
-            "--data", metavar="FOLDER", help="The merchant's folder; by default the sample merchant of that name."
+            "--data",
+            type=PLACE,
+            metavar="FOLDER",
+            help="The merchant's folder; by default the sample merchant of that name.",
         ),
-        click.argument("recipe"),
-        click.argument("merchant"),
+        click.argument("recipe", type=PLACE),
+        click.argument("merchant", type=TEXT),
     ):
         command = decorate(command)
     return command
@@ -53,8 +91,9 @@ def merchant_folder(merchant: str, data: str | None) -> Path:
     """
     from shopfit.merchant.merchant import Merchant
     from shopfit.recipe.shelf import sample_folder, sample_merchants
+    from shopfit.settings import expanded
 
-    folder = Path(data).expanduser() if data else sample_folder(merchant)
+    folder = sample_folder(merchant) if data is None else expanded(data)
     if folder is None:
         raise DataError(
             f"there is no sample merchant {merchant!r} (allowed without --data: {', '.join(sample_merchants())})",
@@ -68,6 +107,40 @@ def merchant_folder(merchant: str, data: str | None) -> Path:
     return folder
 
 
+def check_writable(folder: Path, next_step: str) -> None:
+    """Make sure that a folder can be written to, before there is work that could be lost.
+
+    Args:
+        folder: an existing one, or SHOPFIT_HOME or a part of it, which is made.
+        next_step: what to do if it cannot.
+
+    Raises:
+        ShopfitError: if nothing can be written there.
+    """
+    from shopfit.settings import Settings
+
+    try:
+        if folder.is_relative_to(Settings.from_environment().home):
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ShopfitError(
+            f"nothing can be written to the folder {folder}: {error.strerror}", next_step=next_step
+        ) from error
+
+
+def check_home() -> None:
+    """Make sure that SHOPFIT_HOME can be written to, before anything is trained that is to be kept there.
+
+    Raises:
+        ShopfitError: if it cannot.
+    """
+    from shopfit.settings import Settings
+
+    check_writable(Settings.from_environment().home, "set SHOPFIT_HOME to a folder that this user may write")
+
+
 def actor() -> str:
     """Who runs this, for the audit: the account's name, or its number where none is known, as in many containers."""
     try:
@@ -78,36 +151,41 @@ def actor() -> str:
 
 
 def quiet() -> None:
-    """Keep libraries from talking over us: their warnings are for whoever programs with them."""
+    """Keep libraries from talking over us, which is for whoever programs with them, and give them a home."""
+    _house_libraries()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bar is enough
     warnings.simplefilter("ignore")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for name in ("bitsandbytes", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
 
 
-def console(*, to_stderr: bool = False) -> "Console":
+def _house_libraries() -> None:
+    """Where containers leave no home or no temporary folder to write in, libraries get a folder in SHOPFIT_HOME."""
+    from shopfit.settings import Settings
+
+    folder = Settings.from_environment().home / "libraries"
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111 - which says "~" where there is no home
+        os.environ.setdefault("XDG_CACHE_HOME", str(folder))  # Hugging Face's, torch's
+        os.environ.setdefault("XDG_CONFIG_HOME", str(folder))  # matplotlib's
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["TMPDIR"] = str(folder)
+
+
+def console(*, to_stderr: bool = False) -> "Screen":
     """A console; on standard error when standard output is for a JSON document."""
-    from rich.console import Console
+    from shopfit.cli.screen import Screen
 
-    return Console(stderr=to_stderr, highlight=False, soft_wrap=True)
-
-
-def entry(name: str, rest: str, *, style: str = "cyan") -> "Text":
-    """A line, its name in colour. What others wrote is shown as it is, its controls and ends of lines spelt out."""
-    from rich.text import Text
-
-    plain = [text if text.isprintable() else "".join(map(_printable, text)) for text in (name, rest)]
-    return Text.assemble((plain[0], style), (plain[1], "" if name else style if style != "cyan" else ""))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else ascii(character)[1:-1]
+    return Screen(to_stderr=to_stderr)
 
 
 def size(count: int) -> str:
@@ -115,18 +193,23 @@ def size(count: int) -> str:
     return f"{count} bytes" if count < 1000 else f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 
-def announce(screen: "Console") -> "Say":
+def announce(screen: "Screen") -> "Say":
     """Prints each resolved choice in a line of its own."""
 
     def say(what: str, detail: str) -> None:
-        screen.print(f"[cyan]{what:>10}[/]  {detail}", markup=True)
+        if what == "registered":
+            keep(f"{detail} is registered")
+        screen.row(what, detail)
 
     return say
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
+    """One JSON document on standard output; in ASCII where that cannot hold it."""
+    document = json.dumps(plain(value), ensure_ascii=False, indent=2)
+    if not holds(document):
+        document = json.dumps(plain(value), indent=2)
+    write(CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], document))
 
 
 def plain(value: Any) -> Any:
@@ -135,6 +218,8 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if hasattr(value, "model_dump"):
         return json.loads(value.model_dump_json(by_alias=True))  # what is undefined is null, not NaN
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

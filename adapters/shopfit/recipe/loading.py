@@ -15,6 +15,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.recipe.section import Section
 from shopfit.recipe.shelf import SUFFIXES, find_recipe
 from shopfit.recipe.suggestions import did_you_mean, shown
+from shopfit.settings import expanded
 
 
 def load_recipe(source: str | Path, *, overrides: Sequence[str] = (), shelves: Sequence[Path] | None = None) -> Recipe:
@@ -68,7 +69,7 @@ def dump_recipe(recipe: Recipe) -> dict[str, Any]:
 def _path_of(source: str, shelves: Sequence[Path] | None) -> Path:
     if not (source.endswith(SUFFIXES) or "/" in source or "\\" in source):
         return find_recipe(source, None if shelves is None else list(shelves))
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
         return path
     neighbours = [near.name for near in path.parent.glob("*") if near.suffix in SUFFIXES]

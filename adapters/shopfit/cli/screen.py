@@ -1,0 +1,41 @@
+"""The console: nothing that a merchant wrote is a style, a control or a line of its own in it."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
+
+from shopfit.cli.streams import neutral, one_line
+
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType
+
+
+class Screen(Console):
+    """A console without markup: a string is shown as it is, in one line; styles and several lines are a `Text`.
+
+    Args:
+        to_stderr: print to standard error.
+    """
+
+    def __init__(self, *, to_stderr: bool = False) -> None:
+        super().__init__(stderr=to_stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+    def row(self, name: str, value: object) -> None:
+        """A name in the first column, and its value beside it."""
+        self.print(Text.assemble((f"{one_line(name):>10}", "cyan"), f"  {one_line(str(value))}"))
+
+    def entry(self, name: str, facts: str, width: int) -> None:
+        """A line of a list: a name in a first column of `width`, and what is known of it."""
+        self.print(Text.assemble((f"{one_line(name):<{width}}", "cyan"), one_line(facts)))
+
+    def render_str(self, text: str, **options: Any) -> "Text":
+        """A string, as one line without markup."""
+        return super().render_str(one_line(text), **options)
+
+    def render(self, renderable: "RenderableType", options: "ConsoleOptions | None" = None) -> Iterable[Segment]:
+        """Whatever is rendered, with its controls spelt out."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(neutral(segment.text), segment.style)
