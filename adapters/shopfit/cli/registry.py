@@ -173,14 +173,14 @@ def unalias(reference: str, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option(
     "--grace",
-    type=click.FloatRange(0, 24 * 365),
-    default=24.0,
+    type=click.IntRange(0, 24 * 365),
+    default=24,
     show_default=True,
     metavar="HOURS",
     help="Keep younger blobs: their version may be about to be published.",
 )
 @as_json
-def gc(dry_run: bool, grace: float, as_json: bool) -> None:
+def gc(dry_run: bool, grace: int, as_json: bool) -> None:
     """Remove what nothing names: blobs, unfinished writes, versions in the cache, leavings of killed processes.
 
     The blob store must belong to this registry alone. The cache and the leavings are this machine's.

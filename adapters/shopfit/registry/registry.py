@@ -14,8 +14,8 @@ from types import TracebackType
 from sqlalchemy import Connection
 
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest
-from shopfit.errors import BundleError, Problem, RegistryError, UnknownReference
-from shopfit.registry import checking, erasing, fetching, rows
+from shopfit.errors import Problem, RegistryError, UnknownReference
+from shopfit.registry import checking, erasing, fetching, publishing, rows
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
 from shopfit.registry.erasing import Receipt
@@ -83,7 +83,7 @@ class Registry:
         actor, promote = checking.actor(actor), checking.flag("promote", promote)
         refused = None if refused is None else checking.reason(refused)
         bundle = Bundle.open(checking.bundle(bundle).folder)
-        contents = _contents(bundle)
+        contents = publishing.contents(bundle)
         files = [File(path, hashlib.sha256(content).hexdigest(), len(content)) for path, content in contents.items()]
         digest = bundle_digest({file.path: file.sha256 for file in files})
         for file in files:
@@ -131,10 +131,6 @@ class Registry:
         with self._database.reading() as connection:
             return rows.identities(connection, asked)
 
-    def numbers(self, references: Iterable[Reference]) -> dict[Reference, int]:
-        """The numbers of `identities`."""
-        return {reference: found.number for reference, found in self.identities(references).items()}
-
     def versions(self, merchant: str | None = None, recipe: str | None = None) -> list[Version]:
         """Every version, or those of a merchant, a recipe, or both; by name and number.
 
@@ -174,11 +170,6 @@ class Registry:
         folder, version = checking.folder(cache), checking.version(version)
         return fetching.fetch(version, folder, self._files(version), self._blobs)
 
-    @property
-    def near(self) -> bool:
-        """Whether its blobs are on local disk."""
-        return self._blobs.local
-
     def read(
         self,
         version: Version,
@@ -198,7 +189,7 @@ class Registry:
             RegistryError: if the registry cannot be read, or the cache not be written.
         """
         version = checking.version(version)
-        folder = None if cache is None or self.near else checking.folder(cache)
+        folder = None if cache is None or self._blobs.local else checking.folder(cache)
         return fetching.read(version, self._files(version), needed, self._blobs, folder)
 
     def manifest(self, version: Version) -> Manifest:
@@ -442,29 +433,3 @@ def _point(
         moves[PREVIOUS] = current
     moved = rows.move_aliases(connection, merchant, recipe, moves)
     rows.record(connection, actor, "promote", merchant, recipe, number, moved + note)
-
-
-def _contents(bundle: Bundle) -> dict[str, bytes]:
-    """Every file of `bundle`, in memory, so that what is hashed is what is kept.
-
-    Raises:
-        BundleError: if something in it could not be kept, or changed while it was read.
-    """
-    manifest = bundle.manifest
-    problems = checking.problems(manifest)
-    paths = [*manifest.files, MANIFEST]
-    problems += [
-        Problem(repr(path), "this name cannot be kept", fetching.PATH_RULE)
-        for path in paths
-        if not fetching.is_path(path)
-    ]
-    if problems:
-        raise BundleError(f"the bundle in {bundle.folder} cannot be published", problems=problems)
-    try:
-        contents = {path: (bundle.folder / path).read_bytes() for path in paths}
-    except OSError as error:
-        raise BundleError(f"the bundle in {bundle.folder} cannot be read: {error.strerror}") from error
-    for path, digest in manifest.files.items():
-        if hashlib.sha256(contents[path]).hexdigest() != digest:
-            raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
-    return contents

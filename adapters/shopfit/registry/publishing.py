@@ -1,0 +1,33 @@
+"""What of a bundle is published: its files, read once, if a registry can keep all of them."""
+
+import hashlib
+
+from shopfit.adapter.bundle import MANIFEST, Bundle
+from shopfit.errors import BundleError, Problem
+from shopfit.registry import checking, fetching
+
+
+def contents(bundle: Bundle) -> dict[str, bytes]:
+    """Every file of `bundle`, in memory, so that what is hashed is what is kept.
+
+    Raises:
+        BundleError: if something in it could not be kept, or changed while it was read.
+    """
+    manifest = bundle.manifest
+    problems = checking.problems(manifest)
+    paths = [*manifest.files, MANIFEST]
+    problems += [
+        Problem(repr(path), "this name cannot be kept", fetching.PATH_RULE)
+        for path in paths
+        if not fetching.is_path(path)
+    ]
+    if problems:
+        raise BundleError(f"the bundle in {bundle.folder} cannot be published", problems=problems)
+    try:
+        found = {path: (bundle.folder / path).read_bytes() for path in paths}
+    except OSError as error:
+        raise BundleError(f"the bundle in {bundle.folder} cannot be read: {error.strerror}") from error
+    for path, digest in manifest.files.items():
+        if hashlib.sha256(found[path]).hexdigest() != digest:
+            raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
+    return found
