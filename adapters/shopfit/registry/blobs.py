@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -165,7 +166,7 @@ class BlobStore:
             RegistryError: if the store cannot be written.
         """
         for digest in digests:
-            self._try("cleaning", lambda digest=digest: self._remove(self._path(digest)))
+            self._try("cleaning", partial(self._remove, self._path(digest)))
 
     def remove_stale(self, used: Set[str], before: datetime, *, dry_run: bool = False) -> Space:
         """Remove blobs and leavings of interrupted writes.

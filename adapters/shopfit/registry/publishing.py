@@ -2,7 +2,7 @@
 
 import hashlib
 
-from shopfit.adapter.bundle import MANIFEST, Bundle
+from shopfit.adapter.bundle import MANIFEST, Bundle, parse_manifest
 from shopfit.errors import BundleError, Problem
 from shopfit.registry import checking, fetching
 
@@ -30,4 +30,6 @@ def contents(bundle: Bundle) -> dict[str, bytes]:
     for path, digest in manifest.files.items():
         if hashlib.sha256(found[path]).hexdigest() != digest:
             raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
+    if parse_manifest(found[MANIFEST], str(bundle.folder / MANIFEST)) != manifest:
+        raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {MANIFEST}")
     return found
