@@ -1,3 +1,5 @@
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,65 @@ def test_the_digest_covers_the_manifest(bundle: Bundle) -> None:
     before = bundle.digest
     again = seal(bundle.folder, manifest().model_copy(update={"seed": 2}))
     assert again.digest != before
+
+
+@pytest.mark.parametrize("file", ["bundle.json", "report.json", "native/weights"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "socket"])
+def test_only_plain_files_are_read_and_nobody_is_waited_for(
+    bundle: Bundle, tmp_path: Path, file: str, kind: str
+) -> None:
+    path = bundle.folder / file
+    path.rename(tmp_path / "away")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(tmp_path / "away")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            monkeypatch.chdir(path.parent)  # names of sockets may not be long
+            made.bind(path.name)
+    else:
+        path.mkdir()
+    with pytest.raises(BundleError, match=f"{path.name}.*(is not a plain file|is missing)"):
+        Bundle.open(bundle.folder)
+    if file != "bundle.json":
+        with pytest.raises(BundleError, match="is not a plain file"):
+            bundle.read(file)
+    if kind in {"pipe", "link", "socket"} or file == "bundle.json":
+        with pytest.raises(BundleError, match="is not a plain file"):
+            seal(bundle.folder, manifest())
+
+
+def test_a_folder_of_very_many_files_is_no_bundle(bundle: Bundle) -> None:
+    for number in range(2000):
+        (bundle.folder / "native" / str(number)).touch()
+    for look in (lambda: Bundle.open(bundle.folder), lambda: seal(bundle.folder, manifest())):
+        with pytest.raises(BundleError, match="holds more than 1000 files"):
+            look()
+
+
+def test_what_is_read_is_what_was_sealed(bundle: Bundle) -> None:
+    assert bundle.read("report.json") == b"{}"
+    assert bundle.read("never.json") is None
+    (bundle.folder / "added.json").write_text("{}")
+    assert bundle.read("added.json") is None  # nobody vouches for it
+    (bundle.folder / "report.json").write_text("[]")
+    with pytest.raises(BundleError, match=r"report\.json was changed after the bundle was sealed"):
+        bundle.read("report.json")
+    (bundle.folder / "report.json").unlink()
+    with pytest.raises(BundleError, match=r"report\.json is missing"):
+        bundle.read("report.json")
+
+
+def test_a_bundle_stays_the_one_that_was_opened(bundle: Bundle) -> None:
+    opened = Bundle.open(bundle.folder)
+    digest = opened.digest
+    seal(bundle.folder, manifest().model_copy(update={"seed": 2}))
+    assert opened.digest == bundle.digest == digest
+    assert Bundle.open(bundle.folder).digest != digest
+
+
+@pytest.mark.parametrize("name", ["", "bundle.json/x", "a\0b", "x" * 5000])
+def test_places_where_no_bundle_can_be(bundle: Bundle, name: str) -> None:
+    with pytest.raises(BundleError):
+        Bundle.open(bundle.folder.parent / name if name != "" else bundle.folder.parent)

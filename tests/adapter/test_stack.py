@@ -1,5 +1,6 @@
 """Rows of many adapters in one forward: each equals the same row alone, with PEFT's own arithmetic."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
 from shopfit.adapter.kernels import expand, plan, shrink
+from shopfit.adapter.methods import attach
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.base.load import Base, load_base
-from shopfit.errors import BaseError
+from shopfit.errors import BaseError, BundleError
+from shopfit.recipe.schema import Adapter
 
 SLOTS, WIDTH = 4, 7
 RANKS = {1: 2, 2: 8, 3: 5, 4: 8}
@@ -72,6 +75,11 @@ def parts(
     for slot in RANKS:
         stack.put(slot, stack.pack(factors[slot], f"a{slot}"))
     return base, stack, alone, factors
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return load_base(str(tiny_base), tmp_path_factory.mktemp("home"))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -232,3 +240,120 @@ def test_a_packed_adapter_is_one_stretch_of_memory(parts: Any) -> None:
     packed = stack.pack(factors[4], "a4")
     assert isinstance(packed, Packed)
     assert packed.flat.shape == (stack.size(8),)
+
+
+def _random(base: Base, rank: int, seed: int = 0) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    torch.manual_seed(seed)
+    return {
+        name: (torch.randn(rank, layer.in_features) / 8, torch.randn(layer.out_features, rank) / 8)
+        for name, layer in base.model.named_modules()
+        if name.endswith("_proj")
+    }
+
+
+def _forward(stack: Stack, base: Base, rows: Sequence[int]) -> torch.Tensor:
+    with torch.no_grad(), stack.rows(rows):
+        return base.model(IDS[: len(rows)]).logits  # type: ignore[no-any-return]
+
+
+def test_an_adapter_of_too_high_a_rank_is_refused_alone(base: Base) -> None:
+    stack = Stack(base, 2, rank=2, max_rank=16)
+    stack.put(1, stack.pack(_random(base, 2), "small"))
+    before, size = _forward(stack, base, [1, 0]), stack.weights.shape
+    with pytest.raises(BundleError, match=r"acme/x@1 has rank 17 \(allowed here: 1 to 16, max_rank") as refused:
+        stack.pack(_random(base, 17), "acme/x@1")
+    assert "max_rank=17" in str(refused.value)
+    assert stack.weights.shape == size
+    assert torch.equal(_forward(stack, base, [1, 0]), before)
+    stack.put(2, stack.pack(_random(base, 16), "fits"))
+
+
+def test_an_engine_takes_no_more_than_rank_64_unless_it_is_told_to(base: Base) -> None:
+    with pytest.raises(BundleError, match="rank 65"):
+        Stack(base, 1).pack(_random(base, 65), "x")
+    assert Stack(base, 1, max_rank=256).pack(_random(base, 256), "x").rank == 256
+
+
+@pytest.mark.parametrize("leave", ["replaced", "taken out"])
+def test_slots_are_as_large_as_what_lies_in_them_and_no_larger(base: Base, leave: str) -> None:
+    stack, small, large = Stack(base, 3, rank=2), _random(base, 2, 1), _random(base, 40, 2)
+    stack.put(1, stack.pack(small, "small"))
+    alone = _forward(stack, base, [1, 1])
+    for _ in range(2):
+        stack.put(2, stack.pack(large, "large"))
+        assert stack.weights.shape[1] == stack.size(40)
+        torch.testing.assert_close(_forward(stack, base, [1, 2])[0], alone[0], rtol=1e-4, atol=1e-4)
+        if leave == "replaced":
+            stack.put(2, stack.pack(small, "small too"))
+        else:
+            stack.take_out(2)
+        assert stack.weights.shape[1] == stack.size(2)
+        other = alone[1] if leave == "replaced" else _forward(stack, base, [0, 0])[1]
+        torch.testing.assert_close(_forward(stack, base, [1, 2])[1], other, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(_forward(stack, base, [1, 2])[0], alone[0], rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.integers(1, 3), st.sampled_from([0, 1, 2, 3, 5, 9, 20])), min_size=1, max_size=8))
+def test_whatever_comes_and_goes_each_slot_holds_its_adapter(tiny: Base, steps: list[tuple[int, int]]) -> None:
+    stack, alone, held = Stack(tiny, 3, rank=2), Stack(tiny, 1, rank=20), [0, 0, 0, 0]
+    for slot, rank in steps:
+        held[slot] = rank
+        if rank:
+            stack.put(slot, stack.pack(_random(tiny, rank, slot), "x"))
+        else:
+            stack.take_out(slot)
+        assert stack.rank < 2 * max(2, *held)
+    mixed = _forward(stack, tiny, [0, 1, 2, 3])
+    for slot in (1, 2, 3):
+        alone.put(1, alone.pack(_random(tiny, max(held[slot], 1), slot), "x"))
+        expected = _forward(alone, tiny, [int(held[slot] > 0)] * 4)
+        torch.testing.assert_close(mixed[slot], expected[slot], rtol=1e-4, atol=1e-4)
+
+
+def test_two_stacks_on_one_base_and_the_bare_base_beside_them_from_several_threads(base: Base) -> None:
+    stacks = [Stack(base, 1), Stack(base, 1)]
+    for seed, stack in enumerate(stacks):
+        stack.put(1, stack.pack(_random(base, 4, seed), "x"))
+    with torch.no_grad():
+        bare = base.model(IDS).logits
+    right, wrong = [_forward(stack, base, [1] * 8) for stack in stacks], []
+    go = threading.Barrier(3)
+
+    def ask(which: int) -> None:
+        go.wait(60)
+        for _ in range(40):
+            if which == 2:
+                with torch.no_grad():
+                    got, want = base.model(IDS).logits, bare
+            else:
+                got, want = _forward(stacks[which], base, [1] * 8), right[which]
+            if not torch.allclose(got, want, rtol=1e-4, atol=1e-4):
+                wrong.append(which)
+
+    threads = [threading.Thread(target=ask, args=(which,)) for which in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
+def test_a_base_with_an_adapter_in_training_answers_nobody_else(base: Base, method: str) -> None:
+    stack, settings_ = Stack(base, 1), Adapter(method=method, rank=2)  # type: ignore[arg-type]
+    stack.put(1, stack.pack(_random(base, 2), "x"))
+    before = _forward(stack, base, [1, 0])
+    adapter = attach(base, settings_, total_steps=3, opening="a tent")
+    for rows in ([1, 0], [0, 0]):
+        with pytest.raises(BaseError, match="in training"):
+            _forward(stack, base, rows)
+    with pytest.raises(BaseError, match="in training"):
+        attach(base, settings_, total_steps=3, opening="a tent")
+    adapter.detach()
+    assert torch.equal(_forward(stack, base, [1, 0]), before)
+    with stack.rows([1]), pytest.raises(BaseError, match="in the middle of a forward"):
+        attach(base, settings_, total_steps=3, opening="a tent")
+    with stack.rows([1]), pytest.raises(BaseError, match="in the middle"), Stack(base, 1).rows([1]):
+        pass
+    assert torch.equal(_forward(stack, base, [1, 0]), before)

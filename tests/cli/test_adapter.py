@@ -199,3 +199,16 @@ def test_bad_arguments_are_found_without_torch(shop: Path) -> None:
     probe = subprocess.run(command, capture_output=True, text=True, check=False)
     assert probe.returncode == 2
     assert "| torch\n" not in probe.stderr
+
+
+@pytest.mark.parametrize("recipe", ["sentiment", "products"])
+def test_a_training_that_diverges_becomes_no_version(run: Run, shop: Path, home: Path, recipe: str) -> None:
+    wild = ("adapter.method=adalora", "adapter.alpha=1e20", "tune.lr=1", "tune.epochs=20")
+    settings = [word for one in wild for word in ("--set", one)]
+    done = run("adapter", "acme", str(shop / f"{recipe}.yaml"), "--data", str(shop), *settings)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "the training diverged: model.layers.0" in done.stderr
+    assert "lower tune.lr" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert state(home) == []
+    assert json.loads(run("registry", "ls", "--json").stdout) == []

@@ -106,31 +106,48 @@ def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
 
 
 @pytest.fixture
-def quick_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
+def quick_bundle(base: Base, quick_bundle_on: Callable[[Base], Callable[..., Bundle]]) -> Callable[..., Bundle]:
     """Seal the bundle of an adapter with random weights: it learned nothing, and answers as no other does."""
+    return quick_bundle_on(base)
 
-    def make(
-        merchant: str, *, seed: int = 0, task: str = "choose", recipe: str = "r", rank: int = 2, **sections: object
-    ) -> Bundle:
-        torch.manual_seed(seed)
-        folder = tmp_path / "quick" / f"{merchant}-{recipe}-{seed}"
-        weights = {}
-        for name, layer in base.model.named_modules():
-            if name.endswith("_proj"):
-                weights[f"base_model.model.{name}.lora_A.weight"] = torch.randn(rank, layer.in_features) / 8
-                weights[f"base_model.model.{name}.lora_B.weight"] = torch.randn(layer.out_features, rank) / 8
-        config = {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "r": rank,
-            "lora_alpha": rank,
-            "target_modules": sorted({name.split(".")[-3] for name in weights}),
-        }
-        (folder / LORA).mkdir(parents=True)
-        save_file(weights, folder / LORA / "adapter_model.safetensors")
-        (folder / LORA / "adapter_config.json").write_text(json.dumps(config))
-        return seal_as(
-            folder, base, recipe_of(base, task, recipe, **sections), merchant, method="lora", rank=rank, seed=seed
-        )
 
-    return make
+@pytest.fixture
+def quick_bundle_on(tmp_path: Path) -> Callable[[Base], Callable[..., Bundle]]:
+    """The same on any base."""
+
+    def on(base: Base) -> Callable[..., Bundle]:
+        def make(
+            merchant: str,
+            *,
+            seed: int = 0,
+            task: str = "choose",
+            recipe: str = "r",
+            rank: int = 2,
+            scale: float = 1.0,
+            **sections: object,
+        ) -> Bundle:
+            torch.manual_seed(seed)
+            folder = tmp_path / "quick" / f"{merchant}-{recipe}-{seed}"
+            weights = {}
+            for name, layer in base.model.named_modules():
+                if name.endswith("_proj"):
+                    down, up = torch.randn(rank, layer.in_features), torch.randn(layer.out_features, rank)
+                    weights[f"base_model.model.{name}.lora_A.weight"] = down / 8 * scale
+                    weights[f"base_model.model.{name}.lora_B.weight"] = up / 8
+            config = {
+                "peft_type": "LORA",
+                "task_type": "CAUSAL_LM",
+                "r": rank,
+                "lora_alpha": rank,
+                "target_modules": sorted({name.split(".")[-3] for name in weights}),
+            }
+            (folder / LORA).mkdir(parents=True)
+            save_file(weights, folder / LORA / "adapter_model.safetensors")
+            (folder / LORA / "adapter_config.json").write_text(json.dumps(config))
+            return seal_as(
+                folder, base, recipe_of(base, task, recipe, **sections), merchant, method="lora", rank=rank, seed=seed
+            )
+
+        return make
+
+    return on

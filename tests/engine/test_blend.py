@@ -113,4 +113,4 @@ def test_a_malformed_blend_is_refused(quick_bundle: QuickBundle, content: str, t
     bundle = quick_bundle("acme")
     (bundle.folder / "blend.json").write_text(content)
     with pytest.raises(BundleError, match="not a blend"):
-        Tenant.of(bundle)
+        Tenant.of(seal(bundle.folder, bundle.manifest))

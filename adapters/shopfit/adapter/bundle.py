@@ -7,25 +7,35 @@
     report.json, report.png, README.md
     study.json      every trial of the search for its settings, if there was one
 
-Weights are safetensors; nothing in a bundle is ever unpickled or executed.
+Weights are safetensors with finite numbers; nothing in a bundle is ever unpickled or executed. What is read of it is
+held against the manifest's digests first, whenever that is: a folder may be edited while it is in use.
 """
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shopfit.adapter.manifest_rules import MAX_FILES, manifest_problems, place_of
+from shopfit.adapter.numbers import LARGEST, json_problems, tensor_problems
 from shopfit.errors import BundleError, Problem
 
 MANIFEST = "bundle.json"
 NATIVE, LORA = "native", "lora"
+_MAX_BYTES = 4 * 1024**3  # of one file
+_AGAIN = "bring the bundle again, or train it again"
+_DIVERGED = "train it again with a lower tune.lr (a tenth of it is a good try); nothing was kept of this one"
+_NOT_SERVED = {"report.json", "study.json"}  # read by people, who are told so where there is no number
 
 
 class BaseIdentity(BaseModel):
@@ -105,10 +115,14 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         BundleError: if it is malformed, saying where.
     """
     try:
-        return Manifest.model_validate_json(content)
+        manifest = Manifest.model_validate_json(content)
+        problems = manifest_problems(manifest)
     except ValidationError as error:
-        problems = [Problem(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
-        raise BundleError(f"{where} is not a valid manifest", problems=problems) from None
+        problems = [Problem(place_of(e), e["msg"]) for e in error.errors(include_input=False)]
+    if problems:
+        problems = [Problem(f"{MANIFEST}: {found.where}", found.what, found.allowed) for found in problems]
+        raise BundleError(f"{where} is not a valid manifest", problems=problems, next_step=_AGAIN)
+    return manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +132,12 @@ class Bundle:
     Args:
         folder: where it lies.
         manifest: its `bundle.json`.
+        manifest_digest: SHA-256 of that file as it was read; looked up if empty.
     """
 
     folder: Path
     manifest: Manifest
+    manifest_digest: str = ""
 
     @classmethod
     def open(cls, folder: Path, *, verify: bool = True) -> "Bundle":
@@ -135,11 +151,10 @@ class Bundle:
             BundleError: if the manifest is missing or malformed, or a file is missing, added or altered.
         """
         path = folder / MANIFEST
-        try:
-            manifest = parse_manifest(path.read_bytes(), str(path))
-        except FileNotFoundError:
-            raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from None
-        bundle = cls(folder, manifest)
+        content = read_file(path)
+        if content is None:
+            raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}")
+        bundle = cls(folder, parse_manifest(content, str(path)), hashlib.sha256(content).hexdigest())
         if verify and (problems := bundle.problems()):
             raise BundleError(
                 f"the bundle in {folder} was edited or is incomplete",
@@ -162,22 +177,26 @@ class Bundle:
         return changed + missing + added
 
     def read(self, name: str) -> bytes | None:
-        """The content of one file, unchecked; None if there is no such file.
+        """The content of one file, as the manifest has it; None if that names no such file.
 
         Raises:
-            BundleError: if it cannot be read.
+            BundleError: if the file is missing, cannot be read, or was changed after the bundle was sealed.
         """
-        try:
-            return (self.folder / name).read_bytes()
-        except FileNotFoundError:
+        if name not in self.manifest.files:
             return None
-        except OSError as error:
-            raise BundleError(f"{self.folder / name} cannot be read: {error.strerror}") from error
+        path = self.folder / name
+        content = read_file(path)
+        if content is None:
+            raise BundleError(f"{path} is missing", next_step=_AGAIN)
+        if hashlib.sha256(content).hexdigest() != self.manifest.files[name]:
+            raise BundleError(f"{path} was changed after the bundle was sealed", next_step=_AGAIN)
+        return content
 
     @property
     def digest(self) -> str:
         """SHA-256 over the sorted file digests, `bundle.json` included."""
-        return bundle_digest(self.manifest.files | {MANIFEST: _sha256(self.folder / MANIFEST)})
+        manifest = self.manifest_digest or _sha256(self.folder / MANIFEST)
+        return bundle_digest(self.manifest.files | {MANIFEST: manifest})
 
     @property
     def size(self) -> int:
@@ -219,27 +238,88 @@ def seal(folder: Path, manifest: Manifest) -> Bundle:
     Args:
         folder: holds the bundle's other files.
         manifest: what the bundle is; its `files` are replaced.
+
+    Raises:
+        BundleError: if a number in its weights is not finite, as after a training that diverged.
     """
+    if (folder / MANIFEST).is_dir():
+        raise _not_plain(folder / MANIFEST)
     files = {name: digest for name, digest in file_digests(folder).items() if name != MANIFEST}
     manifest = manifest.model_copy(update={"files": files})
-    write_durably(folder / MANIFEST, manifest.model_dump_json(by_alias=True, indent=2).encode() + b"\n")
-    return Bundle(folder, manifest)
+    _check_numbers(Bundle(folder, manifest))
+    content = manifest.model_dump_json(by_alias=True, indent=2).encode() + b"\n"
+    write_durably(folder / MANIFEST, content)
+    return Bundle(folder, manifest, hashlib.sha256(content).hexdigest())
+
+
+def check_servable(bundle: Bundle | HeldBundle) -> None:
+    """Refuse a bundle that must not be served beside others: to be called before it is published.
+
+    Args:
+        bundle: with all of its files.
+
+    Raises:
+        BundleError: with everything that is wrong: names, ranges and texts of its manifest, and every tensor with
+            numbers that are not finite in the base's type, or whose product is not.
+    """
+    if problems := manifest_problems(bundle.manifest):
+        raise BundleError(f"the bundle of {_name(bundle)} is not valid", problems=problems, next_step=_AGAIN)
+    _check_numbers(bundle)
+
+
+def _check_numbers(bundle: Bundle | HeldBundle) -> None:
+    problems: list[Problem] = []
+    dtype = bundle.manifest.base.dtype
+    if dtype not in LARGEST:
+        problems.append(Problem("base.dtype", repr(dtype)[:100], ", ".join(LARGEST)))
+        dtype = "float32"
+    for name in bundle.manifest.files:
+        if name.endswith(".safetensors"):
+            problems += tensor_problems(bundle.read(name) or b"", name, dtype)
+        elif name.endswith(".json") and name not in _NOT_SERVED:
+            problems += json_problems(bundle.read(name) or b"", name)
+    if problems:
+        raise BundleError(
+            f"the adapter {_name(bundle)} has numbers that are not finite", problems=problems, next_step=_DIVERGED
+        )
+
+
+def _name(bundle: Bundle | HeldBundle) -> str:
+    return f"{bundle.manifest.merchant}/{bundle.manifest.recipe}"
 
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file under `folder`, by its path relative to it, `/`-separated.
 
     Raises:
-        BundleError: if there is a symbolic link or anything else that is not a plain file.
+        BundleError: if there is a symbolic link or anything else that is not a plain file, or there are too many.
     """
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        name = PurePosixPath(path.relative_to(folder)).as_posix()
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise BundleError(f"{path} is not a plain file", next_step="a bundle holds plain files and folders only")
-        if path.is_file():
-            digests[name] = _sha256(path)
-    return digests
+    return {name: _sha256(folder / name) for name in sorted(_names(folder))}
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Paths of the files under `folder`; not many more are listed than a bundle may have."""
+    left, waiting = MAX_FILES, [""]
+    while waiting:
+        at = waiting.pop()
+        try:
+            with os.scandir(folder / at) as entries:
+                for entry in entries:
+                    name = f"{at}/{entry.name}" if at else entry.name
+                    left -= 1
+                    if left < 0:
+                        raise BundleError(
+                            f"{folder} holds more than {MAX_FILES} files and folders",
+                            next_step="a bundle holds an adapter and nothing else: move the other files away",
+                        )
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(name)
+                    elif entry.is_file(follow_symlinks=False):
+                        yield name
+                    else:
+                        raise _not_plain(folder / name)
+        except OSError as error:
+            raise BundleError(f"{folder / at} cannot be read: {error.strerror}", next_step=_AGAIN) from error
 
 
 def bundle_digest(files: Mapping[str, str]) -> str:
@@ -273,6 +353,46 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read_file(path: Path) -> bytes | None:
+    """The content of a plain file; None if there is none.
+
+    Raises:
+        BundleError: if it is a link or a pipe, is larger than any weights, or cannot be read.
+    """
+    try:
+        with _plain_file(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with _plain_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing", next_step=_AGAIN) from error
+
+
+@contextmanager
+def _plain_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that is no link, and without waiting for anybody to write into a pipe of that name."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise _not_plain(path)
+            if found.st_size > _MAX_BYTES:
+                raise BundleError(f"{path} has {found.st_size} bytes (allowed: {_MAX_BYTES})", next_step=_AGAIN)
+            yield file
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # a link, a folder; or a name that no disk can have
+        if isinstance(error, OSError) and error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise _not_plain(path) from error
+        raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _not_plain(path: Path) -> BundleError:
+    return BundleError(f"{path} is not a plain file", next_step="a bundle holds plain files and folders only")

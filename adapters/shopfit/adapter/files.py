@@ -5,7 +5,7 @@ then all compute the same numbers from it, whatever they make of alpha, rank pat
 """
 
 import json
-import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from shopfit.adapter.bundle import read_file
+from shopfit.adapter.peft_config import adalora_scale, check_convertible, check_plain, rank_and_scale, read_config
 from shopfit.errors import BundleError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<part>[ABE])(?:\.weight)?")
+MAX_VIRTUAL_TOKENS = 1024  # of a prefix, as recipes allow: every row that it answers holds them in its cache
 _PEFT_PREFIX = "base_model.model."
-ADALORA_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
+_AGAIN = "bring the bundle again, or train it again"
+_FLOATS = {torch.float32, torch.float16, torch.bfloat16, torch.float64}
 
 
 def write_native(peft: Any, folder: Path, base_name: str) -> None:
@@ -48,14 +51,20 @@ def write_plain(native: Path, folder: Path) -> int:
         its rank.
 
     Raises:
-        BundleError: if `native` holds neither LoRA nor AdaLoRA.
+        BundleError: if `native` is not LoRA or AdaLoRA that plain LoRA equals: as DoRA, biases or an initialisation
+            that changed the base's weights are not.
     """
-    config = json.loads((native / CONFIG).read_text(encoding="utf-8"))
-    modules = _read_modules((native / WEIGHTS).read_bytes(), str(native / WEIGHTS))
-    factors = {"LORA": _lora_factors, "ADALORA": _adalora_factors}.get(config["peft_type"])
-    if factors is None:
-        raise BundleError(f"{native} holds {config['peft_type']}, which has no plain LoRA form")
-    pairs = {module: factors(parts, config) for module, parts in modules.items()}
+    config = read_config(_content(native / CONFIG), str(native / CONFIG))
+    kind, where = config["peft_type"], str(native / WEIGHTS)
+    if kind not in {"LORA", "ADALORA"}:
+        raise BundleError(f"{native} holds {kind[:80]!r}, which has no plain LoRA form", next_step="train it as LoRA")
+    tensors = read_tensors(_content(native / WEIGHTS), where)
+    check_convertible(
+        config, [_module_of(name)[0].removeprefix(_PEFT_PREFIX) for name in tensors], str(native / CONFIG)
+    )
+    modules = _modules(tensors, where, parts="AB" if kind == "LORA" else "ABE")
+    factors = _lora_factors if kind == "LORA" else _adalora_factors
+    pairs = {module: factors(parts, config, module, where) for module, parts in modules.items()}
     kept = {module: pair for module, pair in pairs.items() if len(pair[0])} or dict(list(pairs.items())[:1])
     rank = max(1, *(len(a) for a, _ in kept.values()))
     weights = {}
@@ -68,8 +77,8 @@ def write_plain(native: Path, folder: Path) -> int:
         folder,
         {
             "peft_type": "LORA",
-            "task_type": config["task_type"],
-            "base_model_name_or_path": config["base_model_name_or_path"],
+            "task_type": config.get("task_type"),
+            "base_model_name_or_path": config.get("base_model_name_or_path"),
             "inference_mode": True,
             "r": rank,
             "lora_alpha": rank,
@@ -81,24 +90,32 @@ def write_plain(native: Path, folder: Path) -> int:
     return rank
 
 
-def read_plain(content: bytes, where: str) -> dict[str, tuple[Tensor, Tensor]]:
+def read_plain(content: bytes, where: str, config: bytes | None = None) -> dict[str, tuple[Tensor, Tensor]]:
     """Read the weights that `write_plain` wrote.
 
     Args:
         content: of the weights' file.
         where: it is, for messages.
+        config: of the adapter_config.json beside it, which must say the same; None if there is none.
 
     Returns:
-        A (r, in) and B (out, r) of each layer, by its name in the base's model.
+        A (r, in) and B (out, r) of each layer, by its name in the base's model; r is one for all.
 
     Raises:
         BundleError: if it holds anything else.
     """
-    modules = _read_modules(content, where, _PEFT_PREFIX)
+    modules = _modules(read_tensors(content, where), where, parts="AB", prefix=_PEFT_PREFIX)
+    ranks = {len(parts["A"]) for parts in modules.values()}
+    if len(ranks) != 1 or 0 in ranks:
+        shown = ", ".join(map(str, sorted(ranks)[:10]))
+        raise BundleError(f"{where} has layers of rank {shown} (allowed: one rank, from 1)", next_step=_AGAIN)
+    if config is not None:
+        place = where.replace(WEIGHTS, CONFIG)
+        check_plain(read_config(config, place), ranks.pop(), modules.keys(), place)
     return {layer: (parts["A"], parts["B"]) for layer, parts in modules.items()}
 
 
-def read_prefix(content: bytes, where: str, layers: int, heads: int) -> Tensor:
+def read_prefix(content: bytes, where: str, layers: int, heads: int, dim: int) -> Tensor:
     """Read a trained prefix as `write_native` wrote it.
 
     Args:
@@ -106,6 +123,7 @@ def read_prefix(content: bytes, where: str, layers: int, heads: int) -> Tensor:
         where: it is, for messages.
         layers: of the base.
         heads: key and value heads a layer.
+        dim: numbers of a key or value in a head.
 
     Returns:
         (layers, 2, heads, n, dim) keys and values of n virtual tokens, float32.
@@ -116,51 +134,119 @@ def read_prefix(content: bytes, where: str, layers: int, heads: int) -> Tensor:
     tensors = read_tensors(content, where)
     flat = tensors.get("prompt_embeddings")
     if flat is None or flat.dim() != 2 or len(tensors) != 1:
-        raise BundleError(f"{where} holds {', '.join(sorted(tensors)) or 'nothing'}, which is no trained prefix")
-    if flat.shape[1] % (2 * layers * heads):
-        raise BundleError(f"{where} holds a prefix that does not fit {layers} layers of {heads} key and value heads")
+        raise BundleError(f"{where} holds {_listed(tensors)}, which is no trained prefix", next_step=_AGAIN)
+    if flat.shape[1] != 2 * layers * heads * dim:
+        raise BundleError(
+            f"{where} holds a prefix of {flat.shape[1]} numbers a token, which does not fit "
+            f"{layers} layers of {heads} key and value heads of {dim}",
+            next_step="train it again on this base",
+        )
+    if not 1 <= len(flat) <= MAX_VIRTUAL_TOKENS:
+        raise BundleError(f"{where} holds {len(flat)} virtual tokens (allowed: 1 to {MAX_VIRTUAL_TOKENS})")
     # PEFT lays a token's numbers out as (layers * 2, heads, dim), keys and values in turn
-    parts = flat.float().view(len(flat), layers, 2, heads, -1)
+    parts = flat.float().view(len(flat), layers, 2, heads, dim)
     return parts.permute(1, 2, 3, 0, 4).contiguous()
 
 
 def read_tensors(content: bytes, where: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """Read a safetensors file of floating-point numbers.
+
+    Args:
+        content: of the file.
+        where: it is, for messages.
 
     Raises:
-        BundleError: if it is none.
+        BundleError: if it is none, or holds numbers of another kind.
     """
     try:
-        return load(content)
-    except SafetensorError as error:
-        raise BundleError(
-            f"the weights in {where} cannot be read: {error}", next_step="bring the bundle again, or train it again"
-        ) from error
+        tensors = load(content)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+        reason = f"{_shown(str(error))} is no type of numbers here" if isinstance(error, KeyError) else str(error)[:200]
+        raise BundleError(f"the weights in {where} cannot be read: {reason}", next_step=_AGAIN) from error
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise BundleError(
+                f"{where} holds {_shown(name)} as {kind} (allowed: float32, float16, bfloat16, float64)",
+                next_step=_AGAIN,
+            )
+    return tensors
 
 
-def _read_modules(content: bytes, where: str, prefix: str = "") -> dict[str, dict[str, Tensor]]:
-    """A, B and E of each module in float32, by its name less the prefix that all names must have."""
+def _content(path: Path) -> bytes:
+    content = read_file(path)
+    if content is None:
+        raise BundleError(f"{path} is missing", next_step="give a folder that PEFT's save_pretrained wrote")
+    return content
+
+
+def _modules(tensors: dict[str, Tensor], where: str, *, parts: str, prefix: str = "") -> dict[str, dict[str, Tensor]]:
+    """A, B and, of AdaLoRA, E of each module in float32, by its name less the prefix that all names must have."""
     modules: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in read_tensors(content, where).items():
-        if not key.startswith(prefix) or not (match := _KEY.fullmatch(key.removeprefix(prefix))):
-            raise BundleError(f"{where} holds {key!r}, which is no LoRA weight")
-        modules.setdefault(match["module"], {})[match["part"]] = tensor.float()
+    for key, tensor in tensors.items():
+        module, part = _module_of(key)
+        if part not in parts or not module.startswith(prefix) or module == prefix:
+            raise BundleError(f"{where} holds {_shown(key)}, which is no LoRA weight", next_step=_AGAIN)
+        mine = modules.setdefault(module.removeprefix(prefix), {})
+        if part in mine:
+            raise BundleError(f"{where} holds {_shown(key)} under two names", next_step=_AGAIN)
+        mine[part] = tensor.float()
+    if not modules:
+        raise BundleError(f"{where} holds no LoRA weights", next_step=_AGAIN)
+    for module, mine in modules.items():
+        _check_module(module, mine, where, parts)
     return modules
 
 
-def _lora_factors(parts: dict[str, Tensor], config: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def _check_module(module: str, mine: dict[str, Tensor], where: str, parts: str) -> None:
+    if missing := [part for part in parts if part not in mine]:
+        halves = " and ".join(f"lora_{part}" for part in missing)
+        raise BundleError(f"{where} has no {halves} for {_shown(module)}, only half of an update", next_step=_AGAIN)
+    a, b = mine["A"], mine["B"]
+    fits = a.dim() == b.dim() == 2 and len(a) == b.shape[1]
+    if fits and "E" in parts:
+        fits = mine["E"].shape == (len(a), 1)
+    if not fits:
+        shapes = ", ".join(f"lora_{part} {tuple(mine[part].shape)}" for part in parts)
+        wanted = "lora_A (rank, in), lora_B (out, rank)" + (", lora_E (rank, 1)" if "E" in parts else "")
+        raise BundleError(f"{where} has {shapes} for {_shown(module)} (allowed: {wanted})", next_step=_AGAIN)
+
+
+def _module_of(key: str) -> tuple[str, str]:
+    """The module of a weight and which of its parts it is: A, B or E; no part if it is none of LoRA's."""
+    module, found, part = key.removesuffix(".weight").rpartition(".lora_")
+    return (module, part) if found and part in {"A", "B", "E"} else (key, "none")
+
+
+def _lora_factors(parts: dict[str, Tensor], config: dict[str, Any], module: str, where: str) -> tuple[Tensor, Tensor]:
     """A (r, in) and B (out, r) with the scale in B."""
-    rank = config["r"]
-    scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+    rank, scale = rank_and_scale(config, module.removeprefix(_PEFT_PREFIX), where)
+    if rank != len(parts["A"]):
+        raise BundleError(
+            f"{where} has rank {len(parts['A'])} for {_shown(module)}, where its configuration says {rank}",
+            next_step=_AGAIN,
+        )
     return parts["A"], parts["B"] * scale
 
 
-def _adalora_factors(parts: dict[str, Tensor], config: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def _adalora_factors(
+    parts: dict[str, Tensor],
+    config: dict[str, Any],
+    module: str,  # noqa: ARG001 - all modules have one scale
+    where: str,
+) -> tuple[Tensor, Tensor]:
     """A (r, in) and B (out, r) of B diag(E) A: pruned singular values go, the others move into A."""
     keep = (parts["E"] != 0).squeeze(1)
-    scale = config["lora_alpha"] / (config["init_r"] + ADALORA_EPSILON)
-    return (parts["E"] * parts["A"])[keep], parts["B"][:, keep] * scale
+    return (parts["E"] * parts["A"])[keep], parts["B"][:, keep] * adalora_scale(config, where)
 
 
 def _write_config(folder: Path, config: dict[str, Any]) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(_shown(name) for name in sorted(names)[:5]) or "nothing"
+
+
+def _shown(name: str) -> str:
+    return ascii(name if len(name) <= 200 else f"{name[:200]}…")

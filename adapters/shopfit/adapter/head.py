@@ -20,6 +20,7 @@ HEAD = "head.safetensors"
 _ROWS = "rows"
 _WORDS = 1.0  # examples that the words of a label, or what a start knows of it, count as
 _BATCH = 32
+_AGAIN = "bring the bundle again, or train it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +91,8 @@ def read_head(content: bytes, labels: Sequence[str], where: str) -> Head:
     tensors = read_tensors(content, where)
     rows = tensors.get(_ROWS)
     if rows is None or rows.dim() != 2 or len(rows) != len(labels) or len(tensors) != 1:
-        raise BundleError(f"{where} holds no head for the labels {', '.join(labels)}")
-    return Head(tuple(labels), normalize(rows, dim=-1))
+        shown = ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
+        raise BundleError(f"{where} holds no head for the labels {shown}", next_step=_AGAIN)
+    if not torch.isfinite(rows.float().square().sum()):
+        raise BundleError(f"{where} holds rows that are not finite", next_step=_AGAIN)
+    return Head(tuple(labels), normalize(rows.float(), dim=-1))

@@ -18,9 +18,10 @@ from shopfit.adapter.files import write_native
 from shopfit.adapter.fusing import fuse
 from shopfit.adapter.head import Head
 from shopfit.adapter.start import Start, begin
+from shopfit.adapter.turns import Training, turns_of
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
-from shopfit.errors import Problem, RecipeError
+from shopfit.errors import Problem, RecipeError, ShopfitError
 from shopfit.recipe.schema import Adapter
 
 LEARNING_RATES = {"lora": 5e-4, "adalora": 2e-3, "prefix": 5e-3}
@@ -32,11 +33,13 @@ class TrainableAdapter(ABC):
     Args:
         base: the base, already wrapped by PEFT in `peft`.
         peft: PEFT's model.
+        training: the claim to the base's layers.
     """
 
-    def __init__(self, base: Base, peft: Any) -> None:
+    def __init__(self, base: Base, peft: Any, training: Training) -> None:
         self.base = base
         self.peft = peft
+        self._training = training
         self.rows: nn.Parameter | None = None
         self._labels: tuple[str, ...] = ()
 
@@ -79,6 +82,21 @@ class TrainableAdapter(ABC):
         """Whether the weights after `step` may be the final ones."""
         return True
 
+    def check(self) -> None:
+        """Refuse weights that training has driven to NaN or infinity.
+
+        Raises:
+            ShopfitError: naming the first layer with such numbers.
+        """
+        weights = chain(self.peft.named_parameters(), [] if self.rows is None else [("head", self.rows)])
+        for name, weight in weights:
+            if weight.requires_grad and not torch.isfinite(weight).all():
+                layer = name.removeprefix("base_model.model.").replace(".default", "")
+                raise ShopfitError(
+                    f"the training diverged: {layer} has numbers that are not finite",
+                    next_step="lower tune.lr (a tenth of it is a good try), or adapter.alpha; nothing was registered",
+                )
+
     def state(self) -> list[Tensor]:
         """A copy of the trained weights, on the CPU."""
         return [weight.detach().to("cpu", copy=True) for weight in self.parameters()]
@@ -115,7 +133,12 @@ class TrainableAdapter(ABC):
         self.restore(end)
 
     def save(self, folder: Path) -> None:
-        """Write the PEFT folder (adapter_config.json, adapter_model.safetensors)."""
+        """Write the PEFT folder (adapter_config.json, adapter_model.safetensors).
+
+        Raises:
+            ShopfitError: if training diverged.
+        """
+        self.check()
         write_native(self.peft, folder, self.base.name)
 
     @abstractmethod
@@ -132,6 +155,7 @@ class LoraAdapter(TrainableAdapter):
         self.base.model.requires_grad_(False).eval()
         for leftover in ("peft_config", "_hf_peft_config_loaded"):
             self.base.model.__dict__.pop(leftover, None)
+        self._training.end()
 
 
 class AdaLoraAdapter(LoraAdapter):
@@ -174,6 +198,7 @@ class PrefixAdapter(TrainableAdapter):
     def detach(self) -> None:
         """The base was never touched."""
         self.base.model.requires_grad_(False).eval()
+        self._training.end()
 
 
 def attach(
@@ -197,6 +222,7 @@ def attach(
 
     Raises:
         RecipeError: if `adapter.targets` names a layer the base does not have, or the base takes no prefix.
+        BaseError: if another adapter is being trained on the base.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 
@@ -208,6 +234,7 @@ def attach(
         )
     if isinstance(settings.targets, list):
         _check_targets(base, settings.targets)
+    training = turns_of(base.model).train(base.name)
     if base.quantization != "none":
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     peft = get_peft_model(base.model, _config(settings, total_steps, encoder=base.encoder))
@@ -219,7 +246,7 @@ def attach(
     if settings.method == "lora":
         fuse(peft)
     kinds: dict[str, type[TrainableAdapter]] = {"lora": LoraAdapter, "adalora": AdaLoraAdapter, "prefix": PrefixAdapter}
-    return kinds[settings.method](base, peft)
+    return kinds[settings.method](base, peft, training)
 
 
 def _config(settings: Adapter, total_steps: int, *, encoder: bool) -> Any:

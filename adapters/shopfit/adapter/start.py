@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from shopfit.adapter.bundle import Bundle, HeldBundle
-from shopfit.adapter.files import ADALORA_EPSILON
 from shopfit.adapter.fusing import ADAPTER
 from shopfit.adapter.head import Head
-from shopfit.adapter.stack import Factors
-from shopfit.adapter.weights import head_of, read_weights
+from shopfit.adapter.peft_config import ADALORA_EPSILON
+from shopfit.adapter.stack import Factors, check_finite
+from shopfit.adapter.weights import check_prefix, head_of, read_weights
 from shopfit.base.load import Base
 
 
@@ -57,11 +57,13 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
 
     Raises:
         BaseError: if it was trained on another base.
-        BundleError: if its weights cannot be read.
+        BundleError: if its weights cannot be read, or are not finite.
     """
     weights, labels = read_weights(bundle, base), frozenset(bundle.manifest.labels)
     if isinstance(weights, Tensor):
+        check_prefix(weights, name)
         return Start(name, prefix=weights, labels=labels)
+    check_finite(weights, torch.float32, name)
     return Start(name, factors=weights, head=head_of(bundle), labels=labels)
 
 

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
-from shopfit.adapter.files import WEIGHTS, read_plain, read_prefix
+from shopfit.adapter.files import CONFIG, WEIGHTS, read_plain, read_prefix
 from shopfit.adapter.head import HEAD, Head, read_head
 from shopfit.adapter.stack import Factors, Packed, Stack
 from shopfit.base.load import Base
@@ -55,13 +56,40 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
 
     Raises:
         BaseError: if the adapter was trained on another base.
-        BundleError: if its weights are missing or cannot be read.
+        BundleError: if its weights are missing, cannot be read, are not finite on this base, or do not fit it.
     """
     key = frozenset(bundle.manifest.files.items())
     weights = read_weights(bundle, base)
     if isinstance(weights, Tensor):
-        return Weights(key, prefix=weights.to(base.device, base.model.dtype))
-    return Weights(key, packed=stack.pack(weights, _name(bundle)), head=head_of(bundle))
+        prefix = weights.to(base.device, base.model.dtype)
+        check_prefix(prefix, _name(bundle))
+        return Weights(key, prefix=prefix)
+    head = head_of(bundle)
+    width = getattr(base.model.config, "hidden_size", None)
+    if head is not None and width is not None and head.rows.shape[1] != width:
+        raise BundleError(
+            f"{HEAD} of {_name(bundle)} has rows of {head.rows.shape[1]} numbers, "
+            f"and the base {base.name} has vectors of {width}",
+            next_step="train it again on this base",
+        )
+    return Weights(key, packed=stack.pack(weights, _name(bundle)), head=head)
+
+
+def check_prefix(prefix: Tensor, name: str) -> None:
+    """Refuse a prefix by which a row could become NaN or infinite.
+
+    Args:
+        prefix: in the type that the base has.
+        name: of the adapter, for messages.
+
+    Raises:
+        BundleError: if it is not finite.
+    """
+    if not torch.isfinite(prefix).all():
+        kind = str(prefix.dtype).removeprefix("torch.")
+        raise BundleError(
+            f"the prefix of {name} is not finite in {kind}", next_step="train it again with a lower tune.lr"
+        )
 
 
 def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
@@ -78,10 +106,20 @@ def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
     if content is None:
         raise BundleError(f"{where} is missing", next_step="bring the bundle again, or train it again")
     if folder == LORA:
-        return read_plain(content, where)
-    config = base.model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    return read_prefix(content, where, config.num_hidden_layers, heads)
+        factors = read_plain(content, where, bundle.read(f"{LORA}/{CONFIG}"))
+        rank = len(next(iter(factors.values()))[0])
+    else:
+        config = base.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        prefix = read_prefix(content, where, config.num_hidden_layers, heads, dim)
+        rank = prefix.shape[3]
+    if rank != bundle.manifest.rank:
+        raise BundleError(
+            f"{where} has rank {rank}, where its manifest says {bundle.manifest.rank}",
+            next_step="bring the bundle again, or train it again",
+        )
+    return factors if folder == LORA else prefix
 
 
 def head_of(bundle: Bundle | HeldBundle) -> Head | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from shopfit.errors import Problem
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.counts import item_likes, label_shares, likes, popularity, positive_place
 from shopfit.merchant.examples import Example, Fields, seen
@@ -59,6 +60,36 @@ class Blend(Facts):
         """The weighted sum of the parts that have a weight."""
         total: Floats = np.sum([weight * parts[name] for name, weight in self.weights.items()], axis=0)
         return total
+
+
+_PARTS = {
+    "rank": {ADAPTER, POPULARITY, BM25, MINILM, HISTORY},
+    "choose": {ADAPTER, MAJORITY, LIKE_RATE, ITEM_LIKES, MINILM},
+}
+
+
+def blend_problems(blend: Blend, task: str, labels: int) -> list[Problem]:
+    """Why a blend cannot be that of an adapter; empty if it can.
+
+    Args:
+        blend: from a bundle.
+        task: of its recipe.
+        labels: how many its adapter has.
+    """
+    problems = [
+        Problem("weights", f"{name!r} is no part of a blend", ", ".join(sorted(_PARTS.get(task, ()))))
+        for name in blend.weights
+        if name not in _PARTS.get(task, ())
+    ]
+    if task == "choose":
+        if len(blend.shares) != labels or min(blend.shares, default=1) <= 0:
+            problems.append(Problem("shares", f"{len(blend.shares)} numbers", f"{labels} numbers above 0"))
+        if blend.centroids and (len(blend.centroids) != labels or len({len(row) for row in blend.centroids}) != 1):
+            problems.append(Problem("centroids", f"{len(blend.centroids)} rows", f"{labels} rows of one length"))
+    counts = [*blend.popularity.values(), *(count for pair in blend.likes.values() for count in pair)]
+    if min(counts, default=0) < 0:
+        problems.append(Problem("popularity and likes", str(min(counts)), "0 or more"))
+    return problems
 
 
 def rank_facts(examples: Sequence[Example]) -> Facts:

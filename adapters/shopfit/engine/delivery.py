@@ -4,6 +4,7 @@ Whoever waits for a result is woken at once. What a caller wants to be told (par
 is told on threads of its merchant, in order, so that one that fails, sleeps, or asks the engine again holds up nobody.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any
 
 from shopfit.engine.workers import Workers
 from shopfit.errors import RequestError, ShopfitError
+
+logger = logging.getLogger(__name__)
 
 Call = Callable[[], object]
 
@@ -52,10 +55,8 @@ class Told:
                 call = self._calls.popleft()
             try:
                 call()
-            except BaseException:
-                with self._lock:
-                    self._active = False
-                raise
+            except BaseException:  # the next one is told all the same
+                logger.exception("a callback of merchant %s failed", self._merchant)
 
 
 class AnswerFuture(Future[Any]):

@@ -406,10 +406,17 @@ class Engine:
         except Exception as error:
             job.fail(error)
             return
-        if waits_for is not None:
-            waits_for.add_done_callback(lambda _: self._again(job, lambda: self._prepare_now(job, request, loaded)))
-        else:
+        if waits_for is None:
             self._prepare_now(job, request, loaded)
+            return
+
+        def there(index: Future[Any]) -> None:
+            if (error := index.exception()) is None:
+                self._again(job, lambda: self._prepare_now(job, request, loaded))
+            else:
+                job.fail(error if isinstance(error, Exception) else RequestError(str(error)))
+
+        waits_for.add_done_callback(there)
 
     def _prepare_now(self, job: Job, request: Request, loaded: Loaded) -> None:
         if self._fill(job, request, loaded):

@@ -1,21 +1,27 @@
 """What an engine knows of one adapter: everything that turns a request into an answer."""
 
 import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.head import HEAD
-from shopfit.engine.blending import ADAPTER, Blend
-from shopfit.errors import BundleError
+from shopfit.adapter.manifest_rules import manifest_problems, place_of
+from shopfit.adapter.numbers import finite_json
+from shopfit.engine.blending import ADAPTER, Blend, blend_problems
+from shopfit.errors import BundleError, RecipeError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 
 CATALOG, HISTORY, BLEND = "catalog.jsonl", "history.jsonl", "blend.json"
+_AGAIN = "bring the bundle again, or train it again"
+_NUMBERS = {"price", "min_age"}
 TEMPERATURE, THRESHOLD = "temperature", "threshold"  # in a manifest's `calibration`
 
 
@@ -71,29 +77,44 @@ class Tenant:
         """The tenant of a bundle, from its files alone.
 
         Raises:
-            BundleError: if the bundle's own recipe or catalog cannot be read.
+            BundleError: if the bundle's manifest, its recipe, its items or its blend are not what this release reads.
         """
-        manifest = bundle.manifest
-        return cls(
-            name or f"{manifest.merchant}/{manifest.recipe}",
-            parse_recipe(manifest.recipe_snapshot),
-            tuple(manifest.labels),
-            read_items(bundle, CATALOG),
-            read_items(bundle, HISTORY),
-            bundle,
-            read_blend(bundle),
-        )
+        manifest, name = bundle.manifest, name or _name(bundle)
+        if problems := manifest_problems(manifest):
+            raise BundleError(f"the manifest of {_name(bundle)} is not valid", problems=problems, next_step=_AGAIN)
+        try:
+            recipe = parse_recipe(manifest.recipe_snapshot)
+        except RecipeError as error:
+            raise BundleError(
+                f"{_name(bundle)}: {error.message}", problems=error.problems, next_step=error.next_step
+            ) from error
+        if recipe.task == "choose" and not manifest.labels:
+            raise BundleError(f"{_name(bundle)} chooses among no labels at all", next_step=_AGAIN)
+        blend = read_blend(bundle)
+        if blend is not None and (problems := blend_problems(blend, recipe.task, len(manifest.labels))):
+            raise BundleError(f"{BLEND} of {_name(bundle)} is not a blend", problems=problems, next_step=_AGAIN)
+        labels, catalog, history = tuple(manifest.labels), read_items(bundle, CATALOG), read_items(bundle, HISTORY)
+        return cls(name, recipe, labels, catalog, history, bundle, blend)
 
 
 def write_items(path: Path, catalog: Catalog | None) -> None:
     """Keep a catalog in a bundle; None writes nothing."""
     if catalog is not None:
-        lines = (json.dumps(dict(item.fields), ensure_ascii=False, default=str) + "\n" for item in catalog.values())
-        path.write_text("".join(lines), encoding="utf-8")
+        path.write_text("".join(_line(item) for item in catalog.values()), encoding="utf-8")
+
+
+def _line(item: Item) -> str:
+    fields = {name: value for name, value in item.fields.items() if not _endless(value)}
+    return json.dumps(fields, ensure_ascii=False, default=str) + "\n"
+
+
+def _endless(value: Any) -> bool:
+    """NaN and infinity: pandas' empty cell, and no price."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
-    """Read what `write_items` wrote; None if it wrote nothing.
+    """Read what `write_items` wrote; None if it wrote nothing. A number that is not finite is missing.
 
     Raises:
         BundleError: if it holds anything else.
@@ -101,26 +122,62 @@ def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
     content = bundle.read(name)
     if content is None:
         return None
-    try:
-        rows = [json.loads(line) for line in content.decode("utf-8").split("\n") if line]
-        return Catalog({row["id"]: Item(row["id"], row["title"], row) for row in rows})
-    except (ValueError, KeyError, TypeError) as error:
-        adapter = f"{bundle.manifest.merchant}/{bundle.manifest.recipe}"
-        raise BundleError(f"{name} of {adapter} is not a catalog: {error}") from error
+    items: dict[str, Item] = {}
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line, parse_constant=lambda _: None)
+            reason = "it is no item" if not isinstance(row, dict) else _item_problem(row)
+        except (ValueError, RecursionError) as error:
+            reason = str(error)
+        if not reason and row["id"] in items:
+            reason = "its id is there twice"
+        if reason:
+            raise BundleError(f"{name} of {_name(bundle)} is not a catalog: line {number}: {reason}", next_step=_AGAIN)
+        items[row["id"]] = Item(row["id"], row["title"], row)
+    return Catalog(items)
+
+
+def _item_problem(row: dict[str, Any]) -> str:
+    """Why a row is not what `read_catalog` lets through; empty if it is. What is missing in it is taken out."""
+    for name in [name for name, value in row.items() if value is None or _endless(value)]:
+        del row[name]
+    for name in ("id", "title"):
+        if not isinstance(row.get(name), str) or not row[name].strip():
+            return f"its {name} is no text"
+    for name in _NUMBERS & row.keys():
+        if type(row[name]) not in {int, float} or row[name] < 0:
+            return f"its {name} is no number from 0"
+    if type(row.get("in_stock", True)) is not bool:
+        return "its in_stock is neither true nor false"
+    texts = [value for value in row.values() if isinstance(value, str)]
+    if any("\ud800" <= character <= "\udfff" for text in texts if not text.isascii() for character in text):
+        return "a text in it holds half a character"
+    return ""
 
 
 def read_blend(bundle: Bundle | HeldBundle) -> Blend | None:
     """The blend of a bundle; None if its adapter answers alone.
 
     Raises:
-        BundleError: if it is malformed.
+        BundleError: if it is malformed, or a number in it is not finite.
     """
     content = bundle.read(BLEND)
+    if content is None:
+        return None
     try:
-        return None if content is None else Blend.model_validate_json(content)
+        return Blend.model_validate(finite_json(content))
     except ValidationError as error:
-        adapter = f"{bundle.manifest.merchant}/{bundle.manifest.recipe}"
-        raise BundleError(f"{BLEND} of {adapter} is not a blend: {error.errors()[0]['msg']}") from error
+        first = error.errors(include_input=False)[0]
+        reason = ": ".join([place_of(first), first["msg"]]).removeprefix(": ")
+    except ValueError as error:
+        reason = str(error)
+    raise BundleError(f"{BLEND} of {_name(bundle)} is not a blend: {reason}", next_step=_AGAIN)
+
+
+def _name(bundle: Bundle | HeldBundle) -> str:
+    return f"{bundle.manifest.merchant}/{bundle.manifest.recipe}"
 
 
 def needed(paths: Collection[str]) -> set[str]:

@@ -1,23 +1,19 @@
 """Arguments of the registry's public methods, held against what it can keep before anything touches a database."""
 
-import math
 import os
 import unicodedata
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from shopfit.adapter.bundle import MANIFEST, Bundle, Manifest
-from shopfit.errors import Problem, RegistryError, UnknownReference
+from shopfit.adapter.bundle import Bundle
+from shopfit.errors import RegistryError, UnknownReference
 from shopfit.recipe.names import SLUG_RULE, is_slug
-from shopfit.recipe.schema import Method
 from shopfit.registry.reference import Reference
 from shopfit.registry.version import Version
 
-METHODS = get_args(Method)
 _LONGEST_NAME, _LONGEST_TEXT = 200, 10_000  # characters
 _LONGEST_PATH = 4095  # bytes: more, no system opens
-_HIGHEST = 2**31 - 1  # of a number in the database
 _LONGEST_TIME = timedelta(days=36_500)
 T = TypeVar("T")
 
@@ -112,31 +108,6 @@ def patience(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise _refused("patience", value, "seconds, 0 or more")
     return float(min(value, _LONGEST_TIME.days))
-
-
-def problems(manifest: Manifest) -> list[Problem]:
-    """Everything in a manifest that a registry does not keep."""
-    found = [
-        Problem(f"{MANIFEST}: {field}", _shown(name), SLUG_RULE)
-        for field, name in (("merchant", manifest.merchant), ("recipe", manifest.recipe))
-        if not is_slug(name)
-    ]
-    if manifest.method not in METHODS:
-        found.append(Problem(f"{MANIFEST}: method", _shown(manifest.method), ", ".join(METHODS)))
-    if not 1 <= manifest.rank <= _HIGHEST:
-        found.append(Problem(f"{MANIFEST}: rank", str(manifest.rank)[:20], f"1 to {_HIGHEST}"))
-    plain = f"1-{_LONGEST_NAME} printable characters"
-    found += [
-        Problem(f"{MANIFEST}: {field}", _shown(text), plain)
-        for field, text in (("base.name", manifest.base.name), ("base.fingerprint", manifest.base.fingerprint))
-        if not _is_plain(text, _LONGEST_TEXT if field == "base.name" else _LONGEST_NAME)
-    ]
-    for metric, value in manifest.metrics.items():
-        if not _is_plain(metric, _LONGEST_NAME):
-            found.append(Problem(f"{MANIFEST}: metrics", _shown(metric), plain))
-        elif not math.isfinite(value):
-            found.append(Problem(f"{MANIFEST}: metrics.{metric}", str(value), "finite numbers"))
-    return found
 
 
 def _text(name: str, value: Any, longest: int, *, lines: bool) -> str:

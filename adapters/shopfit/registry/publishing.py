@@ -2,21 +2,20 @@
 
 import hashlib
 
-from shopfit.adapter.bundle import MANIFEST, Bundle, parse_manifest
+from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, check_servable, parse_manifest
 from shopfit.errors import BundleError, Problem
-from shopfit.registry import checking, fetching
+from shopfit.registry import fetching
 
 
 def contents(bundle: Bundle) -> dict[str, bytes]:
     """Every file of `bundle`, in memory, so that what is hashed is what is kept.
 
     Raises:
-        BundleError: if something in it could not be kept, or changed while it was read.
+        BundleError: if something in it could not be kept or served, or changed while it was read.
     """
     manifest = bundle.manifest
-    problems = checking.problems(manifest)
     paths = [*manifest.files, MANIFEST]
-    problems += [
+    problems = [
         Problem(repr(path), "this name cannot be kept", fetching.PATH_RULE)
         for path in paths
         if not fetching.is_path(path)
@@ -32,4 +31,5 @@ def contents(bundle: Bundle) -> dict[str, bytes]:
             raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
     if parse_manifest(found[MANIFEST], str(bundle.folder / MANIFEST)) != manifest:
         raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {MANIFEST}")
+    check_servable(HeldBundle(manifest, found))
     return found

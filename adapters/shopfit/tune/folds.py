@@ -103,10 +103,15 @@ def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accele
 def predictions_of(
     base: Base, recipe: Recipe, parts: Sequence[Material], start: Start, accelerator: Accelerator
 ) -> list[HeldOut]:
-    """What adapters trained on each of the parts answer to what was held out."""
+    """What adapters trained on each of the parts answer to what was held out.
+
+    Raises:
+        ShopfitError: if a training diverged.
+    """
     found = []
     for part in parts:
         with trained(base, recipe, part, start, accelerator) as tuned:
+            tuned.adapter.check()
             found.append(held_out_of(base, recipe, part, tuned, accelerator))
     return found
 

@@ -185,6 +185,7 @@ def making(
         tuned.adapter.detach()
         yield None
         return
+    tuned.adapter.check()
     with staging(settings.home) as staged:
         parts = parts or [(ground.material, held_out) for held_out in tuned.held_out]
         calibration = calibrate(ground.recipe, [held_out for _, held_out in parts])

@@ -264,7 +264,8 @@ class Council:
     def _loss(self, factors: Factors, batches: Sequence[Batch]) -> float:
         """The task's loss of the base with these weights, untrained."""
         if self._stack is None:
-            self._stack = Stack(self._base, 1)
+            ranks = [max(len(down) for down, _ in donor.factors.values()) for donor in self._donors]
+            self._stack = Stack(self._base, 1, max_rank=sum(ranks))
         stack = self._stack
         stack.put(1, stack.pack(factors, "donors"))
 

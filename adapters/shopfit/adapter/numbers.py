@@ -1,0 +1,99 @@
+"""Whether the numbers in a bundle's files are finite, and stay so when an engine multiplies them.
+
+An adapter shares every forward with other merchants' rows, so a number that is not finite is nobody's own affair. This
+runs before a bundle is sealed and before it is published, without torch; what cannot be read at all is left to whoever
+loads it, who refuses it.
+"""
+
+import json
+import re
+from typing import Any, NoReturn
+
+import numpy as np
+from safetensors import SafetensorError, deserialize
+
+from shopfit.errors import Problem
+
+ALLOWED = "finite numbers"
+LARGEST = {"float32": 3.4028235e38, "bfloat16": 3.3895314e38, "float16": 65504.0}
+"""The largest number of each type that a base may have."""
+_LORA = re.compile(r"(.+)\.lora_([AB])(?:\.weight)?")
+
+
+def tensor_problems(content: bytes, where: str, dtype: str) -> list[Problem]:
+    """What is not finite in a safetensors file.
+
+    Args:
+        content: of the file; nothing is said of one that is no safetensors file.
+        where: it is, for messages.
+        dtype: that the base computes in: a key of `LARGEST`.
+
+    Returns:
+        a problem for each tensor with NaN, infinity or a number beyond `dtype`, and each LoRA layer whose update is.
+    """
+    try:
+        tensors = deserialize(content)
+    except (SafetensorError, ValueError):
+        return []
+    largest, found = LARGEST[dtype], []
+    norms: dict[str, dict[str, float]] = {}
+    for name, tensor in tensors:
+        numbers = _numbers(tensor)
+        if numbers is None:
+            continue
+        if bad := int(np.count_nonzero(~(np.abs(numbers) <= largest))):
+            found.append(
+                Problem(f"{where}: {name}", f"{bad} of {numbers.size} numbers are NaN or beyond {dtype}", ALLOWED)
+            )
+        elif match := _LORA.fullmatch(name):
+            norms.setdefault(match[1], {})[match[2]] = float(np.linalg.norm(numbers.astype(np.float64)))
+    return found + [
+        Problem(f"{where}: {layer}", f"the update B A overflows {dtype}", ALLOWED)
+        for layer, norm in norms.items()
+        if norm.get("A", 0.0) * norm.get("B", 0.0) > largest
+    ]
+
+
+def _numbers(tensor: dict[str, Any]) -> "np.ndarray[Any, Any] | None":
+    """As a flat array of 32 bits or more; None for types that no adapter may have."""
+    kind, data = tensor["dtype"], tensor["data"]
+    if kind == "BF16":  # the upper half of a float32
+        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    if kind == "F16":
+        return np.frombuffer(data, np.float16).astype(np.float32)
+    return np.frombuffer(data, np.float64 if kind == "F64" else np.float32) if kind in {"F32", "F64"} else None
+
+
+def json_problems(content: bytes, where: str) -> list[Problem]:
+    """What is not finite in a JSON file. Nothing is said of one that is no JSON file."""
+    strange: list[str] = []
+
+    def number(text: str) -> float:
+        if not np.isfinite(value := float(text)):
+            strange.append(text)
+        return value
+
+    try:
+        json.loads(content, parse_constant=strange.append, parse_float=number)
+    except (ValueError, RecursionError):
+        return []
+    return [Problem(where, text, ALLOWED) for text in dict.fromkeys(strange)]
+
+
+def finite_json(content: bytes | str) -> Any:
+    """Read JSON that holds finite numbers only.
+
+    Raises:
+        ValueError: if it is no JSON, holds NaN or infinity, or is nested too deeply.
+    """
+
+    def refuse(text: str) -> NoReturn:
+        raise ValueError(f"{text} is not a finite number")
+
+    def number(text: str) -> float:
+        return value if np.isfinite(value := float(text)) else refuse(text)
+
+    try:
+        return json.loads(content, parse_constant=refuse, parse_float=number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
