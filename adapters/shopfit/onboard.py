@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shopfit.adapter.bundle import Bundle, seal
+from shopfit.adapter.bundle import Bundle, HeldBundle, seal
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine import Engine, Tenant
+from shopfit.engine.tenant import needed
 from shopfit.errors import RecipeError
 from shopfit.evaluation import Report, card, make_report
 from shopfit.evaluation.calibration import calibration_facts
@@ -183,7 +184,7 @@ def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
 
 def _evaluate(
     ground: Ground,
-    bundle: Bundle,
+    bundle: Bundle | HeldBundle,
     embed: Embed,
     started: float,
     made: Made | None = None,
@@ -236,7 +237,7 @@ def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report
     started = time.perf_counter()
     with Registry.open(settings) as registry:
         version = registry.resolve(reference)
-        bundle = registry.fetch(version, settings.cache)
+        bundle = registry.read(version, needed, settings.cache)
     tenant = Tenant.of(bundle, version.name)
     settled = tenant.recipe.tune.model_copy(update={"self_training": SelfTraining()})  # nothing is trained
     recipe = tenant.recipe.model_copy(update={"base": bundle.manifest.base.name, "tune": settled})

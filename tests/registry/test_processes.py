@@ -22,7 +22,7 @@ def start(what: str, settings: Settings, bundle: Path, *more: int) -> subprocess
 
 
 def finish(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    output, errors = process.communicate(timeout=600)
+    output, errors = process.communicate(timeout=1200)
     assert process.returncode == 0, errors
     return [json.loads(line) for line in output.splitlines()]
 
@@ -90,7 +90,7 @@ def test_fetching_at_once_into_one_cache(settings: Settings, make_bundle: MakeBu
     command = [sys.executable, "-c", script, str(tmp_path), settings.registry, settings.blobs]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     for process in processes:
-        _, errors = process.communicate(timeout=600)
+        _, errors = process.communicate(timeout=1200)
         assert process.returncode == 0, errors
     for attempt in range(15):
         assert [path.name for path in (tmp_path / f"cache-{attempt}").iterdir()] == [version.digest]
