@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.engine import Engine, Tenant
+from shopfit.engine.tenant import needed
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.comparing import contextual, rivals
@@ -128,7 +129,8 @@ class _Bench:
         with Engine(ground.base, slots=1, max_rank=LARGEST_RANK) as engine:
             if version is not None:
                 name = version.name
-                asked = replace(tenant, name=name, bundle=self.registry.fetch(version, self.settings.cache))
+                bundle = self.registry.read(version, needed, self.settings.cache)
+                asked = replace(tenant, name=name, bundle=bundle)
                 reached = self._value(assess(engine, asked, ground.splits.test))
             self.say("point", f"0 examples, {name}: {recipe.evaluate.metric} {reached:.3f}")
             values: Values = {("adapter", "adapter"): [reached]}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shopfit.adapter.bundle import Bundle
+from shopfit.adapter.bundle import HeldBundle
 from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
@@ -21,6 +21,7 @@ from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
 from shopfit.engine.asking import softmax
 from shopfit.engine.blending import log_shares, past_items
+from shopfit.engine.tenant import needed
 from shopfit.errors import DataError, Problem, RecipeError, UnknownReference
 from shopfit.merchant.examples import Example, load_examples, seen
 from shopfit.merchant.merchant import Merchant
@@ -224,12 +225,12 @@ def _answering(registry: Registry, pool: Pool, settings: Settings, say: Say) -> 
     return base, Tenant(merchant, recipe, pool.labels, shown.catalog, shown.history, asked)
 
 
-def _in_production(registry: Registry, reference: str, settings: Settings) -> tuple[str, Bundle] | None:
+def _in_production(registry: Registry, reference: str, settings: Settings) -> tuple[str, HeldBundle] | None:
     try:
         version = registry.resolve(reference)
     except UnknownReference:
         return None
-    return version.name, registry.fetch(version, settings.cache)
+    return version.name, registry.read(version, needed, settings.cache)
 
 
 def _choose_doubt(engine: Engine, tenant: Tenant, rows: Sequence[Example]) -> Doubt:

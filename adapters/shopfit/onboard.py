@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shopfit.adapter.bundle import Bundle, seal
+from shopfit.adapter.bundle import Bundle, HeldBundle, seal
 from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine import Engine, Tenant
+from shopfit.engine.tenant import needed
 from shopfit.errors import RecipeError
 from shopfit.evaluation import Report, card, make_report
 from shopfit.evaluation.calibration import calibration_facts
@@ -20,6 +21,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
 from shopfit.recipe.schema import Recipe, SelfTraining
 from shopfit.registry import Registry, Version
+from shopfit.registry.leavings import sweep
 from shopfit.settings import Settings
 from shopfit.tune.bases import AUTO, choose_base
 from shopfit.tune.blending import as_served
@@ -82,6 +84,7 @@ def onboard(
         ShopfitError: with what is wrong; then nothing is registered and nothing is left behind.
     """
     started = time.perf_counter()
+    sweep(settings.home)
     with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         if trials is not None:
@@ -187,7 +190,7 @@ def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
 
 def _evaluate(
     ground: Ground,
-    bundle: Bundle,
+    bundle: Bundle | HeldBundle,
     embed: Embed,
     started: float,
     made: Made | None = None,
@@ -261,7 +264,7 @@ def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report
     started = time.perf_counter()
     with Registry.open(settings) as registry:
         version = registry.resolve(reference)
-        bundle = registry.fetch(version, settings.cache)
+        bundle = registry.read(version, needed, settings.cache)
     tenant = Tenant.of(bundle, version.name)
     settled = tenant.recipe.tune.model_copy(update={"self_training": SelfTraining()})  # nothing is trained
     recipe = tenant.recipe.model_copy(update={"base": bundle.manifest.base.name, "tune": settled})

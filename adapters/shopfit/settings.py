@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from shopfit.errors import ShopfitError
 
@@ -26,12 +27,12 @@ class Settings:
         """Read `SHOPFIT_HOME`, `SHOPFIT_REGISTRY` and `SHOPFIT_BLOBS`; empty counts as unset.
 
         Raises:
-            ShopfitError: if `SHOPFIT_HOME` is not set, and this user has no home either.
+            ShopfitError: if no place follows from them, or its name cannot be written down.
         """
-        home = expanded(os.environ.get("SHOPFIT_HOME") or "~/.shopfit").absolute()
+        home = _home(os.environ.get("SHOPFIT_HOME", ""))
         return cls(
             home=home,
-            registry=os.environ.get("SHOPFIT_REGISTRY") or f"sqlite:///{home / 'registry.db'}",
+            registry=os.environ.get("SHOPFIT_REGISTRY") or sqlite_url(home / "registry.db"),
             blobs=os.environ.get("SHOPFIT_BLOBS") or str(home / "blobs"),
         )
 
@@ -39,6 +40,36 @@ class Settings:
     def cache(self) -> Path:
         """Folder that registry bundles are brought to."""
         return self.home / "cache"
+
+
+def sqlite_url(file: Path) -> str:
+    """The SQLAlchemy URL of an SQLite file, whatever characters its path has."""
+    return f"sqlite:///{quote(str(file))}"
+
+
+def studies(home: Path, merchant: str) -> Path:
+    """Folder of a merchant's searches for settings."""
+    return home / "studies" / merchant
+
+
+def rewrites(home: Path, merchant: str) -> Path:
+    """Folder of what models wrote anew of a merchant's texts."""
+    return home / "rewrites" / merchant
+
+
+def unsorted_rewrites(home: Path) -> list[Path]:
+    """What releases before 0.2 wrote anew, of no merchant in particular."""
+    return sorted((home / "rewrites").glob("*.json"))
+
+
+def curve_picture(home: Path, merchant: str, recipe: str) -> Path:
+    """Where the picture of a learning curve goes."""
+    return home / "curves" / f"{merchant}.{recipe}.png"
+
+
+def curve_pictures(home: Path, merchant: str) -> list[Path]:
+    """All of a merchant's."""
+    return sorted((home / "curves").glob(f"{merchant}.*.png"))
 
 
 def expanded(path: str | Path) -> Path:
@@ -54,3 +85,19 @@ def expanded(path: str | Path) -> Path:
             f"{path} lies in a home that is not there: HOME is not set, or there is no such user",
             next_step="set SHOPFIT_HOME to a folder that can be written, and write paths without ~",
         ) from None
+
+
+def _home(name: str) -> Path:
+    try:
+        home = expanded(name or "~/.shopfit").absolute()
+        str(home).encode()
+    except UnicodeEncodeError:
+        raise ShopfitError(
+            f"SHOPFIT_HOME is {name!r}, whose name is not UTF-8", next_step="name a folder that is"
+        ) from None
+    except OSError as error:  # the working directory, which a relative name starts from, is gone
+        raise ShopfitError(
+            f"SHOPFIT_HOME is {name!r}, relative to a working directory that is not there: {error.strerror}",
+            next_step="give SHOPFIT_HOME as a whole path, from /",
+        ) from error
+    return home

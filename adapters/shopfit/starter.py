@@ -25,6 +25,7 @@ from shopfit.onboard import base_of
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
+from shopfit.registry.leavings import sweep
 from shopfit.settings import Settings
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune_together
 from shopfit.tune.making import Say, silent
@@ -84,6 +85,7 @@ def fit_starter(
         ShopfitError: for anything else that is wrong; then nothing is registered.
     """
     started = time.perf_counter()
+    sweep(settings.home)
     with Registry.open(settings) as registry:
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         donors = _donors(folders, recipe)

@@ -3,6 +3,7 @@
     publisher.py publish REGISTRY BLOBS BUNDLE TIMES   publish that often
     publisher.py die-at REGISTRY BLOBS BUNDLE          a child a step of opening and publishing, killed there
     publisher.py die-anytime REGISTRY BLOBS BUNDLE N   N children that publish for ever, each killed at a random moment
+                                                       after its first version
 
 Parents look, after each death, at what the registry holds, and print a line of JSON.
 """
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import alembic.command
 import psycopg
@@ -26,6 +28,7 @@ from shopfit.adapter.bundle import Bundle, seal
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 
+GIVE_UP = 60.0  # seconds; a guard against hanging, and nothing else
 IMPORTED_BEFORE_FORKING = (alembic.command, psycopg)
 
 
@@ -36,8 +39,11 @@ def varied(bundle: Path, folder: Path, text: str) -> Bundle:
     return seal(folder, Bundle.open(bundle).manifest)
 
 
-def die_at(step: int, under: str) -> None:
-    """Kill this process at the `step`-th thing that it does to the files below `under` or to a database."""
+def die_at(step: int, under: str, also: tuple[str, ...] = ()) -> None:
+    """Kill this process at the `step`-th thing that it does to the files below `under` or to a database.
+
+    `also` names more of Python's audit events on files that count as a thing.
+    """
     left = step
 
     def count(*_: object) -> None:
@@ -47,7 +53,7 @@ def die_at(step: int, under: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def on_file(name: str, arguments: tuple[object, ...]) -> None:
-        if name in {"open", "os.rename", "os.mkdir"} and str(arguments[0]).startswith(under):
+        if name in {"open", "os.rename", "os.mkdir", *also} and str(arguments[0]).startswith(under):
             count()
 
     sys.addaudithook(on_file)
@@ -56,8 +62,8 @@ def die_at(step: int, under: str) -> None:
     event.listen(Pool, "checkin", count)
 
 
-def child(action: Callable[[], None], *, killed_after: float | None = None) -> bool:
-    """Run `action` in a child process. Returns whether it lived to its end."""
+def child(action: Callable[[], None], *, killed_after: Callable[[], object] | None = None) -> bool:
+    """Run `action` in a child process, and kill it when `killed_after` returns. Returns whether it lived to its end."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -67,14 +73,14 @@ def child(action: Callable[[], None], *, killed_after: float | None = None) -> b
             os._exit(1)
         os._exit(0)
     if killed_after is not None:
-        time.sleep(killed_after)
+        killed_after()
         os.kill(pid, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert status in {0, -signal.SIGKILL}, status
     return status == 0
 
 
-def look(settings: Settings) -> dict[str, object]:
+def look(settings: Settings) -> dict[str, list[Any]]:
     """What the registry holds now."""
     with Registry.open(settings) as registry:
         versions = registry.versions()
@@ -84,6 +90,15 @@ def look(settings: Settings) -> dict[str, object]:
             "published": [e.reference for e in registry.audit() if e.action == "publish"],
             "problems": [str(problem) for _, problem in registry.verify()],
         }
+
+
+def moment_after(settings: Settings, done: int) -> None:
+    """Wait for a version after those `done`, however long that takes here, and then for a moment."""
+    until = time.monotonic() + GIVE_UP
+    with Registry.open(settings) as registry:
+        while len(registry.versions()) == done and time.monotonic() < until:
+            time.sleep(0.005)
+    time.sleep(random.uniform(0, 0.05))
 
 
 def main(what: str, url: str, blobs: str, bundle: str, times: int = 0) -> None:
@@ -122,7 +137,8 @@ def main(what: str, url: str, blobs: str, bundle: str, times: int = 0) -> None:
             print(json.dumps({"step": step, "lived": lived, **look(settings)}), flush=True)
     else:
         for _ in range(times):
-            child(publish_for_ever, killed_after=random.uniform(0.03, 0.3))
+            done = len(look(settings)["numbers"])
+            assert not child(publish_for_ever, killed_after=lambda: moment_after(settings, done))  # noqa: B023
             print(json.dumps(look(settings)), flush=True)
 
 

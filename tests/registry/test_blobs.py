@@ -31,6 +31,14 @@ def test_what_is_put_can_be_read(store: BlobStore) -> None:
     assert store.has(DIGEST)
 
 
+def test_what_is_missing_and_what_is_removed(store: BlobStore) -> None:
+    store.put(CONTENT, DIGEST)
+    other = "0" * 64
+    assert store.missing([DIGEST, other, other]) == {other}
+    store.remove([DIGEST, other])
+    assert store.missing([DIGEST, other]) == {DIGEST, other}
+
+
 def test_a_damaged_blob_is_replaced(tmp_path: Path) -> None:
     store = BlobStore.open(str(tmp_path))
     store.put(CONTENT, DIGEST)
@@ -51,12 +59,12 @@ def test_blobs_get_the_permissions_that_the_user_asks_for(tmp_path: Path) -> Non
 def test_only_old_and_unused_blobs_go(store: BlobStore) -> None:
     store.put(CONTENT, DIGEST)
     now = datetime.now(UTC)
-    assert store.remove_stale({DIGEST}, now + SOON) == 0
-    assert store.remove_stale(set(), now - SOON) == 0
+    assert store.remove_stale({DIGEST}, now + SOON).count == 0
+    assert store.remove_stale(set(), now - SOON).count == 0
     assert store.has(DIGEST)
-    assert store.remove_stale(set(), now + SOON) == 1
+    assert store.remove_stale(set(), now + SOON).count == 1
     assert not store.has(DIGEST)
-    assert store.remove_stale(set(), now + SOON) == 0
+    assert store.remove_stale(set(), now + SOON).count == 0
 
 
 @pytest.mark.parametrize(

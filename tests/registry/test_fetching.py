@@ -1,13 +1,16 @@
-import os
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 from tests.registry.conftest import MakeBundle
 
-from shopfit.errors import BundleError, RegistryError
-from shopfit.registry import Registry, Version
+from shopfit.errors import BundleError, RegistryError, UnknownReference
+from shopfit.registry import Reference, Registry, Version
 from shopfit.registry.fetching import is_path
+from shopfit.registry.leavings import owned_folder
 from shopfit.settings import Settings
 
 
@@ -106,13 +109,85 @@ def test_a_damaged_blob_is_told_and_never_kept(
     assert local.fetch(version, cache).digest == version.digest
 
 
-def test_what_is_in_the_cache_needs_neither_database_nor_blobs(
+def test_what_is_in_the_cache_needs_no_blobs(
     local: Registry, version: Version, settings: Settings, tmp_path: Path
 ) -> None:
     fetched = local.fetch(version, tmp_path / "cache")
     inode = fetched.folder.stat().st_ino
-    _change_rows(settings, "DELETE FROM shopfit_files")
+    shutil.rmtree(settings.blobs)
     assert local.fetch(version, tmp_path / "cache").folder.stat().st_ino == inode
+
+
+def test_a_removed_version_does_not_come_from_the_cache(
+    local: Registry, version: Version, tmp_path: Path, make_bundle: MakeBundle
+) -> None:
+    gone = local.publish(make_bundle(seed=1), promote=False, refused="worse", actor="ada")
+    local.fetch(gone, tmp_path / "cache")
+    local.remove(gone.name, actor="ada")
+    for take in (lambda: local.fetch(gone, tmp_path / "cache"), lambda: local.read(gone, set)):
+        with pytest.raises(UnknownReference, match="was removed"):
+            take()
+
+
+def test_a_number_that_names_other_weights_after_a_restore(
+    local: Registry, version: Version, settings: Settings, tmp_path: Path, make_bundle: MakeBundle
+) -> None:
+    database = settings.home / "registry.db"
+    with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
+        live.backup(backup)
+    before = local.publish(make_bundle(seed=1), promote=True, actor="ada")
+    local.fetch(before, tmp_path / "cache")
+    reference = Reference.parse("acme/review-sentiment@2")
+    assert local.identities([reference]) == {reference: (2, before.digest)}
+    with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
+        backup.backup(live)
+    after = local.publish(make_bundle(seed=2), promote=True, actor="ada")
+    assert (after.number, after.digest == before.digest) == (2, False)
+    assert local.identities([reference]) == {reference: (2, after.digest)}
+    for take in (lambda: local.fetch(before, tmp_path / "cache"), lambda: local.read(before, set)):
+        with pytest.raises(UnknownReference, match=f"the number names {after.digest[:12]} now"):
+            take()
+    assert local.fetch(after, tmp_path / "cache").digest == after.digest
+
+
+def test_a_database_file_that_is_exchanged_is_seen(
+    local: Registry, version: Version, settings: Settings, tmp_path: Path, make_bundle: MakeBundle
+) -> None:
+    database = settings.home / "registry.db"
+    with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
+        live.backup(backup)
+    local.publish(make_bundle(seed=1), promote=True, actor="ada")
+    assert len(local.versions()) == 2
+    for left in ("registry.db-wal", "registry.db-shm"):
+        (settings.home / left).unlink(missing_ok=True)
+    database.unlink()
+    with pytest.raises(RegistryError, match="unable to open"):  # in the middle of a restore; no empty one is made
+        local.versions()
+    assert not database.exists()
+    (tmp_path / "backup.db").rename(database)
+    assert local.versions() == [version]
+    assert local.publish(make_bundle(seed=2), promote=True, actor="ada").number == 2
+
+
+def test_read_takes_from_the_cache_only_what_was_published(make_bundle: MakeBundle, home: Path, tmp_path: Path) -> None:
+    place = Settings(home, f"sqlite:///{home}/registry.db", f"memory://{tmp_path.name}/far")
+    cache, weights = tmp_path / "cache", "lora/adapter_model.safetensors"
+    with Registry.open(place) as far:
+        version = far.publish(make_bundle(), promote=True, actor="ada")
+        needed = {"bundle.json", weights}
+        whole = far.read(version, lambda _: needed, cache)
+        assert set(whole.contents) == needed
+        kept = cache / version.digest / weights
+        inode = kept.stat().st_ino
+        far._blobs.remove([file.sha256 for file in far._files(version)])
+        assert far.read(version, lambda _: needed, cache) == whole  # without the distant store
+        assert kept.stat().st_ino == inode
+        kept.write_bytes(b"swapped" + whole.contents[weights][7:])
+        with pytest.raises(BundleError, match="is missing"):
+            far.read(version, lambda _: needed, cache)
+        far.publish(make_bundle(), promote=True, actor="ada")
+        assert far.read(version, lambda _: needed, cache) == whole
+        assert kept.read_bytes() == whole.contents[weights]
 
 
 @pytest.mark.parametrize("damage", ["edited", "missing", "added", "no manifest", "empty"])
@@ -146,21 +221,20 @@ def test_another_merchants_intact_bundle_does_not_pass_for_ones_own(
         local.fetch(local.resolve(version.name), tmp_path / "cache")
 
 
-def test_leavings_of_killed_fetches_go_when_they_are_old(local: Registry, version: Version, tmp_path: Path) -> None:
+def test_leavings_of_killed_fetches_go(local: Registry, version: Version, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    old, young, foreign = cache / ".unfinished-old", cache / ".unfinished-young", cache / "notes"
-    for folder in (old, young, foreign):
+    left, foreign = cache / ".unfinished-left", cache / "notes"
+    for folder in (left, foreign):
         folder.mkdir(parents=True)
         (folder / "file").write_text("x")
-    os.utime(old, (0, 0))
-    os.utime(foreign, (0, 0))
-    local.fetch(version, cache)
-    assert not old.exists()
-    assert young.exists()
-    assert foreign.exists()
+    with owned_folder(cache, ".unfinished-") as going_on:
+        local.fetch(version, cache)
+        assert going_on.is_dir()
+    assert not left.exists()
+    assert sorted(path.name for path in cache.iterdir()) == sorted([version.digest, "notes"])
 
 
 def test_a_cache_that_cannot_be_written(local: Registry, version: Version, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(RegistryError, match=r"writing to the cache .* failed: Not a directory"):
+    with pytest.raises(RegistryError, match=r"writing to the cache .* failed: File exists\nNext: name a folder"):
         local.fetch(version, tmp_path / "cache")

@@ -69,7 +69,7 @@ def test_killed_at_any_time(settings: Settings, make_bundle: MakeBundle) -> None
     seen = finish(start("die-anytime", settings, bundle.folder, 8))
     assert_whole(seen)
     done = len(seen[-1]["numbers"])
-    assert done > 0
+    assert done >= len(seen) == 8  # each child had published before it was killed
     with Registry.open(settings) as registry:
         assert registry.publish(bundle, promote=True, actor="ada").number == done + 1
         assert registry.verify() == []

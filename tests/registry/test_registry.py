@@ -1,5 +1,6 @@
 """What a registry does, on SQLite, on PostgreSQL, and with blobs that are not on a disk."""
 
+import hashlib
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.registry.conftest import MakeBundle
 from shopfit.adapter.bundle import Bundle, Manifest, seal
 from shopfit.errors import BundleError, RegistryError, UnknownReference
 from shopfit.registry import Reference, Registry
+from shopfit.registry.leavings import Space
 from shopfit.settings import Settings
 
 NAME = "acme/review-sentiment"
@@ -218,8 +220,8 @@ def test_the_same_bundle_twice_is_two_versions_and_one_set_of_blobs(
     second = local.publish(bundle, promote=True, actor="ada")
     assert (first.number, second.number, first.digest) == (1, 2, second.digest)
     assert {path: path.stat().st_mtime_ns for path in Path(settings.blobs).rglob("*") if path.is_file()} == blobs
-    # native/ and lora/ hold the same weights and config here
-    assert len(blobs) == 5
+    # native/ and lora/ hold the same weights and config here; and there is the mark of whose store it is
+    assert len(blobs) == 5 + 1
 
 
 def test_an_edited_bundle_is_not_published(registry: Registry, make_bundle: MakeBundle) -> None:
@@ -322,15 +324,56 @@ def test_verify_finds_rows_that_were_edited(durable: Settings, make_bundle: Make
 
 def test_garbage_is_what_no_version_names_and_is_old(registry: Registry, make_bundle: MakeBundle) -> None:
     kept = registry.publish(make_bundle(seed=1), promote=True, actor="ada")
+    assert registry.collect_garbage(grace=timedelta(0)).count == 0
+    for content in (b"published by nobody", b"nor this"):
+        registry._blobs.put(content, hashlib.sha256(content).hexdigest())
+    assert registry.collect_garbage().count == 0
+    assert registry.collect_garbage(grace=timedelta(0), dry_run=True) == Space(2, 27)
+    assert registry.collect_garbage(grace=timedelta(0)) == Space(2, 27)
+    assert registry.collect_garbage(grace=timedelta(0)).count == 0
+    assert registry.collect_garbage(grace=timedelta.max).count == 0
+    assert registry.verify() == []
+    assert registry.versions() == [kept]
+
+
+def test_removing_a_version_frees_what_only_it_has(
+    registry: Registry, place: Settings, make_bundle: MakeBundle
+) -> None:
+    kept = registry.publish(make_bundle(seed=1), promote=True, actor="ada")
     gone = registry.publish(make_bundle(seed=2), promote=False, refused="worse", actor="ada")
-    assert registry.collect_garbage(grace=timedelta(0)) == 0
+    files = {file.path: file.sha256 for file in registry._files(gone)}
     registry.remove(gone.name, actor="ada")
-    assert registry.collect_garbage() == 0
-    assert registry.collect_garbage(grace=timedelta(0)) == 2  # weights and manifest; the rest is shared
+    assert registry._blobs.missing(files.values()) == {files["bundle.json"], files["lora/adapter_model.safetensors"]}
+    assert registry.collect_garbage(grace=timedelta(0)).count == 0
     assert registry.verify() == []
     assert registry.versions() == [kept]
     registry.publish(make_bundle(seed=2), promote=False, actor="ada")
     assert registry.verify() == []
+
+
+def test_an_alias_is_taken_away_and_then_its_version_can_be_removed(
+    registry: Registry, make_bundle: MakeBundle
+) -> None:
+    for seed in range(3):
+        publish(registry, make_bundle(seed=seed))
+    with pytest.raises(RegistryError, match="@previous names it") as caught:
+        registry.remove(f"{NAME}@2", actor="ada")
+    assert f"unalias {NAME}@previous" in caught.value.next_step
+    assert registry.unalias(f"{NAME}@previous", actor="bob").aliases == ()
+    registry.remove(f"{NAME}@2", actor="ada")
+    assert aliases(registry) == {"production": 3}
+    assert registry.unalias(NAME, actor="bob").number == 3
+    assert aliases(registry) == {}
+    assert [(e.actor, e.action, e.reference, e.detail) for e in registry.audit() if e.action == "unalias"] == [
+        ("bob", "unalias", f"{NAME}@2", "@previous: 2 -> none"),
+        ("bob", "unalias", f"{NAME}@3", "@production: 3 -> none"),
+    ]
+    with pytest.raises(UnknownReference, match="@production does not exist"):
+        registry.unalias(NAME, actor="bob")
+    with pytest.raises(UnknownReference, match="@3 is a version, not an alias"):
+        registry.unalias(f"{NAME}@3", actor="bob")
+    publish(registry, make_bundle(seed=4))
+    assert aliases(registry) == {"production": 4}
 
 
 def test_garbage_collection_leaves_foreign_files_alone(

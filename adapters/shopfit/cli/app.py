@@ -28,7 +28,8 @@ COMMANDS = {
     "evaluate": "Measure a registered adapter again, beside base, priors and baselines.",
     "recipe": "List, show, copy and check recipes.",
     "base": "List, fetch and show base models.",
-    "registry": "List, promote, roll back, verify and remove versions.",
+    "registry": "List, promote, roll back, verify and remove versions; collect garbage.",
+    "merchant": "Erase a merchant, with a receipt.",
 }
 
 

@@ -54,11 +54,11 @@ def command(
 
     loaded = load_recipe(recipe, overrides=overrides)
     folder, numbers = merchant_folder(merchant, data), _numbers(shots)
-    from shopfit.settings import Settings
+    from shopfit.settings import Settings, curve_picture
 
     settings = Settings.from_environment()
     check_home()
-    picture = _picture(out, settings.home / "curves" / f"{merchant}.{loaded.name}.png")
+    picture = _picture(out, curve_picture(settings.home, merchant, loaded.name))
     quiet()
     from shopfit.curve import learning_curve
 

@@ -65,13 +65,14 @@ def command(
     from shopfit.base.embed import LateEmbedder
     from shopfit.base.load import load_base
     from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+    from shopfit.engine.tenant import needed
     from shopfit.registry import Registry
     from shopfit.settings import Settings
 
     settings = Settings.from_environment()
     with Registry.open(settings) as registry:
         version = registry.resolve(reference)
-        tenant = Tenant.of(registry.fetch(version, settings.cache), version.name)
+        tenant = Tenant.of(registry.read(version, needed, settings.cache), version.name)
     fields = _fields(tenant.recipe, request, query, history, named)
     if tenant.recipe.task != "rank" and (candidates or top is not None):
         raise RequestError(

@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, print_json
+from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, print_json, size
 from shopfit.errors import RegistryError
 
 if TYPE_CHECKING:
-    from shopfit.registry import Registry, Version
+    from shopfit.registry import AuditEntry, Registry, Version
 
 
 @click.group()
 def command() -> None:
-    """List, promote, roll back, verify and remove versions."""
+    """List, promote, roll back, verify and remove versions; collect garbage."""
 
 
 def _open() -> "Registry":
@@ -56,7 +56,7 @@ def show(reference: str, as_json: bool) -> None:
     with _open() as registry:
         version = registry.resolve(reference)
         about = f"{version.merchant}/{version.recipe}@"
-        audit = [entry for entry in registry.audit(version.merchant) if entry.reference.startswith(about)]
+        audit = [one for one in registry.audit(version.merchant) if one.reference.startswith(about)]
     if as_json:
         print_json({"version": version, "audit": audit})
         return
@@ -67,15 +67,37 @@ def show(reference: str, as_json: bool) -> None:
         ("base", f"{version.base_name}, fingerprint {version.base_fingerprint}"),
         ("rank", version.rank),
         ("digest", version.digest),
-        ("metrics", ", ".join(f"{metric} {number:.3f}" for metric, number in version.metrics.items())),
+        ("metrics", ", ".join(f"{metric} {_number(value)}" for metric, value in version.metrics.items())),
     ):
         if value:
             screen.row(name, value)
-    for entry in audit:
-        screen.print(
-            f"{entry.time:%Y-%m-%d %H:%M:%S}  {entry.actor}  {entry.action}  {entry.reference}  {entry.detail}",
-            style="dim",
-        )
+    _tell_audit(audit)
+
+
+def _number(value: object) -> str:
+    """A metric; older releases kept whatever a manifest said."""
+    return f"{value:.3f}" if isinstance(value, int | float) else str(value)
+
+
+def _tell_audit(entries: "list[AuditEntry]") -> None:
+    screen = console()
+    for one in entries:
+        line = f"{one.time:%Y-%m-%d %H:%M:%S}  {one.actor}  {one.action}  {one.reference}  {one.detail}"
+        screen.print(line, style="dim")
+
+
+@command.command()
+@click.argument("merchant", required=False)
+@as_json
+@only_prints
+def audit(merchant: str | None, as_json: bool) -> None:
+    """Show who changed what, oldest first: of MERCHANT, also of one that was erased, or of all."""
+    with _open() as registry:
+        found = registry.audit(merchant)
+    if as_json:
+        print_json(found)
+    else:
+        _tell_audit(found)
 
 
 @command.command()
@@ -134,6 +156,54 @@ def rm(reference: str, as_json: bool) -> None:
         version = registry.resolve(reference)
         registry.remove(reference, actor=actor())
     _done(version, f"removed {version.name}", as_json)
+
+
+@command.command()
+@click.argument("reference")
+@as_json
+def unalias(reference: str, as_json: bool) -> None:
+    """Take the alias REFERENCE away, such as acme/review-sentiment@candidate. What it named stays."""
+    with _open() as registry:
+        version = registry.unalias(reference, actor=actor())
+    left = " ".join(f"@{alias}" for alias in version.aliases)
+    _done(version, f"{version.name} has {left or 'no alias'} now", as_json)
+
+
+@command.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option(
+    "--grace",
+    type=click.IntRange(0, 24 * 365),
+    default=24,
+    show_default=True,
+    metavar="HOURS",
+    help="Keep younger blobs: their version may be about to be published.",
+)
+@as_json
+def gc(dry_run: bool, grace: int, as_json: bool) -> None:
+    """Remove what nothing names: blobs, unfinished writes, versions in the cache, leavings of killed processes.
+
+    The blob store must belong to this registry alone. The cache and the leavings are this machine's.
+    """
+    from datetime import timedelta
+
+    from shopfit.registry.garbage import collect
+    from shopfit.settings import Settings
+
+    settings = Settings.from_environment()
+    with _open() as registry:
+        found = collect(registry, settings, grace=timedelta(hours=grace), dry_run=dry_run)
+    keep("garbage was looked for" if dry_run else "garbage is collected")
+    if as_json:
+        print_json({"dry_run": dry_run, "garbage": found})
+        return
+    would = "would free" if dry_run else "freed"
+    for name, space, what in (
+        ("blobs", found.blobs, "files that no version names"),
+        ("cache", found.cache, "versions that are in the registry no more"),
+        ("leavings", found.leavings, "folders of killed processes"),
+    ):
+        console().row(name, f"{would} {size(space.bytes)}: {space.count} {what}")
 
 
 def _done(version: "Version", line: str, as_json: bool) -> None:

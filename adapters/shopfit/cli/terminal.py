@@ -188,6 +188,11 @@ def console(*, to_stderr: bool = False) -> "Screen":
     return Screen(to_stderr=to_stderr)
 
 
+def size(count: int) -> str:
+    """Bytes, as people read them."""
+    return f"{count} bytes" if count < 1000 else f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
+
+
 def announce(screen: "Screen") -> "Say":
     """Prints each resolved choice in a line of its own."""
 

@@ -146,8 +146,7 @@ class Library:
     def _of_version(self, version: Version) -> Loaded:
         registry, _ = self._known_registry()
         assert self._cache is not None
-        # a copy in the cache saves the way to a distant store; from a near one, reading what it takes is faster
-        bundle = registry.read(version, needed) if registry.near else registry.fetch(version, self._cache)
+        bundle = registry.read(version, needed, self._cache)
         return self._of_tenant(version.digest, Tenant.of(bundle, version.name))
 
     def _of_tenant(self, key: Hashable, tenant: Tenant) -> Loaded:

@@ -6,16 +6,23 @@ It knows neither versions nor the database. Blobs are the files of adapters, meg
 import os
 import re
 import secrets
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from shopfit.errors import RegistryError
 from shopfit.registry.failures import masked, storage_failure
+from shopfit.registry.leavings import Space
+from shopfit.settings import expanded
 
+_URL = re.compile(r"(?:file|local):|[a-z][a-z0-9+.-]*(?:::[a-z][a-z0-9+.-]*)*://", re.ASCII | re.IGNORECASE)
 _BLOB = re.compile(r"[0-9a-f]{2}/(?P<digest>[0-9a-f]{64})", re.ASCII)
 _UNFINISHED = re.compile(r"unfinished/[0-9a-f]{32}", re.ASCII)
+_OWNERS = "owners"
+_AT_ONCE = 8  # questions to a distant store
 _LONGEST_WRITE = timedelta(hours=1)
 _Result = TypeVar("_Result")
 
@@ -42,13 +49,16 @@ class BlobStore:
         """Find the filesystem that `address` names. Nothing is read or written yet.
 
         Args:
-            address: a local path, or a URL that fsspec knows such as `s3://bucket/prefix`.
+            address: a local path, whatever characters it has, or a URL that fsspec knows such as `s3://bucket/prefix`.
 
         Raises:
             RegistryError: if fsspec knows no such URL, or its package is not installed.
         """
         from fsspec.core import url_to_fs
+        from fsspec.implementations.local import LocalFileSystem
 
+        if not _URL.match(address):  # fsspec would take a path with `::` for a chain of filesystems
+            return cls(LocalFileSystem(), str(expanded(address).absolute()), address)
         allowed = "a folder, s3://bucket/prefix, gs://bucket/prefix, or another URL that fsspec knows"
         try:
             filesystem, root = url_to_fs(address, use_listings_cache=False)
@@ -104,40 +114,104 @@ class BlobStore:
         """
         return self._try("reading from", lambda: bool(self._filesystem.isfile(self._path(digest))))
 
-    def remove_stale(self, used: Set[str], before: datetime) -> int:
+    def missing(self, digests: Iterable[str]) -> set[str]:
+        """Those under which nothing is kept. A distant store is asked for several at once: a writer waits for it.
+
+        Raises:
+            RegistryError: if the store cannot be read.
+        """
+        asked = sorted(set(digests))
+        if self.local:
+            return {digest for digest in asked if not self.has(digest)}
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            return {digest for digest, there in zip(asked, threads.map(self.has, asked), strict=True) if not there}
+
+    def claim(self, registry: str) -> None:
+        """Leave a mark that a registry has blobs here.
+
+        Args:
+            registry: 32 of 0-9 and a-f.
+
+        Raises:
+            RegistryError: if the store cannot be written.
+        """
+        path = f"{self._root}/{_OWNERS}/{registry}"
+        if self.local:
+            self._try("writing to", lambda: None if Path(path).exists() else _settle(self._root, path, b""))
+        else:
+            self._try("writing to", lambda: self._filesystem.pipe_file(path, b""))
+
+    def check_sole(self, registry: str | None) -> None:
+        """See that no other registry has blobs here: they would look like garbage, or like nobody else's.
+
+        Args:
+            registry: whose blobs they should be; None for one that never had any.
+
+        Raises:
+            RegistryError: if another one has, or the store cannot be read.
+        """
+        folder = f"{self._root}/{_OWNERS}"
+        found = self._try("reading from", lambda: [str(path) for path in self._filesystem.find(folder)])
+        if others := sorted({path.rpartition("/")[2] for path in found} - {registry}):
+            raise RegistryError(
+                f"the blob store {self.address} is another registry's, too ({_OWNERS}/{others[0]}), "
+                "so what this one does not name may be in use",
+                next_step="give each registry a store of its own; if that registry is gone for good, remove its mark",
+            )
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """Remove blobs; those that are gone already are no mistake.
+
+        Raises:
+            RegistryError: if the store cannot be written.
+        """
+        for digest in digests:
+            self._try("cleaning", partial(self._remove, self._path(digest)))
+
+    def remove_stale(self, used: Set[str], before: datetime, *, dry_run: bool = False) -> Space:
         """Remove blobs and leavings of interrupted writes.
 
         Args:
             used: digests that stay.
             before: what was written since stays too; with time zone. Leavings stay for an hour in any case.
+            dry_run: only look.
 
         Returns:
-            how many blobs went.
+            how many files went, or would, and their bytes.
 
         Raises:
             RegistryError: if the store cannot be listed or written.
         """
-        return self._try("cleaning", lambda: self._remove_stale(used, before))
+        return self._try("cleaning", lambda: self._remove_stale(used, before, dry_run))
 
-    def _remove_stale(self, used: Set[str], before: datetime) -> int:
-        removed = 0
-        for path in self._filesystem.find(self._root):
+    def _remove_stale(self, used: Set[str], before: datetime, dry_run: bool) -> Space:
+        removed = Space()
+        # even without any grace, a write that goes on now is left to end
+        abandoned = min(before, datetime.now(UTC) - _LONGEST_WRITE)
+        for path, facts in self._filesystem.find(self._root, detail=True).items():
             name = path.removeprefix(f"{self._root}/")
-            if (blob := _BLOB.fullmatch(name)) and blob["digest"] not in used:
-                removed += self._remove_if_older(path, before)
-            elif _UNFINISHED.fullmatch(name):  # even without any grace, a write that goes on now is left to end
-                self._remove_if_older(path, min(before, datetime.now(UTC) - _LONGEST_WRITE))
+            blob = _BLOB.fullmatch(name)
+            if blob and blob["digest"] not in used:
+                old = self._older(path, before)
+            else:
+                old = _UNFINISHED.fullmatch(name) is not None and self._older(path, abandoned)
+            if old and (dry_run or self._remove(path)):
+                removed += Space(1, int(facts.get("size") or 0))
         return removed
 
-    def _remove_if_older(self, path: str, before: datetime) -> bool:
+    def _older(self, path: str, before: datetime) -> bool:
         try:
             modified: datetime = self._filesystem.modified(path)
-            old = (modified if modified.tzinfo else modified.replace(tzinfo=UTC)) < before
-            if old:
-                self._filesystem.rm_file(path)
         except FileNotFoundError:  # written to its end, or removed, by another process
             return False
-        return old
+        return (modified if modified.tzinfo else modified.replace(tzinfo=UTC)) < before
+
+    def _remove(self, path: str) -> bool:
+        try:
+            self._filesystem.rm_file(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _path(self, digest: str) -> str:
         return f"{self._root}/{digest[:2]}/{digest}"

@@ -1,19 +1,17 @@
 """The registry's database: opening it, bringing its tables up to date, and transactions. It knows no merchants."""
 
-import sqlite3
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from shopfit.errors import RegistryError
-from shopfit.registry.failures import database_failure, masked, storage_failure
+from shopfit.registry.failures import database_failure, masked
 from shopfit.registry.schema import FILES, HEAD, VERSION_TABLE
+from shopfit.registry.sqlite import SqliteFile
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x73686F70666974  # of PostgreSQL's advisory locks: "shopfit" in ASCII
@@ -27,12 +25,14 @@ class Database:
         engine: SQLAlchemy's, for SQLite or PostgreSQL.
         address: the database's URL, masked.
         patience: seconds that a writer waits for another one.
+        file: where it is an SQLite file, that.
     """
 
-    def __init__(self, engine: Engine, address: str, patience: float) -> None:
+    def __init__(self, engine: Engine, address: str, patience: float, file: SqliteFile | None = None) -> None:
         self._engine = engine
         self._address = address
         self._patience = patience
+        self._file = file
 
     @classmethod
     def open(cls, url: str, *, patience: float) -> "Database":
@@ -43,15 +43,16 @@ class Database:
             patience: seconds to wait for another writer, and for a connection.
 
         Raises:
-            RegistryError: if `url` is neither, cannot be reached, or holds tables newer than this release knows.
+            RegistryError: if `url` is neither, cannot be reached, holds tables newer than this release knows, or is
+                read-only and not there or older.
         """
         parsed = _parse(url)
         address = masked(url)
-        database = cls(
-            _sqlite(parsed, patience) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed, patience),
-            address,
-            patience,
-        )
+        if parsed.get_backend_name() == "sqlite":
+            file = SqliteFile(parsed, patience)
+            database = cls(file.engine(), address, patience, file)
+        else:
+            database = cls(_postgresql(parsed, patience), address, patience)
         try:
             database._migrate()
         except BaseException:
@@ -92,8 +93,16 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
+        if writes and self._read_only:
+            raise RegistryError(
+                f"the registry {self._address} is read-only here, and cannot be changed",
+                next_step="let this user write that file and its folder, or run the command where it can be written",
+            )
         try:
-            with self._engine.execution_options(writes=writes).begin() as connection:
+            with (
+                nullcontext() if self._file is None else self._file.unchanged(self._address),
+                self._engine.execution_options(writes=writes).begin() as connection,
+            ):
                 if connection.dialect.name == "postgresql":
                     waiting = f"SET LOCAL lock_timeout = {int(self._patience * 1000)}"
                     snapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -102,10 +111,21 @@ class Database:
         except SQLAlchemyError as error:
             raise database_failure(self._address, error) from error
 
+    @property
+    def _read_only(self) -> bool:
+        return self._file is not None and self._file.read_only
+
     def _migrate(self) -> None:
         with self.reading() as connection:
-            if _revision(connection) == HEAD:
-                return
+            revision = _revision(connection)
+        if revision == HEAD:
+            return
+        if self._read_only:
+            tables = "not made yet" if revision is None else f"those of schema {revision}; this release has {HEAD}"
+            raise RegistryError(
+                f"the registry {self._address} is read-only here, and its tables are {tables}",
+                next_step="open it once with this release where it can be written, with `shopfit registry ls`",
+            )
         with _one_migration_at_a_time, self._transaction(writes=True) as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
@@ -130,42 +150,6 @@ def _parse(url: str) -> URL:
             next_step="name a file, such as sqlite:////srv/shopfit/registry.db",
         )
     return parsed
-
-
-def _sqlite(url: URL, patience: float) -> Engine:
-    file = Path(url.database or "")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_failure(f"making the folder {file.parent}", error, variable="SHOPFIT_REGISTRY") from error
-    engine = create_engine(url, connect_args={"timeout": patience})
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # sqlite3 would begin transactions on its own, and late
-        _write_ahead(connection, patience)
-        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _write_ahead(connection: sqlite3.Connection, patience: float) -> None:
-    """Readers and a writer at once. SQLite does not wait for its lock on this one change, so we do."""
-    until = time.monotonic() + patience
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL").close()
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.01)
 
 
 def _postgresql(url: URL, patience: float) -> Engine:

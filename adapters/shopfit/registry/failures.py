@@ -17,6 +17,7 @@ _STEPS_BY_ERRNO = {
     errno.EACCES: _ALLOW,
     errno.EPERM: _ALLOW,
     errno.ENOTDIR: "name a folder in {variable}",
+    errno.EEXIST: "name a folder in {variable}",
 }
 _STEPS_BY_WORDS = {
     "locked": "another process is writing; run the command again in a moment",

@@ -8,7 +8,6 @@ import hashlib
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, bundle_digest, 
 from shopfit.errors import BundleError, Problem
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.failures import storage_failure
+from shopfit.registry.leavings import UNFINISHED, owned_folder, sweep_folder
 from shopfit.registry.rows import File
 from shopfit.registry.version import Version
 
@@ -25,8 +25,6 @@ PATH_RULE = (
 )
 _PATH = re.compile(r"(?=.{1,255}\Z)(?!\.)[A-Za-z0-9._-]+(?:/(?!\.)[A-Za-z0-9._-]+)*", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_UNFINISHED = ".unfinished-"
-_ABANDONED_AFTER = 24 * 3600.0  # seconds
 _NEXT_STEP = (
     "put the blob back from a backup, or train and publish the adapter again; "
     "until then, roll back to a version that `shopfit registry verify` finds intact"
@@ -55,37 +53,46 @@ def read(
     files: Sequence[File],
     needed: Callable[[Collection[str]], Collection[str]],
     blobs: BlobStore,
+    cache: Path | None = None,
 ) -> HeldBundle:
-    """Files of `version` in memory.
+    """Files of `version` in memory. What is checked is what is returned: nothing is read again afterwards.
 
     Args:
         version: what to read.
         files: all of the version's.
         needed: told all paths, says which ones to read, `bundle.json` among them.
         blobs: where their content is.
+        cache: folder that saves the way to a distant store; what it holds is checked, and brought anew if damaged.
 
     Raises:
         BundleError: if what is kept of them is damaged.
-        RegistryError: if the store cannot be read.
+        RegistryError: if the store cannot be read, or the cache not be written.
     """
     if bundle_digest({file.path: file.sha256 for file in files}) != version.digest:
         raise _damaged(version, [Problem(version.name, "its list of files is not the one that was published")])
     wanted = needed([file.path for file in files])
     chosen = [file for file in files if file.path in wanted]
-    contents = {file.path: content for file, content in _checked(version, chosen, blobs)}
+    contents = None
+    if cache is not None:
+        contents = _cached(version, chosen, cache)
+        if contents is None:
+            fetch(version, cache, files, blobs)
+            contents = _cached(version, chosen, cache)
+    if contents is None:
+        contents = {file.path: content for file, content in _checked(version, chosen, blobs)}
     manifest = parse_manifest(contents[MANIFEST], version.name)
     if (manifest.merchant, manifest.recipe) != (version.merchant, version.recipe):
         raise _damaged(version, [Problem(MANIFEST, f"is of {manifest.merchant}/{manifest.recipe}")])
     return HeldBundle(manifest, contents)
 
 
-def fetch(version: Version, cache: Path, files: Callable[[], Sequence[File]], blobs: BlobStore) -> Bundle:
+def fetch(version: Version, cache: Path, files: Sequence[File], blobs: BlobStore) -> Bundle:
     """The bundle of `version` in `cache/<digest>/`; one that is there already is re-hashed, and replaced if damaged.
 
     Args:
         version: what to bring.
         cache: folder, made if need be; processes may share it.
-        files: looks up the version's files; called only if they are needed.
+        files: all of the version's.
         blobs: where their content is.
 
     Raises:
@@ -95,23 +102,22 @@ def fetch(version: Version, cache: Path, files: Callable[[], Sequence[File]], bl
     if not _DIGEST.fullmatch(version.digest):
         raise _damaged(version, [Problem("digest", repr(version.digest), "64 of 0-9 and a-f")])
     target = cache / version.digest
-    unfinished = cache / f"{_UNFINISHED}{secrets.token_hex(8)}"
     try:
         if bundle := _intact(target, version):
             return bundle
-        unfinished.mkdir(parents=True)
-        _remove_abandoned(cache)
-        for file, content in _checked(version, files(), blobs):
-            path = unfinished / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        if not _intact(unfinished, version):
-            raise _damaged(version, [Problem(version.name, "its files do not make up the bundle that was published")])
-        return _settle(unfinished, target, version)
-    except OSError as error:
+        cache.mkdir(parents=True, exist_ok=True)
+        sweep_folder(cache, UNFINISHED)
+        with owned_folder(cache, UNFINISHED, mode=0o777) as unfinished:
+            for file, content in _checked(version, files, blobs):
+                path = unfinished / file.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            if not _intact(unfinished, version):
+                what = "its files do not make up the bundle that was published"
+                raise _damaged(version, [Problem(version.name, what)])
+            return _settle(unfinished, target, version)
+    except (OSError, ValueError) as error:  # a null character in the folder's name is a ValueError
         raise storage_failure(f"writing to the cache {cache}", error, variable="SHOPFIT_HOME") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _settle(unfinished: Path, target: Path, version: Version) -> Bundle:
@@ -124,11 +130,26 @@ def _settle(unfinished: Path, target: Path, version: Version) -> Bundle:
                 raise
         if bundle := _intact(target, version):
             return bundle
-        discarded = unfinished.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+        discarded = unfinished.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
         with suppress(FileNotFoundError):  # another process discarded it
             target.rename(discarded)
         shutil.rmtree(discarded, ignore_errors=True)
     raise _damaged(version, [Problem(str(target), "other processes keep changing it")])
+
+
+def _cached(version: Version, files: Sequence[File], cache: Path) -> dict[str, bytes] | None:
+    """Files from the cache; None if one of them is missing there, or is not what was published."""
+    contents = {}
+    for file in files:
+        if not is_path(file.path):
+            return None
+        try:
+            contents[file.path] = (cache / version.digest / file.path).read_bytes()
+        except (OSError, ValueError):
+            return None
+        if hashlib.sha256(contents[file.path]).hexdigest() != file.sha256:
+            return None
+    return contents
 
 
 def _checked(version: Version, files: Sequence[File], blobs: BlobStore) -> Iterator[tuple[File, bytes]]:
@@ -163,16 +184,6 @@ def _intact(folder: Path, version: Version) -> Bundle | None:
         return None
     owner = (bundle.manifest.merchant, bundle.manifest.recipe)
     return bundle if bundle.digest == version.digest and owner == (version.merchant, version.recipe) else None
-
-
-def _remove_abandoned(cache: Path) -> None:
-    """Folders of fetches that were killed long ago."""
-    for folder in cache.glob(f"{_UNFINISHED}*"):
-        try:
-            if time.time() - folder.stat().st_mtime > _ABANDONED_AFTER:
-                shutil.rmtree(folder, ignore_errors=True)
-        except FileNotFoundError:  # another process removed it
-            continue
 
 
 def _damaged(version: Version, found: list[Problem]) -> BundleError:

@@ -44,9 +44,12 @@ class Reference:
     def __post_init__(self) -> None:
         if self.number is None and self.alias is None:
             object.__setattr__(self, "alias", PRODUCTION)
+        number = self.number
+        if number is not None and (type(number) is not int or not 0 < number < 10**9):  # a bool is an int, too
+            raise _malformed(f"{self.merchant!s:.80}/{self.recipe!s:.80}@<not a version's number>")
         match = _PATTERN.fullmatch(str(self))
-        number = None if self.number is None else str(self.number)
-        if match is None or match.groups() != (self.merchant, self.recipe, number, self.alias):
+        parts = (self.merchant, self.recipe, None if number is None else str(number), self.alias)
+        if match is None or match.groups() != parts:
             raise _malformed(f"{self.merchant}/{self.recipe}@{number or ''}{self.alias or ''}")
 
     @classmethod
@@ -59,9 +62,9 @@ class Reference:
         Raises:
             UnknownReference: if `text` is anything else.
         """
-        match = _PATTERN.fullmatch(text)
+        match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise _malformed(text)
+            raise _malformed(text if isinstance(text, str) else f"<{type(text).__name__}>")
         number = match["number"]
         return cls(match["merchant"], match["recipe"], int(number) if number else None, match["alias"])
 

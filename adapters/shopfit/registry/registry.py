@@ -5,20 +5,21 @@ process dies there is either the whole version or none; blobs that no version na
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import Connection
 
-from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest, check_servable
-from shopfit.errors import BundleError, Problem, RegistryError
-from shopfit.recipe.names import SLUG_RULE, is_slug
-from shopfit.registry import fetching, rows
+from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest
+from shopfit.errors import Problem, RegistryError, UnknownReference
+from shopfit.registry import checking, erasing, fetching, publishing, rows
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
+from shopfit.registry.erasing import Receipt
+from shopfit.registry.leavings import Space
 from shopfit.registry.reference import CANDIDATE, PREVIOUS, PRODUCTION, Reference
 from shopfit.registry.rows import File
 from shopfit.registry.unknown import unknown
@@ -37,6 +38,7 @@ class Registry:
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
         self._blobs = blobs
+        self._claimed = False  # whether the blob store has this registry's mark
 
     @classmethod
     def open(cls, settings: Settings, *, patience: float = 30.0) -> "Registry":
@@ -49,6 +51,7 @@ class Registry:
         Raises:
             RegistryError: if it cannot be reached, or was made by a newer release.
         """
+        patience = checking.patience(patience)
         blobs = BlobStore.open(settings.blobs)
         return cls(Database.open(settings.registry, patience=patience), blobs)
 
@@ -75,10 +78,12 @@ class Registry:
 
         Raises:
             BundleError: if the bundle is incomplete, was edited, or cannot be kept as it is.
-            RegistryError: if the registry cannot be written; then nothing is registered.
+            RegistryError: if the registry cannot be written, or an argument not be kept; then nothing is registered.
         """
-        bundle = Bundle.open(bundle.folder)
-        contents = _contents(bundle)
+        actor, promote = checking.actor(actor), checking.flag("promote", promote)
+        refused = None if refused is None else checking.reason(refused)
+        bundle = Bundle.open(checking.bundle(bundle).folder)
+        contents = publishing.contents(bundle)
         files = [File(path, hashlib.sha256(content).hexdigest(), len(content)) for path, content in contents.items()]
         digest = bundle_digest({file.path: file.sha256 for file in files})
         for file in files:
@@ -86,8 +91,9 @@ class Registry:
         manifest = bundle.manifest
         merchant, recipe = manifest.merchant, manifest.recipe
         with self._database.writing() as connection:
+            missing = self._blobs.missing(file.sha256 for file in files)  # collected since; from here on, none can be
             for file in files:
-                if not self._blobs.has(file.sha256):  # collected since; from here on, nothing can be
+                if file.sha256 in missing:
                     self._blobs.put(contents[file.path], file.sha256)
             number = rows.next_number(connection, merchant, recipe)
             rows.add_version(connection, number, manifest, digest, files, refused)
@@ -95,6 +101,9 @@ class Registry:
             rows.record(connection, actor, "publish", merchant, recipe, number, f"{outcome}; digest {digest}")
             if refused is None:
                 _point(connection, merchant, recipe, PRODUCTION if promote else CANDIDATE, number, actor)
+            if not self._claimed and (own := rows.identity(connection)):
+                self._blobs.claim(own)
+                self._claimed = True
             return _found(connection, Reference(merchant, recipe, number))
 
     def resolve(self, reference: str | Reference) -> Version:
@@ -104,7 +113,7 @@ class Registry:
             UnknownReference: if it is malformed or names nothing; it tells what the same merchant has instead.
             RegistryError: if the registry cannot be read.
         """
-        parsed = _parsed(reference)
+        parsed = checking.reference(reference)
         with self._database.reading() as connection:
             return _found(connection, parsed)
 
@@ -118,27 +127,36 @@ class Registry:
         Raises:
             RegistryError: if the registry cannot be read.
         """
+        asked = [checking.reference(reference) for reference in references]
         with self._database.reading() as connection:
-            return rows.identities(connection, references)
-
-    def numbers(self, references: Iterable[Reference]) -> dict[Reference, int]:
-        """The numbers of `identities`."""
-        return {reference: found.number for reference, found in self.identities(references).items()}
+            return rows.identities(connection, asked)
 
     def versions(self, merchant: str | None = None, recipe: str | None = None) -> list[Version]:
         """Every version, or those of a merchant, a recipe, or both; by name and number.
 
         Raises:
+            UnknownReference: if a name cannot be one.
+            RegistryError: if the registry cannot be read.
+        """
+        merchant = None if merchant is None else checking.merchant(merchant)
+        recipe = None if recipe is None else checking.merchant(recipe, "recipe")
+        with self._database.reading() as connection:
+            return rows.find_all(connection, merchant, recipe)
+
+    def digests(self) -> set[str]:
+        """The digest of every version.
+
+        Raises:
             RegistryError: if the registry cannot be read.
         """
         with self._database.reading() as connection:
-            return rows.find_all(connection, merchant, recipe)
+            return rows.digests(connection)
 
     def fetch(self, version: Version, cache: Path) -> Bundle:
         """The bundle of `version`, on local disk.
 
-        It lies in `cache/<digest>/`; one that is there already is used after re-hashing all of it (10 ms for 20 MB),
-        without asking the database. Every file is checked before the folder gets its name.
+        It lies in `cache/<digest>/`; one that is there already is used after re-hashing all of it (10 ms for 20 MB).
+        Every file is checked before the folder gets its name.
 
         Args:
             version: what `resolve` or `versions` told.
@@ -146,29 +164,33 @@ class Registry:
 
         Raises:
             BundleError: if what the registry keeps of the version is damaged.
-            UnknownReference: if the version was removed.
+            UnknownReference: if the version was removed, or its number names other weights by now.
             RegistryError: if the registry cannot be read, or the cache not be written.
         """
-        return fetching.fetch(version, cache, lambda: self._files(version), self._blobs)
+        folder, version = checking.folder(cache), checking.version(version)
+        return fetching.fetch(version, folder, self._files(version), self._blobs)
 
-    @property
-    def near(self) -> bool:
-        """Whether its blobs are on local disk."""
-        return self._blobs.local
-
-    def read(self, version: Version, needed: Callable[[Collection[str]], Collection[str]]) -> HeldBundle:
-        """Files of a version in memory, without a copy on local disk.
+    def read(
+        self,
+        version: Version,
+        needed: Callable[[Collection[str]], Collection[str]],
+        cache: Path | None = None,
+    ) -> HeldBundle:
+        """Files of a version in memory, every one checked after it was read.
 
         Args:
             version: what `resolve` or `versions` told.
             needed: told the paths of all files, says which ones are wanted, `bundle.json` among them.
+            cache: folder that saves the way to a distant store, as `fetch` fills it; unused where blobs are near.
 
         Raises:
             BundleError: if what the registry keeps of them is damaged.
-            UnknownReference: if the version was removed.
-            RegistryError: if the registry cannot be read.
+            UnknownReference: if the version was removed, or its number names other weights by now.
+            RegistryError: if the registry cannot be read, or the cache not be written.
         """
-        return fetching.read(version, self._files(version), needed, self._blobs)
+        version = checking.version(version)
+        folder = None if cache is None or self._blobs.local else checking.folder(cache)
+        return fetching.read(version, self._files(version), needed, self._blobs, folder)
 
     def manifest(self, version: Version) -> Manifest:
         """The manifest of a version. Raises as `read` does."""
@@ -176,7 +198,13 @@ class Registry:
 
     def _files(self, version: Version) -> list[File]:
         with self._database.reading() as connection:
-            _found(connection, Reference(version.merchant, version.recipe, version.number))
+            now = _found(connection, Reference(version.merchant, version.recipe, version.number))
+            if now.digest != version.digest:
+                raise UnknownReference(
+                    f"{version.name} of digest {version.digest[:12]} is not there any more: the number names "
+                    f"{now.digest[:12]} now, since the registry was put back from a backup",
+                    next_step="resolve the reference again",
+                )
             return rows.files(connection, version)
 
     def promote(
@@ -194,8 +222,8 @@ class Registry:
             UnknownReference: if there is no such version, or `alias` is malformed.
             RegistryError: if the version was refused, `alias` is "previous", or the registry cannot be written.
         """
-        parsed = _parsed(reference)
-        alias = Reference(parsed.merchant, parsed.recipe, alias=alias).alias or PRODUCTION
+        parsed, actor = checking.reference(reference), checking.actor(actor)
+        alias, force = checking.alias(parsed, alias), checking.flag("force", force)
         if alias == PREVIOUS:
             raise RegistryError(
                 f"@{PREVIOUS} always names what @{PRODUCTION} named before, and cannot be moved by hand",
@@ -227,7 +255,7 @@ class Registry:
             UnknownReference: if there is no such adapter, or nothing in production.
             RegistryError: if there is no @previous, or the registry cannot be written.
         """
-        parsed = Reference.parse(adapter)
+        parsed, actor = Reference.parse(adapter), checking.actor(actor)
         merchant, recipe = parsed.merchant, parsed.recipe
         if parsed.alias != PRODUCTION:
             raise RegistryError(
@@ -247,7 +275,9 @@ class Registry:
             return _found(connection, parsed)
 
     def remove(self, reference: str | Reference, *, actor: str) -> Version:
-        """Remove a version. Its number is never given again; the audit keeps it; its blobs go with `collect_garbage`.
+        """Remove a version. Its number is never given again, and the audit keeps it.
+
+        Blobs that no other version has go, too, unless another registry uses the store.
 
         Args:
             reference: the version.
@@ -260,7 +290,7 @@ class Registry:
             UnknownReference: if there is no such version.
             RegistryError: if an alias names it, or the registry cannot be written.
         """
-        parsed = _parsed(reference)
+        parsed, actor = checking.reference(reference), checking.actor(actor)
         with self._database.writing() as connection:
             rows.lock(connection, parsed.merchant, parsed.recipe)
             version = _found(connection, parsed)
@@ -268,12 +298,75 @@ class Registry:
                 named = ", ".join(f"@{alias}" for alias in version.aliases)
                 raise RegistryError(
                     f"{version.name} cannot be removed: {named} names it",
-                    next_step="let the alias name another version first, by promoting that one",
+                    next_step=f"promote another version, or take the alias away: `shopfit registry unalias "
+                    f"{version.merchant}/{version.recipe}@{version.aliases[0]}`",
                 )
+            files = rows.files(connection, version)
             rows.remove_version(connection, version)
             detail = f"{version.status}; digest {version.digest}; {version.size} bytes"
             rows.record(connection, actor, "remove", version.merchant, version.recipe, version.number, detail)
-            return version
+        with suppress(RegistryError):  # it is gone; what stays of its blobs is for `collect_garbage`
+            self._free({file.sha256 for file in files})
+        return version
+
+    def _free(self, digests: set[str]) -> None:
+        with self._database.writing(alone=True) as connection:
+            self._blobs.check_sole(rows.identity(connection))
+            self._blobs.remove(digests - rows.used_of(connection, digests, None))
+
+    def unalias(self, reference: str | Reference, *, actor: str) -> Version:
+        """Take an alias away. What it named stays, and may be removed once nothing else names it.
+
+        Args:
+            reference: the alias in full, such as `acme/review-sentiment@candidate`; without one it is @production.
+            actor: who takes it away, for the audit.
+
+        Returns:
+            what it named, with the aliases that are left.
+
+        Raises:
+            UnknownReference: if there is no such alias, or `reference` is a number.
+            RegistryError: if the registry cannot be written.
+        """
+        parsed, actor = checking.reference(reference), checking.actor(actor)
+        if parsed.alias is None:
+            raise UnknownReference(
+                f"{parsed} is a version, not an alias",
+                next_step=f"name the alias, such as {parsed.merchant}/{parsed.recipe}@{CANDIDATE}",
+            )
+        with self._database.writing() as connection:
+            rows.lock(connection, parsed.merchant, parsed.recipe)
+            version = _found(connection, parsed)
+            gone = rows.remove_alias(connection, parsed.merchant, parsed.recipe, parsed.alias)
+            rows.record(connection, actor, "unalias", parsed.merchant, parsed.recipe, version.number, gone)
+            return _found(connection, Reference(version.merchant, version.recipe, version.number))
+
+    def erase(self, merchant: str, settings: Settings, *, actor: str, dry_run: bool = False) -> Receipt:
+        """Remove everything that shopfit keeps of a merchant; its own folder of data is not touched.
+
+        Engines drop its adapters when they next look at the registry, within a second. Erasing goes on where an earlier
+        one was broken off; where one had ended, it removes what another machine that served the merchant still keeps,
+        or tells the receipt again. The name can be used anew, and its versions count on.
+
+        Args:
+            merchant: its name.
+            settings: of this machine, for its cache and what tuning keeps.
+            actor: who erases it, for the audit.
+            dry_run: only tell what would go.
+
+        Returns:
+            the receipt, which the audit keeps under the merchant's name.
+
+        Raises:
+            UnknownReference: if nothing of it is there, and never was.
+            RegistryError: if something cannot be removed; what was can be gone on with.
+        """
+        name, actor = checking.merchant(merchant), checking.actor(actor)
+        return erasing.erase(self._database, self._blobs, settings, name, actor, dry_run=dry_run)
+
+    def receipts(self, merchant: str) -> list[Receipt]:
+        """Of every time that a merchant was erased, oldest first. Raises as `audit` does."""
+        return erasing.receipts(self.audit(checking.merchant(merchant)))
 
     def verify(self, reference: str | Reference | None = None) -> list[tuple[Version, Problem]]:
         """Re-hash every blob of a version, or of all of them.
@@ -285,7 +378,7 @@ class Registry:
             UnknownReference: if there is no such version.
             RegistryError: if the registry cannot be read.
         """
-        parsed = None if reference is None else _parsed(reference)
+        parsed = None if reference is None else checking.reference(reference)
         with self._database.reading() as connection:
             versions = rows.find_all(connection) if parsed is None else [_found(connection, parsed)]
             kept = [(version, rows.files(connection, version)) for version in versions]
@@ -295,31 +388,30 @@ class Registry:
         """Who changed what, oldest first; of one merchant, or of all.
 
         Raises:
+            UnknownReference: if `merchant` cannot be one's name.
             RegistryError: if the registry cannot be read.
         """
+        merchant = None if merchant is None else checking.merchant(merchant)
         with self._database.reading() as connection:
             return rows.audit(connection, merchant)
 
-    def collect_garbage(self, *, grace: timedelta = timedelta(days=1)) -> int:
-        """Remove blobs that no version names.
-
-        The blob store must belong to this registry alone: blobs that only another registry names look like garbage.
+    def collect_garbage(self, *, grace: timedelta = timedelta(days=1), dry_run: bool = False) -> Space:
+        """Remove blobs that no version names, and what interrupted writes left.
 
         Args:
             grace: younger blobs stay, for they may be of a version that is being published.
+            dry_run: only look.
 
         Returns:
-            how many blobs went.
+            how many files went, or would, and their bytes.
 
         Raises:
-            RegistryError: if the registry or its blobs cannot be written.
+            RegistryError: if another registry uses the store, or the registry or its blobs cannot be written.
         """
-        with self._database.writing(alone=True) as connection:
-            return self._blobs.remove_stale(rows.used_blobs(connection), datetime.now(UTC) - grace)
-
-
-def _parsed(reference: str | Reference) -> Reference:
-    return reference if isinstance(reference, Reference) else Reference.parse(reference)
+        before = datetime.now(UTC) - checking.grace(grace)
+        with self._database.reading() if dry_run else self._database.writing(alone=True) as connection:
+            self._blobs.check_sole(rows.identity(connection))
+            return self._blobs.remove_stale(rows.used_blobs(connection), before, dry_run=dry_run)
 
 
 def _found(connection: Connection, reference: Reference) -> Version:
@@ -341,39 +433,3 @@ def _point(
         moves[PREVIOUS] = current
     moved = rows.move_aliases(connection, merchant, recipe, moves)
     rows.record(connection, actor, "promote", merchant, recipe, number, moved + note)
-
-
-def _contents(bundle: Bundle) -> dict[str, bytes]:
-    """Every file of `bundle`, in memory, so that what is hashed is what is kept.
-
-    Raises:
-        BundleError: if something in it could not be kept, or changed while it was read.
-    """
-    manifest = bundle.manifest
-    problems = [
-        Problem(f"{MANIFEST}: {field}", repr(name), SLUG_RULE)
-        for field, name in (("merchant", manifest.merchant), ("recipe", manifest.recipe))
-        if not is_slug(name)
-    ]
-    problems += [
-        Problem(f"{MANIFEST}: metrics.{metric}", str(value), "finite numbers")
-        for metric, value in manifest.metrics.items()
-        if not math.isfinite(value)
-    ]
-    paths = [*manifest.files, MANIFEST]
-    problems += [
-        Problem(repr(path), "this name cannot be kept", fetching.PATH_RULE)
-        for path in paths
-        if not fetching.is_path(path)
-    ]
-    if problems:
-        raise BundleError(f"the bundle in {bundle.folder} cannot be published", problems=problems)
-    try:
-        contents = {path: (bundle.folder / path).read_bytes() for path in paths}
-    except OSError as error:
-        raise BundleError(f"the bundle in {bundle.folder} cannot be read: {error.strerror}") from error
-    for path, digest in manifest.files.items():
-        if hashlib.sha256(contents[path]).hexdigest() != digest:
-            raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
-    check_servable(HeldBundle(manifest, contents))
-    return contents

@@ -3,6 +3,7 @@
 All of them name merchant and recipe in full, by equality.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -119,6 +120,23 @@ def used_blobs(connection: Connection) -> set[str]:
     return set(connection.execute(select(FILES.c.sha256).distinct()).scalars())
 
 
+def used_of(connection: Connection, digests: Iterable[str], but: str | None) -> set[str]:
+    """Those of `digests` that a version's file has; versions of the merchant `but` do not count."""
+    where = [FILES.c.sha256.in_(list(digests)), *([FILES.c.merchant != but] if but is not None else [])]
+    return set(connection.execute(select(FILES.c.sha256).where(*where).distinct()).scalars())
+
+
+def digests(connection: Connection) -> set[str]:
+    """The digest of every version."""
+    return set(connection.execute(select(VERSIONS.c.digest).distinct()).scalars())
+
+
+def remove_merchant(connection: Connection, merchant: str) -> None:
+    """Delete every row of a merchant's versions, files and aliases. Its counters stay, and so does its audit."""
+    for table in (ALIASES, FILES, VERSIONS):
+        connection.execute(delete(table).where(*_of(table, merchant, None)))
+
+
 def remove_version(connection: Connection, version: Version) -> None:
     """Delete its rows. The database refuses while an alias names it."""
     connection.execute(delete(FILES).where(*_is(FILES, version)))
@@ -147,10 +165,21 @@ def move_aliases(connection: Connection, merchant: str, recipe: str, moves: Mapp
     return ", ".join(f"@{alias}: {before.get(alias, 'none')} -> {number}" for alias, number in moves.items())
 
 
+def remove_alias(connection: Connection, merchant: str, recipe: str, alias: str) -> str:
+    """Delete an alias; call `lock` before.
+
+    Returns:
+        what went, for the audit: "@candidate: 4 -> none".
+    """
+    number = aliases(connection, merchant, recipe)[alias]
+    connection.execute(delete(ALIASES).where(*_of(ALIASES, merchant, recipe), ALIASES.c.alias == alias))
+    return f"@{alias}: {number} -> none"
+
+
 def record(
     connection: Connection, actor: str, action: str, merchant: str, recipe: str, number: int, detail: str
 ) -> None:
-    """Add a line to the audit."""
+    """Add a line to the audit; `recipe` is empty and `number` 0 where it is about a merchant as a whole."""
     connection.execute(
         insert(AUDIT).values(
             time=datetime.now(UTC),
@@ -164,11 +193,26 @@ def record(
     )
 
 
+def identity(connection: Connection) -> str | None:
+    """By which a registry is known, and its copies and backups: the first line of its audit; None if there is none."""
+    first = connection.execute(select(AUDIT).order_by(AUDIT.c.id).limit(1)).first()
+    if first is None:
+        return None
+    told = f"{first.time.isoformat()} {first.actor} {first.merchant}/{first.recipe}@{first.number} {first.detail}"
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
 def audit(connection: Connection, merchant: str | None) -> list[AuditEntry]:
     """The audit of one merchant, or of all, oldest first."""
     statement = select(AUDIT).where(*_of(AUDIT, merchant, None)).order_by(AUDIT.c.id)
     return [
-        AuditEntry(row.time, row.actor, row.action, f"{row.merchant}/{row.recipe}@{row.number}", row.detail)
+        AuditEntry(
+            row.time,
+            row.actor,
+            row.action,
+            f"{row.merchant}/{row.recipe}@{row.number}" if row.recipe else row.merchant,
+            row.detail,
+        )
         for row in connection.execute(statement)
     ]
 

@@ -66,9 +66,9 @@ class AuditEntry:
     Args:
         time: when, with time zone.
         actor: who.
-        action: publish, promote, rollback or remove.
-        reference: the version that was published, promoted, rolled back to or removed.
-        detail: what changed.
+        action: publish, promote, rollback, unalias, remove, erase-begun or erase.
+        reference: the version that was published, promoted, rolled back to or removed; the merchant that was erased.
+        detail: what changed; of an erased merchant, the receipt as JSON.
     """
 
     time: datetime

@@ -19,6 +19,7 @@ from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.registry.leavings import CATALOG_PASS, owned_folder
 from shopfit.tune.folds import calibrated_loss, scored, trained, without_trackers
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import tune
@@ -72,8 +73,8 @@ def _reading(recipe: Recipe) -> Recipe:
 
 
 def _factors(adapter: TrainableAdapter) -> Factors:
-    with tempfile.TemporaryDirectory(prefix="shopfit-catalog-") as folder:
-        native, plain = Path(folder, NATIVE), Path(folder, LORA)
+    with owned_folder(Path(tempfile.gettempdir()), CATALOG_PASS) as folder:
+        native, plain = folder / NATIVE, folder / LORA
         adapter.save(native)
         write_plain(native, plain)
         return read_plain((plain / WEIGHTS).read_bytes(), str(plain / WEIGHTS))

@@ -1,7 +1,8 @@
 """Texts that a model writes anew for the augmentation steps `paraphrase` and `back-translation`, once, before training.
 
-What was written is kept in `<home>/rewrites`, a file a text, under a digest of the text, the model's fingerprint and
-the step's settings. So a second run, another seed and another process find it there.
+What was written is kept in `<home>/rewrites/<merchant>`, a file a text, under a digest of the text, the model's
+fingerprint and the step's settings. So a second run, another seed and another process find it there, and it goes when
+the merchant does.
 """
 
 import json
@@ -26,6 +27,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.augmenting import BackTranslation, Paraphrase, Rewriting, Synonyms
 from shopfit.recipe.schema import Recipe
+from shopfit.settings import rewrites
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +154,8 @@ def ready_to_augment(
         )
     say("augment", ", ".join(f"{step.step} in {step.chance:.0%} of the examples" for step in steps))
     for step in (step for step in steps if isinstance(step, Rewriting)):
-        train = _rewritten(train, recipe, step, Desk(step, home, base.device), say)
+        desk = Desk(step, home, merchant.name, base.device)
+        train = _rewritten(train, recipe, step, desk, say)
     return replace(splits, train=train)
 
 
@@ -177,15 +180,16 @@ class Desk:
     Args:
         step: says who writes, and how.
         home: shopfit's home folder.
+        merchant: whose texts they are.
         device: where models write.
 
     Raises:
         BaseError: if a model is missing or cannot be read.
     """
 
-    def __init__(self, step: Rewriting, home: Path, device: torch.device | str) -> None:
+    def __init__(self, step: Rewriting, home: Path, merchant: str, device: torch.device | str) -> None:
         self._step = step
-        self._folder = home / "rewrites"
+        self._folder = rewrites(home, merchant)
         back = step.back if isinstance(step, BackTranslation) else None
         self._writer = Writer.load(step.model, home, device)
         self._back = self._writer if back in {None, step.model} else Writer.load(str(back), home, device)

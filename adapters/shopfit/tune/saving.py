@@ -2,7 +2,6 @@
 
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from shopfit.base.load import Base
 from shopfit.errors import ShopfitError
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
+from shopfit.registry.leavings import STAGING, owned_folder, sweep_folder
 from shopfit.tune.loop import Tuned
 
 LIBRARIES = ("shopfit", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "evaluate")
@@ -25,15 +25,16 @@ LIBRARIES = ("shopfit", "torch", "transformers", "peft", "accelerate", "bitsandb
 
 @contextmanager
 def staging(home: Path) -> Iterator[Path]:
-    """A folder to make a bundle in, gone afterwards.
+    """A folder to make a bundle in, gone afterwards, and those of processes that were killed gone before.
 
     Raises:
         ShopfitError: in place of a disk's complaint while the bundle is written.
     """
     home.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(dir=home, prefix=".staging-") as folder:
-            yield Path(folder)
+        sweep_folder(home, STAGING)
+        with owned_folder(home, STAGING) as folder:
+            yield folder
     except (OSError, SafetensorError) as error:
         free = shutil.disk_usage(home).free / 1e6
         raise ShopfitError(

@@ -30,6 +30,7 @@ from shopfit.evaluation.wording import settings_in_words
 from shopfit.merchant.examples import content_digest
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
+from shopfit.settings import studies
 from shopfit.tune.folds import FOLDS, Answered, calibrated_loss, folds, scored, trained
 from shopfit.tune.lessons import Material
 from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
@@ -118,7 +119,7 @@ def search(
     digest = study_digest(base, recipe, material, start, data_digest)
     space = Space(recipe, start)
     bench = _Bench(base, recipe, parts, start, accelerator)
-    with opened(home / "studies" / merchant / recipe.name / f"{digest[:16]}.db", prune=len(parts) > 1) as study:
+    with opened(studies(home, merchant) / recipe.name / f"{digest[:16]}.db", prune=len(parts) > 1) as study:
         before = len(ended(study))
         how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "one held-out set, so none is given up early"
         say("search", f"{trials} trials, {how}" + (f"; {before} are kept from before" if before else ""))

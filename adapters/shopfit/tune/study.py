@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shopfit.errors import ShopfitError
 from shopfit.evaluation.report import Searched
+from shopfit.settings import sqlite_url
 
 if TYPE_CHECKING:
     import optuna
@@ -112,7 +113,7 @@ def opened(path: Path, *, prune: bool) -> "Iterator[optuna.Study]":
         raise _broken(path, error) from error
     storage = None
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        storage = optuna.storages.RDBStorage(sqlite_url(path))
         yield optuna.create_study(storage=storage, study_name="search", pruner=pruner, load_if_exists=True)
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise _broken(path, error.__cause__ or error) from error

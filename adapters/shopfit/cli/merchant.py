@@ -1,0 +1,85 @@
+"""`shopfit merchant`: what is done with a merchant as a whole."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from shopfit.cli.terminal import actor, as_json, console, keep, print_json, size
+from shopfit.errors import ShopfitError
+
+if TYPE_CHECKING:
+    from shopfit.registry.erasing import Receipt
+
+
+@click.group()
+def command() -> None:
+    """Erase a merchant, with a receipt."""
+
+
+@command.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
+def erase(name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove all that shopfit keeps of the merchant NAME: versions, aliases, files, cache, studies, curves, rewrites.
+
+    The merchant's own folder of data stays. Engines drop its adapters within a second. Broken off, the same command
+    goes on; on another machine that served the merchant, it removes what that one keeps. The receipt stays in the
+    audit.
+    """
+    from shopfit.registry import Registry
+    from shopfit.settings import Settings
+
+    settings = Settings.from_environment()
+    with Registry.open(settings) as registry:
+        earlier = registry.receipts(name)
+        if not dry_run and not yes:
+            _ask(registry.erase(name, settings, actor=actor(), dry_run=True), as_json)
+        receipt = registry.erase(name, settings, actor=actor(), dry_run=dry_run)
+    if not dry_run:
+        keep(f"{receipt.merchant} is erased")
+    nothing_left = receipt.time in {one.time for one in earlier}
+    if as_json:
+        print_json({"dry_run": dry_run, "nothing_left": nothing_left, "receipt": receipt})
+    elif dry_run and not nothing_left:
+        _show(receipt, "would be erased")
+    else:
+        done = f"erased {receipt.time:%Y-%m-%d %H:%M:%S} by {receipt.actor}"
+        _show(receipt, f"was {done}, and nothing of it is left" if nothing_left else done)
+
+
+def _ask(planned: "Receipt", as_json: bool) -> None:
+    """Let somebody at a terminal see what would go, and agree.
+
+    Raises:
+        ShopfitError: if nobody is there to be asked.
+        click.Abort: if they do not agree.
+    """
+    if as_json or not sys.stdin.isatty():
+        raise ShopfitError(
+            f"erasing {planned.merchant} cannot be undone, and there is nobody to ask",
+            next_step="add --yes, or see with --dry-run what would go",
+        )
+    _show(planned, "would be erased")
+    click.confirm(f"Erase {planned.merchant}? This cannot be undone.", abort=True)
+
+
+def _show(receipt: "Receipt", what: str) -> None:
+    screen = console()
+    screen.entry(receipt.merchant, f" {what}", width=0)
+    shared = f"; {receipt.shared_blobs} more stay, for versions of others have the same bytes"
+    lines = [("version", f"{name}, digest {digest}") for name, digest in receipt.versions.items()]
+    lines += [("alias", alias) for alias in receipt.aliases]
+    blobs = f"{receipt.blobs.count} files, {size(receipt.blobs.bytes)}"
+    lines.append(("blobs", blobs + (shared if receipt.shared_blobs else "")))
+    lines.append(("orphans", f"{receipt.orphans.count} files that no version named, {size(receipt.orphans.bytes)}"))
+    lines += [(place, f"{one.count} files, {size(one.bytes)}") for place, one in receipt.local.items()]
+    lines += [
+        ("starter", f"{name} learned from it: fit it again without {receipt.merchant}, then remove {name}")
+        for name in receipt.starters
+    ]
+    lines += [("starter", f"{name} is damaged, and may have learned from it") for name in receipt.unreadable]
+    for name, line in lines:
+        screen.row(name, line)

@@ -1,0 +1,144 @@
+"""Arguments of the registry's public methods, held against what it can keep before anything touches a database."""
+
+import os
+import unicodedata
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shopfit.adapter.bundle import Bundle
+from shopfit.errors import RegistryError, UnknownReference
+from shopfit.recipe.names import SLUG_RULE, is_slug
+from shopfit.registry.reference import Reference
+from shopfit.registry.version import Version
+
+_LONGEST_NAME, _LONGEST_TEXT = 200, 10_000  # characters
+_LONGEST_PATH = 4095  # bytes: more, no system opens
+_LONGEST_TIME = timedelta(days=36_500)
+T = TypeVar("T")
+
+
+def reference(value: Any) -> Reference:
+    """A reference, or the text of one.
+
+    Raises:
+        UnknownReference: if it is neither.
+    """
+    return value if isinstance(value, Reference) else Reference.parse(value)
+
+
+def merchant(value: Any, what: str = "merchant") -> str:
+    """The name of a merchant, or of a recipe.
+
+    Raises:
+        UnknownReference: if it cannot be one.
+    """
+    if not isinstance(value, str) or not is_slug(value):
+        raise UnknownReference(
+            f"{_shown(value)} is not the name of a {what} (allowed: {SLUG_RULE})",
+            next_step="run `shopfit registry ls` to see the names there are",
+        )
+    return value
+
+
+def alias(adapter: Reference, value: Any) -> str:
+    """An alias for versions of an adapter.
+
+    Raises:
+        UnknownReference: if it cannot be one.
+    """
+    if not isinstance(value, str):
+        raise UnknownReference(
+            f"{_shown(value)} is not an alias (allowed: 1-32 of a-z and '-', starting with a letter)",
+            next_step="give another alias",
+        )
+    return Reference(adapter.merchant, adapter.recipe, alias=value).alias or value
+
+
+def actor(value: Any) -> str:
+    """Who changes something, for the audit.
+
+    Raises:
+        RegistryError: if it cannot be kept.
+    """
+    return _text("actor", value, _LONGEST_NAME, lines=False)
+
+
+def reason(value: Any) -> str:
+    """Why the gate refused a version. Raises as `actor` does."""
+    return _text("refused", value, _LONGEST_TEXT, lines=True)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, and nothing that only counts as one of them. Raises as `actor` does."""
+    return _of_type(name, value, bool, "True or False")
+
+
+def bundle(value: Any) -> Bundle:
+    """A bundle on disk. Raises as `actor` does."""
+    return _of_type("bundle", value, Bundle, "a Bundle, such as Bundle.open gives")
+
+
+def version(value: Any) -> Version:
+    """What `resolve` or `versions` told. Raises as `actor` does."""
+    return _of_type("version", value, Version, "what Registry.resolve or Registry.versions told")
+
+
+def folder(value: Any) -> Path:
+    """A folder's path. Raises as `actor` does."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    try:
+        name = os.fsencode(text) if isinstance(text, str) else b""
+    except UnicodeEncodeError:
+        name = b""
+    if not 0 < len(name) <= _LONGEST_PATH or b"\0" in name:
+        raise _refused("cache", value, "the path of a folder")
+    return Path(os.fsdecode(name))
+
+
+def grace(value: Any) -> timedelta:
+    """How old garbage must be, cut to what a calendar holds. Raises as `actor` does."""
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise _refused("grace", value, "a timedelta of 0 or more")
+    return min(value, _LONGEST_TIME)
+
+
+def patience(value: Any) -> float:
+    """Seconds to wait, cut to what a database can count. Raises as `actor` does."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise _refused("patience", value, "seconds, 0 or more")
+    return float(min(value, _LONGEST_TIME.days))
+
+
+def _text(name: str, value: Any, longest: int, *, lines: bool) -> str:
+    if not isinstance(value, str) or not _is_plain(value, longest, lines=lines):
+        raise _refused(name, value, f"1-{longest} characters, none of them a control character")
+    return value
+
+
+def _is_plain(text: str, longest: int, *, lines: bool = False) -> bool:
+    """Whether it can be kept in any database and shown in a line: no NUL, no half of a character, no escape codes."""
+    breaks = "\n\t" if lines else ""
+    return 0 < len(text) <= longest and not any(
+        unicodedata.category(one) in {"Cc", "Cs", "Zl", "Zp"} for one in text if one not in breaks
+    )
+
+
+def _of_type(name: str, value: Any, kind: type[T], allowed: str) -> T:
+    if not isinstance(value, kind):
+        raise _refused(name, value, allowed)
+    return value
+
+
+def _refused(name: str, value: Any, allowed: str) -> RegistryError:
+    return RegistryError(f"{name} is {_shown(value)} (allowed: {allowed})", next_step=f"give another {name}")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: escaped, and cut."""
+    if isinstance(value, str):
+        return ascii(value[:80]) + ("…" if len(value) > 80 else "") if not value.isprintable() else repr(value[:80])
+    try:
+        return repr(value)[:80]
+    except Exception:  # an object whose own words fail, or an integer too long to print
+        return f"a {type(value).__name__}"

@@ -1,0 +1,232 @@
+"""Erasing a merchant: its versions, aliases and blobs in the registry, and what this machine keeps of it.
+
+What is to go is written to the audit in the one transaction after which nothing names it any more; then it goes; then
+the receipt is written. So whenever a process dies, erasing again finds what was begun and ends it. The counters of its
+versions stay, so that no old reference comes to name other weights when the merchant's name is used anew.
+"""
+
+import json
+import os
+import re
+import secrets
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from shopfit.adapter.bundle import MANIFEST
+from shopfit.errors import BundleError, Problem, RegistryError, UnknownReference
+from shopfit.recipe.names import HOUSE
+from shopfit.registry import fetching, rows
+from shopfit.registry.blobs import BlobStore
+from shopfit.registry.database import Database
+from shopfit.registry.leavings import Space, remove, sweep
+from shopfit.registry.rows import batched
+from shopfit.registry.version import AuditEntry
+from shopfit.settings import Settings, curve_pictures, rewrites, studies, unsorted_rewrites
+
+_BEGUN, _DONE = "erase-begun", "erase"
+_LEAVINGS = "leavings"
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b", re.ASCII)
+_BLOBS_A_LOCK = 64  # removed in one go: publishers wait meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What erasing a merchant removed, or would. It holds no data of the merchant's.
+
+    Args:
+        merchant: its name.
+        time: when it ended, with time zone.
+        actor: who erased it.
+        versions: what the registry had, by reference: the bundle's digest.
+        aliases: what named them, such as `acme/review-sentiment@production`.
+        blobs: files of those versions that no other version has.
+        shared_blobs: files of theirs that stay, since other versions have the same bytes.
+        orphans: blobs that no version named any more, some of which may have been its; and unfinished writes.
+        local: what went on this machine, by place: cache, studies, curves, rewrites, leavings.
+        starters: starters that learned from its examples, to be fitted again without it and then removed.
+        unreadable: starters of which that cannot be told, since their files are damaged.
+        ends: the erasures that it ends, by their ids in the audit.
+    """
+
+    merchant: str
+    time: datetime
+    actor: str
+    versions: dict[str, str] = field(hash=False)
+    aliases: tuple[str, ...]
+    blobs: Space
+    shared_blobs: int
+    orphans: Space
+    local: dict[str, Space] = field(hash=False)
+    starters: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    ends: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """As the audit keeps it."""
+        return json.dumps(asdict(self) | {"time": self.time.isoformat()})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Receipt":
+        """Back from the audit."""
+        found: dict[str, Any] = json.loads(text)
+        lists = {name: tuple(found[name]) for name in ("aliases", "starters", "unreadable", "ends")}
+        local = {place: Space(**space) for place, space in found["local"].items()}
+        spaces = {name: Space(**found[name]) for name in ("blobs", "orphans")}
+        return cls(**found | lists | spaces | {"local": local, "time": datetime.fromisoformat(found["time"])})
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is to go of the registry, as the audit keeps it from the moment on that nothing names it."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    aliases: list[str] = field(default_factory=list)
+    blobs: dict[str, int] = field(default_factory=dict)  # bytes by digest
+    ids: list[str] = field(default_factory=list)
+
+    def add(self, other: "_Work") -> None:
+        self.versions |= other.versions
+        self.aliases += [alias for alias in other.aliases if alias not in self.aliases]
+        self.blobs |= other.blobs
+        self.ids += other.ids
+
+
+def erase(
+    database: Database, blobs: BlobStore, settings: Settings, merchant: str, actor: str, *, dry_run: bool
+) -> Receipt:
+    """Remove a merchant; `Registry.erase` says how."""
+    if merchant == HOUSE:
+        raise RegistryError(
+            f"{HOUSE} is no merchant: its versions are the starters",
+            next_step="remove starters one by one: `shopfit registry unalias`, then `shopfit registry rm`",
+        )
+    with database.reading() if dry_run else database.writing(alone=True) as connection:
+        blobs.check_sole(rows.identity(connection))
+        audit = rows.audit(connection, merchant)
+        removed = {digest for entry in audit if entry.action == "publish" for digest in _DIGEST.findall(entry.detail)}
+        earlier, work = _unfinished(audit)
+        if found := _found(connection, merchant):
+            work.add(found)
+            if not dry_run:
+                rows.remove_merchant(connection, merchant)
+                rows.record(connection, actor, _BEGUN, merchant, "", 0, json.dumps(asdict(found)))
+    shared = _remove_blobs(database, blobs, work, merchant if dry_run else None, dry_run)
+    with (
+        database.reading() if dry_run else database.writing(alone=True) as connection
+    ):  # of removed versions, of trainings
+        orphans = blobs.remove_stale(rows.used_blobs(connection), datetime.now(UTC), dry_run=dry_run)
+    digests = {*work.versions.values()}.union(*(one.versions.values() for one in earlier), removed)
+    starters, unreadable = _learned_from(database, blobs, merchant)
+    receipt = Receipt(
+        merchant=merchant,
+        time=datetime.now(UTC),
+        actor=actor,
+        versions=work.versions,
+        aliases=tuple(work.aliases),
+        blobs=Space(len(work.blobs) - len(shared), sum(size for one, size in work.blobs.items() if one not in shared)),
+        shared_blobs=len(shared),
+        orphans=orphans,
+        local=_remove_local(settings, merchant, digests, dry_run),
+        starters=starters,
+        unreadable=unreadable,
+        ends=tuple(work.ids),
+    )
+    own = [space for place, space in receipt.local.items() if place != _LEAVINGS]
+    if not receipt.versions and not any(space.count for space in own):
+        if not earlier:
+            raise UnknownReference(
+                f"there is nothing of a merchant {merchant!r}, neither in the registry nor in {settings.home}",
+                next_step="run `shopfit registry ls` to see the names there are",
+            )
+        return replace(earlier[-1], starters=starters, unreadable=unreadable)
+    if not dry_run:
+        with database.writing() as connection:
+            rows.record(connection, actor, _DONE, merchant, "", 0, receipt.to_json())
+    return receipt
+
+
+def receipts(audit: list[AuditEntry]) -> list[Receipt]:
+    """Those in an audit, in its order."""
+    return [Receipt.from_json(entry.detail) for entry in audit if entry.action == _DONE]
+
+
+def _unfinished(audit: list[AuditEntry]) -> tuple[list[Receipt], _Work]:
+    """The receipts there are, and what no receipt tells of yet."""
+    done = receipts(audit)
+    ended = {one for receipt in done for one in receipt.ends}
+    work = _Work()
+    for entry in audit:
+        if entry.action == _BEGUN and not ended.issuperset((begun := _Work(**json.loads(entry.detail))).ids):
+            work.add(begun)
+    return done, work
+
+
+def _found(connection: Connection, merchant: str) -> _Work | None:
+    versions = rows.find_all(connection, merchant)
+    if not versions:
+        return None
+    return _Work(
+        versions={version.name: version.digest for version in versions},
+        aliases=[f"{v.merchant}/{v.recipe}@{alias}" for v in versions for alias in v.aliases],
+        blobs={file.sha256: file.size for version in versions for file in rows.files(connection, version)},
+        ids=[secrets.token_hex(8)],
+    )
+
+
+def _remove_blobs(database: Database, blobs: BlobStore, work: _Work, but: str | None, dry_run: bool) -> set[str]:
+    """Remove those that no version names, not counting the versions of the merchant `but`.
+
+    Returns:
+        those that stay.
+    """
+    shared: set[str] = set()
+    for part in batched(sorted(work.blobs), _BLOBS_A_LOCK):
+        with database.reading() if dry_run else database.writing(alone=True) as connection:
+            named = rows.used_of(connection, part, but)
+            shared |= named
+            if not dry_run:
+                blobs.remove(set(part) - named)
+    return shared
+
+
+def _learned_from(database: Database, blobs: BlobStore, merchant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The starters that learned from a merchant, and those of which it cannot be told."""
+    with database.reading() as connection:
+        kept = [(version, rows.files(connection, version)) for version in rows.find_all(connection, HOUSE)]
+    learned, unreadable = [], []
+    for version, files in kept:
+        try:
+            manifest = fetching.read(version, files, lambda _: {MANIFEST}, blobs).manifest
+        except BundleError:
+            unreadable.append(version.name)
+            continue
+        if merchant in manifest.donors:
+            learned.append(version.name)
+    return tuple(learned), tuple(unreadable)
+
+
+def _remove_local(settings: Settings, merchant: str, digests: set[str], dry_run: bool) -> dict[str, Space]:
+    """Remove what this machine keeps.
+
+    Raises:
+        RegistryError: if something stays.
+    """
+    home = settings.home
+    places = {
+        "cache": [settings.cache / digest for digest in sorted(digests)],
+        "studies": [studies(home, merchant)],
+        "curves": curve_pictures(home, merchant),
+        "rewrites": [rewrites(home, merchant), *unsorted_rewrites(home)],
+    }
+    removed = {place: sum((remove(one, dry_run=dry_run) for one in paths), Space()) for place, paths in places.items()}
+    left = [path for paths in places.values() for path in paths if not dry_run and os.path.lexists(path)]
+    if left:
+        raise RegistryError(
+            f"not everything of {merchant} could be removed",
+            problems=[Problem(str(path), "is still there") for path in left],
+            next_step="let this user write there, and erase the merchant again: it goes on from here",
+        )
+    return removed | {_LEAVINGS: sweep(home, dry_run=dry_run)}

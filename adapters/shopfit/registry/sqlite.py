@@ -1,0 +1,134 @@
+"""A registry in an SQLite file: for many processes at once, for readers that may not write, and across a restore.
+
+What SQLite needs for reading a write-ahead log without being allowed to write: https://sqlite.org/wal.html#readonly.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
+
+from shopfit.errors import RegistryError
+from shopfit.registry.failures import storage_failure
+
+_READ_ONLY, _ALONE = "mode=ro", "mode=ro&immutable=1"
+
+
+class SqliteFile:
+    """The file that a URL names. Where it or its folder may not be written, it is only read, and nothing is written.
+
+    Args:
+        url: of SQLAlchemy, for SQLite.
+        patience: seconds to wait for another process's lock.
+
+    Raises:
+        RegistryError: if its folder can be neither found nor made, or the file is not there and may not be made.
+    """
+
+    def __init__(self, url: URL, patience: float) -> None:
+        self._url = url
+        self._patience = patience
+        self._path = Path((url.database or "").removeprefix("file:")).absolute()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"making the folder {self._path.parent}"
+            raise storage_failure(what, error, variable="SHOPFIT_REGISTRY") from error
+        self._made = there = self._path.exists()
+        self.read_only = not os.access(self._path.parent, os.W_OK) or (there and not os.access(self._path, os.W_OK))
+        if self.read_only and not there:
+            raise RegistryError(
+                f"there is no registry in {self._path}, and none can be made there: the folder is read-only",
+                next_step="let this user write there, or set SHOPFIT_REGISTRY or SHOPFIT_HOME to where it is",
+            )
+
+    def engine(self) -> Engine:
+        """SQLAlchemy's engine on it."""
+        pool: dict[str, Any] = {"poolclass": NullPool} if self.read_only else {}
+        engine = create_engine(self._url, connect_args={"timeout": self._patience}, **pool)
+        event.listen(engine, "do_connect", self._name)
+        event.listen(engine, "connect", self._prepare)
+        event.listen(engine, "checkout", self._check)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    @contextmanager
+    def unchanged(self, address: str) -> Iterator[None]:
+        """What is read without any lock was not changed meanwhile.
+
+        Raises:
+            RegistryError: if it was, by someone who may write there.
+        """
+        before = self._state()
+        yield
+        if before != self._state():
+            raise RegistryError(f"the registry {address} changed while it was read", next_step="run the command again")
+
+    def _state(self) -> tuple[int, ...] | None:
+        if not self.read_only or self._mode() != _ALONE:
+            return None
+        found = self._path.stat()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _mode(self) -> str:
+        """How it is opened: never made anew, once it was there, by a reader that a restore is just replacing it for."""
+        if not self.read_only:
+            return "mode=rw" if self._made else "mode=rwc"
+        log, index = (self._path.with_name(self._path.name + suffix) for suffix in ("-wal", "-shm"))
+        if index.exists() and log.exists():
+            return _READ_ONLY
+        if log.exists() and log.stat().st_size:
+            raise RegistryError(
+                f"{log.name} holds changes to {self._path} that cannot be read where nothing may be written",
+                next_step="open the registry once where it can be written, with `shopfit registry ls`; then copy it",
+            )
+        return _ALONE  # no process has it open, so no lock is needed, and none could be taken
+
+    def _name(self, _dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        if not options.get("uri"):  # else the user's own, which is left as it is
+            arguments[0], options["uri"] = f"{self._path.as_uri()}?{self._mode()}", True
+
+    def _prepare(self, connection: Any, record: Any) -> None:
+        self._made = True
+        record.info["file"] = self._identity()
+        connection.isolation_level = None  # sqlite3 would begin transactions on its own, and late
+        if not self.read_only:
+            _write_ahead(connection, self._patience)
+        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def _check(self, _connection: Any, record: Any, _proxy: Any) -> None:
+        """A file put back from a backup under the same name is another one, and old connections still read the old."""
+        if record.info["file"] != self._identity():
+            raise InvalidatePoolError
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _write_ahead(connection: sqlite3.Connection, patience: float) -> None:
+    """Readers and a writer at once. SQLite does not wait for its lock on this one change, so we do."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)

@@ -1,0 +1,143 @@
+"""`shopfit registry` and `shopfit merchant`: lists, garbage, erasing; and versions that others named badly."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from tests.cli.conftest import Run
+from tests.registry.conftest import MakeBundle, make_bundle
+
+from shopfit.registry import Registry
+from shopfit.settings import Settings
+
+__all__ = ["make_bundle"]
+
+NAME = "acme/review-sentiment"
+
+
+@pytest.fixture
+def filled(settings: Settings, make_bundle: MakeBundle) -> Settings:
+    """acme has @1 as @previous and @2 as @production; other has @1."""
+    with Registry.open(settings) as registry:
+        for seed in range(2):
+            registry.fetch(registry.publish(make_bundle(seed=seed), promote=True, actor="ada"), settings.cache)
+        registry.publish(make_bundle("other"), promote=True, actor="ada")
+    return settings
+
+
+def test_what_an_alias_names_is_removed_in_two_steps(run: Run, filled: Settings) -> None:
+    refused = run("registry", "rm", f"{NAME}@1")
+    assert refused.returncode == 2
+    assert f"shopfit registry unalias {NAME}@previous" in refused.stderr
+    assert f"{NAME}@1 has no alias now" in run("registry", "unalias", f"{NAME}@previous").stdout
+    assert f"removed {NAME}@1" in run("registry", "rm", f"{NAME}@1").stdout
+    assert run("registry", "unalias", f"{NAME}@2").returncode == 2
+    actions = [entry["action"] for entry in json.loads(run("registry", "audit", "acme", "--json").stdout)]
+    assert actions[-2:] == ["unalias", "remove"]
+
+
+def test_gc_says_what_it_frees(run: Run, filled: Settings) -> None:
+    run("registry", "unalias", f"{NAME}@previous")
+    run("registry", "rm", f"{NAME}@1")
+    (filled.home / ".staging-dead").mkdir()
+    (filled.home / ".staging-dead" / "weights").write_bytes(b"x" * 2000)
+    would = run("registry", "gc", "--dry-run").stdout
+    assert "would free 2.0 kB: 1 folders of killed processes" in would
+    assert "would free 5.9 kB: 1 versions that are in the registry no more" in would
+    told = json.loads(run("registry", "gc", "--grace", "0", "--json").stdout)
+    assert told["dry_run"] is False
+    assert told["garbage"]["leavings"] == {"count": 1, "bytes": 2000}
+    assert told["garbage"]["cache"]["count"] == 1
+    assert not (filled.home / ".staging-dead").exists()
+    assert json.loads(run("registry", "gc", "--json").stdout)["garbage"]["cache"] == {"count": 0, "bytes": 0}
+    assert [run("registry", "gc", "--grace", hours).returncode for hours in ("nan", "-1", "9" * 5000)] == [2, 2, 2]
+    assert run("registry", "verify").returncode == 0
+
+
+def test_erasing_asks_shows_and_keeps_a_receipt(run: Run, filled: Settings) -> None:
+    for nobody_to_ask in (run("merchant", "erase", "acme"), run("merchant", "erase", "acme", "--json")):
+        assert nobody_to_ask.returncode == 2
+        assert "add --yes" in nobody_to_ask.stderr
+    planned = run("merchant", "erase", "acme", "--dry-run").stdout
+    assert "acme would be erased" in planned
+    assert len(json.loads(run("registry", "ls", "acme", "--json").stdout)) == 2
+    told = json.loads(run("merchant", "erase", "acme", "--yes", "--json").stdout)
+    receipt = told["receipt"]
+    assert (told["dry_run"], told["nothing_left"], receipt["merchant"]) == (False, False, "acme")
+    assert list(receipt["versions"]) == [f"{NAME}@1", f"{NAME}@2"]
+    assert receipt["blobs"]["bytes"] > 0
+    assert json.loads(run("registry", "ls", "acme", "--json").stdout) == []
+    again = run("merchant", "erase", "acme", "--yes")
+    assert again.returncode == 0
+    assert "nothing of it is left" in again.stdout
+    kept = json.loads(run("registry", "audit", "acme", "--json").stdout)[-1]
+    assert json.loads(kept["detail"])["versions"] == receipt["versions"]
+    unknown = run("merchant", "erase", "nobody", "--yes")
+    assert unknown.returncode == 2
+    assert "there is nothing of a merchant 'nobody'" in unknown.stderr
+    assert run("registry", "verify").returncode == 0
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", 0), ("n", 2), ("\x04", 2)])
+def test_erasing_at_a_terminal(run: Run, filled: Settings, answer: str, left: int) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "shopfit", "merchant", "erase", "acme"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.write(ours, f"{answer}\n".encode())
+    shown, _ = process.communicate(timeout=600)
+    os.close(ours)
+    os.close(theirs)
+    assert "acme would be erased" in shown
+    assert len(json.loads(run("registry", "ls", "acme", "--json").stdout)) == left
+
+
+def test_rows_of_earlier_releases_are_shown_as_they_are(run: Run, filled: Settings) -> None:
+    engine = create_engine(filled.registry)
+    hostile = {"method": "[/x]\x1b[2J", "reason": "[bold]no\nsecond line", "base": "/srv/[a]\u202eb", "actor": "[/]"}
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE shopfit_versions SET method = :method, reason = :reason, base_name = :base, rank = -1, "
+                """metrics = '{"[red]": "high", "auc": 0.5}' WHERE merchant = 'acme' AND number = 1"""
+            ),
+            hostile,
+        )
+        connection.execute(text("UPDATE shopfit_audit SET actor = :actor"), hostile)
+    engine.dispose()
+    listed = run("registry", "ls")
+    assert listed.returncode == 0, listed.stderr
+    assert "[/x]\\x1b[2J" in listed.stdout
+    assert "other/review-sentiment@1" in listed.stdout
+    shown = run("registry", "show", f"{NAME}@1")
+    assert shown.returncode == 0, shown.stderr
+    for part in ("[bold]no\\nsecond line", "/srv/[a]\\u202eb", "[red] high, auc 0.500", "  [/]  publish  "):
+        assert part in shown.stdout
+    assert json.loads(run("registry", "ls", "--json").stdout)[0]["method"] == hostile["method"]
+    assert "[/]" in run("registry", "audit").stdout
+
+
+@pytest.mark.parametrize("name", ["Acme", "../acme", "a\tb", "", "[/x]", "*"])
+def test_names_that_are_none(run: Run, filled: Settings, name: str) -> None:
+    for command in (
+        ("registry", "ls", name),
+        ("registry", "audit", name),
+        ("merchant", "erase", name, "--yes"),
+        ("registry", "unalias", name),
+    ):
+        done = run(*command)
+        assert done.returncode == 2, command
+        assert "Traceback" not in done.stderr
+        assert "allowed" in done.stderr
+
+
+def test_a_home_of_an_odd_name(run: Run, tmp_path: Path, make_bundle: MakeBundle) -> None:
+    for name in ("a?b", "a%20b", "a::b"):
+        home = tmp_path / "odd" / name
+        shown = run("registry", "ls", SHOPFIT_HOME=str(home))
+        assert (shown.returncode, "no versions yet" in shown.stdout) == (0, True)
+        assert (home / "registry.db").is_file()

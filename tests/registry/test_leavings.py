@@ -1,0 +1,115 @@
+"""Folders of processes that were killed go; those of processes that live stay."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.registry.conftest import MakeBundle
+
+from shopfit.registry import Registry, garbage
+from shopfit.registry.leavings import STAGING, Space, owned_folder, remove, sweep, sweep_folder
+from shopfit.settings import Settings
+from shopfit.tune.saving import staging
+
+OWNER = (
+    "import sys, time; from pathlib import Path; from shopfit.tune.saving import staging\n"
+    "with staging(Path(sys.argv[1])) as folder:\n"
+    "    (folder / 'weights').write_bytes(b'weights'); print(folder, flush=True); time.sleep(600)\n"
+)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
+
+
+def owner(home: Path) -> tuple["subprocess.Popen[str]", Path]:
+    process = subprocess.Popen([sys.executable, "-c", OWNER, str(home)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_killed_process_left_goes_and_what_a_living_one_has_stays(home: Path, how: signal.Signals) -> None:
+    dead, left = owner(home)
+    alive, used = owner(home)
+    assert sweep(home) == Space()
+    os.kill(dead.pid, how)
+    dead.wait()
+    assert left.is_dir()
+    assert sweep(home, dry_run=True) == Space(1, len(b"weights"))
+    assert sweep(home) == Space(1, len(b"weights"))
+    assert not left.exists()
+    assert (used / "weights").read_bytes() == b"weights"
+    alive.kill()
+    alive.wait()
+    with staging(home) as folder:  # the next one to start sweeps, too
+        assert [path.name for path in home.glob(f"{STAGING}*")] == [folder.name]
+    assert list(home.glob(".*")) == []
+
+
+def test_nothing_else_goes(home: Path) -> None:
+    outside = home.parent / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("x")
+    (home / ".staging-link").symlink_to(outside)
+    (home / ".staging-file").write_text("no folder")
+    (home / "staging-mine").mkdir()
+    sweep(home)
+    assert (outside / "file").exists()
+    assert {path.name for path in home.iterdir()} >= {".staging-link", ".staging-file", "staging-mine"}
+
+
+def test_a_folder_is_gone_afterwards_unless_it_was_renamed(empty: Path) -> None:
+    with owned_folder(empty, ".x-") as folder:
+        (folder / "deep").mkdir()
+    assert list(empty.iterdir()) == []
+    with owned_folder(empty, ".x-") as folder:
+        folder.rename(empty / "kept")
+    assert [path.name for path in empty.iterdir()] == ["kept"]
+    with pytest.raises(RuntimeError), owned_folder(empty, ".x-"):
+        raise RuntimeError
+    assert [path.name for path in empty.iterdir()] == ["kept"]
+
+
+def test_a_folder_that_never_got_an_owner(empty: Path) -> None:
+    for name in (".new-.x-old", ".new-.x-young", ".new-.y-old"):
+        (empty / name).mkdir()
+    for name in (".new-.x-old", ".new-.y-old"):
+        os.utime(empty / name, (0, 0))
+    sweep_folder(empty, ".x-")
+    assert sorted(path.name for path in empty.iterdir()) == [".new-.x-young", ".new-.y-old"]
+
+
+def test_removing_tells_what_went(empty: Path) -> None:
+    (empty / "folder" / "deep").mkdir(parents=True)
+    (empty / "folder" / "deep" / "file").write_bytes(b"12345")
+    (empty / "link").symlink_to(empty / "folder")
+    assert remove(empty / "link").count == 1
+    assert remove(empty / "folder", dry_run=True) == Space(1, 5)
+    assert remove(empty / "folder") == Space(1, 5)
+    assert remove(empty / "folder") == Space()
+    assert list(empty.iterdir()) == []
+
+
+def test_garbage_of_this_machine(registry: Registry, place: Settings, make_bundle: MakeBundle) -> None:
+    kept = registry.publish(make_bundle(), promote=True, actor="ada")
+    gone = registry.publish(make_bundle(seed=1), promote=False, refused="worse", actor="ada")
+    for version in (kept, gone):
+        registry.fetch(version, place.cache)
+    registry.remove(gone.name, actor="ada")
+    (place.home / ".staging-dead").mkdir()
+    (place.cache / ".unfinished-dead").mkdir()
+    (place.cache / "notes").mkdir()
+    would = garbage.collect(registry, place, grace=timedelta(0), dry_run=True)
+    assert (would.blobs, would.cache, would.leavings) == (Space(), Space(1, gone.size), Space(2, 0))
+    assert garbage.collect(registry, place, grace=timedelta(0)) == would
+    assert {path.name for path in place.cache.iterdir()} == {kept.digest, "notes"}
+    assert garbage.collect(registry, place, grace=timedelta(0)) == garbage.Garbage(Space(), Space(), Space())
+    assert registry.fetch(kept, place.cache).digest == kept.digest
