@@ -10,6 +10,11 @@ ROWS     ?= 20
 SHOTS    ?=
 SEEDS    ?=
 WORKERS  ?= 2
+CASES    ?= 20000
+
+FUZZED := tests/engine/test_requests.py tests/engine/test_neighbours.py tests/engine/test_hostile_bundles.py \
+	tests/engine/test_fairness.py tests/base/test_malformed.py tests/base/test_checkpoint.py tests/merchant/test_reading.py \
+	tests/merchant/test_merchant.py tests/recipe/test_loading.py tests/cli/test_arguments.py
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -17,7 +22,7 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter label-next curve test test-fast soak lint types bench bench-recipes bench-engine \
-	bench-quality bench-ablations clean
+	bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,14 +52,17 @@ curve: base  ## measure how many examples to ask for: MERCHANT=, RECIPE=, SHOTS=
 	@$(BIN)/shopfit curve $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SHOTS),--shots "$(SHOTS)") $(if $(SEEDS),--seeds $(SEEDS))
 
 test: base  ## run every test, in WORKERS processes
-	@echo "== test: everything, on tiny models and on the real base, in $(WORKERS) processes"
+	@echo "== test: everything, on tiny models and on the real base, in $(WORKERS) processes; about 15 minutes on two idle cores"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: $(READY)  ## run the tests that do without the real base
 	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
-soak: $(READY)  ## a minute of 64 callers on 1,000 adapters: no wrong answer, none lost, flat memory
-	@SHOPFIT_SOAK_ADAPTERS=1000 SHOPFIT_SOAK_SECONDS=60 $(BIN)/python -m pytest -rP tests/engine/test_soak.py
+soak: base  ## an hour or more: 64 callers on 1,000 adapters, and CASES= (20,000) of every property and fuzz
+	@echo "== soak: 64 callers on 1,000 adapters for a minute each on decoders and encoders"
+	@SHOPFIT_SOAK_ADAPTERS=1000 SHOPFIT_SOAK_SECONDS=60 $(BIN)/python -m pytest -rP --timeout 0 tests/engine/test_soak.py tests/engine/test_soak_encoders.py
+	@echo "== soak: $(CASES) cases of every fuzz: requests, neighbours, bundles, bases, data, recipes, command lines"
+	@SHOPFIT_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest --timeout 0 -n $(WORKERS) $(FUZZED)
 
 lint: $(READY)  ## check style, format and the floors of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
@@ -74,6 +82,10 @@ bench-engine: base  ## measure many adapters in one batch
 bench-quality: base  ## measure what few examples give, on real data: DATA=
 	@test -n "$(DATA)" || { echo 'say where the data is: make bench-quality DATA=path'; exit 2; }
 	@$(BIN)/python -m tests.bench.quality "$(DATA)"
+
+bench-gate: base  ## measure how often gates promote what is worse, on real data: DATA=
+	@test -n "$(DATA)" || { echo 'say where the data is: make bench-gate DATA=path'; exit 2; }
+	@$(BIN)/python -m tests.bench.gate "$(DATA)"
 
 bench-ablations: base  ## measure what augmentation and objectives change, in pairs, on real data: DATA=
 	@test -n "$(DATA)" || { echo 'say where the data is: make bench-ablations DATA=path'; exit 2; }

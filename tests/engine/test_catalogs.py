@@ -157,3 +157,12 @@ def test_a_name_that_looks_like_another_merchants_is_a_name(engine: Engine, tena
 def test_what_is_no_catalog_is_refused(engine: Engine) -> None:
     with pytest.raises(RequestError, match="is a dict"):
         engine.set_catalog("acme", {"x": 1})  # type: ignore[arg-type]
+
+
+def test_prices_of_several_currencies_are_not_compared(engine: Engine, tenant: Tenant) -> None:
+    mixed = shop(red_tent={"currency": "EUR"}, blue_tent={"currency": "JPY", "price": 9000.0})
+    engine.set_catalog("acme", mixed)
+    with pytest.raises(RequestError, match="EUR, JPY"):
+        engine.recommend(tenant, query="tent", rules=Rules(max_price=15))
+    assert found(engine, tenant, rules=Rules(max_price=15, currency="EUR")) == {"red tent"}
+    assert "blue tent" in found(engine, tenant)

@@ -239,6 +239,9 @@ class Preparer:
         if catalog is None:
             raise RequestError(f"{tenant.name} has no catalog to recommend from", next_step="ask it to rank candidates")
         rules = [tenant.recipe.serve.rules, *([request.rules] if request.rules else [])]
+        for rule in rules:
+            if unclear := rule.unclear_currency(catalog.currencies):
+                raise RequestError(f"rules for {tenant.name}: {unclear}", next_step="name one: rules.currency")
         allowed = _offered(tenant, catalog, request.fields, rules)
         if not allowed:
             return {}

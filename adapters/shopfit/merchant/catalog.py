@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 _SAID = ("title", "variant", "brand", "category", "description")
@@ -38,7 +39,7 @@ class Catalog(Mapping[str, Item]):
         """A catalog of plain titles, each its own id: what a merchant without a catalog ranks."""
         return cls({title: Item(title, title, {"id": title, "title": title}) for title in titles})
 
-    @property
+    @cached_property
     def currencies(self) -> frozenset[str]:
         """Currencies that prices are in, as far as items name one."""
         named = (item.fields.get("currency") for item in self.values() if item.fields.get("price") is not None)
