@@ -99,6 +99,30 @@ def test_a_removed_version_leaves_memory_and_slot(
     assert soon(lambda: (engine.status().loaded, engine.status().resident) == (1, 1))
 
 
+def test_an_erased_merchant_is_dropped_and_its_name_can_be_used_anew(
+    engine: Engine, registry: Registry, quick_bundle: QuickBundle, settings: Settings
+) -> None:
+    registry.publish(quick_bundle("acme", seed=1), promote=True, actor="test")
+    registry.publish(quick_bundle("beta", seed=2), promote=True, actor="test")
+    first, other = positive(engine), positive(engine, "beta/r")
+    registry.erase("acme", settings, actor="test")
+
+    def gone() -> bool:
+        try:
+            positive(engine)
+        except UnknownReference:
+            return True
+        return False
+
+    assert soon(gone)
+    assert soon(lambda: (engine.status().loaded, engine.status().resident) == (1, 1))
+    assert positive(engine, "beta/r") == other
+    anew = registry.publish(quick_bundle("acme", seed=3), promote=True, actor="test")
+    assert anew.number == 2
+    assert soon(lambda: not gone())
+    assert positive(engine) != pytest.approx(first, abs=1e-4)
+
+
 def test_a_request_never_mixes_versions(engine: Engine, registry: Registry, quick_bundle: QuickBundle) -> None:
     registry.publish(quick_bundle("acme", seed=1), promote=True, actor="test")
     registry.publish(quick_bundle("acme", seed=2), promote=False, actor="test")
