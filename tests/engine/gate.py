@@ -20,6 +20,7 @@ class Gate:
         self._open.set()
         self._held = threading.Event()
         self._fail: Callable[[Any], bool] = lambda _: False
+        self._error: type[BaseException] = RuntimeError
 
     def __call__(self, _module: Any, _arguments: Any, options: dict[str, Any]) -> None:
         self.forwards += 1
@@ -29,7 +30,7 @@ class Gate:
         if not self._open.wait(GUARD):
             raise TimeoutError("the gate was never opened")
         if self._fail(ids):
-            raise RuntimeError("this forward cannot be done")
+            raise self._error("this forward cannot be done")
 
     def close(self) -> None:
         """Keep the next forward waiting."""
@@ -44,9 +45,9 @@ class Gate:
         """Let forwards go on."""
         self._open.set()
 
-    def fail(self, when: Callable[[Any], bool]) -> None:
+    def fail(self, when: Callable[[Any], bool], error: type[BaseException] = RuntimeError) -> None:
         """Let forwards fail whose tokens (B, T) are such."""
-        self._fail = when
+        self._fail, self._error = when, error
 
 
 @contextmanager

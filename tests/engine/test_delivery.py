@@ -1,7 +1,6 @@
 """What callers want to be told is told elsewhere: nothing of theirs runs on the serving thread, or ends it."""
 
 import asyncio
-import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -109,8 +108,7 @@ def test_a_serving_thread_that_ends_is_noticed(base: Base, quick_bundle: QuickBu
         gate.close()
         futures = [engine.submit(night(bundle, 400)) for _ in range(3)]
         gate.wait_until_held()
-        thread = next(one for one in threading.enumerate() if one.name == "shopfit-engine")
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+        gate.fail(lambda _: True, SystemExit)
         gate.open()
         for future in futures:
             with pytest.raises(RequestError, match="serving thread of this engine has ended: SystemExit"):
