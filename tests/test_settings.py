@@ -12,6 +12,7 @@ from shopfit.registry import Registry
 from shopfit.registry.blobs import BlobStore
 from shopfit.settings import Settings, sqlite_url
 from shopfit.tune.study import opened
+from tests.cli.accounts import held_to_modes, unknown_user
 from tests.registry.conftest import MakeBundle, make_bundle
 
 __all__ = ["make_bundle"]
@@ -122,3 +123,19 @@ def test_a_home_whose_name_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "SHOPFIT_HOME", "/srv/\udcff")
     with pytest.raises(ShopfitError, match=r"'/srv/\\udcff', whose name is not UTF-8"):
         Settings.from_environment()
+
+
+def test_what_may_be_written_is_what_can_be(tmp_path: Path) -> None:
+    """Also below a folder that is closed to the user, and reached all the same by a capability."""
+    home = tmp_path / "closed" / "home"
+    home.mkdir(parents=True)
+    home.parent.chmod(0o700)
+    script = "import sys; from shopfit.settings import may_write; print(may_write(sys.argv[1]))"
+    for before in (unknown_user(), held_to_modes()):
+        for mode, can in ((0o777, True), (0o555, False)):
+            home.chmod(mode)
+            asked = subprocess.run([*before, sys.executable, "-c", script, str(home)], capture_output=True, text=True)
+            assert (asked.stdout, asked.stderr) == (f"{can}\n", "")
+            tried = subprocess.run([*before, "touch", str(home / "file")], capture_output=True, check=False)
+            (home / "file").unlink(missing_ok=True)
+            assert (tried.returncode == 0) is can

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from shopfit.errors import ShopfitError
     from shopfit.recipe.loading import load_recipe
-    from shopfit.recipe.schema import Rules
+    from shopfit.recipe.rules import Rules
     from shopfit.registry import Registry
     from shopfit.settings import Settings
 
@@ -57,7 +57,7 @@ __all__ = [
 _HOMES = {
     "Bundle": "shopfit.adapter.bundle",
     "Registry": "shopfit.registry",
-    "Rules": "shopfit.recipe.schema",
+    "Rules": "shopfit.recipe.rules",
     "Settings": "shopfit.settings",
     "ShopfitError": "shopfit.errors",
     "load_recipe": "shopfit.recipe.loading",

@@ -87,6 +87,15 @@ def expanded(path: str | Path) -> Path:
         ) from None
 
 
+def may_write(path: str | Path) -> bool:
+    """Whether this process may write a file, or make one in a folder; the system says so, and nothing is written.
+
+    The system is asked with the rights that writing has. `os.access` alone asks with those of the real user and
+    without capabilities, by which a container may reach a folder below one that is closed to its user.
+    """
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _home(name: str) -> Path:
     try:
         home = expanded(name or "~/.shopfit").absolute()

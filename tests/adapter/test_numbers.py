@@ -172,7 +172,7 @@ def test_json_in_a_bundle_holds_finite_numbers(base: Base, tmp_path: Path, conte
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
 def test_a_training_that_diverged_is_not_written(base: Base, tmp_path: Path, method: str) -> None:
-    adapter = attach(base, Adapter(method=method, rank=2), total_steps=3, opening="a tent")  # type: ignore[arg-type]
+    adapter = attach(base, Adapter(method=method, rank=2), total_steps=3, opening=(5, 6, 7))  # type: ignore[arg-type]
     adapter.check()
     with torch.no_grad():
         next(adapter.parameters())[0, 0] = float("nan")

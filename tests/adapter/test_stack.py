@@ -344,16 +344,16 @@ def test_a_base_with_an_adapter_in_training_answers_nobody_else(base: Base, meth
     stack, settings_ = Stack(base, 1), Adapter(method=method, rank=2)  # type: ignore[arg-type]
     stack.put(1, stack.pack(_random(base, 2), "x"))
     before = _forward(stack, base, [1, 0])
-    adapter = attach(base, settings_, total_steps=3, opening="a tent")
+    adapter = attach(base, settings_, total_steps=3, opening=(5, 6, 7))
     for rows in ([1, 0], [0, 0]):
         with pytest.raises(BaseError, match="in training"):
             _forward(stack, base, rows)
     with pytest.raises(BaseError, match="in training"):
-        attach(base, settings_, total_steps=3, opening="a tent")
+        attach(base, settings_, total_steps=3, opening=(5, 6, 7))
     adapter.detach()
     assert torch.equal(_forward(stack, base, [1, 0]), before)
     with stack.rows([1]), pytest.raises(BaseError, match="in the middle of a forward"):
-        attach(base, settings_, total_steps=3, opening="a tent")
+        attach(base, settings_, total_steps=3, opening=(5, 6, 7))
     with stack.rows([1]), pytest.raises(BaseError, match="in the middle"), Stack(base, 1).rows([1]):
         pass
     assert torch.equal(_forward(stack, base, [1, 0]), before)

@@ -22,14 +22,13 @@ heed_signals()
 
 def ran(script: str, before: list[str] | None = None) -> "subprocess.CompletedProcess[str]":
     command = [*(before or []), sys.executable, "-c", STUBBORN + script]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=TIMEOUT, check=False, preexec_fn=heed_interrupts
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, preexec_fn=heed_again)
 
 
-def heed_interrupts() -> None:
-    """What a shell starts in the background ignores Ctrl-C, and so do its children, this test's included."""
+def heed_again() -> None:
+    """In the background of a shell Ctrl-C is ignored, and under nohup a hang-up, by this test's children too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
@@ -141,7 +140,7 @@ def stopped(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_interrupts,
+        preexec_fn=heed_again,
     ) as process:
         assert process.stdout is not None
         try:

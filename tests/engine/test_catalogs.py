@@ -17,7 +17,7 @@ from shopfit.engine.blending import Blend
 from shopfit.errors import RequestError
 from shopfit.evaluation.comparing import bare
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.recipe.schema import Rules
+from shopfit.recipe.rules import Rules
 
 QuickBundle = Callable[..., Bundle]
 NAMES = ["red tent", "blue tent", "gas stove", "head lamp", "warm bag"] + [f"mug {number}" for number in range(60)]

@@ -171,7 +171,7 @@ def test_bad_requests_say_what_would_fit(engine: Engine, make_bundle: MakeBundle
     choose, rank = make_bundle("acme"), make_bundle("acme", task="rank")
     with pytest.raises(RequestError, match="to choose, not to rank"):
         engine.rank([RankRequest(choose, {"text": "x"})])
-    with pytest.raises(RequestError, match="names none of the fields"):
+    with pytest.raises(RequestError, match="shows nothing in any of the fields"):
         engine.choose([ChooseRequest(choose, {"txt": "x"})])
     with pytest.raises(RequestError, match="'nope'"):
         engine.rank([RankRequest(rank, {"query": "x"}, ["bag", "nope"])])

@@ -15,7 +15,7 @@ from shopfit.engine import ChooseRequest, Engine, RankRequest, RecommendRequest,
 from shopfit.engine.blending import Blend
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.recipe.schema import Rules
+from shopfit.recipe.rules import Rules
 
 QuickBundle = Callable[..., Bundle]
 SHOP: dict[str, dict[str, Any]] = {

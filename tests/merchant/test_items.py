@@ -8,7 +8,8 @@ from tests.merchant.shop import recipe
 from shopfit.errors import DataError
 from shopfit.merchant.catalog import Item
 from shopfit.merchant.items import read_catalog
-from shopfit.recipe.schema import Recipe, Rules
+from shopfit.recipe.rules import Rules
+from shopfit.recipe.schema import Recipe
 
 
 def catalog(folder: Path, *rows: dict[str, Any]) -> Path:

@@ -78,5 +78,5 @@ def test_two_processes_make_one_version(shop: Path, home: Path) -> None:
     assert answer["version"]["number"] == 1
     manifest = json.loads((Path(answer["bundle"]) / "bundle.json").read_text())
     assert manifest["processes"] == 2
-    assert len(list((home / "rewrites").glob("*.json"))) == len(manifest["data"]["train"])
+    assert len(list((home / "rewrites").glob("*/*.json"))) == len(manifest["data"]["train"])
     assert manifest["steps"] == 2 * 2  # 19 or 20 examples are 3 batches of 8, 2 for each process

@@ -83,7 +83,7 @@ def test_paraphrases_are_written_once_and_found_again(base: Base, home: Path, ti
         assert all(len(text) / 3 <= len(one) <= len(text) * 3 for one in versions)
     assert heard[0] == "paraphrase in 50% of the examples"
     assert heard[1].endswith("0 from before")
-    files = sorted((home / "rewrites").iterdir())
+    files = sorted((home / "rewrites" / "acme").iterdir())
     assert len(files) == len(TEXTS)
     again, heard = run(base, home, asked)
     assert [row.rewrites for row in again.train] == [row.rewrites for row in first.train]

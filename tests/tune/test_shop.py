@@ -51,7 +51,7 @@ def test_items_without_an_answer(base: Base, encoder: Base, tmp_path: Path) -> N
 def test_rows_and_labels_without_words(base: Base, tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(20)]
     rows[4]["text"] = [" "]
-    rows[7]["text"] = "\u200b\u200b"
+    rows[7]["text"] = ["\u200b"]
     shop = merchant(tmp_path / "acme", rows=rows)
     with pytest.raises(DataError) as error:
         Shop.read(shop, recipe("choose", template="{text}", labels={"a": "good", "b": "\u2060"})).material(base)

@@ -2,32 +2,28 @@
 
 import json
 import math
-import string
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from shopfit.base.encode import CUT, PlainTokenizer
+from shopfit.base.encode import PlainTokenizer
+from shopfit.base.shortening import Parts, Shortening
 from shopfit.base.shown import as_shown, checked_text, is_blank
 from shopfit.errors import Problem, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import asks_alone
 from shopfit.merchant.values import as_id
-from shopfit.recipe.schema import Recipe, placeholders
+from shopfit.recipe.schema import Recipe
 from shopfit.recipe.suggestions import shown
+from shopfit.recipe.template import PromptTemplate, filled, pieces_of, placeholders
 
 _ANSWERS = 50_000  # answers whose tokens are kept
 _KEPT_TEXT = 2_000  # characters of the longest answer that is kept
 _TEXT_TOKENS = 128  # of an item's text, for an encoder
 _ANSWER_TOKENS = 512  # of a label or an item as an answer, for a decoder
 _READ = 128  # characters of a field for each token of the prompt
-_LEAST_WORDS = 8  # a field that is shortened by words keeps at least so many
-_ROUNDS = 8  # in which words are dropped, until it goes by tokens
-
-Parts = Mapping[str, Sequence[str]]
-"""What the prompt shows of each field: its text, or titles of a history, the latest last; nothing if it is blank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +87,8 @@ class Prompter:
         self.encoder = encoder
         self.catalog = catalog
         self.history = history if history is not None else catalog
-        self._template = _Template(recipe.prompt.template)
-        self._written = _pieces(recipe.prompt.answer)
+        self._template = PromptTemplate(recipe.prompt.template)
+        self._written = pieces_of(recipe.prompt.answer)
         self._answers: dict[str, tuple[int, ...]] = {}
         self._plain: PlainTokenizer | None = None
 
@@ -215,7 +211,7 @@ class Prompter:
                 break
         self._check_shown(parts)
         if len(tokens) > limit:
-            tokens = self._by_words(parts, tokens) or self._by_tokens(parts, tokens)
+            tokens = Shortening(self.recipe, self.plain, self._read).shorten(parts, tokens)
         if len(tokens) <= self.plain.added:
             raise RequestError(
                 f"the base reads no token in what the fields of recipe {self.recipe.name} show",
@@ -232,56 +228,6 @@ class Prompter:
 
     def _read(self, parts: Parts) -> tuple[int, ...]:
         return self.plain.encode(self._render(parts, self.plain.mark))
-
-    def _by_words(self, parts: Parts, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """The tokens with items or words dropped; none where that takes away too much, or does not get there."""
-        limit = self.recipe.prompt.max_tokens
-        for _ in range(_ROUNDS):
-            name = self._longest(parts)
-            fewer = _fewer(parts[name], limit, len(tokens))
-            if fewer is None:
-                return ()
-            parts = {**parts, name: fewer}
-            tokens = self._read(parts)
-            if len(tokens) <= limit:
-                return tokens if 2 * len(tokens) >= limit else ()
-        return ()
-
-    def _by_tokens(self, parts: Parts, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """The tokens with every field cut that has more of them than its share, between characters."""
-        limit, spare = self.recipe.prompt.max_tokens, 0
-        while len(tokens) > limit:
-            sizes = {name: self._size(texts) for name, texts in parts.items() if texts}
-            if all(parts[name] == [CUT.strip()] for name in sizes):
-                raise RequestError(
-                    f"the template of recipe {self.recipe.name} takes {len(tokens)} tokens without what its fields "
-                    f"show, and prompt.max_tokens is {limit}",
-                    next_step="shorten prompt.template, or raise prompt.max_tokens",
-                )
-            around = len(tokens) - sum(sizes.values())
-            share = _share(sizes.values(), limit - around - spare)
-            cut = {name: self._cut(parts[name], share) for name, size in sizes.items() if size > share}
-            parts = {**parts, **cut}
-            tokens, spare = self._read(parts), 2 * spare + 1
-        return tokens
-
-    def _cut(self, texts: Sequence[str], share: int) -> list[str]:
-        """A field in about so many tokens: the latest of its items, or the start of its text."""
-        kept = list(texts)
-        sizes = [self.plain.count(f"; {text}") for text in texts] if len(texts) > 1 else [share + 1]
-        while len(kept) > 1 and sum(sizes) > share:
-            kept, sizes = kept[1:], sizes[1:]
-        if sum(sizes) <= share:
-            return kept
-        return [self.plain.shortened(kept[-1], max(0, share - self.plain.count(CUT)))]
-
-    def _size(self, texts: Sequence[str]) -> int:
-        return self.plain.count("; ".join(texts))
-
-    def _longest(self, parts: Parts) -> str:
-        """The field with the most tokens."""
-        shown = [name for name, texts in parts.items() if texts]
-        return max(shown, key=lambda name: self._size(parts[name])) if len(shown) > 1 else shown[0]
 
     def asking(self, fields: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         """The texts that ask: the prompt; or, for an encoder, of a history and nothing else each of its latest items.
@@ -377,7 +323,7 @@ class Prompter:
 
     def _answer(self, fields: Mapping[str, str]) -> str:
         mark = str if self.tokenizer is None else self.plain.mark
-        return _filled(self._written, fields, mark)
+        return filled(self._written, fields, mark)
 
     def _answer_tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of a label's or an item's text, remembered: they come again."""
@@ -397,36 +343,6 @@ class Prompter:
                     self._answers = {}  # a new one: another thread may be reading the old one
                 self._answers[text] = known
         return known
-
-
-class _Template:
-    """A text with `{field}` placeholders, taken apart once."""
-
-    def __init__(self, template: str) -> None:
-        self._lines = [_pieces(line) for line in template.strip("\n").splitlines()]
-
-    def prompt(self, shown: Mapping[str, str], mark: Callable[[str], str]) -> str:
-        """The text filled in; a line whose fields are all empty is left out.
-
-        Args:
-            shown: of each field.
-            mark: what is done to the template's own words.
-        """
-        lines = []
-        for pieces in self._lines:
-            names = [name for _, name in pieces if name]
-            if not names or any(shown[name] for name in names):
-                lines.append(_filled(pieces, shown, mark))
-        return "\n".join(lines).rstrip()
-
-
-def _pieces(template: str) -> list[tuple[str, str | None]]:
-    """The words before each placeholder, and its name; the last one has none if words follow."""
-    return [(words, name) for words, name, _, _ in string.Formatter().parse(template)]
-
-
-def _filled(pieces: Iterable[tuple[str, str | None]], shown: Mapping[str, str], mark: Callable[[str], str]) -> str:
-    return "".join(mark(words) + (shown[name] if name else "") for words, name in pieces)
 
 
 def _found(catalog: Catalog, item: str) -> Item:
@@ -450,20 +366,3 @@ def _last(texts: Sequence[str], room: int) -> list[str]:
         kept.append(text[:room])
         room -= len(text)
     return kept[::-1]
-
-
-def _share(sizes: Collection[int], room: int) -> int:
-    """Tokens that each field may have at most so that all of them have room: who needs less leaves it to the others."""
-    left = sorted(sizes)
-    while left and left[0] * len(left) <= room:
-        room -= left.pop(0)
-    return max(0, room // len(left)) if left else max(sizes) - 1
-
-
-def _fewer(texts: Sequence[str], limit: int, count: int) -> list[str] | None:
-    """A field with so much less of it as there are too many tokens; None where there are not enough words to drop."""
-    if len(texts) > 1:
-        return list(texts[-max(1, min(len(texts) - 1, len(texts) * limit // count)) :])
-    words = texts[0].removesuffix(CUT).split()
-    keep = min(len(words) - 1, len(words) * limit // count)
-    return [" ".join(words[:keep]) + CUT] if keep >= _LEAST_WORDS else None

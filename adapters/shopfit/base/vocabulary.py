@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from shopfit.base.checkpoint import reason
+from shopfit.base.encode import PlainTokenizer
 from shopfit.errors import BaseError, Problem
 
 _TRIED = "The shop sells 2 tents. 店铺 магазин"
@@ -26,7 +27,9 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
         rows = min(rows, int(head.weight.shape[0]) if head.weight.dim() == 2 else rows)
     try:
         highest = max(tokenizer.get_vocab().values(), default=-1)
-        ids = list(tokenizer(_TRIED, add_special_tokens=False)["input_ids"])
+        ids = PlainTokenizer.of(tokenizer).encode(_TRIED, special=False)
+    except BaseError:
+        raise
     except Exception as error:
         raise BaseError(
             f"the tokenizer of the base {name} cannot be used: {type(error).__name__}: {reason(error)}",

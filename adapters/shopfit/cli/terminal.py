@@ -168,10 +168,10 @@ def quiet() -> None:
 
 def _house_libraries() -> None:
     """Where containers leave no home or no temporary folder to write in, libraries get a folder in SHOPFIT_HOME."""
-    from shopfit.settings import Settings
+    from shopfit.settings import Settings, may_write
 
     folder = Settings.from_environment().home / "libraries"
-    if not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111 - which says "~" where there is no home
+    if not may_write(os.path.expanduser("~")):  # noqa: PTH111 - which says "~" where there is no home
         os.environ.setdefault("XDG_CACHE_HOME", str(folder))  # Hugging Face's, torch's
         os.environ.setdefault("XDG_CONFIG_HOME", str(folder))  # matplotlib's
     try:

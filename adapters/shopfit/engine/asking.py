@@ -13,7 +13,7 @@ from shopfit.base.prompt import Prompter, Question
 from shopfit.engine.answering import score, write
 from shopfit.engine.constraints import Constraint, Constraints
 from shopfit.merchant.examples import Fields
-from shopfit.recipe.schema import Rules
+from shopfit.recipe.rules import Rules
 
 Floats = NDArray[np.float64]
 _BRANCHES = 128  # answers a question: the mask grows with the square of a row's tokens

@@ -18,7 +18,7 @@ from shopfit.engine.requests import (
 )
 from shopfit.engine.tenant import Tenant
 from shopfit.errors import RequestError
-from shopfit.recipe.schema import Rules
+from shopfit.recipe.rules import Rules
 from shopfit.recipe.suggestions import shown
 from shopfit.registry import Reference
 

@@ -20,6 +20,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine.checking import merchant_of, seconds_of
 from shopfit.engine.delivery import AnswerFuture, Parts, Told
+from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job
 from shopfit.engine.library import Library
 from shopfit.engine.memory import HostMemory, Loaded
@@ -44,7 +45,7 @@ from shopfit.engine.workers import Workers
 from shopfit.errors import Overloaded, RequestError, ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.search import Embed
-from shopfit.recipe.schema import Rules
+from shopfit.recipe.rules import Rules
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 
@@ -119,10 +120,10 @@ class Engine:
         self._library = Library(
             base, pool.stack, HostMemory(memory), registry, cache, _gone(self._preparer, self._scheduler)
         )
-        self._preparers = Workers("shopfit-preparer", each=2, most=16)
+        self._intake = Intake(self._library, self._preparer, self._scheduler)
         self._tellers = Workers("shopfit-teller", each=4, most=64)
         self.close: Callable[[], object] = weakref.finalize(
-            self, _close, self._library, self._preparer, self._preparers, self._scheduler, self._tellers
+            self, _close, self._library, self._preparer, self._intake, self._scheduler, self._tellers
         )
         """End the engine's threads. Requests that are not answered fail."""
 
@@ -277,7 +278,7 @@ class Engine:
         job = self._job(merchant, expires, show)
         try:
             self._scheduler.watch(job)
-            self._preparers.submit(merchant, lambda: self._advance(job, request))
+            self._intake.take(job, request)
         except ShopfitError as error:
             job.fail(error)
         return job.future
@@ -291,13 +292,18 @@ class Engine:
         for adapter in adapters:
             try:
                 if (loaded := self._library.hold(adapter)) is not None:
-                    self._release(loaded)
+                    self._library.memory.release(loaded)
                 elif self._library.waiting(merchant_of(adapter)) < _PREFETCHED:
                     self._library.bring(
-                        adapter, lambda loaded: None if isinstance(loaded, Exception) else self._release(loaded)
+                        adapter,
+                        lambda loaded: None if isinstance(loaded, Exception) else self._library.memory.release(loaded),
                     )
             except ShopfitError:
                 continue
+
+    def _let_go(self, loaded: Loaded | Exception) -> None:
+        if isinstance(loaded, Loaded):
+            self._library.memory.release(loaded)
 
     def status(self) -> Status:
         """What the engine holds at this moment."""
@@ -328,7 +334,7 @@ class Engine:
         ready: list[Job] = []
 
         def start() -> None:
-            self._start(ready)
+            self._intake.start(ready)
             ready.clear()
 
         try:
@@ -339,16 +345,8 @@ class Engine:
                     self._room.take(merchant, wait=True)
                 job = self._job(merchant)
                 futures.append(job.future)
-                loaded = self._got(job, lambda request=request: self._library.hold(request.adapter))  # type: ignore[misc]
-                if loaded is None and not job.over and not isinstance(request.adapter, str):
-                    start()  # an adapter that is loaded here may have to wait for room
-                    loaded = self._got(job, lambda request=request: self._library.load(request.adapter))  # type: ignore[misc]
-                if loaded is not None:
-                    self._hold_for(job, loaded)
-                    if self._waits_here(job, request, loaded) and self._fill(job, request, loaded):
-                        ready.append(job)
-                elif not job.over:
-                    self._bring(job, request)
+                if self._intake.take_here(job, request, start):
+                    ready.append(job)
                 if job.over:
                     job.future.result()
             start()
@@ -364,108 +362,6 @@ class Engine:
             job.parts = Parts(told, show, job.give_up)
         job.future.when_done(lambda: self._room.give_back(merchant))
         return job
-
-    def _got(self, job: Job, get: Callable[[], Loaded | None]) -> Loaded | None:
-        try:
-            return get()
-        except Exception as error:
-            job.fail(error)
-            return None
-
-    def _advance(self, job: Job, request: Request) -> None:
-        """Bring a job as far as it goes without waiting; whatever it waits for brings it back here."""
-        if job.over:
-            return
-        loaded = self._got(job, lambda: self._library.hold(request.adapter))
-        if loaded is not None:
-            self._hold_for(job, loaded)
-            self._prepare(job, request, loaded)
-        elif not job.over:
-            self._bring(job, request)
-
-    def _bring(self, job: Job, request: Request) -> None:
-        def ready(loaded: Loaded | Exception) -> None:
-            if isinstance(loaded, Exception):
-                job.fail(loaded)
-            else:
-                self._hold_for(job, loaded)
-                self._again(job, lambda: self._prepare(job, request, loaded))
-
-        try:
-            self._library.bring(request.adapter, ready)
-        except Exception as error:
-            job.fail(error)
-
-    def _again(self, job: Job, task: Callable[[], None]) -> None:
-        try:
-            self._preparers.submit(job.merchant, task)
-        except ShopfitError as error:
-            job.fail(error)
-
-    def _prepare(self, job: Job, request: Request, loaded: Loaded) -> None:
-        if job.over:
-            return
-        try:
-            waits_for = self._preparer.waits_for(request, loaded)
-        except Exception as error:
-            job.fail(error)
-            return
-        if waits_for is None:
-            self._prepare_now(job, request, loaded)
-            return
-
-        def there(index: Future[Any]) -> None:
-            if (error := index.exception()) is None:
-                self._again(job, lambda: self._prepare_now(job, request, loaded))
-            else:
-                job.fail(error if isinstance(error, Exception) else RequestError(str(error)))
-
-        waits_for.add_done_callback(there)
-
-    def _prepare_now(self, job: Job, request: Request, loaded: Loaded) -> None:
-        if self._fill(job, request, loaded):
-            self._start([job])
-
-    def _waits_here(self, job: Job, request: Request, loaded: Loaded) -> bool:
-        """Wait on this thread for what a job needs; whether it can go on."""
-        if job.over:
-            return False
-        try:
-            if (waits_for := self._preparer.waits_for(request, loaded)) is not None:
-                waits_for.result()
-        except Exception as error:
-            job.fail(error)
-            return False
-        return True
-
-    def _hold_for(self, job: Job, loaded: Loaded) -> None:
-        """Whenever the job ends, its adapter is let go."""
-        job.future.when_done(lambda: self._release(loaded))
-
-    def _fill(self, job: Job, request: Request, loaded: Loaded) -> bool:
-        """Make a job ready to run; whether it is to run, and neither failed nor over nor answered already."""
-        if job.over:
-            return False
-        try:
-            self._preparer.fill(job, request, loaded)
-        except Exception as error:
-            job.fail(error)
-            return False
-        if not job.questions and job.line is None:
-            job.finish([])  # nothing to rank
-            return False
-        return True
-
-    def _start(self, jobs: Sequence[Job]) -> None:
-        try:
-            if jobs:
-                self._scheduler.add(jobs)
-        except Exception as error:
-            for job in jobs:
-                job.fail(error)
-
-    def _release(self, loaded: Loaded) -> None:
-        self._library.memory.release(loaded)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -492,9 +388,9 @@ def _gone(preparer: Preparer, scheduler: Scheduler) -> Callable[[Loaded], None]:
     return gone
 
 
-def _close(library: Library, preparer: Preparer, preparers: Workers, scheduler: Scheduler, tellers: Workers) -> None:
+def _close(library: Library, preparer: Preparer, intake: Intake, scheduler: Scheduler, tellers: Workers) -> None:
     library.close()
-    preparers.close()
+    intake.close()
     preparer.close()
     scheduler.stop()
     tellers.close()

@@ -1,36 +1,30 @@
 """From a request and its adapter to a job: prompts, candidates, and how the answer is made of the model's numbers."""
 
-import json
 import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.engine.asking import Floats, answer_constraint, choose_question, joined, rank_questions, softmax
-from shopfit.engine.blending import ADAPTER, BM25, HISTORY, MINILM, choose_parts, log_shares, past_items, rank_parts
+from shopfit.engine.answers import Parts, choice, ranking, recommendations, written
+from shopfit.engine.asking import Floats, answer_constraint, choose_question, rank_questions
+from shopfit.engine.blending import BM25, HISTORY, MINILM, choose_parts, past_items, rank_parts
 from shopfit.engine.checking import MOST_ITEMS, check
 from shopfit.engine.comparing import Comparison, compare_items, compare_labels
 from shopfit.engine.constraints import Constraints
-from shopfit.engine.decoding import Line, not_finite
+from shopfit.engine.decoding import Line
 from shopfit.engine.indexes import Indexes
 from shopfit.engine.jobs import Job
 from shopfit.engine.memory import Loaded
 from shopfit.engine.requests import (
-    ChooseAnswer,
     ChooseRequest,
-    GenerateAnswer,
     GenerateRequest,
-    RankAnswer,
-    RankedItem,
     RankRequest,
-    RecommendAnswer,
-    RecommendedItem,
     RecommendRequest,
     Request,
 )
@@ -41,12 +35,11 @@ from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields, seen
 from shopfit.merchant.search import CatalogIndex, Embed, titles_index
-from shopfit.recipe.schema import Rules
+from shopfit.recipe.rules import Rules
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-Parts = Mapping[str, Floats]
 Scored = Callable[[Sequence[Floats]], Sequence[Floats]]
 """What the model gave for a job's questions -> scores of its answers."""
 _CURRENT = 128  # adapters whose catalog is another one than their bundle's, at a time
@@ -134,17 +127,17 @@ class Preparer:
             case ChooseRequest():
                 scored = self._ask_labels(job, tenant, prompter, request.fields, loaded)
                 others = self._label_parts(tenant, prompter, request.fields)
-                job.answer = lambda results: _choice(tenant, scored(results), others)
+                job.answer = lambda results: choice(tenant, scored(results), others)
             case RankRequest():
                 pool = _candidates(request, tenant)
                 scored = self._ask_items(job, tenant, prompter, request.fields, pool, loaded)
                 others = self._item_parts(tenant, pool, lambda ways: self._ways(tenant, prompter, request, pool, ways))
-                job.answer = lambda results: _ranking(request, tenant, pool, scored(results), others)
+                job.answer = lambda results: ranking(request, tenant, pool, scored(results), others)
             case RecommendRequest():
                 found = self._search(request, tenant, prompter)
                 scored = self._ask_items(job, tenant, prompter, request.fields, list(found), loaded)
                 others = self._item_parts(tenant, list(found), lambda ways: _found_ways(found, ways))
-                job.answer = lambda results: _recommendations(request, tenant, found, scored(results), others)
+                job.answer = lambda results: recommendations(request, tenant, found, scored(results), others)
             case GenerateRequest() if self._base.encoder:
                 raise RequestError(
                     f"the base {self._base.name} is an encoder, which writes no text",
@@ -152,7 +145,7 @@ class Preparer:
                 )
             case GenerateRequest():
                 job.line = self._line(request, prompter, loaded)
-                job.answer = _text
+                job.answer = written
         self._check_length(job, loaded)
         give = job.answer
         job.answer = lambda results: replace(give(results), version=tenant.name, digest=loaded.digest)
@@ -319,66 +312,6 @@ def _check_task(request: Request, tenant: Tenant) -> None:
         raise RequestError(f"{tenant.name} is an adapter to {task}, not to {asked}", next_step=f"ask it with `{task}`")
 
 
-def _choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAnswer:
-    if tenant.blend is None:
-        logits = (scores[0] - np.array(tenant.offsets or 0.0)) / tenant.temperature
-    else:  # its weights were fitted to what the adapter said at the temperature of training
-        temperature = tenant.recipe.tune.temperature
-        parts = dict(others)
-        if scores:
-            parts[ADAPTER] = log_shares(softmax(scores[0] / temperature))
-        logits = tenant.blend.together(parts)
-    shares = softmax(logits)
-    if not np.isfinite(shares).all():
-        raise not_finite()
-    probabilities = dict(zip(tenant.labels, shares.tolist(), strict=True))
-    label = max(probabilities, key=probabilities.__getitem__)
-    return ChooseAnswer(label, probabilities, sure=probabilities[label] >= tenant.threshold)
-
-
-def _item_scores(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> Floats:
-    whole = joined(scores)
-    if tenant.blend is not None and others:
-        whole = tenant.blend.together({ADAPTER: whole / tenant.recipe.tune.temperature, **others})
-    if not np.isfinite(whole).all():
-        raise not_finite()
-    return whole
-
-
-def _ranking(
-    request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: Sequence[Floats], others: Parts
-) -> RankAnswer:
-    whole = _item_scores(tenant, scores, others)
-    order = sorted(range(len(pool)), key=lambda place: -whole[place])
-    items = (
-        RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(whole[place]))
-        for place in order[: request.top or tenant.recipe.serve.top]
-    )
-    return RankAnswer(tuple(items))
-
-
-def _recommendations(
-    request: RecommendRequest,
-    tenant: Tenant,
-    found: Mapping[str, Mapping[str, float]],
-    scores: Sequence[Floats],
-    others: Parts,
-) -> RecommendAnswer:
-    said = dict(zip(found, joined(scores).tolist(), strict=False))  # nothing, where the adapter has no part in it
-    ranked = sorted(zip(found, _item_scores(tenant, scores, others).tolist(), strict=True), key=lambda pair: -pair[1])
-    items = []
-    for item, score in ranked[: request.k or tenant.recipe.serve.top]:
-        reasons = {**found[item], **({"adapter": said[item]} if item in said else {})}
-        items.append(RecommendedItem(item, _title(tenant.catalog, item), score, reasons))
-    return RecommendAnswer(tuple(items))
-
-
-def _text(line: Line) -> GenerateAnswer:
-    text = line.writing.text
-    assert line.finish is not None
-    return GenerateAnswer(text, _json_object(text), line.finish)
-
-
 def _candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
     if request.candidates is not None:
         unknown = [item for item in request.candidates if tenant.catalog is not None and item not in tenant.catalog]
@@ -413,15 +346,3 @@ def _found_ways(found: Mapping[str, Mapping[str, float]], wanted: Callable[[str]
     """The scores that items were found with, by way."""
     ways = dict.fromkeys(way for scores in found.values() for way in scores)
     return {way: np.array([scores[way] for scores in found.values()]) for way in ways if wanted(way)}
-
-
-def _title(catalog: Catalog | None, item: str) -> str:
-    return item if catalog is None else catalog[item].title
-
-
-def _json_object(text: str) -> Mapping[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

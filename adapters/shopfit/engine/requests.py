@@ -7,7 +7,7 @@ from typing import Any, Literal
 from shopfit.adapter.bundle import Bundle
 from shopfit.engine.tenant import Tenant
 from shopfit.merchant.examples import Fields
-from shopfit.recipe.schema import Rules
+from shopfit.recipe.rules import Rules
 
 Adapter = str | Bundle | Tenant
 """How a request names its adapter: a registry reference, a bundle, or a tenant (maybe the bare base)."""

@@ -75,10 +75,15 @@ def _path_of(source: str, shelves: Sequence[Path] | None) -> Path:
         if path.is_file():
             return path
         neighbours = [near.name for near in path.parent.glob("*") if near.suffix in SUFFIXES]
-    except (OSError, ValueError, ShopfitError):  # a name too long, half characters, the home of nobody
-        path, neighbours = Path(shown(source)), []
+        name, why = str(path), did_you_mean(path.name, neighbours)
+    except OSError as error:
+        name, why = shown(source), f": {error.strerror}"
+    except ValueError:  # half of a character is in it
+        name, why = shown(source), ": no file can have this name"
+    except ShopfitError:
+        name, why = shown(source), ": HOME is not set, or there is no such user"
     raise RecipeError(
-        f"there is no recipe file {path}{did_you_mean(path.name, neighbours)}",
+        f"there is no recipe file {name}{why}",
         next_step="check the path, or take a shipped recipe by name: `shopfit recipe ls`",
     )
 

@@ -1,7 +1,6 @@
 """The recipe contract: what a YAML recipe may say. One file serves tuning, evaluation and serving."""
 
-import string
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -9,7 +8,9 @@ from pydantic import AfterValidator, Field, model_validator
 from shopfit.recipe.augmenting import Augment, augment_problems
 from shopfit.recipe.labels import label_key
 from shopfit.recipe.names import SLUG, SLUG_RULE
+from shopfit.recipe.rules import Rules
 from shopfit.recipe.section import Section
+from shopfit.recipe.template import Template, placeholders
 
 Task = Literal["choose", "rank", "generate"]
 Method = Literal["lora", "adalora", "prefix"]
@@ -40,26 +41,7 @@ def _is_relative(path: str) -> str:
     return path
 
 
-def _is_template(text: str) -> str:
-    try:
-        found = [part[1:] for part in string.Formatter().parse(text) if part[1] is not None]
-    except ValueError as error:
-        raise ValueError(f"is not a template: {error}; a brace that is text is written twice") from None
-    for name, shape, conversion in found:
-        if (
-            not (name or "").isidentifier() or shape or conversion
-        ):  # `{x.y}` or `{x:>9999999}` would run code or eat memory
-            raise ValueError(f"holds {{{name}}} in a form that is not used: write {{field}}, a field's plain name")
-    return text
-
-
-def placeholders(template: str) -> list[str]:
-    """Names of the `{field}` placeholders of a template, in order, each once."""
-    return list(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(template) if name))
-
-
 MerchantPath = Annotated[str, Field(min_length=1), AfterValidator(_is_relative)]
-Template = Annotated[str, AfterValidator(_is_template)]
 
 
 class Data(Section):
@@ -225,67 +207,6 @@ class Gate(Section):
     min_gain: float = Field(
         0.0, ge=0, description="by how much, at least; the lower end of the gain's 95% interval must be above it"
     )
-
-
-class Rules(Section):
-    """Which items of the catalog may be recommended."""
-
-    in_stock: bool = Field(True, description="only items whose `in_stock` is not false")
-    min_price: float | None = Field(None, ge=0, description="items without a price are left out")
-    max_price: float | None = Field(None, ge=0, description="items without a price are left out")
-    currency: str | None = Field(
-        None,
-        pattern=r"^(\S|[^\W\d_]{2,3})$",
-        description="of min_price and max_price, such as EUR: items with a price in another currency are left out",
-    )
-    age: int | None = Field(None, ge=0, le=150, description="of the shopper: items of a higher `min_age` are left out")
-    blocked_brands: list[str] = Field([], description="brands that are left out, in any case of letters")
-
-    @model_validator(mode="after")
-    def _prices_in_order(self) -> "Rules":
-        if self.min_price is not None and self.max_price is not None and self.min_price > self.max_price:
-            raise ValueError(f"min_price {self.min_price} is above max_price {self.max_price}")
-        return self
-
-    def allow(self, item: Mapping[str, Any]) -> bool:
-        """Whether an item of a catalog, by its fields, passes all rules. What is no number, or NaN, is missing."""
-        if self.in_stock and item.get("in_stock") is False:
-            return False
-        if not self._affordable(item):
-            return False
-        if self.age is not None and (min_age := _number(item.get("min_age"))) is not None and min_age > self.age:
-            return False
-        brand = item.get("brand")
-        if not self.blocked_brands or not isinstance(brand, str):
-            return True
-        return brand.strip().casefold() not in {blocked.strip().casefold() for blocked in self.blocked_brands}
-
-    def _affordable(self, item: Mapping[str, Any]) -> bool:
-        if self.min_price is None and self.max_price is None:
-            return True
-        price, currency = _number(item.get("price")), item.get("currency")
-        if price is None:
-            return False
-        other = isinstance(currency, str) and currency.strip().casefold() not in ("", (self.currency or "").casefold())
-        if self.currency is not None and other:
-            return False
-        return not (
-            (self.min_price is not None and price < self.min_price)
-            or (self.max_price is not None and price > self.max_price)
-        )
-
-    def unclear_currency(self, currencies: Collection[str]) -> str:
-        """What is wrong with prices of these rules for a catalog with these currencies; empty if nothing is."""
-        if self.currency is not None or len(currencies) < 2 or (self.min_price is None and self.max_price is None):
-            return ""
-        return f"a price is compared, but the catalog has prices in {', '.join(sorted(currencies))}"
-
-
-def _number(value: Any) -> float | None:
-    """A number; None for NaN and for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        return None
-    return value
 
 
 class Serve(Section):

@@ -11,18 +11,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import Connection
-
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest
 from shopfit.errors import Problem, RegistryError, UnknownReference
-from shopfit.registry import checking, erasing, fetching, publishing, rows
+from shopfit.registry import checking, erasing, fetching, naming, publishing, rows
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
 from shopfit.registry.erasing import Receipt
 from shopfit.registry.leavings import Space
-from shopfit.registry.reference import CANDIDATE, PREVIOUS, PRODUCTION, Reference
+from shopfit.registry.reference import CANDIDATE, PRODUCTION, Reference
 from shopfit.registry.rows import File
-from shopfit.registry.unknown import unknown
 from shopfit.registry.version import AuditEntry, Identity, Version
 from shopfit.settings import Settings
 
@@ -100,11 +97,11 @@ class Registry:
             outcome = "ready" if refused is None else f"refused: {refused}"
             rows.record(connection, actor, "publish", merchant, recipe, number, f"{outcome}; digest {digest}")
             if refused is None:
-                _point(connection, merchant, recipe, PRODUCTION if promote else CANDIDATE, number, actor)
+                naming.point(connection, merchant, recipe, PRODUCTION if promote else CANDIDATE, number, actor)
             if not self._claimed and (own := rows.identity(connection)):
                 self._blobs.claim(own)
                 self._claimed = True
-            return _found(connection, Reference(merchant, recipe, number))
+            return naming.found(connection, Reference(merchant, recipe, number))
 
     def resolve(self, reference: str | Reference) -> Version:
         """The version that `reference` names now.
@@ -115,7 +112,7 @@ class Registry:
         """
         parsed = checking.reference(reference)
         with self._database.reading() as connection:
-            return _found(connection, parsed)
+            return naming.found(connection, parsed)
 
     def identities(self, references: Iterable[Reference]) -> dict[Reference, Identity]:
         """The number and the digest that each reference names now, in one state of the registry.
@@ -198,7 +195,7 @@ class Registry:
 
     def _files(self, version: Version) -> list[File]:
         with self._database.reading() as connection:
-            now = _found(connection, Reference(version.merchant, version.recipe, version.number))
+            now = naming.found(connection, Reference(version.merchant, version.recipe, version.number))
             if now.digest != version.digest:
                 raise UnknownReference(
                     f"{version.name} of digest {version.digest[:12]} is not there any more: the number names "
@@ -224,22 +221,7 @@ class Registry:
         """
         parsed, actor = checking.reference(reference), checking.actor(actor)
         alias, force = checking.alias(parsed, alias), checking.flag("force", force)
-        if alias == PREVIOUS:
-            raise RegistryError(
-                f"@{PREVIOUS} always names what @{PRODUCTION} named before, and cannot be moved by hand",
-                next_step=f"promote to @{PRODUCTION}, or choose another alias",
-            )
-        with self._database.writing() as connection:
-            rows.lock(connection, parsed.merchant, parsed.recipe)
-            version = _found(connection, parsed)
-            if version.status == "refused" and not force:
-                raise RegistryError(
-                    f"{version.name} was refused by the gate: {version.reason}",
-                    next_step="publish a better one, or promote it all the same with force",
-                )
-            forced = "; forced, though refused" if version.status == "refused" else ""
-            _point(connection, version.merchant, version.recipe, alias, version.number, actor, forced)
-            return _found(connection, Reference(version.merchant, version.recipe, version.number))
+        return naming.promote(self._database, parsed, alias, actor, force=force)
 
     def rollback(self, adapter: str, *, actor: str) -> Version:
         """Let @production and @previous change places.
@@ -256,23 +238,7 @@ class Registry:
             RegistryError: if there is no @previous, or the registry cannot be written.
         """
         parsed, actor = Reference.parse(adapter), checking.actor(actor)
-        merchant, recipe = parsed.merchant, parsed.recipe
-        if parsed.alias != PRODUCTION:
-            raise RegistryError(
-                f"a rollback is of {merchant}/{recipe}, not of {parsed}", next_step=f"roll back {merchant}/{recipe}"
-            )
-        with self._database.writing() as connection:
-            rows.lock(connection, merchant, recipe)
-            current = _found(connection, parsed).number
-            previous = rows.aliases(connection, merchant, recipe).get(PREVIOUS)
-            if previous is None:
-                raise RegistryError(
-                    f"{merchant}/{recipe} has no @{PREVIOUS}: @{current} is the first that was in production",
-                    next_step="promote a version instead: `shopfit registry ls` shows them",
-                )
-            moved = rows.move_aliases(connection, merchant, recipe, {PRODUCTION: previous, PREVIOUS: current})
-            rows.record(connection, actor, "rollback", merchant, recipe, previous, moved)
-            return _found(connection, parsed)
+        return naming.rollback(self._database, parsed, actor)
 
     def remove(self, reference: str | Reference, *, actor: str) -> Version:
         """Remove a version. Its number is never given again, and the audit keeps it.
@@ -293,7 +259,7 @@ class Registry:
         parsed, actor = checking.reference(reference), checking.actor(actor)
         with self._database.writing() as connection:
             rows.lock(connection, parsed.merchant, parsed.recipe)
-            version = _found(connection, parsed)
+            version = naming.found(connection, parsed)
             if version.aliases:
                 named = ", ".join(f"@{alias}" for alias in version.aliases)
                 raise RegistryError(
@@ -329,17 +295,7 @@ class Registry:
             RegistryError: if the registry cannot be written.
         """
         parsed, actor = checking.reference(reference), checking.actor(actor)
-        if parsed.alias is None:
-            raise UnknownReference(
-                f"{parsed} is a version, not an alias",
-                next_step=f"name the alias, such as {parsed.merchant}/{parsed.recipe}@{CANDIDATE}",
-            )
-        with self._database.writing() as connection:
-            rows.lock(connection, parsed.merchant, parsed.recipe)
-            version = _found(connection, parsed)
-            gone = rows.remove_alias(connection, parsed.merchant, parsed.recipe, parsed.alias)
-            rows.record(connection, actor, "unalias", parsed.merchant, parsed.recipe, version.number, gone)
-            return _found(connection, Reference(version.merchant, version.recipe, version.number))
+        return naming.unalias(self._database, parsed, actor)
 
     def erase(self, merchant: str, settings: Settings, *, actor: str, dry_run: bool = False) -> Receipt:
         """Remove everything that shopfit keeps of a merchant; its own folder of data is not touched.
@@ -380,7 +336,7 @@ class Registry:
         """
         parsed = None if reference is None else checking.reference(reference)
         with self._database.reading() as connection:
-            versions = rows.find_all(connection) if parsed is None else [_found(connection, parsed)]
+            versions = rows.find_all(connection) if parsed is None else [naming.found(connection, parsed)]
             kept = [(version, rows.files(connection, version)) for version in versions]
         return [(v, problem) for v, files in kept for problem in fetching.problems(v, files, self._blobs)]
 
@@ -412,24 +368,3 @@ class Registry:
         with self._database.reading() if dry_run else self._database.writing(alone=True) as connection:
             self._blobs.check_sole(rows.identity(connection))
             return self._blobs.remove_stale(rows.used_blobs(connection), before, dry_run=dry_run)
-
-
-def _found(connection: Connection, reference: Reference) -> Version:
-    version = rows.find(connection, reference)
-    if version is None:
-        raise unknown(connection, reference)
-    return version
-
-
-def _point(
-    connection: Connection, merchant: str, recipe: str, alias: str, number: int, actor: str, note: str = ""
-) -> None:
-    """Let `alias` name `number`, and @previous what @production named; nothing to do if it does already."""
-    current = rows.aliases(connection, merchant, recipe).get(alias)
-    if current == number:
-        return
-    moves = {alias: number}
-    if alias == PRODUCTION and current is not None:
-        moves[PREVIOUS] = current
-    moved = rows.move_aliases(connection, merchant, recipe, moves)
-    rows.record(connection, actor, "promote", merchant, recipe, number, moved + note)

@@ -3,7 +3,6 @@
 What SQLite needs for reading a write-ahead log without being allowed to write: https://sqlite.org/wal.html#readonly.
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from sqlalchemy.exc import InvalidatePoolError
 
 from shopfit.errors import RegistryError
 from shopfit.registry.failures import storage_failure
+from shopfit.settings import may_write
 
 _READ_ONLY, _ALONE = "mode=ro", "mode=ro&immutable=1"
 
@@ -41,7 +41,7 @@ class SqliteFile:
             what = f"making the folder {self._path.parent}"
             raise storage_failure(what, error, variable="SHOPFIT_REGISTRY") from error
         self._made = there = self._path.exists()
-        self.read_only = not os.access(self._path.parent, os.W_OK) or (there and not os.access(self._path, os.W_OK))
+        self.read_only = not may_write(self._path.parent) or (there and not may_write(self._path))
         if self.read_only and not there:
             raise RegistryError(
                 f"there is no registry in {self._path}, and none can be made there: the folder is read-only",

@@ -1,0 +1,102 @@
+"""From what the model gave to an answer: probabilities, rankings with reasons, texts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shopfit.engine.asking import Floats, joined, softmax
+from shopfit.engine.blending import ADAPTER, log_shares
+from shopfit.engine.decoding import Line, not_finite
+from shopfit.engine.requests import (
+    ChooseAnswer,
+    GenerateAnswer,
+    RankAnswer,
+    RankedItem,
+    RankRequest,
+    RecommendAnswer,
+    RecommendedItem,
+    RecommendRequest,
+)
+from shopfit.engine.tenant import Tenant
+from shopfit.merchant.catalog import Catalog
+
+Parts = Mapping[str, Floats]
+"""What is said of the answers besides the adapter's score, by part of the blend."""
+
+
+def choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAnswer:
+    """The label, by the scores (L,) of the adapter and the other parts of a blend."""
+    if tenant.blend is None:
+        logits = (scores[0] - np.array(tenant.offsets or 0.0)) / tenant.temperature
+    else:  # its weights were fitted to what the adapter said at the temperature of training
+        temperature = tenant.recipe.tune.temperature
+        parts = dict(others)
+        if scores:
+            parts[ADAPTER] = log_shares(softmax(scores[0] / temperature))
+        logits = tenant.blend.together(parts)
+    shares = softmax(logits)
+    if not np.isfinite(shares).all():
+        raise not_finite()
+    probabilities = dict(zip(tenant.labels, shares.tolist(), strict=True))
+    label = max(probabilities, key=probabilities.__getitem__)
+    return ChooseAnswer(label, probabilities, sure=probabilities[label] >= tenant.threshold)
+
+
+def _item_scores(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> Floats:
+    whole = joined(scores)
+    if tenant.blend is not None and others:
+        whole = tenant.blend.together({ADAPTER: whole / tenant.recipe.tune.temperature, **others})
+    if not np.isfinite(whole).all():
+        raise not_finite()
+    return whole
+
+
+def ranking(
+    request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: Sequence[Floats], others: Parts
+) -> RankAnswer:
+    """The items of a pool of C, by their scores."""
+    whole = _item_scores(tenant, scores, others)
+    order = sorted(range(len(pool)), key=lambda place: -whole[place])
+    items = (
+        RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(whole[place]))
+        for place in order[: request.top or tenant.recipe.serve.top]
+    )
+    return RankAnswer(tuple(items))
+
+
+def recommendations(
+    request: RecommendRequest,
+    tenant: Tenant,
+    found: Mapping[str, Mapping[str, float]],
+    scores: Sequence[Floats],
+    others: Parts,
+) -> RecommendAnswer:
+    """The items that were found, by their scores, with what each stage said of them."""
+    said = dict(zip(found, joined(scores).tolist(), strict=False))  # nothing, where the adapter has no part in it
+    ranked = sorted(zip(found, _item_scores(tenant, scores, others).tolist(), strict=True), key=lambda pair: -pair[1])
+    items = []
+    for item, score in ranked[: request.k or tenant.recipe.serve.top]:
+        reasons = {**found[item], **({"adapter": said[item]} if item in said else {})}
+        items.append(RecommendedItem(item, _title(tenant.catalog, item), score, reasons))
+    return RecommendAnswer(tuple(items))
+
+
+def written(line: Line) -> GenerateAnswer:
+    """The text of a line that has come to its end."""
+    text = line.writing.text
+    assert line.finish is not None
+    return GenerateAnswer(text, _json_object(text), line.finish)
+
+
+def _title(catalog: Catalog | None, item: str) -> str:
+    return item if catalog is None else catalog[item].title
+
+
+def _json_object(text: str) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

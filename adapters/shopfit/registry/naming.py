@@ -1,0 +1,91 @@
+"""What names what: the version that a reference names, and every move of an alias, each with its line of the audit.
+
+Arguments are checked already: `registry` does that.
+"""
+
+from sqlalchemy import Connection
+
+from shopfit.errors import RegistryError, UnknownReference
+from shopfit.registry import rows
+from shopfit.registry.database import Database
+from shopfit.registry.reference import CANDIDATE, PREVIOUS, PRODUCTION, Reference
+from shopfit.registry.unknown import unknown
+from shopfit.registry.version import Version
+
+
+def found(connection: Connection, reference: Reference) -> Version:
+    """The version that `reference` names; raises `UnknownReference` if it names nothing."""
+    version = rows.find(connection, reference)
+    if version is None:
+        raise unknown(connection, reference)
+    return version
+
+
+def point(
+    connection: Connection, merchant: str, recipe: str, alias: str, number: int, actor: str, note: str = ""
+) -> None:
+    """Let `alias` name `number`, and @previous what @production named; nothing to do if it does already."""
+    current = rows.aliases(connection, merchant, recipe).get(alias)
+    if current == number:
+        return
+    moves = {alias: number}
+    if alias == PRODUCTION and current is not None:
+        moves[PREVIOUS] = current
+    moved = rows.move_aliases(connection, merchant, recipe, moves)
+    rows.record(connection, actor, "promote", merchant, recipe, number, moved + note)
+
+
+def promote(database: Database, reference: Reference, alias: str, actor: str, *, force: bool) -> Version:
+    """Let an alias name a version. Raises as `Registry.promote` does."""
+    if alias == PREVIOUS:
+        raise RegistryError(
+            f"@{PREVIOUS} always names what @{PRODUCTION} named before, and cannot be moved by hand",
+            next_step=f"promote to @{PRODUCTION}, or choose another alias",
+        )
+    with database.writing() as connection:
+        rows.lock(connection, reference.merchant, reference.recipe)
+        version = found(connection, reference)
+        if version.status == "refused" and not force:
+            raise RegistryError(
+                f"{version.name} was refused by the gate: {version.reason}",
+                next_step="publish a better one, or promote it all the same with force",
+            )
+        forced = "; forced, though refused" if version.status == "refused" else ""
+        point(connection, version.merchant, version.recipe, alias, version.number, actor, forced)
+        return found(connection, Reference(version.merchant, version.recipe, version.number))
+
+
+def rollback(database: Database, reference: Reference, actor: str) -> Version:
+    """Let @production and @previous change places. Raises as `Registry.rollback` does."""
+    merchant, recipe = reference.merchant, reference.recipe
+    if reference.alias != PRODUCTION:
+        raise RegistryError(
+            f"a rollback is of {merchant}/{recipe}, not of {reference}", next_step=f"roll back {merchant}/{recipe}"
+        )
+    with database.writing() as connection:
+        rows.lock(connection, merchant, recipe)
+        current = found(connection, reference).number
+        previous = rows.aliases(connection, merchant, recipe).get(PREVIOUS)
+        if previous is None:
+            raise RegistryError(
+                f"{merchant}/{recipe} has no @{PREVIOUS}: @{current} is the first that was in production",
+                next_step="promote a version instead: `shopfit registry ls` shows them",
+            )
+        moved = rows.move_aliases(connection, merchant, recipe, {PRODUCTION: previous, PREVIOUS: current})
+        rows.record(connection, actor, "rollback", merchant, recipe, previous, moved)
+        return found(connection, reference)
+
+
+def unalias(database: Database, reference: Reference, actor: str) -> Version:
+    """Take an alias away. Raises as `Registry.unalias` does."""
+    if reference.alias is None:
+        raise UnknownReference(
+            f"{reference} is a version, not an alias",
+            next_step=f"name the alias, such as {reference.merchant}/{reference.recipe}@{CANDIDATE}",
+        )
+    with database.writing() as connection:
+        rows.lock(connection, reference.merchant, reference.recipe)
+        version = found(connection, reference)
+        gone = rows.remove_alias(connection, reference.merchant, reference.recipe, reference.alias)
+        rows.record(connection, actor, "unalias", reference.merchant, reference.recipe, version.number, gone)
+        return found(connection, Reference(version.merchant, version.recipe, version.number))
