@@ -35,6 +35,14 @@ def positive(engine: Engine, reference: str = "acme/r") -> float:
     return engine.choose([ChooseRequest(reference, TEXT)])[0].probabilities["positive"]
 
 
+def gone(engine: Engine, reference: str = "acme/r") -> bool:
+    try:
+        positive(engine, reference)
+    except UnknownReference:
+        return True
+    return False
+
+
 def soon(check: Callable[[], bool], seconds: float = 60) -> bool:
     """Whether it comes true; the limit is only against hanging."""
     until = time.monotonic() + seconds
@@ -107,19 +115,12 @@ def test_an_erased_merchant_is_dropped_and_its_name_can_be_used_anew(
     first, other = positive(engine), positive(engine, "beta/r")
     registry.erase("acme", settings, actor="test")
 
-    def gone() -> bool:
-        try:
-            positive(engine)
-        except UnknownReference:
-            return True
-        return False
-
-    assert soon(gone)
+    assert soon(lambda: gone(engine))
     assert soon(lambda: (engine.status().loaded, engine.status().resident) == (1, 1))
     assert positive(engine, "beta/r") == other
     anew = registry.publish(quick_bundle("acme", seed=3), promote=True, actor="test")
     assert anew.number == 2
-    assert soon(lambda: not gone())
+    assert soon(lambda: not gone(engine))
     assert positive(engine) != pytest.approx(first, abs=1e-4)
 
 
@@ -171,14 +172,7 @@ def test_a_version_that_was_removed_is_not_served_for_long(
     positive(engine, "acme/r@1")
     registry.remove("acme/r@1", actor="test")
 
-    def gone() -> bool:
-        try:
-            positive(engine, "acme/r@1")
-        except UnknownReference:
-            return True
-        return False
-
-    assert soon(gone)
+    assert soon(lambda: gone(engine, "acme/r@1"))
 
 
 def test_while_the_registry_is_gone_known_adapters_serve_and_others_say_why(

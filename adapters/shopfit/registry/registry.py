@@ -195,7 +195,9 @@ class Registry:
 
     def _files(self, version: Version) -> list[File]:
         with self._database.reading() as connection:
-            now = naming.found(connection, Reference(version.merchant, version.recipe, version.number))
+            reference = Reference(version.merchant, version.recipe, version.number)
+            # adapters are loaded by this: the whole version is looked up only to say what is wrong
+            now = rows.identities(connection, [reference]).get(reference) or naming.found(connection, reference)
             if now.digest != version.digest:
                 raise UnknownReference(
                     f"{version.name} of digest {version.digest[:12]} is not there any more: the number names "
