@@ -194,17 +194,18 @@ class Registry:
         return self.read(version, lambda _: {MANIFEST}).manifest
 
     def _files(self, version: Version) -> list[File]:
+        reference = Reference(version.merchant, version.recipe, version.number)
         with self._database.reading() as connection:
-            reference = Reference(version.merchant, version.recipe, version.number)
-            # adapters are loaded by this: the whole version is looked up only to say what is wrong
-            now = rows.identities(connection, [reference]).get(reference) or naming.found(connection, reference)
+            if files := rows.files(connection, version):
+                return files
+            now = naming.found(connection, reference)
             if now.digest != version.digest:
                 raise UnknownReference(
                     f"{version.name} of digest {version.digest[:12]} is not there any more: the number names "
                     f"{now.digest[:12]} now, since the registry was put back from a backup",
                     next_step="resolve the reference again",
                 )
-            return rows.files(connection, version)
+            return []
 
     def promote(
         self, reference: str | Reference, *, alias: str = PRODUCTION, actor: str, force: bool = False

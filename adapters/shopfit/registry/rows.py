@@ -80,11 +80,11 @@ def add_version(
 
 def find(connection: Connection, reference: Reference) -> Version | None:
     """The version that `reference` names."""
-    merchant, recipe = reference.merchant, reference.recipe
-    number = reference.number
-    if reference.alias is not None:
-        number = aliases(connection, merchant, recipe).get(reference.alias)
-    return next(iter(_versions(connection, [*_of(VERSIONS, merchant, recipe), VERSIONS.c.number == number])), None)
+    named = aliases(connection, reference.merchant, reference.recipe)
+    number = reference.number if reference.alias is None else named.get(reference.alias)
+    where = [*_of(VERSIONS, reference.merchant, reference.recipe), VERSIONS.c.number == number]
+    row = connection.execute(select(VERSIONS).where(*where)).one_or_none()
+    return None if row is None else _version(row, [name for name, of in named.items() if of == number])
 
 
 def identities(connection: Connection, references: Iterable[Reference]) -> dict[Reference, Identity]:
@@ -110,8 +110,9 @@ def find_all(connection: Connection, merchant: str | None = None, recipe: str | 
 
 
 def files(connection: Connection, version: Version) -> list[File]:
-    """The files of `version`, by path."""
-    statement = select(FILES.c.path, FILES.c.sha256, FILES.c.size).where(*_is(FILES, version))
+    """The files of `version`, by path; none if its number names other weights by now."""
+    statement = select(FILES.c.path, FILES.c.sha256, FILES.c.size).select_from(FILES.join(VERSIONS))
+    statement = statement.where(*_is(FILES, version), VERSIONS.c.digest == version.digest)
     return sorted(File(*row) for row in connection.execute(statement))
 
 
