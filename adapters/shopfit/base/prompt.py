@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from typing import Any
 
 from shopfit.base.encode import PlainTokenizer
@@ -303,16 +303,17 @@ class Prompter:
             labels: choose: every label.
         """
         items = self.catalog or () if self.recipe.task == "rank" else ()
-        checks: Iterable[tuple[str, Callable[[], str]]] = (
-            *((f"label {label!r}", partial(self._label, label)) for label in labels),
-            *((f"item {item!r}", partial(self._item, item)) for item in items),
-            *((row.where or row.id, partial(self.render, row.fields)) for row in examples),
+        checks: Iterable[tuple[str, Callable[[Any], str], Any]] = chain(
+            (("label", self._label, label) for label in labels),
+            (("item", self._item, item) for item in items),
+            ((row.where or row.id, self.render, row.fields) for row in examples),
         )
         found = []
-        for where, check in checks:
+        for what, check, value in checks:
             try:
-                check()
+                check(value)
             except RequestError as error:
+                where = f"{what} {value!r}" if isinstance(value, str) else what
                 found.append(Problem(where, error.message))
         return found
 

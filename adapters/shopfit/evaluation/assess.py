@@ -1,7 +1,7 @@
 """Put a test set to an engine, or to an adapter in training, and collect what it answers."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shopfit.adapter.voice import Voice
@@ -12,6 +12,7 @@ from shopfit.engine.asking import ask_choose, ask_generate, ask_rank
 from shopfit.evaluation.collecting import Pool, collect
 from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.drawing import draw_others
 from shopfit.merchant.examples import Example, seen
 from shopfit.recipe.schema import Recipe
 
@@ -26,17 +27,16 @@ def pools(recipe: Recipe, examples: Sequence[Example], catalog: Catalog | None) 
     if recipe.task != "rank":
         return [()] * len(examples)
     items = list(catalog or dict.fromkeys(item for example in examples for item in example.relevant))
-    return [_pool(recipe, example, items) for example in examples]
+    places = {item: place for place, item in enumerate(items)}
+    return [_pool(recipe, example, items, places) for example in examples]
 
 
-def _pool(recipe: Recipe, example: Example, items: Sequence[str]) -> Pool:
+def _pool(recipe: Recipe, example: Example, items: Sequence[str], places: Mapping[str, int]) -> Pool:
     if example.candidates is not None:
         return example.candidates
     left_out = set(example.relevant) | (set() if recipe.data.repeats else set(seen(example.fields)))
-    others = [item for item in items if item not in left_out]
     room = max(0, recipe.evaluate.candidates - len(example.relevant))
-    if len(others) > room:
-        others = random.Random(f"candidates/{example.id}").sample(others, room)
+    others = draw_others(random.Random(f"candidates/{example.id}"), items, places, left_out, room)
     # sorted, so that the place of an item says nothing
     return tuple(sorted((*example.relevant, *others)))
 

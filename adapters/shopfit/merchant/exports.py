@@ -7,6 +7,7 @@ CSV files to import and export products), woocommerce.com (Product CSV Import Sc
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from shopfit.merchant.reading import Row
@@ -47,7 +48,7 @@ class Export:
 
 def of_export(rows: Sequence[Row]) -> Export | None:
     """The items of an export, if that is what the rows are: known by their columns."""
-    names = {_low(name) for row in rows for name in row.values}
+    names = {_low(name) for name in set(chain.from_iterable(row.values for row in rows))}
     for system, is_it, read in _SYSTEMS:
         if is_it(names):
             return read(

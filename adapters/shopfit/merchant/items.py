@@ -172,14 +172,14 @@ class _Check:
     """Turns one row into an item, or into everything that is wrong with it."""
 
     def __init__(self, path: MerchantFile | Path, table: Table, recipe: Recipe | None) -> None:
-        self._path = path
+        self._file = str(path)
         self._formats = table.formats
         self._columns = {} if recipe is None or table.export else recipe.data.columns
         self._columns = {ours: theirs for ours, theirs in self._columns.items() if theirs in table.own}
         self._there = {name for row in table.rows for name in row.values}
 
     def __call__(self, row: Row, problems: list[Problem]) -> Item | None:
-        checks = Checks(f"{self._path}:{row.line}", self._columns)
+        checks = Checks(f"{self._file}:{row.line}", self._columns)
         values = {name: value for name, value in row.values.items() if value is True or not is_missing(value)}
         key = as_id(values.get("id"))
         if key is None and "id" in self._there:

@@ -12,6 +12,7 @@ from shopfit.base.meaning import Pairs
 from shopfit.base.prompt import Prompter, Question
 from shopfit.base.scoring import Tree
 from shopfit.merchant.augmentation import Augmentation
+from shopfit.merchant.drawing import draw_others
 from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.recipe.schema import Tune
 
@@ -129,11 +130,7 @@ class Lessons:
         if example.candidates:
             pool = [item for item in example.candidates if item not in known]
             return draw.sample(pool, min(self.tune.negatives, len(pool)))
-        # the same draw as from a list of the items left, without going through a large catalog for every example
-        taken = sorted(self._places[item] for item in known if item in self._places)
-        left = len(self._items) - len(taken)
-        drawn = draw.sample(range(left), min(self.tune.negatives, left))
-        return [self._items[_skipping(taken, place)] for place in drawn]
+        return draw_others(draw, self._items, self._places, known, self.tune.negatives)
 
     def length(self, index: int) -> int:
         """Tokens of the question, for sorting."""
@@ -156,15 +153,6 @@ class Lessons:
             torch.tensor(weights, dtype=torch.float32),
             torch.tensor([right.index(mine) for mine in right]),
         )
-
-
-def _skipping(taken: Sequence[int], place: int) -> int:
-    """The place among all of what has this place among the others."""
-    for one in taken:  # in order
-        if one > place:
-            break
-        place += 1
-    return place
 
 
 def share_negatives(

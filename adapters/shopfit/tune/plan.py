@@ -5,15 +5,17 @@ import random
 import resource
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, linear_regression
 
 import torch
 
 from shopfit.adapter.methods import attach
+from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.assess import ask
+from shopfit.evaluation.assess import ask, pools
+from shopfit.merchant.examples import Example
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.batches import LengthSortedBatches
@@ -23,6 +25,7 @@ from shopfit.tune.objectives import Objective
 
 _COUNTED = 256  # training rows whose tokens are counted, where there are more
 _SAMPLE = 2  # test examples that evaluation is timed on
+_READ = 8  # of their candidates, by an encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +87,18 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         batches = list(LengthSortedBatches(len(train), settings.batch_size, lengths.__getitem__, settings.seed))
         padded = [len(batch) * max(lengths[index] for index in batch) for batch in batches]
         largest = batches[padded.index(max(padded))]
-        batch = lessons.collate([lessons[index] for index in largest]).to(base.device)
-        seconds = []
-        for _ in range(2):  # the first one warms up
+        for rows in (largest[:2], largest):  # the first ones warm up
+            batch = lessons.collate([lessons[index] for index in rows]).to(base.device)
             started = time.perf_counter()
             loss, _shown = objective(batch)
             loss.backward()
             if settings.adversarial:
                 objective(batch, pushed=True)[0].backward()
-            seconds.append(time.perf_counter() - started)
-        per_token = seconds[-1] / max(padded)
+            per_token = (time.perf_counter() - started) / max(padded)
         on_gpu = base.device.type == "cuda"
         peak = torch.cuda.max_memory_allocated(base.device) / 1e6 if on_gpu else peak_memory_mb()
         adapter.peft.eval()
-        started = time.perf_counter()
-        sample = splits.test[:_SAMPLE]
-        ask(adapter, base, prompter, splits.labels, sample)
-        per_example = (time.perf_counter() - started) / len(sample)
+        valid_seconds, test_seconds = _answering(adapter, base, prompter, splits)
         parameters = adapter.size()
     finally:
         adapter.detach()
@@ -115,14 +113,35 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         longest=max(lengths),
         trainable_parameters=parameters,
         adapter_mb=parameters * 4 / 1e6,
-        train_seconds=settings.epochs * (sum(padded) * per_token + len(splits.valid) * per_example),
-        evaluate_seconds=2 * len(splits.test) * per_example,
+        train_seconds=settings.epochs * (sum(padded) * per_token + valid_seconds),
+        evaluate_seconds=2 * test_seconds,
         peak_memory_mb=peak,
         labels=splits.label_counts,
         spellings=splits.merged,
         contradictions=contrary.counts,
         contradict=str(contrary) if contrary.total else "",
     )
+
+
+def _answering(voice: Voice, base: Base, prompter: Prompter, splits: Splits) -> tuple[float, float]:
+    """Seconds that answering all held-out and all test examples would take, by those of a few."""
+    recipe, sample = prompter.recipe, list(splits.test[:_SAMPLE])
+    if base.encoder and recipe.task == "rank":
+        asked = pools(recipe, sample, prompter.catalog)
+        sample = [replace(row, candidates=pool[:_READ]) for row, pool in zip(sample, asked, strict=True)]
+    started = time.perf_counter()
+    ask(voice, base, prompter, splits.labels, sample)
+    seconds = time.perf_counter() - started
+
+    def texts(rows: Sequence[Example]) -> int:
+        """That an encoder reads, each once; a decoder reads its prompts."""
+        if not base.encoder:
+            return len(rows)
+        items = {item for pool in pools(recipe, rows, prompter.catalog) for item in pool}
+        return len(rows) + len(items) + len(splits.labels)
+
+    each = seconds / texts(sample)
+    return each * texts(splits.valid), each * texts(splits.test)
 
 
 def _lengths(lessons: Lessons, characters: Sequence[int], seed: int) -> list[int]:
