@@ -1,8 +1,8 @@
 """Whether the numbers in a bundle's files are finite, and stay so when an engine multiplies them.
 
 An adapter shares every forward with other merchants' rows, so a number that is not finite is nobody's own affair. This
-runs before a bundle is sealed and before it is published, without torch; what cannot be read at all is left to whoever
-loads it, who refuses it.
+runs before a bundle is sealed and before it is published, without torch; whether weights fit a base is for whoever
+loads them to say.
 """
 
 import json
@@ -21,23 +21,27 @@ _LORA = re.compile(r"(.+)\.lora_([AB])(?:\.weight)?")
 
 
 def tensor_problems(content: bytes, where: str, dtype: str) -> list[Problem]:
-    """What is not finite in a safetensors file.
+    """What is not finite in a safetensors file, or not there.
 
     Args:
-        content: of the file; nothing is said of one that is no safetensors file.
+        content: of the file.
         where: it is, for messages.
         dtype: that the base computes in: a key of `LARGEST`.
 
     Returns:
-        a problem for each tensor with NaN, infinity or a number beyond `dtype`, and each LoRA layer whose update is.
+        a problem for each tensor with NaN, infinity or a number beyond `dtype`, and each LoRA layer whose update is,
+        or of which there is only one half; one for all if the file cannot be read.
     """
     try:
         tensors = deserialize(content)  # type: ignore[no-untyped-call]
-    except (SafetensorError, ValueError):
-        return []
+    except (SafetensorError, ValueError) as error:
+        return [Problem(where, f"cannot be read: {str(error)[:200]}", "safetensors")]
     largest, found = LARGEST[dtype], []
     norms: dict[str, dict[str, float]] = {}
+    parts: dict[str, set[str]] = {}
     for name, tensor in tensors:
+        if match := _LORA.fullmatch(name):
+            parts.setdefault(match[1], set()).add(match[2])
         numbers = _numbers(tensor)
         if numbers is None:
             continue
@@ -45,8 +49,13 @@ def tensor_problems(content: bytes, where: str, dtype: str) -> list[Problem]:
             found.append(
                 Problem(f"{where}: {name}", f"{bad} of {numbers.size} numbers are NaN or beyond {dtype}", ALLOWED)
             )
-        elif match := _LORA.fullmatch(name):
+        elif match:
             norms.setdefault(match[1], {})[match[2]] = float(np.linalg.norm(numbers.astype(np.float64)))
+    found += [
+        Problem(f"{where}: {layer}", f"has lora_{min(there)} alone", "lora_A and lora_B")
+        for layer, there in parts.items()
+        if len(there) == 1
+    ]
     return found + [
         Problem(f"{where}: {layer}", f"the update B A overflows {dtype}", ALLOWED)
         for layer, norm in norms.items()
