@@ -26,10 +26,13 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
     ) -> Bundle:
         folder = tmp_path / "bundles" / secrets.token_hex(4)
         weights = np.random.default_rng(seed).normal(size=(8, 64)).astype(np.float32)
-        factors = {"A": weights, "B": np.ascontiguousarray(weights.T)}
+        factors = {"layers.0.lora_A.weight": weights, "layers.0.lora_B.weight": np.ascontiguousarray(weights.T)}
         for part in ("native", "lora"):
             (folder / part).mkdir(parents=True)
-            save_file({f"layers.0.lora_{side}.weight": values for side, values in factors.items()}, folder / part / "adapter_model.safetensors")
+            save_file(
+                {f"layers.0.lora_{side}.weight": values for side, values in factors.items()},
+                folder / part / "adapter_model.safetensors",
+            )
             (folder / part / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}\n')
         (folder / "report.json").write_text('{"passed": true}\n')
         (folder / "README.md").write_text(f"# {merchant}/{recipe}\n")
