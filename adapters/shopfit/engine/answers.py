@@ -29,12 +29,12 @@ Parts = Mapping[str, Floats]
 def choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAnswer:
     """The label, by the scores (L,) of the adapter and the other parts of a blend."""
     if tenant.blend is None:
-        logits = (scores[0] - np.array(tenant.offsets or 0.0)) / tenant.temperature
+        logits = (joined(scores) - np.array(tenant.offsets or 0.0)) / tenant.temperature
     else:  # its weights were fitted to what the adapter said at the temperature of training
         temperature = tenant.recipe.tune.temperature
         parts = dict(others)
         if scores:
-            parts[ADAPTER] = log_shares(softmax(scores[0] / temperature))
+            parts[ADAPTER] = log_shares(softmax(joined(scores) / temperature))
         logits = tenant.blend.together(parts)
     shares = softmax(logits)
     if not np.isfinite(shares).all():

@@ -16,24 +16,39 @@ from shopfit.merchant.examples import Fields
 from shopfit.recipe.rules import Rules
 
 Floats = NDArray[np.float64]
-_BRANCHES = 128  # answers a question: the mask grows with the square of a row's tokens
+_BRANCHES = 128  # answers a question
+_ROOM = 1024  # tokens of its answers, where the prompt is not longer: the mask grows with the square of a row's tokens
 
 
-def choose_question(
+def choose_questions(
     prompter: Prompter, labels: Sequence[str], fields: Fields, head: Head | None = None
 ) -> list[Question]:
-    """Which of the labels fits: one question; its answers are rows of a head, where there is one."""
-    answers = (prompter.label(label) if head is None else (head.place(label),) for label in labels)
-    return [Question(prompter.encode(fields), tuple(answers))]
+    """Which of the labels fits; the answers are rows of a head, where there is one."""
+    answers = [prompter.label(label) if head is None else (head.place(label),) for label in labels]
+    return _questions(prompter.encode(fields), answers)
 
 
 def rank_questions(prompter: Prompter, fields: Fields, candidates: Sequence[str]) -> list[Question]:
-    """Which candidates fit: as many questions with the same prompt as it takes, none without candidates."""
+    """Which candidates fit; none without candidates."""
     prompt, *more = prompter.asking(fields)
-    return [
-        Question(prompt, tuple(prompter.item(item) for item in candidates[start : start + _BRANCHES]), tuple(more))
-        for start in range(0, len(candidates), _BRANCHES)
-    ]
+    return _questions(prompt, [prompter.item(item) for item in candidates], tuple(more))
+
+
+def _questions(
+    prompt: tuple[int, ...], answers: Sequence[tuple[int, ...]], more: tuple[tuple[int, ...], ...] = ()
+) -> list[Question]:
+    """As many questions with the same prompt as it takes, so that no row becomes much longer than its prompt."""
+    room = max(_ROOM, len(prompt) // 2)
+    questions: list[Question] = []
+    start = taken = 0
+    for place, answer in enumerate(answers):
+        if place > start and (place - start == _BRANCHES or taken + len(answer) > room):
+            questions.append(Question(prompt, tuple(answers[start:place]), more))
+            start, taken = place, 0
+        taken += len(answer)
+    if answers:
+        questions.append(Question(prompt, tuple(answers[start:]), more))
+    return questions
 
 
 def joined(parts: Sequence[Floats]) -> Floats:
@@ -43,14 +58,19 @@ def joined(parts: Sequence[Floats]) -> Floats:
 
 def ask_choose(voice: Voice, prompter: Prompter, labels: Sequence[str], rows: Sequence[Fields]) -> list[Floats]:
     """Probability of each of the L labels for each of N rows: N arrays (L,) that sum to 1, as trained."""
-    questions = [question for row in rows for question in choose_question(prompter, labels, row, voice.head)]
     temperature = prompter.recipe.tune.temperature
-    return [softmax(row / temperature) for row in score(voice, questions, pad=prompter.tokenizer.pad_token_id)]
+    asked = [choose_questions(prompter, labels, row, voice.head) for row in rows]
+    return [softmax(row / temperature) for row in _answers(voice, prompter, asked)]
 
 
 def ask_rank(voice: Voice, prompter: Prompter, rows: Sequence[tuple[Fields, Sequence[str]]]) -> list[Floats]:
     """Score of each candidate for each of N (fields, candidates) rows: N arrays, higher is better."""
     asked = [rank_questions(prompter, fields, candidates) for fields, candidates in rows]
+    return _answers(voice, prompter, asked)
+
+
+def _answers(voice: Voice, prompter: Prompter, asked: Sequence[Sequence[Question]]) -> list[Floats]:
+    """Scores of each row's questions, as those of one question."""
     scores = iter(score(voice, [question for row in asked for question in row], pad=prompter.tokenizer.pad_token_id))
     return [joined([next(scores) for _ in row]) for row in asked]
 

@@ -12,7 +12,7 @@ import numpy as np
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.answers import Parts, choice, ranking, recommendations, written
-from shopfit.engine.asking import Floats, answer_constraint, choose_question, rank_questions
+from shopfit.engine.asking import Floats, answer_constraint, choose_questions, rank_questions
 from shopfit.engine.blending import BM25, HISTORY, MINILM, choose_parts, past_items, rank_parts
 from shopfit.engine.checking import MOST_ITEMS, check
 from shopfit.engine.comparing import Comparison, compare_items, compare_labels
@@ -156,7 +156,7 @@ class Preparer:
             return _as_they_are
         if self._base.encoder:
             return _compare(job, compare_labels(prompter, tenant.labels, fields, loaded))
-        job.questions = choose_question(prompter, tenant.labels, fields)
+        job.questions = choose_questions(prompter, tenant.labels, fields)
         return _as_they_are
 
     def _ask_items(
