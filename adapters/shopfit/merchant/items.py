@@ -197,10 +197,7 @@ class _Check:
         self._price(checks, values)
         self._min_age(checks, values)
         if "in_stock" in values:
-            there = stock.as_stock(values["in_stock"])
-            if there is None:
-                checks.bad("in_stock", values["in_stock"], stock.ALLOWED)
-            values["in_stock"] = there
+            self._in_stock(checks, values)
         problems += checks.problems
         if checks.problems or key is None or not title:
             return None
@@ -232,6 +229,14 @@ class _Check:
             checks.bad("price", price.currency, f"{currency}, the row's currency", "is another currency")
         else:
             values["currency"] = both
+
+    def _in_stock(self, checks: Checks, values: dict[str, Any]) -> None:
+        written = values.pop("in_stock")
+        there = stock.as_stock(written)
+        if there is not None:
+            values["in_stock"] = there
+        elif not no_number(written):  # `n/a`, as of a price
+            checks.bad("in_stock", written, stock.ALLOWED)
 
     def _min_age(self, checks: Checks, values: dict[str, Any]) -> None:
         if "min_age" in values:
