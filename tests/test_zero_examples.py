@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from shopfit.errors import DataError, RecipeError
+from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import Onboarded, measure_again, onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
+from shopfit.tune.shop import Shop
 
 SAID = {
     "tent": "sleeps two and keeps the rain off",
@@ -172,3 +174,9 @@ def test_a_label_without_an_example_is_announced_and_answered(shop: Path, tiny_b
     assert "labels: no example to train on: mixed; what they mean is left to their words" in heard
     assert done.bundle.manifest.labels == ["bad", "good", "mixed"]
     assert done.report.n_test == 12
+
+
+def test_a_run_says_that_the_example_file_is_not_there(shop: Path, recipe: Path) -> None:
+    said: list[tuple[str, str]] = []
+    Shop.read(Merchant.open(shop), load_recipe(recipe)).tell(lambda what, text: said.append((what, text)))
+    assert ("examples", "no searches.jsonl: pairs from the catalog") in said

@@ -84,3 +84,17 @@ def test_labels_and_contradictions_are_told(tmp_path: Path) -> None:
     assert set(counted["labels"]) == {"Yes", "no"} or set(counted["labels"]) == {"yes", "no"}
     assert [len(spellings) for spellings in counted["spellings_merged"].values()] == [2]
     assert sum(counted["contradictions"].values()) > 0
+
+
+def test_an_example_file_that_is_not_there(tmp_path: Path) -> None:
+    folder = merchant(tmp_path, FINE, SEARCHES)
+    recipe = str(folder / "products.yaml")
+    done = check(folder, "--set", "data.file=serches.jsonl", recipe=recipe)
+    assert done.exit_code != 0
+    assert "did you mean 'searches.jsonl'?" in str(done.exception)
+    (folder / "searches.jsonl").rename(folder / "searches.test.jsonl")
+    done = check(folder, recipe=recipe)
+    assert done.exit_code == 0, done.output
+    assert "no searches.jsonl: pairs from the catalog" in done.output
+    assert check(folder, "--set", "data.file=questions.jsonl", recipe=recipe).exit_code != 0
+    assert check(folder, "--set", "data.file=questions.jsonl", "--set", "data.shots=0", recipe=recipe).exit_code == 0

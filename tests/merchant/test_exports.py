@@ -1,5 +1,8 @@
 """Exports of Shopify and WooCommerce, read as they are."""
 
+import csv
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +120,58 @@ def test_image_rows_of_an_export_are_counted(tmp_path: Path, caplog: pytest.LogC
     caplog.set_level("INFO")
     read(tmp_path, SHOPIFY)
     assert "read as an export of Shopify, 1 rows that are no items left out" in caplog.text
+
+
+def test_variants_of_an_export_as_jsonl_inherit_what_they_leave_null(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.jsonl"
+    rows = list(csv.DictReader(io.StringIO(SHOPIFY)))
+    lines = [json.dumps({name: value or None for name, value in row.items()}) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")
+    found, same = read_catalog(path), read(tmp_path, SHOPIFY)
+    assert {key: item.fields for key, item in found.items()} == {key: item.fields for key, item in same.items()}
+
+
+OWN = [
+    {"id": "a", "title": "Blue mug", "name": "mug-01", "type": "kitchen", "parent": None, "regular price": 9},
+    {"id": "a", "title": "Blue mug", "name": "mug-01", "handle": "mugs", "variant price": 9, "published": True},
+]
+
+
+@pytest.mark.parametrize("row", OWN)
+def test_a_shops_own_catalog_is_no_export(tmp_path: Path, row: dict[str, Any]) -> None:
+    own = {"price": 5.5, "brand": "Acme", "category": "Mugs", "in_stock": False}
+    path = tmp_path / "catalog.jsonl"
+    path.write_text(json.dumps(row | own) + "\n", encoding="utf-8")
+    item = read_catalog(path)["a"]
+    assert (item.title, {name: item.fields[name] for name in own}) == ("Blue mug", own)
+    assert read_catalog(path, recipe("rank", columns={"title": "name"}))["a"].title == "mug-01"
+
+
+def test_what_an_export_says_under_our_names_is_kept(tmp_path: Path) -> None:
+    head, *rows = WOOCOMMERCE.splitlines()
+    named = "\n".join([f"{head},title,price,in_stock", *(f"{row},Ours {n},{n},false" for n, row in enumerate(rows))])
+    found = read(tmp_path, named)
+    assert [item.title for item in found.values()] == ["Ours 0", "Ours 1", "Ours 2", "Ours 3"]
+    assert column(found, "price") == {"10": 0, "11": 1, "12": 2, "13": 3}
+    assert set(column(found, "in_stock").values()) == {False}
+    gaps = "\n".join([f"{head},title", *(f"{row},{'Ours' if n == 1 else ''}" for n, row in enumerate(rows))])
+    assert [item.title for item in read(tmp_path, gaps).values()] == ["Hoodie", "Ours", "Hoodie", "Voucher"]
+
+
+def test_a_mapped_column_leaves_gaps_to_what_is_inherited(tmp_path: Path) -> None:
+    found = read(tmp_path, WOOCOMMERCE, recipe("rank", columns={"title": "Name"}))
+    assert [item.title for item in found.values()] == ["Hoodie", "Hoodie - Red", "Hoodie", "Voucher"]
+
+
+@pytest.mark.parametrize(
+    ("published", "seen"), [("0", "visible"), ("-1", "visible"), ("-1.0", "visible"), ("1", "hidden")]
+)
+def test_what_hides_a_product_hides_its_variations(tmp_path: Path, published: str, seen: str) -> None:
+    hidden = WOOCOMMERCE.replace("Hoodie,1,0,visible", f"Hoodie,{published},0,{seen}")
+    assert set(column(read(tmp_path, hidden), "in_stock").values()) == {False}
+
+
+def test_line_breaks_of_woocommerce(tmp_path: Path) -> None:
+    text = WOOCOMMERCE.replace("<p>A hoodie.</p>\\n<p>Fleece</p>", "One\\nTwo\\\\nThree").replace("Gift,", "A\\nB,")
+    found = column(read(tmp_path, text), "description")
+    assert (found["12"], found["13"]) == ("One\nTwo\\nThree", "A\nB")

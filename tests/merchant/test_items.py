@@ -174,11 +174,22 @@ def test_prices_of_another_currency_are_not_compared(tmp_path: Path) -> None:
         *[("backorder", True), ("onbackorder", True), ("instock", True), ("In stock", True), ("outofstock", False)],
         *[("Out of stock", False), ("1", True), ("0", False), ("yes", True), ("No", False), ("TRUE", True)],
         *[("12", True), ("-3", False), ("0.0", False), ("1,200", True), ("https://schema.org/InStock", True)],
+        *[("http://schema.org/OutOfStock/", False), ("none", False)],
     ],
 )
 def test_stock_as_shops_write_it(tmp_path: Path, said: str, there: bool) -> None:
     assert table(tmp_path, f'id,title,in_stock\n1,A,"{said}"\n')["1"]["in_stock"] is there
     assert read_catalog(catalog(tmp_path, {"id": 1, "title": "A", "in_stock": said}))["1"].fields["in_stock"] is there
+
+
+@pytest.mark.parametrize("said", ["n/a", "N/A", "-", "–", "null"])  # noqa: RUF001 - how tables write a gap
+def test_a_word_for_no_stock_known_is_a_gap(tmp_path: Path, said: str) -> None:
+    assert "in_stock" not in table(tmp_path, f"id,title,in_stock\n1,A,{said}\n2,B,yes\n")["1"]
+
+
+@pytest.mark.parametrize("said", ["yes/no", "no/yes", "in stock/out of stock", "shop.example/InStock"])
+def test_stock_that_says_two_things_is_refused(tmp_path: Path, said: str) -> None:
+    assert f":2 in_stock: {said!r} is not accepted" in refused(tmp_path, f"id,title,in_stock\n1,A,{said}\n")
 
 
 def test_stock_as_a_number_of_json(tmp_path: Path) -> None:

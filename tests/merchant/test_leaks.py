@@ -81,5 +81,26 @@ def test_ten_thousand_against_a_thousand_are_not_compared_pair_by_pair() -> None
     assert (len(kept), leaks.near_duplicates) == (10_000, 1)
 
 
+def long_texts(count: int, size: int) -> list[str]:
+    draw = random.Random(11)
+    return ["".join(draw.choices("abcdefgh ", k=size)) for _ in range(count)]
+
+
+def test_of_long_texts_the_beginnings_and_the_lengths_are_compared() -> None:
+    [mine, other] = long_texts(2, 6000)
+    near = mine[:1000] + "x" + mine[1000:]
+    train = rows(mine, near, mine[:3000] + other[3000:], other[:3000] + mine[3000:], mine[:4000])
+    kept, leaks = remove_leaks(train, rows(mine), text, 0.92)
+    assert [example.id for example in kept] == ["3", "4"]  # another beginning, and a third shorter
+    assert (leaks.duplicates, leaks.near_duplicates) == (1, 2)
+    assert remove_leaks(train, rows(mine), text, 1.0)[1].total == 1
+
+
+def test_texts_of_a_hundred_kilobytes_are_compared() -> None:
+    texts = long_texts(201, 95_000)  # as a whole, this would take minutes
+    kept, leaks = remove_leaks(rows(*texts[:150], texts[-1] + "!"), rows(*texts[150:]), text, 0.92)
+    assert (len(kept), leaks.near_duplicates) == (150, 1)
+
+
 def test_normalised() -> None:
     assert normalised(" Größe\t XL \n") == "grösse xl"

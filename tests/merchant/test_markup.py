@@ -14,6 +14,12 @@ from shopfit.merchant.markup import text_of
         ("x<!-- <p>no</p> -->y", "x y"),
         ("<table><tr><td>1</td><td>2</td></tr></table>", "1 2"),
         ("<p>unclosed <b", "unclosed <b"),
+        ("<head><title>no</title><style>p {}</style><p>shown", "shown"),
+        ("a<object data='x'>no<b>no</b></object>b", "a b"),
+        ("a<object data='x'>b<style>p {}</style><p>c", "a b c"),
+        ("a<svg><title>no</title><object>no</object>no<svg>no</svg>no</svg>b", "a b"),
+        ("a<object><svg>no</object>b</svg>c", "a b c"),
+        ("a<template><template>no</template></p>no</template>b", "a b"),
         ("&amp;", "&"),
         ("<p> </p>", ""),
         ("size < 5 & > 3, R&D\nnext", "size < 5 & > 3, R&D\nnext"),
@@ -29,3 +35,9 @@ def test_what_a_browser_would_show(markup: str, text: str) -> None:
 )
 def test_broken_markup_of_any_length_is_read(part: str) -> None:
     assert isinstance(text_of("<p>" + part * 40_000 + "</p>"), str)  # quadratic, this would take minutes
+
+
+@pytest.mark.parametrize("hidden", ["svg", "object", "noscript", "template"])
+def test_what_is_open_thousands_of_times_ends(hidden: str) -> None:
+    opened, others = f"<{hidden}>" * 5000, "</iframe></b>" * 5000
+    assert text_of(f"<p>a{opened}no{others}{f'</{hidden}>' * 4999}no</{hidden}>b") == "a b"

@@ -182,6 +182,22 @@ def test_one_shot_and_none(tmp_path: Path) -> None:
     assert "data.shots is 1, fewer than the 2 labels" in one
 
 
+def test_an_absent_example_file_is_told_or_refused(tmp_path: Path) -> None:
+    files = {"rows_test": [{"query": "z", "relevant": ["b"]}]}
+    found = run(tmp_path, recipe("rank"), **files)
+    assert (found.absent, found.without_examples) == ("rows.jsonl", "no rows.jsonl: pairs from the catalog")
+    (tmp_path / "orders.jsonl").write_text("")  # another recipe's
+    assert run(tmp_path, recipe("rank"), **files).absent == "rows.jsonl"
+    for name in ("row.jsonl", "rows.csv"):
+        (tmp_path / name).write_text("")
+        message = refused(tmp_path, recipe("rank"), **files)
+        assert f"rows.jsonl; did you mean {name!r}?" in message
+        assert run(tmp_path, recipe("rank", shots=0), **files).absent == "rows.jsonl"
+        (tmp_path / name).unlink()
+    rows = [{"query": f"q{row}", "relevant": ["a"]} for row in range(6)]
+    assert run(tmp_path, recipe("rank"), rows=rows, **files).absent == ""
+
+
 def test_too_few_to_hold_out(tmp_path: Path) -> None:
     assert "no test set can be held out of the 1 example" in refused(tmp_path, recipe("choose"), rows=labelled(1))
     grouped = [row | {"group": "g"} for row in labelled(30)]

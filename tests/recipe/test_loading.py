@@ -119,6 +119,12 @@ evaluate: {metric: accuracy, rank: 3}
         ({"data": {}}, "data.file: is missing (allowed: text; example file"),
         ({"data": {"file": ""}}, "data.file: is empty"),
         ({"data": {"file": "/etc/passwd"}}, "must be a path inside the merchant's folder"),
+        *[({"data": {"file": name}}, "must name a file") for name in (".", "./", ".//.", ".\\")],
+        *[
+            ({"data": {"file": "a.jsonl", key: "."}}, f"data.{key}: '.' must name a file inside the merchant's folder")
+            for key in ("test_file", "unlabeled", "catalog", "history_catalog")
+        ],
+        ({"data": {"file": "a/.."}}, "must be a path inside the merchant's folder"),
         ({"data": 5}, "data: 5 is not accepted (allowed: keys with values below it)"),
         ({"name": "Not A Slug"}, "name: 'Not A Slug' is not accepted (allowed: 1-63 of a-z"),
         ({"schema": 2}, "schema: 2 is not accepted (allowed: 1)"),

@@ -12,6 +12,7 @@ from shopfit.cli.terminal import (
     announce,
     as_json,
     check_home,
+    check_named,
     console,
     keep,
     merchant_folder,
@@ -52,6 +53,7 @@ def command(
 
     loaded = load_recipe(recipe, overrides=overrides)
     folder = merchant_folder(merchant, data)
+    check_named(folder, loaded, overrides)
     check_home()
     quiet()
     from shopfit.onboard import onboard

@@ -6,7 +6,7 @@ import click
 
 from shopfit.cli.arguments import PLACE, TEXT
 from shopfit.cli.streams import neutral, one_line, write
-from shopfit.cli.terminal import as_json, merchant_folder, only_prints, print_json
+from shopfit.cli.terminal import as_json, check_named, merchant_folder, only_prints, print_json
 from shopfit.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check(merchant: str, recipe: str | None, data: str | None, overrides: tuple[
     loaded = load_recipe(recipe, overrides=overrides) if recipe else None
     opened = Merchant.open(merchant_folder(merchant, data))
     files = check_files(opened, loaded)
-    splits, error = _splits(opened, loaded) if loaded else (None, _of_files(files))
+    splits, error = _splits(opened, loaded, overrides) if loaded else (None, _of_files(files))
     if as_json:
         problems = () if error is None else error.problems
         print_json(
@@ -64,16 +64,21 @@ def check(merchant: str, recipe: str | None, data: str | None, overrides: tuple[
     for file in files:
         _show(file)
     if splits is not None:
+        if splits.absent:
+            write(one_line(splits.without_examples))
         for name, value in _counted(splits).items():
             write(one_line(f"{name.replace('_', ' ')}: {_worded(value)}"))
     if error is not None:
         raise error
 
 
-def _splits(merchant: "Merchant", recipe: "Recipe") -> "tuple[Splits | None, DataError | None]":
+def _splits(
+    merchant: "Merchant", recipe: "Recipe", overrides: "Sequence[str]"
+) -> "tuple[Splits | None, DataError | None]":
     from shopfit.tune.shop import Shop
 
     try:
+        check_named(merchant.folder, recipe, overrides)
         return Shop.read(merchant, recipe).splits, None
     except DataError as error:
         return None, error

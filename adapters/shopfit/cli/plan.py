@@ -4,7 +4,16 @@ from dataclasses import replace
 
 import click
 
-from shopfit.cli.terminal import as_json, console, merchant_folder, only_prints, print_json, quiet, recipe_options
+from shopfit.cli.terminal import (
+    as_json,
+    check_named,
+    console,
+    merchant_folder,
+    only_prints,
+    print_json,
+    quiet,
+    recipe_options,
+)
 
 
 @click.command(short_help="Say what training an adapter would cost; train nothing.")
@@ -17,6 +26,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
 
     loaded = load_recipe(recipe, overrides=overrides)
     folder = merchant_folder(merchant, data)
+    check_named(folder, loaded, overrides)
     quiet()
     from shopfit.adapter.stack import rank_note
     from shopfit.merchant.labels import spellings_text
@@ -30,7 +40,8 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         print_json(cost)
         return
     rows = {
-        "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test",
+        "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test"
+        + (f" ({ground.splits.without_examples})" if ground.splits.absent else ""),
         "steps": f"{cost.steps} at most ({loaded.tune.epochs} epochs)",
         "tokens": f"{cost.tokens_per_epoch:,} an epoch, {cost.longest} in the longest row",
         "adapter": f"{loaded.adapter.method}, {cost.trainable_parameters:,} parameters, {cost.adapter_mb:.1f} MB"

@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from shopfit.errors import DataError, ShopfitError
 
 if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
+    from shopfit.recipe.schema import Recipe
     from shopfit.tune.making import Say
 
 
@@ -105,6 +106,20 @@ def merchant_folder(merchant: str, data: str | None) -> Path:
             next_step=f"name the merchant {name}, or give another folder",
         )
     return folder
+
+
+def check_named(folder: Path, recipe: "Recipe", overrides: Sequence[str]) -> None:
+    """Make sure that the example file is there if `--set data.file` names it: rank would learn from a catalog instead.
+
+    Raises:
+        DataError: if it is not.
+    """
+    from shopfit.merchant.merchant import Merchant
+    from shopfit.merchant.splits import check_there
+    from shopfit.recipe.overrides import Overrides
+
+    if Overrides.parse(overrides).sets(("data", "file")):
+        check_there(Merchant.open(folder), recipe)
 
 
 def check_writable(folder: Path, next_step: str) -> None:

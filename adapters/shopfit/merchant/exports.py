@@ -17,6 +17,26 @@ from shopfit.merchant.values import is_missing
 Values = Mapping[str, Any]
 
 _SPACES = re.compile(r"\s+")
+_BROKEN_LINE = re.compile(r"\\(\\n|n)")  # WooCommerce writes a line break as \n, and what reads so already as \\n
+_EVIDENCE = 3  # columns that hardly another file has
+_SHOPIFY_MARKS = frozenset(
+    (
+        *("body (html)", "seo title", "published", "published on online store", "image src", "product image url"),
+        *("option1 name", "option1 value", "variant sku", "variant price", "variant grams", "variant barcode"),
+        *("variant inventory qty", "variant inventory policy", "variant inventory tracker", "variant image"),
+        *("variant compare at price", "variant requires shipping", "variant taxable", "variant fulfillment service"),
+        *("inventory tracker", "inventory quantity", "continue selling when out of stock", "product category"),
+    )
+)
+_WOOCOMMERCE_MARKS = frozenset(
+    (
+        *("is featured?", "visibility in catalog", "in stock?", "backorders allowed?", "sold individually?"),
+        *("regular price", "sale price", "short description", "tax status", "tax class", "low stock amount"),
+        *("allow customer reviews?", "purchase note", "shipping class", "grouped products", "upsells", "cross-sells"),
+        *("external url", "button text", "download limit", "attribute 1 name", "attribute 1 value(s)"),
+        *("date sale price starts", "date sale price ends"),
+    )
+)
 _SHARED = (
     *("title", "body (html)", "description", "vendor", "product category", "type", "tags", "published", "status"),
     *("published on online store", "image src", "product image url", "option1 name", "option2 name", "option3 name"),
@@ -46,14 +66,32 @@ class Export:
     left_out: int = 0
 
 
-def of_export(rows: Sequence[Row]) -> Export | None:
-    """The items of an export, if that is what the rows are: known by their columns."""
+def of_export(rows: Sequence[Row], ours: Collection[str]) -> Export | None:
+    """The items of an export, if that is what the rows are: known by several columns that hardly another file has.
+
+    Args:
+        rows: as they were read.
+        ours: our fields' names. A column that is called so, and is none of the system's own, is kept as it is.
+    """
     names = {_low(name) for name in set(chain.from_iterable(row.values for row in rows))}
-    for system, is_it, read in _SYSTEMS:
+    for system, is_it, read, theirs in _SYSTEMS:
         if is_it(names):
-            return read(
-                system, [Row(row.line, {_low(name): value for name, value in row.values.items()}) for row in rows]
+            filled = [
+                Row(row.line, {name: value for name, value in row.values.items() if not is_missing(value)})
+                for row in rows
+            ]
+            kept = {row.line: {name: row.values[name] for name in ours if name in row.values} for row in filled}
+            found = read(
+                system, [Row(row.line, {_low(name): value for name, value in row.values.items()}) for row in filled]
             )
+            items = [
+                Row(
+                    row.line,
+                    row.values | {name: value for name, value in kept[row.line].items() if name not in theirs},
+                )
+                for row in found.rows
+            ]
+            return Export(found.name, items, found.left_out)
     return None
 
 
@@ -62,13 +100,13 @@ def _low(name: str) -> str:
 
 
 def _is_shopify(names: Collection[str]) -> bool:
-    old = "handle" in names and bool({"variant price", "variant sku", "variant inventory qty"} & set(names))
-    return old or {"url handle", "title"} <= set(names)
+    known = "handle" in names or {"url handle", "title"} <= set(names)
+    return known and len(_SHOPIFY_MARKS & set(names)) >= _EVIDENCE
 
 
 def _is_woocommerce(names: Collection[str]) -> bool:
     wanted = {"name", "type"} <= set(names) and bool({"id", "sku"} & set(names))
-    return wanted and bool({"regular price", "in stock?", "visibility in catalog", "parent"} & set(names))
+    return wanted and len(_WOOCOMMERCE_MARKS & set(names)) >= _EVIDENCE
 
 
 def _shopify(system: str, rows: Sequence[Row]) -> Export:
@@ -79,7 +117,7 @@ def _shopify(system: str, rows: Sequence[Row]) -> Export:
         handle = _text(values, "handle", "url handle")
         shared = products.setdefault(handle, {})
         for name in _SHARED:  # the first row that says it
-            if name in values and not is_missing(values[name]):
+            if name in values:
                 shared.setdefault(name, values[name])
         if handle and not _text(values, "title") and not _text(values, *_OF_A_VARIANT):
             left_out += 1  # one more image of the product
@@ -143,8 +181,7 @@ def _woocommerce(system: str, rows: Sequence[Row]) -> Export:
         above = _text(row.values, "parent")
         parent = known.get(above, {}) if above else {}
         shared = {name: parent[name] for name in _PARENTS if name in parent}
-        own = {name: value for name, value in row.values.items() if not is_missing(value)}
-        items.append(Row(row.line, _woocommerce_item({**shared, **own}, parent)))
+        items.append(Row(row.line, _woocommerce_item({**shared, **row.values}, parent)))
     return Export(system, items)
 
 
@@ -155,21 +192,29 @@ def _woocommerce_item(values: Values, parent: Values) -> dict[str, Any]:
         "sku": _text(values, "sku"),
         "group": _text(parent or values, "id") or _text(parent or values, "sku"),
         "title": _text(values, "name"),
-        "description": _text(values, "description") or _text(values, "short description"),
+        "description": _BROKEN_LINE.sub(_line_break, _text(values, "description", "short description")),
         "brand": _text(values, "brands", "brand"),
         "category": _text(values, "categories"),
         "price": _text(values, "sale price") or _text(values, "regular price"),
         "image": _text(values, "images").partition(",")[0].strip(),
         "variant": " / ".join(option for option in options if option),
-        "in_stock": _woocommerce_stock(values),
+        "in_stock": _woocommerce_stock(values) if _is_shown(values) and _is_shown(parent) else False,
     }
     return _with_the_rest(named, values, _WOOCOMMERCE_READ)
 
 
+def _line_break(written: re.Match[str]) -> str:
+    return "\n" if written[1] == "n" else "\\n"
+
+
+def _is_shown(values: Values) -> bool:
+    """Whether a product is published and seen in the shop; of a variation, its product counts too."""
+    hidden = _text(values, "visibility in catalog").casefold() == "hidden"
+    return not hidden and as_stock(_text(values, "published")) is not False
+
+
 def _woocommerce_stock(values: Values) -> Any:
-    """Whether it is published, seen in the shop, and there or on backorder; another word is left to be refused."""
-    if _text(values, "published") in ("0", "-1", "false", "no") or _text(values, "visibility in catalog") == "hidden":
-        return False
+    """Whether it is there or on backorder; another word is left to be refused."""
     said = _text(values, "in stock?", "in stock", "stock status")
     if said:
         there = as_stock(said)
@@ -200,12 +245,14 @@ def _with_the_rest(named: Mapping[str, Any], values: Values, read: Collection[st
 def _text(values: Values, *names: str) -> str:
     """The first of these columns that says something, as text."""
     for name in names:
-        if name in values and not is_missing(value := values[name]):
-            return str(value).strip()
+        if name in values:
+            return str(values[name]).strip()
     return ""
 
 
-_SYSTEMS: tuple[tuple[str, Callable[[Collection[str]], bool], Callable[[str, Sequence[Row]], Export]], ...] = (
-    ("Shopify", _is_shopify, _shopify),
-    ("WooCommerce", _is_woocommerce, _woocommerce),
+_SYSTEMS: tuple[
+    tuple[str, Callable[[Collection[str]], bool], Callable[[str, Sequence[Row]], Export], frozenset[str]], ...
+] = (
+    ("Shopify", _is_shopify, _shopify, frozenset()),
+    ("WooCommerce", _is_woocommerce, _woocommerce, frozenset(("description",))),
 )

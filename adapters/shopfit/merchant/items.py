@@ -98,18 +98,11 @@ def understand(path: MerchantFile | Path, rows: Sequence[Row], recipe: Recipe | 
     columns: Mapping[str, str] = {} if recipe is None else recipe.data.columns
     decimal: DecimalMark = "auto" if recipe is None else recipe.data.decimal
     own = dict.fromkeys(name for row in rows for name in row.values)
-    export = of_export(rows)
+    export = of_export(rows, FIELDS)
     if export is not None:  # what the recipe maps comes before what the export's columns mean
         by_line = {row.line: row.values for row in rows}
         mine = {ours: theirs for ours, theirs in columns.items() if theirs in own and ours in FIELDS}
-        read = [
-            Row(
-                row.line,
-                row.values
-                | {ours: by_line[row.line][theirs] for ours, theirs in mine.items() if theirs in by_line[row.line]},
-            )
-            for row in export.rows
-        ]
+        read = [Row(row.line, row.values | _named(by_line[row.line], mine)) for row in export.rows]
     else:
         here = {ours: theirs for ours, theirs in columns.items() if theirs in own}
         read = [Row(row.line, mapped(row.values, here)) for row in rows] if here else list(rows)
@@ -121,6 +114,15 @@ def understand(path: MerchantFile | Path, rows: Sequence[Row], recipe: Recipe | 
     if export is None:
         return Table(read, formats, own=tuple(own))
     return Table(read, formats, export.name, export.left_out, tuple(own))
+
+
+def _named(values: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """What a row of an export says in the columns that the recipe maps; a variant's gap is filled by its product's.
+
+    Ids are of one column, so that the same id is never two items'.
+    """
+    found = {ours: values[theirs] for ours, theirs in columns.items() if theirs in values}
+    return {ours: value for ours, value in found.items() if ours == "id" or not is_missing(value)}
 
 
 def ambiguous(where: str, found: NumberFormat) -> Problem:
@@ -195,10 +197,7 @@ class _Check:
         self._price(checks, values)
         self._min_age(checks, values)
         if "in_stock" in values:
-            there = stock.as_stock(values["in_stock"])
-            if there is None:
-                checks.bad("in_stock", values["in_stock"], stock.ALLOWED)
-            values["in_stock"] = there
+            self._in_stock(checks, values)
         problems += checks.problems
         if checks.problems or key is None or not title:
             return None
@@ -230,6 +229,14 @@ class _Check:
             checks.bad("price", price.currency, f"{currency}, the row's currency", "is another currency")
         else:
             values["currency"] = both
+
+    def _in_stock(self, checks: Checks, values: dict[str, Any]) -> None:
+        written = values.pop("in_stock")
+        there = stock.as_stock(written)
+        if there is not None:
+            values["in_stock"] = there
+        elif not no_number(written):  # `n/a`, as of a price
+            checks.bad("in_stock", written, stock.ALLOWED)
 
     def _min_age(self, checks: Checks, values: dict[str, Any]) -> None:
         if "min_age" in values:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
 
 from shopfit.merchant.examples import Example
 
 _SHORT = 20  # characters; below, one other word makes texts similar that mean something else
+_COMPARED = 2000  # characters of a text, from its beginning: what comparing two texts takes grows with their product
 _CHUNK = 1024  # training texts compared at a time: 4 MB for 1,000 test texts
 
 
@@ -40,7 +42,8 @@ def remove_leaks(
     """The training examples that the test set does not give away.
 
     Texts are compared without case and spacing, by the normalised indel similarity (`rapidfuzz.fuzz.ratio`); those
-    shorter than 20 characters only count when they are equal.
+    shorter than 20 characters only count when they are equal. Of longer texts than 2,000 characters the first 2,000 are
+    compared, and their lengths; copies are equal as a whole.
 
     Args:
         train: training examples.
@@ -72,6 +75,8 @@ def _nearest(
     texts: Sequence[str], indices: Sequence[int], known: dict[str, str], threshold: float
 ) -> dict[int, tuple[str, float]]:
     """The nearest test text of each training text that has one at or above `threshold`: its id and the similarity."""
+    if threshold == 1:  # no copy is nearer than one
+        return {}
     tests = sorted((mine for mine in known if len(mine) >= _SHORT), key=len)
     lengths = np.array([len(mine) for mine in tests])
     mine = sorted((index for index in indices if len(texts[index]) >= _SHORT), key=lambda index: len(texts[index]))
@@ -85,15 +90,23 @@ def _nearest(
         if first == last:
             continue
         scores = process.cdist(
-            [texts[index] for index in rows],
-            tests[first:last],
+            [texts[index][:_COMPARED] for index in rows],
+            [test[:_COMPARED] for test in tests[first:last]],
             scorer=fuzz.ratio,
             score_cutoff=round(100 * threshold, 6),
             dtype=np.float32,
             workers=-1,
         )  # (rows, tests), 0 below the threshold
+        if len(texts[rows[-1]]) > _COMPARED:
+            scores[_too_uneven(np.array([len(texts[index]) for index in rows]), lengths[first:last], threshold)] = 0
         best = scores.argmax(axis=1)
         for row, index in enumerate(rows):
             if (score := float(scores[row, best[row]])) > 0:
                 found[index] = (known[tests[first + best[row]]], round(score / 100, 4))
     return found
+
+
+def _too_uneven(mine: NDArray[np.int64], tests: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
+    """Which pairs of these lengths are no near-copies, whatever their beginnings: (training texts, test texts)."""
+    shorter = np.minimum(mine[:, None], tests[None, :])
+    return (shorter > _COMPARED) & (2 * shorter < threshold * (mine[:, None] + tests[None, :]))

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 
 _MARKUP = re.compile(r"<[A-Za-z/!?][^<>]*>|&(#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,31});")
 _LONGEST = 200_000  # characters that are read: what a page says of a product is shorter
-_UNSEEN = frozenset(("script", "style", "template", "head", "noscript", "iframe", "svg", "object"))
+_UNSEEN = frozenset(("script", "style", "template", "title", "noscript", "iframe"))
+_REPLACED = frozenset(("svg", "object"))  # what is in them is not seen; but all that follows is, if they never end
 _INLINE_TEXT = """
 a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark meter q rp rt ruby s samp small span
 strike strong sub sup time tt u var wbr
@@ -55,16 +56,24 @@ def _closed(markup: str) -> str:
 
 
 class _Reader(HTMLParser):
-    """Collects what is seen."""
+    """Collects what is seen. Of what is open it keeps a count, so that no end tag has to look for its start."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.parts: list[str] = []
-        self._unseen: list[str] = []
+        self._unseen = ""  # the outermost element that hides what is in it
+        self._depth = 0  # how many of its kind are open
+        self._replaced: dict[str, tuple[int, int]] = {}  # how many are open, and how many parts stood before the first
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - the parser passes it
-        if tag in _UNSEEN:
-            self._unseen.append(tag)
+        if self._unseen:
+            self._depth += tag == self._unseen
+        elif tag in _UNSEEN:
+            self._unseen, self._depth = tag, 1
+        elif tag in _REPLACED:
+            depth, before = self._replaced.get(tag, (0, len(self.parts)))
+            self._replaced[tag] = depth + 1, before
+            self.parts.append(" ")
         elif tag not in _INLINE:
             self.parts.append(" ")
 
@@ -73,12 +82,23 @@ class _Reader(HTMLParser):
             self.parts.append(" ")
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in self._unseen:
-            while self._unseen.pop() != tag:
-                pass
+        if self._unseen:
+            self._depth -= tag == self._unseen
+            if self._depth == 0:
+                self._unseen = ""
+        elif tag in self._replaced:
+            self._end_of_replaced(tag)
         if tag not in _INLINE:
             self.parts.append(" ")
 
     def handle_data(self, data: str) -> None:
         if not self._unseen:
             self.parts.append(data)
+
+    def _end_of_replaced(self, tag: str) -> None:
+        depth, before = self._replaced[tag]
+        if depth > 1:
+            self._replaced[tag] = depth - 1, before
+            return
+        del self.parts[before:]
+        self._replaced = {other: place for other, place in self._replaced.items() if place[1] < before}

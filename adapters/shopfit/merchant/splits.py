@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
 
+from rapidfuzz import fuzz, process
+
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, content_digest, load_examples
 from shopfit.merchant.labels import Contradictions, contradictions, one_spelling, spellings_text
 from shopfit.merchant.leaks import Leaks, remove_leaks
 from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.reading import SUFFIXES
 from shopfit.merchant.sampling import draw, draw_balanced, hold_out
 from shopfit.recipe.schema import Recipe
 
@@ -24,6 +27,7 @@ VALID_FROM = 100
 """Training examples; of fewer, too few can be held out to say more than chance when to stop."""
 
 _LEAST_VALID = 4
+_MISSPELT = 85  # percent; names that are nearer are one name, misspelt
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Splits:
         pretext: rank: pairs made from the catalog and from histories, to train on before the examples.
         merged: choose: of each label that had several spellings, how often each was written.
         contradictions: rows of the same text with different answers, before anything was taken out.
+        absent: rank: the example file, if it is not there; pairs are made from the catalog instead.
     """
 
     train: list[Example]
@@ -53,6 +58,12 @@ class Splits:
     pretext: Sequence[Example] = ()
     merged: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     contradictions: Contradictions = field(default_factory=Contradictions)
+    absent: str = ""
+
+    @property
+    def without_examples(self) -> str:
+        """What is to be said of an example file that is not there; empty if it is."""
+        return f"no {self.absent}: pairs from the catalog" if self.absent else ""
 
     @property
     def label_counts(self) -> dict[str, int]:
@@ -82,7 +93,8 @@ def split(
         history: the items in `data.item_fields`; by default `catalog`.
 
     Raises:
-        DataError: with every bad row, or if the examples are too few to train on or to measure.
+        DataError: with every bad row, or if the examples are too few to train on or to measure, or if their file is
+            not there: rank does without, unless another file has nearly its name.
     """
     data, seed = recipe.data, recipe.tune.seed
     rows, test, kind = _load(merchant, recipe, catalog, history)
@@ -99,7 +111,10 @@ def split(
         train = sample(train, data.shots, f"{seed}/shots")
     train, valid = _validation(recipe, train)
     digest = digest_of(train, valid, test)
-    return Splits(train, valid, test, labels, leaks, kind, digest, merged=merged, contradictions=contrary)
+    absent = "" if merchant.file(data.file).exists() else data.file
+    return Splits(
+        train, valid, test, labels, leaks, kind, digest, merged=merged, contradictions=contrary, absent=absent
+    )
 
 
 def test_file_of(merchant: Merchant, recipe: Recipe) -> str | None:
@@ -132,6 +147,8 @@ def _load(
     for file in [data.file] if test_file is None else [data.file, test_file]:
         try:
             if absent and file == data.file and recipe.task == "rank" and not data.shots:
+                if data.shots is None and (misspelt := _nearly(merchant, recipe, test_file)):
+                    raise _mistaken(merchant, recipe, misspelt)
                 loaded.append([])  # a catalog teaches to rank, too
             else:
                 loaded.append(load_examples(merchant, recipe, file, catalog=catalog, history=history))
@@ -160,6 +177,43 @@ def _load(
             next_step=f"add examples, or a test set in a file of its own: {data.file} with `.test` before its suffix",
         )
     return train, test, "held out"
+
+
+def check_there(merchant: Merchant, recipe: Recipe) -> None:
+    """Refuse a recipe whose example file was named on purpose and is not there.
+
+    Args:
+        merchant: whose examples.
+        recipe: its `data.file` was named; with `data.shots` of 0 the file is not read.
+
+    Raises:
+        DataError: if the file is not there.
+    """
+    if recipe.data.shots != 0 and not merchant.file(recipe.data.file).exists():
+        raise merchant.file(recipe.data.file).missing()
+
+
+def _nearly(merchant: Merchant, recipe: Recipe, test_file: str | None) -> str | None:
+    """The file whose name, but for what follows its first dot, is nearly that of the example file, which is absent."""
+    data = recipe.data
+    wanted = PurePosixPath(data.file)
+    others = (data.catalog, data.history_catalog, test_file, data.unlabeled or beside(merchant, recipe, "unlabeled"))
+    taken = {PurePosixPath(name).name for name in others if name and PurePosixPath(name).parent == wanted.parent}
+    folder = merchant.file(str(wanted.parent)).resolved()
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES) if folder.is_dir() else []
+    stems = {name: PurePosixPath(name).stem.casefold() for name in names if name not in taken}
+    near = process.extractOne(wanted.stem.casefold(), stems, scorer=fuzz.ratio, score_cutoff=_MISSPELT)
+    return None if near is None else str(near[2])
+
+
+def _mistaken(merchant: Merchant, recipe: Recipe, near: str) -> DataError:
+    """What is to be said if the example file is not there, and another one may be meant."""
+    file = recipe.data.file
+    return DataError(
+        f"there is no file {merchant.folder / file}; did you mean {near!r}?",
+        next_step=f"name it so, or set data.file={PurePosixPath(file).with_name(near)}; to learn from the catalog "
+        "alone, set data.shots=0",
+    )
 
 
 def _without_examples(recipe: Recipe, error: DataError) -> DataError:

@@ -1,5 +1,6 @@
 """Whether something can be ordered, as shops write it."""
 
+import re
 from typing import Any
 
 from shopfit.merchant.amounts import readings
@@ -13,6 +14,7 @@ backorder backorders backordered onbackorder availableonbackorder
 """
 _GONE_TEXT = "false no n f off outofstock nostock notinstock notavailable unavailable soldout discontinued none"
 
+_ADDRESS = re.compile(r"(https?://)?(www\.)?schema\.org/(?=[a-z]+/?$)", re.IGNORECASE)
 _THERE, _GONE = frozenset(_THERE_TEXT.split()), frozenset(_GONE_TEXT.split())
 
 
@@ -27,7 +29,7 @@ def as_stock(value: Any) -> bool | None:
         return None if value != value else value > 0
     if not isinstance(value, str):
         return None
-    word = squeezed(value.strip().rstrip("/").rpartition("/")[2])
+    word = squeezed(_ADDRESS.sub("", value.strip()))
     if word in _THERE:
         return True
     if word in _GONE:

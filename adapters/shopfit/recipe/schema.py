@@ -1,6 +1,7 @@
 """The recipe contract: what a YAML recipe may say. One file serves tuning, evaluation and serving."""
 
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -38,6 +39,8 @@ BASELINES: dict[str, tuple[str, ...]] = {
 def _is_relative(path: str) -> str:
     if path.startswith(("/", "~")) or ".." in path.replace("\\", "/").split("/") or "\0" in path:
         raise ValueError("must be a path inside the merchant's folder")
+    if not PurePosixPath(path.replace("\\", "/")).name:
+        raise ValueError("must name a file inside the merchant's folder")
     return path
 
 

@@ -82,6 +82,8 @@ class Shop:
         say("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({merchant.folder})")
         say("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
         say("examples", _count(splits))
+        if splits.absent:
+            say("examples", splits.without_examples)
         if splits.labels:
             say("labels", ", ".join(f"{label} {count}" for label, count in splits.label_counts.items()))
         if splits.merged:
