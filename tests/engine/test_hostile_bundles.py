@@ -245,6 +245,21 @@ def test_items_that_are_none(quick_bundle: QuickBundle, file: str, line: str, me
         Tenant.of(held(contents | {file: f"{first}\n{line}\n".encode()}))
 
 
+def test_a_line_too_long_is_no_item(quick_bundle: QuickBundle) -> None:
+    contents = contents_of(quick_bundle("acme", task="rank"))
+    line = json.dumps({"id": "x", "title": "y" * 1024**2}).encode()
+    with pytest.raises(BundleError, match=r"catalog\.jsonl of acme/r has \d+ bytes in line 1 "):
+        Tenant.of(held(contents | {CATALOG: line}))
+
+
+def test_a_hundred_thousand_items_are_read(quick_bundle: QuickBundle) -> None:
+    contents = contents_of(quick_bundle("acme", task="rank"))
+    lines = [json.dumps({"id": f"i{number}", "title": f"Item {number}"}) for number in range(100_000)]
+    tenant = Tenant.of(held(contents | {CATALOG: "\n".join(lines).encode()}))
+    assert tenant.catalog is not None
+    assert len(tenant.catalog) == 100_000
+
+
 def test_bytes_that_are_no_text_are_no_items(quick_bundle: QuickBundle) -> None:
     contents = contents_of(quick_bundle("acme", task="rank"))
     with pytest.raises(BundleError, match=r"catalog\.jsonl of acme/r is not a catalog"):
