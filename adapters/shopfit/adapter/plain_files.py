@@ -11,15 +11,15 @@ from pathlib import Path, PurePosixPath
 
 from shopfit.errors import BundleError
 
-_LONGEST_LINE = 1024**2  # bytes of an item in catalog.jsonl and history.jsonl
+_LONGEST_LINE = 4 * 1024**2  # bytes of an item in catalog.jsonl and history.jsonl
 _WEIGHTS, _OTHERS = 4 * 1024**3, 64 * 1024**2
 _LARGEST = {
-    "bundle.json": 16 * 1024**2,  # the ids of 300,000 examples
-    "blend.json": 8 * 1024**2,  # counts of 200,000 items
+    "bundle.json": 32 * 1024**2,  # the ids of 600,000 examples
+    "blend.json": 16 * 1024**2,  # counts of 300,000 items
     "adapter_config.json": 4 * 1024**2,  # AdaLoRA lists every singular value
     "head.safetensors": 256 * 1024**2,
-    "catalog.jsonl": 256 * 1024**2,
-    "history.jsonl": 256 * 1024**2,
+    "catalog.jsonl": 1024 * 1024**2,
+    "history.jsonl": 1024 * 1024**2,
 }
 _AGAIN = "bring the bundle again, or train it again"
 
