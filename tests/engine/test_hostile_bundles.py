@@ -23,6 +23,8 @@ from shopfit.adapter.stack import Stack
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
+from shopfit.engine.library import Library
+from shopfit.engine.memory import HostMemory
 from shopfit.engine.tenant import BLEND, CATALOG, HISTORY
 from shopfit.errors import BundleError, ShopfitError
 
@@ -322,6 +324,15 @@ def test_weights_swapped_after_a_bundle_was_opened_are_not_served(base: Base, qu
     with Engine(base) as engine, pytest.raises(BundleError, match=r"adapter_model\.safetensors is missing"):
         engine.choose([ChooseRequest(mine, {"text": "lovely"})])
     assert before.label in {"positive", "negative"}
+
+
+def test_files_do_not_stay_in_memory_beside_what_was_read_of_them(base: Base, quick_bundle: QuickBundle) -> None:
+    library = Library(base, Stack(base, 1), HostMemory(1 << 30), None, None)
+    loaded = library.load(Tenant.of(held(contents_of(quick_bundle("acme", task="rank")))))
+    assert isinstance(loaded.tenant.bundle, HeldBundle)
+    assert not loaded.tenant.bundle.contents
+    assert loaded.tenant.catalog
+    library.close()
 
 
 # what comes below is tried at random
