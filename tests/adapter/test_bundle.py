@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from shopfit.adapter.bundle import MANIFEST, BaseIdentity, Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.bundle import (
+    MANIFEST,
+    BaseIdentity,
+    Bundle,
+    DataIdentity,
+    HeldBundle,
+    Manifest,
+    check_servable,
+    parse_manifest,
+    seal,
+)
 from shopfit.errors import BundleError
 
 
@@ -128,3 +138,60 @@ def test_a_bundle_stays_the_one_that_was_opened(bundle: Bundle) -> None:
 def test_places_where_no_bundle_can_be(bundle: Bundle, name: str) -> None:
     with pytest.raises(BundleError):
         Bundle.open(bundle.folder.parent / name if name != "" else bundle.folder.parent)
+
+
+SIZES = {
+    MANIFEST: 32,
+    "blend.json": 16,
+    "lora/adapter_config.json": 4,
+    "head.safetensors": 256,
+    "catalog.jsonl": 1024,
+    "history.jsonl": 1024,
+    "report.json": 64,
+    "study.json": 64,
+    "README.md": 64,
+    "lora/adapter_model.safetensors": 4096,
+}
+
+
+def grow(path: Path, mebibytes: int) -> None:
+    """To one byte too many, without writing them."""
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    os.truncate(path, mebibytes * 1024**2 + 1)
+
+
+@pytest.mark.parametrize(("name", "most"), SIZES.items())
+def test_a_file_larger_than_its_kind_is_refused_unread(bundle: Bundle, name: str, most: int) -> None:
+    grow(bundle.folder / name, most)
+    said = rf"{Path(name).name} has {most * 1024**2 + 1} bytes \(allowed: {most * 1024**2}\)"
+    with pytest.raises(BundleError, match=said):
+        Bundle.open(bundle.folder)
+    if name != MANIFEST:
+        with pytest.raises(BundleError, match=said):
+            seal(bundle.folder, manifest())
+
+
+def test_a_manifest_too_large_is_not_sealed(bundle: Bundle) -> None:
+    many = DataIdentity(digest="d", train=["x" * 1000] * 40_000, valid=[], test=[])
+    with pytest.raises(BundleError, match=r"bundle\.json has \d+ bytes"):
+        seal(bundle.folder, manifest().model_copy(update={"data": many}))
+    assert Bundle.open(bundle.folder) == bundle
+
+
+@pytest.mark.parametrize("name", ["blend.json", "lora/adapter_config.json", "report.json", "README.md"])
+def test_a_file_too_large_is_not_taken_from_a_registry(name: str) -> None:
+    content = b" " * (SIZES[name] * 1024**2 + 1)
+    bundle = HeldBundle(manifest().model_copy(update={"files": {name: "0" * 64}}), {name: content})
+    for read in (lambda: bundle.read(name), lambda: check_servable(bundle)):
+        with pytest.raises(BundleError, match=rf"{Path(name).name} has {len(content)} bytes"):
+            read()
+    with pytest.raises(BundleError, match=r"bundle\.json has \d+ bytes"):
+        parse_manifest(b" " * (32 * 1024**2 + 1), MANIFEST)
+
+
+@pytest.mark.parametrize("name", ["catalog.jsonl", "history.jsonl"])
+def test_a_line_too_long_is_not_sealed(bundle: Bundle, name: str) -> None:
+    (bundle.folder / name).write_bytes(b"{}\n" + b" " * (4 * 1024**2) + b"{}\n")
+    with pytest.raises(BundleError, match=rf"{name} has 4194307 bytes in line 2 \(allowed: 4194304\)"):
+        seal(bundle.folder, manifest())

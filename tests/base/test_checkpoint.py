@@ -68,6 +68,16 @@ def test_damaged_weights(copy: Path, content: bytes) -> None:
         fingerprint(copy)
 
 
+def test_however_many_names_come_twice_a_few_are_shown(copy: Path) -> None:
+    empty = json.dumps({"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})
+    names = [f"t{place}" for place in range(3_000)] * 2
+    listed = ",".join(f'"{name}":{empty}' for name in names)
+    (copy / "model.safetensors").write_bytes(weights(b"{" + listed.encode() + b"}", 0))
+    with pytest.raises(BaseError, match=r"names 't0', .*'t9' and 2990 more twice") as refused:
+        fingerprint(copy)
+    assert len(str(refused.value)) < 1_000
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keep=st.floats(0, 0.999))
 def test_weights_cut_anywhere(copy: Path, tiny_base: Path, keep: float) -> None:

@@ -23,6 +23,8 @@ from shopfit.adapter.stack import Stack
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
+from shopfit.engine.library import Library
+from shopfit.engine.memory import HostMemory
 from shopfit.engine.tenant import BLEND, CATALOG, HISTORY
 from shopfit.errors import BundleError, ShopfitError
 
@@ -245,6 +247,21 @@ def test_items_that_are_none(quick_bundle: QuickBundle, file: str, line: str, me
         Tenant.of(held(contents | {file: f"{first}\n{line}\n".encode()}))
 
 
+def test_a_line_too_long_is_no_item(quick_bundle: QuickBundle) -> None:
+    contents = contents_of(quick_bundle("acme", task="rank"))
+    line = json.dumps({"id": "x", "title": "y" * (4 * 1024**2)}).encode()
+    with pytest.raises(BundleError, match=r"catalog\.jsonl of acme/r has \d+ bytes in line 1 "):
+        Tenant.of(held(contents | {CATALOG: line}))
+
+
+def test_a_hundred_thousand_items_are_read(quick_bundle: QuickBundle) -> None:
+    contents = contents_of(quick_bundle("acme", task="rank"))
+    lines = [json.dumps({"id": f"i{number}", "title": f"Item {number}"}) for number in range(100_000)]
+    tenant = Tenant.of(held(contents | {CATALOG: "\n".join(lines).encode()}))
+    assert tenant.catalog is not None
+    assert len(tenant.catalog) == 100_000
+
+
 def test_bytes_that_are_no_text_are_no_items(quick_bundle: QuickBundle) -> None:
     contents = contents_of(quick_bundle("acme", task="rank"))
     with pytest.raises(BundleError, match=r"catalog\.jsonl of acme/r is not a catalog"):
@@ -307,6 +324,15 @@ def test_weights_swapped_after_a_bundle_was_opened_are_not_served(base: Base, qu
     with Engine(base) as engine, pytest.raises(BundleError, match=r"adapter_model\.safetensors is missing"):
         engine.choose([ChooseRequest(mine, {"text": "lovely"})])
     assert before.label in {"positive", "negative"}
+
+
+def test_files_do_not_stay_in_memory_beside_what_was_read_of_them(base: Base, quick_bundle: QuickBundle) -> None:
+    library = Library(base, Stack(base, 1), HostMemory(1 << 30), None, None)
+    loaded = library.load(Tenant.of(held(contents_of(quick_bundle("acme", task="rank")))))
+    assert isinstance(loaded.tenant.bundle, HeldBundle)
+    assert not loaded.tenant.bundle.contents
+    assert loaded.tenant.catalog
+    library.close()
 
 
 # what comes below is tried at random

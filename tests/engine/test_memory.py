@@ -1,13 +1,16 @@
 """Host memory keeps within its budget, and what is in use stays."""
 
 import threading
+from typing import Any
 
 import torch
 
 from shopfit.adapter.weights import Weights
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Tenant
+from shopfit.engine.blending import Blend
 from shopfit.engine.memory import HostMemory, Loaded
+from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.schema import Recipe
 
 RECIPE = Recipe.model_validate(
@@ -75,6 +78,23 @@ def test_two_loaders_of_one_adapter_share_it() -> None:
     first, second = memory.put(loaded("a")), memory.put(loaded("a"))
     assert first is second
     assert memory.used == SIZE
+
+
+def test_long_texts_and_blends_count() -> None:
+    def size(**known: Any) -> int:
+        return Loaded("a", Tenant("a", RECIPE, **known), Prompter(RECIPE, None), None).bytes
+
+    def catalog(**fields: Any) -> Catalog:
+        return Catalog({"x": Item("x", "X", {"id": "x", "title": "X"} | fields)})
+
+    plain, text = size(catalog=catalog()), "x" * 1_000_000
+    assert plain < size() + 10_000
+    for fields in ({"description": text}, {"tags": [[text]]}, {"sizes": {text: 1}}):
+        assert plain + 1_000_000 < size(catalog=catalog(**fields)) < plain + 1_010_000
+    assert size(catalog=catalog(), history=catalog(tags=[0] * 100_000)) > plain + 800_000
+    assert size(labels=("yes", text)) > size() + 1_000_000
+    blend = Blend(weights={"adapter": 1.0}, popularity={f"item-{number}": 10**6 + number for number in range(10_000)})
+    assert 1_000_000 < size(blend=blend) - size() < 3_000_000
 
 
 def test_closing_lets_nobody_wait() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shopfit.errors import RecipeError
@@ -354,6 +354,14 @@ def only_recipe_errors(read: Callable[[], object]) -> None:
 
 
 @given(text=TEXT, overrides=st.lists(TEXT, max_size=2))
+@example(text="0x" + "f" * 20_000, overrides=[])
+@example(text="name: " + "x" * 20_000, overrides=[])
+@example(text="!" + "x" * 20_000 + " 1", overrides=["name=!" + "x" * 20_000 + " 1"])
+@example(text="x/" * 10_000 + ".yaml", overrides=[])
+@example(text="prompt: {answer: " + "x" * 20_000 + "}", overrides=["prompt.answer=" + "x" * 20_000])
+@example(text="evaluate: {metric: " + "x" * 20_000 + "}", overrides=["evaluate.metric=" + "x" * 20_000])
+@example(text="", overrides=["data.label_aliases={a: " + "x" * 20_000 + "}", "prompt.labels=[b, c]"])
+@example(text="", overrides=["data.label_aliases={" + "x" * 20_000 + ": a}", "prompt.labels=[b, " + "y" * 20_000 + "]"])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_no_text_and_no_override_raises_anything_else(tmp_path: Path, text: str, overrides: list[str]) -> None:
     path = tmp_path / "mine.yaml"

@@ -11,17 +11,14 @@ Weights are safetensors with finite numbers; nothing in a bundle is ever unpickl
 held against the manifest's digests first, whenever that is: a folder may be edited while it is in use.
 """
 
-import errno
 import hashlib
 import json
 import os
-import stat
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +26,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shopfit.adapter.manifest_rules import MAX_FILES, manifest_problems, place_of
 from shopfit.adapter.numbers import LARGEST, json_problems, tensor_problems
+from shopfit.adapter.plain_files import check_size, file_digest, lines, not_plain, read_file
 from shopfit.errors import BundleError, Problem
 
 MANIFEST = "bundle.json"
 NATIVE, LORA = "native", "lora"
-_MAX_BYTES = 4 * 1024**3  # of one file
 _AGAIN = "bring the bundle again, or train it again"
 _DIVERGED = "train it again with a lower tune.lr (a tenth of it is a good try); nothing was kept of this one"
 _NOT_SERVED = {"report.json", "study.json"}  # read by people, who are told so where there is no number
@@ -113,8 +110,9 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     """Read the content of a `bundle.json`.
 
     Raises:
-        BundleError: if it is malformed, saying where.
+        BundleError: if it is too large or malformed, saying where.
     """
+    check_size(MANIFEST, len(content))
     try:
         manifest = Manifest.model_validate_json(content)
         problems = manifest_problems(manifest)
@@ -196,7 +194,7 @@ class Bundle:
     @property
     def digest(self) -> str:
         """SHA-256 over the sorted file digests, `bundle.json` included."""
-        manifest = self.manifest_digest or _sha256(self.folder / MANIFEST)
+        manifest = self.manifest_digest or file_digest(self.folder / MANIFEST)
         return bundle_digest(self.manifest.files | {MANIFEST: manifest})
 
     @property
@@ -229,8 +227,15 @@ class HeldBundle:
     contents: Mapping[str, bytes]
 
     def read(self, name: str) -> bytes | None:
-        """The content of one file; None if it is not there."""
-        return self.contents.get(name)
+        """The content of one file; None if it is not there.
+
+        Raises:
+            BundleError: if it is larger than files of its kind are.
+        """
+        content = self.contents.get(name)
+        if content is not None:
+            check_size(name, len(content))
+        return content
 
 
 def seal(folder: Path, manifest: Manifest) -> Bundle:
@@ -241,14 +246,16 @@ def seal(folder: Path, manifest: Manifest) -> Bundle:
         manifest: what the bundle is; its `files` are replaced.
 
     Raises:
-        BundleError: if a number in its weights is not finite, as after a training that diverged.
+        BundleError: if a file is larger than files of its kind are, or a number in its weights is not finite, as after
+            a training that diverged.
     """
     if (folder / MANIFEST).is_dir():
-        raise _not_plain(folder / MANIFEST)
+        raise not_plain(folder / MANIFEST)
     files = {name: digest for name, digest in file_digests(folder).items() if name != MANIFEST}
     manifest = manifest.model_copy(update={"files": files})
-    _check_numbers(Bundle(folder, manifest))
+    _check_files(Bundle(folder, manifest))
     content = manifest.model_dump_json(by_alias=True, indent=2).encode() + b"\n"
+    check_size(MANIFEST, len(content))
     write_durably(folder / MANIFEST, content)
     return Bundle(folder, manifest, hashlib.sha256(content).hexdigest())
 
@@ -261,24 +268,28 @@ def check_servable(bundle: Bundle | HeldBundle) -> None:
 
     Raises:
         BundleError: with everything that is wrong: names, ranges and texts of its manifest, and every tensor with
-            numbers that are not finite in the base's type, or whose product is not.
+            numbers that are not finite in the base's type, or whose product is not; or if a file is larger than files
+            of its kind are, or a line in its catalog.
     """
     if problems := manifest_problems(bundle.manifest):
         raise BundleError(f"the bundle of {_name(bundle)} is not valid", problems=problems, next_step=_AGAIN)
-    _check_numbers(bundle)
+    _check_files(bundle)
 
 
-def _check_numbers(bundle: Bundle | HeldBundle) -> None:
+def _check_files(bundle: Bundle | HeldBundle) -> None:
     problems: list[Problem] = []
     dtype = bundle.manifest.base.dtype
     if dtype not in LARGEST:
         problems.append(Problem("base.dtype", repr(dtype)[:100], ", ".join(LARGEST)))
         dtype = "float32"
     for name in bundle.manifest.files:
+        content = bundle.read(name) or b""
         if name.endswith(".safetensors"):
-            problems += tensor_problems(bundle.read(name) or b"", name, dtype)
+            problems += tensor_problems(content, name, dtype)
         elif name.endswith(".json") and name not in _NOT_SERVED:
-            problems += json_problems(bundle.read(name) or b"", name)
+            problems += json_problems(content, name)
+        elif name.endswith(".jsonl"):
+            deque(lines(content, name), maxlen=0)  # refuses one that is too long
     if problems:
         raise BundleError(
             f"the adapter {_name(bundle)} has numbers that are not finite", problems=problems, next_step=_DIVERGED
@@ -295,7 +306,7 @@ def file_digests(folder: Path) -> dict[str, str]:
     Raises:
         BundleError: if there is a symbolic link or anything else that is not a plain file, or there are too many.
     """
-    return {name: _sha256(folder / name) for name in sorted(_names(folder))}
+    return {name: file_digest(folder / name) for name in sorted(_names(folder))}
 
 
 def _names(folder: Path) -> Iterator[str]:
@@ -318,7 +329,7 @@ def _names(folder: Path) -> Iterator[str]:
                     elif entry.is_file(follow_symlinks=False):
                         yield name
                     else:
-                        raise _not_plain(folder / name)
+                        raise not_plain(folder / name)
         except OSError as error:
             raise BundleError(f"{folder / at} cannot be read: {error.strerror}", next_step=_AGAIN) from error
 
@@ -352,48 +363,3 @@ def write_durably(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, keys in the order given."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_file(path: Path) -> bytes | None:
-    """The content of a plain file; None if there is none.
-
-    Raises:
-        BundleError: if it is a link or a pipe, is larger than any weights, or cannot be read.
-    """
-    try:
-        with _plain_file(path) as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with _plain_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise BundleError(f"{path} is missing", next_step=_AGAIN) from error
-
-
-@contextmanager
-def _plain_file(path: Path) -> Iterator[BufferedReader]:
-    """Open a file that is no link, and without waiting for anybody to write into a pipe of that name."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise _not_plain(path)
-            if found.st_size > _MAX_BYTES:
-                raise BundleError(f"{path} has {found.st_size} bytes (allowed: {_MAX_BYTES})", next_step=_AGAIN)
-            yield file
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:  # a link, a folder; or a name that no disk can have
-        if isinstance(error, OSError) and error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-            raise _not_plain(path) from error
-        raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _not_plain(path: Path) -> BundleError:
-    return BundleError(f"{path} is not a plain file", next_step="a bundle holds plain files and folders only")

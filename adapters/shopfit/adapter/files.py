@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from shopfit.adapter.bundle import read_file
 from shopfit.adapter.peft_config import adalora_scale, check_convertible, check_plain, rank_and_scale, read_config
+from shopfit.adapter.plain_files import read_file
 from shopfit.errors import BundleError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

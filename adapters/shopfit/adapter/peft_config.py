@@ -5,11 +5,11 @@ is converted is listed, and anything else that is switched on is refused by its 
 """
 
 import math
-import re
 from collections.abc import Collection
 from typing import Any
 
 from shopfit.adapter.manifest_rules import printable
+from shopfit.adapter.module_patterns import matches
 from shopfit.adapter.numbers import finite_json
 from shopfit.errors import BundleError, Problem
 
@@ -18,6 +18,7 @@ _CONVERT = "write the PEFT folder as plain LoRA with shopfit.adapter.files.write
 _NO_FORM = "train it again as LoRA or AdaLoRA, without what is named above"
 _OFF: tuple[Any, ...] = (None, False, "none", "", {}, [])
 ADALORA_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
+_MOST_PATTERNS = 1000
 _DEFAULT_RANK, _DEFAULT_ALPHA = 8, 8  # where the file does not say
 _SCALING = {"r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"}
 _HARMLESS = {
@@ -92,7 +93,7 @@ def rank_and_scale(config: dict[str, Any], module: str, where: str) -> tuple[int
         its rank, and the factor of its update.
 
     Raises:
-        BundleError: if a number or a pattern is none.
+        BundleError: if a number or a pattern is none, or a pattern uses what `module_patterns` does not read.
     """
     rank = _matched(config, "rank_pattern", module, config.get("r", _DEFAULT_RANK), where)
     alpha = _matched(config, "alpha_pattern", module, config.get("lora_alpha", _DEFAULT_ALPHA), where)
@@ -152,11 +153,13 @@ def _matched(config: dict[str, Any], key: str, module: str, default: object, whe
     patterns = config.get(key) or {}
     if not isinstance(patterns, dict):
         raise BundleError(f"{where} has {key}={_shown(patterns)} (allowed: numbers by pattern)", next_step=_NO_FORM)
+    if len(patterns) > _MOST_PATTERNS:
+        raise BundleError(f"{where} has {len(patterns)} of {key} (allowed: {_MOST_PATTERNS})", next_step=_NO_FORM)
     for pattern, value in patterns.items():
         try:
-            if re.match(rf"(.*\.)?({pattern})$", module):
+            if matches(pattern, module):
                 return value
-        except re.error as error:
+        except ValueError as error:
             raise BundleError(f"{where} has the {key} {_shown(pattern)}: {error}", next_step=_NO_FORM) from None
     return default
 

@@ -9,6 +9,7 @@ import json
 import os
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ _INDEX = "model.safetensors.index.json"
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _MOST_SETTINGS = 64 << 20  # bytes of a JSON file of settings
 _MOST_VOCABULARY = 1 << 30
+_SHOWN = 10  # names in a message
 
 _REFUSED = {
     "auto_map": "it names code of its own, which is not run",
@@ -370,8 +372,9 @@ def damaged(path: Path, why: str) -> BaseError:
 def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        twice = sorted({name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1})
-        raise BaseError(f"{path} names {', '.join(twice)} twice", next_step="bring the file again")
+        twice = [ascii(name[:100]) for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        more = f" and {len(twice) - _SHOWN} more" if len(twice) > _SHOWN else ""
+        raise BaseError(f"{path} names {', '.join(twice[:_SHOWN])}{more} twice", next_step="bring the file again")
     return found
 
 

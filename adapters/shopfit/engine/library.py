@@ -2,9 +2,10 @@
 
 import threading
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from pathlib import Path
 
-from shopfit.adapter.bundle import Bundle
+from shopfit.adapter.bundle import Bundle, HeldBundle
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base
@@ -154,6 +155,8 @@ class Library:
         prompter = Prompter(
             tenant.recipe, self._base.tokenizer, tenant.catalog, tenant.history, encoder=self._base.encoder
         )
+        if isinstance(tenant.bundle, HeldBundle):  # what its files say is in the others; they need not stay
+            tenant = replace(tenant, bundle=HeldBundle(tenant.bundle.manifest, {}))
         return Loaded(key, tenant, prompter, weights)
 
     def _known_registry(self) -> tuple[Registry, AliasBook]:

@@ -12,7 +12,7 @@ from shopfit.engine.tenant import Tenant
 
 Tokens = tuple[int, ...]
 
-_RECIPE, _ITEM, _VECTOR = 64 * 1024, 2 * 1024, 4 * 1024  # bytes
+_RECIPE, _VECTOR = 64 * 1024, 4 * 1024  # bytes
 _LABELS = 256  # texts besides a catalog's whose vectors are kept
 
 
@@ -26,6 +26,8 @@ class Loaded:
         prompter: writes its prompts.
         weights: its numbers; None for the bare base.
         vectors: on an encoder: of the texts of items and labels, (D,) each.
+        bytes: memory it takes: its weights, and about as much as its manifest, recipe, blend, items and vectors take
+            in Python.
     """
 
     key: Hashable
@@ -33,6 +35,12 @@ class Loaded:
     prompter: Prompter
     weights: Weights | None
     vectors: dict[Tokens, Floats] = field(default_factory=dict)
+    bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        weights = 0 if self.weights is None else self.weights.bytes
+        vectors = _VECTOR * self._room if self.prompter.encoder else 0
+        object.__setattr__(self, "bytes", weights + vectors + _RECIPE + self.tenant.bytes)
 
     @property
     def merchant(self) -> str:
@@ -43,13 +51,6 @@ class Loaded:
     def digest(self) -> str:
         """SHA-256 of its bundle, where it is one; empty for the bare base and what callers put together."""
         return self.key if isinstance(self.key, str) else ""
-
-    @property
-    def bytes(self) -> int:
-        """Memory it takes: its weights, and about as much as recipe, items and vectors take in Python."""
-        items = len(self.tenant.catalog or ()) + len(self.tenant.history or ())
-        vectors = _VECTOR * self._room if self.prompter.encoder else 0
-        return (0 if self.weights is None else self.weights.bytes) + _RECIPE + _ITEM * items + vectors
 
     @property
     def _room(self) -> int:

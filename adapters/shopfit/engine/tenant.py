@@ -2,17 +2,19 @@
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from sys import getsizeof
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.head import HEAD
 from shopfit.adapter.manifest_rules import manifest_problems, place_of, printable
 from shopfit.adapter.numbers import finite_json
+from shopfit.adapter.plain_files import lines
 from shopfit.engine.blending import ADAPTER, Blend, blend_problems
 from shopfit.errors import BundleError, Problem, RecipeError
 from shopfit.merchant.catalog import Catalog, Item
@@ -22,6 +24,8 @@ from shopfit.recipe.schema import Recipe
 CATALOG, HISTORY, BLEND = "catalog.jsonl", "history.jsonl", "blend.json"
 _AGAIN = "bring the bundle again, or train it again"
 _NUMBERS = {"price", "min_age"}
+_ITEM = 2 * 1024  # bytes that an item takes besides its values: in dictionaries, and in an index of its words
+_NESTED = (list, tuple, dict)
 TEMPERATURE, THRESHOLD = "temperature", "threshold"  # in a manifest's `calibration`
 
 
@@ -55,6 +59,16 @@ class Tenant:
         if not self.merchant:
             merchant = self.name if self.bundle is None else self.bundle.manifest.merchant
             object.__setattr__(self, "merchant", merchant)
+
+    @property
+    def bytes(self) -> int:
+        """About the memory that manifest, labels, blend and items take; counted anew at each call."""
+        manifest = None if self.bundle is None else self.bundle.manifest
+        catalogs = [catalog for catalog in (self.catalog, self.history) if catalog is not None]
+        rows = [item.fields for catalog in catalogs for item in catalog.values()]
+        nested = [value for row in rows for value in row.values() if isinstance(value, _NESTED)]
+        texts = sum(sum(map(getsizeof, row.values())) for row in rows)
+        return _ITEM * len(rows) + texts + _held([manifest, self.labels, self.offsets, self.blend, nested])
 
     @property
     def temperature(self) -> float:
@@ -100,6 +114,22 @@ class Tenant:
         return cls(name, recipe, labels, catalog, history, bundle, blend)
 
 
+def _held(value: Any) -> int:
+    """About the bytes of data and all that is in it."""
+    size, waiting = 0, [value]
+    while waiting:
+        part = waiting.pop()
+        size += getsizeof(part)
+        if isinstance(part, BaseModel):
+            waiting.append(vars(part))
+        elif isinstance(part, Mapping):
+            waiting += part.keys()
+            waiting += part.values()
+        elif isinstance(part, _NESTED):
+            waiting += part
+    return size
+
+
 def write_items(path: Path, catalog: Catalog | None) -> None:
     """Keep a catalog in a bundle; None writes nothing."""
     if catalog is not None:
@@ -126,7 +156,7 @@ def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
     if content is None:
         return None
     items: dict[str, Item] = {}
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for number, line in enumerate(lines(content, f"{name} of {_name(bundle)}"), start=1):
         if not line:
             continue
         try:

@@ -107,7 +107,7 @@ def _check_file(path: Path, read: PlainYaml, changes: Overrides) -> tuple[Recipe
     ]
     name = document.get("name")
     if isinstance(name, str) and name != path.stem and not any(mistake.path == ("name",) for mistake in mistakes):
-        problems.append(Problem(where(("name",)), f"{name!r} is not the name of the file", path.stem))
+        problems.append(Problem(where(("name",)), f"{shown(name)} is not the name of the file", path.stem))
     return recipe, problems
 
 

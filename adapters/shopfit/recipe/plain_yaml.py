@@ -158,7 +158,7 @@ class _PlainLoader(yaml.SafeLoader):
             )
         if getattr(event, "tag", None):
             raise _NotPlain(
-                line, f"the tag {event.tag!r} is not used: leave it out, or write it in quotes if it is text"
+                line, f"the tag {shown(event.tag)} is not used: leave it out, or write it in quotes if it is text"
             )
         self._depth += 1
         node = super().compose_node(parent, index)

@@ -11,6 +11,7 @@ from shopfit.recipe.labels import label_key
 from shopfit.recipe.names import SLUG, SLUG_RULE
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.section import Section
+from shopfit.recipe.suggestions import listed, shown
 from shopfit.recipe.template import Template, placeholders
 
 Task = Literal["choose", "rank", "generate"]
@@ -279,8 +280,10 @@ class Recipe(Section):
         problems = _prompt_problems(self.task, self.prompt)
         if (metric := self.evaluate.metric) not in metrics:
             allowed = ", ".join(metrics)
-            problems.append(f"evaluate.metric: {metric!r} is not a metric of task {self.task} (allowed: {allowed})")
-        if unknown := [repr(name) for name in self.evaluate.baselines if name not in baselines]:
+            problems.append(
+                f"evaluate.metric: {shown(metric)} is not a metric of task {self.task} (allowed: {allowed})"
+            )
+        if unknown := [shown(name) for name in self.evaluate.baselines if name not in baselines]:
             what = f"{', '.join(unknown)} is no baseline of task {self.task}"
             problems.append(f"evaluate.baselines: {what} (allowed: {', '.join(baselines)})")
         if self.task == "rank" and self.data.catalog is None and self.prompt.answer != " {title}":
@@ -309,28 +312,28 @@ class Recipe(Section):
 
 def _prompt_problems(task: Task, prompt: Prompt) -> list[str]:
     problems = []
-    shown, answer, words = (
+    fields, answer, words = (
         placeholders(prompt.template),
         placeholders(prompt.answer),
         [text.strip() for text in prompt.labels.values()],
     )
-    if not shown:
+    if not fields:
         problems.append("prompt.template: shows no field of an example (allowed: text with at least one {field})")
     problems += [
         f"prompt.template: {{{name}}} cannot be shown (allowed: every field but {', '.join(hidden_fields(task))})"
-        for name in shown
+        for name in fields
         if name in hidden_fields(task)
     ]
     wanted = {"choose": "label", "generate": "output"}.get(task)
     if not answer or (wanted and answer != [wanted]):
         allowed = f"text with {{{wanted}}}" if wanted else "text with fields of the catalog, such as {title}"
-        problems.append(f"prompt.answer: {prompt.answer!r} does not fit task {task} (allowed: {allowed})")
+        problems.append(f"prompt.answer: {shown(prompt.answer)} does not fit task {task} (allowed: {allowed})")
     if prompt.labels and task != "choose":
         problems.append(f"prompt.labels: only for task choose, not {task}")
     if len(set(words)) < len(words):
         problems.append("prompt.labels: two labels share the same words, so they cannot be told apart")
     problems += [
-        f"prompt.labels: {', '.join(map(repr, alike))} differ by case, spaces or Unicode form (allowed: one of them)"
+        f"prompt.labels: {listed(alike)} differ by case, spaces or Unicode form (allowed: one of them)"
         for alike in _alike(prompt.labels)
     ]
     if not all(words):
@@ -354,12 +357,12 @@ def _alias_problems(task: Task, data: Data, prompt: Prompt) -> list[str]:
     if task != "choose":
         return [f"data.label_aliases: only for task choose, not {task}"]
     problems = [
-        f"data.label_aliases.{theirs}: {ours!r} is not in prompt.labels (allowed: {', '.join(prompt.labels)})"
+        f"data.label_aliases.{theirs}: {shown(ours)} is not in prompt.labels (allowed: {listed(prompt.labels)})"
         for theirs, ours in data.label_aliases.items()
         if prompt.labels and ours not in prompt.labels
     ]
     problems += [
-        f"data.label_aliases: {', '.join(map(repr, alike))} are one label (allowed: one of them)"
+        f"data.label_aliases: {listed(alike)} are one label (allowed: one of them)"
         for alike in _alike(data.label_aliases)
     ]
     return problems

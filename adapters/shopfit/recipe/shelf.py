@@ -10,7 +10,7 @@ from pathlib import Path
 from shopfit.errors import RecipeError
 from shopfit.recipe.names import SLUG_RULE, is_slug
 from shopfit.recipe.plain_yaml import read_file, read_text
-from shopfit.recipe.suggestions import did_you_mean
+from shopfit.recipe.suggestions import did_you_mean, shown
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -70,7 +70,7 @@ def find_recipe(name: str, shelves: list[Path] | None = None) -> Path:
     if name in known:
         return known[name]
     raise RecipeError(
-        f"there is no recipe {name!r}{did_you_mean(name, known)}",
+        f"there is no recipe {shown(name)}{did_you_mean(name, known)}",
         next_step="list the recipes with `shopfit recipe ls`, or give the path of a .yaml file",
     )
 

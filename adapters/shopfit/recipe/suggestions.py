@@ -2,13 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from rapidfuzz import fuzz, process
 
 _LONGEST = 60  # characters of a value that a message shows
 _PARTS, _DEEPEST = 21, 3  # of a list, and lists in one another: more do not fit
+_LISTED = 10  # values in a message
 _LONGEST_NAME = 200  # characters of a name that is compared
 _MOST_NAMES = 20_000  # that are compared
 _NEAR = 60  # percent
@@ -37,6 +38,12 @@ def shown(value: Any) -> str:
         return json.dumps(value)
     text = repr(_cut(value, depth=0))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def listed(values: Collection[str]) -> str:
+    """The first few of some texts, as messages show them."""
+    few = ", ".join(shown(value) for value in itertools.islice(values, _LISTED))
+    return few if len(values) <= _LISTED else f"{few} and {len(values) - _LISTED} more"
 
 
 class _Written:
