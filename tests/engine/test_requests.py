@@ -99,7 +99,7 @@ def test_a_tiny_temperature_is_greedy(engine: Engine, tenants: dict[str, Tenant]
 def test_other_things_that_are_no_requests(engine: Engine, tenants: dict[str, Tenant]) -> None:
     tenant = tenants["rank"]
     for request, named in (
-        ("a question", "adapter is null"),
+        ("a question", "request is 'a question'"),
         (ChooseRequest(None, {"text": "x"}), "adapter is null"),  # type: ignore[arg-type]
         (ChooseRequest(b"acme/r", {"text": "x"}), "adapter is b'acme/r'"),  # type: ignore[arg-type]
         (RecommendRequest(tenant, {"query": "x"}, rules={"max_price": 3}), "rules is"),  # type: ignore[arg-type]
@@ -210,3 +210,32 @@ def test_whatever_is_asked_is_answered_or_refused(engine: Engine, tenants: dict[
 def test_rules_of_a_request_are_rules(engine: Engine, tenants: dict[str, Tenant]) -> None:
     answer = engine.recommend(tenants["rank"], query="x", k=3, rules=Rules(in_stock=False))
     assert len(answer.items) == 3
+
+
+@pytest.mark.parametrize("several", ["abc", b"abc", None, 7, {"adapter": "acme/r"}])
+def test_what_holds_no_requests_is_refused(engine: Engine, several: Any) -> None:
+    for ask in (engine.choose, engine.rank, engine.generate):
+        with pytest.raises(RequestError, match=r"requests is .* \(allowed: a list of requests\)"):
+            ask(several)
+
+
+def test_one_request_that_is_no_list_is_refused(engine: Engine, tenants: dict[str, Tenant]) -> None:
+    request = ChooseRequest(tenants["choose"], {"text": "lovely"})
+    with pytest.raises(RequestError, match="allowed: a list of requests"):
+        engine.choose(request)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="request is 'abc'"):
+        engine.choose([request, "abc"])  # type: ignore[list-item]
+    assert len(engine.choose(request for _ in range(2))) == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, -1, "8", True, 2.0, None, float("nan")])
+@pytest.mark.parametrize("name", ["slots", "max_rank", "memory", "rows", "queue", "batch_tokens"])
+def test_sizes_that_no_engine_can_have_are_refused_before_anything_is_loaded(base: Base, name: str, size: Any) -> None:
+    for make in (lambda: Engine(base, **{name: size}), lambda: Engine.load("no-such-base", **{name: size})):
+        with pytest.raises(RequestError, match=rf"{name} is .* \(allowed: a whole number, 1 or more\)"):
+            make()
+
+
+def test_options_that_no_engine_has_are_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(RequestError, match=r"no option 'slot'; did you mean 'slots'\?"):
+        Engine.load("no-such-base", slot=8)

@@ -119,6 +119,36 @@ def test_long_answers_are_paused_for_another_and_go_on_unchanged(
         assert engine.status().paused == 0
 
 
+@pytest.mark.parametrize(("slots", "rows"), [(2, 32), (4, 1), (1, 1)])
+def test_where_only_one_merchant_can_write_they_take_turns(
+    base: Base, quick_bundle: QuickBundle, slots: int, rows: int
+) -> None:
+    hot, small = (quick_bundle(name, seed=seed, task="generate") for seed, name in enumerate(("hot", "small")))
+    long = [
+        GenerateRequest(hot, {"input": f"n{number}"}, max_new_tokens=200, json_schema=ENDLESS) for number in range(2)
+    ]
+    short = GenerateRequest(small, {"input": "see"}, max_new_tokens=80, json_schema=ENDLESS)
+    with Engine(base) as engine:
+        want = [engine.generate([request])[0].text for request in (*long, short)]
+    with gated(base) as gate, Engine(base, slots=slots, rows=rows) as engine:
+        engine.generate([short])
+        gate.close()
+        futures = [engine.submit(request) for request in long]
+        gate.wait_until_held()
+        asked = engine.submit(short)
+        while engine.status().waiting < 1:
+            threading.Event().wait(0.01)
+        done: list[object] = []
+        for future in (asked, *futures):
+            future.add_done_callback(done.append)
+        gate.open()
+        assert [future.result(GUARD).text for future in (*futures, asked)] == want
+        while len(done) < 3:
+            threading.Event().wait(0.01)
+        assert done[0] is asked  # though the others began first
+        assert engine.status().paused == 0
+
+
 def test_adapters_in_all_slots_are_paused_for_another(base: Base, quick_bundle: QuickBundle) -> None:
     hot = [quick_bundle("hot", seed=seed, task="generate", recipe=f"r{seed}") for seed in range(6)]
     small = quick_bundle("small", seed=9, task="generate")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopfit.engine.writing import Writing
+from shopfit.engine.writing import Stop, Writing
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +65,55 @@ def test_an_answer_has_no_halves_of_characters(tokenizer: object) -> None:
         parts.append(writing.fresh(over=number == len(kept) - 1))
     assert "\ufffd" in tokenizer.decode(kept)  # type: ignore[attr-defined]
     assert "".join(parts) == writing.text == "crema"
+
+
+@given(
+    st.text(st.sampled_from("ab\ufffd"), min_size=1, max_size=60),
+    st.text(st.sampled_from("ab"), min_size=1, max_size=12),
+    st.integers(1, 5),
+)
+def test_a_stop_is_found_and_its_beginning_known_for_a_comparison_a_character(text: str, stop: str, step: int) -> None:
+    search, calls = Stop(stop), 0
+    for end in range(step, len(text) + step, step):
+        so_far, calls = text[:end], calls + 1
+        place = search.find(so_far)
+        assert place == so_far.find(stop)
+        if place >= 0:
+            break
+        settled = so_far.rstrip("\ufffd")
+        assert search.begun == max(size for size in range(len(stop)) if settled.endswith(stop[:size]))
+    assert search.tried <= len(text) + calls
+
+
+@pytest.mark.parametrize(
+    "stop", ["\x01" + "z" * 9_999, "a" * 9_999 + "b", "a" * 5_000 + "b" + "a" * 4_999, "ab" * 4_999 + "c"]
+)
+def test_a_long_stop_costs_a_token_no_more_than_a_short_one(stop: str) -> None:
+    text = "a" * 6_000 + "ba" * 3_000 + "z" * 500
+    search = Stop(stop)
+    for end in range(1, len(text) + 1):
+        assert search.find(text[:end]) == -1
+    assert search.tried <= 2 * len(text)
+
+
+def test_only_the_tokens_since_the_last_whole_character_are_decoded_again(tokenizer: object) -> None:
+    decoded = []
+
+    class Counted(type(tokenizer)):  # type: ignore[misc]
+        def decode(self, tokens: list[int], **options: object) -> str:
+            decoded.append(len(tokens))
+            return super().decode(tokens, **options)  # type: ignore[no-any-return]
+
+    tokens = tokenizer("lovely crema ✓ 😀 " * 20)["input_ids"]  # type: ignore[operator]
+    writing = Writing(Counted(tokenizer_object=tokenizer.backend_tokenizer))  # type: ignore[attr-defined]
+    for token in tokens:
+        writing.add(token)
+    assert writing.text == tokenizer.decode(tokens).strip()  # type: ignore[attr-defined]
+    assert max(decoded) <= 4
+
+
+def test_a_text_that_its_tokenizer_changes_afterwards_is_searched_anew() -> None:
+    search = Stop("ab")
+    assert search.find("xa") == -1
+    assert search.begun == 1
+    assert search.find("\ufffdab") == 1

@@ -5,7 +5,7 @@ items but the last.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from shopfit.adapter.bundle import Bundle
@@ -19,12 +19,14 @@ from shopfit.engine.requests import (
 from shopfit.engine.tenant import Tenant
 from shopfit.errors import RequestError
 from shopfit.recipe.rules import Rules
-from shopfit.recipe.suggestions import shown
+from shopfit.recipe.suggestions import did_you_mean, shown
 from shopfit.registry import Reference
 
 MOST_ITEMS = 10_000
 """Candidates of a ranking, and items of a history."""
 _MOST_FIELDS, _MOST_STOPS, _LONGEST_ID = 256, 64, 10_000
+_SIZES = ("slots", "max_rank", "memory", "rows", "queue", "batch_tokens")  # of an engine
+_COUNT = "a whole number, 1 or more"
 _MOST_TOKENS, _HOTTEST = 4096, 5.0  # as a recipe's `serve` section has them
 
 
@@ -42,6 +44,46 @@ def merchant_of(adapter: Any) -> str:
     if isinstance(adapter, Tenant):
         return adapter.merchant
     raise _wrong("adapter", adapter, "a reference such as acme/review-sentiment, a Bundle, or a Tenant")
+
+
+def asked(requests: Any) -> Iterable[Any]:
+    """Requests that are asked together, as they were given.
+
+    Raises:
+        RequestError: if that is one request, or nothing that holds any.
+    """
+    if isinstance(requests, str | bytes | Mapping) or not isinstance(requests, Iterable):
+        raise _wrong("requests", requests, "a list of requests")
+    return requests
+
+
+def merchant_asking(request: Any) -> str:
+    """Whose adapter a request asks. Raises as `merchant_of` does.
+
+    Raises:
+        RequestError: if it is no request.
+    """
+    if not isinstance(request, Request):
+        raise _wrong("request", request, "a ChooseRequest, RankRequest, RecommendRequest or GenerateRequest")
+    return merchant_of(request.adapter)
+
+
+def check_sizes(**sizes: Any) -> None:
+    """See that an engine can have these sizes.
+
+    Raises:
+        RequestError: naming the first that it cannot have.
+    """
+    for name, size in sizes.items():
+        if name not in _SIZES:
+            raise RequestError(
+                f"an engine has no option {shown(name)}{did_you_mean(name, _SIZES)}",
+                next_step=f"leave it out; it may be given {', '.join(_SIZES)}",
+            )
+        if not _is_whole(size) or size < 1:
+            raise RequestError(
+                f"{name} is {shown(size)} (allowed: {_COUNT})", next_step="make the engine with a size of that kind"
+            )
 
 
 def seconds_of(timeout: Any) -> float:
@@ -76,8 +118,6 @@ def check(request: Request) -> None:
                 raise _wrong("rules", request.rules, "Rules, or None")
         case GenerateRequest():
             _check_generation(request)
-        case _:
-            raise _wrong("request", request, "a ChooseRequest, RankRequest, RecommendRequest or GenerateRequest")
     _check_fields(request.fields)
 
 
@@ -110,7 +150,7 @@ def _check_items(name: str, items: Any, *, once: bool) -> None:
 
 def _check_count(name: str, count: Any) -> None:
     if count is not None and (not _is_whole(count) or count < 1):
-        raise _wrong(name, count, "a whole number, 1 or more")
+        raise _wrong(name, count, _COUNT)
 
 
 def _check_generation(request: GenerateRequest) -> None:

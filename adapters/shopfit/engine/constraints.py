@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shopfit.engine.schemas import MOST_CHARACTERS, has_finite_value
+from shopfit.engine.schemas import MOST_CHARACTERS, has_finite_value, is_too_large
 from shopfit.errors import RequestError
 
 _WORD = 32  # tokens a number of a bit mask
@@ -103,15 +103,18 @@ class Constraints:
             around: what the answer's template has before and after it.
 
         Raises:
-            RequestError: if llguidance does not take the schema.
+            RequestError: if it is larger than 32 KB, nothing can follow it, or llguidance does not take it.
         """
+        too_large = _unusable("JSON schema", f"it has more than {MOST_CHARACTERS} characters")
+        if is_too_large(schema):  # looked at part by part: `dumps` stops all threads until it is done
+            raise too_large
         options = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
         try:
             text = json.dumps({"x-guidance": options, **schema}, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise _unusable("JSON schema", f"it is no JSON: {error}") from None
         if len(text) > MOST_CHARACTERS:
-            raise _unusable("JSON schema", f"it has {len(text)} characters (allowed: {MOST_CHARACTERS})")
+            raise too_large
         if not has_finite_value(schema):
             raise _unusable("JSON schema", "no value follows it, for it would have no end")
         return self._of(_lark(around, f"%json {text}"), "JSON schema")

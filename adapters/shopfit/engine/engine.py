@@ -18,7 +18,7 @@ from typing import Any, cast
 from shopfit.adapter.stack import MAX_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
-from shopfit.engine.checking import merchant_of, seconds_of
+from shopfit.engine.checking import asked, check_sizes, merchant_asking, merchant_of, seconds_of
 from shopfit.engine.delivery import AnswerFuture, Parts, Told
 from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job
@@ -95,6 +95,9 @@ class Engine:
         batch_tokens: tokens of new rows a forward. More is a little faster for crowds and slower for each answer that
             is being written meanwhile.
         embed: for recommendations, texts to vectors; None to search by words only.
+
+    Raises:
+        RequestError: if a size is no whole number, or less than 1.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Engine:
         batch_tokens: int = 2048,
         embed: Embed | None = None,
     ) -> None:
+        check_sizes(slots=slots, max_rank=max_rank, memory=memory, rows=rows, queue=queue, batch_tokens=batch_tokens)
         self.base = base
         self._process = os.getpid()
         self._room = Shares(queue)
@@ -151,9 +155,11 @@ class Engine:
             options: `slots`, `max_rank`, `memory`, `rows`, `queue` and `batch_tokens`, as the engine takes them.
 
         Raises:
+            RequestError: if an option is unknown, or no whole number of 1 or more; before anything is loaded.
             BaseError: if the base cannot be loaded.
             RegistryError: if the registry cannot be reached.
         """
+        check_sizes(**options)
         settings = settings or Settings.from_environment()
         registry = registry or Registry.open(settings)
         loaded = load_base(base, settings.home, quantization=quantization, device=device)
@@ -267,7 +273,7 @@ class Engine:
         try:
             self._check_process()
             expires = time.monotonic() + seconds_of(timeout)
-            merchant = merchant_of(getattr(request, "adapter", None))
+            merchant = merchant_asking(request)
         except ShopfitError as error:
             return _failed(error)
         if not self._room.take(merchant):
@@ -300,10 +306,6 @@ class Engine:
                     )
             except ShopfitError:
                 continue
-
-    def _let_go(self, loaded: Loaded | Exception) -> None:
-        if isinstance(loaded, Loaded):
-            self._library.memory.release(loaded)
 
     def status(self) -> Status:
         """What the engine holds at this moment."""
@@ -338,8 +340,8 @@ class Engine:
             ready.clear()
 
         try:
-            for request in requests:
-                merchant = merchant_of(getattr(request, "adapter", None))
+            for request in asked(requests):
+                merchant = merchant_asking(request)
                 if not self._room.take(merchant):
                     start()
                     self._room.take(merchant, wait=True)

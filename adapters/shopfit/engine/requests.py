@@ -156,7 +156,7 @@ class GenerateRequest:
         max_new_tokens: tokens at most, 1 to 4096.
         temperature: 0 is greedy, 5 at most.
         top_p: share of the probability that tokens are drawn from, above 0, to 1.
-        stop: texts that end the answer and are not part of it, 64 at most.
+        stop: texts that end the answer and are not part of it, 64 at most, of 1 to 10,000 characters each.
         seed: of the draws; the same request with the same seed gets the same answer. Drawn anew by default.
         json_schema: that the answer follows, 32 KB at most.
     """

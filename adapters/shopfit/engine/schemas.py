@@ -1,11 +1,13 @@
 """Whether any JSON value can follow a JSON schema at all, before a model is asked to write one.
 
 The compiler of grammars finds contradictions such as an empty range. What it does not find is a value that would have
-no end: an array of at least one such array. So we ask which parts of a schema have a finite value, from the leaves up
-to a fixed point, as one asks which symbols of a grammar are productive (Hopcroft and Ullman, 1979, 4.4).
+no end: an array of at least one such array. So we ask which parts of a schema have a finite value, from the leaves up,
+as one asks which symbols of a grammar are productive (Hopcroft and Ullman, 1979, 4.4). Each part says what it needs,
+and each is told once that a part is finite: in linear time (Dowling and Gallier, 1984).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 _SCALARS = {"string", "number", "integer", "boolean", "null"}
@@ -14,77 +16,179 @@ MOST_CHARACTERS = 32 * 1024
 """Of a schema as JSON: what is larger takes seconds to compile."""
 
 
+def is_too_large(schema: Any) -> bool:
+    """Whether a schema has more than `MOST_CHARACTERS` for certain; what is larger is not looked at.
+
+    Args:
+        schema: anything; what holds itself is too large.
+    """
+    characters = 0
+    inside: list[Iterator[Any]] = [iter((schema,))]
+    while inside:
+        try:
+            part = next(inside[-1])
+        except StopIteration:
+            inside.pop()
+            continue
+        match part:
+            case str():
+                characters += len(part) + 2
+            case int():
+                characters += 1 + part.bit_length() // 4  # a digit is 3.3 bits
+            case Mapping():
+                characters += 2
+                inside.append(value for pair in part.items() for value in pair)
+            case list() | tuple():
+                characters += 2
+                inside.append(iter(part))
+            case _:
+                characters += 1
+        if characters > MOST_CHARACTERS:
+            return True
+    return False
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """A value in a schema, or one way in which it may be finite.
+
+    Args:
+        value: of the schema.
+        inside: parts of it, by their names in a JSON pointer (RFC 6901).
+        needed: groups that it is in.
+        missing: groups that it needs, and of which no part is known to be finite.
+    """
+
+    value: Any = None
+    inside: dict[str, "_Part"] = field(default_factory=dict)
+    needed: list["_Group"] = field(default_factory=list)
+    missing: int = 0
+
+    def at(self, *names: object) -> "list[_Part]":
+        """The part at these names, alone; none if it is not there."""
+        part: _Part | None = self
+        for name in names:
+            if part is not None:
+                part = part.inside.get(str(name))
+        return [] if part is None else [part]
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Parts of which one must be finite so that `whose` can be."""
+
+    whose: _Part
+    met: bool = False
+
+
 def has_finite_value(schema: Any) -> bool:
     """Whether a schema asks for something that can come to its end.
 
     Args:
         schema: a JSON schema; keywords that say nothing about size are not looked at, so True is no promise.
     """
-    parts = dict(_parts(schema, "#", 0))
-    finite: set[str] = set()
-    while True:
-        more = {pointer for pointer, part in parts.items() if pointer not in finite and _ends(part, pointer, finite)}
-        if not more:
-            return "#" in finite
-        finite |= more
+    root = _Part(schema)
+    needs = [needed for part in _all_parts(root) for needed in _needs(part, root)]
+    finite = [part for part, groups in needs if not groups]
+    for part, groups in needs:
+        part.missing = len(groups)
+        for parts in groups:
+            group = _Group(part)
+            for other in parts:
+                other.needed.append(group)
+    while finite:
+        part = finite.pop()
+        if part is root:
+            return True
+        for group in part.needed:
+            if not group.met:
+                group.met = True
+                group.whose.missing -= 1
+                if not group.whose.missing:
+                    finite.append(group.whose)
+    return False
 
 
-def _parts(part: Any, pointer: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """Every value in a schema, by JSON pointer (RFC 6901): any of them may be what a `$ref` means."""
-    if depth > _DEEPEST:
-        return
-    yield pointer, part
-    inside = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list) else ()
-    for key, value in inside:
-        name = str(key).replace("~", "~0").replace("/", "~1")
-        yield from _parts(value, f"{pointer}/{name}", depth + 1)
+def _needs(part: _Part, root: _Part) -> Iterator[tuple[_Part, list[list[_Part]]]]:
+    """What a part needs to be finite, and what each type needs that a value of it may have: groups of parts."""
+    groups, ways = _groups(part, root), _ways(part)
+    if ways is not None:
+        either = [_Part() for _ in ways]
+        groups.append(either)
+        yield from zip(either, ways, strict=True)
+    yield part, groups
 
 
-def _ends(part: Any, pointer: str, finite: set[str]) -> bool:
-    """Whether a value of this part can be finite, given what is known of the others."""
-    if not isinstance(part, Mapping):
-        return part is not False
-    reference = part.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#") and reference not in finite:
-        return False
-    for name in ("anyOf", "oneOf"):
-        options = _list(part.get(name))
-        if options and not any(f"{pointer}/{name}/{place}" in finite for place in range(len(options))):
-            return False
-    if any(f"{pointer}/allOf/{place}" not in finite for place in range(len(_list(part.get("allOf"))))):
-        return False
-    if "const" in part or "enum" in part:
-        return True
-    kinds = part.get("type", list(_SCALARS))
+def _all_parts(root: _Part) -> list[_Part]:
+    """Every value in a schema: any of them may be what a `$ref` means."""
+    parts, depths = [root], [0]
+    for part, depth in zip(parts, depths, strict=True):  # both grow
+        value = part.value
+        if depth == _DEEPEST:
+            continue
+        inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+        part.inside = {_name(key): _Part(within) for key, within in inside}
+        parts += part.inside.values()
+        depths += [depth + 1] * len(part.inside)
+    return parts
+
+
+def _groups(part: _Part, root: _Part) -> list[list[_Part]]:
+    """What a value of this part needs to be finite, whatever its type: of each group, one part that is."""
+    value = part.value
+    if not isinstance(value, Mapping):
+        return [[]] if value is False else []
+    groups = []
+    reference = value.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        start, *names = reference.split("/")
+        groups.append(root.at(*names) if start == "#" else [])
+    groups += [
+        [option for place in range(len(options)) for option in part.at(name, place)]
+        for name in ("anyOf", "oneOf")
+        if (options := _list(value.get(name)))
+    ]
+    groups += [part.at("allOf", place) for place in range(len(_list(value.get("allOf"))))]
+    return groups
+
+
+def _ways(part: _Part) -> list[list[list[_Part]]] | None:
+    """The groups of each type that a value of this part may be of, one of which must be met; None if it is a scalar."""
+    value = part.value
+    if not isinstance(value, Mapping) or "const" in value or "enum" in value:
+        return None
+    kinds = value.get("type", list(_SCALARS))
     kinds = {kinds} if isinstance(kinds, str) else set(map(str, _list(kinds)))
     if kinds & _SCALARS:
-        return True
-    return ("array" in kinds and _array_ends(part, pointer, finite)) or (
-        "object" in kinds and _object_ends(part, pointer, finite)
-    )
+        return None
+    return [ways(part) for kind, ways in (("array", _of_array), ("object", _of_object)) if kind in kinds]
 
 
-def _array_ends(part: Mapping[str, Any], pointer: str, finite: set[str]) -> bool:
-    least = part.get("minItems", 0)
-    first = len(_list(part.get("prefixItems")))
+def _of_array(part: _Part) -> list[list[_Part]]:
+    least = part.value.get("minItems", 0)
+    first = len(_list(part.value.get("prefixItems")))
     if not isinstance(least, int) or least <= 0:
-        return True
-    if any(f"{pointer}/prefixItems/{place}" not in finite for place in range(min(first, least))):
-        return False
-    return least <= first or "items" not in part or f"{pointer}/items" in finite
+        return []
+    groups = [part.at("prefixItems", place) for place in range(min(first, least))]
+    return groups if least <= first or "items" not in part.value else [*groups, part.at("items")]
 
 
-def _object_ends(part: Mapping[str, Any], pointer: str, finite: set[str]) -> bool:
-    known = part.get("properties")
+def _of_object(part: _Part) -> list[list[_Part]]:
+    known = part.value.get("properties")
     known = known if isinstance(known, Mapping) else {}
-    for name in _list(part.get("required")):
+    groups = []
+    for name in _list(part.value.get("required")):
+        if not isinstance(name, str):
+            continue
         if name in known:
-            place = str(name).replace("~", "~0").replace("/", "~1")
-            if f"{pointer}/properties/{place}" not in finite:
-                return False
-        elif "additionalProperties" in part and f"{pointer}/additionalProperties" not in finite:
-            return False
-    return True
+            groups.append(part.at("properties", _name(name)))
+        elif "additionalProperties" in part.value:
+            groups.append(part.at("additionalProperties"))
+    return groups
+
+
+def _name(key: object) -> str:
+    return str(key).replace("~", "~0").replace("/", "~1")
 
 
 def _list(value: Any) -> list[Any]:

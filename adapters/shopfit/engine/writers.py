@@ -2,6 +2,7 @@
 
 Rows and slots are few, and an answer holds both until its last token. So a merchant that holds more than its share
 while another waits has its latest answers paused: what the cache holds of them is put aside, and put back unchanged.
+Where there are fewer rows or slots than merchants, nobody has more than its share, and they take turns in the same way.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from shopfit.engine.decoding import Decoder, Line
 from shopfit.engine.jobs import NONE, Entry, Job
 from shopfit.engine.pool import SlotPool
 
+_TURN = 64  # tokens that an answer is written before others who have no row or slot have their turn
 _PAUSED = 2  # times as many answers as rows may be paused
 
 
@@ -29,6 +31,7 @@ class Writers:
         self._pool = pool
         self._rows = rows
         self._written: dict[Line, Job] = {}
+        self._since: dict[Line, int] = {}  # tokens that each had when it began or went on
         self._paused: set[Job] = set()
         self._promised: set[Job] = set()
 
@@ -80,24 +83,42 @@ class Writers:
         return Counter(job.merchant for job in self._written.values())
 
     def _pause_one(self, merchant: str, share: int, paused: list[Entry]) -> bool:
-        """Pause the latest answer of whoever has the most rows, if that is more than a share."""
+        """Pause the latest answer of whoever has the most rows, if that is more than a share; else whose turn is over.
+
+        With a row for each share somebody has more, or a row is free: turns are for more merchants than rows.
+        """
         counts = self._count()
         greatest = max((other for other in counts if other != merchant), key=counts.__getitem__, default=None)
         if greatest is None or counts[greatest] <= share:
-            return False
+            return self._pause(self._turn_over(merchant)[:1], paused)
         return self._pause([line for line, job in self._written.items() if job.merchant == greatest][-1:], paused)
 
     def _pause_adapter(self, merchant: str, share: int, paused: list[Entry]) -> bool:
-        """Pause all answers of one adapter of whoever has the most of them in slots, if that is more than a share."""
+        """Pause all answers of one adapter of whoever has the most in slots, if that is more than a share; else take
+        one whose turn is over.
+        """
         pinned: dict[str, Counter[Key]] = {}
         for job in self._written.values():
             if job.merchant != merchant:
                 pinned.setdefault(job.merchant, Counter()).update(job.needs)
         greatest = max(pinned.values(), key=len, default=Counter[Key]())
-        if len(greatest) <= share:
-            return False
-        key = min(greatest, key=greatest.__getitem__)
+        if len(greatest) > share:
+            key = min(greatest, key=greatest.__getitem__)
+        else:
+            over = [key for line in self._turn_over(merchant) for key in self._written[line].needs]
+            if not over:
+                return False
+            key = over[0]
         return self._pause([line for line, job in self._written.items() if key in job.needs], paused)
+
+    def _turn_over(self, merchant: str) -> list[Line]:
+        """Answers of other merchants that have been written for a whole turn, the longest first."""
+        turns = {
+            line: len(line.writing.tokens) - self._since[line]
+            for line, job in self._written.items()
+            if job.merchant != merchant
+        }
+        return sorted((line for line, turn in turns.items() if turn >= _TURN), key=turns.__getitem__, reverse=True)
 
     def _pause(self, lines: Sequence[Line], paused: list[Entry]) -> bool:
         if len(self._paused) + len(lines) > _PAUSED * self._rows:
@@ -145,7 +166,7 @@ class Writers:
             self._in_halves(jobs, error)
             return
         for job, line in zip(jobs, lines, strict=True):
-            self._written[line] = job
+            self._hold(job, line)
             job.written()
 
     def _resume(self, job: Job) -> None:
@@ -157,7 +178,11 @@ class Writers:
             self._pool.unpin(job.weights)
             job.fail(error)
         else:
-            self._written[job.line] = job
+            self._hold(job, job.line)
+
+    def _hold(self, job: Job, line: Line) -> None:
+        self._written[line] = job
+        self._since[line] = len(line.writing.tokens)
 
     def _in_halves(self, jobs: Sequence[Job], error: Exception) -> None:
         if len(jobs) == 1:
@@ -193,6 +218,7 @@ class Writers:
     def _released(self, line: Line) -> Job:
         """The job of a line that is written no more; its adapter may leave its slot."""
         job = self._written.pop(line)
+        del self._since[line]
         self._pool.unpin(job.weights)
         return job
 
