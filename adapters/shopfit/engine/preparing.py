@@ -86,6 +86,15 @@ class Preparer:
         if self._indexes.known(merchant):  # it is searched: the new index is begun before it is asked for
             self._indexes.of(merchant, catalog)
 
+    def keeps(self, merchant: str) -> bool:
+        """Whether a catalog was set for a merchant, or any of its catalogs is searched."""
+        return merchant in self._catalogs or self._indexes.known(merchant)
+
+    def erase(self, merchant: str) -> None:
+        """Let go of all that is known of a merchant, the catalog that was set for it, too."""
+        self._catalogs.pop(merchant, None)
+        self.forget(merchant)
+
     def forget(self, merchant: str) -> None:
         """Let go of what was made of a merchant's catalogs."""
         self._indexes.forget(merchant)
