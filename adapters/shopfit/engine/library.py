@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from pathlib import Path
 
 from shopfit.adapter.bundle import Bundle
@@ -93,7 +94,8 @@ class Library:
         if isinstance(adapter, str):
             reference = Reference.parse(adapter)
             version = self._known_registry()[1].known(reference)
-            return None if version is None else self.memory.hold(version.digest)
+            loaded = None if version is None else self.memory.hold(version.digest)
+            return loaded if loaded is None or version is None else _named(loaded, version.name)
         return self.memory.hold(_key(adapter))
 
     def bring(self, adapter: Adapter, ready: Ready) -> None:
@@ -133,7 +135,7 @@ class Library:
             version = book.known(reference) or book.resolve(reference)
             loaded = self.memory.hold(version.digest) or self.memory.put(self._of_version(version))
             book.watch(reference, version)  # it may have been removed while it was loaded
-            return loaded
+            return _named(loaded, version.name)
         key = _key(adapter)
         tenant = Tenant.of(adapter) if isinstance(adapter, Bundle) else adapter
         return self.memory.hold(key) or self.memory.put(self._of_tenant(key, tenant))
@@ -146,7 +148,7 @@ class Library:
         with self._lock:
             waiting = self._loading.pop(name, [])
         for ready in waiting:  # each of those who wait holds it for itself
-            ready(got if isinstance(got, Exception) else self.memory.put(got))
+            ready(got if isinstance(got, Exception) else _named(self.memory.put(got), got.tenant.name))
         if isinstance(got, Loaded):
             self.memory.release(got)
 
@@ -170,6 +172,11 @@ class Library:
                 next_step="make it with Engine.load, or name a bundle",
             )
         return self._registry, self._book
+
+
+def _named(loaded: Loaded, name: str) -> Loaded:
+    """An adapter under the name that it was asked for by: the same bundle can be several versions."""
+    return loaded if loaded.tenant.name == name else replace(loaded, tenant=replace(loaded.tenant, name=name))
 
 
 def _key(adapter: Bundle | Tenant) -> Hashable:

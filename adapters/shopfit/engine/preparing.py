@@ -185,15 +185,15 @@ class Preparer:
         if catalog is None or tenant.catalog is None:
             return tenant, loaded.prompter
         with self._lock:
-            known = self._current.get(loaded.key)
-            if known is None or known[0] is not loaded or known[1].catalog is not catalog:
+            known = self._current.get((loaded.key, tenant.name))
+            if known is None or known[0].prompter is not loaded.prompter or known[1].catalog is not catalog:
                 # items that are not sold any more may still be in histories
                 history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
                 now = replace(tenant, catalog=catalog, history=history)
                 prompter = Prompter(
                     now.recipe, self._base.tokenizer, now.catalog, now.history, encoder=self._base.encoder
                 )
-                known = self._current[loaded.key] = loaded, now, prompter
+                known = self._current[loaded.key, tenant.name] = loaded, now, prompter
                 while len(self._current) > _CURRENT:
                     self._current.popitem(last=False)
             return known[1:]
