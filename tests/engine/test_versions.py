@@ -330,3 +330,13 @@ def test_a_version_is_watched_as_long_as_it_is_kept(
     assert soon(lambda: erased == ["acme"])
     assert removed == ["acme/r@1"]
     book.close()
+
+
+def test_a_bundle_that_is_several_versions_answers_as_the_one_that_was_named(
+    engine: Engine, registry: Registry, quick_bundle: QuickBundle
+) -> None:
+    bundle = quick_bundle("acme", seed=1)
+    for _ in range(2):
+        registry.publish(bundle, promote=True, actor="test")
+    for reference, version in (("acme/r@1", "acme/r@1"), ("acme/r@2", "acme/r@2"), ("acme/r", "acme/r@2")):
+        assert engine.choose([ChooseRequest(reference, {"text": "x"})])[0].version == version
