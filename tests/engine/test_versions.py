@@ -11,8 +11,10 @@ import pytest
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine
+from shopfit.engine.aliases import AliasBook
 from shopfit.errors import BundleError, DeadlineExceeded, RegistryError, UnknownReference
-from shopfit.registry import Registry
+from shopfit.merchant.catalog import Catalog, Item
+from shopfit.registry import Reference, Registry
 from shopfit.settings import Settings
 
 QuickBundle = Callable[..., Bundle]
@@ -275,3 +277,66 @@ def test_memory_stays_within_its_budget(
                 assert a.probabilities == pytest.approx(b.probabilities, abs=1e-5)
             assert tight.status().memory <= 2 * one
             assert tight.status().loaded <= 2
+
+
+def titles(engine: Engine, reference: str = "acme/r") -> list[str] | None:
+    try:
+        return [item.title for item in engine.recommend(reference, query="tent").items]
+    except UnknownReference:
+        return None
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+def test_a_catalog_that_was_set_goes_with_its_merchant_and_not_with_one_version(
+    base: Base, registry: Registry, quick_bundle: QuickBundle, settings: Settings, evicted: bool
+) -> None:
+    for seed in (1, 2, 4):
+        registry.publish(quick_bundle("acme", seed=seed, task="rank"), promote=True, actor="test")
+    registry.publish(quick_bundle("zeta", seed=3), promote=True, actor="test")
+    theirs = Catalog({"s": Item("s", "their tent", {"id": "s", "title": "their tent"})})
+    with Engine(base, registry=registry, cache=settings.cache, memory=1 if evicted else 10**9) as engine:
+        engine.set_catalog("acme", theirs)
+        for reference in ("acme/r@1", "acme/r"):
+            engine.recommend(reference, query="tent")
+        registry.remove("acme/r@1", actor="test")
+        assert soon(lambda: titles(engine, "acme/r@1") is None)
+        assert titles(engine) == ["their tent"]
+        if evicted:
+            positive(engine, "zeta/r")
+        registry.erase("acme", settings, actor="test")
+        assert soon(lambda: titles(engine) is None)
+        time.sleep(2)  # the engine looks at the registry twice a second
+        registry.publish(quick_bundle("acme", seed=9, task="rank"), promote=True, actor="test")
+        assert soon(lambda: titles(engine) is not None)
+        assert titles(engine) != ["their tent"]
+
+
+def test_a_version_is_watched_as_long_as_it_is_kept(
+    registry: Registry, quick_bundle: QuickBundle, settings: Settings
+) -> None:
+    for seed in (1, 2):
+        registry.publish(quick_bundle("acme", seed=seed), promote=seed == 1, actor="test")
+    removed: list[str] = []
+    erased: list[str] = []
+    reference = Reference.parse("acme/r")
+    book = AliasBook(
+        registry, lambda one: removed.append(one.name), erased.append, lambda _: True, interval=0.01, idle=0
+    )
+    first = book.resolve(reference)
+    registry.promote("acme/r@2", actor="test")
+    assert soon(lambda: book.known(reference) is None)
+    book.watch(reference, first)  # its load ended after the promotion
+    registry.erase("acme", settings, actor="test")
+    assert soon(lambda: erased == ["acme"])
+    assert removed == ["acme/r@1"]
+    book.close()
+
+
+def test_a_bundle_that_is_several_versions_answers_as_the_one_that_was_named(
+    engine: Engine, registry: Registry, quick_bundle: QuickBundle
+) -> None:
+    bundle = quick_bundle("acme", seed=1)
+    for _ in range(2):
+        registry.publish(bundle, promote=True, actor="test")
+    for reference, version in (("acme/r@1", "acme/r@1"), ("acme/r@2", "acme/r@2"), ("acme/r", "acme/r@2")):
+        assert engine.choose([ChooseRequest(reference, {"text": "x"})])[0].version == version

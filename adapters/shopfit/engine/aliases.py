@@ -2,8 +2,9 @@
 
 One thread asks for all references in use twice a second, so that a promotion or rollback reaches requests within a
 second; while the registry does not answer, what was known stays valid. Versions are compared by digest: in a registry
-that was restored from a backup, the same number may name other weights. What names nothing is remembered for a moment,
-so that asking for it again and again costs nothing.
+that was restored from a backup, the same number may name other weights. A version is watched as long as anything is
+kept of it, also when no alias names it any more. What names nothing is remembered for a moment, so that asking for it
+again and again costs nothing.
 """
 
 import threading
@@ -16,7 +17,7 @@ from shopfit.errors import ShopfitError, UnknownReference
 from shopfit.registry import Reference, Registry, Version
 
 INTERVAL = 0.5  # seconds between looks at the registry
-_IDLE = 600.0  # seconds until a reference that nobody asks for is forgotten
+IDLE = 600.0  # seconds until a reference that nobody asks for is forgotten
 _UNKNOWN = 1.0  # seconds that a reference which names nothing is remembered
 _MOST_UNKNOWN = 4096
 
@@ -26,19 +27,34 @@ class AliasBook:
 
     Args:
         registry: where they are looked up.
-        gone: is told the digest of a version that was removed, when no reference in use names it any more.
+        gone: is told of a version that was removed, when no reference in use names it any more.
+        erased: is told the name of a merchant of which a version in use was removed, and no other is left.
+        kept: whether anything is kept of a version, which is then watched however long nobody asks for it.
         interval: seconds between looks.
+        idle: seconds until a reference that nobody asks for is forgotten, where nothing is kept.
     """
 
-    def __init__(self, registry: Registry, gone: Callable[[str], None], *, interval: float = INTERVAL) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        gone: Callable[[Version], None],
+        erased: Callable[[str], None],
+        kept: Callable[[Version], bool],
+        *,
+        interval: float = INTERVAL,
+        idle: float = IDLE,
+    ) -> None:
         self._registry = registry
         self._gone = gone
+        self._erased = erased
+        self._kept = kept
         self._interval = interval
+        self._idle = idle
+        self._thinned: set[str] = set()  # merchants that lost a version: is any left?
         self._known: dict[Reference, Version] = {}
         self._asked: dict[Reference, float] = {}
         self._unknown: OrderedDict[Reference, tuple[float, UnknownReference]] = OrderedDict()
         self._lock = threading.Lock()
-        self._looks = 0
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -66,8 +82,6 @@ class AliasBook:
             UnknownReference: if it names nothing.
             RegistryError: if the registry cannot be read.
         """
-        with self._lock:
-            looks = self._looks
         try:
             version = self._registry.resolve(reference)
         except UnknownReference as error:
@@ -77,13 +91,18 @@ class AliasBook:
                     self._unknown.popitem(last=False)
             raise
         with self._lock:
-            if self._looks == looks:  # else a look may have seen something newer: ask again the next time
-                self._known[reference] = version
-                self._asked[reference] = time.monotonic()
+            self._known[reference] = version  # if a look has seen something newer meanwhile, the next one does again
+            self._asked[reference] = time.monotonic()
             if self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._watch, name="shopfit-aliases", daemon=True)
                 self._thread.start()
         return version
+
+    def watch(self, reference: Reference, version: Version) -> None:
+        """Go on watching a version that was loaded for a reference, if that names it no more."""
+        with self._lock:
+            if self._known.get(reference) is not version:
+                self._watch_number(version)
 
     def close(self) -> None:
         """Stop looking."""
@@ -96,22 +115,37 @@ class AliasBook:
 
     def _look(self) -> None:
         with self._lock:
-            idle = time.monotonic() - _IDLE
+            idle = time.monotonic() - self._idle
             for reference in [reference for reference, asked in self._asked.items() if asked < idle]:
-                del self._known[reference], self._asked[reference]
-            watched = list(self._known)
-        now = self._registry.identities(watched)
-        removed: set[str] = set()
-        with self._lock:
-            self._looks += 1
-            for reference in watched:
-                known, found = self._known.get(reference), now.get(reference)
-                if known is not None and (
-                    found is None or found.digest != known.digest or found.number != known.number
-                ):
+                if not self._kept(self._known[reference]):
                     del self._known[reference], self._asked[reference]
-                    if found is None:
-                        removed.add(known.digest)
-            removed -= {version.digest for version in self._known.values()}
-        for digest in removed:
-            self._gone(digest)
+            watched = dict(self._known)
+        now = self._registry.identities(watched)
+        removed: dict[str, Version] = {}
+        with self._lock:
+            for reference, known in watched.items():
+                found = now.get(reference)
+                if self._known.get(reference) is not known or (
+                    found is not None and found.digest == known.digest and found.number == known.number
+                ):
+                    continue
+                del self._known[reference], self._asked[reference]
+                if found is None or reference.number is not None:
+                    removed[known.digest] = known
+                else:  # the alias moved on; the version may still be kept
+                    self._watch_number(known)
+                if found is None:
+                    self._thinned.add(known.merchant)
+            for version in self._known.values():
+                removed.pop(version.digest, None)
+        for version in removed.values():
+            self._gone(version)
+        for merchant in list(self._thinned):
+            if not self._registry.versions(merchant):
+                self._erased(merchant)
+            self._thinned.discard(merchant)
+
+    def _watch_number(self, version: Version) -> None:
+        reference = Reference(version.merchant, version.recipe, version.number)
+        if reference not in self._known:
+            self._known[reference], self._asked[reference] = version, time.monotonic()

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from shopfit.engine.workers import Workers
 from shopfit.errors import RequestError, ShopfitError
@@ -69,6 +69,8 @@ class AnswerFuture(Future[Any]):
     def __init__(self, told: Told) -> None:
         super().__init__()
         self._told = told
+        self._acts: list[Call] = []
+        super().add_done_callback(cast("Callable[[Future[Any]], object]", AnswerFuture._act))
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call `fn` when the answer is there, off the serving thread."""
@@ -76,7 +78,18 @@ class AnswerFuture(Future[Any]):
 
     def when_done(self, act: Call) -> None:
         """For the engine itself: act at once, on the thread that settles the answer. It must be quick, and not fail."""
-        super().add_done_callback(lambda _: act())
+        self._acts.append(act)
+        if self.done():
+            self._act()
+
+    def _act(self) -> None:
+        """Each act once, and let go of: a future keeps its callbacks, and with them an adapter, as long as it lives."""
+        while True:
+            try:
+                act = self._acts.pop(0)
+            except IndexError:
+                return
+            act()
 
 
 class Parts:

@@ -122,7 +122,14 @@ class Engine:
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
         self._preparer = Preparer(base, embed)
         self._library = Library(
-            base, pool.stack, HostMemory(memory), registry, cache, _gone(self._preparer, self._scheduler)
+            base,
+            pool.stack,
+            HostMemory(memory),
+            registry,
+            cache,
+            gone=_gone(self._preparer, self._scheduler),
+            erased=self._preparer.erase,
+            keeps=self._preparer.keeps,
         )
         self._intake = Intake(self._library, self._preparer, self._scheduler)
         self._tellers = Workers("shopfit-teller", each=4, most=64)
@@ -300,10 +307,7 @@ class Engine:
                 if (loaded := self._library.hold(adapter)) is not None:
                     self._library.memory.release(loaded)
                 elif self._library.waiting(merchant_of(adapter)) < _PREFETCHED:
-                    self._library.bring(
-                        adapter,
-                        lambda loaded: None if isinstance(loaded, Exception) else self._library.memory.release(loaded),
-                    )
+                    self._library.bring(adapter, self._let_go)
             except ShopfitError:
                 continue
 

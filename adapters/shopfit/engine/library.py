@@ -34,6 +34,8 @@ class Library:
         registry: where references are looked up; None where requests name bundles or tenants only.
         cache: folder that registry bundles are brought to; needed with a registry.
         gone: is given an adapter that no reference names any more.
+        erased: is told the name of a merchant of which no version is left.
+        keeps: whether anything is kept of a merchant besides its adapters.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Library:
         registry: Registry | None,
         cache: Path | None,
         gone: Callable[[Loaded], None] = lambda _: None,
+        erased: Callable[[str], None] = lambda _: None,
+        keeps: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.memory = memory
         self._base = base
@@ -51,7 +55,8 @@ class Library:
         self._registry = registry
         self._cache = cache
         self._gone = gone
-        self._book = None if registry is None else AliasBook(registry, self._drop)
+        self._merchant_kept = keeps
+        self._book = None if registry is None else AliasBook(registry, self._drop, erased, self._keeps)
         self._loading: dict[Hashable, list[Ready]] = {}
         self._lock = threading.Lock()
         self._workers = Workers("shopfit-loader", each=_EACH, most=_MOST)
@@ -60,9 +65,12 @@ class Library:
         """Adapters of a merchant that no thread has begun to load."""
         return self._workers.waiting(merchant)
 
-    def _drop(self, digest: str) -> None:
-        if (loaded := self.memory.drop(digest)) is not None:
+    def _drop(self, version: Version) -> None:
+        if (loaded := self.memory.drop(version.digest)) is not None:
             self._gone(loaded)
+
+    def _keeps(self, version: Version) -> bool:
+        return version.digest in self.memory or self._merchant_kept(version.merchant)
 
     def close(self) -> None:
         """End the threads; what is being loaded is given up."""
@@ -86,7 +94,8 @@ class Library:
         if isinstance(adapter, str):
             reference = Reference.parse(adapter)
             version = self._known_registry()[1].known(reference)
-            return None if version is None else self.memory.hold(version.digest)
+            loaded = None if version is None else self.memory.hold(version.digest)
+            return loaded if loaded is None or version is None else _named(loaded, version.name)
         return self.memory.hold(_key(adapter))
 
     def bring(self, adapter: Adapter, ready: Ready) -> None:
@@ -122,8 +131,11 @@ class Library:
             RegistryError: if the registry cannot be read.
         """
         if isinstance(adapter, str):
-            version = self._resolve(adapter)
-            return self.memory.hold(version.digest) or self.memory.put(self._of_version(version))
+            reference, book = Reference.parse(adapter), self._known_registry()[1]
+            version = book.known(reference) or book.resolve(reference)
+            loaded = self.memory.hold(version.digest) or self.memory.put(self._of_version(version))
+            book.watch(reference, version)  # it may have been removed while it was loaded
+            return _named(loaded, version.name)
         key = _key(adapter)
         tenant = Tenant.of(adapter) if isinstance(adapter, Bundle) else adapter
         return self.memory.hold(key) or self.memory.put(self._of_tenant(key, tenant))
@@ -136,13 +148,9 @@ class Library:
         with self._lock:
             waiting = self._loading.pop(name, [])
         for ready in waiting:  # each of those who wait holds it for itself
-            ready(got if isinstance(got, Exception) else self.memory.put(got))
+            ready(got if isinstance(got, Exception) else _named(self.memory.put(got), got.tenant.name))
         if isinstance(got, Loaded):
             self.memory.release(got)
-
-    def _resolve(self, reference: str) -> Version:
-        parsed, book = Reference.parse(reference), self._known_registry()[1]
-        return book.known(parsed) or book.resolve(parsed)
 
     def _of_version(self, version: Version) -> Loaded:
         registry, _ = self._known_registry()
@@ -166,6 +174,11 @@ class Library:
                 next_step="make it with Engine.load, or name a bundle",
             )
         return self._registry, self._book
+
+
+def _named(loaded: Loaded, name: str) -> Loaded:
+    """An adapter under the name that it was asked for by: the same bundle can be several versions."""
+    return loaded if loaded.tenant.name == name else replace(loaded, tenant=replace(loaded.tenant, name=name))
 
 
 def _key(adapter: Bundle | Tenant) -> Hashable:

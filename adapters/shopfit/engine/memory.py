@@ -90,6 +90,10 @@ class HostMemory:
         """How many are kept."""
         return len(self._kept)
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether an adapter is kept, or stays until the requests for it are over."""
+        return key in self._kept
+
     def hold(self, key: Hashable) -> Loaded | None:
         """The adapter, if it is there; it stays until it was released as often as it was held."""
         with self._change:

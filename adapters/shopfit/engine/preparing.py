@@ -86,6 +86,15 @@ class Preparer:
         if self._indexes.known(merchant):  # it is searched: the new index is begun before it is asked for
             self._indexes.of(merchant, catalog)
 
+    def keeps(self, merchant: str) -> bool:
+        """Whether a catalog was set for a merchant, or any of its catalogs is searched."""
+        return merchant in self._catalogs or self._indexes.known(merchant)
+
+    def erase(self, merchant: str) -> None:
+        """Let go of all that is known of a merchant, the catalog that was set for it, too."""
+        self._catalogs.pop(merchant, None)
+        self.forget(merchant)
+
     def forget(self, merchant: str) -> None:
         """Let go of what was made of a merchant's catalogs."""
         self._indexes.forget(merchant)
@@ -176,15 +185,15 @@ class Preparer:
         if catalog is None or tenant.catalog is None:
             return tenant, loaded.prompter
         with self._lock:
-            known = self._current.get(loaded.key)
-            if known is None or known[0] is not loaded or known[1].catalog is not catalog:
+            known = self._current.get((loaded.key, tenant.name))
+            if known is None or known[0].prompter is not loaded.prompter or known[1].catalog is not catalog:
                 # items that are not sold any more may still be in histories
                 history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
                 now = replace(tenant, catalog=catalog, history=history)
                 prompter = Prompter(
                     now.recipe, self._base.tokenizer, now.catalog, now.history, encoder=self._base.encoder
                 )
-                known = self._current[loaded.key] = loaded, now, prompter
+                known = self._current[loaded.key, tenant.name] = loaded, now, prompter
                 while len(self._current) > _CURRENT:
                     self._current.popitem(last=False)
             return known[1:]
