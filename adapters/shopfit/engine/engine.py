@@ -121,15 +121,9 @@ class Engine:
         pool = SlotPool(base, slots, max_rank)
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
         self._preparer = Preparer(base, embed)
+        gone, kept = _gone(self._preparer, self._scheduler), HostMemory(memory)
         self._library = Library(
-            base,
-            pool.stack,
-            HostMemory(memory),
-            registry,
-            cache,
-            gone=_gone(self._preparer, self._scheduler),
-            erased=self._preparer.erase,
-            keeps=self._preparer.keeps,
+            base, pool.stack, kept, registry, cache, gone=gone, erased=self._preparer.erase, keeps=self._preparer.keeps
         )
         self._intake = Intake(self._library, self._preparer, self._scheduler)
         self._tellers = Workers("shopfit-teller", each=4, most=64)
@@ -305,9 +299,9 @@ class Engine:
         for adapter in adapters:
             try:
                 if (loaded := self._library.hold(adapter)) is not None:
-                    self._library.memory.release(loaded)
+                    self._library.let_go(loaded)
                 elif self._library.waiting(merchant_of(adapter)) < _PREFETCHED:
-                    self._library.bring(adapter, self._let_go)
+                    self._library.bring(adapter, self._library.let_go)
             except ShopfitError:
                 continue
 

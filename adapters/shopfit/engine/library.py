@@ -121,6 +121,11 @@ class Library:
                 self._loading.pop(name, None)
             raise
 
+    def let_go(self, loaded: Loaded | Exception) -> None:
+        """What `ready` is where nobody waits for the adapter: it is held no more."""
+        if isinstance(loaded, Loaded):
+            self.memory.release(loaded)
+
     def load(self, adapter: Adapter) -> Loaded:
         """The adapter, held, on this thread.
 
