@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shopfit.merchant.amounts import NumberFormat, no_number, readings, settle
-from shopfit.merchant.currencies import common, currency_of
+from shopfit.recipe.currencies import common, currency_of
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from shopfit.merchant.currencies import common, currency_of, is_code
 from shopfit.merchant.values import is_missing
+from shopfit.recipe.currencies import common, currency_of, is_code
 from shopfit.recipe.schema import DecimalMark
 
 _LONGEST = 60  # characters that a number with its currency may have
