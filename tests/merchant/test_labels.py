@@ -52,7 +52,13 @@ def test_one_label(one: str, other: str) -> None:
     assert label_key(one) == label_key(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("yes", "no"), ("5", "50"), ("1.5", "1"), ("1.10", "1.1"), ("a", "ä")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *[("yes", "no"), ("5", "50"), ("1.5", "1"), ("1.10", "1.1"), ("a", "ä")],
+        *[("1,000", "1"), ("10.000", "10"), ("1.000", "1"), ("1.00", "1")],
+    ],
+)
 def test_two_labels(one: str, other: str) -> None:
     assert label_key(one) != label_key(other)
 
@@ -83,6 +89,10 @@ def test_a_spelling_of_the_test_set_is_no_label_of_its_own(tmp_path: Path) -> No
 def test_labels_of_the_recipe_are_found_in_any_spelling(tmp_path: Path) -> None:
     task = recipe("choose", prompt={"labels": {"Positive": "good", "Negative": "bad"}})
     assert loaded(tmp_path, task, "positive", " NEGATIVE\u200b", "Positive") == ["Positive", "Negative", "Positive"]
+
+
+def test_thousands_are_not_ones(tmp_path: Path) -> None:
+    assert loaded(tmp_path, recipe("choose"), "1.000", "1", "10.000", 10.0) == ["1.000", "1", "10.000", "10"]
 
 
 def test_stars_match_between_csv_and_json(tmp_path: Path) -> None:

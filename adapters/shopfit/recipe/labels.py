@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-_WHOLE = re.compile(r"([+-]?\d+)[.,]0+")
+_WHOLE = re.compile(r"([+-]?\d+)[.,]0")  # of three zeros, the mark may stand between thousands
 _VARIANTS = "\ufe0e\ufe0f"  # how an emoji is drawn
 
 
