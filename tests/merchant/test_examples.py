@@ -291,3 +291,12 @@ def test_what_nobody_sees_is_missing(value: Any) -> None:
 
     assert is_missing(value)
     assert as_id(value) is None
+
+
+def test_a_file_without_answers_says_so_once_and_what_it_has(tmp_path: Path) -> None:
+    merchant = shop(tmp_path, rows=[{"text": f"a {number}", "stars": number} for number in range(30)])
+    with pytest.raises(DataError) as caught:
+        load_examples(merchant, recipe("choose"), "rows.jsonl", catalog=None, history=None)
+    [problem] = caught.value.problems
+    assert "there is no column 'label', but 'text', 'stars'" in str(problem)
+    assert "data.columns: {label: the one that holds it}" in str(problem)
