@@ -120,7 +120,7 @@ def test_truth_values_are_yes_and_no_where_the_recipe_has_these(tmp_path: Path) 
     assert loaded(tmp_path, other, "yes", "No", True, 0) == ["true", "false", "true", "false"]
     three = recipe("choose", prompt={"labels": {"yes": "Y", "no": "N", "true": "T", "false": "F"}})
     assert loaded(tmp_path, three, True, "yes") == ["true", "yes"]
-    with pytest.raises(DataError, match="true is not in prompt"):
+    with pytest.raises(DataError, match=r"true is not in prompt.*good, bad; or what it means, in data\.label_aliases"):
         loaded(tmp_path, recipe("choose", prompt={"labels": {"good": "G", "bad": "B"}}), True)
 
 

@@ -295,7 +295,8 @@ class _RowCheck:
         if label is None:
             checks.bad("label", value, ", ".join(labels) or "text, a whole number, true or false")
         elif labels and label not in labels:
-            checks.bad("label", value, ", ".join(labels), f"is not in prompt.labels{self._hint(label, labels)}")
+            allowed = f"{', '.join(labels)}; or what it means, in data.label_aliases"
+            checks.bad("label", value, allowed, f"is not in prompt.labels{self._hint(label, labels)}")
         return label
 
     def _relevant(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
