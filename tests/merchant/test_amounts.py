@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shopfit.merchant.amounts import NumberFormat, no_number, readings, settle
-from shopfit.merchant.currencies import common, currency_of
+from shopfit.recipe.currencies import common, currency_of
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,35 @@ from shopfit.merchant.currencies import common, currency_of
         ("-5", -5, -5, None),
         ("1e-3", 0.001, None, None),
         ("$12 CAD", 12, 12, "CAD"),
+        ("$.99", 0.99, None, "$"),
+        ("£.50", 0.5, None, "GBP"),
+        ("US$.99", 0.99, None, "USD"),
+        ("EUR .75", 0.75, None, "EUR"),
+        ("€,99", None, 0.99, "EUR"),
+        ("-$.99", -0.99, None, "$"),
+        ("$ -.99", -0.99, None, "$"),
+        ("–.99", 0.99, None, None),
+        ("CHF —.95", 0.95, None, "CHF"),
+        ("CHF --.95", 0.95, None, "CHF"),
+        ("Rs.99", 99, 99, "rs"),
+        ("Rs. .99", 0.99, None, "rs"),
+        ("1.299.-", 1299, 1299, None),
+        ("CHF 1.299.-", 1299, 1299, "CHF"),
+        ("1,299,-", 1299, 1299, None),
+        ("1,299.-", 1299, None, None),
+        ("1.299,--", None, 1299, None),
+        ("1.299,– €", None, 1299, "EUR"),
+        ("1.299.000.-", 1299000, 1299000, None),
+        ("1'299.–", 1299, None, None),
+        ("Fr. 1’299.—", 1299, None, "CHF"),
+        ("Fr. 1 299.—", 1299, None, "CHF"),
+        ("12⁹⁹ €", 12.99, 12.99, "EUR"),
+        ("$12⁹⁹", 12.99, 12.99, "$"),
+        ("12₉₉ €", 12.99, 12.99, "EUR"),
+        ("12.⁹⁹ €", 12.99, None, "EUR"),
+        ("1.299⁹⁹ €", None, 1299.99, "EUR"),
+        ("1 299⁹⁹ €", 1299.99, 1299.99, "EUR"),
+        ("١٢٫٩٩".replace("٫", "."), 12.99, None, None),
     ],
 )
 def test_what_a_text_may_mean(text: str, point: float | None, comma: float | None, currency: str | None) -> None:
@@ -56,6 +85,23 @@ def test_what_a_text_may_mean(text: str, point: float | None, comma: float | Non
         "EUR 12 USD",
         "12 %",
         "5 pieces",
+        "12²",
+        "12⁹⁹⁹",
+        "1²9⁹",
+        "12 ⁹⁹",
+        "12⁹⁹9",
+        "⁹⁹",
+        "12①",
+        "1⑫",
+        "12½",
+        "EUR.75",
+        "99¢",
+        "99 ct",
+        "12.5.-",
+        "12,50,-",
+        "1.299,00.-",
+        ".99.-",
+        "1.299.99",
         "x",
         "",
         "1e999",
@@ -76,6 +122,10 @@ def test_no_number(text: str) -> None:
         (["1,299", "0.99"], "1,299", 1299),
         (["5", "99"], "5", 5),
         (["12.50", "7.95", "8,20"], "7.95", 7.95),
+        (["1.299.-", "899.-"], "1.299.-", 1299),
+        (["1.299.-", "12,50"], "1.299.-", 1299),
+        (["1,299,-", "899,-"], "1,299,-", 1299),
+        (["$.99", "$3.50"], "$.99", 0.99),
     ],
 )
 def test_a_column_has_one_format(column: list[Any], texts: str, values: float) -> None:

@@ -141,7 +141,9 @@ def test_labels_of_the_recipe(tmp_path: Path) -> None:
         each.label for each in load(tmp_path, task, {"text": "a", "label": True}, {"text": "b", "label": "false"})
     ] == ["true", "false"]
     [problem] = problems(tmp_path, task, {"text": "a", "label": "flase"})
-    assert problem == ":1 label: 'flase' is not in prompt.labels; did you mean 'false'? (allowed: true, false)"
+    assert problem.startswith(
+        ":1 label: 'flase' is not in prompt.labels; did you mean 'false'? (allowed: true, false; "
+    )
 
 
 def test_every_bad_row_at_once_unreadable_ones_too(tmp_path: Path) -> None:
@@ -291,3 +293,12 @@ def test_what_nobody_sees_is_missing(value: Any) -> None:
 
     assert is_missing(value)
     assert as_id(value) is None
+
+
+def test_a_file_without_answers_says_so_once_and_what_it_has(tmp_path: Path) -> None:
+    merchant = shop(tmp_path, rows=[{"text": f"a {number}", "stars": number} for number in range(30)])
+    with pytest.raises(DataError) as caught:
+        load_examples(merchant, recipe("choose"), "rows.jsonl", catalog=None, history=None)
+    [problem] = caught.value.problems
+    assert "there is no column 'label', but 'text', 'stars'" in str(problem)
+    assert "data.columns: {label: the one that holds it}" in str(problem)

@@ -52,7 +52,17 @@ def test_one_label(one: str, other: str) -> None:
     assert label_key(one) == label_key(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("yes", "no"), ("5", "50"), ("1.5", "1"), ("1.10", "1.1"), ("a", "ä")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *[("yes", "no"), ("5", "50"), ("1.5", "1"), ("1.10", "1.1"), ("a", "ä")],
+        (
+            "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+            "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+        ),
+        *[("1,000", "1"), ("10.000", "10"), ("1.000", "1"), ("1.00", "1")],
+    ],
+)
 def test_two_labels(one: str, other: str) -> None:
     assert label_key(one) != label_key(other)
 
@@ -85,6 +95,10 @@ def test_labels_of_the_recipe_are_found_in_any_spelling(tmp_path: Path) -> None:
     assert loaded(tmp_path, task, "positive", " NEGATIVE\u200b", "Positive") == ["Positive", "Negative", "Positive"]
 
 
+def test_thousands_are_not_ones(tmp_path: Path) -> None:
+    assert loaded(tmp_path, recipe("choose"), "1.000", "1", "10.000", 10.0) == ["1.000", "1", "10.000", "10"]
+
+
 def test_stars_match_between_csv_and_json(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("text,label\na,5\nb,5.0\nc,4\n")
     merchant = shop(tmp_path, rows=rows(5, 5.0, "4"))
@@ -106,7 +120,7 @@ def test_truth_values_are_yes_and_no_where_the_recipe_has_these(tmp_path: Path) 
     assert loaded(tmp_path, other, "yes", "No", True, 0) == ["true", "false", "true", "false"]
     three = recipe("choose", prompt={"labels": {"yes": "Y", "no": "N", "true": "T", "false": "F"}})
     assert loaded(tmp_path, three, True, "yes") == ["true", "yes"]
-    with pytest.raises(DataError, match="true is not in prompt"):
+    with pytest.raises(DataError, match=r"true is not in prompt.*good, bad; or what it means, in data\.label_aliases"):
         loaded(tmp_path, recipe("choose", prompt={"labels": {"good": "G", "bad": "B"}}), True)
 
 

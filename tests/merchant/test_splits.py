@@ -206,7 +206,7 @@ def test_too_few_to_hold_out(tmp_path: Path) -> None:
 
 def test_bad_rows_of_both_files_at_once(tmp_path: Path) -> None:
     message = refused(tmp_path, recipe("choose"), rows=[{"text": "a"}], rows_test=[{"label": "a"}])
-    assert "rows.jsonl:1 label" in message
+    assert "rows.jsonl label" in message
     assert "rows.test.jsonl:1: none of the fields" in message
 
 

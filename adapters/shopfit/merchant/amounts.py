@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from shopfit.merchant.currencies import common, currency_of
 from shopfit.merchant.values import is_missing
+from shopfit.recipe.currencies import common, currency_of, is_code
 from shopfit.recipe.schema import DecimalMark
 
 _LONGEST = 60  # characters that a number with its currency may have
 _NONE = {"nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "–", "—"}  # noqa: RUF001 - how tables write a gap
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ´`", "'") | {"−": "-"})  # noqa: RUF001 - as typed
 _NO_CENTS = re.compile(r"([.,])\s*[-–—]+")  # noqa: RUF001 - no cents
+_WHOLE = re.compile(r"\d+|(?!0)(?:\d{1,3}([ ',.])\d{3}(?:\1\d{3})*|\d{1,2}(?:,\d{2})+,\d{3})")
+_NOTHING = re.compile(r"(?:[–—]|-{2,})$")  # noqa: RUF001 - stands for zero before the mark
+_RAISED = re.compile(r"(?<=\d)·(\d\d)$")  # cents, as in `12⁹⁹`
 _PLAIN = {"point": re.compile(r"\d*(\.\d+)?([eE][+-]?\d+)?"), "comma": re.compile(r"\d*(,\d+)?")}
 _GROUPED = {
     "point": re.compile(r"(?!0)(\d{1,3}([ ',])\d{3}(\2\d{3})*|\d{1,2}(,\d{2})+,\d{3})(\.\d+)?"),
@@ -118,13 +121,15 @@ def readings(text: str) -> Mapping[DecimalMark, Amount]:
         marks: tuple[DecimalMark, ...] = DECIMAL_MARKS if whole else ("point",) if simple[2] == "." else ("comma",)
         amount = Amount(float(text.replace(",", ".")))
         return dict.fromkeys(marks, amount)
-    text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).strip()
+    text = unicodedata.normalize("NFKC", _with_cents(text.translate(_APOSTROPHES))).strip()
     places = [place for place, sign in enumerate(text) if sign.isdecimal()]
     if not places:
         return {}
     before, core, behind = text[: places[0]], text[places[0] : places[-1] + 1], text[places[-1] + 1 :]
-    if before[-1:] in (".", ",") and not before[:-1].strip("+- "):  # `.99`
-        before, core = before[:-1], before[-1] + core
+    if before.endswith((".", ",")) and not _is_short(before):  # `.99`, `$.99`
+        before, core = _NOTHING.sub("", before[:-1]), before[-1] + core
+    elif before.endswith(".") and is_code(before[:-1].strip("+- ")):  # `EUR.75`: no one shortens that
+        return {}
     ended = _NO_CENTS.match(behind)
     if ended:
         behind = behind[ended.end() :]
@@ -133,18 +138,56 @@ def readings(text: str) -> Mapping[DecimalMark, Amount]:
     if currency is None:
         return {}
     core = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in core)
+    numbers = _whole(core, ended[1]) if ended else _written(core)
     found: dict[DecimalMark, Amount] = {}
-    for mark, sign in _SIGN_OF.items():
-        if ended and ended[1] != sign:
-            continue
-        if not (_PLAIN[mark].fullmatch(core) or _GROUPED[mark].fullmatch(core)):
-            continue
-        plain = core.replace(" ", "").replace("'", "")
-        plain = plain.replace(",", "") if mark == "point" else plain.replace(".", "").replace(",", ".")
-        number = -float(plain) if minus else float(plain)
+    for mark, number in numbers.items():
         if math.isfinite(number):
-            found[mark] = Amount(number, currency or None)
+            found[mark] = Amount(-number if minus else number, currency or None)
     return found
+
+
+def _whole(core: str, ended: str) -> dict[DecimalMark, float]:
+    """A number that ends in a mark and a dash; `1.299.-` has one sign for both, and so fits either mark."""
+    if _WHOLE.fullmatch(core) is None:
+        return {}
+    number = float("".join(sign for sign in core if sign.isdecimal()))
+    return {mark: number for mark, sign in _SIGN_OF.items() if sign == ended or ended in core}
+
+
+def _written(core: str) -> dict[DecimalMark, float]:
+    numbers: dict[DecimalMark, float] = {}
+    for mark, sign in _SIGN_OF.items():
+        written = _RAISED.sub(rf"{sign}\1", core)
+        if not (_PLAIN[mark].fullmatch(written) or _GROUPED[mark].fullmatch(written)):
+            continue
+        plain = written.replace(" ", "").replace("'", "")
+        numbers[mark] = float(plain.replace(",", "") if mark == "point" else plain.replace(".", "").replace(",", "."))
+    return numbers
+
+
+def _with_cents(text: str) -> str:
+    """A text with a `·` before two raised digits; other signs that only look like a digit are no part of a number."""
+    if text.isascii():
+        return text
+    high = [place for place, sign in enumerate(text) if not sign.isdecimal() and _is_like_a_digit(sign)]
+    if not high:
+        return text
+    first = high[0]
+    raised = all(unicodedata.decomposition(text[place]).startswith(("<super>", "<sub>")) for place in high)
+    if not raised or high != [first, first + 1] or text[first + 2 : first + 3].isdecimal():
+        return ""
+    if text[:first].endswith((".", ",")):
+        return text
+    return f"{text[:first]}·{text[first:]}" if text[:first][-1:].isdecimal() else ""
+
+
+def _is_like_a_digit(sign: str) -> bool:
+    return any(part.isdecimal() for part in unicodedata.normalize("NFKC", sign))
+
+
+def _is_short(before: str) -> bool:
+    """Whether the dot before a number shortens the currency, as in `Rs.99`."""
+    return before.endswith(".") and before[-2:-1].isalpha()
 
 
 def _signed(before: str) -> tuple[str, bool]:

@@ -5,12 +5,16 @@ where memory is limited and a crash is nobody else's. Imports nothing of shopfit
 
 Every line is a list: `[number, row]`; `[number, what, allowed]`, a row that cannot be; `[null, what, allowed]`, the end
 of a file that cannot be read; `["end"]`.
+
+What `datasets` stores as the number of a class is read as its name, which it notes in the file or beside it; -1, a
+missing class, as null.
 """
 
 import contextlib
 import json
 import math
 import mmap
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -22,9 +26,12 @@ from typing import Any
 _BATCH = 512  # rows that are unpacked together
 _MOST_PARTS = 2_000_000  # values in the lists of those
 _SECONDS = 900  # of computing
+_LARGEST_FEATURES = 16 * 1024**2  # bytes
 _KINDS = "text, numbers, lists, objects and times"
 
 Line = list[Any]
+Classes = tuple[str, ...] | dict[str, Any]
+"""The names of a column's classes, by their numbers; of an object, those of its fields."""
 
 
 class _Unreadable(Exception):  # noqa: N818 - caught in this file
@@ -37,8 +44,9 @@ def main(task: dict[str, Any], handles: list[int]) -> None:
     """Write the rows of open files to standard output, as lines of JSON.
 
     Args:
-        task: `kind` (parquet or arrow), `columns` (their names, or None for all) and `limits`, in which `bytes` are
-            those that the files may unpack to.
+        task: `kind` (parquet or arrow), `columns` (their names, or None for all), `about` (the handle of the
+            `dataset_info.json` beside the files, or None) and `limits`, in which `bytes` are those that the files may
+            unpack to.
         handles: of the files.
     """
     import pyarrow as pa
@@ -48,9 +56,15 @@ def main(task: dict[str, Any], handles: list[int]) -> None:
     write = sys.stdout.write
     number = 0
     try:
+        about = None if task["about"] is None else _features(os.pread(task["about"], _LARGEST_FEATURES + 1, 0))
         for handle in handles:
+            classes: dict[str, Classes] | None = None
             for batch in _batches(pa, task, handle):
-                for line in _rows(pa, batch, number):
+                if classes is None:
+                    noted = about if about is not None else _features((batch.schema.metadata or {}).get(b"huggingface"))
+                    found = {name: _classes((noted or {}).get(name)) for name in batch.schema.names}
+                    classes = {name: names for name, names in found.items() if names is not None}
+                for line in _rows(pa, batch, number, classes):
                     write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
                 number += batch.num_rows
     except _Unreadable as error:
@@ -122,7 +136,61 @@ def _check_names(names: list[str]) -> None:
         seen.add(name)
 
 
-def _rows(pa: Any, batch: Any, before: int) -> Iterator[Line]:
+def _features(content: bytes | None) -> dict[str, Any] | None:
+    """What `datasets` says of the columns, by name; None if it says nothing."""
+    if content is None:
+        return None
+    allowed = "what `datasets` writes; without it, the numbers of classes would pass for labels"
+    if len(content) > _LARGEST_FEATURES:
+        raise _Unreadable("says too much of its columns", f"at most {_LARGEST_FEATURES} bytes")
+    try:
+        about = json.loads(content)
+    except (ValueError, RecursionError):
+        raise _Unreadable("does not say in JSON what its columns are", allowed) from None
+    info = about.get("info", about) if isinstance(about, dict) else about
+    features = info.get("features") if isinstance(info, dict) else info
+    if features is not None and not isinstance(features, dict):
+        raise _Unreadable("does not say what its columns are by their names", allowed)
+    return features
+
+
+def _classes(feature: Any) -> Classes | None:
+    """The names of the classes in a column or in the parts of its values; None if it holds none."""
+    if isinstance(feature, list):
+        return _classes(feature[0]) if len(feature) == 1 else None
+    if not isinstance(feature, dict):
+        return None
+    kind = feature.get("_type")
+    if kind == "ClassLabel":
+        names = feature.get("names")
+        if names is None:  # classes that are called by their numbers
+            return None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise _Unreadable("holds classes without the names of these", "names, each of them text")
+        return tuple(names)
+    if isinstance(kind, str):
+        return _classes(feature.get("feature"))
+    return {name: classes for name, part in feature.items() if (classes := _classes(part)) is not None} or None
+
+
+def _by_name(value: Any, classes: Classes | None) -> Any:
+    """A value with the names of its classes for their numbers."""
+    if isinstance(value, list):
+        return [_by_name(part, classes) for part in value] if classes else value
+    if isinstance(classes, dict):
+        if not isinstance(value, dict):
+            return value
+        return {name: _by_name(part, classes.get(name)) for name, part in value.items()}
+    if classes is None or isinstance(value, bool) or not isinstance(value, int):
+        return value
+    if value == -1:
+        return None
+    if not 0 <= value < len(classes):
+        raise _Unreadable(f"class {value}", f"0 to {len(classes) - 1}, or -1 for none")
+    return classes[value]
+
+
+def _rows(pa: Any, batch: Any, before: int, classes: dict[str, Classes]) -> Iterator[Line]:
     """The rows of a batch as lines."""
     bad: dict[int, Line] = {}
     columns = {}
@@ -134,9 +202,10 @@ def _rows(pa: Any, batch: Any, before: int) -> Iterator[Line]:
             yield bad[index]
             continue
         try:
-            yield [number, {name: _plain(values[index]) for name, values in columns.items()}]
+            row = {name: _plain(values[index]) for name, values in columns.items()}
+            yield [number, _by_name(row, classes) if classes else row]
         except _Unreadable as error:
-            yield [number, f"holds {error.what}", _KINDS]
+            yield [number, f"holds {error.what}", error.allowed or _KINDS]
 
 
 def _values(pa: Any, name: str, column: Any, before: int, bad: dict[int, Line]) -> list[Any]:

@@ -1,12 +1,16 @@
 """Text of a file: read in the encoding the recipe names; and which one to name, where it is another."""
 
 import itertools
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import get_args
 
 from shopfit.recipe.schema import Encoding
 
 _CODECS: Mapping[str, str] = {"utf-8": "utf-8-sig", "windows-1252": "cp1252", "shift_jis": "cp932", "euc-kr": "cp949"}
+_PAIRED = {"gb18030", "big5", "shift_jis", "euc-kr", "euc-jp"}  # encodings with letters of two bytes
+_HIGH = re.compile(r"[^\x00-\x7f]")
 _LOOKED_AT = 65_536  # bytes
 _ENOUGH, _HANGUL = 16, 1.01  # bytes of letters, all of them Hangul's, that are no chance in Chinese
 
@@ -28,8 +32,9 @@ class NotInEncoding(Exception):  # noqa: N818 - reads as what it is
 def decode(content: bytes, encoding: str) -> str:
     """The text of a file; a byte order mark is left out.
 
-    What is UTF-8 is read as UTF-8, whatever the encoding: nothing else looks like it, a few letters apart, and a
-    merchant's files may come from several programs.
+    What is UTF-8 to its end is read as UTF-8, whatever the encoding: nothing else looks like it, and a merchant's files
+    may come from several programs. Only where the encoding has letters of two bytes, a few of these may be taken for
+    UTF-8, so there it takes eight letters, one of three bytes, or letters that make words.
 
     Args:
         content: the file's bytes.
@@ -41,8 +46,8 @@ def decode(content: bytes, encoding: str) -> str:
     wide = _utf_16(content)
     if wide and not encoding.startswith("utf-16"):
         raise NotInEncoding(1, f"is not {encoding.upper()}; it looks like utf-16", _next("utf-16"))
-    if not wide and encoding != "utf-8" and _is_utf_8(content, encoding):
-        encoding = "utf-8"
+    if not wide and encoding != "utf-8" and (text := _as_utf_8(content, encoding)) is not None:
+        return text
     try:
         return content.decode(wide or _CODECS.get(encoding, encoding)).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -87,12 +92,37 @@ def _utf_16(content: bytes) -> str:
     return codec if _in(start[: len(start) // 2 * 2], codec) else ""
 
 
-def _is_utf_8(content: bytes, encoding: str) -> bool:
+def _as_utf_8(content: bytes, encoding: str) -> str | None:
+    """The text of what is UTF-8 although the encoding is another; None if it is not."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
     if content.startswith(b"\xef\xbb\xbf"):
+        return text
+    more = len(content) - len(text)  # bytes of letters, their first ones apart
+    if encoding.startswith("utf-16"):
+        return None if "\0" in text else text  # in UTF-16 the end of a line has a zero
+    likely = more >= _ENOUGH // 2 or encoding not in _PAIRED or not _in(content, _CODECS.get(encoding, encoding))
+    return text if likely or not more or _makes_words(text) else None
+
+
+def _makes_words(text: str) -> bool:
+    """Whether the few letters of a text beyond ASCII are likely to be meant: 茅 in GB 18030 is é in UTF-8."""
+    places = [found.start() for found in _HIGH.finditer(text)]
+    letters = "".join(text[place] for place in places)
+    if max(letters) > "\u07ff":  # three bytes
         return True
-    least = _ENOUGH if encoding in _SCRIPTS else 2
-    letters = sum(map(content[:_LOOKED_AT].count, range(0x80, 0x100)))
-    return letters >= least and _in(content, "utf-8")
+    scripts = {unicodedata.name(letter, "").partition(" ")[0] for letter in letters}
+    if not letters.isalpha() or len(scripts) > 1:
+        return False
+    if scripts != {"LATIN"}:
+        return len(letters) > 1
+    return all(_beside(text, place) for place in places)
+
+
+def _beside(text: str, place: int) -> bool:
+    return any(sign.isascii() and sign.isalpha() for sign in (text[place - 1 : place], text[place + 1 : place + 2]))
 
 
 def _in(content: bytes, codec: str) -> bool:

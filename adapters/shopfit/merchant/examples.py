@@ -11,17 +11,19 @@ from shopfit.errors import DataError, Problem, ShopfitError
 from shopfit.merchant import times
 from shopfit.merchant.amounts import NumberFormat, no_number, settle
 from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.files import MerchantFile
 from shopfit.merchant.items import FIELDS, ambiguous
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Cell, Row, read_rows
 from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing, mapped, meant
 from shopfit.recipe.labels import label_key
 from shopfit.recipe.schema import Recipe, hidden_fields
-from shopfit.recipe.suggestions import did_you_mean
+from shopfit.recipe.suggestions import did_you_mean, shown
 
 logger = logging.getLogger(__name__)
 
 _LARGEST_WEIGHT = 1e30  # what float32 can hold
+_MOST_COLUMNS = 20  # that a message shows
 _MOST_NAMES = 2000  # of a catalog that are searched for a near one
 
 Fields = Mapping[str, Any]
@@ -98,6 +100,9 @@ def load_examples(
         there = dict.fromkeys(name for row in rows for name in row.values)
         problems += _column_problems(str(path), recipe, there, labelled)
         columns = {ours: theirs for ours, theirs in columns.items() if theirs in there}
+        answer = hidden_fields(recipe.task)[0]
+        if labelled and columns.get(answer, answer) not in there:  # else every row would say it again
+            raise _unfit(path, recipe, problems)
     read = [Row(row.line, mapped(row.values, columns)) for row in rows]
     formats = _Formats.of(read, recipe)
     problems += formats.problems(str(path), recipe)
@@ -124,14 +129,18 @@ def load_examples(
             next_step=f"move the rows that have their {hidden_fields(recipe.task)[0]} to {recipe.data.file}",
         )
     if problems:
-        raise DataError(
-            f"{path} has {'a problem' if len(problems) == 1 else f'{len(problems)} problems'} for recipe {recipe.name}",
-            problems=problems,
-            next_step="correct the rows named above, or map columns in the recipe's `data.columns`",
-        )
+        raise _unfit(path, recipe, problems)
     if copies := len(rows) - len(contents):
         logger.warning("%s: left out %d exact %s of earlier rows", path, copies, "copy" if copies == 1 else "copies")
     return list(examples.values())
+
+
+def _unfit(path: MerchantFile, recipe: Recipe, problems: Sequence[Problem]) -> DataError:
+    return DataError(
+        f"{path} has {'a problem' if len(problems) == 1 else f'{len(problems)} problems'} for recipe {recipe.name}",
+        problems=problems,
+        next_step="correct the rows named above, or map columns in the recipe's `data.columns`",
+    )
 
 
 def content_digest(value: Any) -> str:
@@ -166,6 +175,9 @@ def _column_problems(where: str, recipe: Recipe, there: Collection[str], labelle
         if ours not in there and ours not in columns and (near := meant(ours, there)) is not None:
             what = f"there is no column {ours!r}; did you mean {near!r}?"
             problems.append(Problem(f"{where} {ours}", what, f"data.columns: {{{ours}: {near}}}"))
+        elif ours == answer and ours not in there and ours not in columns:
+            what = f"there is no column {ours!r}, but {', '.join(map(shown, list(there)[:_MOST_COLUMNS]))}"
+            problems.append(Problem(f"{where} {ours}", what, f"data.columns: {{{ours}: the one that holds it}}"))
     return problems
 
 
@@ -283,7 +295,8 @@ class _RowCheck:
         if label is None:
             checks.bad("label", value, ", ".join(labels) or "text, a whole number, true or false")
         elif labels and label not in labels:
-            checks.bad("label", value, ", ".join(labels), f"is not in prompt.labels{self._hint(label, labels)}")
+            allowed = f"{', '.join(labels)}; or what it means, in data.label_aliases"
+            checks.bad("label", value, allowed, f"is not in prompt.labels{self._hint(label, labels)}")
         return label
 
     def _relevant(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:

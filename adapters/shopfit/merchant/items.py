@@ -10,12 +10,12 @@ from shopfit.errors import DataError, Problem
 from shopfit.merchant import stock
 from shopfit.merchant.amounts import DECIMAL_MARKS, NumberFormat, no_number, settle
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.merchant.currencies import common, currency_of
 from shopfit.merchant.exports import of_export
 from shopfit.merchant.files import MerchantFile
 from shopfit.merchant.markup import text_of
 from shopfit.merchant.reading import Row, read_rows
 from shopfit.merchant.values import Checks, as_id, is_missing, mapped, meant
+from shopfit.recipe.currencies import common, currency_of
 from shopfit.recipe.schema import DecimalMark, Recipe
 from shopfit.recipe.suggestions import did_you_mean
 

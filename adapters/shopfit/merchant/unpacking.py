@@ -52,17 +52,18 @@ def unpack(file: MerchantFile, limits: Limits) -> Iterator[tuple[int, dict[str, 
         DataError: if it, or a file it names, lies outside the merchant's folder or cannot be opened.
     """
     task: dict[str, Any] = {"kind": "parquet", "name": "Parquet", "columns": None, "limits": asdict(limits)}
-    files = [file]
+    files, about = [file], None
     if file.is_folder():
         names, columns = _parts(file)
         task |= {"kind": "arrow", "name": "Arrow", "columns": columns}
-        files = [file / name for name in names]
+        files, about = [file / name for name in names], file / "dataset_info.json"
     before, left = 0, _Allowance(limits)
     for start in range(0, len(files), _AT_ONCE):
         number = 0
         with ExitStack() as stack:
             opened = [stack.enter_context(each.open()) for each in files[start : start + _AT_ONCE]]
-            for number, row in _rows_of(task, opened, left):
+            noted = None if about is None else stack.enter_context(about.open())
+            for number, row in _rows_of(task, opened, noted, left):
                 yield before + number, row
         before += number
 
@@ -90,7 +91,7 @@ class _Allowance:
 
 
 def _rows_of(
-    task: dict[str, Any], files: Sequence[IO[bytes]], left: _Allowance
+    task: dict[str, Any], files: Sequence[IO[bytes]], about: IO[bytes] | None, left: _Allowance
 ) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
     handles = [file.fileno() for file in files]
     for handle in handles:
@@ -101,10 +102,12 @@ def _rows_of(
         if task["kind"] == "parquet" and ends != (_PARQUET, _PARQUET):
             raise Unreadable("is not Parquet")
         left.opened(size)
-    task = task | {"limits": task["limits"] | {"bytes": left.left}}
+    noted = None if about is None else about.fileno()
+    task = task | {"about": noted, "limits": task["limits"] | {"bytes": left.left}}
     # -P: what lies beside that file must not pass for modules of other packages
     command = [sys.executable, "-P", str(Path(columnar.__file__)), json.dumps(task), *map(str, handles)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=handles) as process:
+    passed = handles if noted is None else [*handles, noted]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=passed) as process:
         assert process.stdout is not None
         try:
             while (line := process.stdout.readline(left.line + 1)) != b'["end"]\n':

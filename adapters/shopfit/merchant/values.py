@@ -12,7 +12,7 @@ from shopfit.recipe.suggestions import shown
 _LONGEST_ID = 2000  # characters; a title is an id where there is no catalog
 _LARGEST_ID = 10**40
 _EXACT = 2**53  # below it a float is the whole number that it was made from
-_WHOLE = re.compile(r"([+-]?[0-9]{1,15})\.0+")
+_WHOLE = re.compile(r"([+-]?[0-9]{1,15})\.0")
 
 
 class Checks:

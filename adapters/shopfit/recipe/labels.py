@@ -3,7 +3,8 @@
 import re
 import unicodedata
 
-_WHOLE = re.compile(r"([+-]?\d+)[.,]0+")
+_WHOLE = re.compile(r"([+-]?\d+)[.,]0")  # of three zeros, the mark may stand between thousands
+_FLAG, _TAGS = "\U0001f3f4", "".join(map(chr, range(0xE0020, 0xE0080)))
 _VARIANTS = "\ufe0e\ufe0f"  # how an emoji is drawn
 
 
@@ -23,4 +24,7 @@ def visible(text: str) -> str:
     """A text without signs that nobody sees: zero-width spaces and joiners, byte-order marks, direction marks."""
     if text.isascii():
         return text
-    return "".join(sign for sign in text if unicodedata.category(sign) != "Cf" and sign not in _VARIANTS)
+    kept = _TAGS if _FLAG in text else ""  # England's flag is Scotland's but for these
+    return "".join(
+        sign for sign in text if sign in kept or (unicodedata.category(sign) != "Cf" and sign not in _VARIANTS)
+    )

@@ -3,9 +3,11 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from shopfit.recipe.currencies import common, currency_of
 from shopfit.recipe.section import Section
+from shopfit.recipe.suggestions import shown
 
 
 class Rules(Section):
@@ -16,11 +18,20 @@ class Rules(Section):
     max_price: float | None = Field(None, ge=0, description="items without a price are left out")
     currency: str | None = Field(
         None,
-        pattern=r"^(\S|[^\W\d_]{2,3})$",
-        description="of min_price and max_price, such as EUR: items with a price in another currency are left out",
+        description="of min_price and max_price, such as EUR or €: items with a price in another one are left out",
     )
     age: int | None = Field(None, ge=0, le=150, description="of the shopper: items of a higher `min_age` are left out")
     blocked_brands: list[str] = Field([], description="brands that are left out, in any case of letters")
+
+    @field_validator("currency")
+    @classmethod
+    def _known_currency(cls, currency: str | None) -> str | None:
+        if currency is None:
+            return None
+        known = currency_of(currency)
+        if known is None:
+            raise ValueError(f"{shown(currency)} is no currency: a code of ISO 4217 such as EUR, or a sign such as €")
+        return known
 
     @model_validator(mode="after")
     def _prices_in_order(self) -> "Rules":
@@ -44,16 +55,20 @@ class Rules(Section):
     def _affordable(self, item: Mapping[str, Any]) -> bool:
         if self.min_price is None and self.max_price is None:
             return True
-        price, currency = _number(item.get("price")), item.get("currency")
-        if price is None:
-            return False
-        other = isinstance(currency, str) and currency.strip().casefold() not in ("", (self.currency or "").casefold())
-        if self.currency is not None and other:
+        price = _number(item.get("price"))
+        if price is None or not self._may_be_in(item.get("currency")):
             return False
         return not (
             (self.min_price is not None and price < self.min_price)
             or (self.max_price is not None and price > self.max_price)
         )
+
+    def _may_be_in(self, currency: Any) -> bool:
+        """Whether a price in `currency` can be compared: in none, in that of the rules, or in a sign it shares."""
+        if self.currency is None or not isinstance(currency, str) or not currency.strip():
+            return True
+        known = currency_of(currency)
+        return known is not None and common(known, self.currency) is not None
 
     def unclear_currency(self, currencies: Collection[str]) -> str:
         """What is wrong with prices of these rules for a catalog with these currencies; empty if nothing is."""

@@ -36,6 +36,11 @@ def currency_of(text: str) -> str | None:
     return _ONE.get(name) or (name if name in _SEVERAL else None)
 
 
+def is_code(text: str) -> bool:
+    """Whether a text is an ISO 4217 code, in any case of letters."""
+    return text.upper() in _CODES
+
+
 def common(one: str, other: str) -> str | None:
     """The more exact of two currencies that may be the same, such as `$` and `CAD`; None if they are two."""
     for sign, code in ((one, other), (other, one)):
