@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,6 @@ def test_erasing_asks_shows_and_keeps_a_receipt(run: Run, filled: Settings) -> N
 def test_erasing_at_a_terminal(run: Run, filled: Settings, answer: str, status: int, said: str, left: int) -> None:
     child, terminal = pty.fork()
     if child == 0:
-        os.environ["NO_COLOR"] = os.environ["TERM"] = "dumb"
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in the background of a shell
         os.execv(sys.executable, [sys.executable, "-m", "shopfit", "merchant", "erase", "acme"])
     shown, asked = "", False
@@ -107,7 +107,7 @@ def test_erasing_at_a_terminal(run: Run, filled: Settings, answer: str, status: 
             asked = True
             os.write(terminal, answer.encode())
     os.close(terminal)
-    shown = shown.replace("\r", "")
+    shown = re.sub("\x1b\\[[0-9;]*m", "", shown.replace("\r", ""))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status, shown
     assert "acme would be erased" in shown
     assert said in shown
