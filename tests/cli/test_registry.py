@@ -3,6 +3,8 @@
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,17 +85,50 @@ def test_erasing_asks_shows_and_keeps_a_receipt(run: Run, filled: Settings) -> N
     assert run("registry", "verify").returncode == 0
 
 
-@pytest.mark.parametrize(("answer", "left"), [("y", 0), ("n", 2), ("\x04", 2)])
-def test_erasing_at_a_terminal(run: Run, filled: Settings, answer: str, left: int) -> None:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "shopfit", "merchant", "erase", "acme"]
-    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    os.write(ours, f"{answer}\n".encode())
-    shown, _ = process.communicate(timeout=600)
-    os.close(ours)
-    os.close(theirs)
+@pytest.mark.parametrize(
+    ("answer", "status", "said", "left"),
+    [
+        ("y\n", 0, "acme erased ", 0),
+        ("n\n", 2, "\nnothing of acme was erased.", 2),
+        ("\n", 2, "\nnothing of acme was erased.", 2),
+        ("\x04", 2, "\nnothing of acme was erased.", 2),
+        ("\x03", 130, "\nInterrupted: nothing of acme was erased.", 2),
+    ],
+)
+def test_erasing_at_a_terminal(run: Run, filled: Settings, answer: str, status: int, said: str, left: int) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in the background of a shell
+        os.execv(sys.executable, [sys.executable, "-m", "shopfit", "merchant", "erase", "acme"])
+    shown, asked = "", False
+    while part := _read(terminal):
+        shown += part
+        if not asked and "[y/N]" in shown:
+            asked = True
+            os.write(terminal, answer.encode())
+    os.close(terminal)
+    shown = re.sub("\x1b\\[[0-9;]*m", "", shown.replace("\r", ""))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status, shown
     assert "acme would be erased" in shown
-    assert len(json.loads(run("registry", "ls", "acme", "--json").stdout)) == left
+    assert said in shown
+    assert "Traceback" not in shown
+    assert len(json.loads(run("registry", "ls", "--json").stdout)) == left + 1
+
+
+def _read(terminal: int) -> str:
+    try:
+        return os.read(terminal, 4096).decode()
+    except OSError:  # how Linux says that the other end is closed
+        return ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["registry", "ls", "-h"]])
+def test_help_that_cannot_be_printed_has_failed(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "shopfit", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=600, check=False)
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: standard output cannot be written: ")
 
 
 def test_rows_of_earlier_releases_are_shown_as_they_are(run: Run, filled: Settings) -> None:

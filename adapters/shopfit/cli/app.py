@@ -88,11 +88,7 @@ def _run(outcome: Outcome) -> int:
         write(neutral(shown.getvalue().rstrip()), err=True)
         return error.exit_code
     except click.Abort as abort:
-        if not isinstance(abort.__cause__, KeyboardInterrupt):
-            raise
-        state = f"{outcome.kept}." if outcome.kept else "nothing was registered, nothing half-made is left."
-        write(f"Interrupted: {one_line(state)}", err=True)
-        return abort.__cause__.status if isinstance(abort.__cause__, Stopped) else INTERRUPTED
+        return _aborted(abort, outcome)
     except ShopfitError as error:
         _show(error, outcome)
         return error.exit_code
@@ -102,13 +98,29 @@ def _run(outcome: Outcome) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _aborted(abort: click.Abort, outcome: Outcome) -> int:
+    """Say what a stopped command, or one whose question was answered no, has come to, and return the exit status."""
+    stopped = abort.__cause__ or abort.__context__  # a question has it as context alone
+    if abort.__cause__ is None and stopped is not None:
+        write("", err=True)  # the question has no end of line yet
+    if isinstance(stopped, KeyboardInterrupt):
+        state = f"{outcome.kept}." if outcome.kept else "nothing was registered, nothing half-made is left."
+        write(f"Interrupted: {one_line(state)}", err=True)
+        return stopped.status if isinstance(stopped, Stopped) else INTERRUPTED
+    if abort.__cause__ is not None:  # a file that ended too early: nobody was asked
+        raise abort
+    write(f"{one_line(outcome.kept or 'nothing was done')}.", err=True)
+    return ShopfitError.exit_code
+
+
 def _unprinted(error: OSError, outcome: Outcome, status: int) -> int:
     """Say that standard output could not be written, and return the exit status: that of the work, if there was any."""
-    if outcome.only_prints and error.errno == errno.EPIPE:  # as with `| head`: whoever read has had enough
+    only_prints = outcome.only_prints or not outcome.kept  # or it was help, or what would be done
+    if only_prints and error.errno == errno.EPIPE:  # as with `| head`: whoever read has had enough
         return status
     done = f"; all the same, {one_line(outcome.kept)}" if outcome.kept else ""
     write(f"error: standard output cannot be written: {error.strerror}{done}", err=True)
-    return UNPRINTED if outcome.only_prints and status == 0 else status
+    return UNPRINTED if only_prints and status == 0 else status
 
 
 def _mended(error: OSError) -> ShopfitError:

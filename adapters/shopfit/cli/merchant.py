@@ -55,7 +55,7 @@ def _ask(planned: "Receipt", as_json: bool) -> None:
 
     Raises:
         ShopfitError: if nobody is there to be asked.
-        click.Abort: if they do not agree.
+        click.Abort: if they do not agree, or press Ctrl-C.
     """
     if as_json or not sys.stdin.isatty():
         raise ShopfitError(
@@ -63,7 +63,9 @@ def _ask(planned: "Receipt", as_json: bool) -> None:
             next_step="add --yes, or see with --dry-run what would go",
         )
     _show(planned, "would be erased")
+    keep(f"nothing of {planned.merchant} was erased")
     click.confirm(f"Erase {planned.merchant}? This cannot be undone.", abort=True)
+    keep("")
 
 
 def _show(receipt: "Receipt", what: str) -> None:
