@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -100,11 +101,10 @@ def test_erasing_at_a_terminal(run: Run, filled: Settings, answer: str, status: 
     if child == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in the background of a shell
         os.execv(sys.executable, [sys.executable, "-m", "shopfit", "merchant", "erase", "acme"])
-    shown, asked = "", False
+    shown = ""
     while part := _read(terminal):
         shown += part
-        if not asked and "[y/N]" in shown:
-            asked = True
+        while "[y/N]" in shown and not select.select([terminal], [], [], 1)[0]:  # it waits for us now
             os.write(terminal, answer.encode())
     os.close(terminal)
     shown = re.sub("\x1b\\[[0-9;]*m", "", shown.replace("\r", ""))
