@@ -33,6 +33,7 @@ def test_a_promoted_adapter_answers_from_the_registry_alone(run: Run, shop: Path
     assert answer.returncode == 0, answer.stderr
     document = json.loads(answer.stdout)
     assert document["version"] == "acme/sentiment@1"
+    assert len(document["answer"]["digest"]) == 64
     assert set(document["answer"]["probabilities"]) == {"negative", "positive"}
 
 

@@ -1,6 +1,7 @@
 """`shopfit predict`: one request, answered from the registry alone."""
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -97,6 +98,7 @@ def command(
         case "generate":
             answer = engine.generate([GenerateRequest(tenant, fields)])[0]
             lines = answer.text.splitlines()
+    answer = replace(answer, version=version.name, digest=version.digest)
     if as_json:
         print_json({"version": version.name, "answer": answer})
         return

@@ -48,7 +48,7 @@ def promote(database: Database, reference: Reference, alias: str, actor: str, *,
         if version.status == "refused" and not force:
             raise RegistryError(
                 f"{version.name} was refused by the gate: {version.reason}",
-                next_step="publish a better one, or promote it all the same with force",
+                next_step="publish a better one, or promote it all the same with `--force` (in Python: `force=True`)",
             )
         forced = "; forced, though refused" if version.status == "refused" else ""
         point(connection, version.merchant, version.recipe, alias, version.number, actor, forced)
