@@ -95,7 +95,7 @@ class Library:
             reference = Reference.parse(adapter)
             version = self._known_registry()[1].known(reference)
             loaded = None if version is None else self.memory.hold(version.digest)
-            return loaded if loaded is None or version is None else _named(loaded, version.name)
+            return loaded if loaded is None or version is None else loaded.named(version.name)
         return self.memory.hold(_key(adapter))
 
     def bring(self, adapter: Adapter, ready: Ready) -> None:
@@ -140,7 +140,7 @@ class Library:
             version = book.known(reference) or book.resolve(reference)
             loaded = self.memory.hold(version.digest) or self.memory.put(self._of_version(version))
             book.watch(reference, version)  # it may have been removed while it was loaded
-            return _named(loaded, version.name)
+            return loaded.named(version.name)
         key = _key(adapter)
         tenant = Tenant.of(adapter) if isinstance(adapter, Bundle) else adapter
         return self.memory.hold(key) or self.memory.put(self._of_tenant(key, tenant))
@@ -153,7 +153,7 @@ class Library:
         with self._lock:
             waiting = self._loading.pop(name, [])
         for ready in waiting:  # each of those who wait holds it for itself
-            ready(got if isinstance(got, Exception) else _named(self.memory.put(got), got.tenant.name))
+            ready(got if isinstance(got, Exception) else self.memory.put(got).named(got.tenant.name))
         if isinstance(got, Loaded):
             self.memory.release(got)
 
@@ -179,11 +179,6 @@ class Library:
                 next_step="make it with Engine.load, or name a bundle",
             )
         return self._registry, self._book
-
-
-def _named(loaded: Loaded, name: str) -> Loaded:
-    """An adapter under the name that it was asked for by: the same bundle can be several versions."""
-    return loaded if loaded.tenant.name == name else replace(loaded, tenant=replace(loaded.tenant, name=name))
 
 
 def _key(adapter: Bundle | Tenant) -> Hashable:

@@ -3,7 +3,8 @@
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 
 from shopfit.adapter.weights import Weights
 from shopfit.base.prompt import Prompter
@@ -55,6 +56,14 @@ class Loaded:
     @property
     def _room(self) -> int:
         return len(self.tenant.catalog or ()) + _LABELS
+
+    def named(self, name: str) -> "Loaded":
+        """The same under the name that it was asked for by: one bundle can be several versions."""
+        if self.tenant.name == name:
+            return self
+        other = copy(self)  # not made anew: its bytes were counted once
+        object.__setattr__(other, "tenant", replace(self.tenant, name=name))
+        return other
 
     def keep(self, text: Tokens, vector: Floats) -> None:
         """Remember a text's vector; when there are more than the catalog can have, all others go."""
