@@ -152,7 +152,7 @@ def test_what_cannot_be_proposed_is_said(shop: Path, settings: Settings) -> None
         proposed(shop, settings)
     assert [problem.where.rpartition("/")[2] for problem in caught.value.problems] == [
         "reviews.unlabeled.jsonl:1",
-        "reviews.jsonl:1 label",
+        "reviews.jsonl label",
     ]
     with pytest.raises(RecipeError, match="of task generate"):
         label_next(shop, load_recipe("user-profile"), rows=1, settings=settings)

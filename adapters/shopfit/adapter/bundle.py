@@ -25,7 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shopfit.adapter.manifest_rules import MAX_FILES, manifest_problems, place_of
-from shopfit.adapter.numbers import LARGEST, json_problems, tensor_problems
+from shopfit.adapter.numbers import ALLOWED, LARGEST, json_problems, tensor_problems
 from shopfit.adapter.plain_files import check_size, file_digest, lines, not_plain, read_file
 from shopfit.errors import BundleError, Problem
 
@@ -290,10 +290,12 @@ def _check_files(bundle: Bundle | HeldBundle) -> None:
             problems += json_problems(content, name)
         elif name.endswith(".jsonl"):
             deque(lines(content, name), maxlen=0)  # refuses one that is too long
-    if problems:
+    if problems and all(problem.allowed == ALLOWED for problem in problems):
         raise BundleError(
             f"the adapter {_name(bundle)} has numbers that are not finite", problems=problems, next_step=_DIVERGED
         )
+    if problems:
+        raise BundleError(f"the adapter {_name(bundle)} cannot be served", problems=problems, next_step=_AGAIN)
 
 
 def _name(bundle: Bundle | HeldBundle) -> str:
