@@ -154,8 +154,7 @@ class Library:
             waiting = self._loading.pop(name, [])
         for ready in waiting:  # each of those who wait holds it for itself
             ready(got if isinstance(got, Exception) else self.memory.put(got).named(got.tenant.name))
-        if isinstance(got, Loaded):
-            self.memory.release(got)
+        self.let_go(got)
 
     def _of_version(self, version: Version) -> Loaded:
         registry, _ = self._known_registry()
