@@ -332,6 +332,26 @@ def test_a_version_is_watched_as_long_as_it_is_kept(
     book.close()
 
 
+@pytest.mark.parametrize("way", ["erase", "remove"])
+def test_a_merchant_that_comes_back_between_two_looks_was_erased_all_the_same(
+    registry: Registry, quick_bundle: QuickBundle, settings: Settings, way: str
+) -> None:
+    registry.publish(quick_bundle("acme", seed=1), refused="so that no alias names it", promote=False, actor="test")
+    removed: list[str] = []
+    erased: list[str] = []
+    book = AliasBook(registry, lambda one: removed.append(one.name), erased.append, lambda _: True, interval=0.2)
+    book.resolve(Reference.parse("acme/r@1"))
+    if way == "erase":
+        registry.erase("acme", settings, actor="test")
+    registry.publish(quick_bundle("acme", seed=2), promote=True, actor="test")
+    if way == "remove":
+        registry.remove("acme/r@1", actor="test")
+    assert soon(lambda: removed == ["acme/r@1"])
+    time.sleep(1)
+    assert erased == (["acme"] if way == "erase" else [])
+    book.close()
+
+
 def test_a_bundle_that_is_several_versions_answers_as_the_one_that_was_named(
     engine: Engine, registry: Registry, quick_bundle: QuickBundle
 ) -> None:

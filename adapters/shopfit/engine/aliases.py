@@ -28,7 +28,7 @@ class AliasBook:
     Args:
         registry: where they are looked up.
         gone: is told of a version that was removed, when no reference in use names it any more.
-        erased: is told the name of a merchant of which a version in use was removed, and no other is left.
+        erased: is told the name of a merchant that was erased, or of which the last version was removed.
         kept: whether anything is kept of a version, which is then watched however long nobody asks for it.
         interval: seconds between looks.
         idle: seconds until a reference that nobody asks for is forgotten, where nothing is kept.
@@ -50,7 +50,7 @@ class AliasBook:
         self._kept = kept
         self._interval = interval
         self._idle = idle
-        self._thinned: set[str] = set()  # merchants that lost a version: is any left?
+        self._lost: list[Version] = []  # removed, alone or with all that their merchants had?
         self._known: dict[Reference, Version] = {}
         self._asked: dict[Reference, float] = {}
         self._unknown: OrderedDict[Reference, tuple[float, UnknownReference]] = OrderedDict()
@@ -135,15 +135,15 @@ class AliasBook:
                 else:  # the alias moved on; the version may still be kept
                     self._watch_number(known)
                 if found is None:
-                    self._thinned.add(known.merchant)
+                    self._lost.append(known)
             for version in self._known.values():
                 removed.pop(version.digest, None)
         for version in removed.values():
             self._gone(version)
-        for merchant in list(self._thinned):
-            if not self._registry.versions(merchant):
-                self._erased(merchant)
-            self._thinned.discard(merchant)
+        while self._lost:
+            if self._registry.erased(self._lost[-1]):
+                self._erased(self._lost[-1].merchant)
+            self._lost.pop()
 
     def _watch_number(self, version: Version) -> None:
         reference = Reference(version.merchant, version.recipe, version.number)

@@ -114,7 +114,10 @@ class Intake:
             self._prepare_now(job, request, loaded)
             return
 
+        waits = [(job, request, loaded)]  # an index outlives whoever waited for it, and a future keeps its callbacks
+
         def there(index: Future[Any]) -> None:
+            job, request, loaded = waits.pop()
             if (error := index.exception()) is None:
                 self._again(job, lambda: self._prepare_now(job, request, loaded))
             else:

@@ -1,5 +1,6 @@
 """From the adapter that a request names to its weights in host memory, off the serving thread."""
 
+import os
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -19,7 +20,9 @@ from shopfit.engine.workers import Workers, closed
 from shopfit.errors import RequestError, ShopfitError
 from shopfit.registry import Reference, Registry, Version
 
-_EACH, _MOST = 4, 32  # threads of a merchant, and of all: a loader mostly waits for the registry, or hashes
+# loader threads where blobs are near: they compute, and more of them would hold the serving thread up
+_NEAR = max(4, (os.cpu_count() or 1) // 2)
+_FAR = 32  # where blobs are far they mostly wait
 
 Ready = Callable[[Loaded | Exception], None]
 
@@ -34,7 +37,7 @@ class Library:
         registry: where references are looked up; None where requests name bundles or tenants only.
         cache: folder that registry bundles are brought to; needed with a registry.
         gone: is given an adapter that no reference names any more.
-        erased: is told the name of a merchant of which no version is left.
+        erased: is told the name of a merchant that was erased, or of which no version is left.
         keeps: whether anything is kept of a merchant besides its adapters.
     """
 
@@ -59,7 +62,8 @@ class Library:
         self._book = None if registry is None else AliasBook(registry, self._drop, erased, self._keeps)
         self._loading: dict[Hashable, list[Ready]] = {}
         self._lock = threading.Lock()
-        self._workers = Workers("shopfit-loader", each=_EACH, most=_MOST)
+        most = _NEAR if registry is None or registry.near else _FAR
+        self._workers = Workers("shopfit-loader", each=most // 2, most=most)
 
     def waiting(self, merchant: str) -> int:
         """Adapters of a merchant that no thread has begun to load."""

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -92,6 +93,11 @@ class _Work:
         self.aliases += [alias for alias in other.aliases if alias not in self.aliases]
         self.blobs |= other.blobs
         self.ids += other.ids
+
+
+def took(audit: Iterable[AuditEntry], name: str) -> bool:
+    """Whether an erasure of a merchant took a version such as `acme/reviews@7`; numbers are never used anew."""
+    return any(name in json.loads(entry.detail)["versions"] for entry in audit if entry.action == _BEGUN)
 
 
 def erase(

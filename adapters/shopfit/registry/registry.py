@@ -128,6 +128,23 @@ class Registry:
         with self._database.reading() as connection:
             return rows.identities(connection, asked)
 
+    @property
+    def near(self) -> bool:
+        """Whether its blobs lie in a local folder, so that reading them is no waiting."""
+        return self._blobs.local
+
+    def erased(self, version: Version) -> bool:
+        """Whether a removed version went with all that its merchant had: nothing is left of it, or an erasure took it.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        merchant = checking.version(version).merchant
+        with self._database.reading() as connection:
+            return not rows.find_all(connection, merchant, None) or erasing.took(
+                rows.audit(connection, merchant), version.name
+            )
+
     def versions(self, merchant: str | None = None, recipe: str | None = None) -> list[Version]:
         """Every version, or those of a merchant, a recipe, or both; by name and number.
 
