@@ -39,6 +39,7 @@ def test_what_an_alias_names_is_removed_in_two_steps(run: Run, filled: Settings)
     assert f"shopfit registry unalias {NAME}@previous" in refused.stderr
     unnamed = run("registry", "unalias", NAME)
     assert unnamed.returncode == 2
+    assert f"did you mean {NAME}?" in run("registry", "unalias", f"{NAME}s").stderr
     for alias in ("previous", "production"):
         assert f"`shopfit registry unalias {NAME}@{alias}`" in unnamed.stderr
     assert f"{NAME}@1 has no alias now" in run("registry", "unalias", f"{NAME}@previous").stdout
@@ -80,7 +81,7 @@ def test_an_erased_merchant_is_told_in_words(run: Run, filled: Settings) -> None
     assert json.loads(run("registry", "ls", "acme", "--json").stdout) == []
     told = run("registry", "audit", "acme").stdout
     assert "{" not in told
-    counted = f"2 versions ({NAME}@1, {NAME}@2), 2 aliases; "
+    counted = f"2 versions ('{NAME}@1', '{NAME}@2'), 2 aliases; "
     assert f"  erase-begun  acme  to be erased: {counted}" in told
     assert f"  erase  acme  erased: {counted}" in told
     run("registry", "unalias", "other/review-sentiment@production")

@@ -118,10 +118,13 @@ def _detail(entry: "AuditEntry") -> str:
     """What changed, in words; the audit keeps what is erased as JSON."""
     if not entry.action.startswith("erase"):
         return entry.detail
+    from shopfit.recipe.suggestions import listed
+
     try:
         erased = json.loads(entry.detail)
+        named = f" ({listed(erased['versions'])})" if erased["versions"] else ""
         parts = [
-            f"{counted(len(erased['versions']), 'version')} ({', '.join(erased['versions']) or 'none'})",
+            counted(len(erased["versions"]), "version") + named,
             counted(len(erased["aliases"]), "alias", "aliases"),
         ]
         if entry.action == "erase":
@@ -229,9 +232,15 @@ def unalias(reference: str, as_json: bool) -> None:
 
 
 def _no_alias(registry: "Registry", adapter: "Reference") -> UnknownReference:
-    """That it must be said which alias is to go: @production is never taken away unnamed."""
+    """That it must be said which alias is to go: @production is never taken away unnamed.
+
+    Raises:
+        UnknownReference: if there is no such adapter; it tells what there is instead.
+    """
     named = f"{adapter.merchant}/{adapter.recipe}"
     versions = registry.versions(adapter.merchant, adapter.recipe)
+    if not versions:
+        registry.resolve(adapter)
     commands = [f"`shopfit registry unalias {named}@{alias}`" for version in versions for alias in version.aliases]
     return UnknownReference(
         f"{named} names no alias",
