@@ -17,6 +17,7 @@ from shopfit.evaluation.calibration import calibration_facts
 from shopfit.evaluation.comparing import compare, compare_held_out
 from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.evaluation.report import Held
+from shopfit.merchant.examples import Fields
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
 from shopfit.recipe.schema import Recipe, SelfTraining
@@ -44,11 +45,13 @@ class Onboarded:
         version: in the registry.
         report: what it reached, with the gate's verdict.
         bundle: its files, on local disk.
+        asked: fields of its first test example.
     """
 
     version: Version
     report: Report
     bundle: Bundle
+    asked: Fields
 
 
 def onboard(
@@ -118,7 +121,9 @@ def onboard(
             refused = report.verdict.reason if report.verdict.refused else None
             published = registry.publish(bundle, refused=refused, promote=report.verdict.promote, actor=actor)
             say("registered", published.name)
-        return Onboarded(published, report, registry.fetch(published, settings.cache))
+        return Onboarded(
+            published, report, registry.fetch(published, settings.cache), asked=ground.splits.test[0].fields
+        )
 
 
 def prepare(

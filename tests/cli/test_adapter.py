@@ -1,6 +1,7 @@
 """The main job through the command line: from a folder of examples to a version that answers."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ def sentiment(shop: Path, *more: str) -> list[str]:
 def test_a_promoted_adapter_answers_from_the_registry_alone(run: Run, shop: Path, home: Path) -> None:
     done = run(*sentiment(shop))
     assert done.returncode == 0, done.stderr
+    assert tried(run, done.stdout)["version"] == "acme/sentiment@1"
+    assert "test order 0 of many: arrived cracked" in done.stdout  # the first test example
     for shown in (
         " to train on",
         "lora, rank 4",
@@ -35,6 +38,39 @@ def test_a_promoted_adapter_answers_from_the_registry_alone(run: Run, shop: Path
     assert document["version"] == "acme/sentiment@1"
     assert len(document["answer"]["digest"]) == 64
     assert set(document["answer"]["probabilities"]) == {"negative", "positive"}
+
+
+def tried(run: Run, shown: str) -> dict[str, object]:
+    """The answer to the command that is printed to be tried, run as a shell would."""
+    [line] = [line.split("try it", 1)[1] for line in shown.splitlines() if line.lstrip().startswith("try it")]
+    program, *arguments = shlex.split(line)
+    assert program == "shopfit"
+    done = run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    document: dict[str, object] = json.loads(done.stdout)
+    return document
+
+
+def test_the_command_to_try_fits_the_recipe(run: Run, shop: Path) -> None:
+    searches = [json.loads(line) for line in (shop / "searches.jsonl").read_text().splitlines()]
+    write_rows(shop / "searches.jsonl", [row | {"history": ["lamp"]} for row in searches])
+    done = run("adapter", "acme", str(shop / "products.yaml"), "--data", str(shop))
+    assert done.returncode in {0, 3}, done.stderr
+    assert '"history": ["lamp"]' in done.stdout
+    assert "--top 5" in done.stdout
+    tried(run, done.stdout)
+
+
+def test_the_command_to_try_is_safe_in_a_shell(run: Run, shop: Path) -> None:
+    """Texts that look like options or JSON, or that hold quotes, controls and ends of lines."""
+    rows = [json.loads(line) for line in (shop / "reviews.test.jsonl").read_text().splitlines()]
+    odd = '--it\'s "odd" $(x)\nand\x7f\u202e long' + " so" * 100
+    rows[0]["text"] = odd
+    write_rows(shop / "reviews.test.jsonl", rows)
+    done = run(*sentiment(shop), PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "so so" in done.stdout
+    tried(run, done.stdout)
 
 
 def test_the_bundle_holds_all_that_the_design_asks_for(run: Run, shop: Path) -> None:
@@ -130,6 +166,8 @@ def test_rank_with_plan_predict_and_evaluate(run: Run, shop: Path) -> None:
     plan = json.loads(run("plan", *arguments, "--json").stdout)
     assert plan["examples"] + plan["valid"] + plan["test"] == 15
     assert plan["train_seconds"] > 0
+    assert plan["without_examples"] == ""
+    assert "(1 epoch)" in run("plan", *arguments, "--set", "tune.epochs=1").stdout
     assert plan["trainable_parameters"] > 0
     made = run("adapter", *arguments, "--json")
     document = json.loads(made.stdout)

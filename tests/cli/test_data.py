@@ -31,6 +31,7 @@ def check(folder: Path, *more: str, recipe: str | None = None) -> Result:
 
 
 SEARCHES = [{"query": f"warm thing {number}", "relevant": ["1"], "at": 1700000000 + number} for number in range(8)]
+TOLD = "id;title;description\n1;Zelt;for two and their dog\n2;Plane;keeps the rain off\n"
 FINE = "id;title;price;in_stock\n1;Zelt;1.299,00 €;backorder\n2;Plane;;0\n"
 
 
@@ -87,7 +88,7 @@ def test_labels_and_contradictions_are_told(tmp_path: Path) -> None:
 
 
 def test_an_example_file_that_is_not_there(tmp_path: Path) -> None:
-    folder = merchant(tmp_path, FINE, SEARCHES)
+    folder = merchant(tmp_path, TOLD, SEARCHES)
     recipe = str(folder / "products.yaml")
     done = check(folder, "--set", "data.file=serches.jsonl", recipe=recipe)
     assert done.exit_code != 0
@@ -96,5 +97,56 @@ def test_an_example_file_that_is_not_there(tmp_path: Path) -> None:
     done = check(folder, recipe=recipe)
     assert done.exit_code == 0, done.output
     assert "no searches.jsonl: pairs from the catalog" in done.output
+    document = json.loads(check(folder, "--json", recipe=recipe).stdout)
+    assert document["without_examples"] == "no searches.jsonl: pairs from the catalog"
     assert check(folder, "--set", "data.file=questions.jsonl", recipe=recipe).exit_code != 0
     assert check(folder, "--set", "data.file=questions.jsonl", "--set", "data.shots=0", recipe=recipe).exit_code == 0
+
+
+def test_a_file_is_no_merchants_folder(tmp_path: Path) -> None:
+    folder = merchant(tmp_path, FINE, SEARCHES)
+    done = check(folder / "searches.jsonl")
+    assert done.exit_code != 0
+    assert "searches.jsonl is a file" in str(done.exception)
+    assert f"give the folder instead, such as {folder}" in str(done.exception)
+
+
+def test_what_an_adapter_would_refuse_is_refused_after_all_is_said(tmp_path: Path) -> None:
+    folder = merchant(tmp_path, FINE, SEARCHES)
+    recipe = folder / "products.yaml"
+    (folder / "searches.unlabeled.jsonl").write_text("{broken\n")
+    done = check(folder, recipe=str(recipe))
+    assert done.exit_code != 0
+    assert "searches.jsonl: examples, 8 rows" in done.output
+    assert "searches.unlabeled.jsonl" in str(done.exception)
+    (folder / "searches.unlabeled.jsonl").unlink()
+    (folder / "searches.jsonl").unlink()
+    done = check(folder, recipe=str(recipe))
+    assert done.exit_code != 0
+    assert "catalog.csv: catalog, 2 rows" in done.output
+    assert "train: 0" in done.output
+    assert "there are no examples in searches.jsonl" in str(done.exception)
+    (folder / "catalog.csv").write_text(TOLD)
+    assert check(folder, recipe=str(recipe)).exit_code == 0  # such a catalog teaches to rank
+
+
+def test_one_row_is_one_row(tmp_path: Path) -> None:
+    folder = merchant(tmp_path, "id;title\n1;Zelt\n", [{"text": "x", "label": "yes"}])
+    done = check(folder)
+    assert "catalog.csv: catalog, 1 row\n" in done.output
+    assert "1 filled; 1 to 1 character;" in done.output
+    assert "label (1 spelling)" in done.output
+
+
+def test_labels_that_the_recipe_does_not_name(tmp_path: Path) -> None:
+    rows = [{"text": f"thing {number}", "label": ("good", "bad", "so-so")[number % 3]} for number in range(12)]
+    (tmp_path / "merchant.yaml").write_text("name: acme\n")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "r.yaml").write_text(
+        "name: r\ntask: choose\ndata: {file: rows.jsonl, test_fraction: 0.2}\n"
+        "prompt: {template: '{text}', labels: {good: good, bad: bad}}\nevaluate: {metric: accuracy}\n"
+    )
+    document = json.loads(check(tmp_path, "--json", recipe=str(tmp_path / "r.yaml")).stdout)
+    assert "prompt.labels" in document["next"]
+    assert "data.label_aliases" in document["next"]
+    assert "data.columns" not in document["next"]

@@ -37,11 +37,56 @@ def test_what_an_alias_names_is_removed_in_two_steps(run: Run, filled: Settings)
     refused = run("registry", "rm", f"{NAME}@1")
     assert refused.returncode == 2
     assert f"shopfit registry unalias {NAME}@previous" in refused.stderr
+    unnamed = run("registry", "unalias", NAME)
+    assert unnamed.returncode == 2
+    assert f"did you mean {NAME}?" in run("registry", "unalias", f"{NAME}s").stderr
+    for alias in ("previous", "production"):
+        assert f"`shopfit registry unalias {NAME}@{alias}`" in unnamed.stderr
     assert f"{NAME}@1 has no alias now" in run("registry", "unalias", f"{NAME}@previous").stdout
     assert f"removed {NAME}@1" in run("registry", "rm", f"{NAME}@1").stdout
-    assert run("registry", "unalias", f"{NAME}@2").returncode == 2
+    numbered = run("registry", "unalias", f"{NAME}@2")
+    assert numbered.returncode == 2
+    assert f"`shopfit registry unalias {NAME}@production`" in numbered.stderr
     actions = [entry["action"] for entry in json.loads(run("registry", "audit", "acme", "--json").stdout)]
     assert actions[-2:] == ["unalias", "remove"]
+
+
+def test_a_version_of_two_aliases_is_told_both_commands(run: Run, filled: Settings) -> None:
+    run("registry", "promote", f"{NAME}@2", "--alias", "canary")
+    refused = run("registry", "rm", f"{NAME}@2")
+    assert refused.returncode == 2
+    assert "@canary and @production name it" in refused.stderr
+    for alias in ("canary", "production"):
+        assert f"`shopfit registry unalias {NAME}@{alias}`" in refused.stderr
+
+
+def test_an_empty_list_says_why(run: Run, filled: Settings) -> None:
+    for command in ("ls", "audit"):
+        mistyped = run("registry", command, "acmee")
+        assert mistyped.returncode == 0
+        assert "there is no merchant 'acmee' in the registry" in mistyped.stdout
+        assert "did you mean 'acme'?" in mistyped.stdout
+        assert "did you mean" not in run("registry", command, "zzz").stdout
+        assert json.loads(run("registry", command, "acmee", "--json").stdout) == []
+    recipe = run("registry", "ls", "acme", "review-sentimnt")
+    assert "has no versions of a recipe 'review-sentimnt'; did you mean 'review-sentiment'?" in recipe.stdout
+    assert json.loads(run("registry", "ls", "acme", "review-sentimnt", "--json").stdout) == []
+
+
+def test_an_erased_merchant_is_told_in_words(run: Run, filled: Settings) -> None:
+    run("merchant", "erase", "acme", "--yes")
+    listed = run("registry", "ls", "acme")
+    assert listed.returncode == 0
+    assert "merchant 'acme' has no versions any more: it was erased " in listed.stdout
+    assert json.loads(run("registry", "ls", "acme", "--json").stdout) == []
+    told = run("registry", "audit", "acme").stdout
+    assert "{" not in told
+    counted = f"2 versions ('{NAME}@1', '{NAME}@2'), 2 aliases; "
+    assert f"  erase-begun  acme  to be erased: {counted}" in told
+    assert f"  erase  acme  erased: {counted}" in told
+    run("registry", "unalias", "other/review-sentiment@production")
+    run("registry", "rm", "other/review-sentiment@1")
+    assert "merchant 'other' has no versions any more: all were removed" in run("registry", "ls", "other").stdout
 
 
 def test_gc_says_what_it_frees(run: Run, filled: Settings) -> None:
@@ -50,8 +95,8 @@ def test_gc_says_what_it_frees(run: Run, filled: Settings) -> None:
     (filled.home / ".staging-dead").mkdir()
     (filled.home / ".staging-dead" / "weights").write_bytes(b"x" * 2000)
     would = run("registry", "gc", "--dry-run").stdout
-    assert "would free 2.0 kB: 1 folders of killed processes" in would
-    assert re.search(r"cache  would free [1-9][0-9.]* kB: 1 versions that are in the registry no more", would)
+    assert "would free 2.0 kB: 1 folder that killed processes left" in would
+    assert re.search(r"cache  would free [1-9][0-9.]* kB: 1 version that the registry no longer has", would)
     told = json.loads(run("registry", "gc", "--grace", "0", "--json").stdout)
     assert told["dry_run"] is False
     assert told["garbage"]["leavings"] == {"count": 1, "bytes": 2000}

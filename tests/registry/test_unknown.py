@@ -22,6 +22,11 @@ def shop(local: Registry, make_bundle: MakeBundle) -> Registry:
             "acme/review-sentiment@9",
             "acme/review-sentiment@9 does not exist: there is @2 (refused), @1, @production (1)",
         ),
+        (
+            "acme/review-sentiment@prodction",
+            "acme/review-sentiment@prodction does not exist: did you mean @production? "
+            "there is @2 (refused), @1, @production (1)",
+        ),
         ("acme/intents", "acme/intents@production does not exist: there is @1, @candidate (1)"),
         ("acme/review-sentimnt@1", "acme/review-sentimnt@1 does not exist: did you mean acme/review-sentiment?"),
         ("acme/zzz", "acme/zzz@production does not exist: there is acme/intents, acme/review-sentiment"),
@@ -51,6 +56,19 @@ def test_a_candidate_is_named_where_nothing_is_promoted(shop: Registry) -> None:
     with pytest.raises(UnknownReference) as caught:
         shop.resolve("acme/intents@previous")
     assert "promote" not in caught.value.next_step
+
+
+def test_what_can_be_done_where_nothing_is_in_production(shop: Registry, make_bundle: MakeBundle) -> None:
+    shop.publish(make_bundle("acme", "refused"), promote=False, refused="worse", actor="ada")
+    with pytest.raises(UnknownReference) as caught:
+        shop.resolve("acme/refused")
+    assert "the gate refused every version" in caught.value.next_step
+    assert "`shopfit registry promote acme/refused@1 --force`" in caught.value.next_step
+    assert shop.promote("acme/refused@1", actor="ada", force=True).number == 1
+    shop.unalias("acme/intents@candidate", actor="ada")
+    with pytest.raises(UnknownReference) as caught:
+        shop.resolve("acme/intents")
+    assert "`shopfit registry promote acme/intents@1`" in caught.value.next_step
 
 
 @pytest.mark.parametrize(

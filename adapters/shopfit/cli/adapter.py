@@ -1,12 +1,12 @@
 """`shopfit adapter`: the main job."""
 
-import json
 import shlex
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from shopfit.cli.streams import holds
 from shopfit.cli.terminal import (
     actor,
     announce,
@@ -14,6 +14,7 @@ from shopfit.cli.terminal import (
     check_home,
     check_named,
     console,
+    json_text,
     keep,
     merchant_folder,
     print_json,
@@ -23,11 +24,13 @@ from shopfit.cli.terminal import (
 
 if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
-    from shopfit.engine import Tenant
     from shopfit.evaluation import CurvePoint
+    from shopfit.merchant.examples import Fields
     from shopfit.onboard import Onboarded
+    from shopfit.recipe.schema import Recipe
 
 REFUSED = 3
+_LONGEST, _MOST_ITEMS = 100, 3  # characters of a text, and items of a list, in a command to try
 
 
 @click.command(short_help="Train, evaluate and register a merchant's adapter.")
@@ -87,13 +90,12 @@ def command(
         }
         print_json(answer)
     else:
-        _tell(screen, done)
+        _tell(screen, done, loaded)
     if done.report.verdict.refused:
         raise click.exceptions.Exit(REFUSED)
 
 
-def _tell(screen: "Screen", done: "Onboarded") -> None:
-    from shopfit.engine import Tenant
+def _tell(screen: "Screen", done: "Onboarded", recipe: "Recipe") -> None:
     from shopfit.evaluation import show
 
     screen.print()
@@ -105,26 +107,32 @@ def _tell(screen: "Screen", done: "Onboarded") -> None:
     screen.print()
     screen.row("version", f"{done.version.name}, {state}")
     screen.row("bundle", done.bundle.folder)
-    screen.row("try it", try_it(reference, Tenant.of(done.bundle)))
+    screen.row("try it", try_it(reference, recipe, done.asked))
     if verdict.candidate:
         screen.row("promote", f"shopfit registry promote {done.version.name}")
 
 
-def try_it(reference: str, tenant: "Tenant") -> str:
-    """A command that asks the adapter something, in one line."""
-    fields = [name for name in tenant.recipe.fields if name not in tenant.recipe.data.item_fields]
-    items = tenant.history or tenant.catalog
-    if "query" in fields:
-        asked = f"--query {shlex.quote('a present for a beginner')} --top 5"
-    elif fields:
-        asked = shlex.quote("arrived cracked, and nobody answers my mails")
-    else:
-        some = list(items or ["a title", "another title"])
-        values = {
-            name: some[place] if name == "item" else [some[place]] for place, name in enumerate(tenant.recipe.fields)
-        }
-        asked = shlex.quote(json.dumps(values, ensure_ascii=False))
-    return f"shopfit predict {reference} {asked}"
+def try_it(reference: str, recipe: "Recipe", example: "Fields") -> str:
+    """A command that asks the adapter what an example asks, in one line that a shell can run.
+
+    Args:
+        reference: of the version.
+        recipe: its prompt says which fields are asked.
+        example: the fields; long texts and lists are cut short.
+    """
+    fields = {name: _short(example[name]) for name in recipe.fields if name in example}
+    texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
+    main = fields.get(texts[0]) if texts and len(fields) == 1 else None
+    as_it_is = isinstance(main, str) and main.isprintable() and holds(main) and not main.startswith(("{", "-"))
+    asked = str(main) if as_it_is else json_text(fields)
+    top = " --top 5" if recipe.task == "rank" else ""
+    return f"shopfit predict {reference} {shlex.quote(asked)}{top}"
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.strip()[:_LONGEST].rstrip()
+    return value[-_MOST_ITEMS:] if isinstance(value, list) else value
 
 
 class Bar:

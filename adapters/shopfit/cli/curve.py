@@ -13,6 +13,7 @@ from shopfit.cli.terminal import (
     check_home,
     check_writable,
     console,
+    counted,
     keep,
     merchant_folder,
     only_prints,
@@ -99,7 +100,7 @@ def table(curve: "LearningCurve") -> "Table":
     from shopfit.evaluation.wording import arrow, metric_name, number
 
     seeds = f", spread over {len(curve.seeds)} seeds" if len(curve.seeds) > 1 else ""
-    title = f"{metric_name(curve.metric, curve.k)}{arrow(curve.metric)} on {curve.n_test} test rows{seeds}"
+    title = f"{metric_name(curve.metric, curve.k)}{arrow(curve.metric)} on {counted(curve.n_test, 'test row')}{seeds}"
     shown = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", padding=(0, 1, 0, 0))
     shown.add_column("examples", no_wrap=True)
     for point in curve.points:

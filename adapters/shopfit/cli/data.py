@@ -6,7 +6,7 @@ import click
 
 from shopfit.cli.arguments import PLACE, TEXT
 from shopfit.cli.streams import neutral, one_line, write
-from shopfit.cli.terminal import as_json, check_named, merchant_folder, only_prints, print_json
+from shopfit.cli.terminal import as_json, check_named, counted, merchant_folder, only_prints, print_json
 from shopfit.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ def check(merchant: str, recipe: str | None, data: str | None, overrides: tuple[
     loaded = load_recipe(recipe, overrides=overrides) if recipe else None
     opened = Merchant.open(merchant_folder(merchant, data))
     files = check_files(opened, loaded)
-    splits, error = _splits(opened, loaded, overrides) if loaded else (None, _of_files(files))
+    splits, error = _splits(opened, loaded, overrides) if loaded else (None, None)
+    if splits is not None and splits.absent:  # which is told in a line of its own, and keeps nothing from being used
+        files = [file for file in files if file.file != splits.absent]
+    error = error or _of_files(files)
     if as_json:
         problems = () if error is None else error.problems
         print_json(
@@ -52,6 +55,7 @@ def check(merchant: str, recipe: str | None, data: str | None, overrides: tuple[
                 "merchant": opened.name,
                 "files": files,
                 "examples": None if splits is None else _counted(splits),
+                "without_examples": "" if splits is None else splits.without_examples,
                 "error": None if error is None else error.message,
                 "problems": problems,
                 "next": "" if error is None else error.next_step,
@@ -75,13 +79,17 @@ def check(merchant: str, recipe: str | None, data: str | None, overrides: tuple[
 def _splits(
     merchant: "Merchant", recipe: "Recipe", overrides: "Sequence[str]"
 ) -> "tuple[Splits | None, DataError | None]":
+    """The examples as an adapter would get them, as far as they can be read; and why it would refuse them."""
     from shopfit.tune.shop import Shop
 
+    splits = None
     try:
         check_named(merchant.folder, recipe, overrides)
-        return Shop.read(merchant, recipe).splits, None
+        shop = Shop.read(merchant, recipe)
+        splits = shop.splits
+        return shop.with_unlabeled().splits, None
     except DataError as error:
-        return None, error
+        return splits, error
 
 
 def _of_files(files: "Sequence[CheckedFile]") -> DataError | None:
@@ -112,8 +120,9 @@ def _worded(value: Any) -> str:
 
 def _show(file: "CheckedFile") -> None:
     export = f", an export of {file.export}" if file.export else ""
-    left_out = f", {file.left_out} rows that are no items left out" if file.left_out else ""
-    write(one_line(f"{file.file}: {file.role}, {file.rows:,} rows{export}{left_out}"))
+    no_items = counted(file.left_out, "row that is no item", "rows that are no items")
+    left_out = f", {no_items} left out" if file.left_out else ""
+    write(one_line(f"{file.file}: {file.role}, {counted(file.rows, 'row')}{export}{left_out}"))
     width = max((len(column.name) for column in file.columns), default=0)
     for column in file.columns:
         write(one_line(f"  {column.name:<{width}}  {_described(column)}"))
@@ -128,7 +137,7 @@ def _described(column: "Column") -> str:
         parts[0] += f", from column {column.column!r}"
     parts.append(f"{column.filled:,} filled" + (f", {column.missing:,} missing" if column.missing else ""))
     if column.least is not None:
-        unit = " characters" if column.kind == "text" else ""
+        unit = "" if column.kind != "text" else " character" if column.most == 1 else " characters"
         parts.append(f"{_end(column.least)} to {_end(column.most)}{unit}")
     if column.counts:
         parts.append(", ".join(f"{name} {count}" for name, count in column.counts.items()))

@@ -12,6 +12,7 @@ from shopfit.cli.terminal import (
     as_json,
     check_writable,
     console,
+    counted,
     keep,
     merchant_folder,
     print_json,
@@ -62,11 +63,11 @@ def command(
     screen = console(to_stderr=as_json)
     found = label_next(folder, loaded, rows=rows, settings=Settings.from_environment(), say=announce(screen))
     _write(file, found)
-    keep(f"{len(found)} rows are in {file}")
+    count = counted(len(found), "row")
+    keep(f"{count} {'is' if len(found) == 1 else 'are'} in {file}")
     if as_json:
         print_json({"file": file, "rows": found})
         return
-    count = "1 row" if len(found) == 1 else f"{len(found)} rows"
     screen.row("proposed", f"{count}, in {file}")
     screen.row("next", f"fill them in, and append them to {folder / loaded.data.file}")
 

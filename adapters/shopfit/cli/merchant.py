@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import actor, as_json, console, keep, print_json, size
+from shopfit.cli.terminal import actor, as_json, console, counted, keep, print_json, size
 from shopfit.errors import ShopfitError
 
 if TYPE_CHECKING:
     from shopfit.registry.erasing import Receipt
+    from shopfit.registry.leavings import Space
 
 
 @click.group()
@@ -71,13 +72,13 @@ def _ask(planned: "Receipt", as_json: bool) -> None:
 def _show(receipt: "Receipt", what: str) -> None:
     screen = console()
     screen.entry(receipt.merchant, f" {what}", width=0)
-    shared = f"; {receipt.shared_blobs} more stay, for versions of others have the same bytes"
+    more = counted(receipt.shared_blobs, "more stays", "more stay")
+    shared = f"; {more}, for versions of others have the same bytes"
     lines = [("version", f"{name}, digest {digest}") for name, digest in receipt.versions.items()]
     lines += [("alias", alias) for alias in receipt.aliases]
-    blobs = f"{receipt.blobs.count} files, {size(receipt.blobs.bytes)}"
-    lines.append(("blobs", blobs + (shared if receipt.shared_blobs else "")))
-    lines.append(("orphans", f"{receipt.orphans.count} files that no version named, {size(receipt.orphans.bytes)}"))
-    lines += [(place, f"{one.count} files, {size(one.bytes)}") for place, one in receipt.local.items()]
+    lines.append(("blobs", _space(receipt.blobs) + (shared if receipt.shared_blobs else "")))
+    lines.append(("orphans", f"{_space(receipt.orphans)} that no version named"))
+    lines += [(place, _space(one)) for place, one in receipt.local.items()]
     lines += [
         ("starter", f"{name} learned from it: fit it again without {receipt.merchant}, then remove {name}")
         for name in receipt.starters
@@ -85,3 +86,7 @@ def _show(receipt: "Receipt", what: str) -> None:
     lines += [("starter", f"{name} is damaged, and may have learned from it") for name in receipt.unreadable]
     for name, line in lines:
         screen.row(name, line)
+
+
+def _space(space: "Space") -> str:
+    return f"{counted(space.count, 'file')}, {size(space.bytes)}"

@@ -8,8 +8,10 @@ from shopfit.cli.terminal import (
     as_json,
     check_named,
     console,
+    counted,
     merchant_folder,
     only_prints,
+    plain,
     print_json,
     quiet,
     recipe_options,
@@ -37,14 +39,15 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     ground = prepare(folder, loaded, settings=Settings.from_environment())
     cost = plan(ground.base, loaded, replace(ground.splits, train=ground.lessons), ground.prompter)
     if as_json:
-        print_json(cost)
+        print_json(plain(cost) | {"without_examples": ground.splits.without_examples})
         return
     rows = {
         "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test"
         + (f" ({ground.splits.without_examples})" if ground.splits.absent else ""),
-        "steps": f"{cost.steps} at most ({loaded.tune.epochs} epochs)",
+        "steps": f"{cost.steps} at most ({counted(loaded.tune.epochs, 'epoch')})",
         "tokens": f"{cost.tokens_per_epoch:,} an epoch, {cost.longest} in the longest row",
-        "adapter": f"{loaded.adapter.method}, {cost.trainable_parameters:,} parameters, {cost.adapter_mb:.1f} MB"
+        "adapter": f"{loaded.adapter.method}, {counted(cost.trainable_parameters, 'parameter')}, "
+        + f"{cost.adapter_mb:.1f} MB"
         + rank_note(loaded.adapter),
         "memory": f"{cost.peak_memory_mb:,.0f} MB at most",
         "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",

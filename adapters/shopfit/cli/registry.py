@@ -1,14 +1,15 @@
 """`shopfit registry`: versions and aliases."""
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, print_json, size
-from shopfit.errors import RegistryError
+from shopfit.cli.terminal import actor, as_json, console, counted, keep, only_prints, print_json, size
+from shopfit.errors import RegistryError, UnknownReference
 
 if TYPE_CHECKING:
-    from shopfit.registry import AuditEntry, Registry, Version
+    from shopfit.registry import AuditEntry, Reference, Registry, Version
 
 
 @click.group()
@@ -38,13 +39,40 @@ def ls(merchant: str | None, recipe: str | None, as_json: bool) -> None:
     """List versions: all, or those of MERCHANT, or of its RECIPE."""
     with _open() as registry:
         versions = registry.versions(merchant, recipe)
+        nothing = "" if versions or as_json else _no_versions(registry, merchant, recipe)
     if as_json:
         print_json(versions)
         return
     for version in versions:
         _tell(version)
-    if not versions:
-        console().print("no versions yet; make one with `shopfit adapter MERCHANT RECIPE`")
+    if nothing:
+        console().print(nothing)
+
+
+def _no_versions(registry: "Registry", merchant: str | None, recipe: str | None) -> str:
+    """Why a list is empty."""
+    from shopfit.recipe.suggestions import did_you_mean, listed
+
+    if merchant is None:
+        return "no versions yet; make one with `shopfit adapter MERCHANT RECIPE`"
+    recipes = sorted({version.recipe for version in registry.versions(merchant)})
+    if recipe is not None and recipes:
+        hint = did_you_mean(recipe, recipes) or f"; there is {listed(recipes)}"
+        return f"merchant {merchant!r} has no versions of a recipe {recipe!r}{hint}"
+    if not registry.audit(merchant):
+        return _unknown(registry, merchant)
+    erased = registry.receipts(merchant)
+    gone = f"it was erased {erased[-1].time:%Y-%m-%d %H:%M:%S} by {erased[-1].actor}" if erased else "all were removed"
+    return f"merchant {merchant!r} has no versions any more: {gone}; `shopfit registry audit {merchant}` tells more"
+
+
+def _unknown(registry: "Registry", merchant: str) -> str:
+    """That nothing was ever registered of a merchant."""
+    from shopfit.recipe.suggestions import did_you_mean
+
+    names = sorted({one.reference.partition("/")[0] for one in registry.audit()})
+    hint = did_you_mean(merchant, names) or "; `shopfit registry ls` shows every name"
+    return f"there is no merchant {merchant!r} in the registry, and there never was{hint if names else ''}"
 
 
 @command.command()
@@ -82,8 +110,30 @@ def _number(value: object) -> str:
 def _tell_audit(entries: "list[AuditEntry]") -> None:
     screen = console()
     for one in entries:
-        line = f"{one.time:%Y-%m-%d %H:%M:%S}  {one.actor}  {one.action}  {one.reference}  {one.detail}"
+        line = f"{one.time:%Y-%m-%d %H:%M:%S}  {one.actor}  {one.action}  {one.reference}  {_detail(one)}"
         screen.print(line, style="dim")
+
+
+def _detail(entry: "AuditEntry") -> str:
+    """What changed, in words; the audit keeps what is erased as JSON."""
+    if not entry.action.startswith("erase"):
+        return entry.detail
+    from shopfit.recipe.suggestions import listed
+
+    try:
+        erased = json.loads(entry.detail)
+        named = f" ({listed(erased['versions'])})" if erased["versions"] else ""
+        parts = [
+            counted(len(erased["versions"]), "version") + named,
+            counted(len(erased["aliases"]), "alias", "aliases"),
+        ]
+        if entry.action == "erase":
+            spaces = [erased["blobs"], erased["orphans"], *erased["local"].values()]
+            files, space = (sum(one[what] for one in spaces) for what in ("count", "bytes"))
+            return f"erased: {', '.join(parts)}; {counted(files, 'file')}, {size(space)}"
+        return f"to be erased: {', '.join(parts)}; {counted(len(erased['blobs']), 'file')}"
+    except (ValueError, KeyError, TypeError, AttributeError):  # of another release
+        return entry.detail
 
 
 @command.command()
@@ -94,10 +144,17 @@ def audit(merchant: str | None, as_json: bool) -> None:
     """Show who changed what, oldest first: of MERCHANT, also of one that was erased, or of all."""
     with _open() as registry:
         found = registry.audit(merchant)
+        nothing = "" if found or as_json else _no_changes(registry, merchant)
     if as_json:
         print_json(found)
-    else:
-        _tell_audit(found)
+        return
+    _tell_audit(found)
+    if nothing:
+        console().print(nothing)
+
+
+def _no_changes(registry: "Registry", merchant: str | None) -> str:
+    return "nothing was registered yet" if merchant is None else _unknown(registry, merchant)
 
 
 @command.command()
@@ -163,10 +220,32 @@ def rm(reference: str, as_json: bool) -> None:
 @as_json
 def unalias(reference: str, as_json: bool) -> None:
     """Take the alias REFERENCE away, such as acme/review-sentiment@candidate. What it named stays."""
+    from shopfit.registry import Reference
+
+    parsed = Reference.parse(reference)
     with _open() as registry:
-        version = registry.unalias(reference, actor=actor())
+        if "@" not in reference:
+            raise _no_alias(registry, parsed)
+        version = registry.unalias(parsed, actor=actor())
     left = " ".join(f"@{alias}" for alias in version.aliases)
     _done(version, f"{version.name} has {left or 'no alias'} now", as_json)
+
+
+def _no_alias(registry: "Registry", adapter: "Reference") -> UnknownReference:
+    """That it must be said which alias is to go: @production is never taken away unnamed.
+
+    Raises:
+        UnknownReference: if there is no such adapter; it tells what there is instead.
+    """
+    named = f"{adapter.merchant}/{adapter.recipe}"
+    versions = registry.versions(adapter.merchant, adapter.recipe)
+    if not versions:
+        registry.resolve(adapter)
+    commands = [f"`shopfit registry unalias {named}@{alias}`" for version in versions for alias in version.aliases]
+    return UnknownReference(
+        f"{named} names no alias",
+        next_step=f"say which one is to go: {' or '.join(commands)}" if commands else f"leave it: {named} has no alias",
+    )
 
 
 @command.command()
@@ -198,12 +277,12 @@ def gc(dry_run: bool, grace: int, as_json: bool) -> None:
         print_json({"dry_run": dry_run, "garbage": found})
         return
     would = "would free" if dry_run else "freed"
-    for name, space, what in (
-        ("blobs", found.blobs, "files that no version names"),
-        ("cache", found.cache, "versions that are in the registry no more"),
-        ("leavings", found.leavings, "folders of killed processes"),
+    for name, space, noun, what in (
+        ("blobs", found.blobs, "file", "no version names"),
+        ("cache", found.cache, "version", "the registry no longer has"),
+        ("leavings", found.leavings, "folder", "killed processes left"),
     ):
-        console().row(name, f"{would} {size(space.bytes)}: {space.count} {what}")
+        console().row(name, f"{would} {size(space.bytes)}: {counted(space.count, noun)} that {what}")
 
 
 def _done(version: "Version", line: str, as_json: bool) -> None:

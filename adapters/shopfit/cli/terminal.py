@@ -203,9 +203,22 @@ def console(*, to_stderr: bool = False) -> "Screen":
     return Screen(to_stderr=to_stderr)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """How many there are, in words: `1 row`, `2 rows`, `1,200 rows`.
+
+    Args:
+        count: 0 or more.
+        noun: of one; more words may follow it only in `plural`, too.
+        plural: of several; by default the noun with an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def size(count: int) -> str:
     """Bytes, as people read them."""
-    return f"{count} bytes" if count < 1000 else f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
+    if count < 1000:
+        return counted(count, "byte")
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 
 def announce(screen: "Screen") -> "Say":
@@ -221,10 +234,20 @@ def announce(screen: "Screen") -> "Say":
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output; in ASCII where that cannot hold it."""
-    document = json.dumps(plain(value), ensure_ascii=False, indent=2)
+    write(json_text(value, indent=2))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON that standard output shows as it is: nothing in it has to be spelt out to be printed.
+
+    Args:
+        value: as `plain` takes it.
+        indent: spaces a level, 0 or more; None for one line.
+    """
+    document = json.dumps(plain(value), ensure_ascii=False, indent=indent)
     if not holds(document):
-        document = json.dumps(plain(value), indent=2)
-    write(CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], document))
+        document = json.dumps(plain(value), indent=indent)
+    return CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], document)
 
 
 def plain(value: Any) -> Any:

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _LARGEST_WEIGHT = 1e30  # what float32 can hold
 _MOST_COLUMNS = 20  # that a message shows
 _MOST_NAMES = 2000  # of a catalog that are searched for a near one
+_UNNAMED = "is not in prompt.labels"
 
 Fields = Mapping[str, Any]
 
@@ -136,10 +137,17 @@ def load_examples(
 
 
 def _unfit(path: MerchantFile, recipe: Recipe, problems: Sequence[Problem]) -> DataError:
+    unnamed = all(_UNNAMED in problem.what for problem in problems)
+    step = (
+        "correct the labels named above, add them to the recipe's `prompt.labels`, or say what they mean in its "
+        "`data.label_aliases`"
+        if unnamed
+        else "correct the rows named above, or map columns in the recipe's `data.columns`"
+    )
     return DataError(
         f"{path} has {'a problem' if len(problems) == 1 else f'{len(problems)} problems'} for recipe {recipe.name}",
         problems=problems,
-        next_step="correct the rows named above, or map columns in the recipe's `data.columns`",
+        next_step=step,
     )
 
 
@@ -296,7 +304,7 @@ class _RowCheck:
             checks.bad("label", value, ", ".join(labels) or "text, a whole number, true or false")
         elif labels and label not in labels:
             allowed = f"{', '.join(labels)}; or what it means, in data.label_aliases"
-            checks.bad("label", value, allowed, f"is not in prompt.labels{self._hint(label, labels)}")
+            checks.bad("label", value, allowed, f"{_UNNAMED}{self._hint(label, labels)}")
         return label
 
     def _relevant(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,11 @@ class Merchant:
                 if os.path.isdir(folder)  # noqa: PTH112 - False, too, where it may not be looked at
                 else f"there is no merchant folder {folder}"
             )
+            if os.path.isfile(folder):  # noqa: PTH113 - False, too, where it may not be looked at
+                raise DataError(
+                    f"{folder} is a file, and a merchant is a folder that holds {DESCRIPTION}",
+                    next_step=f"give the folder instead, such as {folder.parent}",
+                )
             samples = ", ".join(sample_merchants())
             raise DataError(
                 f"{missing} (sample merchants: {samples or 'none'})",

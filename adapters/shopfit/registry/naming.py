@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from shopfit.errors import RegistryError, UnknownReference
 from shopfit.registry import rows
 from shopfit.registry.database import Database
-from shopfit.registry.reference import CANDIDATE, PREVIOUS, PRODUCTION, Reference
+from shopfit.registry.reference import PREVIOUS, PRODUCTION, Reference
 from shopfit.registry.unknown import unknown
 from shopfit.registry.version import Version
 
@@ -76,16 +76,22 @@ def rollback(database: Database, reference: Reference, actor: str) -> Version:
         return found(connection, reference)
 
 
+def to_unalias(version: Version) -> str:
+    """How each alias that names a version is taken away, as an instruction."""
+    commands = [f"`shopfit registry unalias {version.merchant}/{version.recipe}@{one}`" for one in version.aliases]
+    return f"take {'the alias' if len(commands) == 1 else 'the aliases'} away: {' and '.join(commands)}"
+
+
 def unalias(database: Database, reference: Reference, actor: str) -> Version:
     """Take an alias away. Raises as `Registry.unalias` does."""
-    if reference.alias is None:
-        raise UnknownReference(
-            f"{reference} is a version, not an alias",
-            next_step=f"name the alias, such as {reference.merchant}/{reference.recipe}@{CANDIDATE}",
-        )
     with database.writing() as connection:
         rows.lock(connection, reference.merchant, reference.recipe)
         version = found(connection, reference)
+        if reference.alias is None:
+            raise UnknownReference(
+                f"{reference} is a version, not an alias",
+                next_step=to_unalias(version) if version.aliases else "leave it: no alias names it",
+            )
         gone = rows.remove_alias(connection, reference.merchant, reference.recipe, reference.alias)
         rows.record(connection, actor, "unalias", reference.merchant, reference.recipe, version.number, gone)
         return found(connection, Reference(version.merchant, version.recipe, version.number))

@@ -281,11 +281,11 @@ class Registry:
             rows.lock(connection, parsed.merchant, parsed.recipe)
             version = naming.found(connection, parsed)
             if version.aliases:
-                named = ", ".join(f"@{alias}" for alias in version.aliases)
                 raise RegistryError(
-                    f"{version.name} cannot be removed: {named} names it",
-                    next_step=f"promote another version, or take the alias away: `shopfit registry unalias "
-                    f"{version.merchant}/{version.recipe}@{version.aliases[0]}`",
+                    f"{version.name} cannot be removed: "
+                    f"{' and '.join(f'@{alias}' for alias in version.aliases)} "
+                    f"{'names' if len(version.aliases) == 1 else 'name'} it",
+                    next_step=f"promote another version, or {naming.to_unalias(version)}",
                 )
             files = rows.files(connection, version)
             rows.remove_version(connection, version)

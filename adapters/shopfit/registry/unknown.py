@@ -1,12 +1,11 @@
 """What to tell when a reference names nothing: what there is instead, of the same merchant and of nobody else."""
 
-import difflib
-
 from sqlalchemy import Connection
 
 from shopfit.errors import UnknownReference
+from shopfit.recipe.suggestions import nearest
 from shopfit.registry import rows
-from shopfit.registry.reference import Reference
+from shopfit.registry.reference import CANDIDATE, PRODUCTION, Reference
 from shopfit.registry.version import Version
 
 _SHOWN = 20
@@ -19,22 +18,41 @@ def unknown(connection: Connection, reference: Reference) -> UnknownReference:
     if siblings := [version for version in versions if version.recipe == recipe]:
         removed = reference.number is not None and reference.number <= rows.last_number(connection, merchant, recipe)
         what = "was removed" if removed else "does not exist"
-        there_is = _names(siblings)
-    elif near := difflib.get_close_matches(recipe, sorted({version.recipe for version in versions}), n=3):
-        what, there_is = "does not exist", "did you mean " + " or ".join(f"{merchant}/{name}" for name in near) + "?"
+        there_is = _near_alias(reference, siblings) + _names(siblings)
+    elif near := nearest(recipe, sorted({version.recipe for version in versions})):
+        what, there_is = "does not exist", f"did you mean {merchant}/{near}?"
     elif versions:
         recipes = sorted({f"{merchant}/{version.recipe}" for version in versions})
         what, there_is = "does not exist", "there is " + _some(recipes)
     else:
         what, there_is = "does not exist", f"the merchant {merchant!r} has no versions"
     next_step = "run `shopfit registry ls` to see every reference"
-    waiting = [version for version in siblings if "candidate" in version.aliases]
-    if waiting and reference.number is None and reference.alias == "production":
-        next_step = (
-            f"ask {merchant}/{recipe}@candidate, whose gain is not proven; promote it with "
-            f"`shopfit registry promote {waiting[0].name}`; `shopfit registry ls` shows every reference"
-        )
+    if siblings and reference.alias == PRODUCTION:
+        next_step = f"{_to_promote(siblings)}; `shopfit registry ls` shows every reference"
     return UnknownReference(f"{reference} {what}: {there_is}", next_step=next_step)
+
+
+def _near_alias(reference: Reference, siblings: list[Version]) -> str:
+    aliases = sorted({alias for version in siblings for alias in version.aliases})
+    near = None if reference.alias is None else nearest(reference.alias, aliases)
+    return "" if near is None else f"did you mean @{near}? "
+
+
+def _to_promote(siblings: list[Version]) -> str:
+    """What can be done where no version is in production."""
+    for version in siblings:
+        if CANDIDATE in version.aliases:
+            return (
+                f"ask {version.merchant}/{version.recipe}@{CANDIDATE}, whose gain is not proven; promote it with "
+                f"`shopfit registry promote {version.name}`"
+            )
+    if ready := [version for version in siblings if version.status == "ready"]:
+        return f"ask {ready[-1].name}, or promote it with `shopfit registry promote {ready[-1].name}`"
+    newest = siblings[-1].name
+    return (
+        f"the gate refused every version: train again with more examples, ask {newest} by its number, "
+        f"or promote it all the same with `shopfit registry promote {newest} --force`"
+    )
 
 
 def _names(versions: list[Version]) -> str:
