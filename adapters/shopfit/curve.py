@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shopfit.adapter.artifacts import needed
 from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.engine import Engine, Tenant
-from shopfit.engine.tenant import needed
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.comparing import contextual, rivals

@@ -13,17 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import HeldBundle
 from shopfit.adapter.manifest_rules import LARGEST_RANK
+from shopfit.adapter.score_fusion import log_shares
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
 from shopfit.engine.asking import softmax
-from shopfit.engine.blending import log_shares, past_items
-from shopfit.engine.tenant import needed
 from shopfit.errors import DataError, Problem, RecipeError, UnknownReference
 from shopfit.merchant.examples import Example, load_examples, seen
+from shopfit.merchant.histories import past_items
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
 from shopfit.merchant.search import CatalogIndex, Embed, Floats

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Bundle, HeldBundle, seal
 from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine import Engine, Tenant
-from shopfit.engine.tenant import needed
 from shopfit.errors import RecipeError
 from shopfit.evaluation import Report, card, make_report
 from shopfit.evaluation.calibration import calibration_facts
@@ -25,11 +25,11 @@ from shopfit.registry import Registry, Version
 from shopfit.registry.leavings import sweep
 from shopfit.settings import Settings
 from shopfit.tune.bases import AUTO, choose_base
-from shopfit.tune.blending import as_served
 from shopfit.tune.loop import Watch, make_accelerator
 from shopfit.tune.making import Ground, Made, Say, making, silent
 from shopfit.tune.plan import peak_memory_mb
 from shopfit.tune.rewriting import ready_to_augment
+from shopfit.tune.score_fusion import as_served
 from shopfit.tune.search import check_search
 from shopfit.tune.shop import Shop
 

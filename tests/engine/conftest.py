@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from shopfit.adapter.artifacts import CATALOG, write_items
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.files import write_plain
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.engine.tenant import CATALOG, write_items
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.loading import dump_recipe

@@ -11,6 +11,7 @@ import torch
 from tests.engine.conftest import ITEMS, recipe_of
 from tests.solo import wearing
 
+from shopfit.adapter.artifacts import CATALOG, write_items
 from shopfit.adapter.bundle import Bundle, DataIdentity, seal
 from shopfit.adapter.head import HEAD
 from shopfit.base.load import Base
@@ -19,7 +20,6 @@ from shopfit.base.prompt import Prompter, Question
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
 from shopfit.engine.answering import embed_batch
 from shopfit.engine.asking import ask_choose, ask_rank
-from shopfit.engine.tenant import CATALOG, write_items
 from shopfit.errors import BundleError, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from tests.engine.conftest import ITEMS
 
+from shopfit.adapter.artifacts import CATALOG, FUSION, HISTORY
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, parse_manifest, seal
 from shopfit.adapter.files import CONFIG, WEIGHTS
 from shopfit.adapter.stack import Stack
@@ -25,7 +26,6 @@ from shopfit.base.load import Base, load_base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
 from shopfit.engine.library import Library
 from shopfit.engine.memory import HostMemory
-from shopfit.engine.tenant import BLEND, CATALOG, HISTORY
 from shopfit.errors import BundleError, ShopfitError
 
 CASES = int(os.environ.get("SHOPFIT_FUZZ_CASES", "150"))
@@ -277,7 +277,7 @@ def test_a_number_that_is_none_is_missing_in_a_catalog_of_before(quick_bundle: Q
 
 
 def test_no_catalog_is_written_with_numbers_that_are_none(tmp_path: Path) -> None:
-    from shopfit.engine.tenant import write_items
+    from shopfit.adapter.artifacts import write_items
     from shopfit.merchant.catalog import Catalog, Item
 
     fields = {"id": "x", "title": "X", "price": float("nan"), "size": math.inf, "min_age": 3.5}
@@ -305,7 +305,7 @@ def test_no_catalog_is_written_with_numbers_that_are_none(tmp_path: Path) -> Non
 def test_a_blend_that_is_none(quick_bundle: QuickBundle, blend: Any, message: str) -> None:
     contents = contents_of(quick_bundle("acme"))
     with pytest.raises(BundleError, match=f"(?s)blend.json of acme/r is not a blend.*{message}"):
-        Tenant.of(held(contents | {BLEND: json.dumps(blend).encode()}))
+        Tenant.of(held(contents | {FUSION: json.dumps(blend).encode()}))
 
 
 def test_weights_swapped_after_a_bundle_was_opened_are_not_served(base: Base, quick_bundle: QuickBundle) -> None:
@@ -456,6 +456,6 @@ def _sound(quick_bundle: QuickBundle, tmp_path: Path, task: str) -> dict[str, by
         said: dict[str, Any] = {"weights": {"adapter": 1.0}}
         if task == "choose":
             said |= {"shares": [0.5, 0.5]}
-        (bundle.folder / BLEND).write_text(json.dumps(said))
+        (bundle.folder / FUSION).write_text(json.dumps(said))
         _SOUND[key] = contents_of(seal(bundle.folder, bundle.manifest))
     return _SOUND[key]

@@ -105,6 +105,11 @@ class Manifest(BaseModel):
     created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     files: dict[str, str] = {}
 
+    @property
+    def reference(self) -> str:
+        """Its adapter's, such as `acme/review-sentiment`."""
+        return f"{self.merchant}/{self.recipe}"
+
 
 def parse_manifest(content: bytes, where: str) -> Manifest:
     """Read the content of a `bundle.json`.
@@ -272,7 +277,9 @@ def check_servable(bundle: Bundle | HeldBundle) -> None:
             of its kind are, or a line in its catalog.
     """
     if problems := manifest_problems(bundle.manifest):
-        raise BundleError(f"the bundle of {_name(bundle)} is not valid", problems=problems, next_step=_AGAIN)
+        raise BundleError(
+            f"the bundle of {bundle.manifest.reference} is not valid", problems=problems, next_step=_AGAIN
+        )
     _check_files(bundle)
 
 
@@ -292,14 +299,14 @@ def _check_files(bundle: Bundle | HeldBundle) -> None:
             deque(lines(content, name), maxlen=0)  # refuses one that is too long
     if problems and all(problem.allowed == ALLOWED for problem in problems):
         raise BundleError(
-            f"the adapter {_name(bundle)} has numbers that are not finite", problems=problems, next_step=_DIVERGED
+            f"the adapter {bundle.manifest.reference} has numbers that are not finite",
+            problems=problems,
+            next_step=_DIVERGED,
         )
     if problems:
-        raise BundleError(f"the adapter {_name(bundle)} cannot be served", problems=problems, next_step=_AGAIN)
-
-
-def _name(bundle: Bundle | HeldBundle) -> str:
-    return f"{bundle.manifest.merchant}/{bundle.manifest.recipe}"
+        raise BundleError(
+            f"the adapter {bundle.manifest.reference} cannot be served", problems=problems, next_step=_AGAIN
+        )
 
 
 def file_digests(folder: Path) -> dict[str, str]:

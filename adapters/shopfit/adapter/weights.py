@@ -62,17 +62,17 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
     weights = read_weights(bundle, base)
     if isinstance(weights, Tensor):
         prefix = weights.to(base.device, base.model.dtype)
-        check_prefix(prefix, _name(bundle))
+        check_prefix(prefix, bundle.manifest.reference)
         return Weights(key, prefix=prefix)
     head = head_of(bundle)
     width = getattr(base.model.config, "hidden_size", None)
     if head is not None and width is not None and head.rows.shape[1] != width:
         raise BundleError(
-            f"{HEAD} of {_name(bundle)} has rows of {head.rows.shape[1]} numbers, "
+            f"{HEAD} of {bundle.manifest.reference} has rows of {head.rows.shape[1]} numbers, "
             f"and the base {base.name} has vectors of {width}",
             next_step="train it again on this base",
         )
-    return Weights(key, packed=stack.pack(weights, _name(bundle)), head=head)
+    return Weights(key, packed=stack.pack(weights, bundle.manifest.reference), head=head)
 
 
 def check_prefix(prefix: Tensor, name: str) -> None:
@@ -101,7 +101,7 @@ def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
     """
     check_base(bundle, base)
     folder = LORA if f"{LORA}/{WEIGHTS}" in bundle.manifest.files else NATIVE
-    where = f"{folder}/{WEIGHTS} of {_name(bundle)}"
+    where = f"{folder}/{WEIGHTS} of {bundle.manifest.reference}"
     content = bundle.read(f"{folder}/{WEIGHTS}")
     if content is None:
         raise BundleError(f"{where} is missing", next_step="bring the bundle again, or train it again")
@@ -129,11 +129,11 @@ def head_of(bundle: Bundle | HeldBundle) -> Head | None:
         BundleError: if it cannot be read.
     """
     content = bundle.read(HEAD)
-    return None if content is None else read_head(content, bundle.manifest.labels, f"{HEAD} of {_name(bundle)}")
-
-
-def _name(bundle: Bundle | HeldBundle) -> str:
-    return f"{bundle.manifest.merchant}/{bundle.manifest.recipe}"
+    return (
+        None
+        if content is None
+        else read_head(content, bundle.manifest.labels, f"{HEAD} of {bundle.manifest.reference}")
+    )
 
 
 def check_base(bundle: Bundle | HeldBundle, base: Base) -> None:
@@ -145,7 +145,7 @@ def check_base(bundle: Bundle | HeldBundle, base: Base) -> None:
     wanted = bundle.manifest.base
     if not base.known_by(wanted.fingerprint):
         raise BaseError(
-            f"the adapter {_name(bundle)} was trained on {wanted.name} "
+            f"the adapter {bundle.manifest.reference} was trained on {wanted.name} "
             f"with fingerprint {wanted.fingerprint}, "
             f"but the base loaded is {base.name} with fingerprint {base.fingerprint}",
             next_step="load the base it was trained on, or train the adapter again on this one",

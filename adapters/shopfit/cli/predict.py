@@ -63,10 +63,10 @@ def command(
 
     Reference.parse(reference)
     quiet()
+    from shopfit.adapter.artifacts import needed
     from shopfit.base.embed import LateEmbedder
     from shopfit.base.load import load_base
     from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-    from shopfit.engine.tenant import needed
     from shopfit.registry import Registry
     from shopfit.settings import Settings
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from shopfit.adapter.score_fusion import ADAPTER, log_shares
 from shopfit.engine.asking import Floats, joined, softmax
-from shopfit.engine.blending import ADAPTER, log_shares
 from shopfit.engine.decoding import Line, not_finite
 from shopfit.engine.requests import (
     ChooseAnswer,

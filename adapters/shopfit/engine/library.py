@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 
+from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Bundle, HeldBundle
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.weights import load_weights
@@ -15,7 +16,7 @@ from shopfit.engine.aliases import AliasBook
 from shopfit.engine.checking import merchant_of
 from shopfit.engine.memory import HostMemory, Loaded
 from shopfit.engine.requests import Adapter
-from shopfit.engine.tenant import Tenant, needed
+from shopfit.engine.tenant import Tenant
 from shopfit.engine.workers import Workers, closed
 from shopfit.errors import RequestError, ShopfitError
 from shopfit.registry import Reference, Registry, Version

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shopfit.adapter.score_fusion import BM25, HISTORY, MINILM, choose_parts, rank_parts
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.answers import Parts, choice, ranking, recommendations, written
 from shopfit.engine.asking import Floats, answer_constraint, choose_questions, rank_questions
-from shopfit.engine.blending import BM25, HISTORY, MINILM, choose_parts, past_items, rank_parts
 from shopfit.engine.checking import MOST_ITEMS, check
 from shopfit.engine.comparing import Comparison, compare_items, compare_labels
 from shopfit.engine.constraints import Constraints
@@ -34,6 +34,7 @@ from shopfit.engine.writing import Writing
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields, seen
+from shopfit.merchant.histories import past_items
 from shopfit.merchant.search import CatalogIndex, Embed, titles_index
 from shopfit.recipe.rules import Rules
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shopfit.engine.blending import log_shares
-from shopfit.engine.tenant import TEMPERATURE, THRESHOLD
+from shopfit.adapter.artifacts import TEMPERATURE, THRESHOLD
+from shopfit.adapter.score_fusion import log_shares
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, together
 from shopfit.recipe.schema import Recipe

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from shopfit.adapter.score_fusion import log_shares
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, Tenant
-from shopfit.engine.blending import log_shares
 from shopfit.evaluation.assess import assess, pools
 from shopfit.evaluation.baselines import fit_baseline
 from shopfit.evaluation.predictions import Predictions, pooled

@@ -6,6 +6,7 @@ A row that says what came after a whole history says as much of every shorter on
 from collections.abc import Sequence
 from dataclasses import replace
 
+from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.recipe.schema import Recipe
 
@@ -53,3 +54,8 @@ def earlier_steps(recipe: Recipe, row: Example) -> list[Example]:
 def with_earlier_steps(recipe: Recipe, rows: Sequence[Example]) -> list[Example]:
     """Rows, each with its earlier steps before it."""
     return [step for row in rows for step in (*earlier_steps(recipe, row), row)]
+
+
+def past_items(fields: Fields, items: Catalog | None) -> list[Item]:
+    """The items of a history that are known."""
+    return [items[item] for item in seen(fields) if items is not None and item in items]

@@ -82,7 +82,7 @@ def read(
         contents = {file.path: content for file, content in _checked(version, chosen, blobs)}
     manifest = parse_manifest(contents[MANIFEST], version.name)
     if (manifest.merchant, manifest.recipe) != (version.merchant, version.recipe):
-        raise _damaged(version, [Problem(MANIFEST, f"is of {manifest.merchant}/{manifest.recipe}")])
+        raise _damaged(version, [Problem(MANIFEST, f"is of {manifest.reference}")])
     return HeldBundle(manifest, contents)
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from shopfit.adapter.artifacts import CATALOG, FUSION, HISTORY, write_items
 from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, SelfTrainingRound, seal
+from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.engine.blending import Blend
-from shopfit.engine.tenant import BLEND, CATALOG, HISTORY, write_items
 from shopfit.evaluation.calibration import calibrate
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
@@ -22,12 +22,12 @@ from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from shopfit.tune.blending import as_served, fit_blend
 from shopfit.tune.folds import HeldOut, folds, predictions_of, well_taught
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import Tuned, Watch, tune
 from shopfit.tune.neighbours import find_start
 from shopfit.tune.saving import save, staging
+from shopfit.tune.score_fusion import as_served, fit_fusion
 from shopfit.tune.search import search
 from shopfit.tune.self_training import self_train
 from shopfit.tune.starts import Choice
@@ -196,7 +196,7 @@ def making(
         calibration = _calibrate(ground, parts, blend, embed)
         manifest = _save(ground, tuned, staged, choice, embed, accelerator.num_processes, calibration)
         if blend is not None:
-            (staged / BLEND).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (staged / FUSION).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
             say("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
         if study is not None:
             (staged / STUDY).write_text(study.to_json(), encoding="utf-8")
@@ -303,15 +303,15 @@ def _save(
     )
 
 
-def _blend(ground: Ground, parts: Sequence[HeldOut], embed: Embed) -> tuple[Blend | None, dict[str, float]]:
+def _blend(ground: Ground, parts: Sequence[HeldOut], embed: Embed) -> tuple[ScoreFusion | None, dict[str, float]]:
     """What else the adapter's score is to be made of, learned from its answers to held-out examples."""
     recipe = ground.recipe
     if not recipe.blend or recipe.task == "generate":
         return None, {}
-    return fit_blend(recipe, ground.material, parts, embed)
+    return fit_fusion(recipe, ground.material, parts, embed)
 
 
-def _calibrate(ground: Ground, parts: Sequence[HeldOut], blend: Blend | None, embed: Embed) -> dict[str, float]:
+def _calibrate(ground: Ground, parts: Sequence[HeldOut], blend: ScoreFusion | None, embed: Embed) -> dict[str, float]:
     recipe, blended = ground.recipe, None
     if blend is not None and recipe.serve.precision is not None:
         blended = as_served(recipe, parts, blend, embed)

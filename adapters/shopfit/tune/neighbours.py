@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from accelerate import Accelerator
 
+from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Manifest
 from shopfit.adapter.start import Start, start_from
 from shopfit.base.load import Base
-from shopfit.engine.tenant import needed
 from shopfit.errors import BundleError, RecipeError
 from shopfit.merchant.examples import Example
 from shopfit.merchant.splits import VALID_FROM

@@ -1,4 +1,4 @@
-"""An adapter's score together with what can be said more simply: a few weights, learned from a merchant's examples.
+"""Score fusion: an adapter's score and what can be said more simply, weighted as a merchant's held-out examples teach.
 
 rank      adapter, popularity, bm25, minilm (cosine with the words of the request, or with what was seen before where
           it has none) and history (cosine with what was seen before, where it has words too)
@@ -13,9 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from shopfit.errors import Problem
-from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.counts import item_likes, label_shares, likes, popularity, positive_place
-from shopfit.merchant.examples import Example, Fields, seen
+from shopfit.merchant.examples import Example, Fields
 from shopfit.merchant.search import Embed, Floats, direction
 
 ADAPTER, POPULARITY, BM25, MINILM, HISTORY = "adapter", "popularity", "bm25", "minilm", "history"
@@ -25,7 +24,7 @@ _BM25_UNIT, _COSINE_UNIT = 5.0, 0.1  # what makes a difference of about one logi
 _UNSEEN = 2  # likes and dislikes that every item has before anybody was asked
 
 
-class Facts(BaseModel):
+class FusionFacts(BaseModel):
     """What the parts of a blend know of a merchant's examples.
 
     Args:
@@ -42,7 +41,7 @@ class Facts(BaseModel):
     likes: dict[str, tuple[int, int]] = {}
 
 
-class Blend(Facts):
+class ScoreFusion(FusionFacts):
     """What `blend.json` in a bundle holds.
 
     Args:
@@ -68,7 +67,7 @@ _PARTS = {
 }
 
 
-def blend_problems(blend: Blend, task: str, labels: int) -> list[Problem]:
+def fusion_problems(blend: ScoreFusion, task: str, labels: int) -> list[Problem]:
     """Why a blend cannot be that of an adapter; empty if it can.
 
     Args:
@@ -92,12 +91,12 @@ def blend_problems(blend: Blend, task: str, labels: int) -> list[Problem]:
     return problems
 
 
-def rank_facts(examples: Sequence[Example]) -> Facts:
+def rank_facts(examples: Sequence[Example]) -> FusionFacts:
     """What there is to know for `rank_parts`."""
-    return Facts(popularity=popularity(examples))
+    return FusionFacts(popularity=popularity(examples))
 
 
-def rank_parts(facts: Facts, found: Mapping[str, Floats], pool: Sequence[str]) -> dict[str, Floats]:
+def rank_parts(facts: FusionFacts, found: Mapping[str, Floats], pool: Sequence[str]) -> dict[str, Floats]:
     """Every part but the adapter's, for C candidates: arrays (C,).
 
     Args:
@@ -113,22 +112,22 @@ def rank_parts(facts: Facts, found: Mapping[str, Floats], pool: Sequence[str]) -
 
 def choose_facts(
     examples: Sequence[Example], labels: Sequence[str], text: Callable[[Example], str], embed: Embed | None
-) -> Facts:
+) -> FusionFacts:
     """What there is to know for `choose_parts` of L labels; no centroids without an encoder."""
     shares, likes = label_shares(examples, labels), item_likes(examples)
     if embed is None:
-        return Facts(shares=shares, likes=likes)
+        return FusionFacts(shares=shares, likes=likes)
     vectors = embed([text(example) for example in examples])
     centroids = []
     for label in labels:
         mine = [vectors[place] for place, example in enumerate(examples) if example.label == label]
         toward = direction(np.stack(mine)) if mine else np.zeros(vectors.shape[1])
         centroids.append([round(float(number), 6) for number in toward])
-    return Facts(shares=shares, centroids=centroids, likes=likes)
+    return FusionFacts(shares=shares, centroids=centroids, likes=likes)
 
 
 def choose_parts(
-    facts: Facts,
+    facts: FusionFacts,
     labels: Sequence[str],
     fields: Fields,
     text: str,
@@ -162,8 +161,3 @@ def _for(labels: Sequence[str], logit: float) -> Floats:
 def log_shares(probabilities: Floats) -> Floats:
     """Logarithms of probabilities, of 0 too."""
     return np.log(np.maximum(probabilities, _LEAST))
-
-
-def past_items(fields: Fields, items: Catalog | None) -> list[Item]:
-    """The items of a history that are known."""
-    return [items[item] for item in seen(fields) if items is not None and item in items]

@@ -11,21 +11,21 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from shopfit.engine.blending import (
+from shopfit.adapter.score_fusion import (
     ADAPTER,
     ITEM_LIKES,
     LIKE_RATE,
-    Blend,
+    ScoreFusion,
     choose_facts,
     choose_parts,
     log_shares,
-    past_items,
     rank_facts,
     rank_parts,
 )
 from shopfit.evaluation.calibration import cross_fitted, temperature_helps
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions, together
 from shopfit.merchant.examples import Example
+from shopfit.merchant.histories import past_items
 from shopfit.merchant.search import CatalogIndex, Embed, Floats, titles_index
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import HeldOut
@@ -42,9 +42,9 @@ Row = tuple[dict[str, Floats], Floats]
 """Parts of one example, each (A,), and which of its A answers are right, as 0 and 1."""
 
 
-def fit_blend(
+def fit_fusion(
     recipe: Recipe, material: Material, parts: Sequence[HeldOut], embed: Embed | None
-) -> tuple[Blend | None, dict[str, float]]:
+) -> tuple[ScoreFusion | None, dict[str, float]]:
     """Weights for what the adapter answered to examples that it has not seen.
 
     Args:
@@ -78,15 +78,17 @@ def fit_blend(
         if recipe.task == "rank"
         else choose_facts(everything, material.labels, _text(material), embed)
     )
-    return Blend(weights=weights, **dict(facts)), losses
+    return ScoreFusion(weights=weights, **dict(facts)), losses
 
 
-def as_served(recipe: Recipe, parts: Sequence[HeldOut], blend: Blend | None, embed: Embed | None) -> list[Predictions]:
+def as_served(
+    recipe: Recipe, parts: Sequence[HeldOut], blend: ScoreFusion | None, embed: Embed | None
+) -> list[Predictions]:
     """Held-out answers as they would be served: by the blend or at the temperature that others of them taught.
 
     Args:
         recipe: of the adapter.
-        parts: as for `fit_blend`.
+        parts: as for `fit_fusion`.
         blend: that came of them; None where the adapter answers alone.
         embed: see there.
     """

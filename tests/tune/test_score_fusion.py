@@ -12,8 +12,8 @@ from shopfit.evaluation.predictions import ChoosePredictions, RankPredictions
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.blending import LEAST, as_served, fit_blend
 from shopfit.tune.lessons import Material
+from shopfit.tune.score_fusion import LEAST, as_served, fit_fusion
 
 WORDS = ["tent", "stove", "boots", "lamp", "rope", "knife", "mat", "pan"]
 CATALOG = Catalog({word: Item(word, f"{word} one", {"id": word, "title": f"{word} one"}) for word in WORDS})
@@ -57,7 +57,7 @@ def ranked(rows: int, *, adapter: str, wanted: str = "word", seed: int = 0) -> t
 
 def test_search_helps_an_adapter_that_knows_nothing() -> None:
     material, held_out = ranked(40, adapter="blind")
-    blend, losses = fit_blend(recipe("rank"), material, [(material, held_out)], by_word)
+    blend, losses = fit_fusion(recipe("rank"), material, [(material, held_out)], by_word)
     assert blend is not None
     assert "adapter" not in blend.weights or blend.weights["adapter"] < max(blend.weights.values()) / 2
     assert min(losses["bm25"], losses["minilm"]) < losses["adapter"]
@@ -66,7 +66,7 @@ def test_search_helps_an_adapter_that_knows_nothing() -> None:
 
 def test_popularity_counts_where_it_is_all_there_is() -> None:
     material, held_out = ranked(60, adapter="blind", wanted="popular")
-    blend, losses = fit_blend(recipe("rank"), material, [(material, held_out)], by_word)
+    blend, losses = fit_fusion(recipe("rank"), material, [(material, held_out)], by_word)
     assert blend is not None
     assert blend.weights["popularity"] == max(blend.weights.values())
     assert losses["popularity"] < losses["adapter"]
@@ -75,7 +75,7 @@ def test_popularity_counts_where_it_is_all_there_is() -> None:
 
 def test_parts_that_each_know_something_are_better_together() -> None:
     material, held_out = ranked(80, adapter="wise", wanted="popular")
-    blend, losses = fit_blend(recipe("rank"), material, [(material, held_out)], by_word)
+    blend, losses = fit_fusion(recipe("rank"), material, [(material, held_out)], by_word)
     assert blend is not None
     assert {"adapter", "popularity"} <= set(blend.weights)
     assert losses["blend"] < min(losses["adapter"], losses["popularity"])
@@ -92,7 +92,7 @@ def test_an_adapter_that_is_best_by_itself_answers_alone() -> None:
         sure.relevant,
         8,
     )
-    blend, losses = fit_blend(recipe("rank"), material, [(material, certain)], by_word)
+    blend, losses = fit_fusion(recipe("rank"), material, [(material, certain)], by_word)
     assert blend is None
     assert losses["adapter"] == min(losses[name] for name in losses if name != "blend")
 
@@ -108,7 +108,7 @@ def test_an_adapter_gives_way_only_on_evidence(rows: int, kept: bool) -> None:
     material = Material(examples[:rows], examples[rows:], labels, Prompter(recipe("choose"), None))
     gold = np.arange(rows) % 2
     held_out = ChoosePredictions(labels, np.full((rows, 2), 0.5), gold)  # and the adapter nothing
-    blend, losses = fit_blend(recipe("choose"), material, [(material, held_out)], by_word)
+    blend, losses = fit_fusion(recipe("choose"), material, [(material, held_out)], by_word)
     assert losses["minilm"] < losses["adapter"]
     assert (blend is None) == kept
 
@@ -131,7 +131,7 @@ def test_labels_are_blended_with_likes_and_texts(encoder: bool) -> None:
     material = Material(examples[:60], examples[60:], labels, Prompter(recipe("choose"), None))
     gold = np.array([labels.index(str(example.label)) for example in material.valid])
     held_out = ChoosePredictions(labels, np.array(said[60:]), gold)
-    blend, losses = fit_blend(recipe("choose"), material, [(material, held_out)], by_word if encoder else None)
+    blend, losses = fit_fusion(recipe("choose"), material, [(material, held_out)], by_word if encoder else None)
     assert blend is not None
     assert blend.weights["like-rate"] == max(blend.weights.values())
     assert losses["like-rate"] < losses["majority"]
@@ -155,14 +155,14 @@ def test_what_a_shopper_and_what_others_like_go_together_from_few_examples() -> 
     material = Material(examples[:12], examples[12:], labels, Prompter(recipe("choose"), None))
     gold = np.array([labels.index(str(example.label)) for example in material.valid])
     held_out = ChoosePredictions(labels, np.full((12, 2), 0.5), gold)
-    blend, losses = fit_blend(recipe("choose"), material, [(material, held_out)], None)
+    blend, losses = fit_fusion(recipe("choose"), material, [(material, held_out)], None)
     assert blend is not None
     assert set(blend.weights) >= {"like-rate", "item-likes"}
     assert losses["like-rate and item-likes"] < losses["majority"]
     # a handful of lucky answers is no reason to give them up
     right = np.where(gold[:, None] == np.arange(2), 0.75, 0.25)
     lucky = ChoosePredictions(labels, right, gold)
-    lucky_blend, losses = fit_blend(recipe("choose"), material, [(material, lucky)], None)
+    lucky_blend, losses = fit_fusion(recipe("choose"), material, [(material, lucky)], None)
     assert losses["adapter"] < losses["like-rate and item-likes"] < losses["adapter"] + 2 / 12
     assert lucky_blend is not None
     assert "like-rate" in lucky_blend.weights
@@ -183,7 +183,7 @@ def test_an_unlucky_draw_is_no_reason_to_give_biases_up() -> None:
     material = Material(examples[:12], examples[12:], labels, Prompter(recipe("choose"), None))
     gold = np.array([labels.index(str(row.label)) for row in material.valid])
     held_out = ChoosePredictions(labels, np.full((12, 2), 0.5), gold)
-    blend, losses = fit_blend(recipe("choose"), material, [(material, held_out)], None)
+    blend, losses = fit_fusion(recipe("choose"), material, [(material, held_out)], None)
     assert losses["like-rate and item-likes"] > losses["adapter"] + 2 / 12
     assert blend is not None
     assert "like-rate" in blend.weights
@@ -191,14 +191,14 @@ def test_an_unlucky_draw_is_no_reason_to_give_biases_up() -> None:
 
 def test_few_examples_are_no_evidence() -> None:
     material, held_out = ranked(LEAST - 1, adapter="blind")
-    assert fit_blend(recipe("rank"), material, [(material, held_out)], by_word) == (None, {})
+    assert fit_fusion(recipe("rank"), material, [(material, held_out)], by_word) == (None, {})
 
 
 def test_held_out_answers_as_they_would_be_served() -> None:
     """The blend's weights for a row come from others: what is drawn from noise is not believed."""
     material, held_out = ranked(80, adapter="wise", wanted="popular")
     parts = [(material, held_out)]
-    blend, _ = fit_blend(recipe("rank"), material, parts, by_word)
+    blend, _ = fit_fusion(recipe("rank"), material, parts, by_word)
     assert blend is not None
     served = as_served(recipe("rank"), parts, blend, by_word)[0]
     assert isinstance(served, RankPredictions)
