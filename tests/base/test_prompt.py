@@ -320,10 +320,9 @@ def test_what_is_read_of_a_field_is_bounded() -> None:
         assert 1000 < len(prompter.show("query", value)) <= 128 * 16
 
 
-def test_threads_share_a_prompter(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_a_prompter(base: Base) -> None:
     """The answers that are remembered are thrown away while others read them."""
-    monkeypatch.setattr("shopfit.base.prompt._ANSWERS", 3)
-    prompter = Prompter(recipe(), base.tokenizer)
+    prompter = Prompter(recipe(), base.tokenizer, kept=3)
     titles = [f"tent {number}" for number in range(20)]
     alone = [base.tokenizer(f" {title}")["input_ids"] for title in titles]
     wrong: list[str] = []

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from shopfit.cli.data import command
@@ -85,6 +86,24 @@ def test_labels_and_contradictions_are_told(tmp_path: Path) -> None:
     assert set(counted["labels"]) == {"Yes", "no"} or set(counted["labels"]) == {"yes", "no"}
     assert [len(spellings) for spellings in counted["spellings_merged"].values()] == [2]
     assert sum(counted["contradictions"].values()) > 0
+
+
+@pytest.mark.parametrize("labels", ["", ", labels: {Positive: good, Negative: bad}"])
+def test_what_was_written_for_a_label_is_told(tmp_path: Path, labels: str) -> None:
+    written = ["positive", "Positive", "positive", "Negative"] * 4
+    rows = [{"text": f"thing {number * number:x} {number}", "label": label} for number, label in enumerate(written)]
+    (tmp_path / "merchant.yaml").write_text("name: acme\n")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "r.yaml").write_text(
+        "name: r\ntask: choose\ndata: {file: rows.jsonl, test_fraction: 0.2}\n"
+        f"prompt: {{template: '{{text}}'{labels}}}\nevaluate: {{metric: accuracy}}\n"
+    )
+    done = check(tmp_path, recipe=str(tmp_path / "r.yaml"))
+    assert done.exit_code == 0, done.output
+    label = "Positive" if labels else "positive"
+    assert f"spellings merged: {label}: 12 rows (written 'positive' 8, 'Positive' 4)\n" in done.output
+    assert "label (3 different, as written)" in done.output
+    assert "{" not in done.output
 
 
 def test_an_example_file_that_is_not_there(tmp_path: Path) -> None:

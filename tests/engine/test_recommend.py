@@ -13,7 +13,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, RecommendRequest, Tenant
-from shopfit.errors import RequestError
+from shopfit.errors import RecipeError, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.rules import Rules
 
@@ -172,5 +172,5 @@ def test_recommendations_may_be_submitted_too(engine: Engine, tenant: Tenant, qu
 
 
 def test_rules_in_disorder_are_refused() -> None:
-    with pytest.raises(ValueError, match="above max_price"):
+    with pytest.raises(RecipeError, match="above max_price"):
         Rules(min_price=2, max_price=1)

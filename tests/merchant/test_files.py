@@ -1,7 +1,9 @@
 import json
 import os
 import socket
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from tests.merchant.shop import recipe
@@ -143,18 +145,28 @@ def test_what_is_no_plain_file_is_not_opened(acme: Path) -> None:
         Merchant.open(acme)
 
 
-def test_a_link_put_there_after_the_path_was_resolved_leads_nowhere(
-    acme: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_put_there_after_the_path_was_resolved_leads_nowhere(acme: Path) -> None:
     (acme / "sub").mkdir()
     (acme / "sub" / "rows.jsonl").write_text("mine")
     file = MerchantFile(acme, "sub/rows.jsonl")
-    resolved = file.resolved()
-    monkeypatch.setattr(MerchantFile, "resolved", lambda _: resolved)
     assert file.read() == b"mine"
-    (acme / "sub").rename(acme / "away")
-    (acme / "sub").symlink_to(acme.parent / "other")
-    with pytest.raises(DataError, match="is not a file"):
+    resolving: list[FrameType] = []
+
+    def exchange_once_resolved(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is MerchantFile.resolved.__code__:
+            resolving.append(frame)
+        elif event == "return" and frame in resolving and not (acme / "away").exists():
+            os.rename(acme / "sub", acme / "away")  # noqa: PTH104 - no call of Python's while it is watched
+            os.symlink(acme.parent / "other", acme / "sub")  # noqa: PTH211
+
+    sys.setprofile(exchange_once_resolved)
+    try:
+        with pytest.raises(DataError, match="is not a file"):
+            file.open()
+    finally:
+        sys.setprofile(None)
+    assert (acme / "sub").is_symlink()
+    with pytest.raises(DataError, match=OUT):  # and whoever resolves it now sees the link
         file.open()
 
 

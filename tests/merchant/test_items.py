@@ -6,7 +6,7 @@ import pytest
 from tests.merchant.shop import recipe
 
 from shopfit.errors import DataError
-from shopfit.merchant.catalog import Item
+from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.items import read_catalog
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.schema import Recipe
@@ -231,3 +231,23 @@ def test_a_missing_title_beside_a_title_says_so(tmp_path: Path) -> None:
 def test_a_column_of_nearly_our_name_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     table(tmp_path, "id,title,In Stock\n1,A,no\n")
     assert "column 'In Stock' is kept as a field of its own" in caplog.text
+
+
+@pytest.mark.parametrize("values", [(1, "Tent", {}), ("1", None, {}), ("1", "Tent", ["id"]), ("1", "Tent", None)])
+def test_what_is_no_item_cannot_be_made(values: Any) -> None:
+    with pytest.raises(DataError, match=r"of an item is .* \(allowed: "):
+        Item(*values)
+
+
+@pytest.mark.parametrize(
+    ("items", "seen"),
+    [
+        (None, "a NoneType"),
+        ([Item("a", "A", {})], "a list"),
+        ({"a": "Tent"}, "'Tent' under 'a'"),
+        ({"b": Item("a", "A", {})}, "'a' under 'b'"),
+    ],
+)
+def test_what_is_no_catalog_cannot_be_made(items: Any, seen: str) -> None:
+    with pytest.raises(DataError, match=f"made of {seen} .allowed: items, each under its own id"):
+        Catalog(items)

@@ -12,7 +12,7 @@ from shopfit.errors import DataError, RecipeError
 from shopfit.merchant.examples import Example, load_examples
 from shopfit.merchant.labels import contradictions, one_spelling
 from shopfit.merchant.splits import Splits, split
-from shopfit.recipe.labels import label_key
+from shopfit.recipe.labels import label_key, loose_key
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 
@@ -41,11 +41,19 @@ def loaded(folder: Path, task: Recipe, *labels: Any) -> list[str | None]:
             ("Yes", "yes"),
             ("YES", " yes "),
             ("café", "cafe\u0301"),
-            ("ﬁt", "fit"),
             ("\uff39\uff45\uff53", "yes"),
+            ("\uff76\uff9e", "\u30ac"),
             ("yes", "yes\u200b"),
         ],
-        *[("a b", "a  b"), ("a b", "a\u00a0b"), ("5", "5.0"), ("5", "5,0"), ("\ufeffno", "no"), ("Straße", "STRASSE")],
+        *[
+            ("a b", "a  b"),
+            ("a b", "a\u00a0b"),
+            ("5", "5.0"),
+            ("5", "5,0"),
+            ("\ufeffno", "no"),
+            ("STRAẞE", "straße"),
+            ("\u212b", "å"),
+        ],
     ],
 )
 def test_one_label(one: str, other: str) -> None:
@@ -65,11 +73,41 @@ def test_one_label(one: str, other: str) -> None:
 )
 def test_two_labels(one: str, other: str) -> None:
     assert label_key(one) != label_key(other)
+    assert loose_key(one) != loose_key(other)
+
+
+ONE_OR_TWO = [("m²", "m2"), ("Maße", "Masse"), ("ﬁt", "fit"), ("Straße", "STRASSE"), ("a²", "A2"), ("①", "1")]
+
+
+@pytest.mark.parametrize(("one", "other"), ONE_OR_TWO)
+def test_one_label_or_two(one: str, other: str) -> None:
+    assert label_key(one) != label_key(other)
+    assert loose_key(one) == loose_key(other)
+
+
+@pytest.mark.parametrize(("one", "other"), ONE_OR_TWO)
+def test_only_the_merchant_knows_whether_they_are_one(tmp_path: Path, one: str, other: str) -> None:
+    train, test = rows(*[one, other, one, "c"] * 3), rows(other, "c", start=50)
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, recipe("choose"), rows=train, rows_test=test)
+    assert f"{one!r} (6 rows) and {other!r} (4 rows)" in str(caught.value)
+    assert "prompt.labels" in caught.value.next_step
+    named = recipe("choose", prompt={"labels": {one: "first", other: "second", "c": "third"}})
+    assert run(tmp_path, named, rows=train, rows_test=test).label_counts == {one: 6, other: 3, "c": 3}
+    mapped = run(tmp_path, recipe("choose", label_aliases={other: one}), rows=train, rows_test=test)
+    assert mapped.label_counts == {one: 9, "c": 3}
+    assert mapped.merged == {one: {one: 6, other: 4}}
 
 
 @given(st.text(max_size=20))
 def test_a_key_is_its_own_key(label: str) -> None:
     assert label_key(label_key(label)) == label_key(label)
+
+
+@given(st.text(max_size=20))
+def test_one_label_is_never_two_that_may_be_one(label: str) -> None:
+    assert loose_key(label_key(label)) == loose_key(label)
+    assert label_key(label.strip()) == label_key(label)
 
 
 def test_spellings_are_merged_into_the_most_frequent_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +117,7 @@ def test_spellings_are_merged_into_the_most_frequent_one(tmp_path: Path, caplog:
     assert {row.label for row in (*splits.train, *splits.test)} == {"Yes", "no"}
     assert splits.label_counts == {"Yes": 8, "no": 8}
     assert splits.merged["Yes"] == {"Yes": 4, "yes": 3, "YES": 2}
-    assert "'Yes' (4), 'yes' (3), 'YES' (2) are read as 'Yes'" in caplog.text
+    assert "Yes: 9 rows (written 'Yes' 4, 'yes' 3, 'YES' 2)" in caplog.text
     assert (
         run(tmp_path, recipe("choose"), rows=train[::-1], rows_test=rows("yes", "NO", start=50)).digest == splits.digest
     )
@@ -137,7 +175,10 @@ def test_aliases_of_the_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt": {"labels": {"Yes": "y", "yes": "n"}}}, "'Yes', 'yes' differ by case, spaces or Unicode form"),
+        (
+            {"prompt": {"labels": {"Yes": "y", "yes": "n"}}},
+            "'Yes', 'yes' differ by case, spaces, width or Unicode form",
+        ),
         ({"prompt": {"labels": {"5": "y", "5.0": "n"}}}, "'5', '5.0' differ by"),
         (
             {"prompt": {"labels": {"a": "y", "b": "n"}}, "data": {"label_aliases": {"x": "c"}}},
@@ -183,7 +224,7 @@ def test_what_is_no_contradiction() -> None:
 
 def test_examples_without_several_spellings_are_as_they_were() -> None:
     examples = [Example("1", {"text": "t"}, label="a"), Example("2", {"text": "u"})]
-    assert one_spelling(examples) == ([examples], {})
+    assert one_spelling(recipe("choose"), examples) == ([examples], {})
 
 
 def test_two_hundred_labels_with_one_example_each(tmp_path: Path) -> None:

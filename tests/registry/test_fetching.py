@@ -1,3 +1,4 @@
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -8,7 +9,7 @@ from sqlalchemy import create_engine, text
 from tests.registry.conftest import MakeBundle
 
 from shopfit.errors import BundleError, RegistryError, UnknownReference
-from shopfit.registry import Reference, Registry, Version
+from shopfit.registry import Reference, Registry, Version, publishing
 from shopfit.registry.fetching import is_path
 from shopfit.registry.leavings import owned_folder
 from shopfit.settings import Settings
@@ -238,3 +239,38 @@ def test_a_cache_that_cannot_be_written(local: Registry, version: Version, tmp_p
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(RegistryError, match=r"writing to the cache .* failed: File exists\nNext: name a folder"):
         local.fetch(version, tmp_path / "cache")
+
+
+def test_a_file_larger_than_its_kind_is_not_read(local: Registry, version: Version, settings: Settings) -> None:
+    _change_rows(settings, "UPDATE shopfit_files SET size = 67108865 WHERE path = 'README.md'")
+    shutil.rmtree(settings.blobs)
+    with pytest.raises(BundleError, match=r"list of files: README\.md has 67108865 bytes \(allowed: 67108864\)"):
+        local.read(version, lambda _: {"README.md"})
+    assert any("README.md has 67108865 bytes" in problem.what for _, problem in local.verify())
+
+
+def test_no_link_in_the_cache_is_followed(make_bundle: MakeBundle, home: Path, tmp_path: Path) -> None:
+    place = Settings(home, f"sqlite:///{home}/registry.db", f"memory://{tmp_path.name}/linked")
+    cache, needed = tmp_path / "cache", {"bundle.json", "README.md"}
+    with Registry.open(place) as far:
+        version = far.publish(make_bundle(), promote=True, actor="ada")
+        whole = far.read(version, lambda _: needed, cache)
+        kept = cache / version.digest / "README.md"
+        kept.rename(tmp_path / "elsewhere.md")
+        kept.symlink_to(tmp_path / "elsewhere.md")
+        assert far.read(version, lambda _: needed, cache) == whole
+        assert not kept.is_symlink()
+
+
+def test_what_grew_or_became_a_link_since_a_bundle_was_opened_is_not_published(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    os.truncate(bundle.folder / "report.json", 64 * 1024**2 + 1)
+    with pytest.raises(BundleError, match=r"report\.json has 67108865 bytes \(allowed: 67108864\)"):
+        publishing.contents(bundle)
+    bundle = make_bundle()
+    (bundle.folder / "README.md").rename(bundle.folder.parent / "elsewhere.md")
+    with pytest.raises(BundleError, match=r"changed while it was published: README\.md"):
+        publishing.contents(bundle)
+    (bundle.folder / "README.md").symlink_to(bundle.folder.parent / "elsewhere.md")
+    with pytest.raises(BundleError, match=r"README\.md is not a plain file"):
+        publishing.contents(bundle)

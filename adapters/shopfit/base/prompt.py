@@ -71,6 +71,7 @@ class Prompter:
         catalog: of the ranked items; None for plain titles.
         history: of the items in `data.item_fields`; None for plain titles.
         encoder: whether the base is one.
+        kept: answers whose tokens are remembered at most, 1 or more.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Prompter:
         history: Catalog | None = None,
         *,
         encoder: bool = False,
+        kept: int = _ANSWERS,
     ) -> None:
         self.recipe = recipe
         self.tokenizer = tokenizer
@@ -89,6 +91,7 @@ class Prompter:
         self.history = history if history is not None else catalog
         self._template = PromptTemplate(recipe.prompt.template)
         self._written = pieces_of(recipe.prompt.answer)
+        self._kept = kept
         self._answers: dict[str, tuple[int, ...]] = {}
         self._plain: PlainTokenizer | None = None
 
@@ -340,7 +343,7 @@ class Prompter:
                     next_step="write it in letters that the base knows",
                 )
             if len(text) <= _KEPT_TEXT:
-                if len(self._answers) >= _ANSWERS:  # titles that requests bring along have no end
+                if len(self._answers) >= self._kept:  # titles that requests bring along have no end
                     self._answers = {}  # a new one: another thread may be reading the old one
                 self._answers[text] = known
         return known

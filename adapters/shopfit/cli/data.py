@@ -38,6 +38,7 @@ def check(merchant: str, recipe: str | None, data: str | None, overrides: tuple[
     Exit status 2 if something keeps them from being used.
     """
     from shopfit.merchant.columns import check_files
+    from shopfit.merchant.labels import spellings_text
     from shopfit.merchant.merchant import Merchant
     from shopfit.recipe.loading import load_recipe
 
@@ -70,7 +71,8 @@ def check(merchant: str, recipe: str | None, data: str | None, overrides: tuple[
     if splits is not None:
         if splits.absent:
             write(one_line(splits.without_examples))
-        for name, value in _counted(splits).items():
+        worded = _counted(splits) | {"spellings_merged": spellings_text(splits.merged) or "none"}
+        for name, value in worded.items():
             write(one_line(f"{name.replace('_', ' ')}: {_worded(value)}"))
     if error is not None:
         raise error

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from shopfit.errors import DataError
+from shopfit.recipe.suggestions import shown
+
 _SAID = ("title", "variant", "brand", "category", "description")
 
 
@@ -16,11 +19,23 @@ class Item:
         id: unique within its catalog.
         title: as a shop would print it.
         fields: everything the catalog says of it, `id` and `title` included.
+
+    Raises:
+        DataError: if id or title is no text, or the fields are not names and their values.
     """
 
     id: str
     title: str
     fields: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, value, kind in (("id", self.id, str), ("title", self.title, str), ("fields", self.fields, Mapping)):
+            if not isinstance(value, kind):
+                allowed = "text" if kind is str else "names and their values"
+                raise DataError(
+                    f"{name} of an item is {shown(value)} (allowed: {allowed})",
+                    next_step="make one: Item('1', 'Tent', {'id': '1', 'title': 'Tent'})",
+                )
 
     @property
     def text(self) -> str:
@@ -29,9 +44,21 @@ class Item:
 
 
 class Catalog(Mapping[str, Item]):
-    """Items by id, in the order of their file."""
+    """Items by id, in the order of their file.
+
+    Args:
+        items: each under its own id.
+
+    Raises:
+        DataError: if that is anything else.
+    """
 
     def __init__(self, items: Mapping[str, Item]) -> None:
+        if not isinstance(items, Mapping):
+            raise _no_items(f"a {type(items).__name__}")
+        for key, item in items.items():
+            if not isinstance(item, Item) or item.id != key:
+                raise _no_items(f"{shown(item.id if isinstance(item, Item) else item)} under {shown(key)}")
         self._items = dict(items)
 
     @classmethod
@@ -53,3 +80,10 @@ class Catalog(Mapping[str, Item]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+
+def _no_items(seen: str) -> DataError:
+    return DataError(
+        f"a catalog is made of {seen} (allowed: items, each under its own id)",
+        next_step="make one: Catalog({item.id: item for item in items})",
+    )

@@ -47,6 +47,7 @@ class Example:
         where: file and line, for messages.
         titles: rank: whether items answer by their titles alone, since the rest of them is what asks.
         rewrites: what a model wrote for its texts before training, by augmentation step and field.
+        written: choose: the label as its file has it, where it is read as another spelling; else empty.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Example:
     where: str = field(default="", compare=False)
     titles: bool = False
     rewrites: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict, compare=False)
+    written: str = field(default="", compare=False)
 
 
 def seen(fields: Fields) -> tuple[str, ...]:
@@ -81,7 +83,7 @@ def load_examples(
     """The examples in one of a merchant's files, checked for a recipe's task.
 
     Exact copies of an earlier row are left out, and logged. Labels are those of `prompt.labels`, whatever their case,
-    outer spaces and Unicode form; weights and times may be text in the format of their column.
+    outer spaces, width and Unicode form; weights and times may be text in the format of their column.
 
     Args:
         merchant: whose folder the file is in.
@@ -279,7 +281,8 @@ class _RowCheck:
             return self._no_answer(checks, values)
         match self.recipe.task:
             case "choose":
-                return {"label": self._label(checks, values.get("label"))}
+                label, written = self._label(checks, values.get("label")), as_label(values.get("label"))
+                return {"label": label, "written": written if written != label else ""}
             case "rank":
                 return self._relevant(checks, values)
             case "generate":

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from shopfit.errors import DataError, Problem
 from shopfit.merchant.examples import Example
 from shopfit.merchant.leaks import normalised
-from shopfit.recipe.labels import label_key
+from shopfit.recipe.labels import label_key, loose_key
+from shopfit.recipe.schema import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -54,36 +56,74 @@ class Contradictions:
         return f"the same text with different answers: {', '.join(parts)}{like}"
 
 
-def one_spelling(*parts: Sequence[Example]) -> tuple[list[list[Example]], dict[str, dict[str, int]]]:
+def one_spelling(recipe: Recipe, *parts: Sequence[Example]) -> tuple[list[list[Example]], dict[str, dict[str, int]]]:
     """Examples whose labels are written one way each: the most frequent spelling over all parts.
 
-    Labels that differ by case, outer or double spaces, Unicode form or invisible signs are one label.
+    Labels that differ by case, outer or double spaces, width, canonical Unicode form or invisible signs are one label.
+
+    Args:
+        recipe: that they were read for; labels that it names stay apart.
+        parts: of the examples.
 
     Returns:
         the parts; and of each label that had several spellings, how often each was written.
+
+    Raises:
+        DataError: if some labels may be one or several, such as `m²` and `m2`, and the recipe does not name them.
     """
-    written = Counter(example.label for part in parts for example in part if example.label is not None)
-    spellings: dict[str, dict[str, int]] = {}
-    for label in sorted(written, key=lambda label: (-written[label], label)):
-        spellings.setdefault(label_key(label), {})[label] = written[label]
-    best = {key: next(iter(counts)) for key, counts in spellings.items()}
-    chosen = {label: best[key] for key, counts in spellings.items() for label in counts}
-    merged = {best[key]: counts for key, counts in spellings.items() if len(counts) > 1}
-    if not merged:
-        return [list(part) for part in parts], {}
-    return [[_named(example, chosen) for example in part] for part in parts], merged
+    labelled = [(example, example.label) for part in parts for example in part if example.label is not None]
+    labels = Counter(label for _, label in labelled)
+    groups: dict[str, list[str]] = {}
+    for label in sorted(labels, key=lambda label: (-labels[label], label)):
+        groups.setdefault(label_key(label), []).append(label)
+    _check_apart(recipe, {group[0]: sum(labels[label] for label in group) for group in groups.values()})
+    best = {label: group[0] for group in groups.values() for label in group}
+    written: dict[str, Counter[str]] = {group[0]: Counter() for group in groups.values()}
+    for example, label in labelled:
+        written[best[label]][example.written or label] += 1
+    merged = {
+        label: {spelling: counts[spelling] for spelling in sorted(counts, key=lambda one: (-counts[one], one))}
+        for label, counts in written.items()
+        if len(counts) > 1
+    }
+    return [[_named(example, best) for example in part] for part in parts], merged
 
 
-def _named(example: Example, chosen: Mapping[str, str]) -> Example:
-    if example.label is None or chosen[example.label] == example.label:
+def _check_apart(recipe: Recipe, counts: Mapping[str, int]) -> None:
+    """Refuse labels of which only the merchant knows whether they are one."""
+    alike: dict[str, list[str]] = {}
+    for label in counts:
+        if label not in recipe.prompt.labels:
+            alike.setdefault(loose_key(label), []).append(label)
+    problems = [
+        Problem("labels", " and ".join(f"{label!r} ({_rows(counts[label])})" for label in labels))
+        for labels in alike.values()
+        if len(labels) > 1
+    ]
+    if problems:
+        raise DataError(
+            f"{recipe.data.file} has labels that differ in a letter or sign that may not matter: are they one label?",
+            problems=problems,
+            next_step="write them alike or map one to the other in data.label_aliases if they are one; "
+            "else name all labels in prompt.labels of the recipe",
+        )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def _named(example: Example, best: Mapping[str, str]) -> Example:
+    if example.label is None or best[example.label] == example.label:
         return example
-    return replace(example, label=chosen[example.label])
+    return replace(example, label=best[example.label], written=example.written or example.label)
 
 
 def spellings_text(merged: Mapping[str, Mapping[str, int]]) -> str:
-    """Which spellings were taken for one label."""
+    """Which spellings were taken for one label, such as `good: 41 rows (written 'Good' 30, 'good' 11)`."""
     return "; ".join(
-        f"{', '.join(f'{spelling!r} ({count})' for spelling, count in counts.items())} are read as {label!r}"
+        f"{label}: {sum(counts.values())} rows (written "
+        f"{', '.join(f'{spelling!r} {count}' for spelling, count in counts.items())})"
         for label, counts in merged.items()
     )
 

@@ -93,12 +93,12 @@ def split(
         history: the items in `data.item_fields`; by default `catalog`.
 
     Raises:
-        DataError: with every bad row, or if the examples are too few to train on or to measure, or if their file is
-            not there: rank does without, unless another file has nearly its name.
+        DataError: with every bad row, or if labels may be one or several, or if the examples are too few to train on
+            or to measure, or if their file is not there: rank does without, unless another file has nearly its name.
     """
     data, seed = recipe.data, recipe.tune.seed
     rows, test, kind = _load(merchant, recipe, catalog, history)
-    (rows, test), merged = one_spelling(rows, test)
+    (rows, test), merged = one_spelling(recipe, rows, test)
     if merged:
         logger.warning("%s: %s", merchant.folder / data.file, spellings_text(merged))
     contrary = contradictions(rows, test, text)
@@ -231,7 +231,7 @@ def labels_of(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
     """choose: every label, as in `prompt.labels`, else those of the examples, sorted."""
     if recipe.task != "choose":
         return ()
-    [train], _ = one_spelling(train)
+    [train], _ = one_spelling(recipe, train)
     return tuple(recipe.prompt.labels) or tuple(sorted({example.label for example in train if example.label}))
 
 

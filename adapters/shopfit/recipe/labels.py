@@ -1,4 +1,4 @@
-"""When two spellings are one label."""
+"""When two spellings are one label, and when only who wrote them can tell."""
 
 import re
 import unicodedata
@@ -9,15 +9,32 @@ _VARIANTS = "\ufe0e\ufe0f"  # how an emoji is drawn
 
 
 def label_key(label: str) -> str:
-    """What two spellings of one label share: case, outer and double spaces, Unicode form and invisible signs do not
-    count, and 5.0 is 5.
+    """What two spellings of one label share: case, outer and double spaces, full and half width, canonical Unicode form
+    and invisible signs do not count, and 5.0 is 5.
 
-    Forms are NFKC (Unicode Standard Annex 15), case is `str.casefold`.
+    Forms are NFC (Unicode Standard Annex 15), case is `str.lower`: `m²` is not `m2`, and `Maße`
+    (measures) is not `Masse` (mass).
     """
-    text = " ".join(visible(unicodedata.normalize("NFKC", label)).casefold().split())
-    text = unicodedata.normalize("NFKC", text)
+    text = visible(label)
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", "".join(map(_of_usual_width, text)))
+    text = unicodedata.normalize("NFC", " ".join(text.lower().split()))
     whole = _WHOLE.fullmatch(text)
     return whole[1].removeprefix("+") if whole else text
+
+
+def loose_key(label: str) -> str:
+    """What labels share that may be one label or two: those of one `label_key`, and `m²` and `m2`, `Maße` and `Masse`.
+
+    Forms are NFKC, case is `str.casefold`.
+    """
+    text = unicodedata.normalize("NFKC", label_key(label)).casefold()
+    return label_key(unicodedata.normalize("NFKC", text))
+
+
+def _of_usual_width(sign: str) -> str:
+    form, *codes = unicodedata.decomposition(sign).split() or [""]
+    return "".join(chr(int(code, 16)) for code in codes) if form in ("<wide>", "<narrow>") else sign
 
 
 def visible(text: str) -> str:

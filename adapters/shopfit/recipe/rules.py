@@ -7,7 +7,6 @@ from pydantic import Field, field_validator, model_validator
 
 from shopfit.recipe.currencies import common, currency_of
 from shopfit.recipe.section import Section
-from shopfit.recipe.suggestions import shown
 
 
 class Rules(Section):
@@ -30,7 +29,7 @@ class Rules(Section):
             return None
         known = currency_of(currency)
         if known is None:
-            raise ValueError(f"{shown(currency)} is no currency: a code of ISO 4217 such as EUR, or a sign such as €")
+            raise ValueError("is no currency: a code of ISO 4217 such as EUR, or a sign such as €")
         return known
 
     @model_validator(mode="after")

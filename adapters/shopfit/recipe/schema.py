@@ -333,7 +333,7 @@ def _prompt_problems(task: Task, prompt: Prompt) -> list[str]:
     if len(set(words)) < len(words):
         problems.append("prompt.labels: two labels share the same words, so they cannot be told apart")
     problems += [
-        f"prompt.labels: {listed(alike)} differ by case, spaces or Unicode form (allowed: one of them)"
+        f"prompt.labels: {listed(alike)} differ by case, spaces, width or Unicode form (allowed: one of them)"
         for alike in _alike(prompt.labels)
     ]
     if not all(words):

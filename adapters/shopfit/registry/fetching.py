@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, bundle_digest, parse_manifest
+from shopfit.adapter.plain_files import check_size, read_file
 from shopfit.errors import BundleError, Problem
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.failures import storage_failure
@@ -144,11 +145,12 @@ def _cached(version: Version, files: Sequence[File], cache: Path) -> dict[str, b
         if not is_path(file.path):
             return None
         try:
-            contents[file.path] = (cache / version.digest / file.path).read_bytes()
-        except (OSError, ValueError):
+            content = read_file(cache / version.digest / file.path)
+        except BundleError:
             return None
-        if hashlib.sha256(contents[file.path]).hexdigest() != file.sha256:
+        if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
             return None
+        contents[file.path] = content
     return contents
 
 
@@ -166,6 +168,10 @@ def _content(file: File, blobs: BlobStore) -> bytes | Problem:
         return Problem(repr(file.path), "is not a path inside a bundle", PATH_RULE)
     if not _DIGEST.fullmatch(file.sha256):
         return Problem(file.path, f"{file.sha256!r} is not the name of a blob", "64 of 0-9 and a-f")
+    try:
+        check_size(file.path, file.size)
+    except BundleError as error:
+        return Problem("its list of files", error.message)
     content = blobs.read(file.sha256)
     if content is None:
         return Problem(file.path, f"its blob {file.sha256} is missing")

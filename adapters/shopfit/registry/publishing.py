@@ -3,6 +3,7 @@
 import hashlib
 
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, check_servable, parse_manifest
+from shopfit.adapter.plain_files import read_file
 from shopfit.errors import BundleError, Problem
 from shopfit.registry import fetching
 
@@ -11,7 +12,7 @@ def contents(bundle: Bundle) -> dict[str, bytes]:
     """Every file of `bundle`, in memory, so that what is hashed is what is kept.
 
     Raises:
-        BundleError: if something in it could not be kept or served, or changed while it was read.
+        BundleError: if something in it is too large, could not be kept or served, or changed while it was read.
     """
     manifest = bundle.manifest
     paths = [*manifest.files, MANIFEST]
@@ -22,10 +23,7 @@ def contents(bundle: Bundle) -> dict[str, bytes]:
     ]
     if problems:
         raise BundleError(f"the bundle in {bundle.folder} cannot be published", problems=problems)
-    try:
-        found = {path: (bundle.folder / path).read_bytes() for path in paths}
-    except OSError as error:
-        raise BundleError(f"the bundle in {bundle.folder} cannot be read: {error.strerror}") from error
+    found = {path: _content(bundle, path) for path in paths}
     for path, digest in manifest.files.items():
         if hashlib.sha256(found[path]).hexdigest() != digest:
             raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
@@ -33,3 +31,10 @@ def contents(bundle: Bundle) -> dict[str, bytes]:
         raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {MANIFEST}")
     check_servable(HeldBundle(manifest, found))
     return found
+
+
+def _content(bundle: Bundle, path: str) -> bytes:
+    content = read_file(bundle.folder / path)
+    if content is None:
+        raise BundleError(f"the bundle in {bundle.folder} changed while it was published: {path}")
+    return content

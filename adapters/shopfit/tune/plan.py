@@ -15,7 +15,7 @@ from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.evaluation.assess import ask, pools
-from shopfit.merchant.examples import Example
+from shopfit.evaluation.collecting import Pool
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.batches import LengthSortedBatches
@@ -126,22 +126,21 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
 def _answering(voice: Voice, base: Base, prompter: Prompter, splits: Splits) -> tuple[float, float]:
     """Seconds that answering all held-out and all test examples would take, by those of a few."""
     recipe, sample = prompter.recipe, list(splits.test[:_SAMPLE])
+    valid: list[Pool] = [()] * len(splits.valid)
+    test: list[Pool] = [()] * len(splits.test)
     if base.encoder and recipe.task == "rank":
-        asked = pools(recipe, sample, prompter.catalog)
-        sample = [replace(row, candidates=pool[:_READ]) for row, pool in zip(sample, asked, strict=True)]
+        valid, test = (pools(recipe, rows, prompter.catalog) for rows in (splits.valid, splits.test))
+        sample = [replace(row, candidates=pool[:_READ]) for row, pool in zip(sample, test, strict=False)]
     started = time.perf_counter()
     ask(voice, base, prompter, splits.labels, sample)
     seconds = time.perf_counter() - started
 
-    def texts(rows: Sequence[Example]) -> int:
+    def texts(asked: Sequence[Pool]) -> int:
         """That an encoder reads, each once; a decoder reads its prompts."""
-        if not base.encoder:
-            return len(rows)
-        items = {item for pool in pools(recipe, rows, prompter.catalog) for item in pool}
-        return len(rows) + len(items) + len(splits.labels)
+        return len(asked) + (len({item for pool in asked for item in pool}) + len(splits.labels) if base.encoder else 0)
 
-    each = seconds / texts(sample)
-    return each * texts(splits.valid), each * texts(splits.test)
+    each = seconds / texts([row.candidates or () for row in sample])
+    return each * texts(valid), each * texts(test)
 
 
 def _lengths(lessons: Lessons, characters: Sequence[int], seed: int) -> list[int]:
