@@ -102,7 +102,7 @@ def test_what_was_written_for_a_label_is_told(tmp_path: Path, labels: str) -> No
     assert done.exit_code == 0, done.output
     label = "Positive" if labels else "positive"
     assert f"spellings merged: {label}: 12 rows (written 'positive' 8, 'Positive' 4)\n" in done.output
-    assert "label (3 different, as written)" in done.output
+    assert "label (3 as written)" in done.output
     assert "{" not in done.output
 
 
@@ -154,7 +154,7 @@ def test_one_row_is_one_row(tmp_path: Path) -> None:
     done = check(folder)
     assert "catalog.csv: catalog, 1 row\n" in done.output
     assert "1 filled; 1 to 1 character;" in done.output
-    assert "label (1 spelling)" in done.output
+    assert "label (1 as written)" in done.output
 
 
 def test_labels_that_the_recipe_does_not_name(tmp_path: Path) -> None:

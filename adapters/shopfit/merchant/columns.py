@@ -172,7 +172,7 @@ def _column(name: str, column: str, values: Sequence[Any], decimal: DecimalMark,
         return made("empty")
     if name == "label":
         counts = Counter(label for value in there if (label := as_label(value)) is not None)
-        return made("label", f"{len(counts)} different, as written", counts=dict(counts.most_common(_MOST_LABELS)))
+        return made("label", f"{len(counts)} as written", counts=dict(counts.most_common(_MOST_LABELS)))
     if name == "at":
         return _times(there, made)
     if name == "in_stock":
