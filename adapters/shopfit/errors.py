@@ -15,6 +15,8 @@ ShopfitError                 any of them; `exit_code` is what the command line r
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_LONGEST = 4096  # characters of a line: as long as a path may be
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -34,6 +36,11 @@ class Problem:
         return f"{self.where}: {self.what}" + (f" (allowed: {self.allowed})" if self.allowed else "")
 
 
+def _line(text: str) -> str:
+    """A text, without the middle if somebody's path or value makes it endless."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST * 3 // 4]} … {text[-_LONGEST // 4 :]}"
+
+
 class ShopfitError(Exception):
     """A mistake the user can mend.
 
@@ -47,8 +54,8 @@ class ShopfitError(Exception):
     shown_problems = 20
 
     def __init__(self, message: str, *, problems: Sequence[Problem] = (), next_step: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__(_line(message))
+        self.message = _line(message)
         self.problems = tuple(problems)
         self.next_step = next_step
 
@@ -56,7 +63,7 @@ class ShopfitError(Exception):
     def lines(self) -> list[str]:
         """The message, a line a problem, and the next step; each is one line to whoever shows it."""
         lines = [self.message]
-        lines += [f"  {problem}" for problem in self.problems[: self.shown_problems]]
+        lines += [_line(f"  {problem}") for problem in self.problems[: self.shown_problems]]
         if (more := len(self.problems) - self.shown_problems) > 0:
             lines.append(f"  … and {more} more")
         if self.next_step:

@@ -354,6 +354,7 @@ def only_recipe_errors(read: Callable[[], object]) -> None:
 
 
 @given(text=TEXT, overrides=st.lists(TEXT, max_size=2))
+@example(text="0x" + "f" * 20_000 + "\x00", overrides=[])
 @example(text="0x" + "f" * 20_000, overrides=[])
 @example(text="name: " + "x" * 20_000, overrides=[])
 @example(text="!" + "x" * 20_000 + " 1", overrides=["name=!" + "x" * 20_000 + " 1"])
