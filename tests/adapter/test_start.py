@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from shopfit.adapter.methods import TrainableAdapter, attach
 from shopfit.adapter.stack import Packed, Stack
-from shopfit.adapter.start import Start, blend, compress
+from shopfit.adapter.start import Start
+from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.base.prompt import Question
 from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.methods.low_rank import blend, compress
 from shopfit.recipe.schema import Adapter
 
 QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]

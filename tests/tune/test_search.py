@@ -10,14 +10,14 @@ import yaml
 from tests.tune.reviews import RECIPE, material, reviews
 
 from shopfit.adapter.bundle import Bundle
-from shopfit.adapter.start import Start
+from shopfit.adapter.start import Start, start_for
 from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
 from shopfit.onboard import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
-from shopfit.tune.search import Found, Space, changed, check_search, search, start_for, study_digest
+from shopfit.tune.search import Found, Space, changed, check_search, search, study_digest
 from shopfit.tune.study import STUDY, Study, opened
 
 FACTORS = Start("house/r@1", factors={})

@@ -8,8 +8,8 @@ from tests.solo import wearing
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.files import write_plain
-from shopfit.adapter.methods import TrainableAdapter, attach
 from shopfit.adapter.stack import Stack
+from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Question
