@@ -100,9 +100,9 @@ def test_a_part_of_the_way_lies_between_start_and_end(base: Base, method: str) -
     adapter = trained(base, method, init_rank=8 if method == "adalora" else None)
     end = adapter.state()
     origin = [torch.full_like(weight, 0.5) for weight in end]
-    adapter.approach(origin, 1)
+    adapter.interpolate(origin, 1)
     assert all(map(torch.equal, adapter.state(), end))
-    adapter.approach(origin, 0.25)
+    adapter.interpolate(origin, 0.25)
     for before, after, between in zip(origin, end, adapter.state(), strict=True):
         wanted = torch.where(after == 0, 0, 0.75 * before + 0.25 * after)  # what was pruned stays pruned
         torch.testing.assert_close(between, wanted)

@@ -107,7 +107,7 @@ class TrainableAdapter:
             for weight, kept in zip(self.parameters(), state, strict=True):
                 weight.copy_(kept)
 
-    def approach(self, origin: list[Tensor], share: float) -> None:
+    def interpolate(self, origin: list[Tensor], share: float) -> None:
         """Go back to `share` of the way from where training began to the weights as they are (arXiv:2109.01903).
 
         Args:
@@ -122,13 +122,13 @@ class TrainableAdapter:
                 weight.copy_(torch.where(weight == 0, 0, between))  # what AdaLoRA has pruned stays pruned
 
     @contextmanager
-    def nearer(self, origin: list[Tensor], share: float) -> Iterator[None]:
-        """The weights as `approach` makes them, for a look; training goes on from where they were."""
+    def interpolated(self, origin: list[Tensor], share: float) -> Iterator[None]:
+        """The weights as `interpolate` makes them, for a look; training goes on from where they were."""
         if share == 1:
             yield
             return
         end = self.state()
-        self.approach(origin, share)
+        self.interpolate(origin, share)
         yield
         self.restore(end)
 

@@ -227,7 +227,7 @@ def tune_together(
             losses.append(shown)
             if settings.trackers:
                 accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
-        with adapter.nearer(origin, way):
+        with adapter.interpolated(origin, way):
             answers = _validate(adapter, base, recipe, merchants, accelerator)
             values = _values(recipe, answers)
             point = CurvePoint(
@@ -243,7 +243,7 @@ def tune_together(
                 tuned.stopped_early = epoch < settings.epochs
                 break
     if best is None:
-        adapter.approach(origin, way)
+        adapter.interpolate(origin, way)
     else:
         adapter.restore(best)
     adapter.peft.eval()
