@@ -168,6 +168,15 @@ def test_a_rank_above_the_initial_one_takes_it_along() -> None:
     assert changed(recipe, {"adapter.rank": 8}).adapter.init_rank is None
 
 
+def test_a_method_without_a_switch_lets_go_of_it(base: Base) -> None:
+    recipe = Recipe.model_validate(RECIPE.model_dump(by_alias=True) | {"adapter": {"rslora": True}})
+    assert changed(recipe, {"adapter.rank": 5}).adapter.rslora
+    assert not changed(recipe, {"adapter.method": "adalora"}).adapter.rslora
+    rows = material(base, reviews(12))
+    digests = {study_digest(base, one, rows, Start(), "d1") for one in (recipe, RECIPE)}
+    assert len(digests) == 2
+
+
 def test_what_cannot_be_searched_is_refused(base: Base, home: Path) -> None:
     with pytest.raises(ShopfitError, match="a search of 0 trials"):
         check_search(0, 1)

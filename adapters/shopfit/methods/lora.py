@@ -18,12 +18,16 @@ _MOST_PATTERNS = 1000
 
 
 class Lora(LowRankMethod):
-    """LoRA. What it makes of a layer is scaled by alpha / rank."""
+    """LoRA. The update of a layer is scaled by alpha / rank; by alpha / sqrt(rank) with `rslora` (arXiv:2312.03732)."""
 
     name = "lora"
     peft_type = "LORA"
     parts = "AB"
     converted = frozenset({"r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"})
+
+    def size_in_words(self, settings: Adapter) -> str:
+        """Its rank, of which layers, and whether that scales as rsLoRA has it."""
+        return super().size_in_words(settings) + (", rsLoRA" if settings.rslora else "")
 
     def config(self, settings: Adapter, *, total_steps: int, task_type: str) -> Any:  # noqa: ARG002
         """PEFT's configuration, which is the same however long training takes."""
@@ -33,6 +37,7 @@ class Lora(LowRankMethod):
             task_type=task_type,
             r=settings.rank,
             lora_alpha=settings.alpha,
+            use_rslora=settings.rslora,
             lora_dropout=settings.dropout,
             target_modules=settings.targets,
         )

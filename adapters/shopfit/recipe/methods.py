@@ -21,6 +21,7 @@ class MethodRules:
         unit: of that size, in words.
         largest: size that a bundle may have.
         prunes: whether it is trained from `init_rank` down to `rank`.
+        switches: keys of `adapter`, true or false, that it alone heeds.
         no_checkpointing: why its activations cannot be recomputed; empty if they can.
     """
 
@@ -31,11 +32,17 @@ class MethodRules:
     unit: str = "rank"
     largest: int = LARGEST_RANK
     prunes: bool = False
+    switches: tuple[str, ...] = ()
     no_checkpointing: str = ""
 
 
+NO_DORA = (
+    "dora is not to be had: DoRA scales the base's own weights, which all merchants share, so that it has no plain "
+    "LoRA form in which to serve it beside others (allowed: rslora)"
+)
+
 METHOD_RULES: Mapping[Method, MethodRules] = {
-    "lora": MethodRules("LoRA", "2106.09685", 5e-4),
+    "lora": MethodRules("LoRA", "2106.09685", 5e-4, switches=("rslora",)),
     "adalora": MethodRules("AdaLoRA", "2303.10512", 2e-3, prunes=True),
     "prefix": MethodRules(
         "prefix tuning",
@@ -47,3 +54,5 @@ METHOD_RULES: Mapping[Method, MethodRules] = {
         no_checkpointing="keeps its prefix in the cache that checkpointing drops",
     ),
 }
+SWITCHES = tuple(dict.fromkeys(switch for rules in METHOD_RULES.values() for switch in rules.switches))
+"""Keys that only some methods heed."""

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from shopfit.recipe.augmenting import Augment, augment_problems
 from shopfit.recipe.labels import label_key
-from shopfit.recipe.methods import LARGEST_RANK, MAX_VIRTUAL_TOKENS, METHOD_RULES, Method
+from shopfit.recipe.methods import LARGEST_RANK, MAX_VIRTUAL_TOKENS, METHOD_RULES, NO_DORA, SWITCHES, Method
 from shopfit.recipe.names import SLUG, SLUG_RULE
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.section import Section
@@ -122,6 +122,9 @@ class Adapter(Section):
     method: Method = Field("lora", description=_PAPERS)
     rank: int = Field(8, ge=1, le=256, description="rank of every matrix; adalora: its average after pruning")
     alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
+    rslora: bool = Field(
+        False, description="lora: scale it by alpha / sqrt(rank), which suits large ranks (rsLoRA, arXiv:2312.03732)"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input while training")
     targets: Literal["all-linear"] | list[str] = Field("all-linear", description="names of the base's linear layers")
     init_rank: int | None = Field(
@@ -129,9 +132,20 @@ class Adapter(Section):
     )
     virtual_tokens: int = Field(16, ge=1, le=MAX_VIRTUAL_TOKENS, description="prefix: length of the prefix, in tokens")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_dora(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("dora"):
+            raise ValueError(NO_DORA)
+        return values
+
     @model_validator(mode="after")
-    def _init_rank_above_rank(self) -> "Adapter":
+    def _fits_the_method(self) -> "Adapter":
         rules = METHOD_RULES[self.method]
+        for switch in SWITCHES:
+            if getattr(self, switch) and switch not in rules.switches:
+                heeded = ", ".join(name for name, other in METHOD_RULES.items() if switch in other.switches)
+                raise ValueError(f"{switch} is only for the method {heeded}, not {self.method}")
         if rules.prunes and self.init_rank is not None and self.init_rank <= self.rank:
             raise ValueError(f"init_rank must be above rank ({self.rank}), or {rules.title} has nothing to prune")
         return self

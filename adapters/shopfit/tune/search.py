@@ -29,6 +29,7 @@ from shopfit.evaluation.wording import settings_in_words
 from shopfit.merchant.examples import content_digest
 from shopfit.methods import METHODS
 from shopfit.recipe.loading import dump_recipe
+from shopfit.recipe.methods import SWITCHES
 from shopfit.recipe.schema import Adapter, Recipe, Tune
 from shopfit.settings import studies
 from shopfit.tune.folds import FOLDS, Answered, calibrated_loss, folds, scored, trained
@@ -256,6 +257,9 @@ def study_digest(base: Base, recipe: Recipe, material: Material, start: Start, d
     for key in SEARCHED:
         section, _, name = key.partition(".")
         said[section].pop(name)
+    for switch in SWITCHES:
+        if not said["adapter"][switch]:
+            said["adapter"].pop(switch)  # so that a study from before there was the switch goes on
     items = [
         None if catalog is None else [dict(item.fields) for item in catalog.values()]
         for catalog in (material.prompter.catalog, material.prompter.history)
@@ -273,4 +277,6 @@ def changed(recipe: Recipe, values: Values) -> Recipe:
     adapter = said["adapter"]
     if adapter["init_rank"] is not None and adapter["init_rank"] <= adapter["rank"]:
         adapter["init_rank"] = None  # follows the rank
+    for switch in SWITCHES:
+        adapter[switch] = adapter[switch] and switch in METHODS[adapter["method"]].rules.switches
     return Recipe.model_validate(said)
