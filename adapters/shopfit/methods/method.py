@@ -59,7 +59,7 @@ class PeftMethod(ABC):
 
     def size(self, settings: Adapter) -> int:
         """How large a recipe's `adapter` section makes it: a rank, or a number of virtual tokens."""
-        return int(getattr(settings, self.rules.size))
+        return int(getattr(settings, self.rules.size_key))
 
     @abstractmethod
     def size_in_words(self, settings: Adapter) -> str:

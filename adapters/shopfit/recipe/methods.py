@@ -17,7 +17,7 @@ class MethodRules:
         title: as texts name it.
         paper: its arXiv number.
         learning_rate: peak, where a recipe names none.
-        size: the key of `adapter` that says how large it is.
+        size_key: the key of `adapter` that says how large it is.
         unit: of that size, in words.
         largest: size that a bundle may have.
         prunes: whether it is trained from `init_rank` down to `rank`.
@@ -28,7 +28,7 @@ class MethodRules:
     title: str
     paper: str
     learning_rate: float
-    size: Literal["rank", "virtual_tokens"] = "rank"
+    size_key: Literal["rank", "virtual_tokens"] = "rank"
     unit: str = "rank"
     largest: int = LARGEST_RANK
     prunes: bool = False
@@ -48,7 +48,7 @@ METHOD_RULES: Mapping[Method, MethodRules] = {
         "prefix tuning",
         "2101.00190",
         5e-3,
-        size="virtual_tokens",
+        size_key="virtual_tokens",
         unit="virtual tokens",
         largest=MAX_VIRTUAL_TOKENS,
         no_checkpointing="keeps its prefix in the cache that checkpointing drops",

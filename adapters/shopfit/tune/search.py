@@ -39,7 +39,7 @@ from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
 if TYPE_CHECKING:
     import optuna
 
-SIZES = tuple(dict.fromkeys(method.rules.size for method in METHODS.values()))  # of the methods' sizes, each once
+SIZES = tuple(dict.fromkeys(method.rules.size_key for method in METHODS.values()))  # of the methods' sizes, each once
 SEARCHED = ("adapter.method", *(f"adapter.{size}" for size in SIZES), "tune.lr", "tune.epochs")
 _AROUND = 5.0  # times the method's learning rate, and as far below it
 _AT_RANDOM = 5  # trials before Optuna's model of them is asked
@@ -176,7 +176,7 @@ class Space:
             "method": method.name,
             "rate": self._own_rate / method.rules.learning_rate,
             "epochs": self._recipe.tune.epochs,
-            method.rules.size: method.size(self._recipe.adapter),
+            method.rules.size_key: method.size(self._recipe.adapter),
         }
 
     @property
@@ -189,7 +189,7 @@ class Space:
         # in units of the method's own rate, so that what is learned of one method tells of the others
         own = self.own["rate"]
         share = trial.suggest_float("rate", min(1 / _AROUND, own), max(_AROUND, own), log=True)
-        size = method.rules.size
+        size = method.rules.size_key
         epochs = self._near(trial, self._recipe.tune, "epochs")
         extent = self._near(trial, self._recipe.adapter, size)
         rounded = min(float(f"{share * method.rules.learning_rate:.3g}"), 1.0)
