@@ -170,7 +170,7 @@ def attach(
         start: weights to start from; from scratch by default.
 
     Raises:
-        RecipeError: if `adapter.targets` names a layer the base does not have, or the base takes no prefix.
+        RecipeError: if `adapter.targets` names a layer the base does not have, or the method is none for the base.
         BaseError: if another adapter is being trained on the base.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training

@@ -39,8 +39,8 @@ from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
 if TYPE_CHECKING:
     import optuna
 
-SIZES = tuple(dict.fromkeys(method.rules.size_key for method in METHODS.values()))  # of the methods' sizes, each once
-SEARCHED = ("adapter.method", *(f"adapter.{size}" for size in SIZES), "tune.lr", "tune.epochs")
+_SIZES = dict.fromkeys(method.rules.size_key for method in METHODS.values())  # each once
+SEARCHED = ("adapter.method", *(f"adapter.{size}" for size in _SIZES), "tune.lr", "tune.epochs")
 _AROUND = 5.0  # times the method's learning rate, and as far below it
 _AT_RANDOM = 5  # trials before Optuna's model of them is asked
 
