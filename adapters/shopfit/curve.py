@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import needed
-from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, ShopfitError
@@ -23,6 +22,7 @@ from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.systems import Kind
 from shopfit.merchant.search import Embed
 from shopfit.onboard import prepare
+from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings

@@ -15,7 +15,6 @@ import numpy as np
 
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import HeldBundle
-from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.adapter.score_fusion import log_shares
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
@@ -31,6 +30,7 @@ from shopfit.merchant.search import CatalogIndex, Embed, Floats
 from shopfit.merchant.splits import labels_of, test_file_of
 from shopfit.merchant.unlabeled import load_unlabeled, without_copies
 from shopfit.onboard import base_of
+from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe, hidden_fields
 from shopfit.registry import Registry

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Bundle, HeldBundle, seal
-from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine import Engine, Tenant
@@ -20,6 +19,7 @@ from shopfit.evaluation.report import Held
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
+from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.schema import Recipe, SelfTraining
 from shopfit.registry import Registry, Version
 from shopfit.registry.leavings import sweep

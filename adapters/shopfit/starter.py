@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from shopfit.adapter.bundle import DataIdentity, Manifest, seal, write_json
-from shopfit.adapter.manifest_rules import LARGEST_RANK
 from shopfit.base.load import Base
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, Problem, ShopfitError
@@ -22,6 +21,7 @@ from shopfit.evaluation.wording import signed_with_span
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
 from shopfit.onboard import base_of
+from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
 from shopfit.adapter.kernels import expand, plan, shrink
-from shopfit.adapter.methods import attach
 from shopfit.adapter.stack import Packed, Stack, rank_note
+from shopfit.adapter.trainable import attach
 from shopfit.base.load import Base, load_base
 from shopfit.errors import BaseError, BundleError
 from shopfit.recipe.schema import Adapter

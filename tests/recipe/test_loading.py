@@ -142,6 +142,9 @@ evaluate: {metric: accuracy, rank: 3}
         ({"tune": {"trackers": ["wandb"]}}, "tune.trackers.0: 'wandb' is not accepted (allowed: tensorboard)"),
         ({"adapter": {"targets": ["q", 1]}}, "adapter.targets: ['q', 1] is not accepted"),
         ({"adapter": {"method": "adalora", "init_rank": 4}}, "init_rank must be above rank (8)"),
+        ({"adapter": {"method": "adalora", "rslora": True}}, "rslora is only for the method lora, not adalora"),
+        ({"adapter": {"method": "prefix", "rslora": True}}, "rslora is only for the method lora, not prefix"),
+        ({"adapter": {"dora": True}}, "DoRA scales the base's own weights"),
     ],
 )
 def test_one_mistake_one_message(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from shopfit.adapter.methods import TrainableAdapter, attach
+from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.examples import Example

@@ -10,14 +10,14 @@ import yaml
 from tests.tune.reviews import RECIPE, material, reviews
 
 from shopfit.adapter.bundle import Bundle
-from shopfit.adapter.start import Start
+from shopfit.adapter.start import Start, start_for
 from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
 from shopfit.onboard import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
-from shopfit.tune.search import Found, Space, changed, check_search, search, start_for, study_digest
+from shopfit.tune.search import Found, Space, changed, check_search, search, study_digest
 from shopfit.tune.study import STUDY, Study, opened
 
 FACTORS = Start("house/r@1", factors={})
@@ -166,6 +166,15 @@ def test_a_rank_above_the_initial_one_takes_it_along() -> None:
     )
     assert changed(recipe, {"adapter.rank": 5}).adapter.init_rank == 6
     assert changed(recipe, {"adapter.rank": 8}).adapter.init_rank is None
+
+
+def test_a_method_without_a_switch_lets_go_of_it(base: Base) -> None:
+    recipe = Recipe.model_validate(RECIPE.model_dump(by_alias=True) | {"adapter": {"rslora": True}})
+    assert changed(recipe, {"adapter.rank": 5}).adapter.rslora
+    assert not changed(recipe, {"adapter.method": "adalora"}).adapter.rslora
+    rows = material(base, reviews(12))
+    digests = {study_digest(base, one, rows, Start(), "d1") for one in (recipe, RECIPE)}
+    assert len(digests) == 2
 
 
 def test_what_cannot_be_searched_is_refused(base: Base, home: Path) -> None:

@@ -7,19 +7,22 @@ then all compute the same numbers from it, whatever they make of alpha, rank pat
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from shopfit.adapter.peft_config import adalora_scale, check_convertible, check_plain, rank_and_scale, read_config
+from shopfit.adapter.peft_config import check_convertible, check_plain, low_rank_method, read_config
 from shopfit.adapter.plain_files import read_file
 from shopfit.errors import BundleError
+from shopfit.methods import METHODS, Form
+from shopfit.methods.lora import PLAIN
+from shopfit.recipe.methods import MAX_VIRTUAL_TOKENS
+from shopfit.recipe.schema import Adapter
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-MAX_VIRTUAL_TOKENS = 1024  # of a prefix, as recipes allow: every row that it answers holds them in its cache
 _PEFT_PREFIX = "base_model.model."
 _AGAIN = "bring the bundle again, or train it again"
 _FLOATS = {torch.float32, torch.float16, torch.bfloat16, torch.float64}
@@ -40,8 +43,29 @@ def write_native(peft: Any, folder: Path, base_name: str) -> None:
     _write_config(folder, config)
 
 
+def write_served(native: Path, plain: Path, settings: Adapter) -> int:
+    """Write the form that engines serve, where that is not the PEFT folder itself.
+
+    Args:
+        native: as `write_native` left it.
+        plain: where plain LoRA goes, if the method has that form.
+        settings: a recipe's `adapter` section.
+
+    Returns:
+        the rank of what is served, or its virtual tokens.
+    """
+    method = METHODS[settings.method]
+    match method.form:
+        case Form.FACTORS:
+            return write_plain(native, plain)
+        case Form.PREFIX:
+            return method.size(settings)
+        case other:
+            assert_never(other)
+
+
 def write_plain(native: Path, folder: Path) -> int:
-    """Convert a LoRA or AdaLoRA folder, exactly, to plain LoRA.
+    """Convert the folder of a low-rank method, exactly, to plain LoRA.
 
     Args:
         native: as `write_native` left it.
@@ -51,20 +75,22 @@ def write_plain(native: Path, folder: Path) -> int:
         its rank.
 
     Raises:
-        BundleError: if `native` is not LoRA or AdaLoRA that plain LoRA equals: as DoRA, biases or an initialisation
-            that changed the base's weights are not.
+        BundleError: if `native` is none that plain LoRA equals: as DoRA, biases or an initialisation that changed the
+            base's weights are not.
     """
     config = read_config(_content(native / CONFIG), str(native / CONFIG))
-    kind, where = config["peft_type"], str(native / WEIGHTS)
-    if kind not in {"LORA", "ADALORA"}:
-        raise BundleError(f"{native} holds {kind[:80]!r}, which has no plain LoRA form", next_step="train it as LoRA")
+    method, where = low_rank_method(config), str(native / WEIGHTS)
+    if method is None:
+        kind = f"{config['peft_type'][:80]!r}"
+        raise BundleError(f"{native} holds {kind}, which has no plain LoRA form", next_step="train it as LoRA")
     tensors = read_tensors(_content(native / WEIGHTS), where)
-    check_convertible(
-        config, [_module_of(name)[0].removeprefix(_PEFT_PREFIX) for name in tensors], str(native / CONFIG)
-    )
-    modules = _modules(tensors, where, parts="AB" if kind == "LORA" else "ABE")
-    factors = _lora_factors if kind == "LORA" else _adalora_factors
-    pairs = {module: factors(parts, config, module, where) for module, parts in modules.items()}
+    names = [_module_of(name)[0].removeprefix(_PEFT_PREFIX) for name in tensors]
+    check_convertible(config, names, str(native / CONFIG), method)
+    modules = _modules(tensors, where, parts=method.parts)
+    pairs = {
+        module: method.plain(parts, config, module.removeprefix(_PEFT_PREFIX), where)
+        for module, parts in modules.items()
+    }
     kept = {module: pair for module, pair in pairs.items() if len(pair[0])} or dict(list(pairs.items())[:1])
     rank = max(1, *(len(a) for a, _ in kept.values()))
     weights = {}
@@ -76,7 +102,7 @@ def write_plain(native: Path, folder: Path) -> int:
     _write_config(
         folder,
         {
-            "peft_type": "LORA",
+            "peft_type": PLAIN.peft_type,
             "task_type": config.get("task_type"),
             "base_model_name_or_path": config.get("base_model_name_or_path"),
             "inference_mode": True,
@@ -104,7 +130,7 @@ def read_plain(content: bytes, where: str, config: bytes | None = None) -> dict[
     Raises:
         BundleError: if it holds anything else.
     """
-    modules = _modules(read_tensors(content, where), where, parts="AB", prefix=_PEFT_PREFIX)
+    modules = _modules(read_tensors(content, where), where, parts=PLAIN.parts, prefix=_PEFT_PREFIX)
     ranks = {parts["A"].shape[0] for parts in modules.values()}
     if len(ranks) != 1 or 0 in ranks:
         shown = ", ".join(map(str, sorted(ranks)[:10]))
@@ -216,28 +242,6 @@ def _module_of(key: str) -> tuple[str, str]:
     """The module of a weight and which of its parts it is: A, B or E; no part if it is none of LoRA's."""
     module, found, part = key.removesuffix(".weight").rpartition(".lora_")
     return (module, part) if found and part in {"A", "B", "E"} else (key, "none")
-
-
-def _lora_factors(parts: dict[str, Tensor], config: dict[str, Any], module: str, where: str) -> tuple[Tensor, Tensor]:
-    """A (r, in) and B (out, r) with the scale in B."""
-    rank, scale = rank_and_scale(config, module.removeprefix(_PEFT_PREFIX), where)
-    if rank != len(parts["A"]):
-        raise BundleError(
-            f"{where} has rank {len(parts['A'])} for {_shown(module)}, where its configuration says {rank}",
-            next_step=_AGAIN,
-        )
-    return parts["A"], parts["B"] * scale
-
-
-def _adalora_factors(
-    parts: dict[str, Tensor],
-    config: dict[str, Any],
-    module: str,  # noqa: ARG001 - all modules have one scale
-    where: str,
-) -> tuple[Tensor, Tensor]:
-    """A (r, in) and B (out, r) of B diag(E) A: pruned singular values go, the others move into A."""
-    keep = (parts["E"] != 0).squeeze(1)
-    return (parts["E"] * parts["A"])[keep], parts["B"][:, keep] * adalora_scale(config, where)
 
 
 def _write_config(folder: Path, config: dict[str, Any]) -> None:

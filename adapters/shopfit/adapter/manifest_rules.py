@@ -5,17 +5,16 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from shopfit.errors import Problem
+from shopfit.recipe.methods import LARGEST_RANK, METHOD_RULES
 from shopfit.recipe.names import SLUG_RULE, is_slug
-from shopfit.recipe.schema import Method
 
 if TYPE_CHECKING:
     from shopfit.adapter.bundle import Manifest
 
 MAX_FILES = 1000
-LARGEST_RANK, MAX_VIRTUAL_TOKENS = 512, 1024  # as far as recipes go
 MAX_LABELS, MAX_TEXT = 10_000, 1000
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FINITE = "finite numbers"
@@ -36,8 +35,8 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
     for key, name in (("merchant", manifest.merchant), ("recipe", manifest.recipe)):
         if not is_slug(name):
             yield Problem(key, _shown(name), SLUG_RULE)
-    if manifest.method not in get_args(Method):
-        yield Problem("method", _shown(manifest.method), ", ".join(get_args(Method)))
+    if manifest.method not in METHOD_RULES:
+        yield Problem("method", _shown(manifest.method), ", ".join(METHOD_RULES))
     texts = {
         "base.name": manifest.base.name,
         "base.fingerprint": manifest.base.fingerprint,
@@ -53,7 +52,7 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
 
 
 def _size_problems(manifest: "Manifest") -> Iterator[Problem]:
-    most = MAX_VIRTUAL_TOKENS if manifest.method == "prefix" else LARGEST_RANK
+    most = next((rules.largest for name, rules in METHOD_RULES.items() if name == manifest.method), LARGEST_RANK)
     if not 1 <= manifest.rank <= most:
         yield Problem("rank", _shown(manifest.rank), f"1 to {most}")
     for key in ("trainable_parameters", "steps", "processes"):

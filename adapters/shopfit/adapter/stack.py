@@ -14,7 +14,7 @@ that adapter leaves. So one large adapter costs the others a bounded amount of m
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,17 +24,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shopfit.adapter.groups import Shared, shared_inputs
 from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.adapter.turns import turns_of
+from shopfit.base.groups import Shared, shared_inputs
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, BundleError
+from shopfit.methods import METHODS
+from shopfit.methods.method import Factors
 from shopfit.recipe.schema import Adapter
 
 MAX_RANK = 64  # 32 slots of it take 2.6 GB on all linear layers of smollm2-135m, where 32 of rank 8 take 0.3 GB
-
-Factors = Mapping[str, tuple[Tensor, Tensor]]
-"""An adapter's weights by layer name: A (r, in) and B (out, r), the scale in B."""
 
 
 @dataclass(slots=True)
@@ -314,12 +313,10 @@ def rank_note(settings: Adapter) -> str:
     """What to say of an adapter whose rank engines do not take by default; empty if they take it.
 
     Args:
-        settings: a recipe's `adapter` section. AdaLoRA may keep the rank that it starts from in some layers.
+        settings: a recipe's `adapter` section.
     """
-    rank = settings.rank
-    if settings.method == "adalora":
-        rank = settings.init_rank or rank + max(1, rank // 2)
-    if settings.method == "prefix" or rank <= MAX_RANK:
+    rank = METHODS[settings.method].slot_rank(settings)
+    if rank <= MAX_RANK:
         return ""
     return f"; engines take rank {MAX_RANK} unless they are made with max_rank={rank}"
 

@@ -1,19 +1,18 @@
 """Where an adapter's weights start: from nothing, or from what other adapters of the same base have learned."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import assert_never
 
 import torch
 from torch import Tensor
 
 from shopfit.adapter.bundle import Bundle, HeldBundle
-from shopfit.adapter.fusing import ADAPTER
 from shopfit.adapter.head import Head
-from shopfit.adapter.peft_config import ADALORA_EPSILON
-from shopfit.adapter.stack import Factors, check_finite
+from shopfit.adapter.stack import check_finite
 from shopfit.adapter.weights import check_prefix, head_of, read_weights
 from shopfit.base.load import Base
+from shopfit.methods import METHODS, Form
+from shopfit.methods.method import Factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,84 +66,13 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
     return Start(name, factors=weights, head=head_of(bundle), labels=labels)
 
 
-def blend(adapters: Sequence[Factors], shares: Sequence[float]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The weighted sum of adapters, exactly: their factors side by side, so ranks add up.
-
-    Args:
-        adapters: N of them.
-        shares: N factors.
-    """
-    blended = {}
-    for layer in dict.fromkeys(layer for factors in adapters for layer in factors):
-        parts = [(factors[layer], share) for factors, share in zip(adapters, shares, strict=True) if layer in factors]
-        downs = torch.cat([down for (down, _), _ in parts])
-        ups = torch.cat([up * share for (_, up), share in parts], dim=1)
-        blended[layer] = (downs, ups)
-    return blended
-
-
-def compress(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best approximation of a low-rank product by one of a rank at most `rank` (Eckart and Young, 1936).
-
-    Args:
-        down: (R, in).
-        up: (out, R).
-        rank: 1 or more.
-
-    Returns:
-        U (out, k), s (k,) falling, V (k, in), with up @ down close to U diag(s) V; k is at most `rank` and R.
-    """
-    left, r_left = torch.linalg.qr(up)  # (out, R), (R, R)
-    right, r_right = torch.linalg.qr(down.T)  # (in, R), (R, R)
-    u, s, v = torch.linalg.svd(r_left @ r_right.T)
-    keep = min(rank, len(s))
-    return left @ u[:, :keep], s[:keep], v[:keep] @ right.T
-
-
-def begin(peft: Any, method: str, start: Start) -> None:
-    """Give a fresh adapter the weights to start from; what the start does not reach stays fresh.
-
-    LoRA keeps the start's own factors where its rank allows, and their best approximation where it does not. AdaLoRA
-    takes their singular values and vectors. A prefix takes the start's first virtual tokens.
-
-    Args:
-        peft: PEFT's model, its adapter called "default".
-        method: lora, adalora or prefix.
-        start: of the same kind: factors for lora and adalora, a prefix for prefix.
-    """
-    with torch.no_grad():
-        if start.prefix is not None and method == "prefix":
-            _begin_prefix(peft, start.prefix)
-        elif start.factors is not None and method in {"lora", "adalora"}:
-            _begin_layers(peft, method, start.factors)
-
-
-def _begin_layers(peft: Any, method: str, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    for name, layer in peft.get_base_model().named_modules():
-        if name not in factors or not hasattr(layer, "lora_A"):
-            continue
-        down, up = (part.to(layer.base_layer.weight.device) for part in factors[name])
-        if method == "adalora":
-            _begin_adalora(layer, down, up)
-            continue
-        a, b, scale = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight, layer.scaling[ADAPTER]
-        if len(down) > len(a):
-            u, s, v = compress(down, up, len(a))
-            down, up = s.sqrt()[:, None] * v, u * s.sqrt()
-        a[: len(down)] = down
-        b[:, : up.shape[1]] = up / scale
-
-
-def _begin_adalora(layer: Any, down: Tensor, up: Tensor) -> None:
-    a, b, e = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER], layer.lora_E[ADAPTER]
-    scale = layer.scaling[ADAPTER] / (float(layer.ranknum[ADAPTER]) + ADALORA_EPSILON)
-    u, s, v = compress(down, up, len(a))
-    a[: len(v)], b[:, : len(s)] = v, u
-    e[: len(s), 0] = s / scale
-
-
-def _begin_prefix(peft: Any, prefix: Tensor) -> None:
-    """(layers, 2, heads, n, dim) back to PEFT's (n, layers * 2 * heads * dim)."""
-    weight = peft.prompt_encoder[ADAPTER].embedding.weight
-    rows = prefix.permute(3, 0, 1, 2, 4).flatten(1)[: len(weight)]
-    weight[: len(rows)] = rows.to(weight)
+def start_for(method: str, start: Start) -> Start:
+    """The start, or scratch if a method cannot begin with it: a prefix is not made of factors, nor the other way."""
+    match METHODS[method].form:
+        case Form.FACTORS:
+            fits = start.factors is not None
+        case Form.PREFIX:
+            fits = start.prefix is not None
+        case other:
+            assert_never(other)
+    return start if fits else Start()

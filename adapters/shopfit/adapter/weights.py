@@ -1,6 +1,7 @@
 """An adapter's weights in host memory, ready to be used: as a slot of the stack holds them, or as a prefix."""
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -8,9 +9,13 @@ from torch import Tensor
 from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.files import CONFIG, WEIGHTS, read_plain, read_prefix
 from shopfit.adapter.head import HEAD, Head, read_head
-from shopfit.adapter.stack import Factors, Packed, Stack
+from shopfit.adapter.stack import Packed, Stack
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, BundleError
+from shopfit.methods import METHODS, Form
+from shopfit.methods.method import Factors
+
+_FOLDERS = {Form.FACTORS: LORA, Form.PREFIX: NATIVE}
 
 Key = frozenset[tuple[str, str]]
 """What adapters are told apart by: path and SHA-256 of every file of a bundle, never a name."""
@@ -22,7 +27,7 @@ class Weights:
 
     Args:
         key: of its bundle.
-        packed: LoRA, also what AdaLoRA became: it takes a slot.
+        packed: plain LoRA: it takes a slot.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens: it takes none.
         head: of an adapter that chooses on an encoder.
     """
@@ -100,26 +105,36 @@ def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
         BundleError: if its weights are missing or cannot be read.
     """
     check_base(bundle, base)
-    folder = LORA if f"{LORA}/{WEIGHTS}" in bundle.manifest.files else NATIVE
+    form = METHODS[bundle.manifest.method].form
+    folder = _FOLDERS[form]
     where = f"{folder}/{WEIGHTS} of {bundle.manifest.reference}"
     content = bundle.read(f"{folder}/{WEIGHTS}")
     if content is None:
         raise BundleError(f"{where} is missing", next_step="bring the bundle again, or train it again")
-    if folder == LORA:
-        factors = read_plain(content, where, bundle.read(f"{LORA}/{CONFIG}"))
-        rank = len(next(iter(factors.values()))[0])
-    else:
-        config = base.model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        prefix = read_prefix(content, where, config.num_hidden_layers, heads, dim)
-        rank = prefix.shape[3]
-    if rank != bundle.manifest.rank:
+    weights: Factors | Tensor
+    match form:
+        case Form.FACTORS:
+            weights = read_plain(content, where, bundle.read(f"{folder}/{CONFIG}"))
+            size = len(next(iter(weights.values()))[0])
+        case Form.PREFIX:
+            weights = read_prefix(content, where, *_cache_shape(base))
+            size = weights.shape[3]
+        case other:
+            assert_never(other)
+    if size != bundle.manifest.rank:
         raise BundleError(
-            f"{where} has rank {rank}, where its manifest says {bundle.manifest.rank}",
+            f"{where} has rank {size}, where its manifest says {bundle.manifest.rank}",
             next_step="bring the bundle again, or train it again",
         )
-    return factors if folder == LORA else prefix
+    return weights
+
+
+def _cache_shape(base: Base) -> tuple[int, int, int]:
+    """Layers, key and value heads, and numbers of a head, of what a base keeps of a token."""
+    config = base.model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return config.num_hidden_layers, heads, dim
 
 
 def head_of(bundle: Bundle | HeldBundle) -> Head | None:

@@ -58,7 +58,7 @@ def command(
 
     REQUEST is the text of the prompt's main field, or a JSON object with several fields.
     """
-    from shopfit.adapter.manifest_rules import LARGEST_RANK
+    from shopfit.recipe.methods import LARGEST_RANK
     from shopfit.registry import Reference
 
     Reference.parse(reference)

@@ -8,6 +8,7 @@ from typing import Any
 from shopfit.evaluation.gate import leads
 from shopfit.evaluation.report import PLOT, Report
 from shopfit.evaluation.wording import applied, arrow, metric_name, number, signed_with_span, span, trained_on
+from shopfit.recipe.methods import METHOD_RULES
 
 _REQUESTS = {"choose": "ChooseRequest", "rank": "RankRequest", "generate": "GenerateRequest"}
 _DOES = {"choose": "chooses a label", "rank": "ranks items", "generate": "generates text"}
@@ -85,7 +86,7 @@ def _table(report: Report) -> str:
 
 
 def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    unit = "virtual tokens" if manifest["method"] == "prefix" else "rank"
+    unit = METHOD_RULES[manifest["method"]].unit
     labels: Sequence[str] = manifest.get("labels") or ()
     size = f"{manifest['trainable_parameters']:,} trainable parameters"
     rows = f"{len(data['train'])} to fit, {len(data['valid'])} to choose the best epoch, {len(data['test'])} to test"

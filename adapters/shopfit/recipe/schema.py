@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from shopfit.recipe.augmenting import Augment, augment_problems
 from shopfit.recipe.labels import label_key
+from shopfit.recipe.methods import LARGEST_RANK, MAX_VIRTUAL_TOKENS, METHOD_RULES, NO_DORA, SWITCHES, Method
 from shopfit.recipe.names import SLUG, SLUG_RULE
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.section import Section
@@ -15,7 +16,6 @@ from shopfit.recipe.suggestions import listed, shown
 from shopfit.recipe.template import Template, placeholders
 
 Task = Literal["choose", "rank", "generate"]
-Method = Literal["lora", "adalora", "prefix"]
 Quantization = Literal["none", "int8", "nf4"]
 DecimalMark = Literal["auto", "point", "comma"]
 Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg"]
@@ -29,6 +29,9 @@ METRICS: dict[str, tuple[str, ...]] = {
     "rank": ("ndcg@k", "hr@k", "mrr", "coverage@k"),
     "generate": ("valid_json", "field_f1", "exact_match", "token_f1"),
 }
+_PAPERS = ", ".join(f"{name} (arXiv:{rules.paper})" for name, rules in METHOD_RULES.items())
+_RATES = ", ".join(f"{name} {rules.learning_rate:g}" for name, rules in METHOD_RULES.items())
+_NOT_CHECKPOINTED = ", ".join(name for name, rules in METHOD_RULES.items() if rules.no_checkpointing)
 LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
 BASELINES: dict[str, tuple[str, ...]] = {
     "choose": ("minilm-logreg",),
@@ -116,20 +119,35 @@ class Prompt(Section):
 class Adapter(Section):
     """Which small set of weights is trained."""
 
-    method: Method = Field("lora", description="lora (arXiv:2106.09685), adalora (2303.10512) or prefix (2101.00190)")
+    method: Method = Field("lora", description=_PAPERS)
     rank: int = Field(8, ge=1, le=256, description="rank of every matrix; adalora: its average after pruning")
     alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
+    rslora: bool = Field(
+        False, description="lora: scale it by alpha / sqrt(rank), which suits large ranks (rsLoRA, arXiv:2312.03732)"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input while training")
     targets: Literal["all-linear"] | list[str] = Field("all-linear", description="names of the base's linear layers")
     init_rank: int | None = Field(
-        None, ge=2, le=512, description="adalora: rank before pruning; 1.5 times `rank` by default"
+        None, ge=2, le=LARGEST_RANK, description="adalora: rank before pruning; 1.5 times `rank` by default"
     )
-    virtual_tokens: int = Field(16, ge=1, le=1024, description="prefix: length of the prefix, in tokens")
+    virtual_tokens: int = Field(16, ge=1, le=MAX_VIRTUAL_TOKENS, description="prefix: length of the prefix, in tokens")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_dora(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("dora"):
+            raise ValueError(NO_DORA)
+        return values
 
     @model_validator(mode="after")
-    def _init_rank_above_rank(self) -> "Adapter":
-        if self.method == "adalora" and self.init_rank is not None and self.init_rank <= self.rank:
-            raise ValueError(f"init_rank must be above rank ({self.rank}), or AdaLoRA has nothing to prune")
+    def _fits_the_method(self) -> "Adapter":
+        rules = METHOD_RULES[self.method]
+        for switch in SWITCHES:
+            if getattr(self, switch) and switch not in rules.switches:
+                heeded = ", ".join(name for name, other in METHOD_RULES.items() if switch in other.switches)
+                raise ValueError(f"{switch} is only for the method {heeded}, not {self.method}")
+        if rules.prunes and self.init_rank is not None and self.init_rank <= self.rank:
+            raise ValueError(f"init_rank must be above rank ({self.rank}), or {rules.title} has nothing to prune")
         return self
 
 
@@ -148,9 +166,7 @@ class Tune(Section):
     epochs: int = Field(6, ge=1, le=1000, description="passes over the training examples at most")
     batch_size: int = Field(8, ge=1, le=4096, description="examples a step and process")
     accumulate: int = Field(1, ge=1, le=1024, description="batches an optimizer step")
-    lr: float | None = Field(
-        None, gt=0, le=1, description="peak learning rate; by method if left out: lora 5e-4, adalora 2e-3, prefix 5e-3"
-    )
+    lr: float | None = Field(None, gt=0, le=1, description=f"peak learning rate; by method if left out: {_RATES}")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
     weight_decay: float = Field(0.01, ge=0, le=1, description="decoupled weight decay")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
@@ -158,7 +174,9 @@ class Tune(Section):
         "adamw", description="the 8-bit ones are bitsandbytes'"
     )
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast type while training")
-    gradient_checkpointing: bool = Field(False, description="trade a third more time for memory; not for prefix")
+    gradient_checkpointing: bool = Field(
+        False, description=f"trade a third more time for memory; not for {_NOT_CHECKPOINTED}"
+    )
     interpolation: float | None = Field(
         None,
         gt=0,
@@ -295,8 +313,9 @@ class Recipe(Section):
             for name in ("label_smoothing", "contrastive")
             if getattr(self.tune, name) and self.task != "choose"
         ]
-        if self.adapter.method == "prefix" and self.tune.gradient_checkpointing:
-            what = "prefix tuning keeps its prefix in the cache that checkpointing drops"
+        method = METHOD_RULES[self.adapter.method]
+        if self.tune.gradient_checkpointing and method.no_checkpointing:
+            what = f"{method.title} {method.no_checkpointing}"
             problems.append(f"tune.gradient_checkpointing: {what} (allowed: false)")
         problems += _unlabeled_problems(self.task, self.data, self.tune)
         problems += _alias_problems(self.task, self.data, self.prompt)

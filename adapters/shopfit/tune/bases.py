@@ -18,6 +18,7 @@ from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import Predictions, pooled
 from shopfit.evaluation.wording import number
+from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import FOLDS, folds, predictions_of
 from shopfit.tune.shop import Shop
@@ -29,7 +30,7 @@ ENCODERS, DECODERS = ("minilm-l6",), ("smollm2-135m",)
 
 def candidates(recipe: Recipe) -> tuple[str, ...]:
     """The bases that can do what a recipe asks, the smallest first."""
-    reads = recipe.task != "generate" and recipe.adapter.method != "prefix"
+    reads = recipe.task != "generate" and not METHODS[recipe.adapter.method].no_encoder
     return (*(ENCODERS if reads else ()), *DECODERS)
 
 

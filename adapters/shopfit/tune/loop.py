@@ -18,8 +18,8 @@ from accelerate.utils import gather_object, set_seed
 from torch.utils.data import DataLoader, Dataset
 
 from shopfit.adapter.head import Head, open_head
-from shopfit.adapter.methods import LEARNING_RATES, TrainableAdapter, attach
 from shopfit.adapter.start import Start
+from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.evaluation.assess import ask, pools
@@ -28,6 +28,7 @@ from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
+from shopfit.methods import METHODS
 from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe, Tune
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.lessons import EvenLessons, Material
@@ -226,7 +227,7 @@ def tune_together(
             losses.append(shown)
             if settings.trackers:
                 accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
-        with adapter.nearer(origin, way):
+        with adapter.interpolated(origin, way):
             answers = _validate(adapter, base, recipe, merchants, accelerator)
             values = _values(recipe, answers)
             point = CurvePoint(
@@ -242,7 +243,7 @@ def tune_together(
                 tuned.stopped_early = epoch < settings.epochs
                 break
     if best is None:
-        adapter.approach(origin, way)
+        adapter.interpolate(origin, way)
     else:
         adapter.restore(best)
     adapter.peft.eval()
@@ -313,7 +314,7 @@ def _first_head(
 
 def _optimizer(recipe: Recipe, adapter: TrainableAdapter) -> torch.optim.Optimizer:
     settings = recipe.tune
-    rate = settings.lr or LEARNING_RATES[recipe.adapter.method]
+    rate = settings.lr or METHODS[recipe.adapter.method].rules.learning_rate
     weights = list(adapter.parameters())
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(weights, lr=rate, weight_decay=settings.weight_decay)

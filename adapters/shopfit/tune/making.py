@@ -19,6 +19,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.pretext import pairs_of_catalog
 from shopfit.merchant.search import Embed, direction
 from shopfit.merchant.splits import Splits
+from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
@@ -223,12 +224,7 @@ def _vector(ground: Ground, embed: Embed) -> list[float]:
 def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, watch: Watch | None) -> Tuned:
     recipe, splits = ground.recipe, ground.splits
     adapter, settings = recipe.adapter, recipe.tune
-    size = (
-        f"{adapter.virtual_tokens} virtual tokens"
-        if adapter.method == "prefix"
-        else f"rank {adapter.rank} on {adapter.targets}{rank_note(adapter)}"
-    )
-    say("adapter", f"{adapter.method}, {size}")
+    say("adapter", f"{adapter.method}, {METHODS[adapter.method].size_in_words(adapter)}{rank_note(adapter)}")
     processes = "" if accelerator.num_processes == 1 else f", {accelerator.num_processes} processes"
     plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}{processes}"
     fixed = "" if splits.valid else "; too few examples to stop early, so the schedule is fixed"

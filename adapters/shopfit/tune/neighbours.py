@@ -12,6 +12,7 @@ from shopfit.base.load import Base
 from shopfit.errors import BundleError, RecipeError
 from shopfit.merchant.examples import Example
 from shopfit.merchant.splits import VALID_FROM
+from shopfit.methods import METHODS
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
@@ -59,7 +60,7 @@ class Neighbours:
         Args:
             vector: makes the direction of the merchant's own texts; asked only if there are donors to compare.
         """
-        if self._recipe.adapter.method == "prefix":  # prefixes of different shops have no common meaning to add up
+        if not METHODS[self._recipe.adapter.method].adds_up:
             return []
         found: list[tuple[Version, Manifest]] = []
         versions = [
@@ -85,8 +86,7 @@ class Neighbours:
         ]
 
     def _fits(self, version: Version) -> bool:
-        same = (version.method == "prefix") == (self._recipe.adapter.method == "prefix")
-        return same and self._base.known_by(version.base_fingerprint)
+        return _alike(self._recipe, version) and self._base.known_by(version.base_fingerprint)
 
     def _manifest(self, version: Version) -> Manifest | None:
         """None for one that is damaged: somebody else's broken adapter is no reason to fail."""
@@ -171,8 +171,14 @@ def find_start(
     return choice
 
 
+def _alike(recipe: Recipe, version: Version) -> bool:
+    """Whether a version's adapter can start one of the recipe's method."""
+    method = METHODS.get(version.method)
+    return method is not None and method.form is METHODS[recipe.adapter.method].form
+
+
 def _check_method(recipe: Recipe, version: Version) -> None:
-    if (recipe.adapter.method == "prefix") != (version.method == "prefix"):
+    if not _alike(recipe, version):
         raise RecipeError(
             f"{version.name} is an adapter of {version.method}, which cannot start one of {recipe.adapter.method}",
             next_step="start from one of the same method (LoRA and AdaLoRA start each other), or set `start: auto`",

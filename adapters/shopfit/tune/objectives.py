@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from shopfit.adapter.methods import TrainableAdapter
+from shopfit.adapter.trainable import TrainableAdapter
 from shopfit.adapter.voice import answer_sums
 from shopfit.recipe.schema import Task, Tune
 from shopfit.tune.adversarial import Push

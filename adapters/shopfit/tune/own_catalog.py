@@ -13,11 +13,12 @@ from accelerate import Accelerator
 
 from shopfit.adapter.bundle import LORA, NATIVE
 from shopfit.adapter.files import WEIGHTS, read_plain, write_plain
-from shopfit.adapter.methods import TrainableAdapter
-from shopfit.adapter.stack import Factors
 from shopfit.adapter.start import Start
+from shopfit.adapter.trainable import TrainableAdapter
 from shopfit.base.load import Base
 from shopfit.merchant.examples import Example
+from shopfit.methods.lora import as_lora
+from shopfit.methods.method import Factors
 from shopfit.recipe.schema import Recipe
 from shopfit.registry.leavings import CATALOG_PASS, owned_folder
 from shopfit.tune.folds import calibrated_loss, scored, trained, without_trackers
@@ -65,11 +66,10 @@ def catalog_start(
 
 def _reading(recipe: Recipe) -> Recipe:
     """The recipe for the pass: plain LoRA, which every method starts from."""
-    rate = recipe.tune.lr if recipe.adapter.method == "lora" else None
+    adapter, rate = as_lora(recipe.adapter, recipe.tune.lr)
     once = {"epochs": 1, "batch_size": _BATCH, "negatives": 0, "lr": rate, "interpolation": 1.0}
     quiet = without_trackers(recipe)
-    adapter, settings = quiet.adapter.model_copy(update={"method": "lora"}), quiet.tune.model_copy(update=once)
-    return quiet.model_copy(update={"adapter": adapter, "tune": settings})
+    return quiet.model_copy(update={"adapter": adapter, "tune": quiet.tune.model_copy(update=once)})
 
 
 def _factors(adapter: TrainableAdapter) -> Factors:

@@ -10,7 +10,7 @@ from statistics import fmean, linear_regression
 
 import torch
 
-from shopfit.adapter.methods import attach
+from shopfit.adapter.trainable import attach
 from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter

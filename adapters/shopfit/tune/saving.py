@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, DataIdentity, Manifest
-from shopfit.adapter.files import write_plain
+from shopfit.adapter.files import write_served
 from shopfit.adapter.head import HEAD, write_head
 from shopfit.base.load import Base
 from shopfit.errors import ShopfitError
@@ -76,8 +76,7 @@ def save(
         (folder / HEAD).write_bytes(write_head(head))
     parameters = tuned.adapter.size()
     tuned.adapter.detach()
-    prefix = recipe.adapter.method == "prefix"
-    rank = recipe.adapter.virtual_tokens if prefix else write_plain(folder / NATIVE, folder / LORA)
+    rank = write_served(folder / NATIVE, folder / LORA, recipe.adapter)
     return Manifest(
         schema=1,
         merchant=merchant,

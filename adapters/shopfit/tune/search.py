@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 
-from shopfit.adapter.methods import LEARNING_RATES
-from shopfit.adapter.start import Start
+from shopfit.adapter.start import Start, start_for
 from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.wording import settings_in_words
 from shopfit.merchant.examples import content_digest
+from shopfit.methods import METHODS
 from shopfit.recipe.loading import dump_recipe
-from shopfit.recipe.schema import Recipe
+from shopfit.recipe.methods import SWITCHES
+from shopfit.recipe.schema import Adapter, Recipe, Tune
 from shopfit.settings import studies
 from shopfit.tune.folds import FOLDS, Answered, calibrated_loss, folds, scored, trained
 from shopfit.tune.lessons import Material
@@ -38,10 +39,10 @@ from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
 if TYPE_CHECKING:
     import optuna
 
-SEARCHED = ("adapter.method", "adapter.rank", "adapter.virtual_tokens", "tune.lr", "tune.epochs")
+_SIZES = dict.fromkeys(method.rules.size_key for method in METHODS.values())  # each once
+SEARCHED = ("adapter.method", *(f"adapter.{size}" for size in _SIZES), "tune.lr", "tune.epochs")
 _AROUND = 5.0  # times the method's learning rate, and as far below it
 _AT_RANDOM = 5  # trials before Optuna's model of them is asked
-_LARGEST = {"rank": 256, "virtual_tokens": 1024, "epochs": 1000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,40 +161,46 @@ class Space:
 
     def __init__(self, recipe: Recipe, start: Start) -> None:
         self._recipe = recipe
-        self.methods = ["lora", "adalora"]
-        if start.factors is None and not recipe.tune.gradient_checkpointing:
-            self.methods.append("prefix")
+        self.methods = [
+            name
+            for name, method in METHODS.items()
+            if (start.factors is None or not start_for(name, start).scratch)
+            and not (recipe.tune.gradient_checkpointing and method.rules.no_checkpointing)
+        ]
 
     @property
     def own(self) -> dict[str, Any]:
         """The recipe's own settings, as Optuna's parameters."""
-        method, size = self._recipe.adapter.method, _size_of(self._recipe.adapter.method)
+        method = METHODS[self._recipe.adapter.method]
         return {
-            "method": method,
-            "rate": self._own_rate / LEARNING_RATES[method],
+            "method": method.name,
+            "rate": self._own_rate / method.rules.learning_rate,
             "epochs": self._recipe.tune.epochs,
-            size: getattr(self._recipe.adapter, size),
+            method.rules.size_key: method.size(self._recipe.adapter),
         }
 
     @property
     def _own_rate(self) -> float:
-        return self._recipe.tune.lr or LEARNING_RATES[self._recipe.adapter.method]
+        return self._recipe.tune.lr or METHODS[self._recipe.adapter.method].rules.learning_rate
 
     def draw(self, trial: "optuna.Trial") -> Values:
         """Let Optuna choose."""
-        method = trial.suggest_categorical("method", self.methods)
+        method = METHODS[trial.suggest_categorical("method", self.methods)]
         # in units of the method's own rate, so that what is learned of one method tells of the others
-        own = self._own_rate / LEARNING_RATES[self._recipe.adapter.method]
+        own = self.own["rate"]
         share = trial.suggest_float("rate", min(1 / _AROUND, own), max(_AROUND, own), log=True)
-        size = _size_of(method)
-        epochs = self._near(trial, "epochs", self._recipe.tune.epochs)
-        extent = self._near(trial, size, getattr(self._recipe.adapter, size))
-        rounded = min(float(f"{share * LEARNING_RATES[method]:.3g}"), 1.0)
+        size = method.rules.size_key
+        epochs = self._near(trial, self._recipe.tune, "epochs")
+        extent = self._near(trial, self._recipe.adapter, size)
+        rounded = min(float(f"{share * method.rules.learning_rate:.3g}"), 1.0)
         rate = self._own_rate if trial.params == self.own else rounded
-        return {"adapter.method": method, f"adapter.{size}": extent, "tune.lr": rate, "tune.epochs": epochs}
+        return {"adapter.method": method.name, f"adapter.{size}": extent, "tune.lr": rate, "tune.epochs": epochs}
 
-    def _near(self, trial: "optuna.Trial", name: str, own: int) -> int:
-        return trial.suggest_int(name, max(1, own // 2), min(2 * own, _LARGEST[name]), log=True)
+    def _near(self, trial: "optuna.Trial", section: Adapter | Tune, name: str) -> int:
+        """From half to double what the recipe says, within what it may say."""
+        own, limits = int(getattr(section, name)), type(section).model_fields[name].metadata
+        largest = next(int(limit.le) for limit in limits if hasattr(limit, "le"))
+        return trial.suggest_int(name, max(1, own // 2), min(2 * own, largest), log=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +257,9 @@ def study_digest(base: Base, recipe: Recipe, material: Material, start: Start, d
     for key in SEARCHED:
         section, _, name = key.partition(".")
         said[section].pop(name)
+    for switch in SWITCHES:
+        if not said["adapter"][switch]:
+            said["adapter"].pop(switch)  # so that a study from before there was the switch goes on
     items = [
         None if catalog is None else [dict(item.fields) for item in catalog.values()]
         for catalog in (material.prompter.catalog, material.prompter.history)
@@ -267,14 +277,6 @@ def changed(recipe: Recipe, values: Values) -> Recipe:
     adapter = said["adapter"]
     if adapter["init_rank"] is not None and adapter["init_rank"] <= adapter["rank"]:
         adapter["init_rank"] = None  # follows the rank
+    for switch in SWITCHES:
+        adapter[switch] = adapter[switch] and switch in METHODS[adapter["method"]].rules.switches
     return Recipe.model_validate(said)
-
-
-def start_for(method: str, start: Start) -> Start:
-    """The start, or scratch if a method cannot begin with it: a prefix is not made of factors, nor the other way."""
-    fits = start.prefix is not None if method == "prefix" else start.factors is not None
-    return start if fits else Start()
-
-
-def _size_of(method: str) -> str:
-    return "virtual_tokens" if method == "prefix" else "rank"

@@ -12,11 +12,13 @@ import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 
-from shopfit.adapter.stack import Factors, Stack
-from shopfit.adapter.start import Start, blend
+from shopfit.adapter.stack import Stack
+from shopfit.adapter.start import Start
 from shopfit.adapter.voice import Bare, answer_sums
 from shopfit.base.load import Base
 from shopfit.merchant.splits import VALID_FROM
+from shopfit.methods.low_rank import blend
+from shopfit.methods.method import Factors
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import (
     Answered,

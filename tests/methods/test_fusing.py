@@ -8,9 +8,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from shopfit.adapter.fusing import fuse
-from shopfit.adapter.groups import shared_inputs
+from shopfit.base.groups import shared_inputs
 from shopfit.base.load import Base, load_base
+from shopfit.methods.fusing import fuse
 
 IDS = torch.randint(0, 200, (3, 11), generator=torch.Generator().manual_seed(0))
 

@@ -8,8 +8,8 @@ from tests.solo import wearing
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.files import write_plain
-from shopfit.adapter.methods import TrainableAdapter, attach
 from shopfit.adapter.stack import Stack
+from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Question
@@ -100,9 +100,9 @@ def test_a_part_of_the_way_lies_between_start_and_end(base: Base, method: str) -
     adapter = trained(base, method, init_rank=8 if method == "adalora" else None)
     end = adapter.state()
     origin = [torch.full_like(weight, 0.5) for weight in end]
-    adapter.approach(origin, 1)
+    adapter.interpolate(origin, 1)
     assert all(map(torch.equal, adapter.state(), end))
-    adapter.approach(origin, 0.25)
+    adapter.interpolate(origin, 0.25)
     for before, after, between in zip(origin, end, adapter.state(), strict=True):
         wanted = torch.where(after == 0, 0, 0.75 * before + 0.25 * after)  # what was pruned stays pruned
         torch.testing.assert_close(between, wanted)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopfit.adapter.module_patterns import matches
-from shopfit.adapter.peft_config import rank_and_scale
 from shopfit.errors import BundleError
+from shopfit.methods.lora import rank_and_scale
+from shopfit.methods.module_patterns import matches
 
 MODULES = [
     *(f"model.layers.{layer}.self_attn.{name}" for layer in (0, 1, 12) for name in ("q_proj", "v_proj")),

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shopfit.adapter.groups import Shared, shared_inputs
-
-ADAPTER = "default"  # what PEFT calls the adapter that is trained
+from shopfit.base.groups import Shared, shared_inputs
+from shopfit.methods.method import ADAPTER
 
 
 def fuse(peft: Any) -> None:

@@ -1,0 +1,13 @@
+"""The PEFT methods: one file each, and one line in the table. Whoever asks what a method does, asks its object."""
+
+from collections.abc import Mapping
+
+from shopfit.methods.adalora import AdaLora
+from shopfit.methods.lora import PLAIN
+from shopfit.methods.method import Form, PeftMethod
+from shopfit.methods.prefix import PrefixTuning
+
+__all__ = ["METHODS", "Form", "PeftMethod"]
+
+METHODS: Mapping[str, PeftMethod] = {method.name: method for method in (PLAIN, AdaLora(), PrefixTuning())}
+"""By name, in the order in which recipes list them: every one that a recipe may name."""

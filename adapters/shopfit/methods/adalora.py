@@ -1,0 +1,105 @@
+"""AdaLoRA: LoRA whose ranks start at `init_rank` and are pruned by importance to `rank` on average (arXiv:2303.10512).
+
+PEFT leaves its schedule and its penalty to the caller: both are here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shopfit.errors import BundleError
+from shopfit.methods.low_rank import DEFAULT_ALPHA, NO_PLAIN_FORM, LowRankMethod, compress, shown
+from shopfit.methods.method import ADAPTER
+from shopfit.recipe.schema import Adapter
+
+_EPSILON = 1e-5  # what PEFT adds to the rank it divides by
+
+
+class AdaLora(LowRankMethod):
+    """AdaLoRA. A layer's update is B diag(E) A, and pruning sets values of E to zero."""
+
+    name = "adalora"
+    peft_type = "ADALORA"
+    parts = "ABE"
+    converted = frozenset(
+        {"r", "lora_alpha", "init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight"}
+        | {"total_step", "rank_pattern"}  # which singular values are left, as the weights say too
+    )
+
+    def slot_rank(self, settings: Adapter) -> int:
+        """Some layers may keep the rank that training starts from."""
+        return settings.init_rank or settings.rank + max(1, settings.rank // 2)
+
+    def config(self, settings: Adapter, *, total_steps: int, task_type: str) -> Any:
+        """PEFT's configuration: nothing is pruned in the first tenth of the steps, nor in the last third."""
+        from peft import AdaLoraConfig
+
+        init_rank = self.slot_rank(settings)
+        return AdaLoraConfig(
+            task_type=task_type,
+            init_r=init_rank,
+            target_r=settings.rank,
+            # PEFT divides by init_r: this keeps the recipe's scale of alpha / rank
+            lora_alpha=settings.alpha * init_rank / settings.rank,
+            lora_dropout=settings.dropout,
+            target_modules=settings.targets,
+            total_step=total_steps,
+            tinit=total_steps // 10,
+            tfinal=total_steps // 3,
+            deltaT=max(1, total_steps // 20),
+        )
+
+    def initialise_layer(self, layer: Any, down: Tensor, up: Tensor) -> None:
+        """Take the product's singular values and vectors."""
+        a, b, e = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER], layer.lora_E[ADAPTER]
+        scale = layer.scaling[ADAPTER] / (float(layer.ranknum[ADAPTER]) + _EPSILON)
+        u, s, v = compress(down, up, len(a))
+        a[: len(v)], b[:, : len(s)] = v, u
+        e[: len(s), 0] = s / scale
+
+    def plain(
+        self,
+        parts: Mapping[str, Tensor],
+        config: Mapping[str, Any],
+        module: str,  # noqa: ARG002 - all modules have one scale
+        where: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Pruned singular values go, the others move into A."""
+        keep = (parts["E"] != 0).squeeze(1)
+        return (parts["E"] * parts["A"])[keep], parts["B"][:, keep] * _scale(config, where)
+
+    def penalty(self, peft: Any) -> Tensor | float:
+        """How far the singular vectors are from orthogonal, weighted; PEFT adds it only to its own losses."""
+        terms = []
+        for name, weight in peft.named_parameters():
+            if "lora_A" in name or "lora_B" in name:
+                gram = weight @ weight.T if "lora_A" in name else weight.T @ weight
+                terms.append((gram - torch.eye(len(gram), device=gram.device)).norm())
+        share = float(peft.peft_config[ADAPTER].orth_reg_weight)
+        return share * torch.stack(terms).mean()
+
+    def after_step(self, peft: Any, step: int) -> None:
+        """Update the importance of every singular value and prune on schedule."""
+        config = peft.peft_config[ADAPTER]
+        if step == config.total_step - config.tfinal == 1:
+            # PEFT would prune in a run of one step before it has measured any importance
+            peft.base_model.rankallocator.update_ipt(peft.base_model.model)
+        peft.base_model.update_and_allocate(step)
+
+    def settled(self, peft: Any, step: int) -> bool:
+        """Only once the last pruning is done are ranks within the budget."""
+        config = peft.peft_config[ADAPTER]
+        return bool(step >= config.total_step - config.tfinal)
+
+
+def _scale(config: Mapping[str, Any], where: str) -> float:
+    """The factor of an update, as PEFT computes it."""
+    alpha, rank = config.get("lora_alpha", DEFAULT_ALPHA), config.get("init_r", 12)
+    if type(rank) is not int or rank < 1 or type(alpha) not in {int, float} or alpha <= 0:
+        raise BundleError(
+            f"{where} has init_r={shown(rank)} and lora_alpha={shown(alpha)} (allowed: numbers above 0)",
+            next_step=NO_PLAIN_FORM,
+        )
+    return float(alpha) / (rank + _EPSILON)

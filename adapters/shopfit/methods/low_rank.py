@@ -1,0 +1,109 @@
+"""What methods share whose update of a layer is a product of two small matrices, B A."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from shopfit.methods.method import Beginning, Factors, Form, PeftMethod
+from shopfit.recipe.schema import Adapter
+
+NO_PLAIN_FORM = "train it again as LoRA or AdaLoRA, without what is named above"
+DEFAULT_ALPHA = 8  # PEFT's, where adapter_config.json does not say
+
+
+class LowRankMethod(PeftMethod):
+    """A method that plain LoRA equals once it is trained: every engine can serve it."""
+
+    form = Form.FACTORS
+    adds_up = True
+    parts: ClassVar[str]  # the matrices that PEFT keeps of a layer: A, B and maybe E
+    converted: ClassVar[frozenset[str]]  # keys of adapter_config.json that `plain` heeds
+
+    def size_in_words(self, settings: Adapter) -> str:
+        """Its rank, and of which layers."""
+        return f"rank {settings.rank} on {settings.targets}"
+
+    def slot_rank(self, settings: Adapter) -> int:
+        """Its rank."""
+        return settings.rank
+
+    @abstractmethod
+    def plain(
+        self, parts: Mapping[str, Tensor], config: Mapping[str, Any], module: str, where: str
+    ) -> tuple[Tensor, Tensor]:
+        """One layer as plain LoRA, exactly.
+
+        Args:
+            parts: its matrices, float32.
+            config: of adapter_config.json.
+            module: the layer's name in the base's model.
+            where: the weights are, for messages.
+
+        Returns:
+            A (r, in) and B (out, r), the scale in B; r may differ between layers, and be 0.
+
+        Raises:
+            BundleError: if the configuration is none that PEFT could follow, or the weights are of another rank.
+        """
+
+    @abstractmethod
+    def initialise_layer(self, layer: Any, down: Tensor, up: Tensor) -> None:
+        """Let one of PEFT's layers begin as a product up @ down, or near it where the layer's rank is lower."""
+
+    def initialise(self, peft: Any, beginning: Beginning) -> None:
+        """Let every layer that the factors reach begin as they are."""
+        factors = beginning.factors
+        if factors is None:
+            return
+        with torch.no_grad():
+            for name, layer in peft.get_base_model().named_modules():
+                if name in factors and hasattr(layer, "lora_A"):
+                    down, up = (part.to(layer.base_layer.weight.device) for part in factors[name])
+                    self.initialise_layer(layer, down, up)
+
+    def unload(self, peft: Any) -> None:
+        """Take PEFT's layers out of the base."""
+        peft.unload()
+
+
+def blend(adapters: Sequence[Factors], shares: Sequence[float]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The weighted sum of adapters, exactly: their factors side by side, so ranks add up.
+
+    Args:
+        adapters: N of them.
+        shares: N factors.
+    """
+    blended = {}
+    for layer in dict.fromkeys(layer for factors in adapters for layer in factors):
+        parts = [(factors[layer], share) for factors, share in zip(adapters, shares, strict=True) if layer in factors]
+        downs = torch.cat([down for (down, _), _ in parts])
+        ups = torch.cat([up * share for (_, up), share in parts], dim=1)
+        blended[layer] = (downs, ups)
+    return blended
+
+
+def compress(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best approximation of a low-rank product by one of a rank at most `rank` (Eckart and Young, 1936).
+
+    Args:
+        down: (R, in).
+        up: (out, R).
+        rank: 1 or more.
+
+    Returns:
+        U (out, k), s (k,) falling, V (k, in), with up @ down close to U diag(s) V; k is at most `rank` and R.
+    """
+    left, r_left = torch.linalg.qr(up)  # (out, R), (R, R)
+    right, r_right = torch.linalg.qr(down.T)  # (in, R), (R, R)
+    u, s, v = torch.linalg.svd(r_left @ r_right.T)
+    keep = min(rank, len(s))
+    return left @ u[:, :keep], s[:keep], v[:keep] @ right.T
+
+
+def shown(value: object) -> str:
+    """A value of a configuration, as messages have it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -1,0 +1,67 @@
+"""Prefix tuning: trained keys and values before every row, in every layer (arXiv:2101.00190)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from shopfit.base.encode import PlainTokenizer
+from shopfit.base.load import Base
+from shopfit.base.prefix import Prefix
+from shopfit.methods.method import ADAPTER, Beginning, Form, PeftMethod
+from shopfit.recipe.schema import Adapter
+
+
+class PrefixTuning(PeftMethod):
+    """Prefix tuning. The base's layers are never touched."""
+
+    name = "prefix"
+    peft_type = "PREFIX_TUNING"
+    form = Form.PREFIX
+    adds_up = False  # prefixes of different shops have no common meaning
+    no_encoder = "takes no prefix"
+
+    def size_in_words(self, settings: Adapter) -> str:
+        """Its length."""
+        return f"{settings.virtual_tokens} virtual tokens"
+
+    def slot_rank(self, settings: Adapter) -> int:  # noqa: ARG002
+        """It takes no slot."""
+        return 0
+
+    def config(self, settings: Adapter, *, total_steps: int, task_type: str) -> Any:  # noqa: ARG002
+        """PEFT's configuration."""
+        from peft import PrefixTuningConfig
+
+        return PrefixTuningConfig(task_type=task_type, num_virtual_tokens=settings.virtual_tokens)
+
+    def initialise(self, peft: Any, beginning: Beginning) -> None:
+        """Begin as what the base keeps of the opening, and then as the first virtual tokens of the start."""
+        _open_with(peft, beginning.base, beginning.opening)
+        prefix = beginning.prefix
+        if prefix is not None:
+            with torch.no_grad():
+                # (layers, 2, heads, n, dim) back to PEFT's (n, layers * 2 * heads * dim)
+                weight = peft.prompt_encoder[ADAPTER].embedding.weight
+                rows = prefix.permute(3, 0, 1, 2, 4).flatten(1)[: len(weight)]
+                weight[: len(rows)] = rows.to(weight)
+
+    def prefix(self, peft: Any, rows: int) -> Prefix | None:
+        """The trained keys and values, for `rows` rows."""
+        virtual = int(peft.peft_config[ADAPTER].num_virtual_tokens)
+        device = peft.prompt_encoder[ADAPTER].embedding.weight.device
+        return Prefix(peft.get_prompt(batch_size=rows), torch.full((rows,), virtual, device=device))
+
+
+def _open_with(peft: Any, base: Base, tokens: Sequence[int]) -> None:
+    """Let a prefix begin as what the base keeps of these tokens, repeated until there are enough."""
+    from peft import initialize_kv_prefix_from_past_key_values
+
+    wanted = peft.peft_config[ADAPTER].num_virtual_tokens
+    between = PlainTokenizer.of(base.tokenizer).encode("\n\n", special=False)
+    read = list(tokens)
+    while len(read) < wanted:
+        read += [*between, *tokens]
+    with torch.no_grad(), peft.disable_adapter():
+        kept = peft(input_ids=torch.tensor([read], device=base.device), use_cache=True).past_key_values
+    initialize_kv_prefix_from_past_key_values(peft, past_key_values=kept)
