@@ -9,10 +9,10 @@ from tests.base.tiny import save_tiny, tiny_model
 
 from shopfit.base.families import DECODERS, ENCODERS
 from shopfit.base.load import Base, load_base
-from shopfit.base.meaning import fill_up, text_vectors
-from shopfit.base.prompt import Question
 from shopfit.base.proof import prove
-from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.base.scoring.causal import answer_log_probs, collate
+from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
+from shopfit.base.scoring.questions import Question
 from shopfit.errors import BaseError
 
 FULL = {"layer_types": ["full_attention", "full_attention"]}
@@ -36,7 +36,7 @@ def test_a_decoder_scores_as_its_plain_forward_does(kind: str, tmp_path: Path, h
     base = load_base(str(save_tiny(tmp_path / "b", kind, "AutoModelForCausalLM", **SETTINGS.get(kind, {}))), home)
     assert not base.encoder
     with torch.inference_mode():
-        got = answer_log_probs(base.model, plant(QUESTIONS, pad=0))
+        got = answer_log_probs(base.model, collate(QUESTIONS, pad=0))
         wanted = [_alone(base, question, answer) for question in QUESTIONS for answer in question.answers]
         torch.testing.assert_close(got, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
         base.model(torch.arange(base.max_length)[None] % 300)  # the longest text does not crash

@@ -15,11 +15,11 @@ from shopfit.adapter.artifacts import CATALOG, write_items
 from shopfit.adapter.bundle import Bundle, DataIdentity, seal
 from shopfit.adapter.head import HEAD
 from shopfit.base.load import Base
-from shopfit.base.meaning import answer_nearness, pair
-from shopfit.base.prompt import Prompter, Question
+from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.dual_encoder import collate
+from shopfit.base.scoring.questions import Question, Text
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-from shopfit.engine.answering import embed_batch
-from shopfit.engine.asking import ask_choose, ask_rank
+from shopfit.engine.questions import ask_choose, ask_rank
 from shopfit.errors import BundleError, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
@@ -177,9 +177,9 @@ def test_texts_of_any_length_are_read_together_as_each_by_itself(encoder: Base) 
     texts = [tuple(draw.choices(range(5, 100), k=length)) for length in (3, 40, 4, 29, 38, 1, 30, 12, 3)]
     questions = [Question(text, tuple(draw.sample(texts, 4))) for text in texts]
     with torch.inference_mode():
-        together = answer_nearness(encoder.model, pair(questions, 0, headed=False))
-        alone = [answer_nearness(encoder.model, pair([question], 0, headed=False)) for question in questions]
-        vectors = {text: embed_batch(encoder.model, [text], 0)[0] for text in texts}
+        together = collate(questions, 0).forward(encoder.model)
+        alone = [collate([question], 0).forward(encoder.model) for question in questions]
+        vectors = {text: encoder.scorer.compute(encoder.model, [Text(text)])[0] for text in texts}
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
     wanted = [4.0 * vectors[question.prompt] @ vectors[answer] for question in questions for answer in question.answers]
     assert together.tolist() == pytest.approx(wanted, abs=1e-4)

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from shopfit.base.checkpoint import reason
-from shopfit.base.meaning import fill_up, text_vectors
 from shopfit.base.prefix import lay_before
-from shopfit.base.prompt import Question
-from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.base.scoring.causal import answer_log_probs, collate
+from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
+from shopfit.base.scoring.questions import Question
 from shopfit.errors import BaseError
 
 _CLOSE = 1e-3  # of float32, relative to numbers above 1
@@ -78,7 +78,7 @@ def _decoder(model: Any, pad: int) -> list[tuple[str, Tensor, Tensor]]:
     cache = DynamicCache()
     model.base_model(input_ids=plain[3:4, : len(before)], past_key_values=cache, use_cache=True)
     prefix = torch.stack([torch.stack((layer.keys[0], layer.values[0])) for layer in cache.layers])
-    tree = plant([Question(stem, (one, two)), Question(asked, (last,))], pad).to(model.device)
+    tree = collate([Question(stem, (one, two)), Question(asked, (last,))], pad).to(model.device)
     behind = answer_log_probs(model, tree, lay_before([prefix, None], model.device))
     return [
         ("the logits of head over backbone", over, logits),

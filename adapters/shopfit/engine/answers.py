@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from shopfit.adapter.score_fusion import ADAPTER, log_shares
-from shopfit.engine.asking import Floats, joined, softmax
+from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.decoding import Line, not_finite
+from shopfit.engine.questions import joined, softmax
 from shopfit.engine.requests import (
     ChooseAnswer,
     GenerateAnswer,

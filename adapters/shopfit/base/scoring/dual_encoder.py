@@ -1,0 +1,248 @@
+"""Scores of answers under an encoder: how near the vector of an answer is to that of the question.
+
+A dual encoder (Sentence-BERT, arXiv:1908.10084): questions and answers are texts of their own, mean-pooled to vectors
+of length 1. Every text is read once, however many questions it belongs to. The answers of `choose` are classes, with a
+prototype each, once an adapter has learned them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from shopfit.base.prefix import Prefix
+from shopfit.base.scoring.questions import ClassIndex, Question, Text, Tokens
+from shopfit.base.scoring.scorer import Floats, Scorer
+
+# score of two equal directions: at the temperature of 0.2 that suits decoders, cosines are then divided by 0.05
+_SHARPNESS = 4.0
+_ALIKE = 0.75  # texts at least this share of the longest are read with it
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """B questions with A answers, laid out for one forward over R texts of T tokens.
+
+    Args:
+        input_ids: (R, T) tokens, the longest text first.
+        mask: (R, T) 1 for a token, 0 for padding.
+        parts: rows and tokens of each run of texts of like length; the rows sum to R.
+        question: (A, M) rows of each answer's question, the last one repeated where it has fewer than M texts.
+        answer: (A,) row of each answer's text, or of its class's prototype.
+        lengths: (A,) ones: a score here is no sum over tokens.
+        counts: answers of each question, B numbers.
+        classes: whether answers are classes.
+    """
+
+    input_ids: Tensor
+    mask: Tensor
+    parts: tuple[tuple[int, int], ...]
+    question: Tensor
+    answer: Tensor
+    lengths: Tensor
+    counts: tuple[int, ...]
+    classes: bool
+
+    def to(self, device: torch.device | str) -> "PairBatch":
+        """The same on `device`."""
+        return PairBatch(
+            self.input_ids.to(device),
+            self.mask.to(device),
+            self.parts,
+            self.question.to(device),
+            self.answer.to(device),
+            self.lengths.to(device),
+            self.counts,
+            self.classes,
+        )
+
+    def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - an encoder takes none
+        """(A,) float32 cosine of each answer with its question, the nearest text of it, times 4."""
+        vectors = self._vectors(model).float()
+        answers = vectors
+        if self.classes:
+            assert prototypes is not None, "an adapter that chooses among classes has learned a prototype of each"
+            answers = normalize(prototypes, dim=-1)
+        near = (vectors[self.question] * answers[self.answer].unsqueeze(1)).sum(-1)  # (A, M)
+        return _SHARPNESS * near.amax(1)
+
+    def prompt_states(self, states: Tensor) -> Tensor:
+        """(B, D) the mean over the text that asks, the first one where several do."""
+        firsts = [sum(self.counts[:place]) for place in range(len(self.counts))]
+        rows = self.question[firsts, 0]
+        shown = self.mask[rows].unsqueeze(-1).to(states.dtype)  # (B, T, 1)
+        return (states[rows] * shown).sum(1) / shown.sum(1)
+
+    def _vectors(self, model: Any) -> Tensor:
+        """(R, D) vectors of the texts. On a CPU, where padding costs as much as text does, a part at a time."""
+        if self.classes or self.input_ids.device.type != "cpu":
+            return text_vectors(model, self.input_ids, self.mask)
+        vectors, first = [], 0
+        for rows, width in self.parts:
+            last = first + rows
+            vectors.append(text_vectors(model, self.input_ids[first:last, :width], self.mask[first:last, :width]))
+            first = last
+        return torch.cat(vectors)
+
+
+def collate(questions: Sequence[Question], pad: int) -> PairBatch:
+    """Lay questions out for an encoder.
+
+    Args:
+        questions: B of them, with one answer each at least: all of them classes, or none.
+        pad: token id that fills rows up.
+    """
+    texts = {text for question in questions for text in (question.prompt, *question.more)}
+    answers = [answer for question in questions for answer in question.answers]
+    texts |= {answer for answer in answers if not isinstance(answer, ClassIndex)}
+    ordered = sorted(texts, key=lambda text: (-len(text), text))
+    rows = {text: row for row, text in enumerate(ordered)}
+    most = 1 + max(len(question.more) for question in questions)
+    of = [_asked(rows, question, most) for question in questions for _ in question.answers]
+    classes = [isinstance(answer, ClassIndex) for answer in answers]
+    assert all(classes) or not any(classes), "answers are compared with answers of their own kind"
+    places = [answer.row if isinstance(answer, ClassIndex) else rows[answer] for answer in answers]
+    input_ids, mask = fill_up(ordered, pad)
+    return PairBatch(
+        input_ids,
+        mask,
+        parts=_parts([len(text) for text in ordered]),
+        question=torch.tensor(of),
+        answer=torch.tensor(places),
+        lengths=torch.ones(len(of)),
+        counts=tuple(len(question.answers) for question in questions),
+        classes=all(classes),
+    )
+
+
+def _asked(rows: Mapping[tuple[int, ...], int], question: Question, most: int) -> list[int]:
+    """Rows of a question's texts, `most` of them."""
+    found = [rows[text] for text in (question.prompt, *question.more)]
+    return found + found[-1:] * (most - len(found))
+
+
+def _parts(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Rows and tokens of each run of texts of like length.
+
+    Args:
+        lengths: of the texts, falling.
+    """
+    parts: list[tuple[int, int]] = []
+    for length in lengths:
+        rows, width = parts[-1] if parts else (0, 0)
+        if parts and length >= _ALIKE * width:
+            parts[-1] = rows + 1, width
+        else:
+            parts.append((1, length))
+    return tuple(parts)
+
+
+def fill_up(texts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """R texts as (R, T) tokens, filled up on the right, and the (R, T) mask of what is text."""
+    width = max(map(len, texts))
+    input_ids = torch.full((len(texts), width), pad)
+    mask = torch.zeros((len(texts), width), dtype=torch.long)
+    for row, tokens in enumerate(texts):
+        input_ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    return input_ids, mask
+
+
+def text_vectors(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
+    """(R, D) mean of the last hidden states of each text's tokens, of length 1.
+
+    Args:
+        model: an encoder of transformers.
+        input_ids: (R, T).
+        mask: (R, T) 1 for a token, 0 for padding.
+    """
+    hidden = model(input_ids=input_ids, attention_mask=mask).last_hidden_state  # (R, T, D)
+    shown = mask.unsqueeze(-1).to(hidden.dtype)  # (R, T, 1)
+    return normalize((hidden * shown).sum(1) / shown.sum(1), dim=-1)
+
+
+class DualEncoderScorer(Scorer[Text]):
+    """Scores by how near the vectors of texts are. A row is a text, and what it gives is its vector."""
+
+    writes_text = False
+    compares_texts = True
+
+    def collate(self, questions: Sequence[Question]) -> PairBatch:
+        """Lay B questions out with each of their texts once."""
+        return collate(questions, self.pad)
+
+    def plan(
+        self, questions: Sequence[Question], *, prototypes: Floats | None = None, known: Mapping[Tokens, Floats] = {}
+    ) -> "VectorPlan":
+        """The texts that B questions want vectors of, each once."""
+        comparisons = [_comparison(question, prototypes, known) for question in questions]
+        texts: dict[Tokens, bool] = {}
+        for one in comparisons:
+            for part in one.asked:
+                if isinstance(part, tuple):
+                    texts.setdefault(part, one.recurring)
+            for part in one.answers:
+                if isinstance(part, tuple):
+                    texts.setdefault(part, True)
+        return VectorPlan([Text(ids, recurring) for ids, recurring in texts.items()], comparisons)
+
+    def compute(self, model: Any, rows: Sequence[Text], prefix: Prefix | None = None) -> list[Floats]:  # noqa: ARG002 - an encoder takes none
+        """(D,) vectors of the texts, of length 1."""
+        input_ids, mask = fill_up([row.ids for row in rows], self.pad)
+        with torch.inference_mode():
+            vectors = text_vectors(model, input_ids.to(model.device), mask.to(model.device))
+        return list(vectors.double().cpu().numpy())
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """One question and its answers: vectors (D,) where they are known, else the texts that they are to be made of."""
+
+    asked: Sequence[Floats | Tokens]
+    answers: Sequence[Floats | Tokens]
+    recurring: bool  # whether what asks comes again; answers always do
+
+    def scores(self, found: Mapping[Tokens, Floats]) -> Floats:
+        """(A,) how near each answer is to the nearest of the texts that ask."""
+        asked, answers = (
+            np.stack([found[part] if isinstance(part, tuple) else part for part in parts])
+            for parts in (self.asked, self.answers)
+        )
+        scores: Floats = _SHARPNESS * (answers @ asked.T).max(1)
+        return scores
+
+
+def _comparison(question: Question, prototypes: Floats | None, known: Mapping[Tokens, Floats]) -> _Comparison:
+    asked: list[Floats | Tokens] = [question.prompt, *question.more]
+    if question.recurring:
+        asked = [known.get(text, text) for text in (question.prompt, *question.more)]
+    answers: list[Floats | Tokens] = []
+    for answer in question.answers:
+        if isinstance(answer, ClassIndex):
+            assert prototypes is not None, "an adapter that chooses among classes has learned a prototype of each"
+            answers.append(prototypes[answer.row])
+        else:
+            answers.append(known.get(answer, answer))
+    return _Comparison(asked, answers, question.recurring)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPlan:
+    """Questions whose texts want vectors.
+
+    Args:
+        rows: each of their texts once.
+        comparisons: one a question.
+    """
+
+    rows: Sequence[Text]
+    comparisons: Sequence[_Comparison]
+
+    def scores(self, results: Sequence[Floats]) -> list[Floats]:
+        """Scores of each question's answers, from the vectors of `rows`."""
+        found = dict(zip((text.ids for text in self.rows), results, strict=True))
+        return [one.scores(found) for one in self.comparisons]

@@ -1,0 +1,128 @@
+"""The one way from questions to scores, whatever a base's architecture is.
+
+Training lays questions out as a batch and differentiates its forward. Evaluation and the engine plan which rows the
+questions take, compute each row once, and make the scores of what the rows gave.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shopfit.base.prefix import Prefix
+from shopfit.base.scoring.questions import Question, Row, Tokens
+
+Floats = NDArray[np.float64]
+R = TypeVar("R", bound=Row)
+P = TypeVar("P", bound=Row, covariant=True)
+
+
+class QuestionBatch(Protocol):
+    """B questions with A answers, laid out for one forward that can be differentiated."""
+
+    @property
+    def input_ids(self) -> Tensor:
+        """(R, T) tokens."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """(A,) what each score is divided by."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Answers of each question, B numbers."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on `device`."""
+
+    def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:
+        """(A,) float32 score of each answer, higher is better.
+
+        Args:
+            model: of transformers, on the batch's device.
+            prototypes: (L, D) of the classes that answers may be.
+            prefix: what stands before each of the R rows, if anything does.
+        """
+
+    def prompt_states(self, states: Tensor) -> Tensor:
+        """(B, D) one state a question, of the (R, T, D) hidden states of a forward over this batch."""
+
+
+class Plan(Protocol[P]):
+    """Which rows questions take, and the scores that they make."""
+
+    @property
+    def rows(self) -> Sequence[P]:
+        """What forwards have to compute, each row by itself."""
+
+    def scores(self, results: Sequence[Floats]) -> list[Floats]:
+        """Scores of each question's answers, higher is better.
+
+        Args:
+            results: what `Scorer.compute` gave for `rows`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer(ABC, Generic[R]):
+    """How bases of one architecture score answers. Its rows go to no other scorer.
+
+    Args:
+        pad: token id that fills rows up.
+    """
+
+    pad: int
+
+    writes_text: ClassVar[bool]
+    """Whether the base writes text as well."""
+    compares_texts: ClassVar[bool]
+    """Whether scores are the likeness of vectors of single texts: untrained it can rank already, a text is read once
+    however many questions it belongs to, and vectors may be kept."""
+
+    @abstractmethod
+    def collate(self, questions: Sequence[Question]) -> QuestionBatch:
+        """Lay B questions out for one forward that can be differentiated."""
+
+    @abstractmethod
+    def plan(
+        self, questions: Sequence[Question], *, prototypes: Floats | None = None, known: Mapping[Tokens, Floats] = {}
+    ) -> Plan[R]:
+        """The rows of B questions.
+
+        Args:
+            questions: with one answer each at least.
+            prototypes: (L, D) of the classes that answers may be, of length 1.
+            known: by their key, what rows that come again have given before.
+        """
+
+    @abstractmethod
+    def compute(self, model: Any, rows: Sequence[R], prefix: Prefix | None = None) -> list[Floats]:
+        """What each of the rows gives, in one forward.
+
+        Args:
+            model: of transformers.
+            rows: N of them.
+            prefix: what stands before each of the N rows, if anything does.
+        """
+
+
+def cut(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices of rows of like length, longest first, so that a batch too large for memory shows at once.
+
+    Args:
+        lengths: of the rows, in tokens.
+        budget: tokens a batch, padding included, unless one row alone is longer.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
