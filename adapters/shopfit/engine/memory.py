@@ -39,7 +39,7 @@ class Loaded:
 
     def __post_init__(self) -> None:
         weights = 0 if self.weights is None else self.weights.bytes
-        vectors = _VECTOR * self._room if self.prompter.scorer.compares_texts else 0
+        vectors = _VECTOR * self._room if self.prompter.encoder else 0
         object.__setattr__(self, "bytes", weights + vectors + _RECIPE + self.tenant.bytes)
 
     @property
