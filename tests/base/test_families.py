@@ -10,6 +10,7 @@ from tests.base.tiny import save_tiny, tiny_model
 from shopfit.base.families import DECODERS, ENCODERS
 from shopfit.base.load import Base, load_base
 from shopfit.base.proof import prove
+from shopfit.base.scoring.architectures import scorer_of
 from shopfit.base.scoring.causal import answer_log_probs, collate
 from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
 from shopfit.base.scoring.questions import Question
@@ -111,7 +112,7 @@ def test_the_proof_refuses_what_no_list_knows(kind: str) -> None:
     """The net under the lists: each of these would be silently wrong."""
     loader, settings = next((loader, settings) for other, loader, settings, _ in OTHERS if other == kind)
     with pytest.raises(BaseError, match=r"plain forward|cannot be run"):
-        prove(kind, tiny_model(kind, loader, **settings), pad=0, encoder=loader == "AutoModel")
+        prove(kind, tiny_model(kind, loader, **settings), scorer_of("encoder" if loader == "AutoModel" else "decoder", 0))
 
 
 def test_the_docs_name_every_family() -> None:

@@ -1,6 +1,5 @@
 """Adapters on an encoder: heads of their own for labels, and vectors of their own for items."""
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,6 @@ from shopfit.adapter.bundle import Bundle, DataIdentity, seal
 from shopfit.adapter.head import HEAD
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.base.scoring.dual_encoder import collate
-from shopfit.base.scoring.questions import Question, Text
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
 from shopfit.engine.questions import ask_choose, ask_rank
 from shopfit.errors import BundleError, RequestError
@@ -170,19 +167,6 @@ def test_the_bare_encoder_compares_with_the_words_of_labels(encoder: Base) -> No
     with Engine(encoder) as engine:
         answers = engine.choose([ChooseRequest(tenant, {"text": label.replace("_", " ")}) for label in WORDS])
     assert [answer.label for answer in answers] == list(WORDS)
-
-
-def test_texts_of_any_length_are_read_together_as_each_by_itself(encoder: Base) -> None:
-    draw = random.Random(0)
-    texts = [tuple(draw.choices(range(5, 100), k=length)) for length in (3, 40, 4, 29, 38, 1, 30, 12, 3)]
-    questions = [Question(text, tuple(draw.sample(texts, 4))) for text in texts]
-    with torch.inference_mode():
-        together = collate(questions, 0).forward(encoder.model)
-        alone = [collate([question], 0).forward(encoder.model) for question in questions]
-        vectors = {text: encoder.scorer.compute(encoder.model, [Text(text)])[0] for text in texts}
-    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
-    wanted = [4.0 * vectors[question.prompt] @ vectors[answer] for question in questions for answer in question.answers]
-    assert together.tolist() == pytest.approx(wanted, abs=1e-4)
 
 
 def test_an_adversarial_pass_pushes_every_text(encoder: Base) -> None:

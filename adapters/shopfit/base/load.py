@@ -174,8 +174,8 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
     longest = longest_text(name, model)
     check_vocabulary(name, model, tokenizer, encoder=kind == "encoder")
     prepack(model)
-    prove(name, model, tokenizer.pad_token_id, encoder=kind == "encoder", quantized=quantization != "none")
     scorer = scorer_of(kind, tokenizer.pad_token_id)
+    prove(name, model, scorer, quantized=quantization != "none")
     return Base(name, folder, identity.fingerprint, quantization, model, tokenizer, longest, scorer, identity.legacy)
 
 

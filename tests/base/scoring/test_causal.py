@@ -54,3 +54,20 @@ def test_an_answer_does_not_see_its_neighbours(base: Base) -> None:
         two = answer_log_probs(base.model, collate([Question((5, 6, 7), ((200, 201, 202), (10, 11, 12)))], pad=0))
     torch.testing.assert_close(one[1], two[1])
     assert not torch.isclose(one[0], two[0])
+
+
+def test_very_many_answers_take_rows_of_bounded_length(base: Base) -> None:
+    """Together they give what the planned rows give, each by itself, and the state of a prompt is that of its first."""
+    many = Question((5, 6, 7), tuple((8, 9 + number % 200, 10) for number in range(500)))
+    few = Question((11, 12), ((13, 14),))
+    tree = collate([many, few], pad=0)
+    assert many.tokens == 1003
+    assert tree.input_ids.shape == (5, 3 + 2 * 128)
+    assert tree.counts == (500, 1)
+    plan = base.scorer.plan([many, few])
+    planned = plan.scores([base.scorer.compute(base.model, [row])[0] for row in plan.rows])
+    with torch.inference_mode():
+        together = answer_log_probs(base.model, tree) / tree.lengths
+    torch.testing.assert_close(together.double(), torch.cat([torch.tensor(part) for part in planned]))
+    places = torch.arange(tree.input_ids.numel()).view(*tree.input_ids.shape, 1)
+    assert tree.prompt_states(places).flatten().tolist() == [2, 4 * tree.input_ids.shape[1] + 1]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from shopfit.base.prefix import Prefix
+from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
 from shopfit.base.scoring.scorer import Floats, Scorer
 
@@ -205,6 +205,37 @@ class CausalScorer(Scorer[Question]):
         with torch.inference_mode():
             means = (answer_log_probs(model, tree, prefix) / tree.lengths).double().cpu()
         return [part.numpy() for part in torch.split(means, list(tree.counts))]
+
+    def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
+        """Backbone and head against the whole model; trees, also behind a prefix, against each answer alone."""
+        from transformers import DynamicCache
+
+        head, tokens = model.get_output_embeddings(), tuple(tokens)
+        before, stem, one, two = tokens[:2], tokens[2:5], tokens[5:7], tokens[7:9]
+        asked, last = tokens[9:11], tokens[11:12]
+        # each answer alone behind its prompt, and behind the prefix too
+        lines = [(stem, one), (stem, two), (asked, last), (before + stem, one), (before + stem, two)]
+        plain = torch.full((len(lines), 7), self.pad)  # what fills up comes behind
+        for row, (prompt, answer) in enumerate(lines):
+            plain[row, : len(prompt + answer)] = torch.tensor(prompt + answer)
+        plain = plain.to(model.device)
+        logits = model(input_ids=plain, use_cache=False).logits.float()  # (5, 7, V)
+        over = head(model.base_model(input_ids=plain, use_cache=False).last_hidden_state).float()
+        logs = logits.log_softmax(-1)
+        sums = [
+            sum((logs[row, len(prompt) - 1 + at, token] for at, token in enumerate(answer)), logs.new_zeros(()))
+            for row, (prompt, answer) in enumerate(lines)
+        ]
+        cache = DynamicCache()
+        model.base_model(input_ids=plain[3:4, : len(before)], past_key_values=cache, use_cache=True)
+        prefix = torch.stack([torch.stack((layer.keys[0], layer.values[0])) for layer in cache.layers])
+        tree = self.collate([Question(stem, (one, two)), Question(asked, (last,))]).to(model.device)
+        behind = answer_log_probs(model, tree, lay_before([prefix, None], model.device))
+        return [
+            ("the logits of head over backbone", over, logits),
+            ("log-probabilities of answers side by side", answer_log_probs(model, tree), torch.stack(sums[:3])),
+            ("log-probabilities behind a prefix", behind, torch.stack([*sums[3:], sums[2]])),
+        ]
 
 
 @dataclass(frozen=True, slots=True)

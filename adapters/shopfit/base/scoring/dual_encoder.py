@@ -197,6 +197,16 @@ class DualEncoderScorer(Scorer[Text]):
             vectors = text_vectors(model, input_ids.to(model.device), mask.to(model.device))
         return list(vectors.double().cpu().numpy())
 
+    def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
+        """Texts filled up in a batch against each alone."""
+        texts = [tokens[:14], tokens[14:17], tokens[17:18]]
+        rows, mask = (part.to(model.device) for part in fill_up(texts, self.pad))
+        alone = [
+            model(input_ids=torch.tensor([text], device=model.device)).last_hidden_state[0].mean(0) for text in texts
+        ]
+        wanted = normalize(torch.stack(alone).float(), dim=-1)
+        return [("vectors of texts side by side", text_vectors(model, rows, mask).float(), wanted)]
+
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:

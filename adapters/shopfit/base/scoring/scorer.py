@@ -20,6 +20,8 @@ from shopfit.base.scoring.questions import Question, Row, Tokens
 Floats = NDArray[np.float64]
 R = TypeVar("R", bound=Row)
 P = TypeVar("P", bound=Row, covariant=True)
+TRIED = 18
+"""Tokens that `Scorer.trials` takes."""
 
 
 class QuestionBatch(Protocol):
@@ -108,6 +110,18 @@ class Scorer(ABC, Generic[R]):
             model: of transformers.
             rows: N of them.
             prefix: what stands before each of the N rows, if anything does.
+        """
+
+    @abstractmethod
+    def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
+        """What this scorer makes of some tokens, and what the model's own plain forward makes of them.
+
+        Args:
+            model: of transformers, in eval mode.
+            tokens: `TRIED` of them, none of which means something to the model.
+
+        Returns:
+            what was computed, the scorer's numbers, and those that they have to be.
         """
 
 
