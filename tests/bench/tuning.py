@@ -17,7 +17,7 @@ import torch
 
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
-from shopfit.base.scoring.causal import answer_log_probs, collate
+from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.questions import Question
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
@@ -101,7 +101,9 @@ def _loss(model: Any, base: Base, examples: Sequence[Example], prompter: Prompte
         for example in examples:
             assert example.output is not None
             answer = prompter.output(example.output)
-            total -= float(answer_log_probs(model, collate([Question(prompter.encode(example.fields), (answer,))], 0)))
+            total -= float(
+                CausalScorer(0).collate([Question(prompter.encode(example.fields), (answer,))]).forward(model)
+            )
             tokens += len(answer)
     return total / tokens
 

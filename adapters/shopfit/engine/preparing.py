@@ -42,7 +42,7 @@ from shopfit.recipe.rules import Rules
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-Scored = Callable[[Sequence[Floats]], Sequence[Floats]]
+Scored = Callable[[Sequence[Floats]], Floats]
 """What the model gave for a job's questions -> scores of its answers."""
 _CURRENT = 128  # adapters whose catalog is another one than their bundle's, at a time
 _SEARCHED = {BM25, MINILM, HISTORY}  # parts of a blend that a search says
@@ -164,7 +164,7 @@ class Preparer:
     def _ask_labels(self, job: Job, tenant: Tenant, prompter: Prompter, fields: Fields, loaded: Loaded) -> Scored:
         """Give the job its rows; what makes scores of their results."""
         if not tenant.speaks:
-            return _as_they_are
+            return _silent
         head = None if loaded.weights is None else loaded.weights.head
         return self._plan(job, choose_question(prompter, tenant.labels, fields, head), loaded)
 
@@ -172,7 +172,7 @@ class Preparer:
         self, job: Job, tenant: Tenant, prompter: Prompter, fields: Fields, items: Sequence[str], loaded: Loaded
     ) -> Scored:
         if not tenant.speaks or not items:
-            return _as_they_are
+            return _silent
         return self._plan(job, rank_question(prompter, fields, items), loaded)
 
     def _plan(self, job: Job, question: Question, loaded: Loaded) -> Scored:
@@ -180,7 +180,7 @@ class Preparer:
         prototypes = None if head is None else head.rows.double().numpy()
         plan = self._base.scorer.plan([question], prototypes=prototypes, known=loaded.vectors)
         job.rows, job.loaded = plan.rows, loaded
-        return plan.scores
+        return lambda results: plan.scores(results)[0]
 
     def _now(self, loaded: Loaded) -> tuple[Tenant, Prompter]:
         """The tenant and its prompter with the catalog of this moment."""
@@ -299,8 +299,8 @@ class Preparer:
         return self._indexes.ready(merchant, catalog) or self._indexes.of(merchant, catalog).result()
 
 
-def _as_they_are(results: Sequence[Floats]) -> Sequence[Floats]:
-    return results
+def _silent(_: Sequence[Floats]) -> Floats:
+    return np.empty(0)
 
 
 def _check_task(request: Request, tenant: Tenant) -> None:

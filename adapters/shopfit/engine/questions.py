@@ -31,11 +31,6 @@ def rank_question(prompter: Prompter, fields: Fields, candidates: Sequence[str])
     return Question(prompt, answers, tuple(more), recurring=prompter.asks_by_items(fields))
 
 
-def joined(parts: Sequence[Floats]) -> Floats:
-    """Scores of one row's questions as those of one question."""
-    return np.concatenate(parts) if parts else np.empty(0)
-
-
 def ask_choose(
     adapted: AdaptedModel, prompter: Prompter, labels: Sequence[str], rows: Sequence[Fields]
 ) -> list[Floats]:
@@ -55,7 +50,7 @@ def _answers(adapted: AdaptedModel, prompter: Prompter, asked: Sequence[Question
     """Scores of each row's answers. They are compared in parts on any base: a sum's last bits go by its size."""
     parts = [question.parts() for question in asked]
     scores = iter(score(adapted, prompter.scorer, [part for row in parts for part in row]))
-    return [joined([next(scores) for _ in row]) for row in parts]
+    return [np.concatenate([next(scores) for _ in row]) if row else np.empty(0) for row in parts]
 
 
 def ask_generate(

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from shopfit.base.load import Base
-from shopfit.base.scoring.dual_encoder import collate
 from shopfit.base.scoring.questions import ClassIndex, Question, Text
 
 TENT, BAG, MUG = (5, 6, 7), (8, 9), (10, 11, 12, 13)
@@ -18,8 +17,8 @@ def test_texts_of_any_length_are_read_together_as_each_by_itself(encoder: Base) 
     texts = [tuple(draw.choices(range(5, 100), k=length)) for length in (3, 40, 4, 29, 38, 1, 30, 12, 3)]
     questions = [Question(text, tuple(draw.sample(texts, 4))) for text in texts]
     with torch.inference_mode():
-        together = collate(questions, 0).forward(encoder.model)
-        alone = [collate([question], 0).forward(encoder.model) for question in questions]
+        together = encoder.scorer.collate(questions).forward(encoder.model)
+        alone = [encoder.scorer.collate([question]).forward(encoder.model) for question in questions]
         vectors = {text: encoder.scorer.compute(encoder.model, [Text(text)])[0] for text in texts}
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
     wanted = [

@@ -30,7 +30,9 @@ def test_what_fits_in_one_row_stays_as_it_is() -> None:
     assert Question(PROMPT, ()).parts() == []
 
 
-@pytest.mark.parametrize("answers", [[(4,)] * 300, [(4,) * 40] * 60, [(4,) * 2000, (5,), (6,) * 2000], [ClassIndex(0)] * 200])
+@pytest.mark.parametrize(
+    "answers", [[(4,)] * 300, [(4,) * 40] * 60, [(4,) * 2000, (5,), (6,) * 2000], [ClassIndex(0)] * 200]
+)
 def test_parts_hold_all_answers_in_order_and_no_row_is_long(answers: list[tuple[int, ...] | ClassIndex]) -> None:
     question = Question(PROMPT, tuple(answers), more=((7, 8),), recurring=True)
     parts = question.parts()

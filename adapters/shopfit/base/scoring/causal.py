@@ -7,7 +7,7 @@ many answers takes several rows, each with the prompt before some of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -18,17 +18,16 @@ from torch.utils.checkpoint import checkpoint
 
 from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
-from shopfit.base.scoring.scorer import Floats, Scorer
+from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer
 
 _HEAD_ROWS = 512  # positions a head product: bounds the memory of (rows, vocabulary) logits
 
 
-@dataclass(frozen=True, slots=True)
-class TreeBatch:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeBatch(QuestionBatch):
     """B questions with A answers and Q answer tokens in all, laid out for one forward over R rows of T positions.
 
     Args:
-        input_ids: (R, T) tokens.
         branch: (R, T) 0 for a prompt, c > 0 for the c-th answer, -1 for padding.
         position_ids: (R, T) position of each token in its own sequence.
         branched: whether any row holds more than one line of text, so that the mask is needed.
@@ -36,12 +35,9 @@ class TreeBatch:
         source: (Q,) index into `sources` of each answer token.
         targets: (Q,) the answer tokens.
         answer: (Q,) which of the A answers each belongs to.
-        lengths: (A,) tokens of each answer.
-        counts: answers of each question, B numbers.
         firsts: the first row of each question, B numbers.
     """
 
-    input_ids: Tensor
     branch: Tensor
     position_ids: Tensor
     branched: bool
@@ -49,19 +45,20 @@ class TreeBatch:
     source: Tensor
     targets: Tensor
     answer: Tensor
-    lengths: Tensor
-    counts: tuple[int, ...]
     firsts: tuple[int, ...]
 
-    def to(self, device: torch.device | str) -> "TreeBatch":
-        """The same on `device`."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
-        return TreeBatch(**(values | moved))
-
     def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - answers are never classes here
-        """(A,) float32 sum of the log-probabilities of each answer's tokens, as `answer_log_probs` has it."""
-        return answer_log_probs(model, self, prefix)
+        """(A,) float32 sum of the log-probabilities of each answer's tokens, 0 or less."""
+        options: dict[str, Any] = {"use_cache": False}
+        if prefix is not None:
+            options = {"past_key_values": prefix.cache, "use_cache": True}
+        if self.branched or prefix is not None:
+            options["attention_mask"] = _mask(self.branch, prefix)
+            options["position_ids"] = self.position_ids + (0 if prefix is None else prefix.lengths[:, None])
+        hidden = model.base_model(input_ids=self.input_ids, **options).last_hidden_state  # (R, T, D)
+        rows = hidden.flatten(0, 1).index_select(0, self.sources)  # (P, D)
+        log_probs = _token_log_probs(model.get_output_embeddings(), rows, self.source, self.targets)  # (Q,)
+        return torch.zeros(len(self.lengths), device=log_probs.device).index_add(0, self.answer, log_probs)
 
     def prompt_states(self, states: Tensor) -> Tensor:
         """(B, D) the state that predicts the answer: it has seen the whole prompt and nothing more."""
@@ -70,18 +67,13 @@ class TreeBatch:
         return states[rows, last[rows]]
 
 
-def collate(questions: Sequence[Question], pad: int) -> TreeBatch:
-    """Lay questions out as a tree batch.
+def _lay_out(parts: Sequence[Sequence[Question]], pad: int) -> TreeBatch:
+    """Lay questions out whose parts are known, with a row each.
 
     Args:
-        questions: B of them, with one answer each at least, none of which is a class.
+        parts: of B questions with one answer each at least, none of which is a class.
         pad: token id that fills rows up.
     """
-    return _lay_out([question.parts() for question in questions], pad)
-
-
-def _lay_out(parts: Sequence[Sequence[Question]], pad: int) -> TreeBatch:
-    """The same for questions that are in parts already, a row each."""
     rows = [row for part in parts for row in part]
     width = max(row.tokens for row in rows)
     input_ids = torch.full((len(rows), width), pad)
@@ -112,10 +104,10 @@ def _lay_out(parts: Sequence[Sequence[Question]], pad: int) -> TreeBatch:
         position_ids[row, : len(tokens)] = torch.tensor(positions)
         branched |= len(tokens) > question.longest  # more than one answer goes on behind its first token
     return TreeBatch(
-        input_ids,
-        branch,
-        position_ids,
-        branched,
+        input_ids=input_ids,
+        branch=branch,
+        position_ids=position_ids,
+        branched=branched,
         sources=torch.tensor(list(sources)),
         source=torch.tensor(source),
         targets=torch.tensor(targets),
@@ -124,29 +116,6 @@ def _lay_out(parts: Sequence[Sequence[Question]], pad: int) -> TreeBatch:
         counts=tuple(sum(len(row.answers) for row in part) for part in parts),
         firsts=tuple(accumulate(map(len, parts[:-1]), initial=0)),
     )
-
-
-def answer_log_probs(model: Any, tree: TreeBatch, prefix: Prefix | None = None) -> Tensor:
-    """Sum of the log-probabilities of each answer's tokens.
-
-    Args:
-        model: a causal language model of transformers.
-        tree: B questions with A answers in all, on the model's device.
-        prefix: what stands before each of its R rows, if anything does.
-
-    Returns:
-        (A,) float32, 0 or less.
-    """
-    options: dict[str, Any] = {"use_cache": False}
-    if prefix is not None:
-        options = {"past_key_values": prefix.cache, "use_cache": True}
-    if tree.branched or prefix is not None:
-        options["attention_mask"] = _mask(tree.branch, prefix)
-        options["position_ids"] = tree.position_ids + (0 if prefix is None else prefix.lengths[:, None])
-    hidden = model.base_model(input_ids=tree.input_ids, **options).last_hidden_state  # (R, T, D)
-    rows = hidden.flatten(0, 1).index_select(0, tree.sources)  # (P, D)
-    log_probs = _token_log_probs(model.get_output_embeddings(), rows, tree.source, tree.targets)  # (Q,)
-    return torch.zeros(len(tree.lengths), device=log_probs.device).index_add(0, tree.answer, log_probs)
 
 
 def _mask(branch: Tensor, prefix: Prefix | None) -> Tensor:
@@ -186,7 +155,7 @@ class CausalScorer(Scorer[Question]):
 
     def collate(self, questions: Sequence[Question]) -> TreeBatch:
         """Lay B questions out as trees."""
-        return collate(questions, self.pad)
+        return _lay_out([question.parts() for question in questions], self.pad)
 
     def plan(
         self,
@@ -194,16 +163,21 @@ class CausalScorer(Scorer[Question]):
         *,
         prototypes: Floats | None = None,  # noqa: ARG002 - answers are never classes here
         known: Mapping[Tokens, Floats] = {},  # noqa: ARG002 - what a question gives is nobody else's
-    ) -> "TreePlan":
+    ) -> Plan[Question]:
         """The rows of B questions, as many a question as its answers take."""
         parts = [question.parts() for question in questions]
-        return TreePlan([row for part in parts for row in part], [len(part) for part in parts])
+
+        def scores(results: Sequence[Floats]) -> list[Floats]:
+            left = iter(results)
+            return [np.concatenate([next(left) for _ in part]) for part in parts]
+
+        return Plan([row for part in parts for row in part], scores)
 
     def compute(self, model: Any, rows: Sequence[Question], prefix: Prefix | None = None) -> list[Floats]:
         """Scores of the answers of each row."""
         tree = _lay_out([[row] for row in rows], self.pad).to(model.device)
         with torch.inference_mode():
-            means = (answer_log_probs(model, tree, prefix) / tree.lengths).double().cpu()
+            means = (tree.forward(model, prefix=prefix) / tree.lengths).double().cpu()
         return [part.numpy() for part in torch.split(means, list(tree.counts))]
 
     def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
@@ -230,27 +204,9 @@ class CausalScorer(Scorer[Question]):
         model.base_model(input_ids=plain[3:4, : len(before)], past_key_values=cache, use_cache=True)
         prefix = torch.stack([torch.stack((layer.keys[0], layer.values[0])) for layer in cache.layers])
         tree = self.collate([Question(stem, (one, two)), Question(asked, (last,))]).to(model.device)
-        behind = answer_log_probs(model, tree, lay_before([prefix, None], model.device))
+        behind = tree.forward(model, prefix=lay_before([prefix, None], model.device))
         return [
             ("the logits of head over backbone", over, logits),
-            ("log-probabilities of answers side by side", answer_log_probs(model, tree), torch.stack(sums[:3])),
+            ("log-probabilities of answers side by side", tree.forward(model), torch.stack(sums[:3])),
             ("log-probabilities behind a prefix", behind, torch.stack([*sums[3:], sums[2]])),
         ]
-
-
-@dataclass(frozen=True, slots=True)
-class TreePlan:
-    """Questions in rows of bounded length.
-
-    Args:
-        rows: of all questions, one after the other.
-        counts: how many of them each question has.
-    """
-
-    rows: Sequence[Question]
-    counts: Sequence[int]
-
-    def scores(self, results: Sequence[Floats]) -> list[Floats]:
-        """Scores of each question's answers, from those of its rows."""
-        left = iter(results)
-        return [np.concatenate([next(left) for _ in range(count)]) for count in self.counts]

@@ -16,49 +16,32 @@ from torch.nn.functional import normalize
 
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.questions import ClassIndex, Question, Text, Tokens
-from shopfit.base.scoring.scorer import Floats, Scorer
+from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer
 
 # score of two equal directions: at the temperature of 0.2 that suits decoders, cosines are then divided by 0.05
 _SHARPNESS = 4.0
 _ALIKE = 0.75  # texts at least this share of the longest are read with it
 
 
-@dataclass(frozen=True, slots=True)
-class PairBatch:
-    """B questions with A answers, laid out for one forward over R texts of T tokens.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairBatch(QuestionBatch):
+    """B questions with A answers, laid out for one forward over R texts of T tokens, the longest first.
+
+    A score is no sum over tokens: it is divided by 1.
 
     Args:
-        input_ids: (R, T) tokens, the longest text first.
         mask: (R, T) 1 for a token, 0 for padding.
         parts: rows and tokens of each run of texts of like length; the rows sum to R.
         question: (A, M) rows of each answer's question, the last one repeated where it has fewer than M texts.
         answer: (A,) row of each answer's text, or of its class's prototype.
-        lengths: (A,) ones: a score here is no sum over tokens.
-        counts: answers of each question, B numbers.
         classes: whether answers are classes.
     """
 
-    input_ids: Tensor
     mask: Tensor
     parts: tuple[tuple[int, int], ...]
     question: Tensor
     answer: Tensor
-    lengths: Tensor
-    counts: tuple[int, ...]
     classes: bool
-
-    def to(self, device: torch.device | str) -> "PairBatch":
-        """The same on `device`."""
-        return PairBatch(
-            self.input_ids.to(device),
-            self.mask.to(device),
-            self.parts,
-            self.question.to(device),
-            self.answer.to(device),
-            self.lengths.to(device),
-            self.counts,
-            self.classes,
-        )
 
     def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - an encoder takes none
         """(A,) float32 cosine of each answer with its question, the nearest text of it, times 4."""
@@ -87,36 +70,6 @@ class PairBatch:
             vectors.append(text_vectors(model, self.input_ids[first:last, :width], self.mask[first:last, :width]))
             first = last
         return torch.cat(vectors)
-
-
-def collate(questions: Sequence[Question], pad: int) -> PairBatch:
-    """Lay questions out for an encoder.
-
-    Args:
-        questions: B of them, with one answer each at least: all of them classes, or none.
-        pad: token id that fills rows up.
-    """
-    texts = {text for question in questions for text in (question.prompt, *question.more)}
-    answers = [answer for question in questions for answer in question.answers]
-    texts |= {answer for answer in answers if not isinstance(answer, ClassIndex)}
-    ordered = sorted(texts, key=lambda text: (-len(text), text))
-    rows = {text: row for row, text in enumerate(ordered)}
-    most = 1 + max(len(question.more) for question in questions)
-    of = [_asked(rows, question, most) for question in questions for _ in question.answers]
-    classes = [isinstance(answer, ClassIndex) for answer in answers]
-    assert all(classes) or not any(classes), "answers are compared with answers of their own kind"
-    places = [answer.row if isinstance(answer, ClassIndex) else rows[answer] for answer in answers]
-    input_ids, mask = fill_up(ordered, pad)
-    return PairBatch(
-        input_ids,
-        mask,
-        parts=_parts([len(text) for text in ordered]),
-        question=torch.tensor(of),
-        answer=torch.tensor(places),
-        lengths=torch.ones(len(of)),
-        counts=tuple(len(question.answers) for question in questions),
-        classes=all(classes),
-    )
 
 
 def _asked(rows: Mapping[tuple[int, ...], int], question: Question, most: int) -> list[int]:
@@ -172,12 +125,32 @@ class DualEncoderScorer(Scorer[Text]):
     compares_texts = True
 
     def collate(self, questions: Sequence[Question]) -> PairBatch:
-        """Lay B questions out with each of their texts once."""
-        return collate(questions, self.pad)
+        """Lay B questions out with each of their texts once. Their answers are all classes, or none is."""
+        texts = {text for question in questions for text in (question.prompt, *question.more)}
+        answers = [answer for question in questions for answer in question.answers]
+        texts |= {answer for answer in answers if not isinstance(answer, ClassIndex)}
+        ordered = sorted(texts, key=lambda text: (-len(text), text))
+        rows = {text: row for row, text in enumerate(ordered)}
+        most = 1 + max(len(question.more) for question in questions)
+        of = [_asked(rows, question, most) for question in questions for _ in question.answers]
+        classes = [isinstance(answer, ClassIndex) for answer in answers]
+        assert all(classes) or not any(classes), "answers are compared with answers of their own kind"
+        places = [answer.row if isinstance(answer, ClassIndex) else rows[answer] for answer in answers]
+        input_ids, mask = fill_up(ordered, self.pad)
+        return PairBatch(
+            input_ids=input_ids,
+            mask=mask,
+            parts=_parts([len(text) for text in ordered]),
+            question=torch.tensor(of),
+            answer=torch.tensor(places),
+            lengths=torch.ones(len(of)),
+            counts=tuple(len(question.answers) for question in questions),
+            classes=all(classes),
+        )
 
     def plan(
         self, questions: Sequence[Question], *, prototypes: Floats | None = None, known: Mapping[Tokens, Floats] = {}
-    ) -> "VectorPlan":
+    ) -> Plan[Text]:
         """The texts that B questions want vectors of, each once."""
         comparisons = [_comparison(question, prototypes, known) for question in questions]
         texts: dict[Tokens, bool] = {}
@@ -188,7 +161,12 @@ class DualEncoderScorer(Scorer[Text]):
             for part in one.answers:
                 if isinstance(part, tuple):
                     texts.setdefault(part, True)
-        return VectorPlan([Text(ids, recurring) for ids, recurring in texts.items()], comparisons)
+
+        def scores(results: Sequence[Floats]) -> list[Floats]:
+            found = dict(zip(texts, results, strict=True))
+            return [one.scores(found) for one in comparisons]
+
+        return Plan([Text(ids, recurring) for ids, recurring in texts.items()], scores)
 
     def compute(self, model: Any, rows: Sequence[Text], prefix: Prefix | None = None) -> list[Floats]:  # noqa: ARG002 - an encoder takes none
         """(D,) vectors of the texts, of length 1."""
@@ -238,21 +216,3 @@ def _comparison(question: Question, prototypes: Floats | None, known: Mapping[To
         else:
             answers.append(known.get(answer, answer))
     return _Comparison(asked, answers, question.recurring)
-
-
-@dataclass(frozen=True, slots=True)
-class VectorPlan:
-    """Questions whose texts want vectors.
-
-    Args:
-        rows: each of their texts once.
-        comparisons: one a question.
-    """
-
-    rows: Sequence[Text]
-    comparisons: Sequence[_Comparison]
-
-    def scores(self, results: Sequence[Floats]) -> list[Floats]:
-        """Scores of each question's answers, from the vectors of `rows`."""
-        found = dict(zip((text.ids for text in self.rows), results, strict=True))
-        return [one.scores(found) for one in self.comparisons]

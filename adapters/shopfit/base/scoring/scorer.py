@@ -5,9 +5,9 @@ questions take, compute each row once, and make the scores of what the rows gave
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -19,29 +19,30 @@ from shopfit.base.scoring.questions import Question, Row, Tokens
 
 Floats = NDArray[np.float64]
 R = TypeVar("R", bound=Row)
-P = TypeVar("P", bound=Row, covariant=True)
 TRIED = 18
 """Tokens that `Scorer.trials` takes."""
 
 
-class QuestionBatch(Protocol):
-    """B questions with A answers, laid out for one forward that can be differentiated."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionBatch(ABC):
+    """B questions with A answers, laid out for one forward that can be differentiated.
 
-    @property
-    def input_ids(self) -> Tensor:
-        """(R, T) tokens."""
+    Args:
+        input_ids: (R, T) tokens.
+        lengths: (A,) what each score is divided by.
+        counts: answers of each question, B numbers.
+    """
 
-    @property
-    def lengths(self) -> Tensor:
-        """(A,) what each score is divided by."""
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Answers of each question, B numbers."""
+    input_ids: Tensor
+    lengths: Tensor
+    counts: tuple[int, ...]
 
     def to(self, device: torch.device | str) -> Self:
         """The same on `device`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)})
 
+    @abstractmethod
     def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:
         """(A,) float32 score of each answer, higher is better.
 
@@ -51,23 +52,22 @@ class QuestionBatch(Protocol):
             prefix: what stands before each of the R rows, if anything does.
         """
 
+    @abstractmethod
     def prompt_states(self, states: Tensor) -> Tensor:
         """(B, D) one state a question, of the (R, T, D) hidden states of a forward over this batch."""
 
 
-class Plan(Protocol[P]):
-    """Which rows questions take, and the scores that they make."""
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[R]):
+    """Which rows questions take, and the scores that they make.
 
-    @property
-    def rows(self) -> Sequence[P]:
-        """What forwards have to compute, each row by itself."""
+    Args:
+        rows: what forwards have to compute, each row by itself.
+        scores: what `Scorer.compute` gave for the rows -> scores of each question's answers, higher is better.
+    """
 
-    def scores(self, results: Sequence[Floats]) -> list[Floats]:
-        """Scores of each question's answers, higher is better.
-
-        Args:
-            results: what `Scorer.compute` gave for `rows`.
-        """
+    rows: Sequence[R]
+    scores: Callable[[Sequence[Floats]], list[Floats]]
 
 
 @dataclass(frozen=True, slots=True)
