@@ -111,10 +111,9 @@ def test_others_are_refused_by_name(
 def test_the_proof_refuses_what_no_list_knows(kind: str) -> None:
     """The net under the lists: each of these would be silently wrong."""
     loader, settings = next((loader, settings) for other, loader, settings, _ in OTHERS if other == kind)
+    scorer = scorer_of("encoder" if loader == "AutoModel" else "decoder", 0)
     with pytest.raises(BaseError, match=r"plain forward|cannot be run"):
-        prove(
-            kind, tiny_model(kind, loader, **settings), scorer_of("encoder" if loader == "AutoModel" else "decoder", 0)
-        )
+        prove(kind, tiny_model(kind, loader, **settings), scorer)
 
 
 def test_the_docs_name_every_family() -> None:

@@ -101,9 +101,8 @@ def _loss(model: Any, base: Base, examples: Sequence[Example], prompter: Prompte
         for example in examples:
             assert example.output is not None
             answer = prompter.output(example.output)
-            total -= float(
-                CausalScorer(0).collate([Question(prompter.encode(example.fields), (answer,))]).forward(model)
-            )
+            question = Question(prompter.encode(example.fields), (answer,))
+            total -= float(CausalScorer(0).collate([question]).forward(model))
             tokens += len(answer)
     return total / tokens
 
