@@ -49,6 +49,12 @@ def test_a_long_prompt_gives_its_answers_more_room() -> None:
     assert len(Question((1,) * 5000, answers).parts()) == 1
 
 
+def test_short_answers_of_a_training_share_a_row() -> None:
+    question = Question(PROMPT, tuple((4, 5) for _ in range(300)))
+    assert question.parts(most=300) == [question]
+    assert [len(part.answers) for part in question.parts()] == [128, 128, 44]
+
+
 def test_tokens_of_a_row_and_of_its_longest_line() -> None:
     question = Question(PROMPT, ((4, 5), (6, 7, 8, 9), (10,)))
     assert (question.tokens, question.longest, question.key) == (3 + 1 + 3, 3 + 3, None)

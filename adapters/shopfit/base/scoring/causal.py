@@ -154,8 +154,8 @@ class CausalScorer(Scorer[Question]):
     compares_texts = False
 
     def collate(self, questions: Sequence[Question]) -> TreeBatch:
-        """Lay B questions out as trees."""
-        return _lay_out([question.parts() for question in questions], self.pad)
+        """Lay B questions out as trees: each as one, unless its answers have too many tokens for a row."""
+        return _lay_out([question.parts(most=len(question.answers)) for question in questions], self.pad)
 
     def plan(
         self,

@@ -7,7 +7,7 @@ from shopfit.errors import RequestError
 
 Tokens = tuple[int, ...]
 
-_BRANCHES = 128  # answers a row
+_BRANCHES = 128  # answers a row, when nobody trains
 _ROOM = 1024  # tokens of its answers, where the prompt is not longer: the mask grows with the square of a row's tokens
 
 
@@ -63,14 +63,18 @@ class Question:
         """What a question gives is nobody else's."""
         return
 
-    def parts(self) -> list["Question"]:
-        """As many questions with the same prompt as it takes, so that no row becomes much longer than its prompt."""
+    def parts(self, most: int = _BRANCHES) -> list["Question"]:
+        """As many questions with the same prompt as it takes, so that no row becomes much longer than its prompt.
+
+        Args:
+            most: answers a part; 1 or more.
+        """
         room = max(_ROOM, len(self.prompt) // 2)
         cuts = [0]
         taken = 0
         for place, answer in enumerate(self.answers):
             length = len(answer) if isinstance(answer, tuple) else 1
-            if place > cuts[-1] and (place - cuts[-1] == _BRANCHES or taken + length > room):
+            if place > cuts[-1] and (place - cuts[-1] == most or taken + length > room):
                 cuts.append(place)
                 taken = 0
             taken += length
