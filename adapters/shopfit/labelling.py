@@ -20,7 +20,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
-from shopfit.engine.asking import softmax
+from shopfit.engine.questions import softmax
 from shopfit.errors import DataError, Problem, RecipeError, UnknownReference
 from shopfit.merchant.examples import Example, load_examples, seen
 from shopfit.merchant.histories import past_items

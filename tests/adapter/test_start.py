@@ -8,8 +8,8 @@ from shopfit.adapter.stack import Packed, Stack
 from shopfit.adapter.start import Start
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
-from shopfit.base.prompt import Question
-from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.base.scoring.causal import CausalScorer
+from shopfit.base.scoring.questions import Question
 from shopfit.recipe.schema import Adapter
 
 QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
@@ -31,7 +31,7 @@ def with_stack(base: Base, factors: Factors) -> Tensor:
     packed: Packed = stack.pack(factors, "x")
     stack.put(1, packed)
     with torch.no_grad(), stack.rows([1, 1]):
-        return answer_log_probs(base.model, plant(QUESTIONS, 0))
+        return CausalScorer(0).collate(QUESTIONS).forward(base.model)
 
 
 def begun(base: Base, method: str, start: Start, **settings: object) -> TrainableAdapter:
@@ -43,7 +43,7 @@ def begun(base: Base, method: str, start: Start, **settings: object) -> Trainabl
 
 def answers(adapter: TrainableAdapter) -> Tensor:
     with torch.no_grad():
-        return answer_log_probs(adapter.model, plant(QUESTIONS, 0), adapter.prefix(2))
+        return CausalScorer(0).collate(QUESTIONS).forward(adapter.model, prefix=adapter.prefix(2))
 
 
 @pytest.mark.parametrize(("method", "rank"), [("lora", 3), ("lora", 8), ("adalora", 3), ("adalora", 8)])
@@ -57,7 +57,7 @@ def test_an_adapter_begins_as_its_start(base: Base, method: str, rank: int) -> N
 
 def test_what_the_start_leaves_free_can_still_learn(base: Base) -> None:
     adapter = begun(base, "lora", Start("x", factors=learned(base, 2)), rank=6)
-    answer_log_probs(adapter.model, plant(QUESTIONS, 0)).sum().backward()
+    CausalScorer(0).collate(QUESTIONS).forward(adapter.model).sum().backward()
     gradients = [weight.grad for name, weight in adapter.peft.named_parameters() if "lora_B" in name]
     assert all(gradient is not None and gradient[:, 2:].abs().max() > 0 for gradient in gradients)
     adapter.detach()
@@ -78,7 +78,7 @@ def test_a_prefix_begins_as_its_start(base: Base) -> None:
 
 def test_from_scratch_the_base_answers(base: Base) -> None:
     with torch.no_grad():
-        bare = answer_log_probs(base.model, plant(QUESTIONS, 0))
+        bare = CausalScorer(0).collate(QUESTIONS).forward(base.model)
     adapter = begun(base, "lora", Start(), rank=4)
     torch.testing.assert_close(answers(adapter), bare)
     adapter.detach()

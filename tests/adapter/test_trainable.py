@@ -12,8 +12,8 @@ from shopfit.adapter.stack import Stack
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
-from shopfit.base.prompt import Question
-from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.base.scoring.causal import CausalScorer
+from shopfit.base.scoring.questions import Question
 from shopfit.errors import BaseError, RecipeError
 from shopfit.recipe.schema import Adapter
 
@@ -24,7 +24,7 @@ OPENING = (5, 6, 7, 8)
 
 
 def answers(adapter: TrainableAdapter) -> torch.Tensor:
-    return answer_log_probs(adapter.model, plant(QUESTIONS, 0), adapter.prefix(2))
+    return CausalScorer(0).collate(QUESTIONS).forward(adapter.model, prefix=adapter.prefix(2))
 
 
 def trained(base: Base, method: str, **settings: object) -> TrainableAdapter:
@@ -63,14 +63,14 @@ def bundle_of(adapter: TrainableAdapter, method: str, folder: Path) -> Bundle:
 @pytest.mark.parametrize("method", METHODS)
 def test_training_raises_the_answers_and_detaching_restores_the_base(base: Base, method: str) -> None:
     with torch.no_grad():
-        before = answer_log_probs(base.model, plant(QUESTIONS, 0))
+        before = CausalScorer(0).collate(QUESTIONS).forward(base.model)
     adapter = trained(base, method)
     with torch.no_grad():
         after = answers(adapter)
     assert after.sum() > before.sum() + 1
     adapter.detach()
     with torch.no_grad():
-        assert torch.equal(answer_log_probs(base.model, plant(QUESTIONS, 0)), before)
+        assert torch.equal(CausalScorer(0).collate(QUESTIONS).forward(base.model), before)
     assert not any(weight.requires_grad for weight in base.model.parameters())
 
 
@@ -82,7 +82,7 @@ def test_a_saved_adapter_answers_as_the_trained_one(base: Base, method: str, tmp
     bundle = bundle_of(adapter, method, tmp_path / "bundle")
     adapter.detach()
     with wearing(base, bundle) as worn, torch.no_grad():
-        got = answer_log_probs(worn.model, plant(QUESTIONS, 0), worn.prefix(2))
+        got = CausalScorer(0).collate(QUESTIONS).forward(worn.model, prefix=worn.prefix(2))
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 

@@ -6,7 +6,7 @@ import torch
 
 from shopfit.base.embed import Embedder
 from shopfit.base.load import Base
-from shopfit.base.meaning import text_vectors
+from shopfit.base.scoring.dual_encoder import text_vectors
 
 TEXTS = ["lovely crema", "where is my parcel " * 40, "咖啡" * 200, "", "Ridge 2 tent"]
 

@@ -9,10 +9,11 @@ from tests.base.tiny import save_tiny, tiny_model
 
 from shopfit.base.families import DECODERS, ENCODERS
 from shopfit.base.load import Base, load_base
-from shopfit.base.meaning import fill_up, text_vectors
-from shopfit.base.prompt import Question
 from shopfit.base.proof import prove
-from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.base.scoring.architectures import scorer_of
+from shopfit.base.scoring.causal import CausalScorer
+from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
+from shopfit.base.scoring.questions import Question
 from shopfit.errors import BaseError
 
 FULL = {"layer_types": ["full_attention", "full_attention"]}
@@ -36,7 +37,7 @@ def test_a_decoder_scores_as_its_plain_forward_does(kind: str, tmp_path: Path, h
     base = load_base(str(save_tiny(tmp_path / "b", kind, "AutoModelForCausalLM", **SETTINGS.get(kind, {}))), home)
     assert not base.encoder
     with torch.inference_mode():
-        got = answer_log_probs(base.model, plant(QUESTIONS, pad=0))
+        got = CausalScorer(0).collate(QUESTIONS).forward(base.model)
         wanted = [_alone(base, question, answer) for question in QUESTIONS for answer in question.answers]
         torch.testing.assert_close(got, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
         base.model(torch.arange(base.max_length)[None] % 300)  # the longest text does not crash
@@ -110,8 +111,9 @@ def test_others_are_refused_by_name(
 def test_the_proof_refuses_what_no_list_knows(kind: str) -> None:
     """The net under the lists: each of these would be silently wrong."""
     loader, settings = next((loader, settings) for other, loader, settings, _ in OTHERS if other == kind)
+    scorer = scorer_of("encoder" if loader == "AutoModel" else "decoder", 0)
     with pytest.raises(BaseError, match=r"plain forward|cannot be run"):
-        prove(kind, tiny_model(kind, loader, **settings), pad=0, encoder=loader == "AutoModel")
+        prove(kind, tiny_model(kind, loader, **settings), scorer)
 
 
 def test_the_docs_name_every_family() -> None:

@@ -6,7 +6,8 @@ import pytest
 from tests.conftest import REAL_BASES
 
 from shopfit.base.load import Base
-from shopfit.base.prompt import Prompter, Question
+from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.questions import Question
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.merchant import Merchant

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from shopfit.adapter.adapted_model import Bare
 from shopfit.adapter.stack import Packed, Stack
-from shopfit.adapter.voice import Bare
 from shopfit.base.load import load_base
-from shopfit.base.prompt import Question
+from shopfit.base.scoring.questions import Question
 from shopfit.cli.terminal import quiet
-from shopfit.engine.answering import score
+from shopfit.engine.offline_scoring import score
 from shopfit.settings import Settings
 from tests.bench.results import Row, best_time, publish
 from tests.bench.traffic import traffic, writing
@@ -116,9 +116,9 @@ def _rank(base: Any) -> Row:
         return tuple(draw.randrange(40_000) for _ in range(count))
 
     prompt, titles = tokens(40), tuple(tokens(8) for _ in range(CANDIDATES))
-    voice = Bare(base.model)
-    tree = best_time(lambda: score(voice, [Question(prompt, titles)], pad=0), RUNS)
-    separate = best_time(lambda: score(voice, [Question(prompt, (title,)) for title in titles], pad=0), RUNS)
+    bare = Bare(base.model)
+    tree = best_time(lambda: score(bare, base.scorer, [Question(prompt, titles)]), RUNS)
+    separate = best_time(lambda: score(bare, base.scorer, [Question(prompt, (title,)) for title in titles]), RUNS)
     ratio = separate / tree
     return Row(
         f"rank {CANDIDATES} candidates; peer: separate prompts", tree, separate, "s", "at least 3x", ratio >= 3, ratio

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from shopfit.base.load import Base, load_base
-from shopfit.base.prompt import Prompter, Question
-from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.causal import CausalScorer
+from shopfit.base.scoring.questions import Question
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import split
@@ -100,7 +101,8 @@ def _loss(model: Any, base: Base, examples: Sequence[Example], prompter: Prompte
         for example in examples:
             assert example.output is not None
             answer = prompter.output(example.output)
-            total -= float(answer_log_probs(model, plant([Question(prompter.encode(example.fields), (answer,))], 0)))
+            question = Question(prompter.encode(example.fields), (answer,))
+            total -= float(CausalScorer(0).collate([question]).forward(model))
             tokens += len(answer)
     return total / tokens
 

@@ -1,6 +1,5 @@
 """Adapters on an encoder: heads of their own for labels, and vectors of their own for items."""
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,9 @@ from shopfit.adapter.artifacts import CATALOG, write_items
 from shopfit.adapter.bundle import Bundle, DataIdentity, seal
 from shopfit.adapter.head import HEAD
 from shopfit.base.load import Base
-from shopfit.base.meaning import answer_nearness, pair
-from shopfit.base.prompt import Prompter, Question
+from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-from shopfit.engine.answering import embed_batch
-from shopfit.engine.asking import ask_choose, ask_rank
+from shopfit.engine.questions import ask_choose, ask_rank
 from shopfit.errors import BundleError, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
@@ -170,19 +167,6 @@ def test_the_bare_encoder_compares_with_the_words_of_labels(encoder: Base) -> No
     with Engine(encoder) as engine:
         answers = engine.choose([ChooseRequest(tenant, {"text": label.replace("_", " ")}) for label in WORDS])
     assert [answer.label for answer in answers] == list(WORDS)
-
-
-def test_texts_of_any_length_are_read_together_as_each_by_itself(encoder: Base) -> None:
-    draw = random.Random(0)
-    texts = [tuple(draw.choices(range(5, 100), k=length)) for length in (3, 40, 4, 29, 38, 1, 30, 12, 3)]
-    questions = [Question(text, tuple(draw.sample(texts, 4))) for text in texts]
-    with torch.inference_mode():
-        together = answer_nearness(encoder.model, pair(questions, 0, headed=False))
-        alone = [answer_nearness(encoder.model, pair([question], 0, headed=False)) for question in questions]
-        vectors = {text: embed_batch(encoder.model, [text], 0)[0] for text in texts}
-    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
-    wanted = [4.0 * vectors[question.prompt] @ vectors[answer] for question in questions for answer in question.answers]
-    assert together.tolist() == pytest.approx(wanted, abs=1e-4)
 
 
 def test_an_adversarial_pass_pushes_every_text(encoder: Base) -> None:

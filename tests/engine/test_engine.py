@@ -13,7 +13,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-from shopfit.engine.asking import ask_choose
+from shopfit.engine.questions import ask_choose
 from shopfit.errors import BaseError, RequestError, UnknownReference
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.registry import Registry

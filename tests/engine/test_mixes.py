@@ -12,7 +12,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-from shopfit.engine.asking import ask_choose, ask_generate, ask_rank
+from shopfit.engine.questions import ask_choose, ask_generate, ask_rank
 
 MakeBundle = Callable[..., Bundle]
 METHODS = ["lora", "adalora", "prefix", "bare"]

@@ -18,7 +18,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, Tenant
-from shopfit.engine.asking import ask_choose, ask_generate
+from shopfit.engine.questions import ask_choose, ask_generate
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 

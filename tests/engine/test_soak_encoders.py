@@ -23,7 +23,7 @@ from shopfit.adapter.bundle import LORA, Bundle
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, RankRequest, RecommendRequest, Tenant
-from shopfit.engine.asking import ask_choose, ask_rank
+from shopfit.engine.questions import ask_choose, ask_rank
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 

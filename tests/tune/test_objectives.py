@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.engine.gate import gated
 from torch.nn.functional import cross_entropy
 
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.questions import Question
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Adapter, Recipe, Tune
 from shopfit.tune.adversarial import Push
@@ -189,3 +191,29 @@ def test_augmented_prompts_differ_by_epoch_and_not_by_process(base: Base) -> Non
     assert epoch(1) == epoch(1) != epoch(2)
     plain = Lessons(ROWS, Prompter(recipe(), base.tokenizer), LABELS, asked.tune)
     assert epoch(0) == [plain[place][0].prompt for place in range(8)]
+
+
+def test_very_many_labels_are_trained_in_many_short_rows(base: Base) -> None:
+    """With the loss and the gradients of each label read behind its prompt alone."""
+    widest = 1024 + 64  # of answers, and of the prompts here
+    labels = tuple(f"label {number} of very many" for number in range(400))
+    rows = [Example(str(row), {"text": f"lovely {row}"}, label=labels[place]) for row, place in enumerate((3, 399))]
+    asked = recipe()
+    lessons = Lessons(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
+    asked_of = [lessons[number] for number in range(2)]
+    assert all(question.tokens > widest for question, _, _ in asked_of)
+    adapter = attached(base)
+    adapter.peft.eval()
+    objective = Objective(adapter, "choose", Tune())
+    with gated(base) as gate:
+        together, _ = objective(lessons.collate(asked_of))
+    assert max(ids.shape[1] for ids in gate.rows) <= widest
+    each = [Question(question.prompt, (answer,)) for question, _, _ in asked_of for answer in question.answers]
+    batch = base.scorer.collate(each)
+    scores = batch.forward(adapter.model) / batch.lengths / asked.tune.temperature
+    alone = cross_entropy(scores.view(2, len(labels)), torch.tensor([3, 399]))
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    mine, wanted = (torch.autograd.grad(loss, list(adapter.parameters())) for loss in (together, alone))
+    for one, other in zip(mine, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    adapter.detach()

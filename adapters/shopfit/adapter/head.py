@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from shopfit.adapter.files import read_tensors
-from shopfit.base.meaning import fill_up, text_vectors
+from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
 from shopfit.errors import BundleError
 
 HEAD = "head.safetensors"

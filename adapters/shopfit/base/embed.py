@@ -63,7 +63,7 @@ class Embedder:
     def _embed(self, texts: list[str]) -> Vectors:
         import torch
 
-        from shopfit.base.meaning import fill_up, text_vectors
+        from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
 
         plain = PlainTokenizer.of(self._base.tokenizer)
         tokens = [plain.encode(text, limit=self._max_tokens) for text in texts]

@@ -15,6 +15,8 @@ from shopfit.settings import expanded
 if TYPE_CHECKING:
     import torch
 
+    from shopfit.base.scoring.scorer import Scorer
+
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", "bpe.codes", "chat_template.jinja"]
 _BESIDES = 1 << 22  # numbers of a model that are in no file, such as positions and a pooler that is not used
 
@@ -31,6 +33,7 @@ class Base:
         model: the transformers model (a causal language model, or an encoder).
         tokenizer: its tokenizer.
         max_length: tokens of a text that it reads at most.
+        scorer: how it scores answers.
         legacy_fingerprint: what bundles of before know it by (docs/bases.md); empty if they cannot.
     """
 
@@ -41,6 +44,7 @@ class Base:
     model: Any
     tokenizer: Any
     max_length: int
+    scorer: "Scorer[Any]"
     legacy_fingerprint: str = ""
 
     @property
@@ -52,7 +56,7 @@ class Base:
     @property
     def encoder(self) -> bool:
         """Whether it reads texts and writes none."""
-        return self.model.get_output_embeddings() is None
+        return not self.scorer.writes_text
 
     def known_by(self, fingerprint: str) -> bool:
         """Whether it is the base that a bundle or version names by a fingerprint, the legacy one included."""
@@ -147,6 +151,7 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
 
     from shopfit.base.prepack import prepack
     from shopfit.base.proof import prove
+    from shopfit.base.scoring.architectures import scorer_of
     from shopfit.base.vocabulary import check_vocabulary
 
     checkpoint = Checkpoint.open(folder)
@@ -169,8 +174,9 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
     longest = longest_text(name, model)
     check_vocabulary(name, model, tokenizer, encoder=kind == "encoder")
     prepack(model)
-    prove(name, model, tokenizer.pad_token_id, encoder=kind == "encoder", quantized=quantization != "none")
-    return Base(name, folder, identity.fingerprint, quantization, model, tokenizer, longest, identity.legacy)
+    scorer = scorer_of(kind, tokenizer.pad_token_id)
+    prove(name, model, scorer, quantized=quantization != "none")
+    return Base(name, folder, identity.fingerprint, quantization, model, tokenizer, longest, scorer, identity.legacy)
 
 
 def load_pretrained(

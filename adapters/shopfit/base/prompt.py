@@ -3,9 +3,8 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shopfit.base.encode import PlainTokenizer
 from shopfit.base.shortening import Parts, Shortening
@@ -19,44 +18,14 @@ from shopfit.recipe.schema import Recipe
 from shopfit.recipe.suggestions import shown
 from shopfit.recipe.template import PromptTemplate, filled, pieces_of, placeholders
 
+if TYPE_CHECKING:
+    from shopfit.base.scoring.scorer import Scorer
+
 _ANSWERS = 50_000  # answers whose tokens are kept
 _KEPT_TEXT = 2_000  # characters of the longest answer that is kept
 _TEXT_TOKENS = 128  # of an item's text, for an encoder
 _ANSWER_TOKENS = 512  # of a label or an item as an answer, for a decoder
 _READ = 128  # characters of a field for each token of the prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A prompt and the answers to compare, as token ids.
-
-    Args:
-        prompt: at least one token.
-        answers: sequences of at least one token each.
-        more: for an encoder: other texts that ask as well; an answer is as near as it is to the nearest of them.
-
-    Raises:
-        RequestError: if any of them has no tokens: in a forward it would read what stands beside it.
-    """
-
-    prompt: tuple[int, ...]
-    answers: tuple[tuple[int, ...], ...]
-    more: tuple[tuple[int, ...], ...] = ()
-
-    def __post_init__(self) -> None:
-        for what, texts in (("prompt", (self.prompt,)), ("answer", self.answers), ("text that asks", self.more)):
-            for place, tokens in enumerate(texts, start=1):
-                if not tokens:
-                    raise RequestError(
-                        f"{what} {place} of {len(texts)} of a question has no tokens",
-                        next_step="send texts, labels and items that show something",
-                    )
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that a forward over it reads: the prompt once, and each answer but for its last token."""
-        asked = len(self.prompt) + sum(map(len, self.more))
-        return asked + sum(len(answer) - 1 for answer in self.answers)
 
 
 class Prompter:
@@ -221,6 +190,13 @@ class Prompter:
                 next_step="send text in letters that the base knows",
             )
         return tokens
+
+    @property
+    def scorer(self) -> "Scorer[Any]":
+        """How the base scores what is asked."""
+        from shopfit.base.scoring.architectures import scorer_of
+
+        return scorer_of("encoder" if self.encoder else "decoder", self.tokenizer.pad_token_id)
 
     @property
     def plain(self) -> PlainTokenizer:

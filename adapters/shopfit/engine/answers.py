@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from shopfit.adapter.score_fusion import ADAPTER, log_shares
-from shopfit.engine.asking import Floats, joined, softmax
+from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.decoding import Line, not_finite
+from shopfit.engine.questions import softmax
 from shopfit.engine.requests import (
     ChooseAnswer,
     GenerateAnswer,
@@ -26,15 +27,15 @@ Parts = Mapping[str, Floats]
 """What is said of the answers besides the adapter's score, by part of the blend."""
 
 
-def choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAnswer:
+def choice(tenant: Tenant, scores: Floats, others: Parts) -> ChooseAnswer:
     """The label, by the scores (L,) of the adapter and the other parts of a blend."""
     if tenant.blend is None:
-        logits = (joined(scores) - np.array(tenant.offsets or 0.0)) / tenant.temperature
+        logits = (scores - np.array(tenant.offsets or 0.0)) / tenant.temperature
     else:  # its weights were fitted to what the adapter said at the temperature of training
         temperature = tenant.recipe.tune.temperature
         parts = dict(others)
-        if scores:
-            parts[ADAPTER] = log_shares(softmax(joined(scores) / temperature))
+        if len(scores):
+            parts[ADAPTER] = log_shares(softmax(scores / temperature))
         logits = tenant.blend.together(parts)
     shares = softmax(logits)
     if not np.isfinite(shares).all():
@@ -44,18 +45,15 @@ def choice(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> ChooseAns
     return ChooseAnswer(label, probabilities, sure=probabilities[label] >= tenant.threshold)
 
 
-def _item_scores(tenant: Tenant, scores: Sequence[Floats], others: Parts) -> Floats:
-    whole = joined(scores)
+def _item_scores(tenant: Tenant, scores: Floats, others: Parts) -> Floats:
     if tenant.blend is not None and others:
-        whole = tenant.blend.together({ADAPTER: whole / tenant.recipe.tune.temperature, **others})
-    if not np.isfinite(whole).all():
+        scores = tenant.blend.together({ADAPTER: scores / tenant.recipe.tune.temperature, **others})
+    if not np.isfinite(scores).all():
         raise not_finite()
-    return whole
+    return scores
 
 
-def ranking(
-    request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: Sequence[Floats], others: Parts
-) -> RankAnswer:
+def ranking(request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: Floats, others: Parts) -> RankAnswer:
     """The items of a pool of C, by their scores."""
     whole = _item_scores(tenant, scores, others)
     order = sorted(range(len(pool)), key=lambda place: -whole[place])
@@ -70,11 +68,11 @@ def recommendations(
     request: RecommendRequest,
     tenant: Tenant,
     found: Mapping[str, Mapping[str, float]],
-    scores: Sequence[Floats],
+    scores: Floats,
     others: Parts,
 ) -> RecommendAnswer:
     """The items that were found, by their scores, with what each stage said of them."""
-    said = dict(zip(found, joined(scores).tolist(), strict=False))  # nothing, where the adapter has no part in it
+    said = dict(zip(found, scores.tolist(), strict=False))  # nothing, where the adapter has no part in it
     ranked = sorted(zip(found, _item_scores(tenant, scores, others).tolist(), strict=True), key=lambda pair: -pair[1])
     items = []
     for item, score in ranked[: request.k or tenant.recipe.serve.top]:

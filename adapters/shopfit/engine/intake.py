@@ -154,7 +154,7 @@ class Intake:
         except Exception as error:
             job.fail(error)
             return False
-        if not job.questions and job.line is None:
+        if not job.rows and job.line is None:
             job.finish([])  # nothing to rank
             return False
         return True

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from shopfit.adapter.weights import Key, Weights
-from shopfit.base.prompt import Question
-from shopfit.engine.answering import Floats
+from shopfit.base.scoring.questions import Row
+from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.decoding import Line, not_finite
 from shopfit.engine.delivery import AnswerFuture, Parts
 from shopfit.engine.memory import Loaded
@@ -30,11 +30,10 @@ class Job:
         expires: `time.monotonic()` after which nobody waits for the answer.
         parts: generate: take each new part of the text.
         weights: of the adapter; None for the bare base.
-        questions: choose and rank: what is scored; on an encoder, texts without answers, of which vectors are made.
+        rows: choose and rank: what forwards compute.
         line: generate: what is written.
-        answer: makes the answer of what all questions gave (scores, or vectors), or of the finished line.
-        loaded: on an encoder: the adapter, which keeps vectors of all texts but the request's own.
-        own: on an encoder: how many texts, the first ones, are the request's own.
+        answer: makes the answer of what all rows gave (scores, or vectors), or of the finished line.
+        loaded: the adapter, which keeps the vectors of texts that come again; None where none do.
     """
 
     merchant: str
@@ -42,11 +41,10 @@ class Job:
     expires: float = math.inf
     parts: Parts | None = None
     weights: Weights | None = None
-    questions: Sequence[Question] = ()
+    rows: Sequence[Row] = ()
     line: Line | None = None
     answer: Callable[[Any], Any] = lambda result: result
     loaded: Loaded | None = None
-    own: int = 0
     scores: dict[int, Floats] = field(default_factory=dict)
     ended: bool = False
 
@@ -70,16 +68,16 @@ class Job:
         """What is to be computed, each for itself."""
         if self.line is not None:
             return [Entry(self, 0, self.line.tokens)]
-        return [Entry(self, place, question.tokens) for place, question in enumerate(self.questions)]
+        return [Entry(self, place, row.tokens) for place, row in enumerate(self.rows)]
 
     def scored(self, place: int, scores: Floats) -> None:
-        """One question's scores; the last one completes the answer."""
+        """What one row gave; the last one completes the answer."""
         if not np.isfinite(scores).all():
             self.fail(not_finite())
             return
         self.scores[place] = scores
-        if len(self.scores) == len(self.questions):
-            self.finish([self.scores[number] for number in range(len(self.questions))])
+        if len(self.scores) == len(self.rows):
+            self.finish([self.scores[number] for number in range(len(self.rows))])
 
     def written(self) -> None:
         """The line has a new token."""
@@ -136,11 +134,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """One row of a forward to come: a question of a job, or the prompt of its line.
+    """One row of a forward to come: one of a job's, or the prompt of its line.
 
     Args:
         job: whose it is.
-        place: which of the job's questions.
+        place: which of the job's rows.
         tokens: that the forward reads for it.
     """
 
@@ -154,6 +152,6 @@ class Entry:
         return self.job.merchant
 
     @property
-    def question(self) -> Question:
-        """What is asked, of choose and rank."""
-        return self.job.questions[self.place]
+    def row(self) -> Row:
+        """What is computed, for choose and rank."""
+        return self.job.rows[self.place]

@@ -12,15 +12,16 @@ import numpy as np
 from shopfit.adapter.score_fusion import BM25, HISTORY, MINILM, choose_parts, rank_parts
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.questions import Question
+from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.answers import Parts, choice, ranking, recommendations, written
-from shopfit.engine.asking import Floats, answer_constraint, choose_questions, rank_questions
 from shopfit.engine.checking import MOST_ITEMS, check
-from shopfit.engine.comparing import Comparison, compare_items, compare_labels
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import Line
 from shopfit.engine.indexes import Indexes
 from shopfit.engine.jobs import Job
 from shopfit.engine.memory import Loaded
+from shopfit.engine.questions import answer_constraint, choose_question, rank_question
 from shopfit.engine.requests import (
     ChooseRequest,
     GenerateRequest,
@@ -41,7 +42,7 @@ from shopfit.recipe.rules import Rules
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-Scored = Callable[[Sequence[Floats]], Sequence[Floats]]
+Scored = Callable[[Sequence[Floats]], Floats]
 """What the model gave for a job's questions -> scores of its answers."""
 _CURRENT = 128  # adapters whose catalog is another one than their bundle's, at a time
 _SEARCHED = {BM25, MINILM, HISTORY}  # parts of a blend that a search says
@@ -148,7 +149,7 @@ class Preparer:
                 scored = self._ask_items(job, tenant, prompter, request.fields, list(found), loaded)
                 others = self._item_parts(tenant, list(found), lambda ways: _found_ways(found, ways))
                 job.answer = lambda results: recommendations(request, tenant, found, scored(results), others)
-            case GenerateRequest() if self._base.encoder:
+            case GenerateRequest() if self._constraints is None:
                 raise RequestError(
                     f"the base {self._base.name} is an encoder, which writes no text",
                     next_step="generate with a decoder such as smollm2-135m",
@@ -161,23 +162,25 @@ class Preparer:
         job.answer = lambda results: replace(give(results), version=tenant.name, digest=loaded.digest)
 
     def _ask_labels(self, job: Job, tenant: Tenant, prompter: Prompter, fields: Fields, loaded: Loaded) -> Scored:
-        """Give the job its questions; what makes scores of their results, the same for decoders and encoders."""
+        """Give the job its rows; what makes scores of their results."""
         if not tenant.speaks:
-            return _as_they_are
-        if self._base.encoder:
-            return _compare(job, compare_labels(prompter, tenant.labels, fields, loaded))
-        job.questions = choose_questions(prompter, tenant.labels, fields)
-        return _as_they_are
+            return _silent
+        head = None if loaded.weights is None else loaded.weights.head
+        return self._plan(job, choose_question(prompter, tenant.labels, fields, head), loaded)
 
     def _ask_items(
         self, job: Job, tenant: Tenant, prompter: Prompter, fields: Fields, items: Sequence[str], loaded: Loaded
     ) -> Scored:
         if not tenant.speaks or not items:
-            return _as_they_are
-        if self._base.encoder:
-            return _compare(job, compare_items(prompter, items, fields, loaded))
-        job.questions = rank_questions(prompter, fields, items)
-        return _as_they_are
+            return _silent
+        return self._plan(job, rank_question(prompter, fields, items), loaded)
+
+    def _plan(self, job: Job, question: Question, loaded: Loaded) -> Scored:
+        head = None if loaded.weights is None else loaded.weights.head
+        prototypes = None if head is None else head.rows.double().numpy()
+        plan = self._base.scorer.plan([question], prototypes=prototypes, known=loaded.vectors)
+        job.rows, job.loaded = plan.rows, loaded
+        return lambda results: plan.scores(results)[0]
 
     def _now(self, loaded: Loaded) -> tuple[Tenant, Prompter]:
         """The tenant and its prompter with the catalog of this moment."""
@@ -201,10 +204,7 @@ class Preparer:
 
     def _check_length(self, job: Job, loaded: Loaded) -> None:
         behind = 0 if loaded.weights is None else loaded.weights.prefix_length
-        longest = max(
-            (len(question.prompt) + max(map(len, question.answers), default=1) - 1 for question in job.questions),
-            default=0,
-        )
+        longest = max((row.longest for row in job.rows), default=0)
         if job.line is not None:
             longest = len(job.line.prompt) + 1
         if behind + longest > self._base.max_length:
@@ -299,14 +299,8 @@ class Preparer:
         return self._indexes.ready(merchant, catalog) or self._indexes.of(merchant, catalog).result()
 
 
-def _as_they_are(results: Sequence[Floats]) -> Sequence[Floats]:
-    return results
-
-
-def _compare(job: Job, comparison: Comparison) -> Scored:
-    job.loaded, job.own = comparison.loaded, comparison.own
-    job.questions = comparison.questions
-    return comparison.scores
+def _silent(_: Sequence[Floats]) -> Floats:
+    return np.empty(0)
 
 
 def _check_task(request: Request, tenant: Tenant) -> None:

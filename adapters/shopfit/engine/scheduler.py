@@ -15,9 +15,8 @@ from contextlib import nullcontext
 
 from shopfit.adapter.weights import Key
 from shopfit.base.load import Base
-from shopfit.base.prefix import Prefix, lay_before
-from shopfit.base.prompt import Question
-from shopfit.engine.answering import Floats, cut, embed_batch, score_batch
+from shopfit.base.prefix import lay_before
+from shopfit.base.scoring.scorer import cut
 from shopfit.engine.decoding import Decoder
 from shopfit.engine.fairness import FairQueue
 from shopfit.engine.jobs import Entry, Job
@@ -43,7 +42,6 @@ class Scheduler:
     def __init__(self, base: Base, pool: SlotPool, *, rows: int, batch_tokens: int) -> None:
         self.pool = pool
         self._base = base
-        self._pad = base.tokenizer.pad_token_id
         self._budget = batch_tokens
         self._writers = Writers(Decoder(base.model, base.tokenizer, rows=rows, stack=pool.stack), pool, rows)
         self._questions: FairQueue[Entry] = FairQueue()
@@ -237,7 +235,7 @@ class Scheduler:
             self._score_rows(alike)
 
     def _score_rows(self, alike: list[list[Entry]]) -> None:
-        """Scores of each row, for all entries that it answers."""
+        """What each row gives, for all entries that it answers."""
         try:
             slots = self.pool.seat([entries[0].job.weights for entries in alike])
             order = sorted(range(len(alike)), key=slots.__getitem__)  # rows in slot order need no copies
@@ -247,7 +245,7 @@ class Scheduler:
                 [None if entry.job.weights is None else entry.job.weights.prefix for entry in batch], self._base.device
             )
             with self.pool.stack.rows(slots) if any(slots) else nullcontext():
-                scores = self._results([entry.question for entry in batch], prefix)
+                results = self._base.scorer.compute(self._base.model, [entry.row for entry in batch], prefix)
         except Exception as error:
             if len(alike) == 1:
                 for entry in alike[0]:
@@ -257,17 +255,12 @@ class Scheduler:
             self._score_rows(alike[:middle])
             self._score_rows(alike[middle:])
             return
-        for entries, part in zip(alike, scores, strict=True):
+        for entries, part in zip(alike, results, strict=True):
             for entry in entries:
                 entry.job.scored(entry.place, part)
-            if (loaded := entries[0].job.loaded) is not None and entries[0].place >= entries[0].job.own:
-                loaded.keep(entries[0].question.prompt, part)
-
-    def _results(self, questions: list[Question], prefix: Prefix | None) -> list[Floats]:
-        """Scores of the answers to each question, or for an encoder its vector."""
-        if self._base.encoder:
-            return embed_batch(self._base.model, [question.prompt for question in questions], self._pad)
-        return score_batch(self._base.model, questions, self._pad, prefix)
+            loaded, key = entries[0].job.loaded, entries[0].row.key
+            if loaded is not None and key is not None:
+                loaded.keep(key, part)
 
     def _fail_all(self, error: Exception) -> None:
         with self._news:
@@ -295,16 +288,16 @@ def _dead(why: str) -> RequestError:
 def _alike(batch: Iterable[Entry]) -> list[list[Entry]]:
     """The rows to compute, each with all entries that it answers; what an adapter knows already is answered at once.
 
-    On an encoder requests that wait together ask for the same items, whose vectors are made once. Elsewhere, and for a
-    request's own text, an entry is a row.
+    Requests that wait together ask for the same items, whose vectors are made once. An entry that is its request's own
+    is a row.
     """
     rows: dict[Hashable, list[Entry]] = {}
     for entry in batch:
-        loaded, text = entry.job.loaded, entry.question.prompt
-        if loaded is None or entry.place < entry.job.own:
+        loaded, key = entry.job.loaded, entry.row.key
+        if loaded is None or key is None:
             rows[entry] = [entry]
-        elif (vector := loaded.vectors.get(text)) is not None:
+        elif (vector := loaded.vectors.get(key)) is not None:
             entry.job.scored(entry.place, vector)
         else:
-            rows.setdefault((id(loaded), text), []).append(entry)
+            rows.setdefault((id(loaded), key), []).append(entry)
     return list(rows.values())

@@ -4,11 +4,11 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shopfit.adapter.voice import Voice
+from shopfit.adapter.adapted_model import AdaptedModel
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-from shopfit.engine.asking import ask_choose, ask_generate, ask_rank
+from shopfit.engine.questions import ask_choose, ask_generate, ask_rank
 from shopfit.evaluation.collecting import Pool, collect
 from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.catalog import Catalog
@@ -66,16 +66,18 @@ def assess(engine: Engine, tenant: Tenant, examples: Sequence[Example]) -> Predi
     return collect(recipe.task, tenant.labels, examples, items, answers, tenant.catalog)
 
 
-def ask(voice: Voice, base: Base, prompter: Prompter, labels: Sequence[str], examples: Sequence[Example]) -> list[Any]:
+def ask(
+    adapted: AdaptedModel, base: Base, prompter: Prompter, labels: Sequence[str], examples: Sequence[Example]
+) -> list[Any]:
     """The raw answers of an adapter that is still in training: what `collect` takes."""
     recipe = prompter.recipe
     rows = [example.fields for example in examples]
     match recipe.task:
         case "choose":
-            return list(ask_choose(voice, prompter, labels, rows))
+            return list(ask_choose(adapted, prompter, labels, rows))
         case "rank":
             return list(
-                ask_rank(voice, prompter, list(zip(rows, pools(recipe, examples, prompter.catalog), strict=True)))
+                ask_rank(adapted, prompter, list(zip(rows, pools(recipe, examples, prompter.catalog), strict=True)))
             )
         case "generate":
-            return list(ask_generate(voice, base, prompter, rows))
+            return list(ask_generate(adapted, base, prompter, rows))

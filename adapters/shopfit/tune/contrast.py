@@ -8,9 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from shopfit.base.meaning import Pairs
-from shopfit.base.scoring import Tree
-
 
 def contrastive_loss(hidden: Tensor, classes: Tensor, temperature: float) -> Tensor:
     """The loss of a batch, a scalar: the mean over examples that share their class with another one, 0 if none does.
@@ -32,23 +29,8 @@ def contrastive_loss(hidden: Tensor, classes: Tensor, temperature: float) -> Ten
     return losses.sum() / (partners > 0).sum()
 
 
-def prompt_states(states: Tensor, asked: Tree | Pairs) -> Tensor:
-    """(B, D) one state a question, of (B, T, D) states of a decoder or (R, T, D) of an encoder.
-
-    Of a decoder it is the one that predicts the answer: it has seen the whole prompt and nothing more. Of an encoder it
-    is the mean over the question's text.
-    """
-    if isinstance(asked, Pairs):
-        firsts = [sum(asked.counts[:place]) for place in range(len(asked.counts))]
-        rows = asked.question[firsts, 0]
-        shown = asked.mask[rows].unsqueeze(-1).to(states.dtype)  # (B, T, 1)
-        return (states[rows] * shown).sum(1) / shown.sum(1)
-    last = (asked.branch == 0).sum(1) - 1  # (B,)
-    return states[torch.arange(len(last), device=states.device), last]
-
-
-class Ear:
-    """Hears the backbone's states during a forward that somebody else runs.
+class HiddenStateCapture:
+    """Keeps the backbone's hidden states of a forward that somebody else runs.
 
     Args:
         backbone: gives `last_hidden_state`.
@@ -72,12 +54,12 @@ class Ear:
             handle.remove()
 
     def take(self) -> Tensor:
-        """(B, T, D) what was heard last; it is forgotten here, so that no finished step stays alive.
+        """(R, T, D) the states of the last forward; they are forgotten here, so that no finished step stays alive.
 
         Raises:
-            RuntimeError: if nothing was.
+            RuntimeError: if there are none.
         """
         if self._states is None:
-            raise RuntimeError("no states were heard: run a forward while the ear is open")
+            raise RuntimeError("no states were kept: run a forward inside `open`")
         states, self._states = self._states, None
         return states

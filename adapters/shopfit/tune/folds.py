@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from shopfit.adapter.adapted_model import answer_sums
 from shopfit.adapter.start import Start
-from shopfit.adapter.voice import answer_sums
 from shopfit.base.load import Base
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions
 from shopfit.merchant.examples import Example

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from shopfit.adapter.voice import lay_out
-from shopfit.base.meaning import Pairs
-from shopfit.base.prompt import Prompter, Question
-from shopfit.base.scoring import Tree
+from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.questions import ClassIndex, Question
+from shopfit.base.scoring.scorer import QuestionBatch
 from shopfit.merchant.augmentation import Augmentation
 from shopfit.merchant.drawing import draw_others
 from shopfit.merchant.examples import Example, Fields, seen
@@ -45,7 +44,7 @@ class Batch:
         classes: (B,) the same number for examples whose right answers are the same.
     """
 
-    tree: Tree | Pairs
+    tree: QuestionBatch
     gold: Tensor
     weights: Tensor
     classes: Tensor
@@ -63,7 +62,7 @@ class Lessons:
         prompter: writes their prompts and answers.
         labels: choose: every label.
         tune: the recipe's `tune` section: seed and number of negatives.
-        head: choose: labels of the head's rows, where answers are such; none where they are words.
+        head: choose: labels of the head's rows, where answers are classes; none where they are words.
     """
 
     def __init__(
@@ -81,8 +80,8 @@ class Lessons:
         total = sum(example.weight for example in examples)
         # as many times the mean, so that a batch of light examples counts for less than one of heavy ones
         self._weights = [example.weight * len(examples) / total for example in examples]
-        self._head = head
-        self._labels = [(head.index(label),) if head else prompter.label(label) for label in labels]
+        classes = {label: ClassIndex(row) for row, label in enumerate(head)}
+        self._labels = [classes[label] if head else prompter.label(label) for label in labels]
         self._gold = [tuple(label == example.label for label in labels) for example in examples]
         self._asking = [prompter.asking(example.fields) for example in examples]
         self._augmentation = Augmentation(prompter.recipe, prompter.catalog, prompter.history)
@@ -139,16 +138,15 @@ class Lessons:
     def collate(self, lessons: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
         """Lay lessons out as one batch."""
         prompter = self.prompter
-        if prompter.encoder and prompter.recipe.task == "rank":
+        if prompter.scorer.compares_texts and prompter.recipe.task == "rank":
             lessons = share_negatives(lessons)
         questions, gold, weights = zip(*lessons, strict=True)
-        pad = prompter.tokenizer.pad_token_id
         right = [
             tuple(answer for answer, good in zip(question.answers, row, strict=True) if good)
             for question, row in zip(questions, gold, strict=True)
         ]
         return Batch(
-            lay_out(questions, pad, encoder=prompter.encoder, headed=bool(self._head)),
+            prompter.scorer.collate(questions),
             torch.tensor([right for row in gold for right in row]),
             torch.tensor(weights, dtype=torch.float32),
             torch.tensor([right.index(mine) for mine in right]),
@@ -160,7 +158,7 @@ def share_negatives(
 ) -> list[tuple[Question, tuple[bool, ...], float]]:
     """In-batch negatives: what is right for one question is wrong for the others, unless it is among their answers.
 
-    For an encoder they cost nothing: each text of a batch is there once.
+    Where texts are compared they cost nothing: each text of a batch is there once.
     """
     right = dict.fromkeys(
         answer for question, gold, _ in lessons for answer, good in zip(question.answers, gold, strict=True) if good

@@ -271,7 +271,7 @@ def _end(accelerator: Accelerator, settings: Tune) -> None:
 
 def head_labels(base: Base, recipe: Recipe, merchants: Sequence[Material]) -> tuple[str, ...]:
     """Labels that the adapter's head has a row for: all merchants' when it chooses on an encoder, else none."""
-    if not base.encoder or recipe.task != "choose":
+    if not base.scorer.compares_texts or recipe.task != "choose":
         return ()
     return tuple(dict.fromkeys(label for material in merchants for label in material.labels))
 
@@ -358,7 +358,7 @@ def _interpolation(base: Base, recipe: Recipe) -> float:
     """
     if recipe.tune.interpolation is not None:
         return recipe.tune.interpolation
-    return _NEAR if recipe.task == "rank" and base.encoder else 1.0
+    return _NEAR if recipe.task == "rank" and base.scorer.compares_texts else 1.0
 
 
 def _merit(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:

@@ -208,7 +208,7 @@ def making(
 def _pairs(ground: Ground) -> list[Example]:
     """What an encoder may read of the catalog before the examples."""
     recipe, splits, prompter = ground.recipe, ground.splits, ground.prompter
-    if recipe.task != "rank" or not ground.base.encoder or recipe.start != "auto" or splits.pretext:
+    if recipe.task != "rank" or not ground.base.scorer.compares_texts or recipe.start != "auto" or splits.pretext:
         return []
     return pairs_of_catalog(recipe, prompter.catalog, splits.test, lambda example: prompter.text(example.fields))
 

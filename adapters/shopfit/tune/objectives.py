@@ -13,11 +13,11 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from shopfit.adapter.adapted_model import answer_sums
 from shopfit.adapter.trainable import TrainableAdapter
-from shopfit.adapter.voice import answer_sums
 from shopfit.recipe.schema import Task, Tune
 from shopfit.tune.adversarial import Push
-from shopfit.tune.contrast import Ear, contrastive_loss, prompt_states
+from shopfit.tune.contrast import HiddenStateCapture, contrastive_loss
 from shopfit.tune.lessons import Batch
 
 
@@ -38,7 +38,7 @@ class Objective(nn.Module):
         self._task = task
         self._tune = tune
         self._push = Push(adapter.model.get_input_embeddings(), tune.adversarial) if tune.adversarial else None
-        self._ear = Ear(adapter.model.base_model) if tune.contrastive else None
+        self._hidden = HiddenStateCapture(adapter.model.base_model) if tune.contrastive else None
 
     def forward(self, batch: Batch, *, pushed: bool = False) -> tuple[Tensor, Tensor]:
         """The loss to descend, and the task's own part of it for display; both scalars.
@@ -52,15 +52,15 @@ class Objective(nn.Module):
         with ExitStack() as stack:
             if self._push is not None:
                 stack.enter_context(self._push.applied() if pushed else self._push.watched())
-            if self._ear is not None and not pushed:
-                stack.enter_context(self._ear.open())
+            if self._hidden is not None and not pushed:
+                stack.enter_context(self._hidden.open())
             sums = answer_sums(self._adapter, tree)  # (A,)
         loss = task_loss(sums, batch, self._task, settings.temperature, settings.label_smoothing)
         shown = loss.detach()
         if pushed:
             return loss, shown
-        if self._ear is not None:
-            states = prompt_states(self._ear.take(), tree)
+        if self._hidden is not None:
+            states = tree.prompt_states(self._hidden.take())
             apart = contrastive_loss(states, batch.classes, settings.contrastive_temperature)
             loss = (1 - settings.contrastive) * loss + settings.contrastive * apart
         return loss + self._adapter.penalty(), shown

@@ -10,8 +10,8 @@ from statistics import fmean, linear_regression
 
 import torch
 
+from shopfit.adapter.adapted_model import AdaptedModel
 from shopfit.adapter.trainable import attach
-from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.evaluation.assess import ask, pools
@@ -123,21 +123,22 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     )
 
 
-def _answering(voice: Voice, base: Base, prompter: Prompter, splits: Splits) -> tuple[float, float]:
+def _answering(adapted: AdaptedModel, base: Base, prompter: Prompter, splits: Splits) -> tuple[float, float]:
     """Seconds that answering all held-out and all test examples would take, by those of a few."""
     recipe, sample = prompter.recipe, list(splits.test[:_SAMPLE])
     valid: list[Pool] = [()] * len(splits.valid)
     test: list[Pool] = [()] * len(splits.test)
-    if base.encoder and recipe.task == "rank":
+    if base.scorer.compares_texts and recipe.task == "rank":
         valid, test = (pools(recipe, rows, prompter.catalog) for rows in (splits.valid, splits.test))
         sample = [replace(row, candidates=pool[:_READ]) for row, pool in zip(sample, test, strict=False)]
     started = time.perf_counter()
-    ask(voice, base, prompter, splits.labels, sample)
+    ask(adapted, base, prompter, splits.labels, sample)
     seconds = time.perf_counter() - started
 
     def texts(asked: Sequence[Pool]) -> int:
-        """That an encoder reads, each once; a decoder reads its prompts."""
-        return len(asked) + (len({item for pool in asked for item in pool}) + len(splits.labels) if base.encoder else 0)
+        """That are read: each once where texts are compared, else the prompts."""
+        answers = len({item for pool in asked for item in pool}) + len(splits.labels)
+        return len(asked) + (answers if base.scorer.compares_texts else 0)
 
     each = seconds / texts([row.candidates or () for row in sample])
     return each * texts(valid), each * texts(test)

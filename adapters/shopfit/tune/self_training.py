@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from shopfit.adapter.bundle import SelfTrainingRound
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
-from shopfit.engine.asking import ask_choose
+from shopfit.engine.questions import ask_choose
 from shopfit.evaluation.calibration import at_temperature, fit_temperature
 from shopfit.evaluation.collecting import collect
 from shopfit.evaluation.metrics import measure

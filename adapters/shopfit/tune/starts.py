@@ -12,9 +12,9 @@ import numpy as np
 from accelerate import Accelerator
 from torch import Tensor
 
+from shopfit.adapter.adapted_model import Bare, answer_sums
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.start import Start
-from shopfit.adapter.voice import Bare, answer_sums
 from shopfit.base.load import Base
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.methods.low_rank import blend

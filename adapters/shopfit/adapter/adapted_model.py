@@ -1,19 +1,16 @@
 """What scoring and generation need to know of a base with an adapter on it, in training or finished."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from shopfit.adapter.head import Head
-from shopfit.base.meaning import Pairs, answer_nearness, pair
 from shopfit.base.prefix import Prefix
-from shopfit.base.prompt import Question
-from shopfit.base.scoring import Tree, answer_log_probs, plant
+from shopfit.base.scoring.scorer import QuestionBatch
 
 
-class Voice(Protocol):
+class AdaptedModel(Protocol):
     """A model that answers with an adapter, or bare."""
 
     @property
@@ -44,25 +41,12 @@ class Bare:
         return
 
 
-def lay_out(questions: Sequence[Question], pad: int, *, encoder: bool, headed: bool = False) -> Tree | Pairs:
-    """Lay questions out for one forward: as a tree for a decoder, as pairs of texts for an encoder.
-
-    Args:
-        questions: B of them.
-        pad: token id that fills rows up.
-        encoder: which of the two.
-        headed: whether answers are `(row,)` of a head.
-    """
-    return pair(questions, pad, headed=headed) if encoder else plant(questions, pad)
-
-
-def answer_sums(voice: Voice, asked: Tree | Pairs) -> Tensor:
+def answer_sums(adapted: AdaptedModel, batch: QuestionBatch) -> Tensor:
     """(A,) score of each answer: the sum of its tokens' log-probabilities, or how near it is to its question.
 
     Args:
-        voice: who answers.
-        asked: B questions with A answers in all, on the model's device.
+        adapted: what answers.
+        batch: B questions with A answers in all, on the model's device.
     """
-    if isinstance(asked, Pairs):
-        return answer_nearness(voice.model, asked, None if voice.head is None else voice.head.rows)
-    return answer_log_probs(voice.model, asked, voice.prefix(len(asked.input_ids)))
+    prototypes = None if adapted.head is None else adapted.head.rows
+    return batch.forward(adapted.model, prototypes=prototypes, prefix=adapted.prefix(len(batch.input_ids)))

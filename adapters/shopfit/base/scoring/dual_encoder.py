@@ -1,0 +1,218 @@
+"""Scores of answers under an encoder: how near the vector of an answer is to that of the question.
+
+A dual encoder (Sentence-BERT, arXiv:1908.10084): questions and answers are texts of their own, mean-pooled to vectors
+of length 1. Every text is read once, however many questions it belongs to. The answers of `choose` are classes, with a
+prototype each, once an adapter has learned them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from shopfit.base.prefix import Prefix
+from shopfit.base.scoring.questions import ClassIndex, Question, Text, Tokens
+from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer
+
+# score of two equal directions: at the temperature of 0.2 that suits decoders, cosines are then divided by 0.05
+_SHARPNESS = 4.0
+_ALIKE = 0.75  # texts at least this share of the longest are read with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairBatch(QuestionBatch):
+    """B questions with A answers, laid out for one forward over R texts of T tokens, the longest first.
+
+    A score is no sum over tokens: it is divided by 1.
+
+    Args:
+        mask: (R, T) 1 for a token, 0 for padding.
+        parts: rows and tokens of each run of texts of like length; the rows sum to R.
+        question: (A, M) rows of each answer's question, the last one repeated where it has fewer than M texts.
+        answer: (A,) row of each answer's text, or of its class's prototype.
+        classes: whether answers are classes.
+    """
+
+    mask: Tensor
+    parts: tuple[tuple[int, int], ...]
+    question: Tensor
+    answer: Tensor
+    classes: bool
+
+    def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - an encoder takes none
+        """(A,) float32 cosine of each answer with its question, the nearest text of it, times 4."""
+        vectors = self._vectors(model).float()
+        answers = vectors
+        if self.classes:
+            assert prototypes is not None, "an adapter that chooses among classes has learned a prototype of each"
+            answers = normalize(prototypes, dim=-1)
+        near = (vectors[self.question] * answers[self.answer].unsqueeze(1)).sum(-1)  # (A, M)
+        return _SHARPNESS * near.amax(1)
+
+    def prompt_states(self, states: Tensor) -> Tensor:
+        """(B, D) the mean over the text that asks, the first one where several do."""
+        firsts = [sum(self.counts[:place]) for place in range(len(self.counts))]
+        rows = self.question[firsts, 0]
+        shown = self.mask[rows].unsqueeze(-1).to(states.dtype)  # (B, T, 1)
+        return (states[rows] * shown).sum(1) / shown.sum(1)
+
+    def _vectors(self, model: Any) -> Tensor:
+        """(R, D) vectors of the texts. On a CPU, where padding costs as much as text does, a part at a time."""
+        if self.classes or self.input_ids.device.type != "cpu":
+            return text_vectors(model, self.input_ids, self.mask)
+        vectors, first = [], 0
+        for rows, width in self.parts:
+            last = first + rows
+            vectors.append(text_vectors(model, self.input_ids[first:last, :width], self.mask[first:last, :width]))
+            first = last
+        return torch.cat(vectors)
+
+
+def _asked(rows: Mapping[tuple[int, ...], int], question: Question, most: int) -> list[int]:
+    """Rows of a question's texts, `most` of them."""
+    found = [rows[text] for text in (question.prompt, *question.more)]
+    return found + found[-1:] * (most - len(found))
+
+
+def _parts(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Rows and tokens of each run of texts of like length.
+
+    Args:
+        lengths: of the texts, falling.
+    """
+    parts: list[tuple[int, int]] = []
+    for length in lengths:
+        rows, width = parts[-1] if parts else (0, 0)
+        if parts and length >= _ALIKE * width:
+            parts[-1] = rows + 1, width
+        else:
+            parts.append((1, length))
+    return tuple(parts)
+
+
+def fill_up(texts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """R texts as (R, T) tokens, filled up on the right, and the (R, T) mask of what is text."""
+    width = max(map(len, texts))
+    input_ids = torch.full((len(texts), width), pad)
+    mask = torch.zeros((len(texts), width), dtype=torch.long)
+    for row, tokens in enumerate(texts):
+        input_ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    return input_ids, mask
+
+
+def text_vectors(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
+    """(R, D) mean of the last hidden states of each text's tokens, of length 1.
+
+    Args:
+        model: an encoder of transformers.
+        input_ids: (R, T).
+        mask: (R, T) 1 for a token, 0 for padding.
+    """
+    hidden = model(input_ids=input_ids, attention_mask=mask).last_hidden_state  # (R, T, D)
+    shown = mask.unsqueeze(-1).to(hidden.dtype)  # (R, T, 1)
+    return normalize((hidden * shown).sum(1) / shown.sum(1), dim=-1)
+
+
+class DualEncoderScorer(Scorer[Text]):
+    """Scores by how near the vectors of texts are. A row is a text, and what it gives is its vector."""
+
+    writes_text = False
+    compares_texts = True
+
+    def collate(self, questions: Sequence[Question]) -> PairBatch:
+        """Lay B questions out with each of their texts once. Their answers are all classes, or none is."""
+        texts = {text for question in questions for text in (question.prompt, *question.more)}
+        answers = [answer for question in questions for answer in question.answers]
+        texts |= {answer for answer in answers if not isinstance(answer, ClassIndex)}
+        ordered = sorted(texts, key=lambda text: (-len(text), text))
+        rows = {text: row for row, text in enumerate(ordered)}
+        most = 1 + max(len(question.more) for question in questions)
+        of = [_asked(rows, question, most) for question in questions for _ in question.answers]
+        classes = [isinstance(answer, ClassIndex) for answer in answers]
+        assert all(classes) or not any(classes), "answers are compared with answers of their own kind"
+        places = [answer.row if isinstance(answer, ClassIndex) else rows[answer] for answer in answers]
+        input_ids, mask = fill_up(ordered, self.pad)
+        return PairBatch(
+            input_ids=input_ids,
+            mask=mask,
+            parts=_parts([len(text) for text in ordered]),
+            question=torch.tensor(of),
+            answer=torch.tensor(places),
+            lengths=torch.ones(len(of)),
+            counts=tuple(len(question.answers) for question in questions),
+            classes=all(classes),
+        )
+
+    def plan(
+        self, questions: Sequence[Question], *, prototypes: Floats | None = None, known: Mapping[Tokens, Floats] = {}
+    ) -> Plan[Text]:
+        """The texts that B questions want vectors of, each once."""
+        comparisons = [_comparison(question, prototypes, known) for question in questions]
+        texts: dict[Tokens, bool] = {}
+        for one in comparisons:
+            for part in one.asked:
+                if isinstance(part, tuple):
+                    texts.setdefault(part, one.recurring)
+            for part in one.answers:
+                if isinstance(part, tuple):
+                    texts.setdefault(part, True)
+
+        def scores(results: Sequence[Floats]) -> list[Floats]:
+            found = dict(zip(texts, results, strict=True))
+            return [one.scores(found) for one in comparisons]
+
+        return Plan([Text(ids, recurring) for ids, recurring in texts.items()], scores)
+
+    def compute(self, model: Any, rows: Sequence[Text], prefix: Prefix | None = None) -> list[Floats]:  # noqa: ARG002 - an encoder takes none
+        """(D,) vectors of the texts, of length 1."""
+        input_ids, mask = fill_up([row.ids for row in rows], self.pad)
+        with torch.inference_mode():
+            vectors = text_vectors(model, input_ids.to(model.device), mask.to(model.device))
+        return list(vectors.double().cpu().numpy())
+
+    def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
+        """Texts filled up in a batch against each alone."""
+        texts = [tokens[:14], tokens[14:17], tokens[17:18]]
+        rows, mask = (part.to(model.device) for part in fill_up(texts, self.pad))
+        alone = [
+            model(input_ids=torch.tensor([text], device=model.device)).last_hidden_state[0].mean(0) for text in texts
+        ]
+        wanted = normalize(torch.stack(alone).float(), dim=-1)
+        return [("vectors of texts side by side", text_vectors(model, rows, mask).float(), wanted)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """One question and its answers: vectors (D,) where they are known, else the texts that they are to be made of."""
+
+    asked: Sequence[Floats | Tokens]
+    answers: Sequence[Floats | Tokens]
+    recurring: bool  # whether what asks comes again; answers always do
+
+    def scores(self, found: Mapping[Tokens, Floats]) -> Floats:
+        """(A,) how near each answer is to the nearest of the texts that ask."""
+        asked, answers = (
+            np.stack([found[part] if isinstance(part, tuple) else part for part in parts])
+            for parts in (self.asked, self.answers)
+        )
+        scores: Floats = _SHARPNESS * (answers @ asked.T).max(1)
+        return scores
+
+
+def _comparison(question: Question, prototypes: Floats | None, known: Mapping[Tokens, Floats]) -> _Comparison:
+    asked: list[Floats | Tokens] = [question.prompt, *question.more]
+    if question.recurring:
+        asked = [known.get(text, text) for text in (question.prompt, *question.more)]
+    answers: list[Floats | Tokens] = []
+    for answer in question.answers:
+        if isinstance(answer, ClassIndex):
+            assert prototypes is not None, "an adapter that chooses among classes has learned a prototype of each"
+            answers.append(prototypes[answer.row])
+        else:
+            answers.append(known.get(answer, answer))
+    return _Comparison(asked, answers, question.recurring)
