@@ -174,7 +174,7 @@ def prepare(
         f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, "
         f"fingerprint {base.fingerprint[:12]}",
     )
-    return Ground(merchant, recipe, base, shop.prompter(base), shop.splits, shop.unlabeled)
+    return Ground(merchant, base, shop.prompter(base), shop.splits, shop.unlabeled)
 
 
 def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:

@@ -37,7 +37,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.tune.plan import plan
 
     ground = prepare(folder, loaded, settings=Settings.from_environment())
-    cost = plan(ground.base, loaded, replace(ground.splits, train=ground.lessons), ground.prompter)
+    cost = plan(ground.base, loaded, replace(ground.splits, train=ground.material.lessons), ground.prompter)
     if as_json:
         print_json(plain(cost) | {"without_examples": ground.splits.without_examples})
         return

@@ -143,7 +143,7 @@ def tune(
     Returns:
         the adapter with its best weights.
     """
-    material = Material(train, valid, labels, prompter)
+    material = Material(train, valid, labels, prompter.under(recipe))
     if start is not None and start.kept:
         return _as_it_is(base, recipe, material, start, accelerator or make_accelerator(recipe))
     return tune_together(base, recipe, [material], start=start, accelerator=accelerator, watch=watch)
@@ -173,6 +173,7 @@ def tune_together(
     Returns:
         the adapter with the weights that are best on the merchants' held-out examples, the mean over merchants.
     """
+    merchants = [material.under(recipe) for material in merchants]
     accelerator = accelerator or make_accelerator(recipe)
     watch = watch if watch is not None and accelerator.is_main_process else Unwatched()
     started, settings = time.perf_counter(), recipe.tune

@@ -255,7 +255,8 @@ def study_digest(base: Base, recipe: Recipe, material: Material, start: Start, d
         for catalog in (material.prompter.catalog, material.prompter.history)
     ]
     plain = json.loads(json.dumps(items, default=str))  # what was read from Parquet may be no JSON
-    return content_digest([data_digest, plain, base.fingerprint, said, start.name])
+    beside = [[row.id for row in material.beside]] if material.beside else []
+    return content_digest([data_digest, plain, base.fingerprint, said, start.name, *beside])
 
 
 def changed(recipe: Recipe, values: Values) -> Recipe:
