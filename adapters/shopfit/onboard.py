@@ -16,7 +16,7 @@ from shopfit.evaluation import Report, card, make_report
 from shopfit.evaluation.calibration import calibration_facts
 from shopfit.evaluation.comparing import compare, compare_held_out
 from shopfit.evaluation.predictions import ChoosePredictions
-from shopfit.evaluation.report import Held
+from shopfit.evaluation.report import CARD, Course, Held, Served, Sources
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
@@ -114,9 +114,7 @@ def onboard(
             metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
             bundle, manifest = made.bundle, made.bundle.manifest.model_copy(update={"metrics": metrics})
             report.write(bundle.folder)
-            (bundle.folder / "README.md").write_text(
-                card(report, manifest.model_dump(mode="json", by_alias=True)), encoding="utf-8"
-            )
+            (bundle.folder / CARD).write_text(card(report, manifest), encoding="utf-8")
             bundle = seal(bundle.folder, manifest)
             refused = report.verdict.reason if report.verdict.refused else None
             published = registry.publish(bundle, refused=refused, promote=report.verdict.promote, actor=actor)
@@ -218,38 +216,45 @@ def _evaluate(
         return compare_held_out(engine, tenant, [fold for fold in folds if fold[1]])
 
     answers = next(one.predictions for one in contenders if one.kind == "adapter")
-    leaks = ground.splits.leaks
-    return make_report(
-        recipe,
-        contenders,
-        [example.group for example in test],
-        merchant=ground.merchant.name,
-        n_train=len(ground.seen),
-        n_pretext=bundle.manifest.data.pretext,
-        test_kind=ground.splits.test_kind,
-        curve=() if made is None else made.tuned.curve,
+    splits, manifest, leaks = ground.splits, bundle.manifest, ground.splits.leaks
+    sources = Sources(
+        ground.merchant.name,
+        len(ground.seen),
+        splits.test_kind,
+        manifest.data.pretext,
         leaks={
             "duplicates": leaks.duplicates,
             "near_duplicates": leaks.near_duplicates,
             "shared_groups": leaks.shared_groups,
         },
-        contradictions=ground.splits.contradictions.counts,
-        start=bundle.manifest.start,
-        calibration=calibration_facts(
+        contradictions=splits.contradictions.counts,
+    )
+    calibration = (
+        calibration_facts(
             answers,
             recipe.tune.temperature if tenant.blend is not None else tenant.temperature,  # a blend weighs it otherwise
             recipe.tune.temperature,
             tenant.threshold,
         )
         if isinstance(answers, ChoosePredictions)
-        else {},
-        self_training=bundle.manifest.self_training,
-        blend={} if tenant.blend is None else tenant.blend.weights,
-        blend_losses=None if made is None else made.blend_losses,
-        start_losses=None if made is None else made.start_losses,
-        searched=None if made is None or made.study is None else made.study.facts(),
-        seconds=time.perf_counter() - started,
-        peak_memory_mb=peak_memory_mb(),
+        else {}
+    )
+    served = Served({} if tenant.blend is None else tenant.blend.weights, calibration)
+    course = Course(manifest.start, self_training=manifest.self_training)
+    if made is not None:
+        course = replace(
+            course,
+            start_losses=made.start_losses,
+            searched=None if made.study is None else made.study.facts(),
+            curve=made.tuned.curve,
+            blend_losses=made.blend_losses,
+        )
+    return make_report(
+        recipe,
+        Held(contenders, [example.group for example in test]),
+        sources,
+        replace(course, seconds=time.perf_counter() - started, peak_memory_mb=peak_memory_mb()),
+        served,
         labels={str(example.label) for example in (*ground.seen, *test)} if recipe.task == "choose" else None,
         held_out=held_out,
     )
