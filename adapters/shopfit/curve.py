@@ -146,7 +146,9 @@ class _Bench:
         values: Values = {}
         for seed in seeds:
             recipe = _with(self.ground.recipe, shots, seed)
-            ground = prepare(self.folder, recipe, settings=self.settings, base=self.ground.base)
+            ground = prepare(
+                self.folder, recipe, settings=self.settings, accelerator=self.accelerator, base=self.ground.base
+            )
             test, began = ground.splits.test, time.perf_counter()
             with making(
                 ground, self.registry, settings=self.settings, accelerator=self.accelerator, embed=self.embed

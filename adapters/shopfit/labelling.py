@@ -214,7 +214,7 @@ def _answering(registry: Registry, pool: Pool, settings: Settings, say: Say) -> 
         name, bundle = mine
         say("asked", f"{name}, the adapter in production")
         trained_on = bundle.manifest.base
-        base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization)
+        base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization, dtype=trained_on.dtype)
         # today's items, which the histories name
         return base, replace(Tenant.of(bundle, name), catalog=shown.catalog, history=shown.history)
     base = base_of(recipe, settings, None)

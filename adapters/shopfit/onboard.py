@@ -129,7 +129,7 @@ def prepare(
     recipe: Recipe,
     *,
     settings: Settings,
-    accelerator: "Accelerator | None" = None,
+    accelerator: "Accelerator",
     base: Base | None = None,
     say: Say = silent,
 ) -> Ground:
@@ -141,7 +141,7 @@ def prepare(
         folder: a merchant's folder.
         recipe: that reads it.
         settings: where bases lie.
-        accelerator: from `make_accelerator`, if there is one: its device is the base's.
+        accelerator: the run's, from `make_accelerator`: its device is the base's.
         base: if it is loaded already.
         say: hears what was found.
 
@@ -154,23 +154,20 @@ def prepare(
     shop = Shop.read(merchant, recipe).with_unlabeled()
     shop.tell(say)
     if base is None:
-        device = None if accelerator is None else str(accelerator.device)
 
         def load(name: str) -> Base:
-            return base_of(recipe.model_copy(update={"base": name}), settings, device)
+            return base_of(recipe.model_copy(update={"base": name}), settings, str(accelerator.device))
 
-        if recipe.base == AUTO:
-            base = choose_base(shop, load, accelerator=accelerator or make_accelerator(recipe), say=say)
-        else:
-            base = load(recipe.base)
+        auto = recipe.base == AUTO
+        base = choose_base(shop, load, accelerator=accelerator, say=say) if auto else load(recipe.base)
     if recipe.base == AUTO:
         recipe = recipe.model_copy(update={"base": base.name})
         shop = replace(shop, recipe=recipe)
     size = sum(weight.numel() for weight in base.model.parameters())
     say(
         "base",
-        f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, "
-        f"fingerprint {base.fingerprint[:12]}",
+        f"{base.name}: {size / 1e6:.0f}M parameters in {base.dtype} on {base.device}, "
+        f"quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
     )
     return Ground(merchant, base, shop.prompter(base), shop.splits, shop.unlabeled)
 
@@ -182,7 +179,7 @@ def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
         BaseError: if it is not there.
         RecipeError: if the recipe's prompt is longer than it can read.
     """
-    base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device)
+    base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device, dtype=recipe.dtype)
     if recipe.prompt.max_tokens > base.max_length:
         raise RecipeError(
             f"prompt.max_tokens is {recipe.prompt.max_tokens}, but the base {base.name} reads {base.max_length}",
@@ -276,7 +273,9 @@ def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report
         version = registry.resolve(reference)
         bundle = registry.read(version, needed, settings.cache)
     tenant = Tenant.of(bundle, version.name)
-    settled = tenant.recipe.tune.model_copy(update={"self_training": SelfTraining()})  # nothing is trained
-    recipe = tenant.recipe.model_copy(update={"base": bundle.manifest.base.name, "tune": settled})
-    ground = prepare(folder, recipe, settings=settings)
+    untrained = {"self_training": SelfTraining(), "mixed_precision": "no", "trackers": []}
+    settled = tenant.recipe.tune.model_copy(update=untrained)
+    known = bundle.manifest.base
+    recipe = tenant.recipe.model_copy(update={"base": known.name, "dtype": known.dtype, "tune": settled})
+    ground = prepare(folder, recipe, settings=settings, accelerator=make_accelerator(recipe))
     return _evaluate(ground, bundle, LateEmbedder(settings.home), started)

@@ -175,7 +175,7 @@ class Bench:
         """An adapter, made and not registered, and an engine to ask it; its cost goes into the table."""
         started = time.perf_counter()
         accelerator = make_accelerator(recipe)
-        ground = prepare(folder, recipe, settings=self.settings, base=self.base(recipe))
+        ground = prepare(folder, recipe, settings=self.settings, base=self.base(recipe), accelerator=accelerator)
         with (
             Registry.open(self.settings) as registry,
             making(
@@ -252,7 +252,9 @@ def intents(bench: Bench, seeds: Sequence[int]) -> list[Row]:
 
 def _test_rows(bench: Bench, folder: Path) -> list[Example]:
     recipe = bench.recipe("support-intent", 0, _INTENTS, "data.shots=75")
-    return prepare(folder, recipe, settings=bench.settings, base=bench.base(recipe)).splits.test
+    return prepare(
+        folder, recipe, settings=bench.settings, base=bench.base(recipe), accelerator=make_accelerator(recipe)
+    ).splits.test
 
 
 def _apart(engine: Engine, tenant: Tenant, inside: Predictions, others: Sequence[Example]) -> float:

@@ -56,7 +56,7 @@ def test_a_fold_learns_from_what_the_adapter_learns_from_but_for_what_repeats_a_
         out = ({"copy"} if rows[0].id in held else set()) | ({"same shopper"} if rows[1].id in held else set())
         assert [row.id for row in part.beside] == [row.id for row in beside if row.id not in out]
         assert part.lessons == [*part.beside, *part.train]
-        with trained(base, RECIPE, part, Start()) as tuned:
+        with trained(base, RECIPE, part, Start(), accelerator=make_accelerator(RECIPE)) as tuned:
             assert tuned.steps == total_steps(RECIPE, len(part.lessons)) > total_steps(RECIPE, len(part.train))
     assert sum(len(part.beside) for part in folds(RECIPE, mine)) == 3 * len(beside) - 2
 
@@ -68,7 +68,7 @@ def test_a_training_and_its_held_out_answers_go_by_one_recipe(base: Base) -> Non
     mine = other.under(hot)
     tuned = []
     for one in (other, mine):
-        tuned.append(tune(base, hot, one.train, one.valid, LABELS, one.prompter))
+        tuned.append(tune(base, hot, one.train, one.valid, LABELS, one.prompter, accelerator=make_accelerator(hot)))
         tuned[-1].adapter.detach()
     parts = [predictions_of(base, hot, folds(hot, one), Start(), make_accelerator(hot)) for one in (other, mine)]
     answers = [[*one.held_out, *(said for _, said in part)] for one, part in zip(tuned, parts, strict=True)]

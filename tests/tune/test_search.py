@@ -17,6 +17,7 @@ from shopfit.onboard import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
+from shopfit.tune.loop import make_accelerator
 from shopfit.tune.search import Found, Space, changed, check_search, search, start_for, study_digest
 from shopfit.tune.study import STUDY, Study, opened
 
@@ -40,6 +41,7 @@ def find(base: Base, home: Path, trials: int, recipe: Recipe = RECIPE, said: lis
         data_digest="d1",
         home=home,
         say=lambda _, detail: heard.append(detail),
+        accelerator=make_accelerator(recipe),
     )
 
 
@@ -131,6 +133,7 @@ def test_from_many_examples_on_one_split_is_held_out_and_nothing_is_pruned(base:
         data_digest="d1",
         home=home,
         say=lambda _, detail: heard.append(detail),
+        accelerator=make_accelerator(with_tune(RECIPE, epochs=1)),
     )
     assert found.study.folds == 1
     assert len(found.study.trials[0].losses) == 1
@@ -174,7 +177,17 @@ def test_what_cannot_be_searched_is_refused(base: Base, home: Path) -> None:
     with pytest.raises(ShopfitError, match="one process, not in 2"):
         check_search(3, 2)
     with pytest.raises(DataError, match="acme has 5 examples to learn from, too few to search: 3 folds need 6"):
-        search(base, RECIPE, material(base, reviews(5)), Start(), 2, merchant="acme", data_digest="d", home=home)
+        search(
+            base,
+            RECIPE,
+            material(base, reviews(5)),
+            Start(),
+            2,
+            merchant="acme",
+            data_digest="d",
+            home=home,
+            accelerator=make_accelerator(RECIPE),
+        )
     assert not (home / "studies").exists()
     find(base, home, 1)
     path = study_file(home)

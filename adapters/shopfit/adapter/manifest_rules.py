@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from shopfit.errors import Problem
 from shopfit.recipe.names import SLUG_RULE, is_slug
-from shopfit.recipe.schema import Method
+from shopfit.recipe.schema import Dtype, Method
 
 if TYPE_CHECKING:
     from shopfit.adapter.bundle import Manifest
@@ -38,6 +38,8 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
             yield Problem(key, _shown(name), SLUG_RULE)
     if manifest.method not in get_args(Method):
         yield Problem("method", _shown(manifest.method), ", ".join(get_args(Method)))
+    if manifest.base.dtype not in get_args(Dtype):
+        yield Problem("base.dtype", _shown(manifest.base.dtype), ", ".join(get_args(Dtype)))
     texts = {
         "base.name": manifest.base.name,
         "base.fingerprint": manifest.base.fingerprint,

@@ -129,9 +129,11 @@ class TrainableAdapter(ABC):
             yield
             return
         end = self.state()
-        self.approach(origin, share)
-        yield
-        self.restore(end)
+        try:
+            self.approach(origin, share)
+            yield
+        finally:
+            self.restore(end)
 
     def save(self, folder: Path) -> None:
         """Write the PEFT folder (adapter_config.json, adapter_model.safetensors).

@@ -34,9 +34,10 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.merchant.labels import spellings_text
     from shopfit.onboard import prepare
     from shopfit.settings import Settings
+    from shopfit.tune.loop import make_accelerator
     from shopfit.tune.plan import plan
 
-    ground = prepare(folder, loaded, settings=Settings.from_environment())
+    ground = prepare(folder, loaded, settings=Settings.from_environment(), accelerator=make_accelerator(loaded))
     cost = plan(ground.base, loaded, replace(ground.splits, train=ground.material.lessons), ground.prompter)
     if as_json:
         print_json(plain(cost) | {"without_examples": ground.splits.without_examples})
@@ -49,7 +50,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         "adapter": f"{loaded.adapter.method}, {counted(cost.trainable_parameters, 'parameter')}, "
         + f"{cost.adapter_mb:.1f} MB"
         + rank_note(loaded.adapter),
-        "memory": f"{cost.peak_memory_mb:,.0f} MB at most",
+        "memory": f"{cost.peak_memory_mb:,.0f} MB at most, with the base in {cost.dtype}",
         "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",
     }
     if cost.labels:

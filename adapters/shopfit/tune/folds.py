@@ -74,9 +74,7 @@ def _dealt(rows: Sequence[Example]) -> list[list[Example]]:
 
 
 @contextmanager
-def trained(
-    base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator | None = None
-) -> Iterator[Tuned]:
+def trained(base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator) -> Iterator[Tuned]:
     """An adapter trained on what a part has to learn from without looking at the rest, to be asked about that.
 
     Args:

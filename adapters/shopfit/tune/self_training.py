@@ -69,7 +69,7 @@ def self_train(
     unlabeled: Sequence[Example],
     *,
     start: Start,
-    accelerator: Accelerator | None = None,
+    accelerator: Accelerator,
     say: Callable[[str, str], None],
 ) -> SelfTrained:
     """The pseudo-labels to train with besides the examples, after as many rounds as help.
@@ -175,7 +175,7 @@ def _taught(
     rows: Sequence[Example],
     last: bool,
     start: Start,
-    accelerator: Accelerator | None,
+    accelerator: Accelerator,
 ) -> _Said:
     """Train with what there is, and ask about the held-out examples and the unlabeled rows."""
     valid = pupil.valid if last else []  # a fold is not looked at while training
