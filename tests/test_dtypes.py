@@ -9,6 +9,7 @@ from safetensors.torch import load
 from shopfit.adapter.bundle import NATIVE
 from shopfit.adapter.files import WEIGHTS
 from shopfit.engine import ChooseRequest, Engine
+from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import measure_again, onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.settings import Settings
@@ -29,13 +30,13 @@ def test_a_run_keeps_to_the_numbers_that_its_recipe_names(
     folder, heard = open_shop(tmp_path / "acme", tiny_base), list[str]()
     overrides = ["dtype=bfloat16", "blend=false", "tune.epochs=3", f"adapter.method={method}"]
     recipe = load_recipe(str(folder / "sentiment.yaml"), overrides=overrides)
-    done = onboard(folder, recipe, settings=settings, actor="test", say=listening(heard))
+    done = onboard(Merchant.open(folder), recipe, settings=settings, actor="test", say=listening(heard))
     assert done is not None
     assert any(line.startswith("base: ") and "parameters in bfloat16 on" in line for line in heard)
     manifest, weights = done.bundle.manifest, load(done.bundle.read(f"{NATIVE}/{WEIGHTS}") or b"")
     assert manifest.base.dtype == manifest.recipe_snapshot["dtype"] == "bfloat16"
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
-    again = measure_again(done.version.name, folder, settings=settings)
+    again = measure_again(done.version.name, Merchant.open(folder), settings=settings)
     assert again.adapter.metrics == done.report.adapter.metrics
     assert not caplog.records
     with Engine.load(str(tiny_base), settings=settings, dtype="bfloat16", encoder=None) as same:

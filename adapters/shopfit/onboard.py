@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import needed
@@ -55,7 +54,7 @@ class Onboarded:
 
 
 def onboard(
-    folder: Path,
+    merchant: Merchant,
     recipe: Recipe,
     *,
     settings: Settings,
@@ -64,7 +63,7 @@ def onboard(
     say: Say = silent,
     watch: Watch | None = None,
 ) -> Onboarded | None:
-    """Make an adapter for the merchant in `folder`, evaluate it, and register it.
+    """Make an adapter for a merchant, evaluate it, and register it.
 
     @production names it if the gate lets it pass, @candidate if it is better but that is not proven, and no alias if it
     is refused.
@@ -72,7 +71,7 @@ def onboard(
     Under Accelerate's launcher every process takes part in training; the first one does the rest.
 
     Args:
-        folder: a merchant's folder.
+        merchant: whose it will be.
         recipe: what to make.
         settings: where state lives.
         actor: who asks, for the registry's audit.
@@ -92,7 +91,7 @@ def onboard(
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         if trials is not None:
             check_search(trials, accelerator.num_processes)
-        ground = prepare(folder, recipe, settings=settings, accelerator=accelerator, say=say)
+        ground = prepare(merchant, recipe, settings=settings, accelerator=accelerator, say=say)
         with accelerator.main_process_first():  # the others find what the first one wrote
             splits = ready_to_augment(ground.splits, recipe, ground.merchant, ground.base, settings.home, say)
         ground = replace(ground, splits=splits)
@@ -125,7 +124,7 @@ def onboard(
 
 
 def prepare(
-    folder: Path,
+    merchant: Merchant,
     recipe: Recipe,
     *,
     settings: Settings,
@@ -138,7 +137,7 @@ def prepare(
     With `base: auto` the bases compete on the examples, and the recipe names the winner from then on.
 
     Args:
-        folder: a merchant's folder.
+        merchant: whose data.
         recipe: that reads it.
         settings: where bases lie.
         accelerator: the run's, from `make_accelerator`: its device is the base's.
@@ -150,7 +149,6 @@ def prepare(
         BaseError: if the base is not there.
         RecipeError: if the recipe's prompt is longer than the base can read.
     """
-    merchant = Merchant.open(folder)
     shop = Shop.read(merchant, recipe).with_unlabeled()
     shop.tell(say)
     if base is None:
@@ -257,12 +255,12 @@ def _evaluate(
     )
 
 
-def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report:
+def measure_again(reference: str, merchant: Merchant, *, settings: Settings) -> Report:
     """Put a merchant's test set to a registered adapter, the bare base, every prior and every baseline.
 
     Args:
         reference: such as `acme/review-sentiment@7`.
-        folder: the merchant's folder, as it is now.
+        merchant: whose test set, as it is now.
         settings: where state lives.
 
     Raises:
@@ -277,5 +275,5 @@ def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report
     settled = tenant.recipe.tune.model_copy(update=untrained)
     known = bundle.manifest.base
     recipe = tenant.recipe.model_copy(update={"base": known.name, "dtype": known.dtype, "tune": settled})
-    ground = prepare(folder, recipe, settings=settings, accelerator=make_accelerator(recipe))
+    ground = prepare(merchant, recipe, settings=settings, accelerator=make_accelerator(recipe))
     return _evaluate(ground, bundle, LateEmbedder(settings.home), started)

@@ -13,6 +13,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
+from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
@@ -222,8 +223,8 @@ def test_the_main_job_keeps_the_study_and_takes_the_winners_settings(
     (tmp_path / "sentiment.yaml").write_text(yaml.safe_dump(document))
     recipe = load_recipe(str(tmp_path / "sentiment.yaml"))
     with pytest.raises(ShopfitError, match="a search of -1 trials"):
-        onboard(folder, recipe, settings=settings, actor="test", trials=-1)
-    done = onboard(folder, recipe, settings=settings, actor="test", trials=3)
+        onboard(Merchant.open(folder), recipe, settings=settings, actor="test", trials=-1)
+    done = onboard(Merchant.open(folder), recipe, settings=settings, actor="test", trials=3)
     assert done is not None
     bundle = Bundle.open(done.bundle.folder)
     study = Study.model_validate_json((bundle.folder / STUDY).read_text())

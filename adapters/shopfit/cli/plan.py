@@ -9,7 +9,7 @@ from shopfit.cli.terminal import (
     check_named,
     console,
     counted,
-    merchant_folder,
+    merchant_of,
     only_prints,
     plain,
     print_json,
@@ -27,8 +27,8 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides=overrides)
-    folder = merchant_folder(merchant, data)
-    check_named(folder, loaded, overrides)
+    opened = merchant_of(merchant, data)
+    check_named(opened, loaded, overrides)
     quiet()
     from shopfit.adapter.stack import rank_note
     from shopfit.merchant.labels import spellings_text
@@ -37,7 +37,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.tune.loop import make_accelerator
     from shopfit.tune.plan import plan
 
-    ground = prepare(folder, loaded, settings=Settings.from_environment(), accelerator=make_accelerator(loaded))
+    ground = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=make_accelerator(loaded))
     cost = plan(ground.base, loaded, replace(ground.splits, train=ground.material.lessons), ground.prompter)
     if as_json:
         print_json(plain(cost) | {"without_examples": ground.splits.without_examples})
