@@ -34,10 +34,12 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.merchant.labels import spellings_text
     from shopfit.onboard import prepare
     from shopfit.settings import Settings
+    from shopfit.tune.folds import without_trackers
     from shopfit.tune.loop import make_accelerator
     from shopfit.tune.plan import plan
 
-    ground = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=make_accelerator(loaded))
+    accelerator = make_accelerator(without_trackers(loaded))
+    ground = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=accelerator)
     cost = plan(ground.base, loaded, replace(ground.splits, train=ground.material.lessons), ground.prompter)
     if as_json:
         print_json(plain(cost) | {"without_examples": ground.splits.without_examples})
