@@ -5,7 +5,6 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from shopfit.adapter.artifacts import TEMPERATURE, THRESHOLD
 from shopfit.adapter.bundle import Manifest
 from shopfit.evaluation.gate import leads
 from shopfit.evaluation.report import PLOT, Report
@@ -131,6 +130,8 @@ def _cell(text: str) -> str:
 
 def _calibrated(report: Report, manifest: Manifest) -> str:
     """What the bundle's calibration makes of its probabilities."""
+    from shopfit.adapter.artifacts import TEMPERATURE, THRESHOLD
+
     known = manifest.calibration
     trained = manifest.recipe_snapshot.get("tune", {}).get("temperature", Tune().temperature)
     if report.blend:
