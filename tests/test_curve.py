@@ -9,6 +9,7 @@ import yaml
 from shopfit.curve import learning_curve
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.learning import LearningCurve
+from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
@@ -56,7 +57,12 @@ def measured(
 ) -> tuple[LearningCurve, list[str]]:
     said: list[str] = []
     curve = learning_curve(
-        folder, recipe, shots, seeds, settings=settings, say=lambda what, detail: said.append(f"{what}: {detail}")
+        Merchant.open(folder),
+        recipe,
+        shots,
+        seeds,
+        settings=settings,
+        say=lambda what, detail: said.append(f"{what}: {detail}"),
     )
     return curve, said
 
@@ -90,7 +96,7 @@ def test_every_point_is_what_the_main_job_would_give(tmp_path: Path, recipe: Rec
             "tune": recipe.tune.model_copy(update={"seed": 8}),
         }
     )
-    done = onboard(folder, drawn, settings=settings, actor="test")
+    done = onboard(Merchant.open(folder), drawn, settings=settings, actor="test")
     assert done is not None
     reached = {row.name: row.metrics["accuracy"].value for row in done.report.systems}
     assert eight.values[1] == pytest.approx(reached["adapter"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.settings import Settings
@@ -38,7 +39,7 @@ def test_calibration_does_not_make_it_worse(each: int, tmp_path: Path, tiny_enco
         "serve": {"precision": 0.9},
     }
     (tmp_path / "intents.yaml").write_text(yaml.safe_dump(document))
-    done = onboard(folder, load_recipe(str(tmp_path / "intents.yaml")), settings=settings, actor="test")
+    done = onboard(Merchant.open(folder), load_recipe(str(tmp_path / "intents.yaml")), settings=settings, actor="test")
     assert done is not None
     facts = done.report.calibration
     assert facts["ece_after"] <= facts["ece_before"] + 0.02

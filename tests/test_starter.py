@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from shopfit.errors import BaseError, DataError, RecipeError, UnknownReference
+from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import Onboarded, onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
@@ -74,7 +75,11 @@ def fit(folders: list[Path], recipe: Recipe, settings: Settings) -> Fitted:
 def make(folder: Path, recipe: Recipe, settings: Settings, said: list[str] | None = None) -> Onboarded:
     heard = [] if said is None else said
     done = onboard(
-        folder, recipe, settings=settings, actor="test", say=lambda what, detail: heard.append(f"{what} {detail}")
+        Merchant.open(folder),
+        recipe,
+        settings=settings,
+        actor="test",
+        say=lambda what, detail: heard.append(f"{what} {detail}"),
     )
     assert done is not None
     return done

@@ -69,7 +69,11 @@ def make(settings: Settings, recipe: Path) -> Make:
         heard = [] if heard is None else heard
         loaded = load_recipe(str(recipe), overrides=overrides)
         done = onboard(
-            folder, loaded, settings=settings, actor="me", say=lambda what, detail: heard.append(f"{what}: {detail}")
+            Merchant.open(folder),
+            loaded,
+            settings=settings,
+            actor="me",
+            say=lambda what, detail: heard.append(f"{what}: {detail}"),
         )
         assert done is not None
         return done
@@ -90,7 +94,7 @@ def test_a_catalog_alone_makes_an_adapter(shop: Path, make: Make, settings: Sett
     )
     prior = next(row for row in done.report.systems if row.kind == "prior")
     assert prior.metrics["mrr"].defined
-    again = measure_again(done.version.name, shop, settings=settings)
+    again = measure_again(done.version.name, Merchant.open(shop), settings=settings)
     assert again.adapter.metrics["mrr"].value == pytest.approx(done.report.adapter.metrics["mrr"].value, abs=1e-6)
     assert again.n_pretext == 7
 
@@ -141,7 +145,7 @@ def test_other_tasks_need_examples_or_a_starter(
         load_recipe("product-recommendation", overrides=["tune.self_training.rounds=1"])
     loaded = load_recipe("review-sentiment", overrides=[f"base={tiny_base}"])
     with pytest.raises(DataError, match="task choose needs examples, or a starter"):
-        onboard(shop, loaded, settings=settings, actor="me")
+        onboard(Merchant.open(shop), loaded, settings=settings, actor="me")
 
 
 def test_a_catalog_that_says_nothing_is_refused_before_anything_is_loaded(shop: Path, make: Make) -> None:
@@ -164,7 +168,7 @@ def test_a_label_without_an_example_is_announced_and_answered(shop: Path, tiny_b
     ]
     heard: list[str] = []
     done = onboard(
-        shop,
+        Merchant.open(shop),
         load_recipe("review-sentiment", overrides=overrides),
         settings=settings,
         actor="me",

@@ -7,7 +7,6 @@ same for all of them, and priors and baselines are fitted to the same examples a
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import needed
@@ -20,6 +19,7 @@ from shopfit.evaluation.learning import LearningCurve, Point, Standing, advise
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.systems import Kind
+from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
 from shopfit.onboard import prepare
 from shopfit.recipe.methods import LARGEST_RANK
@@ -38,7 +38,7 @@ Values = dict[tuple[str, Kind], list[float]]
 
 
 def learning_curve(
-    folder: Path, recipe: Recipe, shots: Sequence[int], seeds: int, *, settings: Settings, say: Say = silent
+    merchant: Merchant, recipe: Recipe, shots: Sequence[int], seeds: int, *, settings: Settings, say: Say = silent
 ) -> LearningCurve:
     """Measure a recipe's metric against the number of examples.
 
@@ -51,7 +51,7 @@ def learning_curve(
     standard deviation over seeds) and by more than 0.01. If that is the largest, the curve still rises.
 
     Args:
-        folder: a merchant's folder.
+        merchant: whose examples.
         recipe: whose metric it is; its `data.shots` does not count.
         shots: numbers of examples, in any order.
         seeds: draws of each number, at least 1.
@@ -72,9 +72,9 @@ def learning_curve(
                 f"a learning curve is measured in one process, not in {accelerator.num_processes}",
                 next_step="run it without a launcher of several processes",
             )
-        ground = prepare(folder, whole, settings=settings, accelerator=accelerator, say=say)
+        ground = prepare(merchant, whole, settings=settings, accelerator=accelerator, say=say)
         numbers = _measurable(ground, shots, say)
-        bench = _Bench(folder, ground, registry, settings, accelerator, LateEmbedder(settings.home), say)
+        bench = _Bench(ground, registry, settings, accelerator, LateEmbedder(settings.home), say)
         drawn = [recipe.tune.seed + number for number in range(seeds)]
         say("curve", f"{', '.join(map(str, numbers))} examples, seeds {', '.join(map(str, drawn))}")
         base = bench.base()
@@ -107,7 +107,6 @@ def learning_curve(
 class _Bench:
     """What every point is measured with."""
 
-    folder: Path
     ground: Ground
     registry: Registry
     settings: Settings
@@ -146,7 +145,13 @@ class _Bench:
         values: Values = {}
         for seed in seeds:
             recipe = _with(self.ground.recipe, shots, seed)
-            ground = prepare(self.folder, recipe, settings=self.settings, base=self.ground.base)
+            ground = prepare(
+                self.ground.merchant,
+                recipe,
+                settings=self.settings,
+                accelerator=self.accelerator,
+                base=self.ground.base,
+            )
             test, began = ground.splits.test, time.perf_counter()
             with making(
                 ground, self.registry, settings=self.settings, accelerator=self.accelerator, embed=self.embed

@@ -8,7 +8,6 @@ rows are rarely drawn. What comes into the layer is the sentence encoder's vecto
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,7 +74,7 @@ class Pool:
 
 
 def label_next(
-    folder: Path,
+    merchant: Merchant,
     recipe: Recipe,
     *,
     rows: int,
@@ -86,7 +85,7 @@ def label_next(
     """Propose unlabeled rows of a merchant to be labelled, in the form of its example file with the answer left open.
 
     Args:
-        folder: the merchant's.
+        merchant: whose rows.
         recipe: of task choose or rank.
         rows: how many, 1 or more; fewer if there are fewer.
         settings: where state lives.
@@ -106,7 +105,7 @@ def label_next(
             f"recipe {recipe.name} is of task generate: how unsure a generated answer is cannot be told",
             next_step="use a recipe of task choose or rank; draw rows to be answered by chance",
         )
-    pool = _pool(Merchant.open(folder), recipe, say)
+    pool = _pool(merchant, recipe, say)
     embed = embed or LateEmbedder(settings.home)
     doubt = _doubt(pool, settings, embed, say)
     vectors = embed([pool.shown.text(row.fields) for row in pool.rows]).astype(np.float64)
@@ -214,7 +213,7 @@ def _answering(registry: Registry, pool: Pool, settings: Settings, say: Say) -> 
         name, bundle = mine
         say("asked", f"{name}, the adapter in production")
         trained_on = bundle.manifest.base
-        base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization)
+        base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization, dtype=trained_on.dtype)
         # today's items, which the histories name
         return base, replace(Tenant.of(bundle, name), catalog=shown.catalog, history=shown.history)
     base = base_of(recipe, settings, None)

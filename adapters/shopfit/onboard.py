@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import needed
@@ -15,7 +14,7 @@ from shopfit.evaluation import Report, card, make_report
 from shopfit.evaluation.calibration import calibration_facts
 from shopfit.evaluation.comparing import compare, compare_held_out
 from shopfit.evaluation.predictions import ChoosePredictions
-from shopfit.evaluation.report import Held
+from shopfit.evaluation.report import CARD, Course, Held, Served, Sources
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
@@ -55,7 +54,7 @@ class Onboarded:
 
 
 def onboard(
-    folder: Path,
+    merchant: Merchant,
     recipe: Recipe,
     *,
     settings: Settings,
@@ -64,7 +63,7 @@ def onboard(
     say: Say = silent,
     watch: Watch | None = None,
 ) -> Onboarded | None:
-    """Make an adapter for the merchant in `folder`, evaluate it, and register it.
+    """Make an adapter for a merchant, evaluate it, and register it.
 
     @production names it if the gate lets it pass, @candidate if it is better but that is not proven, and no alias if it
     is refused.
@@ -72,7 +71,7 @@ def onboard(
     Under Accelerate's launcher every process takes part in training; the first one does the rest.
 
     Args:
-        folder: a merchant's folder.
+        merchant: whose it will be.
         recipe: what to make.
         settings: where state lives.
         actor: who asks, for the registry's audit.
@@ -92,7 +91,7 @@ def onboard(
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         if trials is not None:
             check_search(trials, accelerator.num_processes)
-        ground = prepare(folder, recipe, settings=settings, accelerator=accelerator, say=say)
+        ground = prepare(merchant, recipe, settings=settings, accelerator=accelerator, say=say)
         with accelerator.main_process_first():  # the others find what the first one wrote
             splits = ready_to_augment(ground.splits, recipe, ground.merchant, ground.base, settings.home, say)
         ground = replace(ground, splits=splits)
@@ -114,9 +113,7 @@ def onboard(
             metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
             bundle, manifest = made.bundle, made.bundle.manifest.model_copy(update={"metrics": metrics})
             report.write(bundle.folder)
-            (bundle.folder / "README.md").write_text(
-                card(report, manifest.model_dump(mode="json", by_alias=True)), encoding="utf-8"
-            )
+            (bundle.folder / CARD).write_text(card(report, manifest), encoding="utf-8")
             bundle = seal(bundle.folder, manifest)
             refused = report.verdict.reason if report.verdict.refused else None
             published = registry.publish(bundle, refused=refused, promote=report.verdict.promote, actor=actor)
@@ -127,11 +124,11 @@ def onboard(
 
 
 def prepare(
-    folder: Path,
+    merchant: Merchant,
     recipe: Recipe,
     *,
     settings: Settings,
-    accelerator: "Accelerator | None" = None,
+    accelerator: "Accelerator",
     base: Base | None = None,
     say: Say = silent,
 ) -> Ground:
@@ -140,10 +137,10 @@ def prepare(
     With `base: auto` the bases compete on the examples, and the recipe names the winner from then on.
 
     Args:
-        folder: a merchant's folder.
+        merchant: whose data.
         recipe: that reads it.
         settings: where bases lie.
-        accelerator: from `make_accelerator`, if there is one: its device is the base's.
+        accelerator: the run's, from `make_accelerator`: its device is the base's.
         base: if it is loaded already.
         say: hears what was found.
 
@@ -152,29 +149,25 @@ def prepare(
         BaseError: if the base is not there.
         RecipeError: if the recipe's prompt is longer than the base can read.
     """
-    merchant = Merchant.open(folder)
     shop = Shop.read(merchant, recipe).with_unlabeled()
     shop.tell(say)
     if base is None:
-        device = None if accelerator is None else str(accelerator.device)
 
         def load(name: str) -> Base:
-            return base_of(recipe.model_copy(update={"base": name}), settings, device)
+            return base_of(recipe.model_copy(update={"base": name}), settings, str(accelerator.device))
 
-        if recipe.base == AUTO:
-            base = choose_base(shop, load, accelerator=accelerator or make_accelerator(recipe), say=say)
-        else:
-            base = load(recipe.base)
+        auto = recipe.base == AUTO
+        base = choose_base(shop, load, accelerator=accelerator, say=say) if auto else load(recipe.base)
     if recipe.base == AUTO:
         recipe = recipe.model_copy(update={"base": base.name})
         shop = replace(shop, recipe=recipe)
     size = sum(weight.numel() for weight in base.model.parameters())
     say(
         "base",
-        f"{base.name}: {size / 1e6:.0f}M parameters on {base.device}, quantization {base.quantization}, "
-        f"fingerprint {base.fingerprint[:12]}",
+        f"{base.name}: {size / 1e6:.0f}M parameters in {base.dtype} on {base.device}, "
+        f"quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
     )
-    return Ground(merchant, recipe, base, shop.prompter(base), shop.splits, shop.unlabeled)
+    return Ground(merchant, base, shop.prompter(base), shop.splits, shop.unlabeled)
 
 
 def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
@@ -184,7 +177,7 @@ def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
         BaseError: if it is not there.
         RecipeError: if the recipe's prompt is longer than it can read.
     """
-    base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device)
+    base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device, dtype=recipe.dtype)
     if recipe.prompt.max_tokens > base.max_length:
         raise RecipeError(
             f"prompt.max_tokens is {recipe.prompt.max_tokens}, but the base {base.name} reads {base.max_length}",
@@ -218,49 +211,56 @@ def _evaluate(
         return compare_held_out(engine, tenant, [fold for fold in folds if fold[1]])
 
     answers = next(one.predictions for one in contenders if one.kind == "adapter")
-    leaks = ground.splits.leaks
-    return make_report(
-        recipe,
-        contenders,
-        [example.group for example in test],
-        merchant=ground.merchant.name,
-        n_train=len(ground.seen),
-        n_pretext=bundle.manifest.data.pretext,
-        test_kind=ground.splits.test_kind,
-        curve=() if made is None else made.tuned.curve,
+    splits, manifest, leaks = ground.splits, bundle.manifest, ground.splits.leaks
+    sources = Sources(
+        ground.merchant.name,
+        len(ground.seen),
+        splits.test_kind,
+        manifest.data.pretext,
         leaks={
             "duplicates": leaks.duplicates,
             "near_duplicates": leaks.near_duplicates,
             "shared_groups": leaks.shared_groups,
         },
-        contradictions=ground.splits.contradictions.counts,
-        start=bundle.manifest.start,
-        calibration=calibration_facts(
+        contradictions=splits.contradictions.counts,
+    )
+    calibration = (
+        calibration_facts(
             answers,
             recipe.tune.temperature if tenant.blend is not None else tenant.temperature,  # a blend weighs it otherwise
             recipe.tune.temperature,
             tenant.threshold,
         )
         if isinstance(answers, ChoosePredictions)
-        else {},
-        self_training=bundle.manifest.self_training,
-        blend={} if tenant.blend is None else tenant.blend.weights,
-        blend_losses=None if made is None else made.blend_losses,
-        start_losses=None if made is None else made.start_losses,
-        searched=None if made is None or made.study is None else made.study.facts(),
-        seconds=time.perf_counter() - started,
-        peak_memory_mb=peak_memory_mb(),
+        else {}
+    )
+    served = Served({} if tenant.blend is None else tenant.blend.weights, calibration)
+    course = Course(manifest.start, self_training=manifest.self_training)
+    if made is not None:
+        course = replace(
+            course,
+            start_losses=made.start_losses,
+            searched=None if made.study is None else made.study.facts(),
+            curve=made.tuned.curve,
+            blend_losses=made.blend_losses,
+        )
+    return make_report(
+        recipe,
+        Held(contenders, [example.group for example in test]),
+        sources,
+        replace(course, seconds=time.perf_counter() - started, peak_memory_mb=peak_memory_mb()),
+        served,
         labels={str(example.label) for example in (*ground.seen, *test)} if recipe.task == "choose" else None,
         held_out=held_out,
     )
 
 
-def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report:
+def measure_again(reference: str, merchant: Merchant, *, settings: Settings) -> Report:
     """Put a merchant's test set to a registered adapter, the bare base, every prior and every baseline.
 
     Args:
         reference: such as `acme/review-sentiment@7`.
-        folder: the merchant's folder, as it is now.
+        merchant: whose test set, as it is now.
         settings: where state lives.
 
     Raises:
@@ -271,7 +271,9 @@ def measure_again(reference: str, folder: Path, *, settings: Settings) -> Report
         version = registry.resolve(reference)
         bundle = registry.read(version, needed, settings.cache)
     tenant = Tenant.of(bundle, version.name)
-    settled = tenant.recipe.tune.model_copy(update={"self_training": SelfTraining()})  # nothing is trained
-    recipe = tenant.recipe.model_copy(update={"base": bundle.manifest.base.name, "tune": settled})
-    ground = prepare(folder, recipe, settings=settings)
+    untrained = {"self_training": SelfTraining(), "mixed_precision": "no", "trackers": []}
+    settled = tenant.recipe.tune.model_copy(update=untrained)
+    known = bundle.manifest.base
+    recipe = tenant.recipe.model_copy(update={"base": known.name, "dtype": known.dtype, "tune": settled})
+    ground = prepare(merchant, recipe, settings=settings, accelerator=make_accelerator(recipe))
     return _evaluate(ground, bundle, LateEmbedder(settings.home), started)

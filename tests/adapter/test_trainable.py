@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.solo import wearing
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
-from shopfit.adapter.files import write_plain
+from shopfit.adapter.files import WEIGHTS, write_plain
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.adapter.weights import load_weights
@@ -72,6 +73,42 @@ def test_training_raises_the_answers_and_detaching_restores_the_base(base: Base,
     with torch.no_grad():
         assert torch.equal(CausalScorer(0).collate(QUESTIONS).forward(base.model), before)
     assert not any(weight.requires_grad for weight in base.model.parameters())
+
+
+def test_a_look_that_fails_leaves_the_weights_where_they_were(base: Base) -> None:
+    adapter = trained(base, "lora")
+    end, origin = adapter.state(), [torch.zeros_like(weight) for weight in adapter.state()]
+
+    def look() -> None:
+        with adapter.nearer(origin, 0.5):
+            assert not all(map(torch.equal, adapter.state(), end))
+            raise RuntimeError("no metric")
+
+    with pytest.raises(RuntimeError, match="no metric"):
+        look()
+    assert all(map(torch.equal, adapter.state(), end))
+    adapter.detach()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_on_a_base_of_half_precision_the_adapter_is_trained_and_kept_in_float32(
+    tiny_base: Path, home: Path, method: str, dtype: str, tmp_path: Path
+) -> None:
+    base = load_base(str(tiny_base), home, dtype=dtype)
+    with torch.no_grad():
+        before = CausalScorer(0).collate(QUESTIONS).forward(base.model)
+    adapter = trained(base, method)
+    assert {weight.dtype for weight in adapter.parameters()} == {torch.float32}
+    with torch.no_grad():
+        assert answers(adapter).sum() > before.sum() + 1
+    adapter.save(tmp_path)
+    assert {tensor.dtype for tensor in load_file(tmp_path / WEIGHTS).values()} == {torch.float32}
+    adapter.detach()
+    assert base.dtype == dtype
+    assert {str(weight.dtype) for weight in base.model.parameters()} == {f"torch.{dtype}"}
+    with torch.no_grad():
+        assert torch.equal(CausalScorer(0).collate(QUESTIONS).forward(base.model), before)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from shopfit.base.load import fetched_bases, load_base, locate_base
+from shopfit.base.load import dtype_on, fetched_bases, load_base, locate_base
+from shopfit.engine import Engine
 from shopfit.errors import BaseError
+from shopfit.settings import Settings
 
 
 def test_a_local_folder_loads_frozen(tiny_base: Path, home: Path) -> None:
@@ -24,6 +26,30 @@ def test_quantized_loads_keep_their_fingerprint(tiny_base: Path, home: Path, qua
     assert base.fingerprint == load_base(str(tiny_base), home).fingerprint
     with torch.inference_mode():
         assert base.model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_base_has_the_numbers_that_are_asked_for(tiny_base: Path, home: Path, dtype: str) -> None:
+    base = load_base(str(tiny_base), home, device="cpu", dtype=dtype)
+    assert base.dtype == dtype
+    assert {str(weight.dtype) for weight in base.model.parameters()} == {f"torch.{dtype}"}
+    assert load_base(str(tiny_base), home, device="cpu").dtype == dtype_on("cpu") == "float32"
+    assert base.fingerprint == load_base(str(tiny_base), home, device="cpu").fingerprint
+
+
+def test_numbers_that_no_base_has_are_refused_before_anything_is_read(home: Path) -> None:
+    with pytest.raises(BaseError, match="no numbers of type 'float8' \\(allowed: auto, float32, bfloat16, float16\\)"):
+        load_base("/nowhere/at/all", home, dtype="float8")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="auto is more than float32 on a GPU alone")
+def test_on_a_gpu_that_computes_in_bfloat16_a_base_is_so_by_itself(
+    tiny_base: Path, home: Path, settings: Settings
+) -> None:
+    native = torch.cuda.get_device_capability(0)[0] >= 8
+    assert load_base(str(tiny_base), home, device="cuda:0").dtype == ("bfloat16" if native else "float32")
+    assert load_base(str(tiny_base), home, device="cuda:0", quantization="nf4").dtype == "float32"
+    assert Engine.load(str(tiny_base), settings=settings, device="cuda:0").base.dtype == dtype_on("cuda:0")
 
 
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])

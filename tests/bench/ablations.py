@@ -31,7 +31,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.shelf import sample_folder
 from shopfit.settings import Settings
-from shopfit.tune.loop import tune
+from shopfit.tune.loop import make_accelerator, tune
 from shopfit.tune.shop import Shop
 from tests.bench.results import Row, publish
 from tests.bench.shops import domains, intent_shop, review_shop
@@ -96,7 +96,9 @@ def run(base: Base, folder: Path, of: Set, overrides: Sequence[str]) -> dict[str
     recipe = load_recipe(of.recipe, overrides=[f"data.shots={of.shots}", *overrides])
     shop = Shop.read(Merchant.open(folder), recipe)
     prompter, splits = shop.prompter(base), shop.splits
-    tuned = tune(base, recipe, splits.train, splits.valid, splits.labels, prompter)
+    tuned = tune(
+        base, recipe, splits.train, splits.valid, splits.labels, prompter, accelerator=make_accelerator(recipe)
+    )
     try:
         tuned.adapter.peft.eval()
         answers = ask(tuned.adapter, base, prompter, splits.labels, splits.test)

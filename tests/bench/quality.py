@@ -38,6 +38,7 @@ from shopfit.evaluation.intervals import Interval, bootstrap
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
 from shopfit.merchant.examples import Example
+from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import prepare
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.names import HOUSE
@@ -175,7 +176,9 @@ class Bench:
         """An adapter, made and not registered, and an engine to ask it; its cost goes into the table."""
         started = time.perf_counter()
         accelerator = make_accelerator(recipe)
-        ground = prepare(folder, recipe, settings=self.settings, base=self.base(recipe))
+        ground = prepare(
+            Merchant.open(folder), recipe, settings=self.settings, base=self.base(recipe), accelerator=accelerator
+        )
         with (
             Registry.open(self.settings) as registry,
             making(
@@ -252,7 +255,13 @@ def intents(bench: Bench, seeds: Sequence[int]) -> list[Row]:
 
 def _test_rows(bench: Bench, folder: Path) -> list[Example]:
     recipe = bench.recipe("support-intent", 0, _INTENTS, "data.shots=75")
-    return prepare(folder, recipe, settings=bench.settings, base=bench.base(recipe)).splits.test
+    return prepare(
+        Merchant.open(folder),
+        recipe,
+        settings=bench.settings,
+        base=bench.base(recipe),
+        accelerator=make_accelerator(recipe),
+    ).splits.test
 
 
 def _apart(engine: Engine, tenant: Tenant, inside: Predictions, others: Sequence[Example]) -> float:

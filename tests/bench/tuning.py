@@ -28,7 +28,7 @@ from shopfit.recipe.shelf import sample_folder
 from shopfit.settings import Settings
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.lessons import Lessons
-from shopfit.tune.loop import learning_rate, tune
+from shopfit.tune.loop import learning_rate, make_accelerator, tune
 from tests.bench.results import Row
 
 ROUNDS, EPOCHS, BATCH, ROWS, LR, SEED = 3, 3, 8, 64, 5e-4, 7
@@ -109,7 +109,7 @@ def _loss(model: Any, base: Base, examples: Sequence[Example], prompter: Prompte
 
 def _ours(base: Base, recipe: Recipe, examples: list[Example], prompter: Prompter) -> tuple[float, float]:
     started = time.perf_counter()
-    tuned = tune(base, recipe, examples, [], (), prompter)
+    tuned = tune(base, recipe, examples, [], (), prompter, accelerator=make_accelerator(recipe))
     seconds = time.perf_counter() - started
     loss = _loss(tuned.adapter.model, base, examples, prompter)
     tuned.adapter.detach()

@@ -16,6 +16,7 @@ from tests.cli.conftest import Run, open_shop, write_rows
 from tests.conftest import REAL_BASES
 
 from shopfit.cli import main
+from shopfit.merchant.merchant import Merchant
 
 CASES = int(os.environ.get("SHOPFIT_FUZZ_CASES", "60"))  # `make soak` asks for more
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
@@ -169,7 +170,10 @@ def places(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> dict[st
     (root / "work").mkdir()
     found = Settings(home=home, registry=f"sqlite:///{home}/registry.db", blobs=str(home / "blobs"))
     made = onboard(
-        folder, load_recipe(str(folder / "sentiment.yaml"), overrides=["tune.epochs=1"]), settings=found, actor="me"
+        Merchant.open(folder),
+        load_recipe(str(folder / "sentiment.yaml"), overrides=["tune.epochs=1"]),
+        settings=found,
+        actor="me",
     )
     assert made is not None
     return {

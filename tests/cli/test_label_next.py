@@ -12,6 +12,7 @@ from tests.cli.conftest import BLAME, PRAISE, TITLES, Run, review, write_rows
 
 from shopfit.errors import DataError, RecipeError
 from shopfit.labelling import draw_unlike, label_next
+from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.settings import Settings
@@ -35,7 +36,7 @@ def proposed(
     def say(what: str, detail: str) -> None:
         heard.append(detail)
 
-    return label_next(shop, recipe, rows=rows, settings=settings, say=say, embed=by_word)
+    return label_next(Merchant.open(shop), recipe, rows=rows, settings=settings, say=say, embed=by_word)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_what_is_filled_in_trains_the_next_adapter_which_is_asked_then(
     with (shop / "reviews.jsonl").open("a") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
     recipe = load_recipe(str(shop / "sentiment.yaml"), overrides=["tune.epochs=6", "blend=false"])
-    done = onboard(shop, recipe, settings=settings, actor="me")
+    done = onboard(Merchant.open(shop), recipe, settings=settings, actor="me")
     assert done is not None
     assert {row["id"] for row in rows} <= {*done.bundle.manifest.data.train, *done.bundle.manifest.data.valid}
     assert done.report.verdict.promote
@@ -127,7 +128,7 @@ def test_rows_to_rank_are_as_doubtful_as_their_search_results(shop: Path, settin
     asked = [{"query": f"a {title.lower()} please"} for title in TITLES.values()]
     write_rows(shop / "searches.unlabeled.jsonl", [*asked, {"query": "any", "candidates": ["tent", "bag"]}])
     recipe = load_recipe(str(shop / "products.yaml"))
-    rows = label_next(shop, recipe, rows=6, settings=settings, embed=by_word)
+    rows = label_next(Merchant.open(shop), recipe, rows=6, settings=settings, embed=by_word)
     assert len(rows) == 6
     assert all(row["relevant"] is None for row in rows)
     whys = {row["query"]: row["why"] for row in rows}
@@ -155,7 +156,7 @@ def test_what_cannot_be_proposed_is_said(shop: Path, settings: Settings) -> None
         "reviews.jsonl label",
     ]
     with pytest.raises(RecipeError, match="of task generate"):
-        label_next(shop, load_recipe("user-profile"), rows=1, settings=settings)
+        label_next(Merchant.open(shop), load_recipe("user-profile"), rows=1, settings=settings)
 
 
 @pytest.mark.slow
@@ -185,7 +186,13 @@ def test_self_training_is_in_manifest_and_report(
         str(shop / "sentiment.yaml"),
         overrides=["tune.epochs=4", "tune.self_training.rounds=1", "tune.self_training.confidence=0.5"],
     )
-    done = onboard(shop, recipe, settings=settings, actor="me", say=lambda what, told: heard.append(f"{what}: {told}"))
+    done = onboard(
+        Merchant.open(shop),
+        recipe,
+        settings=settings,
+        actor="me",
+        say=lambda what, told: heard.append(f"{what}: {told}"),
+    )
     assert done is not None
     assert "unlabeled: 20 rows that repeat no example" in heard
     [one] = done.bundle.manifest.self_training
@@ -198,4 +205,9 @@ def test_self_training_is_in_manifest_and_report(
 def test_self_training_without_rows_is_refused_before_anything_is_loaded(shop: Path, settings: Settings) -> None:
     overrides = ["tune.self_training.rounds=1", "base=nowhere"]
     with pytest.raises(DataError, match="no unlabeled file"):
-        onboard(shop, load_recipe(str(shop / "sentiment.yaml"), overrides=overrides), settings=settings, actor="me")
+        onboard(
+            Merchant.open(shop),
+            load_recipe(str(shop / "sentiment.yaml"), overrides=overrides),
+            settings=settings,
+            actor="me",
+        )

@@ -15,7 +15,7 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.loop import tune
+from shopfit.tune.loop import make_accelerator, tune
 
 ITEMS = Catalog(
     {
@@ -95,7 +95,7 @@ def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
         )
         labels = ["negative", "positive"] if task == "choose" else []
         prompter = Prompter(recipe, base.tokenizer, ITEMS if task == "rank" else None)
-        tuned = tune(base, recipe, EXAMPLES[task], [], labels, prompter)
+        tuned = tune(base, recipe, EXAMPLES[task], [], labels, prompter, accelerator=make_accelerator(recipe))
         folder = tmp_path / f"{merchant}-{task}-{method}-{seed}"
         tuned.adapter.save(folder / NATIVE)
         tuned.adapter.detach()

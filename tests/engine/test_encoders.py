@@ -23,7 +23,7 @@ from shopfit.merchant.examples import Example
 from shopfit.merchant.pretext import pretext_pairs
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.lessons import Lessons
-from shopfit.tune.loop import Tuned, tune
+from shopfit.tune.loop import Tuned, make_accelerator, tune
 from shopfit.tune.saving import save
 
 MakeBundle = Callable[..., Bundle]
@@ -48,7 +48,15 @@ def recipe_for(base: Base, task: str, method: str, seed: int) -> Recipe:
 
 def tuned_on(base: Base, recipe: Recipe, labels: list[str]) -> Tuned:
     catalog = ITEMS if recipe.task == "rank" else None
-    return tune(base, recipe, rows_of(recipe.task), [], labels, Prompter(recipe, base.tokenizer, catalog, encoder=True))
+    return tune(
+        base,
+        recipe,
+        rows_of(recipe.task),
+        [],
+        labels,
+        Prompter(recipe, base.tokenizer, catalog, encoder=True),
+        accelerator=make_accelerator(recipe),
+    )
 
 
 @pytest.fixture
@@ -175,7 +183,15 @@ def test_an_adversarial_pass_pushes_every_text(encoder: Base) -> None:
         replace(row, fields={"query": f"{row.fields['query']} {'really ' * 20 * place}"})
         for place, row in enumerate(rows_of("rank"))
     ]
-    tuned = tune(encoder, recipe, rows, [], [], Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True))
+    tuned = tune(
+        encoder,
+        recipe,
+        rows,
+        [],
+        [],
+        Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True),
+        accelerator=make_accelerator(recipe),
+    )
     tuned.adapter.detach()
     assert tuned.curve[-1].train_loss < 0.5 * tuned.curve[0].train_loss
 

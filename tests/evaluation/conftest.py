@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from shopfit.evaluation import ChoosePredictions, Contender, CurvePoint, Report, make_report
+from shopfit.evaluation.report import Course, Held, Sources
 from shopfit.recipe.schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -41,17 +42,18 @@ def report(make_recipe: MakeRecipe) -> Report:
     flat = ChoosePredictions(("negative", "positive"), np.tile([0.6, 0.4], (60, 1)), gold)
     return make_report(
         make_recipe("choose", "macro_f1"),
-        [
-            Contender("base", "base", guesses(5)),
-            Contender("adapter", "adapter", guesses(1)),
-            Contender("majority", "prior", flat),
-            Contender("minilm-logreg", "baseline", guesses(2)),
-        ],
-        merchant="crema",
-        n_train=86,
-        test_kind="fixed",
-        curve=[CurvePoint(epoch=epoch, train_loss=1 / epoch, valid=1 - 0.5 / epoch) for epoch in range(1, 6)],
-        leaks={"duplicates": 2, "near_duplicates": 1, "shared_groups": 0},
-        seconds=93.4,
-        peak_memory_mb=2310.0,
+        Held(
+            [
+                Contender("base", "base", guesses(5)),
+                Contender("adapter", "adapter", guesses(1)),
+                Contender("majority", "prior", flat),
+                Contender("minilm-logreg", "baseline", guesses(2)),
+            ]
+        ),
+        Sources("crema", 86, "fixed", leaks={"duplicates": 2, "near_duplicates": 1, "shared_groups": 0}),
+        Course(
+            curve=[CurvePoint(epoch=epoch, train_loss=1 / epoch, valid=1 - 0.5 / epoch) for epoch in range(1, 6)],
+            seconds=93.4,
+            peak_memory_mb=2310.0,
+        ),
     )

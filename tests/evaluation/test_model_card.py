@@ -10,7 +10,7 @@ from shopfit.adapter.bundle import BaseIdentity, DataIdentity, Manifest
 from shopfit.evaluation import Interval, Report, Verdict, card
 
 
-def manifest(**changes: Any) -> dict[str, Any]:
+def manifest(**changes: Any) -> Manifest:
     snapshot = {
         "description": "Read a review\nand judge it.",
         "prompt": {"template": "Review: {text}\nViewed: {history}"},
@@ -31,7 +31,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
         libraries={"torch": "2.13.0"},
         created=datetime(2026, 1, 2, tzinfo=UTC),
     )
-    return made.model_copy(update=changes).model_dump(mode="json", by_alias=True)
+    return made.model_copy(update=changes)
 
 
 def test_it_says_what_it_is_what_it_reaches_and_where_it_ends(report: Report) -> None:
@@ -78,18 +78,34 @@ def test_a_gain_that_may_be_none_is_a_limit(report: Report, low: float, told: bo
     assert ("gain over the base includes 0" in text) is told
 
 
-def test_calibration_is_told_as_it_is(report: Report) -> None:
+def test_calibration_is_told_as_the_bundle_has_it(report: Report) -> None:
     facts = {"temperature": 0.5, "ece_before": 0.2, "ece_after": 0.05}
-    text = card(report.model_copy(update={"calibration": facts}), manifest())
+    measured = report.model_copy(update={"calibration": facts})
+    text = card(measured, manifest(calibration={"temperature": 0.5}))
     assert "not calibrated" not in text
     assert (
         "calibrated to temperature 0.500 by held-out answers: on the test rows the ece went from 0.200 to 0.050" in text
     )
-    same = facts | {"ece_after": 0.2}
-    assert "not calibrated" in card(report.model_copy(update={"calibration": same}), manifest())
-    blended = report.model_copy(update={"calibration": same, "blend": {"adapter": 0.5, "minilm": 1.0}})
-    assert "not calibrated" not in card(blended, manifest())
-    assert "those of the blend" in card(blended, manifest())
+    # a test set may show no difference: the bundle is calibrated all the same
+    same = report.model_copy(update={"calibration": facts | {"ece_after": 0.2}})
+    text = card(same, manifest(calibration={"temperature": 0.5}))
+    assert "calibrated to temperature 0.500 by held-out answers: on the test rows the ece went from 0.200 to 0.200" in (
+        text
+    )
+    trained = card(same, manifest(calibration={"temperature": 0.2}))
+    assert "not calibrated" not in trained
+    assert "those of training, at temperature 0.200: held-out answers asked for no other" in trained
+    assert "not calibrated: no answer was held out" in card(measured, manifest())
+    sure = card(measured, manifest(calibration={"temperature": 0.5, "threshold": 0.75}))
+    assert "From 0.750 on it says that it is sure." in sure
+
+
+def test_a_blend_speaks_for_its_probabilities(report: Report) -> None:
+    blended = report.model_copy(update={"blend": {"adapter": 0.5, "minilm": 1.0}})
+    for calibration in ({}, {"temperature": 0.5}):
+        text = card(blended, manifest(calibration=calibration))
+        assert "calibrated" not in text
+        assert "those of the blend" in text
 
 
 def test_a_candidate_is_told_and_asked_as_one(report: Report) -> None:

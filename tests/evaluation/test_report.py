@@ -16,11 +16,12 @@ from shopfit.evaluation import (
     measure,
     paired_difference,
 )
-from shopfit.evaluation.report import Held
+from shopfit.evaluation.report import Held, Sources
 from shopfit.recipe.schema import METRICS, Recipe
 
 MakeRecipe = Callable[..., Recipe]
 GOLD = np.array([0, 1, 0, 1, 1, 0])
+FEW = Sources("crema", 10, "held out")
 
 
 def answers(wrong: float) -> ChoosePredictions:
@@ -41,7 +42,7 @@ def contenders() -> list[Contender]:
 def test_a_report_measures_every_contender_and_compares(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("choose", "log_loss")
     groups = ["a", "a", "b", "b", None, None]
-    made = make_report(recipe, contenders(), groups, merchant="crema", n_train=10, test_kind="held out")
+    made = make_report(recipe, Held(contenders(), groups), FEW)
     assert [row.name for row in made.systems] == ["base", "adapter", "majority", "like-rate"]
     assert made.adapter.name == "adapter"
     assert {row.name: list(row.metrics) for row in made.systems} == {
@@ -56,15 +57,11 @@ def test_a_report_measures_every_contender_and_compares(make_recipe: MakeRecipe)
 
 
 def test_gains_are_positive_where_the_adapter_is_better_also_if_lower_is_better(make_recipe: MakeRecipe) -> None:
-    made = make_report(
-        make_recipe("choose", "log_loss"), contenders(), merchant="crema", n_train=10, test_kind="held out"
-    )
+    made = make_report(make_recipe("choose", "log_loss"), Held(contenders()), FEW)
     assert made.gain_over_base == paired_difference(answers(0.6), answers(0.1), "log_loss", resamples=200, seed=7)
     assert made.gain_over_base.value > 0
     assert made.gain_over_prior.value == pytest.approx(5 / 6 * (math.log(0.9) - math.log(0.7)))
-    upward = make_report(
-        make_recipe("choose", "accuracy"), contenders(), merchant="crema", n_train=10, test_kind="held out"
-    )
+    upward = make_report(make_recipe("choose", "accuracy"), Held(contenders()), FEW)
     assert upward.gain_over_base.value == pytest.approx(5 / 6)
 
 
@@ -92,15 +89,15 @@ def test_cross_validation_is_asked_only_where_the_test_set_does_not_decide(make_
 
         return make_report(
             recipe,
-            [
-                Contender("base", "base", longer(rows - right, rows)),
-                Contender("adapter", "adapter", longer(0, rows)),
-                Contender("majority", "prior", longer(rows - right, rows)),
-                Contender("minilm-logreg", "baseline", longer(1, rows)),
-            ],
-            merchant="crema",
-            n_train=24,
-            test_kind="held out",
+            Held(
+                [
+                    Contender("base", "base", longer(rows - right, rows)),
+                    Contender("adapter", "adapter", longer(0, rows)),
+                    Contender("majority", "prior", longer(rows - right, rows)),
+                    Contender("minilm-logreg", "baseline", longer(1, rows)),
+                ]
+            ),
+            Sources("crema", 24, "held out"),
             held_out=held_out,
         )
 
@@ -129,7 +126,7 @@ def test_it_comes_back_from_json_as_it_was(report: Report) -> None:
 def test_what_is_undefined_is_null_in_json_and_comes_back_as_nan(make_recipe: MakeRecipe) -> None:
     one_class = ChoosePredictions(("no", "yes"), np.full((4, 2), 0.5), np.zeros(4, np.int64))
     rows = [Contender(one.name, one.kind, one_class) for one in contenders()]
-    made = make_report(make_recipe("choose", "auc"), rows, merchant="crema", n_train=10, test_kind="fixed")
+    made = make_report(make_recipe("choose", "auc"), Held(rows), Sources("crema", 10, "fixed"))
     assert not made.verdict.promote
     assert "NaN" not in made.to_json()
     assert json.loads(made.to_json())["systems"][0]["metrics"]["auc"] == {"value": None, "low": None, "high": None}

@@ -125,6 +125,8 @@ evaluate: {metric: accuracy, rank: 3}
             for key in ("test_file", "unlabeled", "catalog", "history_catalog")
         ],
         ({"data": {"file": "a/.."}}, "must be a path inside the merchant's folder"),
+        ({"dtype": "float8"}, "(allowed: auto, float32, bfloat16, float16)"),
+        ({"dtype": "float16", "quantization": "nf4"}, "dtype: what is not quantized of a base in nf4 is float32"),
         ({"data": 5}, "data: 5 is not accepted (allowed: keys with values below it)"),
         ({"name": "Not A Slug"}, "name: 'Not A Slug' is not accepted (allowed: 1-63 of a-z"),
         ({"schema": 2}, "schema: 2 is not accepted (allowed: 1)"),

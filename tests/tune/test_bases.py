@@ -103,7 +103,7 @@ def test_the_main_job_on_an_encoder_with_a_starter(tmp_path: Path, tiny_encoder:
     assert starter is not None
     assert sum(after - before for before, after in starter.reached.values()) > 0
     folder = shop(tmp_path / "acme", 10, seed=9)
-    done = onboard(folder, wanted, settings=settings, actor="test")
+    done = onboard(Merchant.open(folder), wanted, settings=settings, actor="test")
     assert done is not None
     assert (done.bundle.folder / HEAD).is_file()
     assert set(done.report.start_losses) == {"scratch", "house/sentiment@1 as it is", "house/sentiment@1"}

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tests.tune.reviews import LABELS, RECIPE, material, reviews
@@ -14,9 +15,9 @@ from shopfit.evaluation.predictions import ChoosePredictions, RankPredictions
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.folds import calibrated_loss, folds, in_batches, loss_at, predictions_of
+from shopfit.tune.folds import calibrated_loss, folds, in_batches, loss_at, predictions_of, trained
 from shopfit.tune.lessons import Material
-from shopfit.tune.loop import make_accelerator
+from shopfit.tune.loop import make_accelerator, total_steps, tune
 
 
 def test_folds_hold_every_example_out_once_and_never_train_on_it(base: Base) -> None:
@@ -38,6 +39,43 @@ def test_folds_keep_what_one_shopper_did_on_one_side(base: Base) -> None:
         assert not {row.group for row in part.train} & {row.group for row in part.valid}
     two = [replace(row, group=f"shopper {number % 2}") for number, row in enumerate(reviews(12))]
     assert folds(RECIPE, material(base, two)) == []  # the third part would be empty
+
+
+def test_a_fold_learns_from_what_the_adapter_learns_from_but_for_what_repeats_a_held_out_row(base: Base) -> None:
+    rows = [replace(row, group=f"shopper {number}") for number, row in enumerate(reviews(12))]
+    rows[0] = replace(rows[0], fields={"text": "nothing else in the kitchen is as quiet"})
+    pairs = [Example(f"pair {number}", {"text": f"a description of thing number {number}"}) for number in range(3)]
+    beside = [
+        *(replace(row, label=LABELS[0], weight=0.2) for row in pairs),
+        Example("copy", rows[0].fields, label=LABELS[1]),
+        Example("same shopper", {"text": "something else"}, label=LABELS[1], group=rows[1].group),
+    ]
+    mine = replace(material(base, rows), beside=beside)
+    for part in folds(RECIPE, mine):
+        held = {row.id for row in part.valid}
+        out = ({"copy"} if rows[0].id in held else set()) | ({"same shopper"} if rows[1].id in held else set())
+        assert [row.id for row in part.beside] == [row.id for row in beside if row.id not in out]
+        assert part.lessons == [*part.beside, *part.train]
+        with trained(base, RECIPE, part, Start(), accelerator=make_accelerator(RECIPE)) as tuned:
+            assert tuned.steps == total_steps(RECIPE, len(part.lessons)) > total_steps(RECIPE, len(part.train))
+    assert sum(len(part.beside) for part in folds(RECIPE, mine)) == 3 * len(beside) - 2
+
+
+def test_a_training_and_its_held_out_answers_go_by_one_recipe(base: Base) -> None:
+    """Whatever recipe wrote the prompts: a search, for instance, tries others."""
+    hot = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"temperature": 2.0})})
+    other = material(base, reviews(12), reviews(6, seed=2))
+    mine = other.under(hot)
+    tuned = []
+    for one in (other, mine):
+        tuned.append(tune(base, hot, one.train, one.valid, LABELS, one.prompter, accelerator=make_accelerator(hot)))
+        tuned[-1].adapter.detach()
+    parts = [predictions_of(base, hot, folds(hot, one), Start(), make_accelerator(hot)) for one in (other, mine)]
+    answers = [[*one.held_out, *(said for _, said in part)] for one, part in zip(tuned, parts, strict=True)]
+    for found, wanted in zip(*answers, strict=True):
+        assert isinstance(found, ChoosePredictions)
+        assert isinstance(wanted, ChoosePredictions)
+        np.testing.assert_array_equal(found.probabilities, wanted.probabilities)
 
 
 def test_what_is_held_out_is_asked_at_every_step_of_its_history(base: Base) -> None:

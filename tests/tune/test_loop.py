@@ -80,7 +80,7 @@ def run(
     catalog = ITEMS if recipe.task == "rank" else None
     labels = ("negative", "positive") if recipe.task == "choose" else ()
     prompter = Prompter(recipe, base.tokenizer, catalog, encoder=base.encoder)
-    return tune(base, recipe, train, valid, labels, prompter, watch=watch)  # type: ignore[arg-type]
+    return tune(base, recipe, train, valid, labels, prompter, watch=watch, accelerator=make_accelerator(recipe))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])

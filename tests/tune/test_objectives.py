@@ -17,7 +17,7 @@ from shopfit.recipe.schema import Adapter, Recipe, Tune
 from shopfit.tune.adversarial import Push
 from shopfit.tune.contrast import contrastive_loss
 from shopfit.tune.lessons import Batch, EvenLessons, Lessons, Material
-from shopfit.tune.loop import Tuned, tune
+from shopfit.tune.loop import Tuned, make_accelerator, tune
 from shopfit.tune.objectives import Objective, task_loss
 
 LABELS = ("negative", "positive", "neither")
@@ -58,7 +58,7 @@ def attached(base: Base) -> TrainableAdapter:
 
 
 def run(base: Base, asked: Recipe) -> tuple[Tuned, list[torch.Tensor]]:
-    tuned = tune(base, asked, ROWS, [], LABELS, Prompter(asked, base.tokenizer))
+    tuned = tune(base, asked, ROWS, [], LABELS, Prompter(asked, base.tokenizer), accelerator=make_accelerator(asked))
     state = tuned.adapter.state()
     tuned.adapter.detach()
     return tuned, state

@@ -96,6 +96,6 @@ def test_examples_decide_whether_it_is_trained_further(encoder: Base, method: st
     start = catalog_start(encoder, recipe, pairs, material, accelerator=accelerator, say=lambda *_: None)
     among = candidates(encoder, recipe, as_it_is_too(start), [], [])
     assert [one.name for one in among] == [f"{CATALOG} as it is", CATALOG]
-    choice = choose_start(encoder, recipe, material, among)
+    choice = choose_start(encoder, recipe, material, among, accelerator=make_accelerator(recipe))
     assert choice.losses[choice.start.title] <= min(choice.losses.values()) * 1.02
     assert len(choice.held_out) == FOLDS  # a blend is learned from what the chosen one answered

@@ -13,10 +13,12 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.adapter.start import Start, start_for
 from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
+from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
+from shopfit.tune.loop import make_accelerator
 from shopfit.tune.search import Found, Space, changed, check_search, search, study_digest
 from shopfit.tune.study import STUDY, Study, opened
 
@@ -40,6 +42,7 @@ def find(base: Base, home: Path, trials: int, recipe: Recipe = RECIPE, said: lis
         data_digest="d1",
         home=home,
         say=lambda _, detail: heard.append(detail),
+        accelerator=make_accelerator(recipe),
     )
 
 
@@ -131,6 +134,7 @@ def test_from_many_examples_on_one_split_is_held_out_and_nothing_is_pruned(base:
         data_digest="d1",
         home=home,
         say=lambda _, detail: heard.append(detail),
+        accelerator=make_accelerator(with_tune(RECIPE, epochs=1)),
     )
     assert found.study.folds == 1
     assert len(found.study.trials[0].losses) == 1
@@ -183,7 +187,17 @@ def test_what_cannot_be_searched_is_refused(base: Base, home: Path) -> None:
     with pytest.raises(ShopfitError, match="one process, not in 2"):
         check_search(3, 2)
     with pytest.raises(DataError, match="acme has 5 examples to learn from, too few to search: 3 folds need 6"):
-        search(base, RECIPE, material(base, reviews(5)), Start(), 2, merchant="acme", data_digest="d", home=home)
+        search(
+            base,
+            RECIPE,
+            material(base, reviews(5)),
+            Start(),
+            2,
+            merchant="acme",
+            data_digest="d",
+            home=home,
+            accelerator=make_accelerator(RECIPE),
+        )
     assert not (home / "studies").exists()
     find(base, home, 1)
     path = study_file(home)
@@ -218,8 +232,8 @@ def test_the_main_job_keeps_the_study_and_takes_the_winners_settings(
     (tmp_path / "sentiment.yaml").write_text(yaml.safe_dump(document))
     recipe = load_recipe(str(tmp_path / "sentiment.yaml"))
     with pytest.raises(ShopfitError, match="a search of -1 trials"):
-        onboard(folder, recipe, settings=settings, actor="test", trials=-1)
-    done = onboard(folder, recipe, settings=settings, actor="test", trials=3)
+        onboard(Merchant.open(folder), recipe, settings=settings, actor="test", trials=-1)
+    done = onboard(Merchant.open(folder), recipe, settings=settings, actor="test", trials=3)
     assert done is not None
     bundle = Bundle.open(done.bundle.folder)
     study = Study.model_validate_json((bundle.folder / STUDY).read_text())

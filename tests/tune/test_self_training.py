@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from shopfit.engine.asking import ask_choose
 from tests.tune.reviews import LABELS
 from tests.tune.reviews import reviews as made_up
 
@@ -13,8 +14,10 @@ from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.tune.folds import folds, trained
 from shopfit.tune.lessons import Material
-from shopfit.tune.self_training import WEIGHT, pseudo_labels, self_train
+from shopfit.tune.loop import make_accelerator
+from shopfit.tune.self_training import WEIGHT, SelfTrained, pseudo_labels, self_train
 
 
 def recipe(rounds: int, confidence: float = 0.5, **tune: object) -> Recipe:
@@ -74,7 +77,10 @@ def test_rounds_are_measured_on_held_out_examples_and_told(base: Base, count: in
     heard = Heard()
     with torch.no_grad():
         before = base.model(torch.tensor([[1, 2, 3]])).logits
-    pseudo, rounds = self_train(base, recipe(2), mine, unlabeled(20), start=Start(), say=heard)
+    learned = self_train(
+        base, recipe(2), mine, unlabeled(20), start=Start(), say=heard, accelerator=make_accelerator(recipe(2))
+    )
+    pseudo, rounds = learned.pseudo, learned.rounds
     with torch.no_grad():
         assert torch.equal(base.model(torch.tensor([[1, 2, 3]])).logits, before)
     assert 1 <= len(rounds) <= 2
@@ -88,14 +94,47 @@ def test_rounds_are_measured_on_held_out_examples_and_told(base: Base, count: in
     assert [what for what, _ in heard] == [f"round {one.number}" for one in rounds]
     assert f"{rounds[0].pseudo_labels} pseudo-labels of 20 rows" in heard[0][1]
     if count < 40:
-        assert self_train(base, recipe(2), mine, unlabeled(20), start=Start(), say=Heard()) == (pseudo, rounds)
+        assert (
+            self_train(
+                base,
+                recipe(2),
+                mine,
+                unlabeled(20),
+                start=Start(),
+                say=Heard(),
+                accelerator=make_accelerator(recipe(2)),
+            )
+            == learned
+        )
+
+
+def test_a_fold_has_the_pseudo_labels_of_an_adapter_that_has_not_seen_what_it_holds_out(base: Base) -> None:
+    mine, rows, asked = material(base, reviews(24, seed=1)), unlabeled(20), recipe(1, epochs=4)
+    learned = self_train(base, asked, mine, rows, start=Start(), say=Heard(), accelerator=make_accelerator(asked))
+    assert learned.pseudo
+    assert [part.valid for part in learned.parts] == [part.valid for part in folds(asked, mine)]
+    for part, bare in zip(learned.parts, folds(asked, mine), strict=True):
+        with trained(base, asked, bare, Start(), accelerator=make_accelerator(asked)) as pupil:
+            answers = ask_choose(pupil.adapter, mine.prompter, LABELS, [row.fields for row in rows])
+        mine_too = pseudo_labels(rows, np.array(answers), LABELS, 0.5, most=4 * len(bare.train) // 2)
+        assert [(row.id, row.label) for row in part.beside] == [(row.id, row.label) for row in mine_too]
+        assert part.lessons == [*part.beside, *bare.train]
 
 
 def test_a_round_that_does_harm_is_dropped_and_ends_it(base: Base) -> None:
     """The held-out examples say the opposite of the others, so learning the others' lesson better is worse."""
     mine = material(base, reviews(32, seed=1), reviews(8, seed=2, upside_down=True))
     heard = Heard()
-    pseudo, rounds = self_train(base, recipe(3, epochs=1), mine, unlabeled(40), start=Start(), say=heard)
+    learned = self_train(
+        base,
+        recipe(3, epochs=1),
+        mine,
+        unlabeled(40),
+        start=Start(),
+        say=heard,
+        accelerator=make_accelerator(recipe(3, epochs=1)),
+    )
+    pseudo, rounds = learned.pseudo, learned.rounds
     assert len(rounds) < 3
     assert [one.kept for one in rounds] == [True] * (len(rounds) - 1) + [False]
     assert rounds[-1].pseudo_labels > 0
@@ -106,11 +145,35 @@ def test_a_round_that_does_harm_is_dropped_and_ends_it(base: Base) -> None:
 def test_nothing_is_done_without_evidence_or_rows_or_confidence(base: Base) -> None:
     heard = Heard()
     few = material(base, reviews(4, seed=1))
-    assert self_train(base, recipe(1), few, unlabeled(9), start=Start(), say=heard) == ([], [])
+    assert (
+        self_train(
+            base, recipe(1), few, unlabeled(9), start=Start(), say=heard, accelerator=make_accelerator(recipe(1))
+        )
+        == SelfTrained()
+    )
     enough = material(base, reviews(8, seed=1))
-    assert self_train(base, recipe(1), enough, [], start=Start(), say=heard) == ([], [])
-    assert self_train(base, recipe(1, 0.9999), enough, unlabeled(9), start=Start(), say=heard) == ([], [])
+    assert (
+        self_train(base, recipe(1), enough, [], start=Start(), say=heard, accelerator=make_accelerator(recipe(1)))
+        == SelfTrained()
+    )
+    assert (
+        self_train(
+            base,
+            recipe(1, 0.9999),
+            enough,
+            unlabeled(9),
+            start=Start(),
+            say=heard,
+            accelerator=make_accelerator(recipe(1, 0.9999)),
+        )
+        == SelfTrained()
+    )
     for said, (_, detail) in zip(("too few examples", "no rows left", "not every label"), heard, strict=True):
         assert said in detail
-    assert self_train(base, recipe(0), enough, unlabeled(9), start=Start(), say=heard) == ([], [])
+    assert (
+        self_train(
+            base, recipe(0), enough, unlabeled(9), start=Start(), say=heard, accelerator=make_accelerator(recipe(0))
+        )
+        == SelfTrained()
+    )
     assert len(heard) == 3

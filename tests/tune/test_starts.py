@@ -11,7 +11,7 @@ from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.tune.lessons import EvenLessons, Material
-from shopfit.tune.loop import tune
+from shopfit.tune.loop import make_accelerator, tune
 from shopfit.tune.starts import Candidate, Donor, as_it_is_too, candidates, choose_start
 
 
@@ -19,7 +19,7 @@ def learned(base: Base, name: str, *, upside_down: bool = False) -> Start:
     """An adapter that learned the task, or its opposite, from many rows of another shop."""
     recipe = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"epochs": 8})})
     rows = reviews(24, seed=5, upside_down=upside_down)
-    tuned = tune(base, recipe, rows, [], LABELS, Prompter(recipe, base.tokenizer))
+    tuned = tune(base, recipe, rows, [], LABELS, Prompter(recipe, base.tokenizer), accelerator=make_accelerator(recipe))
     factors = {
         layer: (module.lora_A["default"].weight.detach().clone(), module.lora_B["default"].weight.detach() * 4.0)
         for layer, module in tuned.adapter.model.named_modules()
@@ -37,7 +37,12 @@ def test_a_start_that_knows_the_task_wins(base: Base) -> None:
     among = candidates(base, RECIPE, [Start()], [learned(base, "house/r@1")], [])
     heard = []
     choice = choose_start(
-        base, RECIPE, material(base, reviews(10)), among, heard=lambda name, loss: heard.append((name, loss))
+        base,
+        RECIPE,
+        material(base, reviews(10)),
+        among,
+        heard=lambda name, loss: heard.append((name, loss)),
+        accelerator=make_accelerator(RECIPE),
     )
     assert choice.start.name == "house/r@1"
     assert choice.losses["house/r@1"] < choice.losses["scratch"]
@@ -48,7 +53,7 @@ def test_a_start_that_knows_the_task_wins(base: Base) -> None:
 
 def test_a_start_that_learned_the_opposite_loses(base: Base) -> None:
     among = candidates(base, RECIPE, [Start()], [learned(base, "house/r@1", upside_down=True)], [])
-    choice = choose_start(base, RECIPE, material(base, reviews(10)), among)
+    choice = choose_start(base, RECIPE, material(base, reviews(10)), among, accelerator=make_accelerator(RECIPE))
     assert choice.start.scratch
     assert choice.losses["scratch"] < choice.losses["house/r@1"]
 
@@ -58,7 +63,7 @@ def test_among_equals_the_simpler_one_wins(base: Base) -> None:
     told = reviews(8)
     silent = [replace(row, fields={"text": "no comment"}) for row in told]
     for rows, winner in ((silent, "scratch"), (told, "one")):  # where nobody can know anything, and where all know much
-        choice = choose_start(base, RECIPE, material(base, rows), among)
+        choice = choose_start(base, RECIPE, material(base, rows), among, accelerator=make_accelerator(RECIPE))
         assert len(set(choice.losses.values())) == 1
         assert choice.start.name == winner
 
@@ -68,10 +73,19 @@ def test_a_starter_may_stay_as_it_is(base: Base) -> None:
     assert [one.name for one in among] == ["scratch", "house/r@1 as it is", "house/r@1"]
     gentle = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"lr": 1e-9})})
     shop = material(base, reviews(10), reviews(4, seed=3))
-    choice = choose_start(base, gentle, shop, among)
+    choice = choose_start(base, gentle, shop, among, accelerator=make_accelerator(gentle))
     assert choice.start.kept  # training changes nothing
     assert choice.losses["house/r@1 as it is"] == pytest.approx(choice.losses["house/r@1"], rel=0.01)
-    tuned = tune(base, gentle, shop.train, shop.valid, LABELS, shop.prompter, start=choice.start)
+    tuned = tune(
+        base,
+        gentle,
+        shop.train,
+        shop.valid,
+        LABELS,
+        shop.prompter,
+        start=choice.start,
+        accelerator=make_accelerator(gentle),
+    )
     assert (tuned.steps, tuned.best_epoch, tuned.curve) == (0, 0, [])
     assert len(tuned.held_out) == 1
     assert choice.start.factors is not None
@@ -90,7 +104,7 @@ def test_donors_are_weighed_by_what_they_know(base: Base) -> None:
     donors = [Donor("fool/r@1", fool.factors), Donor("wise/r@1", wise.factors)]
     among = candidates(base, RECIPE, [Start()], [], donors)
     assert [one.name for one in among] == ["scratch", "mean of the nearest of 2 donors", "weights over 2 donors"]
-    choice = choose_start(base, RECIPE, material(base, reviews(12)), among)
+    choice = choose_start(base, RECIPE, material(base, reviews(12)), among, accelerator=make_accelerator(RECIPE))
     assert choice.start.name.startswith("weights over fool/r@1")
     shares = {
         part.split()[0]: float(part.split()[1]) for part in choice.start.name.removeprefix("weights over ").split(", ")
@@ -100,10 +114,22 @@ def test_donors_are_weighed_by_what_they_know(base: Base) -> None:
 
 def test_too_few_examples_take_what_others_have(base: Base) -> None:
     known = Start("house/r@1", factors={})
-    choice = choose_start(base, RECIPE, material(base, reviews(4)), candidates(base, RECIPE, [Start()], [known], []))
+    choice = choose_start(
+        base,
+        RECIPE,
+        material(base, reviews(4)),
+        candidates(base, RECIPE, [Start()], [known], []),
+        accelerator=make_accelerator(RECIPE),
+    )
     assert choice.start is known
     assert "too few" in choice.why
-    alone = choose_start(base, RECIPE, material(base, reviews(4)), candidates(base, RECIPE, [Start()], [], []))
+    alone = choose_start(
+        base,
+        RECIPE,
+        material(base, reviews(4)),
+        candidates(base, RECIPE, [Start()], [], []),
+        accelerator=make_accelerator(RECIPE),
+    )
     assert alone.start.scratch
 
 
@@ -125,7 +151,11 @@ def test_a_fold_leaves_no_trace(base: Base) -> None:
     with torch.no_grad():
         before = base.model(torch.tensor([[1, 2, 3]])).logits
     choose_start(
-        base, RECIPE, material(base, reviews(8)), candidates(base, RECIPE, [Start()], [learned(base, "h")], [])
+        base,
+        RECIPE,
+        material(base, reviews(8)),
+        candidates(base, RECIPE, [Start()], [learned(base, "h")], []),
+        accelerator=make_accelerator(RECIPE),
     )
     with torch.no_grad():
         assert torch.equal(base.model(torch.tensor([[1, 2, 3]])).logits, before)

@@ -25,7 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shopfit.adapter.manifest_rules import MAX_FILES, manifest_problems, place_of
-from shopfit.adapter.numbers import ALLOWED, LARGEST, json_problems, tensor_problems
+from shopfit.adapter.numbers import ALLOWED, json_problems, tensor_problems
 from shopfit.adapter.plain_files import check_size, file_digest, lines, not_plain, read_file
 from shopfit.errors import BundleError, Problem
 
@@ -285,14 +285,10 @@ def check_servable(bundle: Bundle | HeldBundle) -> None:
 
 def _check_files(bundle: Bundle | HeldBundle) -> None:
     problems: list[Problem] = []
-    dtype = bundle.manifest.base.dtype
-    if dtype not in LARGEST:
-        problems.append(Problem("base.dtype", repr(dtype)[:100], ", ".join(LARGEST)))
-        dtype = "float32"
     for name in bundle.manifest.files:
         content = bundle.read(name) or b""
         if name.endswith(".safetensors"):
-            problems += tensor_problems(content, name, dtype)
+            problems += tensor_problems(content, name, bundle.manifest.base.dtype)
         elif name.endswith(".json") and name not in _NOT_SERVED:
             problems += json_problems(content, name)
         elif name.endswith(".jsonl"):

@@ -5,11 +5,12 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from shopfit.errors import Problem
 from shopfit.recipe.methods import LARGEST_RANK, METHOD_RULES
 from shopfit.recipe.names import SLUG_RULE, is_slug
+from shopfit.recipe.schema import Dtype
 
 if TYPE_CHECKING:
     from shopfit.adapter.bundle import Manifest
@@ -37,6 +38,8 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
             yield Problem(key, _shown(name), SLUG_RULE)
     if manifest.method not in METHOD_RULES:
         yield Problem("method", _shown(manifest.method), ", ".join(METHOD_RULES))
+    if manifest.base.dtype not in get_args(Dtype):
+        yield Problem("base.dtype", _shown(manifest.base.dtype), ", ".join(get_args(Dtype)))
     texts = {
         "base.name": manifest.base.name,
         "base.fingerprint": manifest.base.fingerprint,

@@ -128,9 +128,11 @@ class TrainableAdapter:
             yield
             return
         end = self.state()
-        self.interpolate(origin, share)
-        yield
-        self.restore(end)
+        try:
+            self.interpolate(origin, share)
+            yield
+        finally:
+            self.restore(end)
 
     def save(self, folder: Path) -> None:
         """Write the PEFT folder (adapter_config.json, adapter_model.safetensors).

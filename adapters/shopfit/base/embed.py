@@ -36,7 +36,7 @@ class Embedder:
         cls, home: Path, name: str = "minilm-l6", *, device: str | None = None, remember: bool = True
     ) -> "Embedder":
         """Load the encoder called `name`."""
-        return cls(load_base(name, home, device=device), remember=remember)
+        return cls(load_base(name, home, device=device, dtype="float32"), remember=remember)
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Embed N texts.

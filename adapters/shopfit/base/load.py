@@ -3,13 +3,14 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from shopfit.base.checkpoint import Checkpoint, reason
 from shopfit.base.families import Kind, check_settings, check_weights, kind_of, longest_text
 from shopfit.base.fingerprint import identify
 from shopfit.base.packaged import PACKAGED, bases_folder, fetch_packaged
 from shopfit.errors import BaseError, Problem, ShopfitError
+from shopfit.recipe.schema import Dtype
 from shopfit.settings import expanded
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from shopfit.base.scoring.scorer import Scorer
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", "bpe.codes", "chat_template.jinja"]
+_HALF_FROM = 8  # major compute capability: earlier GPUs only emulate bfloat16
 _BESIDES = 1 << 22  # numbers of a model that are in no file, such as positions and a pooler that is not used
 
 
@@ -52,6 +54,11 @@ class Base:
         """Where the model's weights lie."""
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @property
+    def dtype(self) -> str:
+        """What its numbers are, but for those that are quantized: "float32", "bfloat16" or "float16"."""
+        return str(self.model.dtype).removeprefix("torch.")
 
     @property
     def encoder(self) -> bool:
@@ -122,7 +129,7 @@ def _from_hub(name: str) -> Path:
 
 
 def load_base(
-    name: str, home: Path, *, quantization: str = "none", device: str | None = None, dtype: str = "float32"
+    name: str, home: Path, *, quantization: str = "none", device: str | None = None, dtype: str = "auto"
 ) -> Base:
     """Load the base called `name`, frozen and in eval mode, and prove that it answers as its own plain forward does.
 
@@ -131,11 +138,16 @@ def load_base(
         home: shopfit's home folder.
         quantization: "none", or "int8" / "nf4" by bitsandbytes (arXiv:2208.07339, 2305.14314).
         device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
-        dtype: "float32", "bfloat16" or "float16"; of what is not quantized.
+        dtype: "float32", "bfloat16" or "float16", of what is not quantized; or "auto", see `dtype_on`.
 
     Raises:
-        BaseError: if the base is missing, damaged, or not known to be right.
+        BaseError: if the base is missing, damaged, or not known to be right, or there is no such type.
     """
+    if dtype not in {"auto", *get_args(Dtype)}:
+        raise BaseError(
+            f"a base has no numbers of type {dtype!r:.100} (allowed: auto, {', '.join(get_args(Dtype))})",
+            next_step="leave `dtype` out: auto takes what the device computes best in",
+        )
     folder = locate_base(name, home)
     try:
         return _load(name, folder, quantization, device, dtype)
@@ -143,6 +155,23 @@ def load_base(
         if name not in PACKAGED:
             raise
         raise BaseError(error.message, problems=error.problems, next_step=_mend(name)) from error
+
+
+def dtype_on(device: str, quantization: str = "none") -> str:
+    """What `auto` makes of a base's numbers.
+
+    Args:
+        device: such as "cpu" or "cuda:0".
+        quantization: "none", "int8" or "nf4".
+
+    Returns:
+        "bfloat16" on a GPU that computes in it, if nothing is quantized: half the memory, and faster; else "float32".
+    """
+    import torch
+
+    place = torch.device(device)
+    half = place.type == "cuda" and torch.cuda.get_device_capability(place)[0] >= _HALF_FROM
+    return "bfloat16" if half and quantization == "none" else "float32"
 
 
 def _load(name: str, folder: Path, quantization: str, device: str | None, dtype: str) -> Base:
@@ -158,6 +187,7 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
     kind = kind_of(name, checkpoint)
     identity = identify(checkpoint)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    dtype = dtype_on(device, quantization) if dtype == "auto" else dtype
     options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
     if quantization != "none":
         options["quantization_config"] = _quantization_config(quantization, options["dtype"])

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,15 @@ class Prompter:
         self._kept = kept
         self._answers: dict[str, tuple[int, ...]] = {}
         self._plain: PlainTokenizer | None = None
+
+    def under(self, recipe: Recipe) -> "Prompter":
+        """The same for another recipe, so that what asks and what trains go by one; known tokens are kept."""
+        if recipe is self.recipe:
+            return self
+        other = copy(self)
+        other.recipe = recipe
+        other._template, other._written = PromptTemplate(recipe.prompt.template), pieces_of(recipe.prompt.answer)
+        return other
 
     def text(self, fields: Mapping[str, Any]) -> str:
         """What the prompt shows of an example, without the words of the template: for baselines and leak checks."""

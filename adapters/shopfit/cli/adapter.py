@@ -16,7 +16,7 @@ from shopfit.cli.terminal import (
     console,
     json_text,
     keep,
-    merchant_folder,
+    merchant_of,
     print_json,
     quiet,
     recipe_options,
@@ -55,8 +55,8 @@ def command(
     from shopfit.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides=overrides)
-    folder = merchant_folder(merchant, data)
-    check_named(folder, loaded, overrides)
+    opened = merchant_of(merchant, data)
+    check_named(opened, loaded, overrides)
     check_home()
     quiet()
     from shopfit.onboard import onboard
@@ -67,7 +67,7 @@ def command(
     with Bar(screen) as bar:
         settings = Settings.from_environment()
         done = onboard(
-            folder,
+            opened,
             loaded,
             settings=settings,
             actor=actor(),

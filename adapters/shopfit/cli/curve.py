@@ -15,7 +15,7 @@ from shopfit.cli.terminal import (
     console,
     counted,
     keep,
-    merchant_folder,
+    merchant_of,
     only_prints,
     plain,
     print_json,
@@ -54,7 +54,7 @@ def command(
     from shopfit.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides=overrides)
-    folder, numbers = merchant_folder(merchant, data), _numbers(shots)
+    opened, numbers = merchant_of(merchant, data), _numbers(shots)
     from shopfit.settings import Settings, curve_picture
 
     settings = Settings.from_environment()
@@ -64,7 +64,7 @@ def command(
     from shopfit.curve import learning_curve
 
     screen = console(to_stderr=as_json)
-    curve = learning_curve(folder, loaded, numbers, seeds, settings=settings, say=announce(screen))
+    curve = learning_curve(opened, loaded, numbers, seeds, settings=settings, say=announce(screen))
     if as_json:
         print_json(plain(curve) | {"picture": picture})
     else:

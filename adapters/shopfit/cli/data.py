@@ -6,7 +6,7 @@ import click
 
 from shopfit.cli.arguments import PLACE, TEXT
 from shopfit.cli.streams import neutral, one_line, write
-from shopfit.cli.terminal import as_json, check_named, counted, merchant_folder, only_prints, print_json
+from shopfit.cli.terminal import as_json, check_named, counted, merchant_of, only_prints, print_json
 from shopfit.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,11 +39,10 @@ def check(merchant: str, recipe: str | None, data: str | None, overrides: tuple[
     """
     from shopfit.merchant.columns import check_files
     from shopfit.merchant.labels import spellings_text
-    from shopfit.merchant.merchant import Merchant
     from shopfit.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides=overrides) if recipe else None
-    opened = Merchant.open(merchant_folder(merchant, data))
+    opened = merchant_of(merchant, data)
     files = check_files(opened, loaded)
     splits, error = _splits(opened, loaded, overrides) if loaded else (None, None)
     if splits is not None and splits.absent:  # which is told in a line of its own, and keeps nothing from being used
@@ -86,7 +85,7 @@ def _splits(
 
     splits = None
     try:
-        check_named(merchant.folder, recipe, overrides)
+        check_named(merchant, recipe, overrides)
         shop = Shop.read(merchant, recipe)
         splits = shop.splits
         return shop.with_unlabeled().splits, None

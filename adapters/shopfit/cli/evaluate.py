@@ -3,7 +3,7 @@
 import click
 
 from shopfit.cli.arguments import PLACE, TEXT
-from shopfit.cli.terminal import as_json, console, merchant_folder, only_prints, print_json, quiet
+from shopfit.cli.terminal import as_json, console, merchant_of, only_prints, print_json, quiet
 
 
 @click.command(short_help="Measure a registered adapter again, beside base, priors and baselines.")
@@ -20,13 +20,13 @@ def command(reference: str, data: str | None, as_json: bool) -> None:
     """Put the test set in the merchant's folder to the adapter that REFERENCE names. Changes nothing."""
     from shopfit.registry import Reference
 
-    folder = merchant_folder(Reference.parse(reference).merchant, data)
+    merchant = merchant_of(Reference.parse(reference).merchant, data)
     quiet()
     from shopfit.evaluation import show
     from shopfit.onboard import measure_again
     from shopfit.settings import Settings
 
-    report = measure_again(reference, folder, settings=Settings.from_environment())
+    report = measure_again(reference, merchant, settings=Settings.from_environment())
     if as_json:
         print_json(report)
     else:

@@ -14,7 +14,7 @@ from shopfit.cli.terminal import (
     console,
     counted,
     keep,
-    merchant_folder,
+    merchant_of,
     print_json,
     quiet,
     recipe_options,
@@ -48,7 +48,7 @@ def command(
     from shopfit.settings import Settings, expanded
 
     loaded = load_recipe(recipe, overrides=overrides)
-    folder = merchant_folder(merchant, data)
+    opened = merchant_of(merchant, data)
     file = Path(f"{merchant}-{loaded.name}.next.jsonl") if out is None else expanded(out)
     if file.exists():
         raise DataError(
@@ -61,7 +61,7 @@ def command(
     from shopfit.labelling import label_next
 
     screen = console(to_stderr=as_json)
-    found = label_next(folder, loaded, rows=rows, settings=Settings.from_environment(), say=announce(screen))
+    found = label_next(opened, loaded, rows=rows, settings=Settings.from_environment(), say=announce(screen))
     _write(file, found)
     count = counted(len(found), "row")
     keep(f"{count} {'is' if len(found) == 1 else 'are'} in {file}")
@@ -69,7 +69,7 @@ def command(
         print_json({"file": file, "rows": found})
         return
     screen.row("proposed", f"{count}, in {file}")
-    screen.row("next", f"fill them in, and append them to {folder / loaded.data.file}")
+    screen.row("next", f"fill them in, and append them to {opened.folder / loaded.data.file}")
 
 
 def _write(file: Path, rows: "Sequence[dict[str, Any]]") -> None:

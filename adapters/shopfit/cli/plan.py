@@ -9,7 +9,7 @@ from shopfit.cli.terminal import (
     check_named,
     console,
     counted,
-    merchant_folder,
+    merchant_of,
     only_prints,
     plain,
     print_json,
@@ -27,17 +27,20 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides=overrides)
-    folder = merchant_folder(merchant, data)
-    check_named(folder, loaded, overrides)
+    opened = merchant_of(merchant, data)
+    check_named(opened, loaded, overrides)
     quiet()
     from shopfit.adapter.stack import rank_note
     from shopfit.merchant.labels import spellings_text
     from shopfit.onboard import prepare
     from shopfit.settings import Settings
+    from shopfit.tune.folds import without_trackers
+    from shopfit.tune.loop import make_accelerator
     from shopfit.tune.plan import plan
 
-    ground = prepare(folder, loaded, settings=Settings.from_environment())
-    cost = plan(ground.base, loaded, replace(ground.splits, train=ground.lessons), ground.prompter)
+    accelerator = make_accelerator(without_trackers(loaded))
+    ground = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=accelerator)
+    cost = plan(ground.base, loaded, replace(ground.splits, train=ground.material.lessons), ground.prompter)
     if as_json:
         print_json(plain(cost) | {"without_examples": ground.splits.without_examples})
         return
@@ -49,7 +52,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         "adapter": f"{loaded.adapter.method}, {counted(cost.trainable_parameters, 'parameter')}, "
         + f"{cost.adapter_mb:.1f} MB"
         + rank_note(loaded.adapter),
-        "memory": f"{cost.peak_memory_mb:,.0f} MB at most",
+        "memory": f"{cost.peak_memory_mb:,.0f} MB at most, with the base in {cost.dtype}",
         "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",
     }
     if cost.labels:

@@ -82,7 +82,7 @@ def command(
         )
     assert tenant.bundle is not None
     trained_on = tenant.bundle.manifest.base
-    base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization)
+    base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization, dtype=trained_on.dtype)
     engine = Engine(base, slots=1, max_rank=LARGEST_RANK, embed=LateEmbedder(settings.home))
     answer: Any
     match tenant.recipe.task:

@@ -22,6 +22,7 @@ from shopfit.errors import DataError, ShopfitError
 
 if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
+    from shopfit.merchant.merchant import Merchant
     from shopfit.recipe.schema import Recipe
     from shopfit.tune.making import Say
 
@@ -84,8 +85,8 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def merchant_folder(merchant: str, data: str | None) -> Path:
-    """The folder to read: `--data`, or the sample merchant's.
+def merchant_of(merchant: str, data: str | None) -> "Merchant":
+    """The merchant in the folder to read: `--data`, or the sample merchant's.
 
     Raises:
         DataError: if there is no such sample, or the folder belongs to another merchant.
@@ -100,26 +101,26 @@ def merchant_folder(merchant: str, data: str | None) -> Path:
             f"there is no sample merchant {merchant!r} (allowed without --data: {', '.join(sample_merchants())})",
             next_step="give the merchant's own folder with --data (DATA= for make)",
         )
-    if (name := Merchant.open(folder).name) != merchant:
+    opened = Merchant.open(folder)
+    if opened.name != merchant:
         raise DataError(
-            f"{folder} is the folder of merchant {name!r}, not {merchant!r}",
-            next_step=f"name the merchant {name}, or give another folder",
+            f"{folder} is the folder of merchant {opened.name!r}, not {merchant!r}",
+            next_step=f"name the merchant {opened.name}, or give another folder",
         )
-    return folder
+    return opened
 
 
-def check_named(folder: Path, recipe: "Recipe", overrides: Sequence[str]) -> None:
+def check_named(merchant: "Merchant", recipe: "Recipe", overrides: Sequence[str]) -> None:
     """Make sure that the example file is there if `--set data.file` names it: rank would learn from a catalog instead.
 
     Raises:
         DataError: if it is not.
     """
-    from shopfit.merchant.merchant import Merchant
     from shopfit.merchant.splits import check_there
     from shopfit.recipe.overrides import Overrides
 
     if Overrides.parse(overrides).sets(("data", "file")):
-        check_there(Merchant.open(folder), recipe)
+        check_there(merchant, recipe)
 
 
 def check_writable(folder: Path, next_step: str) -> None:

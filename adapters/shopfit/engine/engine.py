@@ -141,6 +141,7 @@ class Engine:
         settings: Settings | None = None,
         quantization: str = "none",
         device: str | None = None,
+        dtype: str = "auto",
         encoder: str | None = "minilm-l6",
         **options: Any,
     ) -> "Engine":
@@ -152,6 +153,8 @@ class Engine:
             settings: from the environment by default.
             quantization: "none", "int8" or "nf4".
             device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
+            dtype: "float32", "bfloat16" or "float16"; by default bfloat16 on a GPU that computes in it, else float32.
+                The first adapter that was evaluated on the base in another form is logged.
             encoder: searches catalogs by meaning, loaded with the first recommendation; None to search by words only.
             options: `slots`, `max_rank`, `memory`, `rows`, `queue` and `batch_tokens`, as the engine takes them.
 
@@ -163,7 +166,7 @@ class Engine:
         check_sizes(**options)
         settings = settings or Settings.from_environment()
         registry = registry or Registry.open(settings)
-        loaded = load_base(base, settings.home, quantization=quantization, device=device)
+        loaded = load_base(base, settings.home, quantization=quantization, device=device, dtype=dtype)
         embed = None if encoder is None else LateEmbedder(settings.home, encoder, device=device, remember=False)
         return cls(loaded, registry=registry, cache=settings.cache, embed=embed, **options)
 

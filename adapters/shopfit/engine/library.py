@@ -1,5 +1,6 @@
 """From the adapter that a request names to its weights in host memory, off the serving thread."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Hashable
@@ -7,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shopfit.adapter.artifacts import needed
-from shopfit.adapter.bundle import Bundle, HeldBundle
+from shopfit.adapter.bundle import BaseIdentity, Bundle, HeldBundle
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base
@@ -20,6 +21,8 @@ from shopfit.engine.tenant import Tenant
 from shopfit.engine.workers import Workers, closed
 from shopfit.errors import RequestError, ShopfitError
 from shopfit.registry import Reference, Registry, Version
+
+logger = logging.getLogger(__name__)
 
 # loader threads where blobs are near: they compute, and more of them would hold the serving thread up
 _NEAR = max(4, (os.cpu_count() or 1) // 2)
@@ -63,6 +66,7 @@ class Library:
         self._book = None if registry is None else AliasBook(registry, self._drop, erased, self._keeps)
         self._loading: dict[Hashable, list[Ready]] = {}
         self._lock = threading.Lock()
+        self._told: set[str] = set()
         most = _NEAR if registry is None or registry.near else _FAR
         self._workers = Workers("shopfit-loader", each=most // 2, most=most)
 
@@ -168,13 +172,30 @@ class Library:
         return self._of_tenant(version.digest, Tenant.of(bundle, version.name))
 
     def _of_tenant(self, key: Hashable, tenant: Tenant) -> Loaded:
-        weights = None if tenant.bundle is None else load_weights(tenant.bundle, self._base, self._stack)
+        weights = None
+        if tenant.bundle is not None:
+            weights = load_weights(tenant.bundle, self._base, self._stack)
+            self._tell_form(tenant.name, tenant.bundle.manifest.base)
         prompter = Prompter(
             tenant.recipe, self._base.tokenizer, tenant.catalog, tenant.history, encoder=self._base.encoder
         )
         if isinstance(tenant.bundle, HeldBundle):  # what its files say is in the others; they need not stay
             tenant = replace(tenant, bundle=HeldBundle(tenant.bundle.manifest, {}))
         return Loaded(key, tenant, prompter, weights)
+
+    def _tell_form(self, name: str, evaluated: BaseIdentity) -> None:
+        """Log, once a form, that an adapter was evaluated on the base in other numbers than these."""
+        form, own = _form(evaluated), _form(self._base)
+        with self._lock:
+            told = form == own or form in self._told
+            self._told.add(form)
+        if not told:
+            logger.warning(
+                "%s was evaluated on the base in %s, which is here in %s: what its report says may not hold exactly",
+                name,
+                form,
+                own,
+            )
 
     def _known_registry(self) -> tuple[Registry, AliasBook]:
         if self._registry is None or self._book is None or self._cache is None:
@@ -183,6 +204,10 @@ class Library:
                 next_step="make it with Engine.load, or name a bundle",
             )
         return self._registry, self._book
+
+
+def _form(base: Base | BaseIdentity) -> str:
+    return base.dtype if base.quantization == "none" else f"{base.dtype}, quantized as {base.quantization}"
 
 
 def _key(adapter: Bundle | Tenant) -> Hashable:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shopfit.adapter.artifacts import TEMPERATURE, THRESHOLD
 from shopfit.adapter.score_fusion import log_shares
+from shopfit.evaluation.evidence import NATS, NATS_AN_EXAMPLE
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, together
 from shopfit.recipe.schema import Recipe
@@ -21,8 +22,6 @@ Floats = NDArray[np.float64]
 
 _COLDEST, _HOTTEST = 0.02, 10.0
 _FOLDS = 5
-_GAIN = 0.01  # nats an example that a temperature must be better by,
-_EVIDENCE = 2.0  # and nats of all examples together: odds of seven to one
 
 
 def at_temperature(probabilities: Floats, temperature: float) -> Floats:
@@ -103,7 +102,7 @@ def temperature_helps(held_out: ChoosePredictions) -> bool:
     gold = np.arange(rows), held_out.gold
     nats = float((log_shares(fitted.probabilities[gold]) - log_shares(held_out.probabilities[gold])).sum())
     before, after = (measure(one, ["ece"], 1)["ece"] for one in (held_out, fitted))
-    return nats > max(_EVIDENCE, _GAIN * rows) and after <= before
+    return nats > max(NATS, NATS_AN_EXAMPLE * rows) and after <= before
 
 
 def calibrate(

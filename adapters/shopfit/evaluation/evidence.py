@@ -18,6 +18,8 @@ from shopfit.recipe.schema import LOWER_IS_BETTER
 
 LEAST_TELLING = 6  # groups: that fewer all favour one of two equals happens by chance in more than 2.5% of all cases
 LEAST_ROWS = 20  # groups, where the metric is no mean of bounded rows: its interval is too narrow for fewer
+NATS = 2.0  # of all examples together: what speaks with odds of seven to one
+NATS_AN_EXAMPLE = 0.01  # what something else must be better by than what it takes the place of
 _MEANS = frozenset({"accuracy", "ndcg@k", "hr@k", "mrr", "valid_json", "exact_match", "token_f1"})
 _POWER = 1.96 + 0.84  # standard errors away, a gain is proven four times in five (Cohen, 1988, section 2.4)
 _LABELWISE = frozenset({"macro_f1", "balanced_accuracy", "auc"})  # means over labels, each between 0 and 1

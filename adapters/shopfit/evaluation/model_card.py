@@ -2,13 +2,15 @@
 
 import json
 import string
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
+from shopfit.adapter.bundle import Manifest
 from shopfit.evaluation.gate import leads
 from shopfit.evaluation.report import PLOT, Report
-from shopfit.evaluation.wording import applied, arrow, metric_name, number, signed_with_span, span, trained_on
-from shopfit.recipe.methods import METHOD_RULES
+from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span, trained_on
+from shopfit.recipe.methods import METHOD_RULES, Method
+from shopfit.recipe.schema import Tune
 
 _REQUESTS = {"choose": "ChooseRequest", "rank": "RankRequest", "generate": "GenerateRequest"}
 _DOES = {"choose": "chooses a label", "rank": "ranks items", "generate": "generates text"}
@@ -20,25 +22,25 @@ _KINDS = {
 _FEW = 100  # test rows from which a small gain may be told from chance
 
 
-def card(report: Report, manifest: Mapping[str, Any]) -> str:
+def card(report: Report, manifest: Manifest) -> str:
     """Write the card, in Markdown.
 
     Args:
         report: of the adapter.
-        manifest: the content of `bundle.json`, as plain data.
+        manifest: of its bundle.
     """
     name = f"{report.merchant}/{report.recipe}"
     reference = f"{name}@candidate" if report.verdict.candidate else name
-    snapshot, base, data = manifest["recipe_snapshot"], manifest["base"], manifest["data"]
+    snapshot, base = manifest.recipe_snapshot, manifest.base.name
     description = " ".join(str(snapshot.get("description", "")).split())
     parts = [
         f"# {name}",
         *([description] if description else []),
-        f"An adapter that {_DOES[report.task]} for the merchant `{report.merchant}` on the base `{base['name']}`, "
+        f"An adapter that {_DOES[report.task]} for the merchant `{report.merchant}` on the base `{base}`, "
         f"trained by shopfit from {trained_on(report.n_train, report.n_pretext)}.",
         f"> {report.verdict.reason}",
         "## How to use it",
-        *_usage(report, reference, snapshot, str(base["name"])),
+        *_usage(report, reference, snapshot, base),
         "## What it reaches",
         f"On {report.n_test} test rows ({_KINDS[report.test_kind]}), 95% bootstrap intervals in brackets, "
         "best value of each column in bold. A prior is what can be said with no model at all.",
@@ -48,9 +50,9 @@ def card(report: Report, manifest: Mapping[str, Any]) -> str:
         "Positive is better; both are paired, on the same rows.",
         f"![Learning curve and comparison]({PLOT})",
         "## What it is",
-        _facts(report, manifest, base, data),
+        _facts(report, manifest),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(report)),
+        "\n".join(f"- {limit}" for limit in _limits(report, manifest)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -85,19 +87,18 @@ def _table(report: Report) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    unit = METHOD_RULES[manifest["method"]].unit
-    labels: Sequence[str] = manifest.get("labels") or ()
-    size = f"{manifest['trainable_parameters']:,} trainable parameters"
-    rows = f"{len(data['train'])} to fit, {len(data['valid'])} to choose the best epoch, {len(data['test'])} to test"
+def _facts(report: Report, manifest: Manifest) -> str:
+    base, data = manifest.base, manifest.data
+    unit = METHOD_RULES[cast("Method", manifest.method)].unit
+    size = f"{manifest.trainable_parameters:,} trainable parameters"
+    rows = f"{len(data.train)} to fit, {len(data.valid)} to choose the best epoch, {len(data.test)} to test"
     cost = f"{report.seconds:.0f} s, {report.peak_memory_mb:.0f} MB at most"
-    form = base.get("quantization", "none")
-    kept = f"{manifest['interpolation']:.0%} of the way kept, " if manifest.get("interpolation", 1) < 1 else ""
+    kept = f"{manifest.interpolation:.0%} of the way kept, " if manifest.interpolation < 1 else ""
     facts = {
-        "method": f"{manifest['method']}, {unit} {manifest['rank']}, {size}",
-        "base": f"`{base['name']}`, fingerprint `{base['fingerprint']}`, quantization {form}",
-        "labels": ", ".join(f"`{label}`" for label in labels),
-        "data digest": f"`{data['digest']}`",
+        "method": f"{manifest.method}, {unit} {manifest.rank}, {size}",
+        "base": f"`{base.name}`, fingerprint `{base.fingerprint}`, quantization {base.quantization}",
+        "labels": ", ".join(f"`{label}`" for label in manifest.labels),
+        "data digest": f"`{data.digest}`",
         "rows": rows,
         "rows taken out": ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in report.leaks.items()),
         "contradictory rows": ", ".join(f"{where} {count}" for where, count in report.contradictions.items() if count),
@@ -110,9 +111,9 @@ def _facts(report: Report, manifest: Mapping[str, Any], base: Mapping[str, Any],
             + ("" if one.kept else ", dropped")
             for one in report.self_training
         ),
-        "training": f"{manifest['steps']} steps, {kept}seed {manifest['seed']}, {cost}",
-        "libraries": ", ".join(f"{name} {version}" for name, version in manifest.get("libraries", {}).items()),
-        "created": str(manifest.get("created", "")),
+        "training": f"{manifest.steps} steps, {kept}seed {manifest.seed}, {cost}",
+        "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
+        "created": manifest.created.isoformat().replace("+00:00", "Z"),
     }
     return "\n".join(
         ["| | |", "| --- | --- |", *(f"| {name} | {_cell(fact)} |" for name, fact in facts.items() if fact)]
@@ -128,20 +129,32 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _calibrated(report: Report) -> str:
-    if applied(facts := report.calibration):
-        return (
-            f"Its probabilities are calibrated to temperature {number(facts['temperature'])} by held-out answers: on "
-            f"the test rows the ece went from {number(facts['ece_before'])} to {number(facts['ece_after'])}."
-        )
+def _calibrated(report: Report, manifest: Manifest) -> str:
+    """What the bundle's calibration makes of its probabilities."""
+    from shopfit.adapter.artifacts import TEMPERATURE, THRESHOLD
+
+    known = manifest.calibration
+    trained = manifest.recipe_snapshot.get("tune", {}).get("temperature", Tune().temperature)
     if report.blend:
-        return (
-            "Its probabilities are those of the blend, which held-out answers fitted; the column ece says how far off."
+        said = "are those of the blend, which held-out answers fitted; the column ece says how far off."
+    elif TEMPERATURE not in known:
+        said = "are not calibrated: no answer was held out for it; the column ece says how far off they are."
+    elif known[TEMPERATURE] == trained:
+        said = (
+            f"are those of training, at temperature {number(trained)}: held-out answers asked for no other; the column "
+            "ece says how far off they are."
         )
-    return "Its probabilities are not calibrated; the column ece says how far off they are."
+    else:
+        said = f"are calibrated to temperature {number(known[TEMPERATURE])} by held-out answers"
+        if {"ece_before", "ece_after"} <= report.calibration.keys():
+            before, after = (number(report.calibration[f"ece_{when}"]) for when in ("before", "after"))
+            said += f": on the test rows the ece went from {before} to {after}"
+        said += "."
+    sure = known.get(THRESHOLD, 0.0)
+    return f"Its probabilities {said}" + (f" From {number(sure)} on it says that it is sure." if sure else "")
 
 
-def _limits(report: Report) -> list[str]:
+def _limits(report: Report, manifest: Manifest) -> list[str]:
     metric, reached = metric_name(report.metric, report.k), report.adapter.metrics[report.metric]
     limits = [
         "It was fitted to one merchant's examples; what it does for another merchant or language was not measured.",
@@ -157,7 +170,7 @@ def _limits(report: Report) -> list[str]:
     if report.gain_over_base.low <= 0 <= report.gain_over_base.high:
         limits.append("The interval of its gain over the base includes 0.")
     if report.task == "choose":
-        limits.append(_calibrated(report))
+        limits.append(_calibrated(report, manifest))
     if report.task == "generate":
         limits.append("It can write what is not true, or not valid JSON. Check its output before it reaches anyone.")
     if report.task == "rank":

@@ -1,9 +1,9 @@
 """The report of one adapter: what it reached, what it gains over the base and the priors, and the gate's verdict."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -85,11 +85,11 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Answers to the merchant's own examples, each by systems that have learned from others of them.
+    """Answers to rows of the merchant's that the systems have not learned from: the test set, or what folds held out.
 
     Args:
-        contenders: one base, one adapter and the priors of the test, on the same rows.
-        groups: names of the rows' groups, or empty.
+        contenders: one base, one adapter and priors, all on the same rows; of folds those of the test.
+        groups: names of the rows' groups, or empty (see `bootstrap`).
     """
 
     contenders: Sequence[Contender]
@@ -191,27 +191,47 @@ class Report(BaseModel):
         plot(self, folder / PLOT)
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What an adapter learned from, and what it is measured on. The fields are those of `Report`."""
+
+    merchant: str
+    n_train: int
+    test_kind: TestKind
+    n_pretext: int = 0
+    leaks: Mapping[str, int] = field(default_factory=dict)
+    contradictions: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How an adapter was made. The fields are those of `Report`."""
+
+    start: str = "scratch"
+    start_losses: Mapping[str, float] = field(default_factory=dict)
+    searched: Searched | None = None
+    self_training: Sequence[SelfTrainingRound] = ()
+    curve: Sequence[CurvePoint] = ()
+    blend_losses: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the adapter's answers go through when it serves. The fields are those of `Report`."""
+
+    blend: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, float] = field(default_factory=dict)
+
+
 def make_report(
     recipe: Recipe,
-    contenders: Sequence[Contender],
-    groups: Sequence[str | None] = (),
+    tested: Held,
+    sources: Sources,
+    course: Course | None = None,
+    served: Served | None = None,
     *,
-    merchant: str,
-    n_train: int,
-    n_pretext: int = 0,
-    test_kind: TestKind,
-    curve: Sequence[CurvePoint] = (),
-    leaks: Mapping[str, int] | None = None,
-    contradictions: Mapping[str, int] | None = None,
-    start: str = "scratch",
-    start_losses: Mapping[str, float] | None = None,
-    searched: Searched | None = None,
-    blend: Mapping[str, float] | None = None,
-    blend_losses: Mapping[str, float] | None = None,
-    calibration: Mapping[str, float] | None = None,
-    self_training: Sequence[SelfTrainingRound] = (),
-    seconds: float = 0.0,
-    peak_memory_mb: float = 0.0,
     labels: Collection[str] | None = None,
     held_out: Callable[[], Held | None] = lambda: None,
 ) -> Report:
@@ -219,27 +239,14 @@ def make_report(
 
     Args:
         recipe: says metric, cut-off, resamples, seed and gate.
-        contenders: one base, one adapter, one prior or more, any baselines; all on the same N rows.
-        groups: N names of the rows' groups, or empty (see `bootstrap`).
-        merchant: and the rest: as in `Report`.
-        n_train: see there.
-        n_pretext: see there.
-        test_kind: see there.
-        curve: see there.
-        leaks: see there.
-        contradictions: see there.
-        start: see there.
-        start_losses: see there.
-        searched: see there.
-        blend: see there.
-        blend_losses: see there.
-        calibration: see there.
-        self_training: see there.
-        seconds: see there.
-        peak_memory_mb: see there.
+        tested: answers to the test set: one base, one adapter, one prior or more, any baselines.
+        sources: what the adapter learned from.
+        course: how it was made, if that is known.
+        served: what its answers go through, if that is more than the adapter.
         labels: choose: those that the merchant's examples have; all by default.
         held_out: asked for answers from cross-validation where the test set does not decide.
     """
+    contenders, groups = tested.contenders, tested.groups
     asked, seed = recipe.evaluate, recipe.tune.seed
     rows = tuple(
         SystemResult(
@@ -252,44 +259,36 @@ def make_report(
         )
         for one in contenders
     )
-    tested = _evidence(recipe, contenders, groups, labels)
-    verdict, held = UNMEASURED if test_kind == "pretext" else decide(rows, recipe, tested), None
+    evidence = _evidence(recipe, contenders, groups, labels)
+    verdict, held = UNMEASURED if sources.test_kind == "pretext" else decide(rows, recipe, evidence), None
     if verdict.candidate and (held := held_out()) is not None:
-        together = _with(contenders, groups, held)
-        verdict = decide(rows, recipe, tested, _evidence(recipe, together.contenders, together.groups, labels))
+        together = _with(tested, held)
+        verdict = decide(rows, recipe, evidence, _evidence(recipe, together.contenders, together.groups, labels))
     adapter = next(one.predictions for one in contenders if one.kind == "adapter")
     rivals = [row for row in rows if row.kind == "prior"]
     prior = best(rivals, asked.metric) or rivals[0]
     base = next(row for row in rows if row.kind == "base")
     return Report(
-        merchant=merchant,
         recipe=recipe.name,
         task=recipe.task,
         metric=asked.metric,
         k=asked.k,
-        n_train=n_train,
-        n_pretext=n_pretext,
         n_test=rows_of(adapter),
         n_held_out=0 if held is None else rows_of(held.contenders[0].predictions),
-        test_kind=test_kind,
         systems=rows,
-        gain_over_base=tested[base.name].gain,
+        gain_over_base=evidence[base.name].gain,
         best_prior=prior.name,
-        gain_over_prior=tested[prior.name].gain,
-        curve=tuple(curve),
-        leaks=dict(leaks or {}),
-        contradictions=dict(contradictions or {}),
-        start=start,
-        start_losses=dict(start_losses or {}),
-        searched=searched,
-        blend=dict(blend or {}),
-        blend_losses=dict(blend_losses or {}),
-        calibration=dict(calibration or {}),
-        self_training=tuple(self_training),
-        seconds=seconds,
-        peak_memory_mb=peak_memory_mb,
+        gain_over_prior=evidence[prior.name].gain,
         verdict=verdict,
+        **_told(sources),
+        **_told(course or Course()),
+        **_told(served or Served()),
     )
+
+
+def _told(part: Sources | Course | Served) -> dict[str, Any]:
+    """A part's fields, as `Report` has them."""
+    return {one.name: getattr(part, one.name) for one in fields(part)}
 
 
 def _evidence(
@@ -307,17 +306,18 @@ def _evidence(
     }
 
 
-def _with(contenders: Sequence[Contender], groups: Sequence[str | None], held: Held) -> Held:
+def _with(tested: Held, held: Held) -> Held:
     """The test's rows and the held-out ones as one set."""
     more = {one.name: one.predictions for one in held.contenders}
     both = [
         Contender(one.name, one.kind, pooled([one.predictions, more[one.name]]))
-        for one in contenders
+        for one in tested.contenders
         if one.name in more
     ]
 
     def named(names: Sequence[str | None], rows: int) -> Sequence[str | None]:
         return names or [None] * rows
 
-    tested, added = (rows_of(some[0].predictions) for some in (contenders, held.contenders))
-    return Held(both, [*named(groups, tested), *named(held.groups, added)])
+    counts = [rows_of(some.contenders[0].predictions) for some in (tested, held)]
+    groups = [name for some, rows in zip((tested, held), counts, strict=True) for name in named(some.groups, rows)]
+    return Held(both, groups)

@@ -34,13 +34,13 @@ def pretext_pairs(
     text: Callable[[Example], str],
     examples: int,
 ) -> list[Example]:
-    """Pairs to train on before the examples; none that repeats a test row.
+    """Pairs to train on before the examples; none that repeats a row held out.
 
     Args:
         recipe: of task rank.
         catalog: the items; None for plain titles.
         unlabeled: rows, maybe with histories.
-        test: the test set.
+        test: the rows held out, of the test set and to stop early.
         text: what the prompt shows of an example.
         examples: how many there are to train on; 0 makes the pairs all there is.
 

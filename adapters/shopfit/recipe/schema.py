@@ -17,6 +17,7 @@ from shopfit.recipe.template import Template, placeholders
 
 Task = Literal["choose", "rank", "generate"]
 Quantization = Literal["none", "int8", "nf4"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 DecimalMark = Literal["auto", "point", "comma"]
 Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg"]
 Encoding = Literal[
@@ -266,6 +267,11 @@ class Recipe(Section):
     quantization: Quantization = Field(
         "none", description="numeric form of the frozen base: int8 or nf4 by bitsandbytes"
     )
+    dtype: Literal["auto", Dtype] = Field(
+        "auto",
+        description="numbers of the frozen base: auto is bfloat16 on a GPU that computes in it, else float32, and "
+        "float32 for what is not quantized of a quantized base; the adapter is always trained in float32",
+    )
     tune: Tune = Tune()
     start: str = Field(
         "auto",
@@ -317,6 +323,9 @@ class Recipe(Section):
         if self.tune.gradient_checkpointing and method.no_checkpointing:
             what = f"{method.title} {method.no_checkpointing}"
             problems.append(f"tune.gradient_checkpointing: {what} (allowed: false)")
+        if self.quantization != "none" and self.dtype not in {"auto", "float32"}:
+            what = f"what is not quantized of a base in {self.quantization} is float32"
+            problems.append(f"dtype: {what} (allowed: auto, float32)")
         problems += _unlabeled_problems(self.task, self.data, self.tune)
         problems += _alias_problems(self.task, self.data, self.prompt)
         if problems:

@@ -17,6 +17,7 @@ from shopfit.base.load import Base
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import with_earlier_steps
+from shopfit.merchant.leaks import remove_leaks
 from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
@@ -41,6 +42,10 @@ def folds(recipe: Recipe, material: Material) -> list[Material]:
     Rows of one group, a shopper's for instance, stay together: what one of them tells of another is not known of those
     who ask later.
 
+    What is trained on beside the examples is part of every fold's training, as it is of the adapter's own, but for
+    pairs that repeat what the fold holds out, as with a test set. Of pseudo-labels each fold needs its own
+    (`self_train` makes them): those of an adapter that has learned from all examples tell what they answer.
+
     Returns:
         none if there are fewer than 2 examples a fold.
     """
@@ -50,10 +55,14 @@ def folds(recipe: Recipe, material: Material) -> list[Material]:
     parts = _dealt(random.Random(f"{recipe.tune.seed}/folds").sample(rows, len(rows)))
     if min(map(len, parts)) < 2:
         return []
-    return [
-        replace(material, train=[row for other in parts if other is not part for row in other], valid=part)
-        for part in parts
-    ]
+    return [_holding_out(recipe, material, parts, part) for part in parts]
+
+
+def _holding_out(recipe: Recipe, material: Material, parts: Sequence[list[Example]], held: list[Example]) -> Material:
+    train = [row for part in parts if part is not held for row in part]
+    text, alike = material.prompter.text, recipe.data.near_duplicate
+    beside, _ = remove_leaks(material.beside, held, lambda example: text(example.fields), alike)
+    return replace(material, train=train, valid=held, beside=beside)
 
 
 def _dealt(rows: Sequence[Example]) -> list[list[Example]]:
@@ -65,10 +74,8 @@ def _dealt(rows: Sequence[Example]) -> list[list[Example]]:
 
 
 @contextmanager
-def trained(
-    base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator | None = None
-) -> Iterator[Tuned]:
-    """An adapter trained on a part's training examples without looking at the others, to be asked about those.
+def trained(base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator) -> Iterator[Tuned]:
+    """An adapter trained on what a part has to learn from without looking at the rest, to be asked about that.
 
     Args:
         base: bare; as it was afterwards.
@@ -78,7 +85,7 @@ def trained(
         accelerator: from `make_accelerator`.
     """
     quiet = without_trackers(recipe)
-    tuned = tune(base, quiet, part.train, [], part.labels, part.prompter, start=start, accelerator=accelerator)
+    tuned = tune(base, quiet, part.lessons, [], part.labels, part.prompter, start=start, accelerator=accelerator)
     try:
         yield tuned
     finally:
@@ -104,7 +111,7 @@ def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accele
     """
     taught = {row.label for row in part.train}
     fair = [row for row in part.valid if row.label in taught] if recipe.task == "choose" else part.valid
-    part = replace(part, valid=with_earlier_steps(recipe, fair))
+    part = replace(part, valid=with_earlier_steps(recipe, fair)).under(recipe)
     return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
 
 

@@ -13,7 +13,7 @@ from shopfit.base.scoring.scorer import QuestionBatch
 from shopfit.merchant.augmentation import Augmentation
 from shopfit.merchant.drawing import draw_others
 from shopfit.merchant.examples import Example, Fields, seen
-from shopfit.recipe.schema import Tune
+from shopfit.recipe.schema import Recipe, Tune
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,23 @@ class Material:
         valid: examples held out for early stopping; may be empty.
         labels: choose: every label of this merchant.
         prompter: for this recipe and merchant.
+        beside: examples that nobody gave, to train on before the others: pretext pairs, pseudo-labels.
     """
 
     train: Sequence[Example]
     valid: Sequence[Example]
     labels: Sequence[str]
     prompter: Prompter
+    beside: Sequence[Example] = ()
+
+    @property
+    def lessons(self) -> list[Example]:
+        """What the weights are fitted on."""
+        return [*self.beside, *self.train]
+
+    def under(self, recipe: Recipe) -> "Material":
+        """The same, read by a recipe that differs in how it trains."""
+        return replace(self, prompter=self.prompter.under(recipe))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,9 @@ class Tuned:
 
 
 def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerator:
-    """The Accelerator for a recipe. Make it before loading the base, which belongs on its `device`.
+    """The Accelerator of a run, which makes one and passes it down: making another resets what the first goes by.
+
+    Make it before loading the base, which belongs on its `device`.
 
     Args:
         recipe: its `tune` section says precision, accumulation and trackers.
@@ -124,8 +126,8 @@ def tune(
     labels: Sequence[str],
     prompter: Prompter,
     *,
+    accelerator: Accelerator,
     start: Start | None = None,
-    accelerator: Accelerator | None = None,
     watch: Watch | None = None,
 ) -> Tuned:
     """Train one merchant's adapter. Same seed, same machine: bitwise the same weights.
@@ -137,16 +139,16 @@ def tune(
         valid: examples held out for early stopping; empty for a fixed schedule.
         labels: choose: every label.
         prompter: for this recipe and merchant.
+        accelerator: the run's, from `make_accelerator`.
         start: weights to start from; from scratch by default. One that is kept as it is is not trained.
-        accelerator: from `make_accelerator`; made if not given.
         watch: sees every step.
 
     Returns:
         the adapter with its best weights.
     """
-    material = Material(train, valid, labels, prompter)
+    material = Material(train, valid, labels, prompter.under(recipe))
     if start is not None and start.kept:
-        return _as_it_is(base, recipe, material, start, accelerator or make_accelerator(recipe))
+        return _as_it_is(base, recipe, material, start, accelerator)
     return tune_together(base, recipe, [material], start=start, accelerator=accelerator, watch=watch)
 
 
@@ -155,9 +157,9 @@ def tune_together(
     recipe: Recipe,
     merchants: Sequence[Material],
     *,
+    accelerator: Accelerator,
     per_merchant: int | None = None,
     start: Start | None = None,
-    accelerator: Accelerator | None = None,
     watch: Watch | None = None,
 ) -> Tuned:
     """Train one adapter for one or several merchants: in every epoch each gives the same number of examples.
@@ -166,15 +168,15 @@ def tune_together(
         base: frozen; the adapter stays on it until `Tuned.adapter.detach()`.
         recipe: says everything else.
         merchants: what each of them gives.
+        accelerator: the run's, from `make_accelerator`.
         per_merchant: examples of each an epoch; those of the one with the most by default.
         start: weights to start from; from scratch by default.
-        accelerator: from `make_accelerator`; made if not given.
         watch: sees every step.
 
     Returns:
         the adapter with the weights that are best on the merchants' held-out examples, the mean over merchants.
     """
-    accelerator = accelerator or make_accelerator(recipe)
+    merchants = [material.under(recipe) for material in merchants]
     watch = watch if watch is not None and accelerator.is_main_process else Unwatched()
     started, settings = time.perf_counter(), recipe.tune
     set_seed(settings.seed)

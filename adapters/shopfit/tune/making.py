@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from shopfit.adapter.artifacts import CATALOG, FUSION, HISTORY, write_items
-from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, SelfTrainingRound, seal
+from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
 from shopfit.adapter.start import Start
@@ -30,7 +30,7 @@ from shopfit.tune.neighbours import find_start
 from shopfit.tune.saving import save, staging
 from shopfit.tune.score_fusion import as_served, fit_fusion
 from shopfit.tune.search import search
-from shopfit.tune.self_training import self_train
+from shopfit.tune.self_training import SelfTrained, self_train
 from shopfit.tune.starts import Choice
 from shopfit.tune.study import STUDY, Study
 
@@ -57,33 +57,36 @@ class Ground:
 
     Args:
         merchant: whose adapter it will be.
-        recipe: how it is made.
         base: loaded.
-        prompter: for this recipe and merchant.
+        prompter: for the recipe and this merchant.
         splits: the examples.
         unlabeled: rows for self-training.
-        pseudo: those of them that the adapter's own answers made examples of.
-        rounds: of self-training.
+        taught: what of them the adapter's own answers made examples of.
     """
 
     merchant: Merchant
-    recipe: Recipe
     base: Base
     prompter: Prompter
     splits: Splits
     unlabeled: Sequence[Example] = ()
-    pseudo: Sequence[Example] = ()
-    rounds: Sequence[SelfTrainingRound] = ()
+    taught: SelfTrained = field(default_factory=SelfTrained)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the adapter is made, and how it is asked."""
+        return self.prompter.recipe
 
     @property
     def material(self) -> Material:
-        """What there is to learn from."""
-        return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter)
+        """What there is to learn from: the examples, and beside them what is made without anybody's label."""
+        splits = self.splits
+        beside = [*splits.pretext, *self.taught.pseudo]
+        return Material(splits.train, splits.valid, splits.labels, self.prompter, beside)
 
     @property
-    def lessons(self) -> list[Example]:
-        """What the weights are fitted on: the examples, and what is made without anybody's label."""
-        return [*self.splits.pretext, *self.pseudo, *self.splits.train]
+    def parts(self) -> Sequence[Material]:
+        """The same to cross-validate on: each part trains as the adapter will, without what it holds out."""
+        return self.taught.parts or folds(self.recipe, self.material)
 
     @property
     def seen(self) -> list[Example]:
@@ -172,8 +175,9 @@ def making(
             accelerator=accelerator,
             say=say,
         )
-        ground, choice, study = replace(ground, recipe=found.recipe), replace(choice, start=found.start), found.study
-    pseudo, rounds = self_train(
+        ground = replace(ground, prompter=ground.prompter.under(found.recipe))
+        choice, study = replace(choice, start=found.start), found.study
+    taught = self_train(
         ground.base,
         ground.recipe,
         ground.material,
@@ -182,8 +186,9 @@ def making(
         accelerator=accelerator,
         say=say,
     )
-    ground = replace(ground, pseudo=pseudo, rounds=rounds)
-    parts = list(choice.held_out) if study is None else []
+    ground = replace(ground, taught=taught)
+    as_compared = study is None and not taught.pseudo  # then the starts were trained as the adapter will be
+    parts = list(choice.held_out) if as_compared else []
     parts = parts or _held_out(ground, choice.start, accelerator, say)
     tuned = _tune(ground, choice.start, accelerator, say, watch)
     if not accelerator.is_main_process:
@@ -232,7 +237,7 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
     tuned = tune(
         ground.base,
         recipe,
-        ground.lessons,
+        ground.material.lessons,
         splits.valid,
         splits.labels,
         ground.prompter,
@@ -254,7 +259,7 @@ def _held_out(ground: Ground, start: Start, accelerator: "Accelerator", say: Say
     recipe = ground.recipe
     if recipe.task == "generate" or (recipe.task == "rank" and not recipe.blend):
         return []
-    parts = folds(recipe, ground.material)
+    parts = ground.parts
     if len(parts) < 2:
         return []
     say("folds", f"{len(parts)} trainings on parts of the examples, to learn how far to trust the adapter")
@@ -295,7 +300,7 @@ def _save(
         start=choice.start.name,
         vector=_vector(ground, embed) if share else [],
         calibration=calibration,
-        self_training=list(ground.rounds),
+        self_training=list(ground.taught.rounds),
     )
 
 

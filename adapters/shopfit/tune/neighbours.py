@@ -17,7 +17,6 @@ from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.tune.lessons import Material
-from shopfit.tune.loop import make_accelerator
 from shopfit.tune.own_catalog import catalog_start
 from shopfit.tune.starts import MOST_DONORS, Choice, Donor, as_it_is_too, candidates, choose_start
 
@@ -110,9 +109,9 @@ def find_start(
     material: Material,
     *,
     vector: Callable[[], Sequence[float]],
+    accelerator: Accelerator,
     pairs: Sequence[Example] = (),
     keep: bool = False,
-    accelerator: Accelerator | None = None,
     say: Callable[[str, str], None],
 ) -> Choice:
     """Where a merchant's adapter starts: as the recipe says, or as the merchant's own examples decide.
@@ -124,10 +123,10 @@ def find_start(
         merchant: whose adapter it will be.
         material: the merchant's examples; there may be none.
         vector: makes the direction of its texts.
+        accelerator: from `make_accelerator`.
         pairs: of its catalog, to start from; none where nothing is to be read.
         keep: whether a starter may also be taken as it is, without training; one that was not taught all labels of
             the merchant never is.
-        accelerator: from `make_accelerator`.
         say: hears what was compared.
 
     Raises:
@@ -146,7 +145,6 @@ def find_start(
     # without an example there is nothing to weigh donors on
     donors = known.donors(vector) if material.train or material.valid else []
     starter = known.starter()
-    accelerator = accelerator or make_accelerator(recipe)
     count = len(material.train) + len(material.valid)
     ground = catalog_start(base, recipe, pairs, material, accelerator=accelerator, say=say) if count else Start()
     own = [ground]

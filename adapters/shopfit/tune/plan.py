@@ -44,6 +44,7 @@ class Plan:
         train_seconds: estimate, with checks after each epoch, if it does not stop early.
         evaluate_seconds: estimate for adapter and base on the test set.
         peak_memory_mb: measured while the largest batch was in work, in MB (10^6 bytes).
+        dtype: what the base's numbers are.
         labels: choose: how many examples each has to train on.
         spellings: choose: of each label that had several spellings, how often each was written.
         contradictions: rows of the same text with different answers: "train", "test", "between" them.
@@ -61,6 +62,7 @@ class Plan:
     train_seconds: float
     evaluate_seconds: float
     peak_memory_mb: float
+    dtype: str = "float32"
     labels: Mapping[str, int] = field(default_factory=dict)
     spellings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     contradictions: Mapping[str, int] = field(default_factory=dict)
@@ -116,6 +118,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         train_seconds=settings.epochs * (sum(padded) * per_token + valid_seconds),
         evaluate_seconds=2 * test_seconds,
         peak_memory_mb=peak,
+        dtype=base.dtype,
         labels=splits.label_counts,
         spellings=splits.merged,
         contradictions=contrary.counts,

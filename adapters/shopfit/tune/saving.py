@@ -83,7 +83,9 @@ def save(
         recipe=recipe.name,
         recipe_snapshot=dump_recipe(recipe),
         labels=list(labels),
-        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint, quantization=base.quantization),
+        base=BaseIdentity(
+            name=base.name, fingerprint=base.fingerprint, quantization=base.quantization, dtype=base.dtype
+        ),
         data=data,
         share=share,
         seed=recipe.tune.seed,

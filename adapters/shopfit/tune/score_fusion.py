@@ -23,6 +23,7 @@ from shopfit.adapter.score_fusion import (
     rank_parts,
 )
 from shopfit.evaluation.calibration import cross_fitted, temperature_helps
+from shopfit.evaluation.evidence import NATS, NATS_AN_EXAMPLE
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions, together
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import past_items
@@ -35,8 +36,6 @@ LEAST = 10  # held-out examples
 _FOLDS = 5
 _DOUBT = 4.0  # strength of the pull, in examples' worth of a logit
 _NATURE = {LIKE_RATE: 1.0, ITEM_LIKES: 1.0}  # these are log-odds as they stand; others may be of any use or none
-_GAIN = 0.01  # nats an example that something else must be better by than what it takes the place of,
-_EVIDENCE = 2.0  # and nats of all examples together: odds of seven to one
 
 Row = tuple[dict[str, Floats], Floats]
 """Parts of one example, each (A,), and which of its A answers are right, as 0 and 1."""
@@ -64,7 +63,7 @@ def fit_fusion(
     names = [name for name in names if name == ADAPTER or any(np.ptp(known[name]) > 0 for known, _ in rows)]
     alone = _alone(names)
     losses = {title: _cross_validated(rows, part) for title, part in alone.items()}
-    margin = max(_GAIN, _EVIDENCE / len(rows))
+    margin = max(NATS_AN_EXAMPLE, NATS / len(rows))
     best = _best(alone, losses, margin, guessing=float(np.mean([np.log((right == 0).sum() + 1) for _, right in rows])))
     losses["blend"] = _cross_validated(rows, names)
     chosen = names if losses["blend"] < losses[best] - margin else alone[best]

@@ -85,7 +85,7 @@ def search(
     merchant: str,
     data_digest: str,
     home: Path,
-    accelerator: Accelerator | None = None,
+    accelerator: Accelerator,
     say: Callable[[str, str], None] = lambda _what, _detail: None,
 ) -> Found:
     """Find settings by cross-validation on a merchant's examples.
@@ -211,7 +211,7 @@ class _Bench:
     recipe: Recipe
     parts: Sequence[Material]
     start: Start
-    accelerator: Accelerator | None
+    accelerator: Accelerator
 
     def try_next(self, study: "optuna.Study", space: Space) -> str:
         """Draw settings and try them; what came of it, in words."""
@@ -260,12 +260,15 @@ def study_digest(base: Base, recipe: Recipe, material: Material, start: Start, d
     for switch in SWITCHES:
         if not said["adapter"][switch]:
             said["adapter"].pop(switch)  # so that a study from before there was the switch goes on
+    said.pop("dtype")  # the base's own counts
     items = [
         None if catalog is None else [dict(item.fields) for item in catalog.values()]
         for catalog in (material.prompter.catalog, material.prompter.history)
     ]
     plain = json.loads(json.dumps(items, default=str))  # what was read from Parquet may be no JSON
-    return content_digest([data_digest, plain, base.fingerprint, said, start.name])
+    more: list[Any] = [[row.id for row in material.beside]] if material.beside else []
+    more += [] if base.dtype == "float32" else [base.dtype]  # studies of before go on
+    return content_digest([data_digest, plain, base.fingerprint, said, start.name, *more])
 
 
 def changed(recipe: Recipe, values: Values) -> Recipe:

@@ -34,6 +34,22 @@ _EACH = 4  # pseudo-labels an example
 
 
 @dataclass(frozen=True, slots=True)
+class SelfTrained:
+    """What came of it.
+
+    Args:
+        pseudo: the pseudo-labels to train with besides the examples; none if no round helped.
+        rounds: every round, of which the last may have been dropped.
+        parts: of `folds`, each with the pseudo-labels of an adapter that has not seen what the part holds out; empty
+            where there are none.
+    """
+
+    pseudo: tuple[Example, ...] = ()
+    rounds: tuple[SelfTrainingRound, ...] = ()
+    parts: tuple[Material, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Said:
     """What an adapter says.
 
@@ -53,9 +69,9 @@ def self_train(
     unlabeled: Sequence[Example],
     *,
     start: Start,
-    accelerator: Accelerator | None = None,
+    accelerator: Accelerator,
     say: Callable[[str, str], None],
-) -> tuple[list[Example], list[SelfTrainingRound]]:
+) -> SelfTrained:
     """The pseudo-labels to train with besides the examples, after as many rounds as help.
 
     Args:
@@ -66,24 +82,21 @@ def self_train(
         start: of the adapter.
         accelerator: from `make_accelerator`.
         say: hears what came of each round.
-
-    Returns:
-        the pseudo-labels, none if no round helped; and every round, of which the last may have been dropped.
     """
     wanted = recipe.tune.self_training
     if not wanted.rounds:
-        return [], []
+        return SelfTrained()
     rows = draw(unlabeled, _LOOKED_AT, f"{recipe.tune.seed}/unlabeled")
     parts = folds(recipe, material)
     if not parts or not rows:
         say("unlabeled", "no self-training: " + ("too few examples to tell if it helps" if rows else "no rows left"))
-        return [], []
+        return SelfTrained()
     pupils = parts if parts[0] is material else [*parts, material]  # the last one is trained as the adapter will be
 
     def taught(lessons: Sequence[Sequence[Example]]) -> list[_Said]:
         return [
-            _taught(base, recipe, pupil, pseudo, rows, pupil is pupils[-1], start, accelerator)
-            for pupil, pseudo in zip(pupils, lessons, strict=True)
+            _taught(base, recipe, pupil, rows, number == len(pupils), start, accelerator)
+            for number, pupil in enumerate(_with(pupils, lessons), 1)
         ]
 
     chosen: list[list[Example]] = [[] for _ in pupils]
@@ -121,7 +134,13 @@ def self_train(
         if not kept:
             break
         chosen, held_out = proposed, now_held_out
-    return chosen[-1], rounds
+    taught_apart = _with(parts, chosen[: len(parts)]) if chosen[-1] else []
+    return SelfTrained(tuple(chosen[-1]), tuple(rounds), tuple(taught_apart))
+
+
+def _with(pupils: Sequence[Material], pseudo: Sequence[Sequence[Example]]) -> list[Material]:
+    """Each with its own pseudo-labels beside."""
+    return [replace(pupil, beside=more) for pupil, more in zip(pupils, pseudo, strict=True)]
 
 
 def pseudo_labels(
@@ -153,18 +172,17 @@ def _taught(
     base: Base,
     recipe: Recipe,
     pupil: Material,
-    pseudo: Sequence[Example],
     rows: Sequence[Example],
     last: bool,
     start: Start,
-    accelerator: Accelerator | None,
+    accelerator: Accelerator,
 ) -> _Said:
-    """Train with pseudo-labels, and ask about the held-out examples and the unlabeled rows."""
+    """Train with what there is, and ask about the held-out examples and the unlabeled rows."""
     valid = pupil.valid if last else []  # a fold is not looked at while training
     tuned = tune(
         base,
         without_trackers(recipe),
-        [*pseudo, *pupil.train],
+        pupil.lessons,
         valid,
         pupil.labels,
         pupil.prompter,

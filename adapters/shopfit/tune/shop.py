@@ -69,7 +69,14 @@ class Shop:
             rows = without_copies(rows, splits.test, examples, self.text, recipe.data.near_duplicate)
         if not pretext:
             return replace(self, unlabeled=rows)
-        pairs = pretext_pairs(recipe, self.shown.catalog, rows, splits.test, text=self.text, examples=len(examples))
+        pairs = pretext_pairs(
+            recipe,
+            self.shown.catalog,
+            rows,
+            [*splits.test, *splits.valid],
+            text=self.text,
+            examples=len(examples),
+        )
         test = splits.test
         if not test:
             pairs, test = hold_out_pairs(recipe, pairs, self.text)
@@ -125,7 +132,8 @@ class Shop:
 
     def material(self, base: Base) -> Material:
         """What there is to learn from."""
-        return Material(self.splits.train, self.splits.valid, self.splits.labels, self.prompter(base))
+        splits = self.splits
+        return Material(splits.train, splits.valid, splits.labels, self.prompter(base), splits.pretext)
 
 
 def _count(splits: Splits) -> str:

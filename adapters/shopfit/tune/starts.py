@@ -16,6 +16,7 @@ from shopfit.adapter.adapted_model import Bare, answer_sums
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
+from shopfit.evaluation.evidence import NATS
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.methods.low_rank import blend
 from shopfit.methods.method import Factors
@@ -33,12 +34,10 @@ from shopfit.tune.folds import (
     trained,
 )
 from shopfit.tune.lessons import Batch, Material
-from shopfit.tune.loop import make_accelerator
 
 MOST_DONORS = 8
 _NEAREST = 3  # donors whose mean is a candidate
 _TIE = 0.01  # losses this near, relatively, are the same
-_EVIDENCE = 2.0  # nats of all examples together: odds of seven to one
 _LUCK = 1.0  # nats that one fitted number, the temperature, may gain by chance (Akaike, 1974)
 _FLAT = 1e9  # a temperature at which every answer is as likely
 _SUPPORT = 32  # examples that donors are weighed on
@@ -134,7 +133,7 @@ def choose_start(
     material: Material,
     among: Sequence[Candidate],
     *,
-    accelerator: Accelerator | None = None,
+    accelerator: Accelerator,
     heard: Callable[[str, float], None] = lambda _name, _loss: None,
 ) -> Choice:
     """Let candidates compete on the merchant's own examples.
@@ -150,7 +149,6 @@ def choose_start(
     if len(among) == 1:
         return Choice(among[0].make(material))
     parts = folds(recipe, material)
-    accelerator = accelerator or make_accelerator(recipe)
     if not parts:
         best = next((one for one in among if one.taught), among[-1])
         return Choice(best.make(material), why="too few examples to compare starts")
@@ -194,7 +192,7 @@ def _known(
         count = sum(len(batch.weights) for _, batch in answers[name])
         guessing = loss_at(answers[name], recipe, _FLAT)
         against = count * (losses[name] - lowest)
-        if count * (guessing - losses[name]) > _LUCK and against < _EVIDENCE:
+        if count * (guessing - losses[name]) > _LUCK and against < NATS:
             return name
     return None
 
