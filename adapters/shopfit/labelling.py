@@ -32,7 +32,8 @@ from shopfit.merchant.splits import labels_of, test_file_of
 from shopfit.merchant.unlabeled import load_unlabeled, without_copies
 from shopfit.onboard import base_of
 from shopfit.recipe.names import HOUSE
-from shopfit.recipe.schema import Recipe, hidden_fields
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import TASKS
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tune.making import Say, silent
@@ -151,7 +152,7 @@ def to_fill_in(recipe: Recipe, row: Example, why: str) -> dict[str, Any]:
     if row.candidates is not None:
         values["candidates"] = list(row.candidates)
     known = {name: value for name, value in values.items() if value is not None}
-    known |= {hidden_fields(recipe.task)[0]: None, "why": why}
+    known |= {TASKS[recipe.task].answer: None, "why": why}
     return {recipe.data.columns.get(name, name): value for name, value in known.items()}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from shopfit.evaluation.predictions import ChoosePredictions, GeneratePredictions, Predictions, RankPredictions
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example
-from shopfit.recipe.schema import Task
+from shopfit.recipe.tasks import Task
 
 Pool = tuple[str, ...]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from shopfit.evaluation.intervals import Interval, jackknife, paired_difference, rows_of
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions
-from shopfit.recipe.schema import LOWER_IS_BETTER
+from shopfit.recipe.tasks import METRICS
 
 LEAST_TELLING = 6  # groups: that fewer all favour one of two equals happens by chance in more than 2.5% of all cases
 LEAST_ROWS = 20  # groups, where the metric is no mean of bounded rows: its interval is too narrow for fewer
@@ -99,7 +99,7 @@ def weigh(
     Raises:
         RecipeError: if it is no metric of the task.
     """
-    pair = (second, first) if metric in LOWER_IS_BETTER else (first, second)
+    pair = (second, first) if METRICS[metric].lower_is_better else (first, second)
     gain = paired_difference(*pair, metric, k, groups, resamples, seed)
     said = jackknife(*pair, metric, k, groups)
     known, unseen = _labels(first, metric, labels)

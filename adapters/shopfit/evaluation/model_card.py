@@ -8,9 +8,8 @@ from typing import Any
 from shopfit.evaluation.gate import leads
 from shopfit.evaluation.report import PLOT, Report
 from shopfit.evaluation.wording import applied, arrow, metric_name, number, signed_with_span, span, trained_on
+from shopfit.recipe.tasks import TASKS
 
-_REQUESTS = {"choose": "ChooseRequest", "rank": "RankRequest", "generate": "GenerateRequest"}
-_DOES = {"choose": "chooses a label", "rank": "ranks items", "generate": "generates text"}
 _KINDS = {
     "fixed": "a set that the merchant fixed",
     "held out": "held out of the merchant's examples",
@@ -33,7 +32,7 @@ def card(report: Report, manifest: Mapping[str, Any]) -> str:
     parts = [
         f"# {name}",
         *([description] if description else []),
-        f"An adapter that {_DOES[report.task]} for the merchant `{report.merchant}` on the base `{base['name']}`, "
+        f"An adapter that {TASKS[report.task].does} for the merchant `{report.merchant}` on the base `{base['name']}`, "
         f"trained by shopfit from {trained_on(report.n_train, report.n_pretext)}.",
         f"> {report.verdict.reason}",
         "## How to use it",
@@ -59,7 +58,7 @@ def _usage(report: Report, reference: str, snapshot: Mapping[str, Any], base: st
     items = snapshot.get("data", {}).get("item_fields", ["history"])
     names = dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(template) if name)
     fields = json.dumps({name: ["…"] if name in items else "…" for name in names}, ensure_ascii=False)
-    request = _REQUESTS[report.task]
+    request = f"{report.task.capitalize()}Request"
     return [
         f"```sh\nshopfit predict {reference} '{fields}'\n```",
         "```python\n"
@@ -157,8 +156,4 @@ def _limits(report: Report) -> list[str]:
         limits.append("The interval of its gain over the base includes 0.")
     if report.task == "choose":
         limits.append(_calibrated(report))
-    if report.task == "generate":
-        limits.append("It can write what is not true, or not valid JSON. Check its output before it reaches anyone.")
-    if report.task == "rank":
-        limits.append("Scores compare items within one answer only, and it has not seen what is new in the catalog.")
-    return limits
+    return [*limits, *filter(None, [TASKS[report.task].limit])]

@@ -15,7 +15,8 @@ from shopfit.evaluation.intervals import Interval, Number, bootstrap, rows_of
 from shopfit.evaluation.predictions import Predictions, pooled
 from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import number, settings_in_words
-from shopfit.recipe.schema import METRICS, Recipe, Task
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import TASKS, Task
 
 REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
 TestKind = Literal["fixed", "held out", "pretext"]
@@ -247,7 +248,7 @@ def make_report(
             one.kind,
             {
                 metric: bootstrap(one.predictions, metric, asked.k, groups, asked.resamples, seed)
-                for metric in METRICS[recipe.task]
+                for metric in TASKS[recipe.task].metric_names
             },
         )
         for one in contenders

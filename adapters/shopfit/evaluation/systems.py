@@ -8,7 +8,7 @@ from shopfit.evaluation.collecting import Pool, collect
 from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example
-from shopfit.recipe.schema import Task
+from shopfit.recipe.tasks import Task
 
 Kind = Literal["base", "adapter", "prior", "baseline"]
 

@@ -28,13 +28,12 @@ from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
-from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe, Tune
+from shopfit.recipe.schema import Recipe, Tune
+from shopfit.recipe.tasks import METRICS, TASKS
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.lessons import EvenLessons, Material
 from shopfit.tune.objectives import Objective
 
-# on a few held-out rows the metric often stands still while the answers still become surer
-_TIE_BREAK = {"choose": "log_loss", "rank": "mrr", "generate": "token_f1"}
 _NEAR = 0.75  # of the way, see `_interpolation`
 
 
@@ -343,7 +342,7 @@ def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, floa
     """The recipe's metric and its tie-break, the mean over merchants; None if nothing was held out."""
     if not answers:
         return None
-    names = [recipe.evaluate.metric, _TIE_BREAK[recipe.task]]
+    names = [recipe.evaluate.metric, TASKS[recipe.task].tie_break]
     found = [measure(predictions, names, recipe.evaluate.k) for predictions in answers]
     metric, tie_break = (sum(values[name] for values in found) / len(found) for name in names)
     return metric, tie_break
@@ -362,8 +361,8 @@ def _interpolation(base: Base, recipe: Recipe) -> float:
 
 def _merit(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
     """The metric and its tie-break so that higher is better."""
-    names = recipe.evaluate.metric, _TIE_BREAK[recipe.task]
-    return tuple(-value if name in LOWER_IS_BETTER else value for name, value in zip(names, values, strict=True))
+    names = recipe.evaluate.metric, TASKS[recipe.task].tie_break
+    return tuple(METRICS[name].merit(value) for name, value in zip(names, values, strict=True))
 
 
 def held_out_answers(

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from shopfit.adapter.methods import TrainableAdapter
 from shopfit.adapter.voice import answer_sums
-from shopfit.recipe.schema import Task, Tune
+from shopfit.recipe.schema import Tune
+from shopfit.recipe.tasks import Task
 from shopfit.tune.adversarial import Push
 from shopfit.tune.contrast import Ear, contrastive_loss, prompt_states
 from shopfit.tune.lessons import Batch

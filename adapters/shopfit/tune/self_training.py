@@ -23,7 +23,8 @@ from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.predictions import ChoosePredictions, Floats, together
 from shopfit.merchant.examples import Example
 from shopfit.merchant.sampling import draw
-from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import METRICS
 from shopfit.tune.folds import folds, without_trackers
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import tune
@@ -194,4 +195,4 @@ def _merit(recipe: Recipe, held_out: ChoosePredictions) -> tuple[float, float]:
     values = measure(held_out, [recipe.evaluate.metric, "log_loss"], recipe.evaluate.k)
     metric = values[recipe.evaluate.metric]
     metric = 0.0 if math.isnan(metric) else metric  # such as AUC of one label: then only the likelihood counts
-    return -metric if recipe.evaluate.metric in LOWER_IS_BETTER else metric, -values["log_loss"]
+    return METRICS[recipe.evaluate.metric].merit(metric), -values["log_loss"]

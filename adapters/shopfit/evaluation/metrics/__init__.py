@@ -10,7 +10,7 @@ from typing import Any
 from shopfit.errors import RecipeError
 from shopfit.evaluation.metrics.answers import as_text
 from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
-from shopfit.recipe.schema import METRICS, Task
+from shopfit.recipe.tasks import TASKS, Task
 
 MODULES = {
     "accuracy": "choose.Accuracy",
@@ -77,8 +77,8 @@ def task_of(predictions: Predictions) -> Task:
 
 def check_metric(name: str, task: Task) -> None:
     """Raise RecipeError unless `name` is a metric of `task`."""
-    if name not in METRICS[task]:
-        allowed = ", ".join(METRICS[task])
+    if name not in TASKS[task].metric_names:
+        allowed = ", ".join(TASKS[task].metric_names)
         raise RecipeError(f"{name!r} is not a metric of task {task}", next_step=f"use one of {allowed}")
 
 
