@@ -16,8 +16,8 @@ from shopfit.evaluation import (
     measure,
     paired_difference,
 )
-from shopfit.evaluation.statistics import statistic
 from shopfit.recipe.tasks import TASKS
+from shopfit.tasks import metric_of
 
 TASK_METRICS = [(task, metric) for task, spec in TASKS.items() for metric in spec.metric_names]
 
@@ -70,7 +70,7 @@ def test_weights_give_what_the_metric_gives_on_the_resampled_rows(task: str, met
     draw = np.random.default_rng(2)
     chosen = [np.arange(25), *(draw.integers(0, 25, 25) for _ in range(4)), np.repeat([3, 4], 5), np.array([7])]
     weights = np.array([np.bincount(rows, minlength=25) for rows in chosen], np.float64)
-    found = statistic(predictions, metric, 5).of(weights)
+    found = metric_of(predictions.task, metric).of(predictions, 5)(weights)
     expected = [measure(rows_of(predictions, rows), [metric], 5)[metric] for rows in chosen]
     assert found == pytest.approx(np.array(expected), nan_ok=True)
 

@@ -8,11 +8,11 @@ import torch
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions
 from shopfit.tune.lessons import Lessons, Material
 from shopfit.tune.loop import Tuned, held_out_answers, make_accelerator, total_steps, tune
 from shopfit.tune.objectives import task_loss

@@ -1,7 +1,6 @@
 """Put a test set to an engine, or to an adapter in training, and collect what it answers."""
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from shopfit.adapter.voice import Voice
@@ -9,41 +8,13 @@ from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
 from shopfit.engine.asking import ask_choose, ask_generate, ask_rank
-from shopfit.evaluation.collecting import Pool, collect
-from shopfit.evaluation.predictions import Predictions
-from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.drawing import draw_others
-from shopfit.merchant.examples import Example, seen
-from shopfit.recipe.schema import Recipe
-
-
-def pools(recipe: Recipe, examples: Sequence[Example], catalog: Catalog | None) -> list[Pool]:
-    """The items each example is to rank; empty for other tasks.
-
-    A row's own candidates; else the catalog without the row's history (unless `data.repeats`), of which
-    `evaluate.candidates` are sampled if it is larger, the same for every `tune.seed`. Without a catalog:
-    every title that is relevant somewhere.
-    """
-    if recipe.task != "rank":
-        return [()] * len(examples)
-    items = list(catalog or dict.fromkeys(item for example in examples for item in example.relevant))
-    places = {item: place for place, item in enumerate(items)}
-    return [_pool(recipe, example, items, places) for example in examples]
-
-
-def _pool(recipe: Recipe, example: Example, items: Sequence[str], places: Mapping[str, int]) -> Pool:
-    if example.candidates is not None:
-        return example.candidates
-    left_out = set(example.relevant) | (set() if recipe.data.repeats else set(seen(example.fields)))
-    room = max(0, recipe.evaluate.candidates - len(example.relevant))
-    others = draw_others(random.Random(f"candidates/{example.id}"), items, places, left_out, room)
-    # sorted, so that the place of an item says nothing
-    return tuple(sorted((*example.relevant, *others)))
+from shopfit.merchant.examples import Example
+from shopfit.tasks import Predictions, task_of
 
 
 def assess(engine: Engine, tenant: Tenant, examples: Sequence[Example]) -> Predictions:
     """What the engine answers to a test set with the tenant's adapter: exactly what it would serve."""
-    recipe, items = tenant.recipe, pools(tenant.recipe, examples, tenant.catalog)
+    recipe, items = tenant.recipe, task_of(tenant.recipe.task).pools(tenant.recipe, examples, tenant.catalog)
     answers: list[Any]
     match recipe.task:
         case "choose":
@@ -63,7 +34,7 @@ def assess(engine: Engine, tenant: Tenant, examples: Sequence[Example]) -> Predi
                 answer.text
                 for answer in engine.generate([GenerateRequest(tenant, example.fields) for example in examples])
             ]
-    return collect(recipe.task, tenant.labels, examples, items, answers, tenant.catalog)
+    return task_of(recipe.task).collect(tenant.labels, examples, items, answers, tenant.catalog)
 
 
 def ask(voice: Voice, base: Base, prompter: Prompter, labels: Sequence[str], examples: Sequence[Example]) -> list[Any]:
@@ -75,7 +46,11 @@ def ask(voice: Voice, base: Base, prompter: Prompter, labels: Sequence[str], exa
             return list(ask_choose(voice, prompter, labels, rows))
         case "rank":
             return list(
-                ask_rank(voice, prompter, list(zip(rows, pools(recipe, examples, prompter.catalog), strict=True)))
+                ask_rank(
+                    voice,
+                    prompter,
+                    list(zip(rows, task_of(recipe.task).pools(recipe, examples, prompter.catalog), strict=True)),
+                )
             )
         case "generate":
             return list(ask_generate(voice, base, prompter, rows))

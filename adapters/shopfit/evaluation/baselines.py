@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from shopfit.errors import RecipeError
-from shopfit.evaluation.collecting import Pool
-from shopfit.evaluation.metrics.answers import as_text
 from shopfit.evaluation.systems import System
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, seen
 from shopfit.merchant.search import Embed, Floats, MeaningIndex, WordIndex
 from shopfit.recipe.tasks import TASKS
+from shopfit.tasks import Pool
+from shopfit.tasks.answers import as_text
 
 Text = Callable[[Example], str]
 """An example -> what its prompt shows of it, histories as titles."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from shopfit.evaluation.collecting import Pool
-from shopfit.evaluation.metrics.answers import as_text
 from shopfit.evaluation.systems import System
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.counts import label_shares, likes, popularity, positive_place
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import Pool
+from shopfit.tasks.answers import as_text
 
 
 def priors(

@@ -11,12 +11,12 @@ from shopfit.adapter.bundle import SelfTrainingRound
 from shopfit.errors import BundleError, Problem
 from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.gate import UNMEASURED, SystemResult, Verdict, best, decide
-from shopfit.evaluation.intervals import Interval, Number, bootstrap, rows_of
-from shopfit.evaluation.predictions import Predictions, pooled
+from shopfit.evaluation.intervals import Interval, Number, bootstrap
 from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import number, settings_in_words
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.tasks import TASKS, Task
+from shopfit.tasks import Predictions, pooled
 
 REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
 TestKind = Literal["fixed", "held out", "pretext"]
@@ -270,8 +270,8 @@ def make_report(
         k=asked.k,
         n_train=n_train,
         n_pretext=n_pretext,
-        n_test=rows_of(adapter),
-        n_held_out=0 if held is None else rows_of(held.contenders[0].predictions),
+        n_test=adapter.rows,
+        n_held_out=0 if held is None else held.contenders[0].predictions.rows,
         test_kind=test_kind,
         systems=rows,
         gain_over_base=tested[base.name].gain,
@@ -320,5 +320,5 @@ def _with(contenders: Sequence[Contender], groups: Sequence[str | None], held: H
     def named(names: Sequence[str | None], rows: int) -> Sequence[str | None]:
         return names or [None] * rows
 
-    tested, added = (rows_of(some[0].predictions) for some in (contenders, held.contenders))
+    tested, added = (some[0].predictions.rows for some in (contenders, held.contenders))
     return Held(both, [*named(groups, tested), *named(held.groups, added)])

@@ -16,9 +16,9 @@ from shopfit.base.load import Base
 from shopfit.errors import DataError
 from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import Predictions, pooled
 from shopfit.evaluation.wording import number
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import Predictions, pooled
 from shopfit.tune.folds import FOLDS, folds, predictions_of
 from shopfit.tune.shop import Shop
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from shopfit.adapter.start import Start
 from shopfit.adapter.voice import answer_sums
 from shopfit.base.load import Base
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import with_earlier_steps
 from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions, Predictions
 from shopfit.tune.lessons import Batch, Lessons, Material
 from shopfit.tune.loop import Tuned, head_labels, held_out_answers, tune
 from shopfit.tune.objectives import task_loss

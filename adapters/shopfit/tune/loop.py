@@ -22,14 +22,13 @@ from shopfit.adapter.methods import LEARNING_RATES, TrainableAdapter, attach
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.assess import ask, pools
-from shopfit.evaluation.collecting import collect
+from shopfit.evaluation.assess import ask
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import METRICS, TASKS
+from shopfit.tasks import Predictions, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.lessons import EvenLessons, Material
 from shopfit.tune.objectives import Objective
@@ -377,4 +376,6 @@ def held_out_answers(
     gathered = sorted(gather_object(mine) if accelerator.num_processes > 1 else mine, key=itemgetter(0))
     adapter.peft.train()
     answers = [answer for _, answer in gathered]
-    return collect(recipe.task, labels, valid, pools(recipe, valid, prompter.catalog), answers, prompter.catalog)
+    return task_of(recipe.task).collect(
+        labels, valid, task_of(recipe.task).pools(recipe, valid, prompter.catalog), answers, prompter.catalog
+    )

@@ -14,10 +14,10 @@ from shopfit.adapter.methods import attach
 from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.assess import ask, pools
-from shopfit.evaluation.collecting import Pool
+from shopfit.evaluation.assess import ask
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import Pool, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import total_steps
@@ -129,7 +129,7 @@ def _answering(voice: Voice, base: Base, prompter: Prompter, splits: Splits) -> 
     valid: list[Pool] = [()] * len(splits.valid)
     test: list[Pool] = [()] * len(splits.test)
     if base.encoder and recipe.task == "rank":
-        valid, test = (pools(recipe, rows, prompter.catalog) for rows in (splits.valid, splits.test))
+        valid, test = (task_of(recipe.task).pools(recipe, rows, prompter.catalog) for rows in (splits.valid, splits.test))
         sample = [replace(row, candidates=pool[:_READ]) for row, pool in zip(sample, test, strict=False)]
     started = time.perf_counter()
     ask(voice, base, prompter, splits.labels, sample)

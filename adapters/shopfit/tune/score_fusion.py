@@ -23,11 +23,11 @@ from shopfit.adapter.score_fusion import (
     rank_parts,
 )
 from shopfit.evaluation.calibration import cross_fitted, temperature_helps
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions, together
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.search import CatalogIndex, Embed, Floats, titles_index
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions
 from shopfit.tune.folds import HeldOut
 from shopfit.tune.lessons import Material
 
@@ -109,7 +109,7 @@ def as_served(
 
 def _at_temperature(parts: Sequence[Predictions]) -> list[Predictions]:
     choices = [part for part in parts if isinstance(part, ChoosePredictions)]
-    if not choices or not temperature_helps(whole := together(choices)):
+    if not choices or not temperature_helps(whole := ChoosePredictions.join(choices)):
         return list(parts)
     ends = np.cumsum([len(part.gold) for part in choices])[:-1]
     shares = np.split(cross_fitted(whole).probabilities, ends)

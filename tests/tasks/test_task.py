@@ -2,14 +2,14 @@ from typing import Any
 
 import pytest
 
-from shopfit.evaluation.collecting import collect
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example
+from shopfit.tasks import task_of
 
 
 def test_choices_keep_the_order_of_the_labels() -> None:
     rows = [Example("1", {}, label="b"), Example("2", {}, label="a")]
-    found: Any = collect("choose", ["b", "a"], rows, [(), ()], [[0.9, 0.1], [0.2, 0.8]], None)
+    found: Any = task_of("choose").collect(["b", "a"], rows, [(), ()], [[0.9, 0.1], [0.2, 0.8]], None)
     assert found.labels == ("b", "a")
     assert found.gold.tolist() == [0, 1]
     assert found.probabilities.tolist() == [[0.9, 0.1], [0.2, 0.8]]
@@ -18,17 +18,17 @@ def test_choices_keep_the_order_of_the_labels() -> None:
 @pytest.mark.parametrize(("catalog", "size"), [(Catalog.of_titles(iter("wxyz")), 4), (None, 3)])
 def test_rankings_may_differ_in_length(catalog: Catalog | None, size: int) -> None:
     rows = [Example("1", {}, relevant=("x",)), Example("2", {}, relevant=("y", "z"))]
-    found: Any = collect("rank", [], rows, [("x", "y"), ("x", "y", "z")], [[1, 2], [3, 4, 5]], catalog)
+    found: Any = task_of("rank").collect([], rows, [("x", "y"), ("x", "y", "z")], [[1, 2], [3, 4, 5]], catalog)
     assert [scores.tolist() for scores in found.scores] == [[1, 2], [3, 4, 5]]
     assert found.relevant == (frozenset("x"), frozenset("yz"))
     assert found.catalog_size == size
 
 
 def test_texts_stay_as_they_are() -> None:
-    found: Any = collect("generate", [], [Example("1", {}, output={"a": 1})], [()], ["{"], None)
+    found: Any = task_of("generate").collect([], [Example("1", {}, output={"a": 1})], [()], ["{"], None)
     assert (found.outputs, found.gold) == (("{",), ({"a": 1},))
 
 
 def test_no_rows() -> None:
-    found: Any = collect("choose", ["a", "b"], [], [], [], None)
+    found: Any = task_of("choose").collect(["a", "b"], [], [], [], None)
     assert found.probabilities.shape == (0, 2)
