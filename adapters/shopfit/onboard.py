@@ -250,7 +250,7 @@ def _evaluate(
         searched=None if made is None or made.study is None else made.study.facts(),
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),
-        labels={str(example.label) for example in (*ground.seen, *test)} if recipe.task == "choose" else None,
+        labels={str(example.label) for example in (*ground.seen, *test)} if recipe.spec.labels else None,
         held_out=held_out,
     )
 

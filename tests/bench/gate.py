@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from shopfit.evaluation.statistics import statistic
 from sklearn.linear_model import LogisticRegression
 
 from shopfit.base.embed import Embedder
@@ -32,7 +31,7 @@ from shopfit.evaluation.evidence import weigh
 from shopfit.evaluation.metrics import measure
 from shopfit.recipe.tasks import METRICS
 from shopfit.settings import Settings
-from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions, pooled
+from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions, metric_of, pooled
 from tests.bench.results import Row, publish
 from tests.bench.shops import intent_shop, intention_shop, office_shop, review_shop
 
@@ -203,10 +202,10 @@ def difference(first: Predictions, second: Predictions, metric: str) -> float:
 def plain(first: Predictions, second: Predictions, metric: str) -> float:
     """Lower end of the percentile interval, for few rows as for many."""
     sign = -1 if METRICS[metric].lower_is_better else 1
-    systems = [statistic(one, metric, 10) for one in (first, second)]
+    systems = [metric_of(one.task, metric).of(one, 10) for one in (first, second)]
     rows = first.rows
     drawn = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), _RESAMPLES).astype(np.float64)
-    found = sign * (systems[0].of(drawn) - systems[1].of(drawn))
+    found = sign * (systems[0](drawn) - systems[1](drawn))
     found = found[~np.isnan(found)]
     return float(np.percentile(found, 2.5)) if len(found) else float("nan")
 

@@ -1,40 +1,38 @@
 """Put a test set to an engine, or to an adapter in training, and collect what it answers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from shopfit.adapter.voice import Voice
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+from shopfit.engine import Answer, ChooseAnswer, Engine, GenerateAnswer, RankAnswer, RecommendAnswer, Tenant
 from shopfit.engine.asking import ask_choose, ask_generate, ask_rank
+from shopfit.engine.requests import request_of
 from shopfit.merchant.examples import Example
-from shopfit.tasks import Predictions, task_of
+from shopfit.tasks import Pool, Predictions, task_of
 
 
 def assess(engine: Engine, tenant: Tenant, examples: Sequence[Example]) -> Predictions:
     """What the engine answers to a test set with the tenant's adapter: exactly what it would serve."""
     recipe, items = tenant.recipe, task_of(tenant.recipe.task).pools(tenant.recipe, examples, tenant.catalog)
-    answers: list[Any]
-    match recipe.task:
-        case "choose":
-            chosen = engine.choose([ChooseRequest(tenant, example.fields) for example in examples])
-            answers = [[answer.probabilities[label] for label in tenant.labels] for answer in chosen]
-        case "rank":
-            ranked = engine.rank(
-                [
-                    RankRequest(tenant, example.fields, pool, len(pool))
-                    for example, pool in zip(examples, items, strict=True)
-                ]
-            )
-            scores = [{item.id: item.score for item in answer.items} for answer in ranked]
-            answers = [[score[item] for item in pool] for score, pool in zip(scores, items, strict=True)]
-        case "generate":
-            answers = [
-                answer.text
-                for answer in engine.generate([GenerateRequest(tenant, example.fields) for example in examples])
-            ]
+    asked = [request_of(tenant, example.fields, pool, len(pool)) for example, pool in zip(examples, items, strict=True)]
+    answers = [_raw(answer, tenant.labels, pool) for answer, pool in zip(engine.answer(asked), items, strict=True)]
     return task_of(recipe.task).collect(tenant.labels, examples, items, answers, tenant.catalog)
+
+
+def _raw(answer: Answer, labels: Sequence[str], pool: Pool) -> Any:
+    """What `collect` takes of an answer: probabilities of the labels, scores of the pool's items, or the text."""
+    match answer:
+        case ChooseAnswer():
+            return [answer.probabilities[label] for label in labels]
+        case RankAnswer() | RecommendAnswer():
+            score = {item.id: item.score for item in answer.items}
+            return [score[item] for item in pool]
+        case GenerateAnswer():
+            return answer.text
+        case _:
+            assert_never(answer)
 
 
 def ask(voice: Voice, base: Base, prompter: Prompter, labels: Sequence[str], examples: Sequence[Example]) -> list[Any]:
@@ -54,3 +52,5 @@ def ask(voice: Voice, base: Base, prompter: Prompter, labels: Sequence[str], exa
             )
         case "generate":
             return list(ask_generate(voice, base, prompter, rows))
+        case _:
+            assert_never(recipe.task)

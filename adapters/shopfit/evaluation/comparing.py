@@ -90,7 +90,7 @@ def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:
     """
     recipe = tenant.recipe
     texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
-    if recipe.task != "choose" or not texts:
+    if not recipe.spec.labels or not texts:
         return None
     answers = engine.choose([ChooseRequest(tenant, dict.fromkeys(texts, text)) for text in _SAYS_NOTHING])
     shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])

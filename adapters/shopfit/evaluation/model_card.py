@@ -154,6 +154,6 @@ def _limits(report: Report) -> list[str]:
         )
     if report.gain_over_base.low <= 0 <= report.gain_over_base.high:
         limits.append("The interval of its gain over the base includes 0.")
-    if report.task == "choose":
+    if TASKS[report.task].labels:
         limits.append(_calibrated(report))
     return [*limits, *filter(None, [TASKS[report.task].limit])]

@@ -15,7 +15,7 @@ from shopfit.evaluation.intervals import Interval, Number, bootstrap
 from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import number, settings_in_words
 from shopfit.recipe.schema import Recipe
-from shopfit.recipe.tasks import TASKS, Task
+from shopfit.recipe.tasks import Task
 from shopfit.tasks import Predictions, pooled
 
 REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
@@ -248,7 +248,7 @@ def make_report(
             one.kind,
             {
                 metric: bootstrap(one.predictions, metric, asked.k, groups, asked.resamples, seed)
-                for metric in TASKS[recipe.task].metric_names
+                for metric in recipe.spec.metric_names
             },
         )
         for one in contenders

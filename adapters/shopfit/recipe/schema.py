@@ -262,7 +262,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Recipe":
-        spec = TASKS[self.task]
+        spec = self.spec
         baselines = spec.baselines
         problems = _prompt_problems(self.task, spec, self.prompt)
         if (metric := self.evaluate.metric) not in spec.metric_names:
@@ -289,6 +289,11 @@ class Recipe(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What sets the recipe's task apart."""
+        return TASKS[self.task]
 
     @property
     def fields(self) -> list[str]:

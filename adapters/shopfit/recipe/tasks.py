@@ -47,6 +47,9 @@ class TaskSpec:
         answer_template: the default of `prompt.answer`.
         answer_field: the one field that `prompt.answer` shows; none where it shows those of a catalog's item.
         own_keys: recipe keys for this task alone, each with the value that is allowed elsewhere, if one is.
+        labels: whether an answer is one of a merchant's labels.
+        items: whether an answer orders items, of a catalog or plain titles.
+        written: whether an answer is written token by token; others are scored.
         from_catalog: whether there is something to learn from a catalog, without any example.
         limit: what a model card says against every adapter of this task; empty if there is nothing.
     """
@@ -61,13 +64,21 @@ class TaskSpec:
     beside: tuple[str, ...] = ()
     cells: Mapping[str, Literal["list", "json"]] = field(default_factory=dict)
     own_keys: Mapping[str, str] = field(default_factory=dict)
+    labels: bool = False
+    items: bool = False
+    written: bool = False
     from_catalog: bool = False
     limit: str = ""
 
     @property
+    def own_fields(self) -> tuple[str, ...]:
+        """Fields of an example that only this task knows, the answer first."""
+        return (self.answer, *self.beside)
+
+    @property
     def hidden(self) -> tuple[str, ...]:
         """Fields of a row that a prompt never shows: the answer, and what only steers training."""
-        return (self.answer, *self.beside, *_STEERING)
+        return (*self.own_fields, *_STEERING)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -98,6 +109,7 @@ TASKS: dict[Task, TaskSpec] = {
             "tune.contrastive": "0",
             "tune.self_training.rounds": "0",
         },
+        labels=True,
     ),
     "rank": TaskSpec(
         does="ranks items",
@@ -115,6 +127,7 @@ TASKS: dict[Task, TaskSpec] = {
         answer_template=" {title}",
         answer_field=None,
         own_keys={"data.pretext": "false"},
+        items=True,
         from_catalog=True,
         limit="Scores compare items within one answer only, and it has not seen what is new in the catalog.",
     ),
@@ -132,6 +145,7 @@ TASKS: dict[Task, TaskSpec] = {
         baselines=("minilm-cosine",),
         answer_template=" {output}",
         answer_field="output",
+        written=True,
         limit="It can write what is not true, or not valid JSON. Check its output before it reaches anyone.",
     ),
 }

@@ -11,12 +11,13 @@ from shopfit.tasks.generate import Generate, GeneratePredictions
 from shopfit.tasks.metric import DEFINED, Metric, Weighted, metric_of
 from shopfit.tasks.predictions import Predictions, pooled
 from shopfit.tasks.rank import Rank, RankPredictions
-from shopfit.tasks.task import Pool, TaskType
+from shopfit.tasks.task import Lesson, Pool, TaskType
 
 __all__ = [
     "DEFINED",
     "ChoosePredictions",
     "GeneratePredictions",
+    "Lesson",
     "Metric",
     "Pool",
     "Predictions",

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.examples import Example
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.calibration import BINS, calibration_gaps
 from shopfit.tasks.metric import Weighted, mean_of_known, mean_of_rows, metric, ratio
 from shopfit.tasks.predictions import Floats, Predictions
-from shopfit.tasks.task import Pool, TaskType
+from shopfit.tasks.task import Lesson, Pool, Rows, TaskType, TaughtBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +58,27 @@ class ChoosePredictions(Predictions):
 class Choose(TaskType):
     """Chooses one of a merchant's labels."""
 
-    name = "choose"
-
     def collect(
-        self,
-        labels: Sequence[str],
-        examples: Sequence[Example],
-        items: Sequence[Pool],  # noqa: ARG002
-        answers: Sequence[Any],
-        catalog: Catalog | None,  # noqa: ARG002
+        self, labels: Sequence[str], rows: Rows, pools: Sequence[Pool], answers: Sequence[Any], catalog: Catalog | None
     ) -> ChoosePredictions:
         """Put N arrays of L probabilities beside the right labels."""
-        gold = np.array([labels.index(str(example.label)) for example in examples], np.int64)
-        probabilities = np.array(answers, np.float64).reshape(len(examples), len(labels))
+        gold = np.array([labels.index(str(row.label)) for row in rows], np.int64)
+        probabilities = np.array(answers, np.float64).reshape(len(rows), len(labels))
         return ChoosePredictions(tuple(labels), probabilities, gold)
+
+    def taught(self, lesson: Lesson) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+        """Every label, the right one among them."""
+        return tuple(lesson.labels), tuple(lesson.gold)
+
+    def loss(self, sums: "Tensor", batch: TaughtBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
+        """Cross-entropy over the length-normalised labels, which smoothing spreads."""
+        from shopfit.tasks.losses import contrast, evenly
+
+        scores, counts = sums / batch.tree.lengths / temperature, batch.tree.counts
+        losses = contrast(scores, batch.gold, counts)  # (B,)
+        if smoothing:
+            losses = (1 - smoothing) * losses + smoothing * evenly(scores, counts)
+        return (batch.weights * losses).mean()
 
     @property
     def columns(self) -> dict[str, Any]:

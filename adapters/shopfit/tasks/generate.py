@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.examples import Example
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.answers import as_text, field_counts, is_exact, parse_object
 from shopfit.tasks.answers import token_f1 as f1_of_words
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric, ratio
 from shopfit.tasks.predictions import Floats, Predictions
-from shopfit.tasks.task import Pool, TaskType
+from shopfit.tasks.task import Lesson, Pool, Rows, TaskType, TaughtBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +54,20 @@ class GeneratePredictions(Predictions):
 class Generate(TaskType):
     """Generates a text."""
 
-    name = "generate"
-
     def collect(
-        self,
-        labels: Sequence[str],  # noqa: ARG002
-        examples: Sequence[Example],
-        items: Sequence[Pool],  # noqa: ARG002
-        answers: Sequence[Any],
-        catalog: Catalog | None,  # noqa: ARG002
+        self, labels: Sequence[str], rows: Rows, pools: Sequence[Pool], answers: Sequence[Any], catalog: Catalog | None
     ) -> GeneratePredictions:
         """Put N texts beside the right ones."""
-        return GeneratePredictions(tuple(answers), tuple(example.output for example in examples))
+        return GeneratePredictions(tuple(answers), tuple(row.output for row in rows))
+
+    def taught(self, lesson: Lesson) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+        """The right answer alone."""
+        assert lesson.example.output is not None
+        return (lesson.prompter.output(lesson.example.output),), (True,)
+
+    def loss(self, sums: "Tensor", batch: TaughtBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
+        """Of the answer's tokens, each weighing the same."""
+        return -(batch.weights * sums).sum() / batch.tree.lengths.sum()
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,7 +15,10 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.ranking import Ranking
-from shopfit.tasks.task import Pool, TaskType
+from shopfit.tasks.task import Lesson, Pool, Rows, TaskType, TaughtBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NEVER_UNSEEN = -700.0  # log of a probability that is as good as 0, yet can be multiplied by 0
 
@@ -62,8 +65,6 @@ class RankPredictions(Predictions):
 class Rank(TaskType):
     """Ranks a catalog's items, or plain titles."""
 
-    name = "rank"
-
     def pools(self, recipe: Recipe, examples: Sequence[Example], catalog: Catalog | None) -> list[Pool]:
         """The items each example is to rank.
 
@@ -76,17 +77,26 @@ class Rank(TaskType):
         return [_pool(recipe, example, items, places) for example in examples]
 
     def collect(
-        self,
-        labels: Sequence[str],  # noqa: ARG002
-        examples: Sequence[Example],
-        items: Sequence[Pool],
-        answers: Sequence[Any],
-        catalog: Catalog | None,
+        self, labels: Sequence[str], rows: Rows, pools: Sequence[Pool], answers: Sequence[Any], catalog: Catalog | None
     ) -> RankPredictions:
         """Put N arrays of scores beside their candidates and the right ones."""
-        relevant = tuple(frozenset(example.relevant) for example in examples)
-        size = len(catalog) if catalog is not None else len({item for pool in items for item in pool})
-        return RankPredictions(tuple(items), tuple(np.array(answer, np.float64) for answer in answers), relevant, size)
+        relevant = tuple(frozenset(row.relevant) for row in rows)
+        size = len(catalog) if catalog is not None else len({item for pool in pools for item in pool})
+        return RankPredictions(tuple(pools), tuple(np.array(answer, np.float64) for answer in answers), relevant, size)
+
+    def taught(self, lesson: Lesson) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+        """The relevant items, then some that are not."""
+        example, others = lesson.example, lesson.negatives()
+        items = (*example.relevant, *others)
+        answers = tuple(lesson.prompter.item(item, title=example.titles) for item in items)
+        return answers, (True,) * len(example.relevant) + (False,) * len(others)
+
+    def loss(self, sums: "Tensor", batch: TaughtBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
+        """Softmax of each relevant item against sampled items that are not relevant."""
+        from shopfit.tasks.losses import contrast
+
+        scores = sums / batch.tree.lengths / temperature
+        return (batch.weights * contrast(scores, batch.gold, batch.tree.counts)).mean()
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ ENCODERS, DECODERS = ("minilm-l6",), ("smollm2-135m",)
 
 def candidates(recipe: Recipe) -> tuple[str, ...]:
     """The bases that can do what a recipe asks, the smallest first."""
-    reads = recipe.task != "generate" and recipe.adapter.method != "prefix"
+    reads = not recipe.spec.written and recipe.adapter.method != "prefix"
     return (*(ENCODERS if reads else ()), *DECODERS)
 
 

@@ -27,7 +27,7 @@ from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe, Tune
-from shopfit.recipe.tasks import METRICS, TASKS
+from shopfit.recipe.tasks import METRICS
 from shopfit.tasks import Predictions, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.lessons import EvenLessons, Material
@@ -268,7 +268,7 @@ def _end(accelerator: Accelerator, settings: Tune) -> None:
 
 def head_labels(base: Base, recipe: Recipe, merchants: Sequence[Material]) -> tuple[str, ...]:
     """Labels that the adapter's head has a row for: all merchants' when it chooses on an encoder, else none."""
-    if not base.encoder or recipe.task != "choose":
+    if not base.encoder or not recipe.spec.labels:
         return ()
     return tuple(dict.fromkeys(label for material in merchants for label in material.labels))
 
@@ -341,7 +341,7 @@ def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, floa
     """The recipe's metric and its tie-break, the mean over merchants; None if nothing was held out."""
     if not answers:
         return None
-    names = [recipe.evaluate.metric, TASKS[recipe.task].tie_break]
+    names = [recipe.evaluate.metric, recipe.spec.tie_break]
     found = [measure(predictions, names, recipe.evaluate.k) for predictions in answers]
     metric, tie_break = (sum(values[name] for values in found) / len(found) for name in names)
     return metric, tie_break
@@ -355,12 +355,12 @@ def _interpolation(base: Base, recipe: Recipe) -> float:
     """
     if recipe.tune.interpolation is not None:
         return recipe.tune.interpolation
-    return _NEAR if recipe.task == "rank" and base.encoder else 1.0
+    return _NEAR if recipe.spec.items and base.encoder else 1.0
 
 
 def _merit(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
     """The metric and its tie-break so that higher is better."""
-    names = recipe.evaluate.metric, TASKS[recipe.task].tie_break
+    names = recipe.evaluate.metric, recipe.spec.tie_break
     return tuple(METRICS[name].merit(value) for name, value in zip(names, values, strict=True))
 
 

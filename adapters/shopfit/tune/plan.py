@@ -128,8 +128,9 @@ def _answering(voice: Voice, base: Base, prompter: Prompter, splits: Splits) -> 
     recipe, sample = prompter.recipe, list(splits.test[:_SAMPLE])
     valid: list[Pool] = [()] * len(splits.valid)
     test: list[Pool] = [()] * len(splits.test)
-    if base.encoder and recipe.task == "rank":
-        valid, test = (task_of(recipe.task).pools(recipe, rows, prompter.catalog) for rows in (splits.valid, splits.test))
+    if base.encoder and recipe.spec.items:
+        pools = task_of(recipe.task).pools
+        valid, test = (pools(recipe, rows, prompter.catalog) for rows in (splits.valid, splits.test))
         sample = [replace(row, candidates=pool[:_READ]) for row, pool in zip(sample, test, strict=False)]
     started = time.perf_counter()
     ask(voice, base, prompter, splits.labels, sample)

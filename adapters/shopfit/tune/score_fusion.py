@@ -74,9 +74,9 @@ def fit_fusion(
     weights = {name: weight for name, weight in weights.items() if weight > 0} or {ADAPTER: 1.0}
     everything = [*material.train, *material.valid]
     facts = (
-        rank_facts(everything)
-        if recipe.task == "rank"
-        else choose_facts(everything, material.labels, _text(material), embed)
+        choose_facts(everything, material.labels, _text(material), embed)
+        if recipe.spec.labels
+        else rank_facts(everything)
     )
     return ScoreFusion(weights=weights, **dict(facts)), losses
 
