@@ -17,7 +17,6 @@ from shopfit.evaluation.assess import assess
 from shopfit.evaluation.comparing import contextual, rivals
 from shopfit.evaluation.learning import LearningCurve, Point, Standing, advise
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.systems import Kind
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
@@ -26,6 +25,7 @@ from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
+from shopfit.tasks import Predictions
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.making import Ground, Say, making, silent
 from shopfit.tune.neighbours import Neighbours

@@ -8,7 +8,7 @@ rows are rarely drawn. What comes into the layer is the sentence encoder's vecto
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from shopfit.merchant.unlabeled import load_unlabeled, without_copies
 from shopfit.onboard import base_of
 from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.names import HOUSE
-from shopfit.recipe.schema import Recipe, hidden_fields
+from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tune.making import Say, silent
@@ -100,11 +100,8 @@ def label_next(
         DataError: with every bad row, or if nothing is left to label.
         ShopfitError: with whatever else is wrong.
     """
-    if recipe.task == "generate":
-        raise RecipeError(
-            f"recipe {recipe.name} is of task generate: how unsure a generated answer is cannot be told",
-            next_step="use a recipe of task choose or rank; draw rows to be answered by chance",
-        )
+    if recipe.spec.written:
+        raise _untold(recipe)
     pool = _pool(merchant, recipe, say)
     embed = embed or LateEmbedder(settings.home)
     doubt = _doubt(pool, settings, embed, say)
@@ -150,7 +147,7 @@ def to_fill_in(recipe: Recipe, row: Example, why: str) -> dict[str, Any]:
     if row.candidates is not None:
         values["candidates"] = list(row.candidates)
     known = {name: value for name, value in values.items() if value is not None}
-    known |= {hidden_fields(recipe.task)[0]: None, "why": why}
+    known |= {recipe.spec.answer: None, "why": why}
     return {recipe.data.columns.get(name, name): value for name, value in known.items()}
 
 
@@ -197,13 +194,26 @@ def _doubt(pool: Pool, settings: Settings, embed: Embed, say: Say) -> Doubt:
     """How unsure whoever would answer now is of each row."""
     with Registry.open(settings) as registry:
         base, tenant = _answering(registry, pool, settings, say)
-    if pool.recipe.task == "choose" and len(tenant.labels) < 2:
+    if pool.recipe.spec.labels and len(tenant.labels) < 2:
         say("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
         return Doubt(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
     with Engine(base, slots=1, max_rank=LARGEST_RANK, embed=embed) as engine:
-        if pool.recipe.task == "choose":
-            return _choose_doubt(engine, tenant, pool.rows)
-        return _rank_doubt(engine, tenant, pool, embed)
+        match pool.recipe.task:
+            case "choose":
+                return _choose_doubt(engine, tenant, pool.rows)
+            case "rank":
+                return _rank_doubt(engine, tenant, pool, embed)
+            case "generate":
+                raise _untold(pool.recipe)
+            case _:
+                assert_never(pool.recipe.task)
+
+
+def _untold(recipe: Recipe) -> RecipeError:
+    return RecipeError(
+        f"recipe {recipe.name} is of task {recipe.task}: how unsure a generated answer is cannot be told",
+        next_step="use a recipe of task choose or rank; draw rows to be answered by chance",
+    )
 
 
 def _answering(registry: Registry, pool: Pool, settings: Settings, say: Say) -> tuple[Base, Tenant]:

@@ -13,7 +13,6 @@ from shopfit.errors import RecipeError
 from shopfit.evaluation import Report, card, make_report
 from shopfit.evaluation.calibration import calibration_facts
 from shopfit.evaluation.comparing import compare, compare_held_out
-from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.evaluation.report import CARD, Course, Held, Served, Sources
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.merchant import Merchant
@@ -23,6 +22,7 @@ from shopfit.recipe.schema import Recipe, SelfTraining
 from shopfit.registry import Registry, Version
 from shopfit.registry.leavings import sweep
 from shopfit.settings import Settings
+from shopfit.tasks import ChoosePredictions
 from shopfit.tune.bases import AUTO, choose_base
 from shopfit.tune.loop import Watch, make_accelerator
 from shopfit.tune.making import Ground, Made, Say, making, silent
@@ -250,7 +250,7 @@ def _evaluate(
         sources,
         replace(course, seconds=time.perf_counter() - started, peak_memory_mb=peak_memory_mb()),
         served,
-        labels={str(example.label) for example in (*ground.seen, *test)} if recipe.task == "choose" else None,
+        labels={str(example.label) for example in (*ground.seen, *test)} if recipe.spec.labels else None,
         held_out=held_out,
     )
 

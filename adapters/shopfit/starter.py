@@ -16,7 +16,6 @@ from shopfit.errors import DataError, Problem, ShopfitError
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.evidence import Evidence, mean_of, weigh
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.wording import signed_with_span
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
@@ -27,6 +26,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.registry.leavings import sweep
 from shopfit.settings import Settings
+from shopfit.tasks import Predictions
 from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune_together
 from shopfit.tune.making import Say, silent
 from shopfit.tune.rewriting import ready_to_augment

@@ -24,13 +24,13 @@ import torch
 
 from shopfit.base.load import Base, load_base
 from shopfit.cli.terminal import quiet
-from shopfit.evaluation.assess import ask, pools
-from shopfit.evaluation.collecting import collect
+from shopfit.evaluation.assess import ask
 from shopfit.evaluation.metrics import measure
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.shelf import sample_folder
 from shopfit.settings import Settings
+from shopfit.tasks import task_of
 from shopfit.tune.loop import make_accelerator, tune
 from shopfit.tune.shop import Shop
 from tests.bench.results import Row, publish
@@ -104,8 +104,8 @@ def run(base: Base, folder: Path, of: Set, overrides: Sequence[str]) -> dict[str
         answers = ask(tuned.adapter, base, prompter, splits.labels, splits.test)
     finally:
         tuned.adapter.detach()
-    items = pools(recipe, splits.test, prompter.catalog)
-    predictions = collect(recipe.task, splits.labels, splits.test, items, answers, prompter.catalog)
+    items = task_of(recipe.task).pools(recipe, splits.test, prompter.catalog)
+    predictions = task_of(recipe.task).collect(splits.labels, splits.test, items, answers, prompter.catalog)
     return measure(predictions, list(of.metrics), recipe.evaluate.k)
 
 

@@ -28,12 +28,10 @@ from sklearn.linear_model import LogisticRegression
 from shopfit.base.embed import Embedder
 from shopfit.cli.terminal import quiet
 from shopfit.evaluation.evidence import weigh
-from shopfit.evaluation.intervals import rows_of
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions, pooled
-from shopfit.evaluation.statistics import statistic
-from shopfit.recipe.schema import LOWER_IS_BETTER
+from shopfit.recipe.tasks import METRICS
 from shopfit.settings import Settings
+from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions, metric_of, pooled
 from tests.bench.results import Row, publish
 from tests.bench.shops import intent_shop, intention_shop, office_shop, review_shop
 
@@ -198,16 +196,16 @@ def judge(adapter: Predictions, rival: Predictions, metric: str, held: tuple[Pre
 def difference(first: Predictions, second: Predictions, metric: str) -> float:
     """By how much the first is better."""
     ahead, behind = (measure(one, [metric])[metric] for one in (first, second))
-    return behind - ahead if metric in LOWER_IS_BETTER else ahead - behind
+    return behind - ahead if METRICS[metric].lower_is_better else ahead - behind
 
 
 def plain(first: Predictions, second: Predictions, metric: str) -> float:
     """Lower end of the percentile interval, for few rows as for many."""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    systems = [statistic(one, metric, 10) for one in (first, second)]
-    rows = rows_of(first)
+    sign = -1 if METRICS[metric].lower_is_better else 1
+    systems = [metric_of(one.task, metric).of(one, 10) for one in (first, second)]
+    rows = first.rows
     drawn = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), _RESAMPLES).astype(np.float64)
-    found = sign * (systems[0].of(drawn) - systems[1].of(drawn))
+    found = sign * (systems[0](drawn) - systems[1](drawn))
     found = found[~np.isnan(found)]
     return float(np.percentile(found, 2.5)) if len(found) else float("nan")
 

@@ -36,7 +36,6 @@ from shopfit.evaluation.assess import assess
 from shopfit.evaluation.comparing import compare
 from shopfit.evaluation.intervals import Interval, bootstrap
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import prepare
@@ -46,6 +45,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
+from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.making import Ground, making
 from tests.bench.results import Row, publish

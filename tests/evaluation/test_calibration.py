@@ -15,8 +15,8 @@ from shopfit.evaluation.calibration import (
     temperature_helps,
 )
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions
 
 
 def drawn(rows: int, temperature: float, seed: int = 0) -> ChoosePredictions:

@@ -7,7 +7,7 @@ import pytest
 
 from shopfit.evaluation.evidence import Evidence, mean_of, weigh
 from shopfit.evaluation.intervals import jackknife
-from shopfit.evaluation.predictions import ChoosePredictions, GeneratePredictions, RankPredictions
+from shopfit.tasks import ChoosePredictions, GeneratePredictions, RankPredictions
 
 POOL = ("a", "b", "c", "d")
 

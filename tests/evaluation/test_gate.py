@@ -5,8 +5,9 @@ import pytest
 
 from shopfit.evaluation import Interval, SystemResult, Verdict, decide
 from shopfit.evaluation.evidence import Evidence
-from shopfit.evaluation.gate import gain, leads
+from shopfit.evaluation.gate import leads
 from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import METRICS
 
 MakeRecipe = Callable[..., Recipe]
 NAN = math.nan
@@ -26,7 +27,7 @@ def evidence(
     adapter = next(row for row in found if row.kind == "adapter").metrics[metric].value
     said = {}
     for row in found:
-        lead = gain(metric, adapter, row.metrics[metric].value)
+        lead = METRICS[metric].gain(adapter, row.metrics[metric].value)
         interval = Interval(lead, lead - give, lead + give)
         spread = give / 1.96 * groups**0.5
         said[row.name] = Evidence(interval, interval.low, groups, groups, telling, wanted, spread)

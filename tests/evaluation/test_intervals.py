@@ -16,10 +16,10 @@ from shopfit.evaluation import (
     measure,
     paired_difference,
 )
-from shopfit.evaluation.statistics import statistic
-from shopfit.recipe.schema import METRICS
+from shopfit.recipe.tasks import TASKS
+from shopfit.tasks import metric_of
 
-TASK_METRICS = [(task, metric) for task, metrics in METRICS.items() for metric in metrics]
+TASK_METRICS = [(task, metric) for task, spec in TASKS.items() for metric in spec.metric_names]
 
 
 def drawn(task: str, rows: int, seed: int, labels: int = 3, skill: float = 1.0) -> Predictions:
@@ -70,7 +70,7 @@ def test_weights_give_what_the_metric_gives_on_the_resampled_rows(task: str, met
     draw = np.random.default_rng(2)
     chosen = [np.arange(25), *(draw.integers(0, 25, 25) for _ in range(4)), np.repeat([3, 4], 5), np.array([7])]
     weights = np.array([np.bincount(rows, minlength=25) for rows in chosen], np.float64)
-    found = statistic(predictions, metric, 5).of(weights)
+    found = metric_of(predictions.task, metric).of(predictions, 5)(weights)
     expected = [measure(rows_of(predictions, rows), [metric], 5)[metric] for rows in chosen]
     assert found == pytest.approx(np.array(expected), nan_ok=True)
 
@@ -78,7 +78,7 @@ def test_weights_give_what_the_metric_gives_on_the_resampled_rows(task: str, met
 @settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1), st.sampled_from([None, "g1", "g2", "g3"])), min_size=1),
-    st.sampled_from(METRICS["choose"]),
+    st.sampled_from(TASKS["choose"].metric_names),
     st.integers(0, 100),
 )
 def test_the_value_lies_in_its_interval(rows: list[tuple[float, int, str | None]], metric: str, seed: int) -> None:
@@ -195,8 +195,8 @@ def test_groups_must_fit_the_rows() -> None:
 
 
 def test_resamples_are_not_measured_one_by_one() -> None:
-    for task, metrics in METRICS.items():
+    for task, spec in TASKS.items():
         system = drawn(task, 200, 8, labels=8)
-        for metric in metrics:
+        for metric in spec.metric_names:
             few, many = (calls(lambda: bootstrap(system, metric, resamples=count)) for count in (100, 1000))  # noqa: B023
             assert many - few < 900, metric  # less than one call for each of the 900

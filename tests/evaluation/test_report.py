@@ -17,7 +17,8 @@ from shopfit.evaluation import (
     paired_difference,
 )
 from shopfit.evaluation.report import Held, Sources
-from shopfit.recipe.schema import METRICS, Recipe
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import TASKS
 
 MakeRecipe = Callable[..., Recipe]
 GOLD = np.array([0, 1, 0, 1, 1, 0])
@@ -46,9 +47,9 @@ def test_a_report_measures_every_contender_and_compares(make_recipe: MakeRecipe)
     assert [row.name for row in made.systems] == ["base", "adapter", "majority", "like-rate"]
     assert made.adapter.name == "adapter"
     assert {row.name: list(row.metrics) for row in made.systems} == {
-        one.name: list(METRICS["choose"]) for one in contenders()
+        one.name: list(TASKS["choose"].metric_names) for one in contenders()
     }
-    expected = measure(answers(0.1), METRICS["choose"])
+    expected = measure(answers(0.1), TASKS["choose"].metric_names)
     assert {name: one.value for name, one in made.adapter.metrics.items()} == pytest.approx(expected)
     assert made.adapter.metrics["accuracy"] == bootstrap(answers(0.1), "accuracy", 10, groups, 200, 7)
     assert (made.n_test, made.n_train, made.task, made.metric) == (6, 10, "choose", "log_loss")

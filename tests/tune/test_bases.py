@@ -12,12 +12,12 @@ from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, Tenant
 from shopfit.errors import DataError
 from shopfit.evaluation.evidence import weigh
-from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.merchant.merchant import Merchant
 from shopfit.onboard import onboard
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
+from shopfit.tasks import ChoosePredictions
 from shopfit.tune.bases import candidates, choose_base, clearly_better
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.shop import Shop

@@ -11,10 +11,10 @@ from tests.tune.reviews import LABELS, RECIPE, material, reviews
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.predictions import ChoosePredictions, RankPredictions
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions, RankPredictions
 from shopfit.tune.folds import calibrated_loss, folds, in_batches, loss_at, predictions_of, trained
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import make_accelerator, total_steps, tune

@@ -8,14 +8,13 @@ import torch
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.predictions import ChoosePredictions
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions, task_of
 from shopfit.tune.lessons import Lessons, Material
 from shopfit.tune.loop import Tuned, held_out_answers, make_accelerator, total_steps, tune
-from shopfit.tune.objectives import task_loss
 
 GOOD, BAD = (
     ["lovely crema", "would buy again", "quick delivery"],
@@ -262,7 +261,7 @@ def test_a_batch_of_light_examples_counts_for_less(base: Base, task: str) -> Non
     for place in range(2):
         batch = lessons.collate([lessons[place]])
         sums = torch.full((len(batch.gold),), -1.0) * batch.tree.lengths
-        losses.append(float(task_loss(sums, batch, asked.task, 1.0)))
+        losses.append(float(task_of(asked.task).loss(sums, batch, 1.0)))
     assert losses[0] == pytest.approx(3 * losses[1])
     even = [Example(row.id, row.fields, label=row.label, output=row.output, weight=7.0) for row in rows]
     assert Lessons(even, lessons.prompter, labels, asked.tune)[0][2] == 1.0

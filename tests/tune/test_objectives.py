@@ -14,11 +14,12 @@ from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Adapter, Recipe, Tune
+from shopfit.tasks import task_of
 from shopfit.tune.adversarial import Push
 from shopfit.tune.contrast import contrastive_loss
 from shopfit.tune.lessons import Batch, EvenLessons, Lessons, Material
 from shopfit.tune.loop import Tuned, make_accelerator, tune
-from shopfit.tune.objectives import Objective, task_loss
+from shopfit.tune.objectives import Objective
 
 LABELS = ("negative", "positive", "neither")
 TEXTS = [
@@ -71,7 +72,7 @@ def test_label_smoothing_is_that_of_torch(base: Base, smoothing: float) -> None:
     scores = (sums / batch.tree.lengths / 0.2).view(len(ROWS), len(LABELS))
     gold = torch.tensor([LABELS.index(str(row.label)) for row in ROWS])
     wanted = cross_entropy(scores, gold, label_smoothing=smoothing)
-    assert torch.allclose(task_loss(sums, batch, "choose", 0.2, smoothing), wanted)
+    assert torch.allclose(task_of("choose").loss(sums, batch, 0.2, smoothing), wanted)
 
 
 def test_the_push_has_the_wanted_size_and_leaves_the_embedding_alone(base: Base) -> None:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from shopfit.base.prompt import Prompter
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import ChoosePredictions, RankPredictions
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions, RankPredictions
 from shopfit.tune.lessons import Material
 from shopfit.tune.score_fusion import LEAST, as_served, fit_fusion
 

@@ -16,6 +16,7 @@ from shopfit.errors import Problem
 from shopfit.merchant.counts import item_likes, label_shares, likes, popularity, positive_place
 from shopfit.merchant.examples import Example, Fields
 from shopfit.merchant.search import Embed, Floats, direction
+from shopfit.recipe.tasks import TASKS, Task
 
 ADAPTER, POPULARITY, BM25, MINILM, HISTORY = "adapter", "popularity", "bm25", "minilm", "history"
 MAJORITY, LIKE_RATE, ITEM_LIKES = "majority", "like-rate", "item-likes"
@@ -61,13 +62,14 @@ class ScoreFusion(FusionFacts):
         return total
 
 
-_PARTS = {
-    "rank": {ADAPTER, POPULARITY, BM25, MINILM, HISTORY},
-    "choose": {ADAPTER, MAJORITY, LIKE_RATE, ITEM_LIKES, MINILM},
+_PARTS: dict[Task, frozenset[str]] = {
+    "rank": frozenset({ADAPTER, POPULARITY, BM25, MINILM, HISTORY}),
+    "choose": frozenset({ADAPTER, MAJORITY, LIKE_RATE, ITEM_LIKES, MINILM}),
+    "generate": frozenset(),
 }
 
 
-def fusion_problems(blend: ScoreFusion, task: str, labels: int) -> list[Problem]:
+def fusion_problems(blend: ScoreFusion, task: Task, labels: int) -> list[Problem]:
     """Why a blend cannot be that of an adapter; empty if it can.
 
     Args:
@@ -76,11 +78,11 @@ def fusion_problems(blend: ScoreFusion, task: str, labels: int) -> list[Problem]
         labels: how many its adapter has.
     """
     problems = [
-        Problem("weights", f"{name!r} is no part of a blend", ", ".join(sorted(_PARTS.get(task, ()))))
+        Problem("weights", f"{name!r} is no part of a blend", ", ".join(sorted(_PARTS[task])))
         for name in blend.weights
-        if name not in _PARTS.get(task, ())
+        if name not in _PARTS[task]
     ]
-    if task == "choose":
+    if TASKS[task].labels:
         if len(blend.shares) != labels or min(blend.shares, default=1) <= 0:
             problems.append(Problem("shares", f"{len(blend.shares)} numbers", f"{labels} numbers above 0"))
         if blend.centroids and (len(blend.centroids) != labels or len({len(row) for row in blend.centroids}) != 1):

@@ -291,7 +291,7 @@ class Prompter:
             examples: rows that are to be asked.
             labels: choose: every label.
         """
-        items = self.catalog or () if self.recipe.task == "rank" else ()
+        items = self.catalog or () if self.recipe.spec.items else ()
         checks: Iterable[tuple[str, Callable[[Any], str], Any]] = chain(
             (("label", self._label, label) for label in labels),
             (("item", self._item, item) for item in items),

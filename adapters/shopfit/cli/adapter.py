@@ -125,7 +125,7 @@ def try_it(reference: str, recipe: "Recipe", example: "Fields") -> str:
     main = fields.get(texts[0]) if texts and len(fields) == 1 else None
     as_it_is = isinstance(main, str) and main.isprintable() and holds(main) and not main.startswith(("{", "-"))
     asked = str(main) if as_it_is else json_text(fields)
-    top = " --top 5" if recipe.task == "rank" else ""
+    top = " --top 5" if recipe.spec.items else ""
     return f"shopfit predict {reference} {shlex.quote(asked)}{top}"
 
 

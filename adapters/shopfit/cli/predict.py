@@ -66,7 +66,8 @@ def command(
     from shopfit.adapter.artifacts import needed
     from shopfit.base.embed import LateEmbedder
     from shopfit.base.load import load_base
-    from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+    from shopfit.engine import Engine, Tenant
+    from shopfit.engine.requests import request_of
     from shopfit.registry import Registry
     from shopfit.settings import Settings
 
@@ -75,7 +76,7 @@ def command(
         version = registry.resolve(reference)
         tenant = Tenant.of(registry.read(version, needed, settings.cache), version.name)
     fields = _fields(tenant.recipe, request, query, history, named)
-    if tenant.recipe.task != "rank" and (candidates or top is not None):
+    if not tenant.recipe.spec.items and (candidates or top is not None):
         raise RequestError(
             f"--candidate and --top are for ranking, and {version.name} is of task {tenant.recipe.task}",
             next_step="leave them out",
@@ -84,26 +85,13 @@ def command(
     trained_on = tenant.bundle.manifest.base
     base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization, dtype=trained_on.dtype)
     engine = Engine(base, slots=1, max_rank=LARGEST_RANK, embed=LateEmbedder(settings.home))
-    answer: Any
-    match tenant.recipe.task:
-        case "choose":
-            answer = engine.choose([ChooseRequest(tenant, fields)])[0]
-            lines = [
-                f"{probability:6.1%}  {label}"
-                for label, probability in sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
-            ]
-        case "rank":
-            answer = engine.rank([RankRequest(tenant, fields, candidates or None, top)])[0]
-            lines = [f"{item.score:7.3f}  {item.title}  ({item.id})" for item in answer.items]
-        case "generate":
-            answer = engine.generate([GenerateRequest(tenant, fields)])[0]
-            lines = answer.text.splitlines()
+    answer = engine.answer([request_of(tenant, fields, candidates or None, top)])[0]
     answer = replace(answer, version=version.name, digest=version.digest)
     if as_json:
         print_json({"version": version.name, "answer": answer})
         return
     console().print(version.name, style="dim")
-    for line in lines:
+    for line in answer.lines:
         console().print(line)
 
 

@@ -6,7 +6,7 @@ items but the last.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.engine.requests import (
@@ -118,6 +118,8 @@ def check(request: Request) -> None:
                 raise _wrong("rules", request.rules, "Rules, or None")
         case GenerateRequest():
             _check_generation(request)
+        case _:
+            assert_never(request)
     _check_fields(request.fields)
 
 

@@ -178,6 +178,10 @@ class Engine:
     ) -> None:
         self.close()
 
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer requests of any task; see `request_of`. Raises as `choose` does."""
+        return self._answers(requests)
+
     def choose(self, requests: Sequence[ChooseRequest]) -> list[ChooseAnswer]:
         """Choose a label for each request.
 

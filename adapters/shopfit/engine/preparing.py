@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
@@ -157,6 +157,8 @@ class Preparer:
             case GenerateRequest():
                 job.line = self._line(request, prompter, loaded)
                 job.answer = written
+            case _:
+                assert_never(request)
         self._check_length(job, loaded)
         give = job.answer
         job.answer = lambda results: replace(give(results), version=tenant.name, digest=loaded.digest)
@@ -304,16 +306,10 @@ def _silent(_: Sequence[Floats]) -> Floats:
 
 
 def _check_task(request: Request, tenant: Tenant) -> None:
-    match request:
-        case ChooseRequest():
-            asked = "choose"
-        case GenerateRequest():
-            asked = "generate"
-        case _:
-            asked = "rank"
     task = tenant.recipe.task
-    if task != asked:
-        raise RequestError(f"{tenant.name} is an adapter to {task}, not to {asked}", next_step=f"ask it with `{task}`")
+    if task != request.task:
+        what = f"{tenant.name} is an adapter to {task}, not to {request.task}"
+        raise RequestError(what, next_step=f"ask it with `{task}`")
 
 
 def _candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:

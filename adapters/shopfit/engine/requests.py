@@ -1,20 +1,22 @@
 """What an engine is asked, and what it answers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, assert_never
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.engine.tenant import Tenant
 from shopfit.merchant.examples import Fields
 from shopfit.recipe.rules import Rules
+from shopfit.recipe.tasks import Task
 
 Adapter = str | Bundle | Tenant
 """How a request names its adapter: a registry reference, a bundle, or a tenant (maybe the bare base)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(ABC):
     """What every answer says of itself.
 
     Args:
@@ -25,6 +27,11 @@ class Answered:
     version: str = ""
     digest: str = ""
 
+    @property
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """The answer as a terminal shows it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChooseRequest:
@@ -34,6 +41,8 @@ class ChooseRequest:
         adapter: whose answer is wanted.
         fields: what the recipe's prompt shows, by name.
     """
+
+    task: ClassVar[Task] = "choose"
 
     adapter: Adapter
     fields: Fields
@@ -54,6 +63,12 @@ class ChooseAnswer(Answered):
     probabilities: Mapping[str, float]
     sure: bool = True
 
+    @property
+    def lines(self) -> list[str]:
+        """Every label, the most probable first."""
+        falling = sorted(self.probabilities.items(), key=lambda pair: -pair[1])
+        return [f"{probability:6.1%}  {label}" for label, probability in falling]
+
 
 @dataclass(frozen=True, slots=True)
 class RankRequest:
@@ -66,6 +81,8 @@ class RankRequest:
             what is out of stock or in the history.
         top: how many to return, 1 or more; the recipe's `serve.top` by default.
     """
+
+    task: ClassVar[Task] = "rank"
 
     adapter: Adapter
     fields: Fields
@@ -99,6 +116,11 @@ class RankAnswer(Answered):
 
     items: tuple[RankedItem, ...]
 
+    @property
+    def lines(self) -> list[str]:
+        """An item a line."""
+        return [f"{item.score:7.3f}  {item.title}  ({item.id})" for item in self.items]
+
 
 @dataclass(frozen=True, slots=True)
 class RecommendRequest:
@@ -110,6 +132,8 @@ class RecommendRequest:
         k: how many to return, 1 or more; the recipe's `serve.top` by default.
         rules: the request's own, besides those of the recipe: an item must pass both.
     """
+
+    task: ClassVar[Task] = "rank"
 
     adapter: Adapter
     fields: Fields
@@ -145,6 +169,11 @@ class RecommendAnswer(Answered):
 
     items: tuple[RecommendedItem, ...]
 
+    @property
+    def lines(self) -> list[str]:
+        """An item a line."""
+        return [f"{item.score:7.3f}  {item.title}  ({item.id})" for item in self.items]
+
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
@@ -160,6 +189,8 @@ class GenerateRequest:
         seed: of the draws; the same request with the same seed gets the same answer. Drawn anew by default.
         json_schema: that the answer follows, 32 KB at most.
     """
+
+    task: ClassVar[Task] = "generate"
 
     adapter: Adapter
     fields: Fields
@@ -185,6 +216,33 @@ class GenerateAnswer(Answered):
     output: Mapping[str, Any] | None
     finish: Literal["stop", "length"] = "stop"
 
+    @property
+    def lines(self) -> list[str]:
+        """Those of the text."""
+        return self.text.splitlines()
+
 
 Request = ChooseRequest | RankRequest | RecommendRequest | GenerateRequest
 Answer = ChooseAnswer | RankAnswer | RecommendAnswer | GenerateAnswer
+
+
+def request_of(
+    tenant: Tenant, fields: Fields, candidates: Sequence[str] | None = None, top: int | None = None
+) -> Request:
+    """What asks a tenant for its task.
+
+    Args:
+        tenant: that is asked.
+        fields: what the recipe's prompt shows, by name.
+        candidates: rank: ids to rank; by default those of `RankRequest`.
+        top: rank: how many to return; likewise.
+    """
+    match tenant.recipe.task:
+        case "choose":
+            return ChooseRequest(tenant, fields)
+        case "rank":
+            return RankRequest(tenant, fields, candidates, top)
+        case "generate":
+            return GenerateRequest(tenant, fields)
+        case _:
+            assert_never(tenant.recipe.task)

@@ -107,7 +107,7 @@ class Tenant:
             ]
             message = f"{bundle.manifest.reference}: {printable(error.message, 300)}"
             raise BundleError(message, problems=problems, next_step=error.next_step) from error
-        if recipe.task == "choose" and not manifest.labels:
+        if recipe.spec.labels and not manifest.labels:
             raise BundleError(f"{bundle.manifest.reference} chooses among no labels at all", next_step=AGAIN)
         blend = read_fusion(bundle)
         if blend is not None and (problems := fusion_problems(blend, recipe.task, len(manifest.labels))):

@@ -9,11 +9,11 @@ from shopfit.evaluation.intervals import Interval, bootstrap, paired_difference
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.model_card import card
 from shopfit.evaluation.picture import plot
-from shopfit.evaluation.predictions import ChoosePredictions, GeneratePredictions, Predictions, RankPredictions
 from shopfit.evaluation.priors import priors
 from shopfit.evaluation.report import Contender, CurvePoint, Report, make_report
 from shopfit.evaluation.systems import System
 from shopfit.evaluation.terminal import show, table
+from shopfit.tasks import ChoosePredictions, GeneratePredictions, Predictions, RankPredictions
 
 __all__ = [
     "ChoosePredictions",

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from shopfit.errors import RecipeError
-from shopfit.evaluation.collecting import Pool
-from shopfit.evaluation.metrics.answers import as_text
 from shopfit.evaluation.systems import System
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, seen
 from shopfit.merchant.search import Embed, Floats, MeaningIndex, WordIndex
-from shopfit.recipe.schema import BASELINES
+from shopfit.recipe.tasks import TASKS
+from shopfit.tasks import Pool
+from shopfit.tasks.answers import as_text
 
 Text = Callable[[Example], str]
 """An example -> what its prompt shows of it, histories as titles."""
@@ -64,7 +64,7 @@ def fit_baseline(
             return System(name, "baseline", "rank", answer, catalog=catalog, fitted=False)
         case "minilm-logreg":
             return System(name, "baseline", "choose", _logreg(train, text, embed, labels, seed), tuple(labels))
-    allowed = dict.fromkeys(baseline for names in BASELINES.values() for baseline in names)
+    allowed = dict.fromkeys(baseline for spec in TASKS.values() for baseline in spec.baselines)
     raise RecipeError(f"there is no baseline {name!r}", next_step=f"use one of {', '.join(allowed)}")
 
 

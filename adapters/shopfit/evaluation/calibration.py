@@ -15,8 +15,8 @@ from shopfit.adapter.artifacts import TEMPERATURE, THRESHOLD
 from shopfit.adapter.score_fusion import log_shares
 from shopfit.evaluation.evidence import NATS, NATS_AN_EXAMPLE
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions, together
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions, Predictions
 
 Floats = NDArray[np.float64]
 
@@ -121,12 +121,12 @@ def calibrate(
     choices = [part for part in held_out if isinstance(part, ChoosePredictions) and len(part.gold)]
     if not choices:
         return {}
-    answers = together(choices)
+    answers = ChoosePredictions.join(choices)
     helps = temperature_helps(answers)
     calibration = {TEMPERATURE: recipe.tune.temperature * (fit_temperature(answers) if helps else 1.0)}
     if recipe.serve.precision is not None:
         mixed = [part for part in blended or () if isinstance(part, ChoosePredictions)]
-        served = together(mixed) if mixed else cross_fitted(answers) if helps else answers
+        served = ChoosePredictions.join(mixed) if mixed else cross_fitted(answers) if helps else answers
         calibration[THRESHOLD] = fit_threshold(served, recipe.serve.precision)
     return calibration
 

@@ -8,13 +8,13 @@ import numpy as np
 from shopfit.adapter.score_fusion import log_shares
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, Tenant
-from shopfit.evaluation.assess import assess, pools
+from shopfit.evaluation.assess import assess
 from shopfit.evaluation.baselines import fit_baseline
-from shopfit.evaluation.predictions import Predictions, pooled
 from shopfit.evaluation.priors import priors
 from shopfit.evaluation.report import Contender, Held
 from shopfit.merchant.examples import Example
 from shopfit.merchant.search import Embed
+from shopfit.tasks import Predictions, pooled, task_of
 
 Fold = tuple[Sequence[Example], Sequence[Example], Predictions]
 """Examples that were learned from, others that were not, and the adapter's answers to these."""
@@ -63,7 +63,7 @@ def compare_held_out(engine: Engine, tenant: Tenant, folds: Sequence[Fold]) -> H
     base = [assess(engine, bare(tenant), asked) for _, asked, _ in folds]
     said: dict[str, list[Predictions]] = {}
     for learned, asked, _ in folds:
-        items = pools(tenant.recipe, asked, tenant.catalog)
+        items = task_of(tenant.recipe.task).pools(tenant.recipe, asked, tenant.catalog)
         for system in priors(tenant.recipe, learned, labels=tenant.labels, catalog=tenant.catalog):
             said.setdefault(system.name, []).append(system.predict(asked, items))
     contenders = [
@@ -90,7 +90,7 @@ def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:
     """
     recipe = tenant.recipe
     texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
-    if recipe.task != "choose" or not texts:
+    if not recipe.spec.labels or not texts:
         return None
     answers = engine.choose([ChooseRequest(tenant, dict.fromkeys(texts, text)) for text in _SAYS_NOTHING])
     shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])
@@ -123,7 +123,7 @@ def rivals(
         fitted: whether those that learn from examples are wanted too.
     """
     recipe = tenant.recipe
-    items = pools(recipe, test, tenant.catalog)
+    items = task_of(recipe.task).pools(recipe, test, tenant.catalog)
     systems = priors(recipe, train, labels=tenant.labels, catalog=tenant.catalog)
     for name in recipe.evaluate.baselines:
         systems.append(

@@ -9,21 +9,19 @@ other rules are wrong.
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from shopfit.evaluation.intervals import Interval, jackknife, paired_difference, rows_of
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions
-from shopfit.recipe.schema import LOWER_IS_BETTER
+from shopfit.evaluation.intervals import Interval, jackknife, paired_difference
+from shopfit.recipe.tasks import METRICS
+from shopfit.tasks import ChoosePredictions, Metric, Predictions, metric_of
 
 LEAST_TELLING = 6  # groups: that fewer all favour one of two equals happens by chance in more than 2.5% of all cases
 LEAST_ROWS = 20  # groups, where the metric is no mean of bounded rows: its interval is too narrow for fewer
 NATS = 2.0  # of all examples together: what speaks with odds of seven to one
 NATS_AN_EXAMPLE = 0.01  # what something else must be better by than what it takes the place of
-_MEANS = frozenset({"accuracy", "ndcg@k", "hr@k", "mrr", "valid_json", "exact_match", "token_f1"})
 _POWER = 1.96 + 0.84  # standard errors away, a gain is proven four times in five (Cohen, 1988, section 2.4)
-_LABELWISE = frozenset({"macro_f1", "balanced_accuracy", "auc"})  # means over labels, each between 0 and 1
-_UNBOUNDED = frozenset({"log_loss"})  # a label that no row has may cost anything
 _ROUNDING = 1e-9
 
 
@@ -101,19 +99,20 @@ def weigh(
     Raises:
         RecipeError: if it is no metric of the task.
     """
-    pair = (second, first) if metric in LOWER_IS_BETTER else (first, second)
+    defined = metric_of(first.task, metric)
+    pair = (second, first) if METRICS[metric].lower_is_better else (first, second)
     gain = paired_difference(*pair, metric, k, groups, resamples, seed)
     said = jackknife(*pair, metric, k, groups)
-    known, unseen = _labels(first, metric, labels)
+    known, unseen = _labels(first, defined, labels)
     share = len(unseen) / len(known) if known else 0.0
-    low = math.nan if unseen and metric in _UNBOUNDED else (1 - share) * gain.low - share
+    low = math.nan if unseen and not defined.bounded else (1 - share) * gain.low - share
     return Evidence(
         gain=gain,
         low=low,
-        rows=rows_of(first),
+        rows=first.rows,
         groups=len(said),
         telling=int((np.abs(said) > _ROUNDING).sum()),
-        wanted=LEAST_TELLING if metric in _MEANS else LEAST_ROWS,
+        wanted=LEAST_TELLING if defined.mean else LEAST_ROWS,
         spread=float(said.std(ddof=1)) if len(said) > 1 else math.nan,
         unseen=unseen,
     )
@@ -147,10 +146,10 @@ def mean_of(parts: Sequence[Evidence]) -> Evidence:
 
 
 def _labels(
-    predictions: Predictions, metric: str, labels: Collection[str] | None
+    predictions: Predictions, metric: Metric[Any], labels: Collection[str] | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The labels that the metric depends on, each of them, and those that no row has."""
-    if not isinstance(predictions, ChoosePredictions) or metric not in _LABELWISE | _UNBOUNDED:
+    if not isinstance(predictions, ChoosePredictions) or not metric.by_label:
         return (), ()
     seen = {predictions.labels[place] for place in predictions.gold}
     known = tuple(label for label in predictions.labels if labels is None or label in labels or label in seen)

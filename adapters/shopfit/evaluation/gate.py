@@ -13,7 +13,8 @@ from shopfit.evaluation.evidence import LEAST_TELLING, Evidence
 from shopfit.evaluation.intervals import Interval
 from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import metric_name, number, signed, signed_with_span
-from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import METRICS
 
 _ROUNDING = 1e-9  # a gain that equals the smallest one allowed is a tie, whatever floating point makes of it
 
@@ -97,7 +98,7 @@ def decide(
         )
 
     def lead(row: SystemResult) -> float:
-        return gain(metric, adapter.metrics[metric].value, row.metrics[metric].value)
+        return METRICS[metric].gain(adapter.metrics[metric].value, row.metrics[metric].value)
 
     its = f"its {name} of {number(adapter.metrics[metric].value)}"
     asked = f" by more than the {number(least)} that gate.min_gain asks for" if least else ""
@@ -186,21 +187,16 @@ def _value(row: SystemResult, metric: str) -> float:
     return row.metrics[metric].value
 
 
-def gain(metric: str, first: float, second: float) -> float:
-    """By how much the first value is better than the second; nan if either is."""
-    return second - first if metric in LOWER_IS_BETTER else first - second
-
-
 def best(rows: Sequence[SystemResult], metric: str) -> SystemResult | None:
     """The row that is best on a metric, the first of equals; None if it is undefined for all."""
     known = [row for row in rows if row.metrics[metric].defined]
-    return max(known, key=lambda row: gain(metric, row.metrics[metric].value, 0.0)) if known else None
+    return max(known, key=lambda row: METRICS[metric].gain(row.metrics[metric].value, 0.0)) if known else None
 
 
 def leads(row: SystemResult, rows: Sequence[SystemResult], metric: str) -> bool:
     """Whether a row is as good as the best of `rows` on a metric, and some other row is not."""
     values = [other.metrics[metric].value for other in rows]
-    behind = [gain(metric, row.metrics[metric].value, value) for value in values if not math.isnan(value)]
+    behind = [METRICS[metric].gain(row.metrics[metric].value, value) for value in values if not math.isnan(value)]
     return row.metrics[metric].defined and min(behind) >= -_ROUNDING and max(behind) > _ROUNDING
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
-from shopfit.evaluation.statistics import Statistic, statistic
+from shopfit.tasks import Predictions, Weighted, metric_of
 
 Floats = NDArray[np.float64]
 Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
@@ -67,8 +66,7 @@ def bootstrap(
     Raises:
         RecipeError: if it is no metric of the task.
     """
-    found = statistic(predictions, metric, k)
-    return _interval([found], rows_of(predictions), groups, resamples, seed)
+    return _interval([predictions], metric, k, groups, resamples, seed)
 
 
 def paired_difference(
@@ -85,10 +83,9 @@ def paired_difference(
     Both are measured on the same resamples, so what makes a test set easy for both cancels out. Arguments and
     errors are those of `bootstrap`.
     """
-    if rows_of(first) != rows_of(second):
-        raise ValueError(f"a paired difference needs the same rows: got {rows_of(first)} and {rows_of(second)}")
-    found = [statistic(predictions, metric, k) for predictions in (first, second)]
-    return _interval(found, rows_of(first), groups, resamples, seed)
+    if first.rows != second.rows:
+        raise ValueError(f"a paired difference needs the same rows: got {first.rows} and {second.rows}")
+    return _interval([first, second], metric, k, groups, resamples, seed)
 
 
 def jackknife(
@@ -108,10 +105,10 @@ def jackknife(
     Returns:
         (G,) a number a group; nan where the difference rests on that group alone.
     """
-    rows = rows_of(first)
+    rows = first.rows
     if not rows:
         return np.zeros(0)
-    found = [statistic(predictions, metric, k) for predictions in (first, second)]
+    found = [metric_of(one.task, metric).of(one, k) for one in (first, second)]
     owner = _owners(rows, groups)
     count = int(owner.max()) + 1
     if count > _BLOCKS:
@@ -126,16 +123,12 @@ def jackknife(
     return np.concatenate(said)
 
 
-def rows_of(predictions: Predictions) -> int:
-    """N, the rows predicted."""
-    if isinstance(predictions, ChoosePredictions):
-        return len(predictions.gold)
-    return len(predictions.scores) if isinstance(predictions, RankPredictions) else len(predictions.outputs)
-
-
 def _interval(
-    found: Sequence[Statistic], rows: int, groups: Sequence[str | None], resamples: int, seed: int
+    systems: Sequence[Predictions], metric: str, k: int, groups: Sequence[str | None], resamples: int, seed: int
 ) -> Interval:
+    """Of one system's metric, or of the first one's less the second's."""
+    defined, rows = [metric_of(one.task, metric) for one in systems], systems[0].rows
+    found = [each.of(one, k) for each, one in zip(defined, systems, strict=True)] if rows else []
     value = float(_difference(found, np.ones((1, rows)))[0]) if rows else float("nan")
     if np.isnan(value):
         return Interval(value, value, value)
@@ -143,7 +136,7 @@ def _interval(
     drawn = drawn[~np.isnan(drawn)]
     if not len(drawn):
         return Interval(value, float("nan"), float("nan"))
-    if any(one.drifts for one in found):
+    if any(each.drifts for each in defined):
         drawn = drawn + (value - drawn.mean())
         lowest, highest = (0.0, 1.0) if len(found) == 1 else (-1.0, 1.0)
         drawn = drawn.clip(lowest, highest)
@@ -152,9 +145,9 @@ def _interval(
     return Interval(value, min(float(low), value), max(float(high), value))  # rounding must not leave the value outside
 
 
-def _difference(found: Sequence[Statistic], weights: Floats) -> Floats:
-    values = found[0].of(weights)
-    return values - found[1].of(weights) if len(found) == 2 else values
+def _difference(found: Sequence[Weighted], weights: Floats) -> Floats:
+    values = found[0](weights)
+    return values - found[1](weights) if len(found) == 2 else values
 
 
 def _draws(rows: int, groups: Sequence[str | None], resamples: int, seed: int) -> Iterator[Floats]:

@@ -7,11 +7,10 @@ from statistics import fmean, stdev
 
 from pydantic import BaseModel, ConfigDict
 
-from shopfit.evaluation.gate import gain
 from shopfit.evaluation.intervals import Number
 from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import metric_name, number
-from shopfit.recipe.schema import Task
+from shopfit.recipe.tasks import METRICS, Task
 
 LEAST_GAIN = 0.01  # of the metric: less is not worth a merchant's time
 
@@ -136,7 +135,7 @@ def enough(steps: Sequence[Step], metric: str) -> tuple[int, bool]:
     known = [step for step in steps if not math.isnan(step.mean)] or list(steps[:1])
     for place, step in enumerate(known):
         larger = known[place + 1 :]
-        if not any(gain(metric, other.mean, step.mean) > max(other.spread, LEAST_GAIN) for other in larger):
+        if not any(METRICS[metric].gain(other.mean, step.mean) > max(other.spread, LEAST_GAIN) for other in larger):
             return step.shots, not larger and len(known) > 1
     raise AssertionError("the last number has no larger one")
 
@@ -177,7 +176,9 @@ def advise(points: Sequence[Point], metric: str, k: int, *, available: int) -> A
 def _better(points: Sequence[Point], shots: int, reached: Standing, metric: str) -> str:
     """What the adapter does not reach, said where its number of examples is advised."""
     rivals = next(point.systems for point in points if point.shots == shots)
-    ahead = [one for one in rivals if one.kind != "adapter" and gain(metric, one.mean, reached.mean) > LEAST_GAIN]
+    ahead = [
+        one for one in rivals if one.kind != "adapter" and METRICS[metric].gain(one.mean, reached.mean) > LEAST_GAIN
+    ]
     if not ahead:
         return ""
     named = ", ".join(f"{one.name} ({number(one.mean)})" for one in ahead)

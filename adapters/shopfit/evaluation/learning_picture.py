@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shopfit.evaluation.learning import LearningCurve, Standing
 from shopfit.evaluation.picture import COLOURS, GRID, INK, QUIET, plain_axes, sheet
 from shopfit.evaluation.wording import metric_name, number
-from shopfit.recipe.schema import LOWER_IS_BETTER
+from shopfit.recipe.tasks import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def plot_learning(curve: LearningCurve, path: Path) -> None:
     with sheet(path, (9.0, 5.0), f"{curve.merchant}/{curve.recipe}: how many examples") as figure:
         axes = figure.subplots()
         name, seeds = metric_name(curve.metric, curve.k), len(curve.seeds)
-        lower = ", lower is better" if curve.metric in LOWER_IS_BETTER else ""
+        lower = ", lower is better" if METRICS[curve.metric].lower_is_better else ""
         over = f", mean and spread over {seeds} seeds" if seeds > 1 else ""
         plain_axes(axes, f"{name} on {curve.n_test} test rows{over}{lower}")
         places: dict[Kind, int] = {}

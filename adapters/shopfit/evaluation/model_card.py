@@ -11,9 +11,8 @@ from shopfit.evaluation.report import PLOT, Report
 from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span, trained_on
 from shopfit.recipe.methods import METHOD_RULES, Method
 from shopfit.recipe.schema import Tune
+from shopfit.recipe.tasks import TASKS
 
-_REQUESTS = {"choose": "ChooseRequest", "rank": "RankRequest", "generate": "GenerateRequest"}
-_DOES = {"choose": "chooses a label", "rank": "ranks items", "generate": "generates text"}
 _KINDS = {
     "fixed": "a set that the merchant fixed",
     "held out": "held out of the merchant's examples",
@@ -36,7 +35,7 @@ def card(report: Report, manifest: Manifest) -> str:
     parts = [
         f"# {name}",
         *([description] if description else []),
-        f"An adapter that {_DOES[report.task]} for the merchant `{report.merchant}` on the base `{base}`, "
+        f"An adapter that {TASKS[report.task].does} for the merchant `{report.merchant}` on the base `{base}`, "
         f"trained by shopfit from {trained_on(report.n_train, report.n_pretext)}.",
         f"> {report.verdict.reason}",
         "## How to use it",
@@ -62,7 +61,7 @@ def _usage(report: Report, reference: str, snapshot: Mapping[str, Any], base: st
     items = snapshot.get("data", {}).get("item_fields", ["history"])
     names = dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(template) if name)
     fields = json.dumps({name: ["…"] if name in items else "…" for name in names}, ensure_ascii=False)
-    request = _REQUESTS[report.task]
+    request = f"{report.task.capitalize()}Request"
     return [
         f"```sh\nshopfit predict {reference} '{fields}'\n```",
         "```python\n"
@@ -169,10 +168,6 @@ def _limits(report: Report, manifest: Manifest) -> list[str]:
         )
     if report.gain_over_base.low <= 0 <= report.gain_over_base.high:
         limits.append("The interval of its gain over the base includes 0.")
-    if report.task == "choose":
+    if TASKS[report.task].labels:
         limits.append(_calibrated(report, manifest))
-    if report.task == "generate":
-        limits.append("It can write what is not true, or not valid JSON. Check its output before it reaches anyone.")
-    if report.task == "rank":
-        limits.append("Scores compare items within one answer only, and it has not seen what is new in the catalog.")
-    return limits
+    return [*limits, *filter(None, [TASKS[report.task].limit])]

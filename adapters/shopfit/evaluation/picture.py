@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from shopfit.evaluation.gate import SystemResult
 from shopfit.evaluation.report import Report
 from shopfit.evaluation.wording import metric_name, number
-from shopfit.recipe.schema import LOWER_IS_BETTER
+from shopfit.recipe.tasks import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def _draw_curve(figure: "SubFigure", report: Report) -> None:
         return
     panels = figure.subplots(2, 1, sharex=True) if valid else [figure.subplots()]
     if valid:
-        chosen = (min if report.metric in LOWER_IS_BETTER else max)(valid, key=lambda point: point[1])
+        chosen = max(valid, key=lambda point: METRICS[report.metric].merit(point[1]))
         _draw_line(panels[0], [x for x, _ in valid], [y for _, y in valid], _BEST)
         plain_axes(panels[0], f"{metric_name(report.metric, report.k)} on held-out training rows")
         panels[0].plot(*chosen, "o", markersize=11, markerfacecolor="none", markeredgecolor=_BEST, markeredgewidth=1.6)
@@ -92,10 +92,10 @@ def _draw_line(axes: "Axes", x: list[int], y: list[float], colour: str) -> None:
 
 
 def _draw_systems(axes: "Axes", report: Report) -> None:
-    sign = 1 if report.metric in LOWER_IS_BETTER else -1
+    metric = METRICS[report.metric]
     known = [row for row in report.systems if row.metrics[report.metric].defined]
-    rows = sorted(known, key=lambda row: sign * row.metrics[report.metric].value)
-    lower = ", lower is better" if report.metric in LOWER_IS_BETTER else ""
+    rows = sorted(known, key=lambda row: -metric.merit(row.metrics[metric.name].value))
+    lower = ", lower is better" if metric.lower_is_better else ""
     name = metric_name(report.metric, report.k)
     plain_axes(axes, f"{name} on {report.n_test} test rows, with 95% intervals{lower}")
     if not rows:

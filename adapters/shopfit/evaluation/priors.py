@@ -3,17 +3,17 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
-from shopfit.evaluation.collecting import Pool
-from shopfit.evaluation.metrics.answers import as_text
 from shopfit.evaluation.systems import System
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.counts import label_shares, likes, popularity, positive_place
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import Pool
+from shopfit.tasks.answers import as_text
 
 
 def priors(
@@ -31,10 +31,18 @@ def priors(
         labels: choose: every label, in order; by default those of the recipe, else of `train`, sorted.
         catalog: rank: the items; None for plain titles.
     """
-    if recipe.task == "rank":
-        return [_popularity(train, catalog)]
-    if recipe.task == "generate":
-        return [_most_common(train)]
+    match recipe.task:
+        case "choose":
+            return _of_labels(recipe, train, labels)
+        case "rank":
+            return [_popularity(train, catalog)]
+        case "generate":
+            return [_most_common(train)]
+        case _:
+            assert_never(recipe.task)
+
+
+def _of_labels(recipe: Recipe, train: Sequence[Example], labels: Sequence[str]) -> list[System]:
     names = tuple(labels) or tuple(recipe.prompt.labels) or tuple(sorted({str(example.label) for example in train}))
     found = [_majority(train, names)]
     if len(names) == 2 and any(likes(example.fields) is not None for example in train):

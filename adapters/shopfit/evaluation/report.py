@@ -11,11 +11,12 @@ from shopfit.adapter.bundle import SelfTrainingRound
 from shopfit.errors import BundleError, Problem
 from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.gate import UNMEASURED, SystemResult, Verdict, best, decide
-from shopfit.evaluation.intervals import Interval, Number, bootstrap, rows_of
-from shopfit.evaluation.predictions import Predictions, pooled
+from shopfit.evaluation.intervals import Interval, Number, bootstrap
 from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import number, settings_in_words
-from shopfit.recipe.schema import METRICS, Recipe, Task
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import Task
+from shopfit.tasks import Predictions, pooled
 
 REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
 TestKind = Literal["fixed", "held out", "pretext"]
@@ -254,7 +255,7 @@ def make_report(
             one.kind,
             {
                 metric: bootstrap(one.predictions, metric, asked.k, groups, asked.resamples, seed)
-                for metric in METRICS[recipe.task]
+                for metric in recipe.spec.metric_names
             },
         )
         for one in contenders
@@ -273,8 +274,8 @@ def make_report(
         task=recipe.task,
         metric=asked.metric,
         k=asked.k,
-        n_test=rows_of(adapter),
-        n_held_out=0 if held is None else rows_of(held.contenders[0].predictions),
+        n_test=adapter.rows,
+        n_held_out=0 if held is None else held.contenders[0].predictions.rows,
         systems=rows,
         gain_over_base=evidence[base.name].gain,
         best_prior=prior.name,
@@ -318,6 +319,6 @@ def _with(tested: Held, held: Held) -> Held:
     def named(names: Sequence[str | None], rows: int) -> Sequence[str | None]:
         return names or [None] * rows
 
-    counts = [rows_of(some.contenders[0].predictions) for some in (tested, held)]
+    counts = [some.contenders[0].predictions.rows for some in (tested, held)]
     groups = [name for some, rows in zip((tested, held), counts, strict=True) for name in named(some.groups, rows)]
     return Held(both, groups)

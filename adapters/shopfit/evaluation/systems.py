@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shopfit.evaluation.collecting import Pool, collect
-from shopfit.evaluation.predictions import Predictions
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example
-from shopfit.recipe.schema import Task
+from shopfit.recipe.tasks import Task
+from shopfit.tasks import Pool, Predictions, task_of
 
 Kind = Literal["base", "adapter", "prior", "baseline"]
 
@@ -43,4 +42,4 @@ class System:
             candidates: rank: the items each row is to rank.
         """
         pools = candidates or [()] * len(rows)
-        return collect(self.task, self.labels, rows, pools, self.answer(rows, pools), self.catalog)
+        return task_of(self.task).collect(self.labels, rows, pools, self.answer(rows, pools), self.catalog)

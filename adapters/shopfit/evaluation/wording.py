@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from shopfit.evaluation.intervals import Interval
-from shopfit.recipe.schema import LOWER_IS_BETTER
+from shopfit.recipe.tasks import METRICS
 
 UNDEFINED = "n/a"
 
@@ -16,7 +16,7 @@ def metric_name(metric: str, k: int) -> str:
 
 def arrow(metric: str) -> str:
     """↓ for a metric whose lower values are better, else nothing."""
-    return " ↓" if metric in LOWER_IS_BETTER else ""
+    return " ↓" if METRICS[metric].lower_is_better else ""
 
 
 def number(value: float) -> str:

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 from shopfit.errors import DataError, Problem, ShopfitError
 from shopfit.merchant import times
@@ -17,7 +17,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Cell, Row, read_rows
 from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing, mapped, meant
 from shopfit.recipe.labels import label_key
-from shopfit.recipe.schema import Recipe, hidden_fields
+from shopfit.recipe.schema import Recipe
 from shopfit.recipe.suggestions import did_you_mean, shown
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def load_examples(
         there = dict.fromkeys(name for row in rows for name in row.values)
         problems += _column_problems(str(path), recipe, there, labelled)
         columns = {ours: theirs for ours, theirs in columns.items() if theirs in there}
-        answer = hidden_fields(recipe.task)[0]
+        answer = recipe.spec.answer
         if labelled and columns.get(answer, answer) not in there:  # else every row would say it again
             raise _unfit(path, recipe, problems)
     read = [Row(row.line, mapped(row.values, columns)) for row in rows]
@@ -129,7 +129,7 @@ def load_examples(
         raise DataError(
             f"{path} is an unlabeled file with labels in it",
             problems=problems,
-            next_step=f"move the rows that have their {hidden_fields(recipe.task)[0]} to {recipe.data.file}",
+            next_step=f"move the rows that have their {recipe.spec.answer} to {recipe.data.file}",
         )
     if problems:
         raise _unfit(path, recipe, problems)
@@ -161,17 +161,14 @@ def content_digest(value: Any) -> str:
 
 def cells_of(recipe: Recipe) -> dict[str, Cell]:
     """What the columns of a CSV file hold, by the file's own names."""
-    cells: dict[str, Cell] = dict.fromkeys(recipe.data.item_fields, "list")
-    if recipe.task == "rank":
-        cells |= {"relevant": "list", "candidates": "list"}
-    if recipe.task == "generate":
-        cells |= {"output": "json"}
+    items: dict[str, Cell] = dict.fromkeys(recipe.data.item_fields, "list")
+    cells = items | dict(recipe.spec.cells)
     return {recipe.data.columns.get(name, name): cell for name, cell in cells.items()}
 
 
 def _column_problems(where: str, recipe: Recipe, there: Collection[str], labelled: bool) -> list[Problem]:
     """Mapped columns that are not there, and an answer's column that is there under nearly its name."""
-    answer = hidden_fields(recipe.task)[0]
+    answer = recipe.spec.answer
     columns = {ours: theirs for ours, theirs in recipe.data.columns.items() if labelled or ours != answer}
     of_catalogs = (recipe.data.catalog or recipe.data.history_catalog) is not None
     problems = [
@@ -228,7 +225,7 @@ class _RowCheck:
         self.history = history
         self._formats = formats
         self._named = _named_labels(recipe)
-        self._hidden = set(hidden_fields(recipe.task))
+        self._hidden = set(recipe.spec.hidden)
         self._shown = recipe.fields
         self._hints = ShopfitError.shown_problems  # near names cost time, and no more of them are read
 
@@ -290,14 +287,16 @@ class _RowCheck:
                 if is_missing(output) or not isinstance(output, str | dict):
                     checks.bad("output", output, "text, or a JSON object")
                 return {"output": output}
+            case _:
+                assert_never(self.recipe.task)
 
     def _no_answer(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
         """Of an unlabeled row: nothing but what it may be ranked from."""
-        answer = hidden_fields(self.recipe.task)[0]
+        answer = self.recipe.spec.answer
         if not is_missing(values.get(answer)):
             self.answered += 1
             checks.bad(answer, values[answer], "null, or no such field", "is filled in already")
-        return self._candidates(checks, values, ()) if self.recipe.task == "rank" else {}
+        return self._candidates(checks, values, ()) if "candidates" in self.recipe.spec.own_fields else {}
 
     def _label(self, checks: Checks, value: Any) -> str | None:
         label, labels = as_label(value), self.recipe.prompt.labels

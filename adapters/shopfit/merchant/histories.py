@@ -14,7 +14,7 @@ from shopfit.recipe.schema import Recipe
 def teaches_itself(recipe: Recipe) -> bool:
     """Whether what stands in histories is of the kind that is ranked, and the prompt shows it."""
     data = recipe.data
-    ranked = recipe.task == "rank" and data.history_catalog is None
+    ranked = recipe.spec.items and data.history_catalog is None
     return ranked and "history" in data.item_fields and "history" in recipe.fields
 
 

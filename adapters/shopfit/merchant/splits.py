@@ -18,6 +18,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import SUFFIXES
 from shopfit.merchant.sampling import draw, draw_balanced, hold_out
 from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ VALID_FROM = 100
 """Training examples; of fewer, too few can be held out to say more than chance when to stop."""
 
 _LEAST_VALID = 4
+_CONTENT = ("id", "fields", *(name for spec in TASKS.values() for name in spec.own_fields), "group", "weight")
 _MISSPELT = 85  # percent; names that are nearer are one name, misspelt
 
 
@@ -107,7 +109,7 @@ def split(
         _check(recipe, train, test, leaks)
     labels = labels_of(recipe, train)
     if data.shots is not None:
-        sample = draw_balanced if recipe.task == "choose" else draw
+        sample = draw_balanced if recipe.spec.labels else draw
         train = sample(train, data.shots, f"{seed}/shots")
     train, valid = _validation(recipe, train)
     digest = digest_of(train, valid, test)
@@ -146,7 +148,7 @@ def _load(
     errors: list[DataError] = []
     for file in [data.file] if test_file is None else [data.file, test_file]:
         try:
-            if absent and file == data.file and recipe.task == "rank" and not data.shots:
+            if absent and file == data.file and recipe.spec.from_catalog and not data.shots:
                 if data.shots is None and (misspelt := _nearly(merchant, recipe, test_file)):
                     raise _mistaken(merchant, recipe, misspelt)
                 loaded.append([])  # a catalog teaches to rank, too
@@ -218,7 +220,7 @@ def _mistaken(merchant: Merchant, recipe: Recipe, near: str) -> DataError:
 
 def _without_examples(recipe: Recipe, error: DataError) -> DataError:
     """What is to be said of an example file that is not there."""
-    if recipe.task == "rank":
+    if recipe.spec.from_catalog:
         return error
     return DataError(
         f"{error.message}; task {recipe.task} needs examples, or a starter that is asked instead",
@@ -229,7 +231,7 @@ def _without_examples(recipe: Recipe, error: DataError) -> DataError:
 
 def labels_of(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
     """choose: every label, as in `prompt.labels`, else those of the examples, sorted."""
-    if recipe.task != "choose":
+    if not recipe.spec.labels:
         return ()
     [train], _ = one_spelling(recipe, train)
     return tuple(recipe.prompt.labels) or tuple(sorted({example.label for example in train if example.label}))
@@ -244,7 +246,7 @@ def _check(recipe: Recipe, train: Sequence[Example], test: Sequence[Example], le
             f"{file} leaves {_count(train)} to train on{without}; at least 2 are needed",
             next_step="add examples" + (", or other ones to the test set" if leaks.total else ""),
         )
-    if recipe.task == "choose":
+    if recipe.spec.labels:
         counts = Counter(str(example.label) for example in train)
         if len(counts) < 2:
             raise DataError(
@@ -289,8 +291,7 @@ def digest_of(*parts: Sequence[Example]) -> str:
 
 
 def _content(example: Example) -> str:
-    names = ("id", "fields", "label", "relevant", "candidates", "output", "group", "weight")
-    return content_digest([getattr(example, name) for name in names])
+    return content_digest([getattr(example, name) for name in _CONTENT])
 
 
 def _count(examples: Sequence[Example]) -> str:

@@ -1,6 +1,7 @@
 """The recipe contract: what a YAML recipe may say. One file serves tuning, evaluation and serving."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -13,32 +14,20 @@ from shopfit.recipe.names import SLUG, SLUG_RULE
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.section import Section
 from shopfit.recipe.suggestions import listed, shown
+from shopfit.recipe.tasks import TASKS, Baseline, Task, TaskSpec
 from shopfit.recipe.template import Template, placeholders
 
-Task = Literal["choose", "rank", "generate"]
 Quantization = Literal["none", "int8", "nf4"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 DecimalMark = Literal["auto", "point", "comma"]
-Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg"]
 Encoding = Literal[
     "utf-8", "utf-16", "windows-1250", "windows-1251", "windows-1252", "windows-1254", "iso-8859-1", "iso-8859-2",
     "iso-8859-15", "gb18030", "big5", "shift_jis", "euc-jp", "euc-kr",
 ]  # fmt: skip
 
-METRICS: dict[str, tuple[str, ...]] = {
-    "choose": ("accuracy", "macro_f1", "balanced_accuracy", "auc", "log_loss", "ece"),
-    "rank": ("ndcg@k", "hr@k", "mrr", "coverage@k"),
-    "generate": ("valid_json", "field_f1", "exact_match", "token_f1"),
-}
 _PAPERS = ", ".join(f"{name} (arXiv:{rules.paper})" for name, rules in METHOD_RULES.items())
 _RATES = ", ".join(f"{name} {rules.learning_rate:g}" for name, rules in METHOD_RULES.items())
 _NOT_CHECKPOINTED = ", ".join(name for name, rules in METHOD_RULES.items() if rules.no_checkpointing)
-LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
-BASELINES: dict[str, tuple[str, ...]] = {
-    "choose": ("minilm-logreg",),
-    "rank": ("bm25", "minilm-cosine"),
-    "generate": ("minilm-cosine",),
-}
 
 
 def _is_relative(path: str) -> str:
@@ -292,33 +281,27 @@ class Recipe(Section):
     @classmethod
     def _default_answer(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(prompt := values.get("prompt"), dict) and not prompt.get("answer"):
-            answer = {"choose": " {label}", "rank": " {title}", "generate": " {output}"}.get(
-                str(values.get("task")), ""
-            )
-            values = values | {"prompt": prompt | {"answer": answer}}
+            spec = TASKS.get(str(values.get("task")))  # type: ignore[call-overload]
+            values = values | {"prompt": prompt | {"answer": "" if spec is None else spec.answer_template}}
         return values
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Recipe":
-        metrics, baselines = METRICS[self.task], BASELINES[self.task]
-        problems = _prompt_problems(self.task, self.prompt)
-        if (metric := self.evaluate.metric) not in metrics:
-            allowed = ", ".join(metrics)
+        spec = self.spec
+        baselines = spec.baselines
+        problems = _prompt_problems(self.task, spec, self.prompt)
+        if (metric := self.evaluate.metric) not in spec.metric_names:
+            allowed = ", ".join(spec.metric_names)
             problems.append(
                 f"evaluate.metric: {shown(metric)} is not a metric of task {self.task} (allowed: {allowed})"
             )
         if unknown := [shown(name) for name in self.evaluate.baselines if name not in baselines]:
             what = f"{', '.join(unknown)} is no baseline of task {self.task}"
             problems.append(f"evaluate.baselines: {what} (allowed: {', '.join(baselines)})")
-        if self.task == "rank" and self.data.catalog is None and self.prompt.answer != " {title}":
+        if spec.answer_field is None and self.data.catalog is None and self.prompt.answer != " {title}":
             problems.append("prompt.answer: without data.catalog an item is only its {title}")
         catalog = (self.data.catalog or self.data.history_catalog) is not None
         problems += augment_problems(self.data.augment, catalog=catalog)
-        problems += [
-            f"tune.{name}: only for task choose, not {self.task} (allowed: 0)"
-            for name in ("label_smoothing", "contrastive")
-            if getattr(self.tune, name) and self.task != "choose"
-        ]
         method = METHOD_RULES[self.adapter.method]
         if self.tune.gradient_checkpointing and method.no_checkpointing:
             what = f"{method.title} {method.no_checkpointing}"
@@ -326,11 +309,20 @@ class Recipe(Section):
         if self.quantization != "none" and self.dtype not in {"auto", "float32"}:
             what = f"what is not quantized of a base in {self.quantization} is float32"
             problems.append(f"dtype: {what} (allowed: auto, float32)")
-        problems += _unlabeled_problems(self.task, self.data, self.tune)
-        problems += _alias_problems(self.task, self.data, self.prompt)
+        problems += _foreign_keys(self)
+        if self.data.shots == 0 and not spec.from_catalog:
+            what = "learns nothing from a catalog: it needs examples, or a starter that is asked instead"
+            problems.append(f"data.shots: task {self.task} {what} (allowed: 1 or more)")
+        if "data.label_aliases" in spec.own_keys:
+            problems += _alias_problems(self.data, self.prompt)
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What sets the recipe's task apart."""
+        return TASKS[self.task]
 
     @property
     def fields(self) -> list[str]:
@@ -338,7 +330,19 @@ class Recipe(Section):
         return placeholders(self.prompt.template)
 
 
-def _prompt_problems(task: Task, prompt: Prompt) -> list[str]:
+def _foreign_keys(recipe: Recipe) -> list[str]:
+    """Keys that have a value, and are for another task alone."""
+    problems = []
+    for task, spec in TASKS.items():
+        for key, allowed in spec.own_keys.items() if task != recipe.task else ():
+            if attrgetter(key)(recipe):
+                problems.append(
+                    f"{key}: only for task {task}, not {recipe.task}" + (f" (allowed: {allowed})" if allowed else "")
+                )
+    return problems
+
+
+def _prompt_problems(task: Task, spec: TaskSpec, prompt: Prompt) -> list[str]:
     problems = []
     fields, answer, words = (
         placeholders(prompt.template),
@@ -348,16 +352,14 @@ def _prompt_problems(task: Task, prompt: Prompt) -> list[str]:
     if not fields:
         problems.append("prompt.template: shows no field of an example (allowed: text with at least one {field})")
     problems += [
-        f"prompt.template: {{{name}}} cannot be shown (allowed: every field but {', '.join(hidden_fields(task))})"
+        f"prompt.template: {{{name}}} cannot be shown (allowed: every field but {', '.join(spec.hidden)})"
         for name in fields
-        if name in hidden_fields(task)
+        if name in spec.hidden
     ]
-    wanted = {"choose": "label", "generate": "output"}.get(task)
+    wanted = spec.answer_field
     if not answer or (wanted and answer != [wanted]):
         allowed = f"text with {{{wanted}}}" if wanted else "text with fields of the catalog, such as {title}"
         problems.append(f"prompt.answer: {shown(prompt.answer)} does not fit task {task} (allowed: {allowed})")
-    if prompt.labels and task != "choose":
-        problems.append(f"prompt.labels: only for task choose, not {task}")
     if len(set(words)) < len(words):
         problems.append("prompt.labels: two labels share the same words, so they cannot be told apart")
     problems += [
@@ -379,11 +381,7 @@ def _alike(labels: Iterable[str]) -> list[list[str]]:
     return [alike for alike in spellings.values() if len(alike) > 1]
 
 
-def _alias_problems(task: Task, data: Data, prompt: Prompt) -> list[str]:
-    if not data.label_aliases:
-        return []
-    if task != "choose":
-        return [f"data.label_aliases: only for task choose, not {task}"]
+def _alias_problems(data: Data, prompt: Prompt) -> list[str]:
     problems = [
         f"data.label_aliases.{theirs}: {shown(ours)} is not in prompt.labels (allowed: {listed(prompt.labels)})"
         for theirs, ours in data.label_aliases.items()
@@ -394,21 +392,3 @@ def _alias_problems(task: Task, data: Data, prompt: Prompt) -> list[str]:
         for alike in _alike(data.label_aliases)
     ]
     return problems
-
-
-def _unlabeled_problems(task: Task, data: Data, tune: Tune) -> list[str]:
-    problems = []
-    if task != "rank" and data.shots == 0:
-        what = f"task {task} learns nothing from a catalog: it needs examples, or a starter that is asked instead"
-        problems.append(f"data.shots: {what} (allowed: 1 or more)")
-    if task != "rank" and data.pretext:
-        problems.append(f"data.pretext: only for task rank, not {task} (allowed: false)")
-    if task != "choose" and tune.self_training.rounds:
-        problems.append(f"tune.self_training.rounds: only for task choose, not {task} (allowed: 0)")
-    return problems
-
-
-def hidden_fields(task: Task) -> tuple[str, ...]:
-    """Fields of a row that a prompt never shows: the answer, and what only steers training."""
-    answer = {"choose": ("label",), "rank": ("relevant", "candidates"), "generate": ("output",)}[task]
-    return (*answer, "id", "group", "weight", "at")

@@ -16,10 +16,10 @@ from shopfit.base.load import Base
 from shopfit.errors import DataError
 from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import Predictions, pooled
 from shopfit.evaluation.wording import number
 from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import Predictions, pooled
 from shopfit.tune.folds import FOLDS, folds, predictions_of
 from shopfit.tune.shop import Shop
 
@@ -30,7 +30,7 @@ ENCODERS, DECODERS = ("minilm-l6",), ("smollm2-135m",)
 
 def candidates(recipe: Recipe) -> tuple[str, ...]:
     """The bases that can do what a recipe asks, the smallest first."""
-    reads = recipe.task != "generate" and not METHODS[recipe.adapter.method].no_encoder
+    reads = not recipe.spec.written and not METHODS[recipe.adapter.method].no_encoder
     return (*(ENCODERS if reads else ()), *DECODERS)
 
 

@@ -14,16 +14,15 @@ from torch import Tensor
 from shopfit.adapter.adapted_model import answer_sums
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import with_earlier_steps
 from shopfit.merchant.leaks import remove_leaks
 from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions, Predictions, task_of
 from shopfit.tune.lessons import Batch, Lessons, Material
 from shopfit.tune.loop import Tuned, head_labels, held_out_answers, tune
-from shopfit.tune.objectives import task_loss
 
 FOLDS = 3
 _BATCH = 16
@@ -110,7 +109,7 @@ def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accele
     of them tells nothing of that one.
     """
     taught = {row.label for row in part.train}
-    fair = [row for row in part.valid if row.label in taught] if recipe.task == "choose" else part.valid
+    fair = [row for row in part.valid if row.label in taught] if recipe.spec.labels else part.valid
     part = replace(part, valid=with_earlier_steps(recipe, fair)).under(recipe)
     return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
 
@@ -158,7 +157,8 @@ def answered(base: Base, batches: Sequence[Batch], answer: Callable[[Batch], Ten
 
 def loss_at(answers: Sequence[Answered], recipe: Recipe, temperature: float) -> float:
     """The task's loss an example, if scores are divided by a temperature; of `generate` it is the same at any."""
-    total = sum(float(task_loss(sums, batch, recipe.task, temperature)) * len(batch.weights) for sums, batch in answers)
+    task = task_of(recipe.task)
+    total = sum(float(task.loss(sums, batch, temperature)) * len(batch.weights) for sums, batch in answers)
     return total / sum(len(batch.weights) for _, batch in answers)
 
 
@@ -170,7 +170,7 @@ def calibrated_loss(answers: Sequence[Answered], recipe: Recipe) -> float:
     by calibration.
     """
     trained = recipe.tune.temperature
-    if recipe.task == "generate" or not math.isfinite(plain := loss_at(answers, recipe, trained)):
+    if recipe.spec.written or not math.isfinite(plain := loss_at(answers, recipe, trained)):
         return loss_at(answers, recipe, trained)
     from scipy.optimize import minimize_scalar
 

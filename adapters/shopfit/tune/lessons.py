@@ -14,6 +14,7 @@ from shopfit.merchant.augmentation import Augmentation
 from shopfit.merchant.drawing import draw_others
 from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.recipe.schema import Recipe, Tune
+from shopfit.tasks import Lesson, task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Lessons:
         self.prompter = prompter
         self.tune = tune
         self.epoch = 0
+        self._task = task_of(prompter.recipe.task)
         total = sum(example.weight for example in examples)
         # as many times the mean, so that a batch of light examples counts for less than one of heavy ones
         self._weights = [example.weight * len(examples) / total for example in examples]
@@ -109,22 +111,9 @@ class Lessons:
         """The question of one example, which of its answers are right, and its weight."""
         example, weight = self.examples[index], self._weights[index]
         fields, (prompt, *more) = self._shown(index)
-        match self.prompter.recipe.task:
-            case "choose":
-                return Question(prompt, tuple(self._labels)), self._gold[index], weight
-            case "generate":
-                assert example.output is not None
-                return Question(prompt, (self.prompter.output(example.output),)), (True,), weight
-            case "rank":
-                negatives = self._negatives(index, fields)
-                answers = tuple(
-                    self.prompter.item(item, title=example.titles) for item in (*example.relevant, *negatives)
-                )
-                return (
-                    Question(prompt, answers, tuple(more)),
-                    (True,) * len(example.relevant) + (False,) * len(negatives),
-                    weight,
-                )
+        lesson = Lesson(example, self.prompter, self._labels, self._gold[index], lambda: self._negatives(index, fields))
+        answers, right = self._task.taught(lesson)
+        return Question(prompt, answers, tuple(more)), right, weight
 
     def _shown(self, index: int) -> tuple[Fields, tuple[tuple[int, ...], ...]]:
         """An example's fields and what asks, as this epoch shows them; as written when nobody trains (epoch 0)."""

@@ -22,20 +22,18 @@ from shopfit.adapter.start import Start
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.assess import ask, pools
-from shopfit.evaluation.collecting import collect
+from shopfit.evaluation.assess import ask
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import Predictions
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
 from shopfit.methods import METHODS
-from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe, Tune
+from shopfit.recipe.schema import Recipe, Tune
+from shopfit.recipe.tasks import METRICS
+from shopfit.tasks import Predictions, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.lessons import EvenLessons, Material
 from shopfit.tune.objectives import Objective
 
-# on a few held-out rows the metric often stands still while the answers still become surer
-_TIE_BREAK = {"choose": "log_loss", "rank": "mrr", "generate": "token_f1"}
 _NEAR = 0.75  # of the way, see `_interpolation`
 
 
@@ -273,7 +271,7 @@ def _end(accelerator: Accelerator, settings: Tune) -> None:
 
 def head_labels(base: Base, recipe: Recipe, merchants: Sequence[Material]) -> tuple[str, ...]:
     """Labels that the adapter's head has a row for: all merchants' when it chooses on an encoder, else none."""
-    if not base.scorer.compares_texts or recipe.task != "choose":
+    if not base.scorer.compares_texts or not recipe.spec.labels:
         return ()
     return tuple(dict.fromkeys(label for material in merchants for label in material.labels))
 
@@ -346,7 +344,7 @@ def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, floa
     """The recipe's metric and its tie-break, the mean over merchants; None if nothing was held out."""
     if not answers:
         return None
-    names = [recipe.evaluate.metric, _TIE_BREAK[recipe.task]]
+    names = [recipe.evaluate.metric, recipe.spec.tie_break]
     found = [measure(predictions, names, recipe.evaluate.k) for predictions in answers]
     metric, tie_break = (sum(values[name] for values in found) / len(found) for name in names)
     return metric, tie_break
@@ -360,13 +358,13 @@ def _interpolation(base: Base, recipe: Recipe) -> float:
     """
     if recipe.tune.interpolation is not None:
         return recipe.tune.interpolation
-    return _NEAR if recipe.task == "rank" and base.scorer.compares_texts else 1.0
+    return _NEAR if recipe.spec.items and base.scorer.compares_texts else 1.0
 
 
 def _merit(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
     """The metric and its tie-break so that higher is better."""
-    names = recipe.evaluate.metric, _TIE_BREAK[recipe.task]
-    return tuple(-value if name in LOWER_IS_BETTER else value for name, value in zip(names, values, strict=True))
+    names = recipe.evaluate.metric, recipe.spec.tie_break
+    return tuple(METRICS[name].merit(value) for name, value in zip(names, values, strict=True))
 
 
 def held_out_answers(
@@ -381,4 +379,6 @@ def held_out_answers(
     gathered = sorted(gather_object(mine) if accelerator.num_processes > 1 else mine, key=itemgetter(0))
     adapter.peft.train()
     answers = [answer for _, answer in gathered]
-    return collect(recipe.task, labels, valid, pools(recipe, valid, prompter.catalog), answers, prompter.catalog)
+    return task_of(recipe.task).collect(
+        labels, valid, task_of(recipe.task).pools(recipe, valid, prompter.catalog), answers, prompter.catalog
+    )

@@ -213,7 +213,7 @@ def making(
 def _pairs(ground: Ground) -> list[Example]:
     """What an encoder may read of the catalog before the examples."""
     recipe, splits, prompter = ground.recipe, ground.splits, ground.prompter
-    if recipe.task != "rank" or not ground.base.scorer.compares_texts or recipe.start != "auto" or splits.pretext:
+    if not recipe.spec.items or not ground.base.scorer.compares_texts or recipe.start != "auto" or splits.pretext:
         return []
     return pairs_of_catalog(recipe, prompter.catalog, splits.test, lambda example: prompter.text(example.fields))
 
@@ -257,7 +257,7 @@ def _tune(ground: Ground, start: Start, accelerator: "Accelerator", say: Say, wa
 def _held_out(ground: Ground, start: Start, accelerator: "Accelerator", say: Say) -> list[HeldOut]:
     """Answers to learn calibration and blend from, where there are too few examples to hold enough of them out."""
     recipe = ground.recipe
-    if recipe.task == "generate" or (recipe.task == "rank" and not recipe.blend):
+    if recipe.spec.written or (recipe.spec.items and not recipe.blend):
         return []
     parts = ground.parts
     if len(parts) < 2:
@@ -307,7 +307,7 @@ def _save(
 def _blend(ground: Ground, parts: Sequence[HeldOut], embed: Embed) -> tuple[ScoreFusion | None, dict[str, float]]:
     """What else the adapter's score is to be made of, learned from its answers to held-out examples."""
     recipe = ground.recipe
-    if not recipe.blend or recipe.task == "generate":
+    if not recipe.blend or recipe.spec.written:
         return None, {}
     return fit_fusion(recipe, ground.material, parts, embed)
 

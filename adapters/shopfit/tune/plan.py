@@ -14,10 +14,10 @@ from shopfit.adapter.adapted_model import AdaptedModel
 from shopfit.adapter.trainable import attach
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.assess import ask, pools
-from shopfit.evaluation.collecting import Pool
+from shopfit.evaluation.assess import ask
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import Pool, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import total_steps
@@ -131,7 +131,8 @@ def _answering(adapted: AdaptedModel, base: Base, prompter: Prompter, splits: Sp
     recipe, sample = prompter.recipe, list(splits.test[:_SAMPLE])
     valid: list[Pool] = [()] * len(splits.valid)
     test: list[Pool] = [()] * len(splits.test)
-    if base.scorer.compares_texts and recipe.task == "rank":
+    if base.scorer.compares_texts and recipe.spec.items:
+        pools = task_of(recipe.task).pools
         valid, test = (pools(recipe, rows, prompter.catalog) for rows in (splits.valid, splits.test))
         sample = [replace(row, candidates=pool[:_READ]) for row, pool in zip(sample, test, strict=False)]
     started = time.perf_counter()

@@ -24,11 +24,11 @@ from shopfit.adapter.score_fusion import (
 )
 from shopfit.evaluation.calibration import cross_fitted, temperature_helps
 from shopfit.evaluation.evidence import NATS, NATS_AN_EXAMPLE
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions, together
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.search import CatalogIndex, Embed, Floats, titles_index
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions
 from shopfit.tune.folds import HeldOut
 from shopfit.tune.lessons import Material
 
@@ -73,9 +73,9 @@ def fit_fusion(
     weights = {name: weight for name, weight in weights.items() if weight > 0} or {ADAPTER: 1.0}
     everything = [*material.train, *material.valid]
     facts = (
-        rank_facts(everything)
-        if recipe.task == "rank"
-        else choose_facts(everything, material.labels, _text(material), embed)
+        choose_facts(everything, material.labels, _text(material), embed)
+        if recipe.spec.labels
+        else rank_facts(everything)
     )
     return ScoreFusion(weights=weights, **dict(facts)), losses
 
@@ -108,7 +108,7 @@ def as_served(
 
 def _at_temperature(parts: Sequence[Predictions]) -> list[Predictions]:
     choices = [part for part in parts if isinstance(part, ChoosePredictions)]
-    if not choices or not temperature_helps(whole := together(choices)):
+    if not choices or not temperature_helps(whole := ChoosePredictions.join(choices)):
         return list(parts)
     ends = np.cumsum([len(part.gold) for part in choices])[:-1]
     shares = np.split(cross_fitted(whole).probabilities, ends)

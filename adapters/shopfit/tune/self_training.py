@@ -18,12 +18,13 @@ from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.engine.questions import ask_choose
 from shopfit.evaluation.calibration import at_temperature, fit_temperature
-from shopfit.evaluation.collecting import collect
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.predictions import ChoosePredictions, Floats, together
 from shopfit.merchant.examples import Example
 from shopfit.merchant.sampling import draw
-from shopfit.recipe.schema import LOWER_IS_BETTER, Recipe
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import METRICS
+from shopfit.tasks import ChoosePredictions, task_of
+from shopfit.tasks.predictions import Floats
 from shopfit.tune.folds import folds, without_trackers
 from shopfit.tune.lessons import Material
 from shopfit.tune.loop import tune
@@ -195,14 +196,14 @@ def _taught(
     finally:
         tuned.adapter.detach()
     count = len(pupil.valid)
-    held_out = collect("choose", pupil.labels, pupil.valid, [()] * count, answers[:count], None)
+    held_out = task_of("choose").collect(pupil.labels, pupil.valid, [()] * count, answers[:count], None)
     assert isinstance(held_out, ChoosePredictions)
     return _Said(held_out, np.array(answers[count:]))
 
 
 def _calibrated(said: Sequence[_Said]) -> tuple[ChoosePredictions, float]:
     """All held-out answers at the temperature that fits them, and that temperature."""
-    raw = together([one.held_out for one in said])
+    raw = ChoosePredictions.join([one.held_out for one in said])
     factor = fit_temperature(raw)
     return replace(raw, probabilities=at_temperature(raw.probabilities, factor)), factor
 
@@ -212,4 +213,4 @@ def _merit(recipe: Recipe, held_out: ChoosePredictions) -> tuple[float, float]:
     values = measure(held_out, [recipe.evaluate.metric, "log_loss"], recipe.evaluate.k)
     metric = values[recipe.evaluate.metric]
     metric = 0.0 if math.isnan(metric) else metric  # such as AUC of one label: then only the likelihood counts
-    return -metric if recipe.evaluate.metric in LOWER_IS_BETTER else metric, -values["log_loss"]
+    return METRICS[recipe.evaluate.metric].merit(metric), -values["log_loss"]

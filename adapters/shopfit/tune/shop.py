@@ -59,7 +59,7 @@ class Shop:
         """
         recipe, splits = self.recipe, self.splits
         examples = [*splits.train, *splits.valid]
-        pretext = recipe.task == "rank" and (recipe.data.pretext or not examples)
+        pretext = recipe.spec.items and (recipe.data.pretext or not examples)
         if not pretext and not recipe.tune.self_training.rounds:
             return self
         rows: list[Example] = []

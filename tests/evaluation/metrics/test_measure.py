@@ -8,15 +8,16 @@ import pytest
 
 from shopfit.errors import RecipeError
 from shopfit.evaluation import ChoosePredictions, measure
-from shopfit.evaluation.metrics import MODULES, module
-from shopfit.recipe.schema import METRICS
+from shopfit.evaluation.metrics import module
+from shopfit.recipe.tasks import METRICS
+from shopfit.tasks import DEFINED
 
 PREDICTIONS = ChoosePredictions(("a", "b"), np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 1]))
 
 
 def test_every_metric_a_recipe_may_name_has_a_module_that_says_what_it_is() -> None:
-    assert set(MODULES) == {name for names in METRICS.values() for name in names}
-    for name in MODULES:
+    assert set(DEFINED) == set(METRICS)
+    for name in METRICS:
         found = module(name)
         assert isinstance(found, evaluate.Metric)
         assert found.metric == name

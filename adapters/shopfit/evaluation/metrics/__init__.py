@@ -1,34 +1,14 @@
-"""The metrics of a report, each a local `evaluate.Metric`: nothing is fetched from a hub, nothing is written to disk.
+"""Metrics by name: `measure` for shopfit's own predictions, `module` for `evaluate.combine`.
 
-`measure` is the door for shopfit's own predictions. `module` gives the single modules, for `evaluate.combine`.
+Each is defined once, in its task's file. Nothing is fetched from a hub, nothing is written to disk.
 """
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 from shopfit.errors import RecipeError
-from shopfit.evaluation.metrics.answers import as_text
-from shopfit.evaluation.predictions import ChoosePredictions, Predictions, RankPredictions
-from shopfit.recipe.schema import METRICS, Task
-
-MODULES = {
-    "accuracy": "choose.Accuracy",
-    "macro_f1": "choose.MacroF1",
-    "balanced_accuracy": "choose.BalancedAccuracy",
-    "auc": "choose.Auc",
-    "log_loss": "choose.LogLoss",
-    "ece": "choose.Ece",
-    "ndcg@k": "rank.Ndcg",
-    "hr@k": "rank.HitRate",
-    "mrr": "rank.Mrr",
-    "coverage@k": "rank.Coverage",
-    "valid_json": "generate.ValidJson",
-    "field_f1": "generate.FieldF1",
-    "exact_match": "generate.ExactMatch",
-    "token_f1": "generate.TokenF1",
-}
-"""Metric name: where its module is, imported only when it is used."""
+from shopfit.recipe.tasks import METRICS
+from shopfit.tasks import Predictions, metric_of
 
 
 def module(name: str) -> Any:
@@ -37,10 +17,11 @@ def module(name: str) -> Any:
     Raises:
         RecipeError: if there is no metric of that name.
     """
-    if name not in MODULES:
-        raise RecipeError(f"there is no metric {name!r}", next_step=f"use one of {', '.join(MODULES)}")
-    file, _, cls = MODULES[name].partition(".")
-    return getattr(importlib.import_module(f"{__name__}.{file}"), cls)()
+    if name not in METRICS:
+        raise RecipeError(f"there is no metric {name!r}", next_step=f"use one of {', '.join(METRICS)}")
+    from shopfit.evaluation.metrics.local import LocalMetric
+
+    return LocalMetric(name)
 
 
 def measure(predictions: Predictions, names: Sequence[str], k: int = 10) -> dict[str, float]:
@@ -57,40 +38,5 @@ def measure(predictions: Predictions, names: Sequence[str], k: int = 10) -> dict
     Raises:
         RecipeError: if a name is no metric of the task.
     """
-    task = task_of(predictions)
-    for name in names:
-        check_metric(name, task)
-    if not names:
-        return {}
-    import evaluate
-
-    modules = evaluate.combine([module(name) for name in dict.fromkeys(names)])
-    return {name: float(value) for name, value in modules.compute(**_inputs(predictions, k)).items()}
-
-
-def task_of(predictions: Predictions) -> Task:
-    """The task whose predictions these are."""
-    if isinstance(predictions, ChoosePredictions):
-        return "choose"
-    return "rank" if isinstance(predictions, RankPredictions) else "generate"
-
-
-def check_metric(name: str, task: Task) -> None:
-    """Raise RecipeError unless `name` is a metric of `task`."""
-    if name not in METRICS[task]:
-        allowed = ", ".join(METRICS[task])
-        raise RecipeError(f"{name!r} is not a metric of task {task}", next_step=f"use one of {allowed}")
-
-
-def _inputs(predictions: Predictions, k: int) -> dict[str, Any]:
-    if isinstance(predictions, ChoosePredictions):
-        return {"predictions": list(predictions.probabilities), "references": predictions.gold.tolist()}
-    if isinstance(predictions, RankPredictions):
-        rankings = zip(predictions.candidates, predictions.scores, strict=True)
-        return {
-            "predictions": [{"items": list(items), "scores": scores} for items, scores in rankings],
-            "references": [sorted(relevant) for relevant in predictions.relevant],
-            "k": k,
-            "catalog_size": predictions.catalog_size,
-        }
-    return {"predictions": list(predictions.outputs), "references": [as_text(gold) for gold in predictions.gold]}
+    metrics = [metric_of(predictions.task, name) for name in dict.fromkeys(names)]
+    return {metric.name: metric.value(predictions, k) for metric in metrics}

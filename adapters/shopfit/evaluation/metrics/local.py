@@ -1,49 +1,51 @@
-"""What our `evaluate` modules share: they live in memory, and need neither a hub nor a cache folder."""
+"""Our metrics as modules of `evaluate`: they live in memory, and need neither a hub nor a cache folder."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 import evaluate
+
+from shopfit.recipe.tasks import TASKS
+from shopfit.tasks import DEFINED, task_of
 
 
 class LocalMetric(evaluate.Metric):  # type: ignore[misc]
     """A metric of one number.
 
-    A subclass names its `metric` and `inputs`, says in `row` what one row holds, and computes the number in `score`.
+    Args:
+        metric: its name.
+        options: as `evaluate.Metric` takes them.
     """
 
-    metric: ClassVar[str]
-    inputs: ClassVar[str]
-    citation_of: ClassVar[str] = ""
-
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, metric: str, **options: Any) -> None:
+        self.metric = metric
+        self._task = task_of(next(task for task, spec in TASKS.items() if metric in spec.metric_names))
         super().__init__(**{"keep_in_memory": True} | options)
 
     def _info(self) -> Any:
+        columns, metric = self._task.columns, DEFINED[self.metric]
         return evaluate.MetricInfo(
-            description=self.__doc__ or self.metric,
-            citation=self.citation_of,
-            inputs_description=self.inputs,
-            features=datasets.Features(self.row()),
+            description=metric.what,
+            citation=metric.paper,
+            inputs_description="\n".join(f"{name}: {what}" for name, what in columns.items()),
+            features=datasets.Features({name: _feature(what) for name, what in columns.items()}),
         )
 
     def _build_data_dir(self) -> str:
         # evaluate makes this folder under ~/.cache even for what is kept in memory
         return str(super()._build_data_dir()) if not self.keep_in_memory else ""
 
-    def _compute(self, *, predictions: Any, references: Any, **options: Any) -> dict[str, float]:
-        return {self.metric: float(self.score(predictions, references, **options))}
+    def _compute(self, *, predictions: Any, references: Any, k: int = 10, **options: Any) -> dict[str, float]:
+        found = self._task.from_columns(predictions, references, **options)
+        return {self.metric: DEFINED[self.metric].value(found, k)}
 
-    def row(self) -> dict[str, Any]:
-        """What a row's prediction and reference are, as `datasets` features."""
-        raise NotImplementedError
 
-    def score(self, predictions: Any, references: Any, **options: Any) -> float:
-        """The number, from N predictions and N references.
-
-        Args:
-            predictions: as `row` says.
-            references: likewise.
-            options: what `compute` was given beyond these; each metric takes its own and ignores the others'.
-        """
-        raise NotImplementedError
+def _feature(what: Any) -> Any:
+    """A column's type, in the words of `datasets`."""
+    match what:
+        case str():
+            return datasets.Value(what)
+        case [inner]:
+            return datasets.Sequence(_feature(inner))
+        case _:
+            return {name: _feature(inner) for name, inner in what.items()}

@@ -58,7 +58,7 @@ class Augmentation:
         history = history if history is not None else catalog
         named = [catalog, history] if self._steps else []
         self._ids = frozenset(key.casefold() for items in named for key in items or ())
-        shown = [history] if recipe.task == "rank" else [history, catalog]
+        shown = [history] if recipe.spec.items else [history, catalog]
         items = [item for some in shown if some is not None for item in some.values()]
         self._shelf = Shelf(items if CatalogSwap in kinds else ())
         self._thesaurus = Thesaurus.load() if Synonyms in kinds else None
@@ -116,7 +116,7 @@ class Augmentation:
     def _swapped(self, step: CatalogSwap, example: Example, fields: Fields, draw: Random) -> dict[str, Any]:
         """Items of the history and what texts say of them; elsewhere those that texts mention."""
         texts = texts_of(self._recipe, fields)
-        if self._recipe.task != "rank":
+        if not self._recipe.spec.items:
             swaps = self._shelf.of_text(list(texts.values()), _answer(example), draw)
             return {name: self._shelf.rewrite(text, swaps) for name, text in texts.items()}
         lists = {name: fields[name] for name in self._recipe.data.item_fields if fields.get(name)}

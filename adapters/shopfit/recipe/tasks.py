@@ -1,0 +1,154 @@
+"""The table of tasks: what sets one apart, as data. What each does is in the room `tasks`, a file a task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Task = Literal["choose", "rank", "generate"]
+Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg"]
+
+_STEERING = ("id", "group", "weight", "at")  # fields of any row that a prompt never shows
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A metric that a recipe may name.
+
+    Args:
+        name: as recipes and reports call it.
+        lower_is_better: its direction.
+    """
+
+    name: str
+    lower_is_better: bool = False
+
+    def gain(self, first: float, second: float) -> float:
+        """By how much the first value is better than the second; nan if either is."""
+        return second - first if self.lower_is_better else first - second
+
+    def merit(self, value: float) -> float:
+        """The value so that higher is better."""
+        return -value if self.lower_is_better else value
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What sets a task apart.
+
+    Args:
+        does: what an adapter does, in words.
+        answer: field of an example that holds its right answer.
+        beside: other fields of an example that only this task knows, and no prompt shows.
+        cells: how its fields are written in a CSV file, where that is not text.
+        metrics: that a recipe may name, in a report's order.
+        tie_break: name of the metric that chooses between epochs whose metric is the same: on a few held-out rows it
+            often stands still while the answers still become surer.
+        baselines: that a recipe may name.
+        answer_template: the default of `prompt.answer`.
+        answer_field: the one field that `prompt.answer` shows; none where it shows those of a catalog's item.
+        own_keys: recipe keys for this task alone, each with the value that is allowed elsewhere, if one is.
+        labels: whether an answer is one of a merchant's labels.
+        items: whether an answer orders items, of a catalog or plain titles.
+        written: whether an answer is written token by token; others are scored.
+        from_catalog: whether there is something to learn from a catalog, without any example.
+        limit: what a model card says against every adapter of this task; empty if there is nothing.
+    """
+
+    does: str
+    answer: str
+    metrics: tuple[MetricSpec, ...]
+    tie_break: str
+    baselines: tuple[Baseline, ...]
+    answer_template: str
+    answer_field: str | None
+    beside: tuple[str, ...] = ()
+    cells: Mapping[str, Literal["list", "json"]] = field(default_factory=dict)
+    own_keys: Mapping[str, str] = field(default_factory=dict)
+    labels: bool = False
+    items: bool = False
+    written: bool = False
+    from_catalog: bool = False
+    limit: str = ""
+
+    @property
+    def own_fields(self) -> tuple[str, ...]:
+        """Fields of an example that only this task knows, the answer first."""
+        return (self.answer, *self.beside)
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Fields of a row that a prompt never shows: the answer, and what only steers training."""
+        return (*self.own_fields, *_STEERING)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of its metrics."""
+        return tuple(metric.name for metric in self.metrics)
+
+
+TASKS: dict[Task, TaskSpec] = {
+    "choose": TaskSpec(
+        does="chooses a label",
+        answer="label",
+        metrics=(
+            MetricSpec("accuracy"),
+            MetricSpec("macro_f1"),
+            MetricSpec("balanced_accuracy"),
+            MetricSpec("auc"),
+            MetricSpec("log_loss", lower_is_better=True),
+            MetricSpec("ece", lower_is_better=True),
+        ),
+        tie_break="log_loss",
+        baselines=("minilm-logreg",),
+        answer_template=" {label}",
+        answer_field="label",
+        own_keys={
+            "prompt.labels": "",
+            "data.label_aliases": "",
+            "tune.label_smoothing": "0",
+            "tune.contrastive": "0",
+            "tune.self_training.rounds": "0",
+        },
+        labels=True,
+    ),
+    "rank": TaskSpec(
+        does="ranks items",
+        answer="relevant",
+        beside=("candidates",),
+        cells={"relevant": "list", "candidates": "list"},
+        metrics=(
+            MetricSpec("ndcg@k"),
+            MetricSpec("hr@k"),
+            MetricSpec("mrr"),
+            MetricSpec("coverage@k"),
+        ),
+        tie_break="mrr",
+        baselines=("bm25", "minilm-cosine"),
+        answer_template=" {title}",
+        answer_field=None,
+        own_keys={"data.pretext": "false"},
+        items=True,
+        from_catalog=True,
+        limit="Scores compare items within one answer only, and it has not seen what is new in the catalog.",
+    ),
+    "generate": TaskSpec(
+        does="generates text",
+        answer="output",
+        cells={"output": "json"},
+        metrics=(
+            MetricSpec("valid_json"),
+            MetricSpec("field_f1"),
+            MetricSpec("exact_match"),
+            MetricSpec("token_f1"),
+        ),
+        tie_break="token_f1",
+        baselines=("minilm-cosine",),
+        answer_template=" {output}",
+        answer_field="output",
+        written=True,
+        limit="It can write what is not true, or not valid JSON. Check its output before it reaches anyone.",
+    ),
+}
+
+METRICS: dict[str, MetricSpec] = {metric.name: metric for spec in TASKS.values() for metric in spec.metrics}
+"""Every metric by its name."""

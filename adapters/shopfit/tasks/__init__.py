@@ -1,0 +1,45 @@
+"""The tasks, a file each: what one is asked and answers, and what its answers are worth. `task_of` is the one door.
+
+A new task is a file here and an entry in the recipe's table; a type check names every place that does not know it.
+"""
+
+from typing import assert_never
+
+from shopfit.recipe.tasks import Task
+from shopfit.tasks.choose import Choose, ChoosePredictions
+from shopfit.tasks.generate import Generate, GeneratePredictions
+from shopfit.tasks.metric import DEFINED, Metric, Weighted, metric_of
+from shopfit.tasks.predictions import Predictions, pooled
+from shopfit.tasks.rank import Rank, RankPredictions
+from shopfit.tasks.task import Lesson, Pool, TaskType
+
+__all__ = [
+    "DEFINED",
+    "ChoosePredictions",
+    "GeneratePredictions",
+    "Lesson",
+    "Metric",
+    "Pool",
+    "Predictions",
+    "RankPredictions",
+    "TaskType",
+    "Weighted",
+    "metric_of",
+    "pooled",
+    "task_of",
+]
+
+_CHOOSE, _RANK, _GENERATE = Choose(), Rank(), Generate()
+
+
+def task_of(name: Task) -> TaskType:
+    """What a recipe's task does."""
+    match name:
+        case "choose":
+            return _CHOOSE
+        case "rank":
+            return _RANK
+        case "generate":
+            return _GENERATE
+        case _:
+            assert_never(name)

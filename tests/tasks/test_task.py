@@ -1,0 +1,58 @@
+from typing import Any
+
+import pytest
+
+from shopfit.evaluation import measure
+from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.examples import Example
+from shopfit.recipe.tasks import TASKS, Task
+from shopfit.tasks import TaskType, pooled, task_of
+
+
+def test_choices_keep_the_order_of_the_labels() -> None:
+    rows = [Example("1", {}, label="b"), Example("2", {}, label="a")]
+    found: Any = task_of("choose").collect(["b", "a"], rows, [(), ()], [[0.9, 0.1], [0.2, 0.8]], None)
+    assert found.labels == ("b", "a")
+    assert found.gold.tolist() == [0, 1]
+    assert found.probabilities.tolist() == [[0.9, 0.1], [0.2, 0.8]]
+
+
+@pytest.mark.parametrize(("catalog", "size"), [(Catalog.of_titles(iter("wxyz")), 4), (None, 3)])
+def test_rankings_may_differ_in_length(catalog: Catalog | None, size: int) -> None:
+    rows = [Example("1", {}, relevant=("x",)), Example("2", {}, relevant=("y", "z"))]
+    found: Any = task_of("rank").collect([], rows, [("x", "y"), ("x", "y", "z")], [[1, 2], [3, 4, 5]], catalog)
+    assert [scores.tolist() for scores in found.scores] == [[1, 2], [3, 4, 5]]
+    assert found.relevant == (frozenset("x"), frozenset("yz"))
+    assert found.catalog_size == size
+
+
+def test_texts_stay_as_they_are() -> None:
+    found: Any = task_of("generate").collect([], [Example("1", {}, output={"a": 1})], [()], ["{"], None)
+    assert (found.outputs, found.gold) == (("{",), ({"a": 1},))
+
+
+def test_no_rows() -> None:
+    found: Any = task_of("choose").collect(["a", "b"], [], [], [], None)
+    assert found.probabilities.shape == (0, 2)
+
+
+def test_every_task_of_the_table_is_known_and_no_other() -> None:
+    assert {type(task_of(task)) for task in TASKS} == set(TaskType.__subclasses__())
+    with pytest.raises(AssertionError):
+        task_of("rate")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_collected_is_of_the_task_and_measured_by_every_metric_of_it(task: Task) -> None:
+    row = Example("1", {}, label="a", relevant=("x",), output={"a": 1})
+    answer = {"choose": [0.9, 0.1], "rank": [2.0, 1.0], "generate": '{"a": 1}'}[task]
+    found = task_of(task).collect(["a", "b"], [row], [("x", "y")], [answer], None)
+    assert (found.task, found.rows) == (task, 1)
+    assert set(measure(found, TASKS[task].metric_names)) == set(TASKS[task].metric_names)
+    assert pooled([found, found]).rows == 2
+
+
+def test_answers_to_several_tasks_are_not_pooled() -> None:
+    parts = [task_of("choose").collect(["a", "b"], [], [], [], None), task_of("rank").collect([], [], [], [], None)]
+    with pytest.raises(ValueError, match="only answers to one task"):
+        pooled(parts)
