@@ -41,6 +41,30 @@ def test_mixed_batches_answer_as_each_request_alone(engine: Engine, make_bundle:
     assert mixed[0].probabilities["negative"] != pytest.approx(mixed[1].probabilities["negative"], rel=1e-2)
 
 
+@pytest.mark.parametrize("registered", [True, False])
+def test_ask_answers_whatever_the_task_is(
+    base: Base, quick_bundle: MakeBundle, settings: Settings, registered: bool
+) -> None:
+    bundles = {task: quick_bundle("acme", task=task, recipe=task) for task in ("choose", "rank", "generate")}
+    adapters: dict[str, str | Bundle] = dict(bundles)
+    with Registry.open(settings) as registry, Engine(base, registry=registry, cache=settings.cache) as engine:
+        if registered:
+            adapters |= {task: registry.publish(one, promote=True, actor="test").name for task, one in bundles.items()}
+        chosen = engine.ask(adapters["choose"], {"text": "lovely crema"})
+        assert chosen == engine.choose([ChooseRequest(adapters["choose"], {"text": "lovely crema"})])[0]
+        ranked = engine.ask(adapters["rank"], {"query": "tent"}, top=2)
+        assert ranked == engine.rank([RankRequest(adapters["rank"], {"query": "tent"}, top=2)])[0]
+        written = engine.ask(adapters["generate"], {"input": "tent"}, max_new_tokens=3, seed=1)
+        wanted = GenerateRequest(adapters["generate"], {"input": "tent"}, max_new_tokens=3, seed=1)
+        assert written == engine.generate([wanted])[0]
+        with pytest.raises(RequestError, match=r"(?s)a request to choose has no option 'top'.*leave it out"):
+            engine.ask(adapters["choose"], {"text": "x"}, top=2)
+        with pytest.raises(RequestError, match=r"(?s)no option 'tip'.*it takes candidates, top"):
+            engine.ask(adapters["rank"], {"query": "x"}, tip=2)
+        with pytest.raises(UnknownReference):
+            engine.ask("acme/nothing", {"text": "x"})
+
+
 @pytest.mark.parametrize("slots", [1, 2, 32])
 def test_more_adapters_than_slots_in_a_batch_answer_all_the_same(
     base: Base, make_bundle: MakeBundle, slots: int

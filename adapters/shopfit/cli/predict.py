@@ -67,7 +67,6 @@ def command(
     from shopfit.base.embed import LateEmbedder
     from shopfit.base.load import load_base
     from shopfit.engine import Engine, Tenant
-    from shopfit.engine.requests import request_of
     from shopfit.registry import Registry
     from shopfit.settings import Settings
 
@@ -85,7 +84,8 @@ def command(
     trained_on = tenant.bundle.manifest.base
     base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization, dtype=trained_on.dtype)
     engine = Engine(base, slots=1, max_rank=LARGEST_RANK, embed=LateEmbedder(settings.home))
-    answer = engine.answer([request_of(tenant, fields, candidates or None, top)])[0]
+    options = {"candidates": candidates or None, "top": top} if tenant.recipe.spec.items else {}
+    answer = engine.ask(tenant, fields, **options)
     answer = replace(answer, version=version.name, digest=version.digest)
     if as_json:
         print_json({"version": version.name, "answer": answer})

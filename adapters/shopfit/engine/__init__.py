@@ -1,6 +1,6 @@
 """The engine: base + adapters -> answers. The only way to an answer, so what is evaluated is what is served."""
 
-from shopfit.engine.engine import Engine, Status
+from shopfit.engine.engine import Engine
 from shopfit.engine.requests import (
     Answer,
     ChooseAnswer,
@@ -15,6 +15,7 @@ from shopfit.engine.requests import (
     RecommendRequest,
     Request,
 )
+from shopfit.engine.status import Status
 from shopfit.engine.tenant import Tenant
 
 __all__ = [

@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -19,13 +18,13 @@ from shopfit.adapter.stack import MAX_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine.checking import asked, check_sizes, merchant_asking, merchant_of, seconds_of
+from shopfit.engine.compilation import Compiler
 from shopfit.engine.delivery import AnswerFuture, Parts, Told
 from shopfit.engine.intake import Intake
-from shopfit.engine.jobs import Job
+from shopfit.engine.jobs import Job, Ticket
 from shopfit.engine.library import Library
 from shopfit.engine.memory import HostMemory, Loaded
 from shopfit.engine.pool import SlotPool
-from shopfit.engine.preparing import Preparer
 from shopfit.engine.requests import (
     Adapter,
     Answer,
@@ -38,9 +37,11 @@ from shopfit.engine.requests import (
     RecommendAnswer,
     RecommendRequest,
     Request,
+    request_for,
 )
 from shopfit.engine.scheduler import Scheduler
 from shopfit.engine.shares import Shares
+from shopfit.engine.status import Status
 from shopfit.engine.workers import Workers
 from shopfit.errors import Overloaded, RequestError, ShopfitError
 from shopfit.merchant.catalog import Catalog
@@ -51,31 +52,6 @@ from shopfit.settings import Settings
 
 _GB = 1024**3
 _PREFETCHED = 256  # adapters of one merchant that may wait to be loaded before they are asked for
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What an engine holds.
-
-    Args:
-        waiting: rows that wait for a forward.
-        writing: answers being written.
-        resident: adapters in slots.
-        swaps: times an adapter was brought into a slot, so far.
-        loaded: adapters in host memory.
-        memory: bytes they take.
-        paused: answers that were begun, and wait so that other merchants have their share of the rows.
-        ended: why the engine answers no more; empty while it does.
-    """
-
-    waiting: int
-    writing: int
-    resident: int
-    swaps: int
-    loaded: int
-    memory: int
-    paused: int = 0
-    ended: str = ""
 
 
 class Engine:
@@ -120,15 +96,15 @@ class Engine:
         self._room = Shares(queue)
         pool = SlotPool(base, slots, max_rank)
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
-        self._preparer = Preparer(base, embed)
-        gone, kept = _gone(self._preparer, self._scheduler), HostMemory(memory)
+        self._compiler = Compiler(base, embed)
+        gone, kept = _gone(self._compiler, self._scheduler), HostMemory(memory)
         self._library = Library(
-            base, pool.stack, kept, registry, cache, gone=gone, erased=self._preparer.erase, keeps=self._preparer.keeps
+            base, pool.stack, kept, registry, cache, gone=gone, erased=self._compiler.erase, keeps=self._compiler.keeps
         )
-        self._intake = Intake(self._library, self._preparer, self._scheduler)
+        self._intake = Intake(self._library, self._compiler, self._scheduler)
         self._tellers = Workers("shopfit-teller", each=4, most=64)
         self.close: Callable[[], object] = weakref.finalize(
-            self, _close, self._library, self._preparer, self._intake, self._scheduler, self._tellers
+            self, _close, self._library, self._compiler, self._intake, self._scheduler, self._tellers
         )
         """End the engine's threads. Requests that are not answered fail."""
 
@@ -178,9 +154,23 @@ class Engine:
     ) -> None:
         self.close()
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer requests of any task; see `request_of`. Raises as `choose` does."""
-        return self._answers(requests)
+    def ask(self, adapter: Adapter, fields: Mapping[str, Any], **options: Any) -> Answer:
+        """Answer one request, whatever the adapter's task is; what it takes to know that is loaded here.
+
+        Args:
+            adapter: whose answer is wanted.
+            fields: what the recipe's prompt shows, by name.
+            options: of the task's request, such as `top` of a `RankRequest`.
+
+        Raises:
+            RequestError: if the task's request has no such option, and as `choose` does.
+            ShopfitError: as `choose` does.
+        """
+        self._check_process()
+        merchant_of(adapter)
+        loaded = self._library.hold(adapter) or self._library.load(adapter)
+        self._library.let_go(loaded)
+        return self.answer([request_for(loaded.tenant.recipe.task, adapter, fields, options)])[0]
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[ChooseAnswer]:
         """Choose a label for each request.
@@ -194,15 +184,15 @@ class Engine:
             BundleError: if an adapter's files are broken.
             RegistryError: if an adapter must be looked up, and the registry cannot be read.
         """
-        return cast("list[ChooseAnswer]", self._answers(requests))
+        return cast("list[ChooseAnswer]", self.answer(requests))
 
     def rank(self, requests: Sequence[RankRequest]) -> list[RankAnswer]:
         """Rank items for each request. Raises as `choose` does."""
-        return cast("list[RankAnswer]", self._answers(requests))
+        return cast("list[RankAnswer]", self.answer(requests))
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[GenerateAnswer]:
         """Generate an answer to each request. Raises as `choose` does."""
-        return cast("list[GenerateAnswer]", self._answers(requests))
+        return cast("list[GenerateAnswer]", self.answer(requests))
 
     def recommend(
         self,
@@ -234,7 +224,7 @@ class Engine:
             raise RequestError(f"history is {history[:60]!r} (allowed: a list of item ids)", next_step="send a list")
         if history:
             known["history"] = history
-        return cast("RecommendAnswer", self._answers([RecommendRequest(adapter, known, k, rules)])[0])
+        return cast("RecommendAnswer", self.answer([RecommendRequest(adapter, known, k, rules)])[0])
 
     async def stream(self, request: GenerateRequest, *, timeout: float | None = None) -> AsyncIterator[str]:
         """The answer's text, part by part, as it is written. Leaving the loop ends the answer.
@@ -289,13 +279,13 @@ class Engine:
                 f"the engine has {self._room.whole} requests under way, as many as it may hold",
                 next_step="try again in a moment, or give it more engines",
             )
-        job = self._job(merchant, expires, show)
+        ticket = self._ticket(merchant, expires, show)
         try:
-            self._scheduler.watch(job)
-            self._intake.take(job, request)
+            self._scheduler.watch(ticket)
+            self._intake.take(ticket, request)
         except ShopfitError as error:
-            job.fail(error)
-        return job.future
+            ticket.fail(error)
+        return ticket.future
 
     def prefetch(self, adapters: Iterable[Adapter]) -> None:
         """Bring adapters into host memory, for requests that will come. Returns at once; what cannot be had is left.
@@ -332,10 +322,13 @@ class Engine:
         Raises:
             RequestError: if it is no catalog.
         """
-        self._preparer.set_catalog(merchant, catalog)
+        self._compiler.set_catalog(merchant, catalog)
 
-    def _answers(self, requests: Sequence[Request]) -> list[Answer]:
-        """Ask all at once and wait. More requests than the engine may hold wait for their turn."""
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer requests of any tasks, all at once; more than the engine may hold wait for their turn.
+
+        Raises as `choose` does.
+        """
         self._check_process()
         futures: list[Future[Answer]] = []
         ready: list[Job] = []
@@ -350,25 +343,27 @@ class Engine:
                 if not self._room.take(merchant):
                     start()
                     self._room.take(merchant, wait=True)
-                job = self._job(merchant)
-                futures.append(job.future)
-                if self._intake.take_here(job, request, start):
+                ticket = self._ticket(merchant)
+                futures.append(ticket.future)
+                if (job := self._intake.take_here(ticket, request, start)) is not None:
                     ready.append(job)
-                if job.over:
-                    job.future.result()
+                if ticket.over:
+                    ticket.future.result()
             start()
             return [future.result() for future in futures]
         finally:
             for future in futures:
                 future.cancel()
 
-    def _job(self, merchant: str, expires: float = float("inf"), show: Callable[[str], None] | None = None) -> Job:
+    def _ticket(
+        self, merchant: str, expires: float = float("inf"), show: Callable[[str], None] | None = None
+    ) -> Ticket:
         told = Told(self._tellers, merchant)
-        job = Job(merchant, AnswerFuture(told), expires)
+        ticket = Ticket(merchant, AnswerFuture(told), expires)
         if show is not None:
-            job.parts = Parts(told, show, job.give_up)
-        job.future.when_done(lambda: self._room.give_back(merchant))
-        return job
+            ticket.parts = Parts(told, show, ticket.give_up)
+        ticket.future.when_done(lambda: self._room.give_back(merchant))
+        return ticket
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -384,20 +379,20 @@ def _failed(error: Exception) -> "Future[Answer]":
     return future
 
 
-def _gone(preparer: Preparer, scheduler: Scheduler) -> Callable[[Loaded], None]:
+def _gone(compiler: Compiler, scheduler: Scheduler) -> Callable[[Loaded], None]:
     """What is done when no reference names an adapter any more."""
 
     def gone(loaded: Loaded) -> None:
-        preparer.forget(loaded.merchant)
+        compiler.forget(loaded.merchant)
         if loaded.weights is not None:
             scheduler.forget(loaded.weights.key)
 
     return gone
 
 
-def _close(library: Library, preparer: Preparer, intake: Intake, scheduler: Scheduler, tellers: Workers) -> None:
+def _close(library: Library, compiler: Compiler, intake: Intake, scheduler: Scheduler, tellers: Workers) -> None:
     library.close()
     intake.close()
-    preparer.close()
+    compiler.close()
     scheduler.stop()
     tellers.close()

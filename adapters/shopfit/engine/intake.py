@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from shopfit.engine.jobs import Job
+from shopfit.engine.compilation import Compiler
+from shopfit.engine.jobs import Job, Ticket
 from shopfit.engine.library import Library
 from shopfit.engine.memory import Loaded
-from shopfit.engine.preparing import Preparer
 from shopfit.engine.requests import Request
 from shopfit.engine.scheduler import Scheduler
 from shopfit.engine.workers import Workers
@@ -22,13 +22,13 @@ class Intake:
 
     Args:
         library: finds and loads adapters.
-        preparer: makes jobs of requests.
+        compiler: makes work of requests.
         scheduler: runs them.
     """
 
-    def __init__(self, library: Library, preparer: Preparer, scheduler: Scheduler) -> None:
+    def __init__(self, library: Library, compiler: Compiler, scheduler: Scheduler) -> None:
         self._library = library
-        self._preparer = preparer
+        self._compiler = compiler
         self._scheduler = scheduler
         self._workers = Workers("shopfit-preparer", each=2, most=16)
 
@@ -36,128 +36,128 @@ class Intake:
         """Take no more."""
         self._workers.close()
 
-    def take(self, job: Job, request: Request) -> None:
-        """Bring a job to the serving thread, all of the way on other threads.
+    def take(self, ticket: Ticket, request: Request) -> None:
+        """Bring a request to the serving thread, all of the way on other threads.
 
         Raises:
             RequestError: if the engine is closed.
         """
-        self._workers.submit(job.merchant, lambda: self._advance(job, request))
+        self._workers.submit(ticket.merchant, lambda: self._advance(ticket, request))
 
-    def take_here(self, job: Job, request: Request, before_loading: Callable[[], None]) -> bool:
-        """Prepare a job on this thread, waiting for what it needs; whether it is to be started.
+    def take_here(self, ticket: Ticket, request: Request, before_loading: Callable[[], None]) -> Job | None:
+        """Compile a request on this thread, waiting for what it needs; the job that is to be started, if there is one.
 
-        A reference that is not in memory is loaded elsewhere: such a job starts by itself.
+        A reference that is not in memory is loaded elsewhere: such a request starts by itself.
 
         Args:
-            job: the job.
+            ticket: of the request.
             request: what is asked.
             before_loading: called before an adapter is loaded here, which may have to wait for room.
         """
-        loaded = self._got(job, lambda: self._library.hold(request.adapter))
-        if loaded is None and not job.over and not isinstance(request.adapter, str):
+        loaded = self._got(ticket, lambda: self._library.hold(request.adapter))
+        if loaded is None and not ticket.over and not isinstance(request.adapter, str):
             before_loading()
-            loaded = self._got(job, lambda: self._library.load(request.adapter))
+            loaded = self._got(ticket, lambda: self._library.load(request.adapter))
         if loaded is not None:
-            self._hold_for(job, loaded)
-            return self._waits_here(job, request, loaded) and self._fill(job, request, loaded)
-        if not job.over:
-            self._bring(job, request)
-        return False
+            self._hold_for(ticket, loaded)
+            return self._compiled(ticket, request, loaded) if self._waited(ticket, request, loaded) else None
+        if not ticket.over:
+            self._bring(ticket, request)
+        return None
 
-    def _got(self, job: Job, get: Callable[[], Loaded | None]) -> Loaded | None:
+    def _got(self, ticket: Ticket, get: Callable[[], Loaded | None]) -> Loaded | None:
         try:
             return get()
         except Exception as error:
-            job.fail(error)
+            ticket.fail(error)
             return None
 
-    def _advance(self, job: Job, request: Request) -> None:
-        """Bring a job as far as it goes without waiting; whatever it waits for brings it back here."""
-        if job.over:
+    def _advance(self, ticket: Ticket, request: Request) -> None:
+        """Bring a request as far as it goes without waiting; whatever it waits for brings it back here."""
+        if ticket.over:
             return
-        loaded = self._got(job, lambda: self._library.hold(request.adapter))
+        loaded = self._got(ticket, lambda: self._library.hold(request.adapter))
         if loaded is not None:
-            self._hold_for(job, loaded)
-            self._prepare(job, request, loaded)
-        elif not job.over:
-            self._bring(job, request)
+            self._hold_for(ticket, loaded)
+            self._go_on(ticket, request, loaded)
+        elif not ticket.over:
+            self._bring(ticket, request)
 
-    def _bring(self, job: Job, request: Request) -> None:
+    def _bring(self, ticket: Ticket, request: Request) -> None:
         def ready(loaded: Loaded | Exception) -> None:
             if isinstance(loaded, Exception):
-                job.fail(loaded)
+                ticket.fail(loaded)
             else:
-                self._hold_for(job, loaded)
-                self._again(job, lambda: self._prepare(job, request, loaded))
+                self._hold_for(ticket, loaded)
+                self._again(ticket, lambda: self._go_on(ticket, request, loaded))
 
         try:
             self._library.bring(request.adapter, ready)
         except Exception as error:
-            job.fail(error)
+            ticket.fail(error)
 
-    def _again(self, job: Job, task: Callable[[], None]) -> None:
+    def _again(self, ticket: Ticket, task: Callable[[], None]) -> None:
         try:
-            self._workers.submit(job.merchant, task)
+            self._workers.submit(ticket.merchant, task)
         except ShopfitError as error:
-            job.fail(error)
+            ticket.fail(error)
 
-    def _prepare(self, job: Job, request: Request, loaded: Loaded) -> None:
-        if job.over:
+    def _go_on(self, ticket: Ticket, request: Request, loaded: Loaded) -> None:
+        if ticket.over:
             return
         try:
-            waits_for = self._preparer.waits_for(request, loaded)
+            waits_for = self._compiler.waits_for(request, loaded)
         except Exception as error:
-            job.fail(error)
+            ticket.fail(error)
             return
         if waits_for is None:
-            self._prepare_now(job, request, loaded)
+            self._start(ticket, request, loaded)
             return
 
-        waits = [(job, request, loaded)]  # an index outlives whoever waited for it, and a future keeps its callbacks
+        waits = [(ticket, request, loaded)]  # an index outlives whoever waited for it, and a future keeps its callbacks
 
         def there(index: Future[Any]) -> None:
-            job, request, loaded = waits.pop()
+            ticket, request, loaded = waits.pop()
             if (error := index.exception()) is None:
-                self._again(job, lambda: self._prepare_now(job, request, loaded))
+                self._again(ticket, lambda: self._start(ticket, request, loaded))
             else:
-                job.fail(error if isinstance(error, Exception) else RequestError(str(error)))
+                ticket.fail(error if isinstance(error, Exception) else RequestError(str(error)))
 
         waits_for.add_done_callback(there)
 
-    def _prepare_now(self, job: Job, request: Request, loaded: Loaded) -> None:
-        if self._fill(job, request, loaded):
+    def _start(self, ticket: Ticket, request: Request, loaded: Loaded) -> None:
+        if (job := self._compiled(ticket, request, loaded)) is not None:
             self.start([job])
 
-    def _waits_here(self, job: Job, request: Request, loaded: Loaded) -> bool:
-        """Wait on this thread for what a job needs; whether it can go on."""
-        if job.over:
+    def _waited(self, ticket: Ticket, request: Request, loaded: Loaded) -> bool:
+        """Wait on this thread for what a request needs; whether it can go on."""
+        if ticket.over:
             return False
         try:
-            if (waits_for := self._preparer.waits_for(request, loaded)) is not None:
+            if (waits_for := self._compiler.waits_for(request, loaded)) is not None:
                 waits_for.result()
         except Exception as error:
-            job.fail(error)
+            ticket.fail(error)
             return False
         return True
 
-    def _hold_for(self, job: Job, loaded: Loaded) -> None:
-        """Whenever the job ends, its adapter is let go."""
-        job.future.when_done(lambda: self._library.memory.release(loaded))
+    def _hold_for(self, ticket: Ticket, loaded: Loaded) -> None:
+        """Whenever the request ends, its adapter is let go."""
+        ticket.future.when_done(lambda: self._library.memory.release(loaded))
 
-    def _fill(self, job: Job, request: Request, loaded: Loaded) -> bool:
-        """Make a job ready to run; whether it is to run, and neither failed nor over nor answered already."""
-        if job.over:
-            return False
+    def _compiled(self, ticket: Ticket, request: Request, loaded: Loaded) -> Job | None:
+        """The job to run; None if nobody waits for it any more, it cannot be done, or it needs no model."""
+        if ticket.over:
+            return None
         try:
-            self._preparer.fill(job, request, loaded)
+            job = Job(ticket, self._compiler.compile(request, loaded))
         except Exception as error:
-            job.fail(error)
-            return False
-        if not job.rows and job.line is None:
-            job.finish([])  # nothing to rank
-            return False
-        return True
+            ticket.fail(error)
+            return None
+        if not job.work.rows and job.work.line is None:
+            job.finish([])
+            return None
+        return job
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Hand jobs to the serving thread."""

@@ -1,4 +1,4 @@
-"""A request under way: what the scheduler needs of it, and how its answer gets back."""
+"""A request under way: the ticket that its caller holds, the work it was compiled to, and both together as a job."""
 
 import math
 import time
@@ -21,41 +21,26 @@ NONE: frozenset[Key] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
-class Job:
-    """One request.
+class Ticket:
+    """What a caller holds of a request: where the answer goes, whether it is still wanted, and whose it is.
 
     Args:
         merchant: whose it is, for fairness.
-        future: where the answer goes; cancelling it ends the job wherever it is.
+        future: where the answer goes; cancelling it ends the request wherever it is.
         expires: `time.monotonic()` after which nobody waits for the answer.
-        parts: generate: take each new part of the text.
-        weights: of the adapter; None for the bare base.
-        rows: choose and rank: what forwards compute.
-        line: generate: what is written.
-        answer: makes the answer of what all rows gave (scores, or vectors), or of the finished line.
-        loaded: the adapter, which keeps the vectors of texts that come again; None where none do.
+        parts: generate: take each new part of the text; None if only the whole is wanted.
+        ended: whether it was answered, or failed.
     """
 
     merchant: str
     future: AnswerFuture
     expires: float = math.inf
     parts: Parts | None = None
-    weights: Weights | None = None
-    rows: Sequence[Row] = ()
-    line: Line | None = None
-    answer: Callable[[Any], Any] = lambda result: result
-    loaded: Loaded | None = None
-    scores: dict[int, Floats] = field(default_factory=dict)
     ended: bool = False
 
     @property
-    def needs(self) -> frozenset[Key]:
-        """The adapter that must be in a slot; none for a prefix or the bare base."""
-        return NONE if self.weights is None or self.weights.packed is None else frozenset((self.weights.key,))
-
-    @property
     def over(self) -> bool:
-        """Whether its answer is there, or not wanted any more. A job that is late fails by being asked."""
+        """Whether its answer is there, or not wanted any more. A request that is late fails by being asked."""
         if not self.ended and not self.future.done() and time.monotonic() > self.expires:
             self.fail(
                 DeadlineExceeded(
@@ -64,40 +49,8 @@ class Job:
             )
         return self.ended or self.future.done()
 
-    def entries(self) -> list["Entry"]:
-        """What is to be computed, each for itself."""
-        if self.line is not None:
-            return [Entry(self, 0, self.line.tokens)]
-        return [Entry(self, place, row.tokens) for place, row in enumerate(self.rows)]
-
-    def scored(self, place: int, scores: Floats) -> None:
-        """What one row gave; the last one completes the answer."""
-        if not np.isfinite(scores).all():
-            self.fail(not_finite())
-            return
-        self.scores[place] = scores
-        if len(self.scores) == len(self.rows):
-            self.finish([self.scores[number] for number in range(len(self.rows))])
-
-    def written(self) -> None:
-        """The line has a new token."""
-        assert self.line is not None
-        if self.parts is not None and self.line.error is None:
-            try:
-                part = self.line.writing.fresh(over=self.line.finish is not None)
-            except Exception as error:
-                self.fail(error)
-                return
-            if part:
-                self.parts.add(part)
-
-    def finish(self, result: Any) -> None:
+    def give(self, answer: Any) -> None:
         """Give the answer."""
-        try:
-            answer = self.answer(result)
-        except Exception as error:
-            self.fail(error)
-            return
         self._settle(lambda: self.future.set_result(answer))
 
     def fail(self, error: Exception) -> None:
@@ -133,6 +86,103 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """A request compiled for an adapter: what is to be computed, and what answer it makes.
+
+    Args:
+        weights: of the adapter; None for the bare base.
+        answer: makes the answer of what all rows gave (scores, or vectors), or of the finished line.
+        rows: choose and rank: what forwards compute; none where nothing is asked of the model.
+        line: generate: what is written.
+        loaded: the adapter, which keeps the vectors of texts that come again; None where none do.
+    """
+
+    weights: Weights | None
+    answer: Callable[[Any], Any]
+    rows: Sequence[Row] = ()
+    line: Line | None = None
+    loaded: Loaded | None = None
+
+    @property
+    def needs(self) -> frozenset[Key]:
+        """The adapter that must be in a slot; none for a prefix or the bare base."""
+        return NONE if self.weights is None or self.weights.packed is None else frozenset((self.weights.key,))
+
+    @property
+    def tokens(self) -> int:
+        """The most that the base has to attend to, what stands before every row included."""
+        behind = 0 if self.weights is None else self.weights.prefix_length
+        longest = max((row.longest for row in self.rows), default=0)
+        return behind + (longest if self.line is None else len(self.line.prompt) + 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """Work under way, and whoever waits for it.
+
+    Args:
+        ticket: of the request.
+        work: that it was compiled to.
+        scores: what its rows gave so far, by place.
+    """
+
+    ticket: Ticket
+    work: Work
+    scores: dict[int, Floats] = field(default_factory=dict)
+
+    @property
+    def merchant(self) -> str:
+        """Whose it is."""
+        return self.ticket.merchant
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.ticket.over
+
+    def entries(self) -> list["Entry"]:
+        """What is to be computed, each for itself."""
+        if self.work.line is not None:
+            return [Entry(self, 0, self.work.line.tokens)]
+        return [Entry(self, place, row.tokens) for place, row in enumerate(self.work.rows)]
+
+    def scored(self, place: int, scores: Floats) -> None:
+        """What one row gave; the last one completes the answer."""
+        if not np.isfinite(scores).all():
+            self.fail(not_finite())
+            return
+        self.scores[place] = scores
+        if len(self.scores) == len(self.work.rows):
+            self.finish([self.scores[number] for number in range(len(self.work.rows))])
+
+    def written(self) -> None:
+        """The line has a new token."""
+        line, parts = self.work.line, self.ticket.parts
+        assert line is not None
+        if parts is not None and line.error is None:
+            try:
+                part = line.writing.fresh(over=line.finish is not None)
+            except Exception as error:
+                self.fail(error)
+                return
+            if part:
+                parts.add(part)
+
+    def finish(self, result: Any) -> None:
+        """Make the answer of what was computed, and give it."""
+        try:
+            answer = self.work.answer(result)
+        except Exception as error:
+            self.fail(error)
+            return
+        self.ticket.give(answer)
+
+    def fail(self, error: Exception) -> None:
+        """Give an error in place of an answer; see `Ticket.fail`."""
+        self.ticket.fail(error)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """One row of a forward to come: one of a job's, or the prompt of its line.
 
@@ -154,4 +204,4 @@ class Entry:
     @property
     def row(self) -> Row:
         """What is computed, for choose and rank."""
-        return self.job.rows[self.place]
+        return self.job.work.rows[self.place]

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from typing import Any, ClassVar, Literal, assert_never
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.engine.tenant import Tenant
+from shopfit.errors import RequestError
 from shopfit.merchant.examples import Fields
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.tasks import Task
@@ -226,23 +228,32 @@ Request = ChooseRequest | RankRequest | RecommendRequest | GenerateRequest
 Answer = ChooseAnswer | RankAnswer | RecommendAnswer | GenerateAnswer
 
 
-def request_of(
-    tenant: Tenant, fields: Fields, candidates: Sequence[str] | None = None, top: int | None = None
-) -> Request:
-    """What asks a tenant for its task.
+def request_for(task: Task, adapter: Adapter, fields: Fields, options: Mapping[str, Any]) -> Request:
+    """What asks an adapter for its task.
 
     Args:
-        tenant: that is asked.
+        task: the adapter's.
+        adapter: that is asked.
         fields: what the recipe's prompt shows, by name.
-        candidates: rank: ids to rank; by default those of `RankRequest`.
-        top: rank: how many to return; likewise.
+        options: what else the task's request says, by name.
+
+    Raises:
+        RequestError: if it has no such option.
     """
-    match tenant.recipe.task:
+    kind: type[ChooseRequest | RankRequest | GenerateRequest]
+    match task:
         case "choose":
-            return ChooseRequest(tenant, fields)
+            kind = ChooseRequest
         case "rank":
-            return RankRequest(tenant, fields, candidates, top)
+            kind = RankRequest
         case "generate":
-            return GenerateRequest(tenant, fields)
+            kind = GenerateRequest
         case _:
-            assert_never(tenant.recipe.task)
+            assert_never(task)
+    allowed = [field.name for field in fields_of(kind) if field.name not in {"adapter", "fields"}]
+    if unknown := [name for name in options if name not in allowed]:
+        raise RequestError(
+            f"a request to {task} has no option {', '.join(map(repr, unknown))}",
+            next_step=f"it takes {', '.join(allowed)}" if allowed else "leave it out",
+        )
+    return kind(adapter, fields, **options)

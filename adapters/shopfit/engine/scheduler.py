@@ -19,7 +19,7 @@ from shopfit.base.prefix import lay_before
 from shopfit.base.scoring.scorer import cut
 from shopfit.engine.decoding import Decoder
 from shopfit.engine.fairness import FairQueue
-from shopfit.engine.jobs import Entry, Job
+from shopfit.engine.jobs import Entry, Job, Ticket
 from shopfit.engine.pool import SlotPool
 from shopfit.engine.workers import closed
 from shopfit.engine.writers import Writers
@@ -48,7 +48,7 @@ class Scheduler:
         self._prompts: FairQueue[Entry] = FairQueue()
         self._prompts_first = True
         self._inbox: list[Job] = []
-        self._watched: set[Job] = set()
+        self._watched: set[Ticket] = set()
         self._unwanted: set[Key] = set()
         self._news = threading.Condition()
         self._ended: RequestError | None = None
@@ -78,17 +78,17 @@ class Scheduler:
             self._inbox += jobs
             self._news.notify()
 
-    def watch(self, job: Job) -> None:
-        """Let a job fail when its time is up, wherever it is by then.
+    def watch(self, ticket: Ticket) -> None:
+        """Let a request fail when its time is up, wherever it is by then.
 
         Raises:
             RequestError: if the thread has ended.
         """
         with self._news:
             self._begin()
-            self._watched.add(job)
+            self._watched.add(ticket)
             self._news.notify()
-        job.future.when_done(lambda: self._watched.discard(job))
+        ticket.future.when_done(lambda: self._watched.discard(ticket))
 
     def forget(self, key: Key) -> None:
         """Let an adapter leave its slot as soon as nobody uses it."""
@@ -143,7 +143,7 @@ class Scheduler:
             jobs, self._inbox = self._inbox, []
             unwanted, self._unwanted = self._unwanted, set()
         for job in jobs:
-            queue = self._questions if job.line is None else self._prompts
+            queue = self._questions if job.work.line is None else self._prompts
             for entry in job.entries():
                 queue.add(entry)
         in_use = {key for key in unwanted if not self.pool.forget(key)}
@@ -156,9 +156,9 @@ class Scheduler:
         return bool(len(self._writers) or len(self._questions) or len(self._prompts))
 
     def _turn(self) -> None:
-        for job in list(self._watched):
-            if job.over:
-                self._watched.discard(job)
+        for ticket in list(self._watched):
+            if ticket.over:
+                self._watched.discard(ticket)
         self._prompts.drop(_over)
         self._writers.end()
         started = time.monotonic()
@@ -210,21 +210,21 @@ class Scheduler:
         return self._take(self._prompts, self._budget, self._writers.fitting())
 
     def _next_questions(self) -> list[Entry]:
-        return self._take(self._questions, _AHEAD * self._budget, lambda entry: self.pool.fits(entry.job.needs))
+        return self._take(self._questions, _AHEAD * self._budget, lambda entry: self.pool.fits(entry.job.work.needs))
 
     def _take(self, queue: FairQueue[Entry], budget: int, fits: Callable[[Entry], bool]) -> list[Entry]:
         """The next forward: whoever's turn it is, and others of like length whose adapters can be seated with it."""
 
         def together(offered: Sequence[Entry]) -> list[Entry]:
             first = offered[0]
-            group, keys = [first], first.job.needs
+            group, keys = [first], first.job.work.needs
             # those that share an adapter stay together, so that few adapters are in a forward
             for entry in sorted(
-                offered[1:], key=lambda entry: (entry.job.weights is not first.job.weights, _key(entry))
+                offered[1:], key=lambda entry: (entry.job.work.weights is not first.job.work.weights, _key(entry))
             ):
-                if self.pool.fits(keys | entry.job.needs):
+                if self.pool.fits(keys | entry.job.work.needs):
                     group.append(entry)
-                    keys |= entry.job.needs
+                    keys |= entry.job.work.needs
             batches = cut([entry.tokens for entry in group], self._budget)
             return [group[place] for place in next(batch for batch in batches if 0 in batch)]
 
@@ -237,12 +237,13 @@ class Scheduler:
     def _score_rows(self, alike: list[list[Entry]]) -> None:
         """What each row gives, for all entries that it answers."""
         try:
-            slots = self.pool.seat([entries[0].job.weights for entries in alike])
+            slots = self.pool.seat([entries[0].job.work.weights for entries in alike])
             order = sorted(range(len(alike)), key=slots.__getitem__)  # rows in slot order need no copies
             alike, slots = [alike[place] for place in order], [slots[place] for place in order]
             batch = [entries[0] for entries in alike]
             prefix = lay_before(
-                [None if entry.job.weights is None else entry.job.weights.prefix for entry in batch], self._base.device
+                [None if entry.job.work.weights is None else entry.job.work.weights.prefix for entry in batch],
+                self._base.device,
             )
             with self.pool.stack.rows(slots) if any(slots) else nullcontext():
                 results = self._base.scorer.compute(self._base.model, [entry.row for entry in batch], prefix)
@@ -258,7 +259,7 @@ class Scheduler:
         for entries, part in zip(alike, results, strict=True):
             for entry in entries:
                 entry.job.scored(entry.place, part)
-            loaded, key = entries[0].job.loaded, entries[0].row.key
+            loaded, key = entries[0].job.work.loaded, entries[0].row.key
             if loaded is not None and key is not None:
                 loaded.keep(key, part)
 
@@ -268,8 +269,9 @@ class Scheduler:
         entries = [*self._questions, *self._prompts]
         for queue in (self._questions, self._prompts):
             queue.drop(lambda _: True)
-        for job in [*jobs, *(entry.job for entry in entries), *(list(self._watched) if self._ended else ())]:
-            job.fail(error)
+        tickets = [job.ticket for job in [*jobs, *(entry.job for entry in entries)]]
+        for ticket in [*tickets, *(list(self._watched) if self._ended else ())]:
+            ticket.fail(error)
         self._writers.fail(error)
 
 
@@ -278,7 +280,7 @@ def _over(entry: Entry) -> bool:
 
 
 def _key(entry: Entry) -> int:
-    return id(entry.job.weights)
+    return id(entry.job.work.weights)
 
 
 def _dead(why: str) -> RequestError:
@@ -293,7 +295,7 @@ def _alike(batch: Iterable[Entry]) -> list[list[Entry]]:
     """
     rows: dict[Hashable, list[Entry]] = {}
     for entry in batch:
-        loaded, key = entry.job.loaded, entry.row.key
+        loaded, key = entry.job.work.loaded, entry.row.key
         if loaded is None or key is None:
             rows[entry] = [entry]
         elif (vector := loaded.vectors.get(key)) is not None:

@@ -67,7 +67,7 @@ class Writers:
         paused: list[Entry] = []
         keys = NONE
         for entry in waiting:
-            wanted = keys | entry.job.needs
+            wanted = keys | entry.job.work.needs
             if self._count()[entry.merchant] >= share:
                 continue
             while self._decoder.free <= len(self._promised) and self._pause_one(entry.merchant, share, paused):
@@ -100,16 +100,16 @@ class Writers:
         pinned: dict[str, Counter[Key]] = {}
         for job in self._written.values():
             if job.merchant != merchant:
-                pinned.setdefault(job.merchant, Counter()).update(job.needs)
+                pinned.setdefault(job.merchant, Counter()).update(job.work.needs)
         greatest = max(pinned.values(), key=len, default=Counter[Key]())
         if len(greatest) > share:
             key = min(greatest, key=greatest.__getitem__)
         else:
-            over = [key for line in self._turn_over(merchant) for key in self._written[line].needs]
+            over = [key for line in self._turn_over(merchant) for key in self._written[line].work.needs]
             if not over:
                 return False
             key = over[0]
-        return self._pause([line for line, job in self._written.items() if key in job.needs], paused)
+        return self._pause([line for line, job in self._written.items() if key in job.work.needs], paused)
 
     def _turn_over(self, merchant: str) -> list[Line]:
         """Answers of other merchants that have been written for a whole turn, the longest first."""
@@ -138,16 +138,16 @@ class Writers:
         """Begin answers, or go on with those that were paused. Those that cannot be begun fail, and no others."""
         jobs = [entry.job for entry in batch]
         try:
-            slots = self._pool.seat([job.weights for job in jobs], pin=True)
+            slots = self._pool.seat([job.work.weights for job in jobs], pin=True)
         except Exception as error:
             self._in_halves(jobs, error)
             return
         new: list[Job] = []
         for slot, job in sorted(zip(slots, jobs, strict=True), key=lambda pair: pair[0]):
-            assert job.line is not None
-            job.line.slot = slot
-            job.line.prefix = None if job.weights is None else job.weights.prefix
-            if job.line.lifted is None:
+            assert job.work.line is not None
+            job.work.line.slot = slot
+            job.work.line.prefix = None if job.work.weights is None else job.work.weights.prefix
+            if job.work.line.lifted is None:
                 new.append(job)
             else:
                 self._resume(job)
@@ -156,13 +156,13 @@ class Writers:
         self.end()
 
     def _begin(self, jobs: Sequence[Job]) -> None:
-        lines = [job.line for job in jobs if job.line is not None]
+        lines = [job.work.line for job in jobs if job.work.line is not None]
         try:
             self._decoder.join(lines)
         except Exception as error:
             self._decoder.take(set(lines).__contains__)
             for job in jobs:
-                self._pool.unpin(job.weights)
+                self._pool.unpin(job.work.weights)
             self._in_halves(jobs, error)
             return
         for job, line in zip(jobs, lines, strict=True):
@@ -170,15 +170,15 @@ class Writers:
             job.written()
 
     def _resume(self, job: Job) -> None:
-        assert job.line is not None
+        assert job.work.line is not None
         self._paused.discard(job)
         try:
-            self._decoder.resume(job.line)
+            self._decoder.resume(job.work.line)
         except Exception as error:
-            self._pool.unpin(job.weights)
+            self._pool.unpin(job.work.weights)
             job.fail(error)
         else:
-            self._hold(job, job.line)
+            self._hold(job, job.work.line)
 
     def _hold(self, job: Job, line: Line) -> None:
         self._written[line] = job
@@ -219,7 +219,7 @@ class Writers:
         """The job of a line that is written no more; its adapter may leave its slot."""
         job = self._written.pop(line)
         del self._since[line]
-        self._pool.unpin(job.weights)
+        self._pool.unpin(job.work.weights)
         return job
 
 
@@ -246,7 +246,7 @@ class Fitting:
         promised = entry.job in self._promised
         if (self._full and not promised) or self._free <= len(self._promised - {entry.job}):
             return False
-        wanted = self._keys | entry.job.needs
+        wanted = self._keys | entry.job.work.needs
         if not self._pool.fits(wanted, spare=1):
             self._full = True
             return False

@@ -8,7 +8,7 @@ from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Answer, ChooseAnswer, Engine, GenerateAnswer, RankAnswer, RecommendAnswer, Tenant
 from shopfit.engine.questions import ask_choose, ask_generate, ask_rank
-from shopfit.engine.requests import request_of
+from shopfit.engine.requests import request_for
 from shopfit.merchant.examples import Example
 from shopfit.tasks import Pool, Predictions, task_of
 
@@ -16,7 +16,10 @@ from shopfit.tasks import Pool, Predictions, task_of
 def assess(engine: Engine, tenant: Tenant, examples: Sequence[Example]) -> Predictions:
     """What the engine answers to a test set with the tenant's adapter: exactly what it would serve."""
     recipe, items = tenant.recipe, task_of(tenant.recipe.task).pools(tenant.recipe, examples, tenant.catalog)
-    asked = [request_of(tenant, example.fields, pool, len(pool)) for example, pool in zip(examples, items, strict=True)]
+    options = [{"candidates": pool, "top": len(pool)} if recipe.spec.items else {} for pool in items]
+    asked = [
+        request_for(recipe.task, tenant, example.fields, more) for example, more in zip(examples, options, strict=True)
+    ]
     answers = [_raw(answer, tenant.labels, pool) for answer, pool in zip(engine.answer(asked), items, strict=True)]
     return task_of(recipe.task).collect(tenant.labels, examples, items, answers, tenant.catalog)
 

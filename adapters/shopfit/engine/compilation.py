@@ -1,4 +1,4 @@
-"""From a request and its adapter to a job: prompts, candidates, and how the answer is made of the model's numbers."""
+"""From a request and its adapter to work: prompts, candidates, and how the answer is made of the model's numbers."""
 
 import random
 import threading
@@ -19,10 +19,11 @@ from shopfit.engine.checking import MOST_ITEMS, check
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import Line
 from shopfit.engine.indexes import Indexes
-from shopfit.engine.jobs import Job
+from shopfit.engine.jobs import Work
 from shopfit.engine.memory import Loaded
 from shopfit.engine.questions import answer_constraint, choose_question, rank_question
 from shopfit.engine.requests import (
+    Answer,
     ChooseRequest,
     GenerateRequest,
     RankRequest,
@@ -42,14 +43,12 @@ from shopfit.recipe.rules import Rules
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-Scored = Callable[[Sequence[Floats]], Floats]
-"""What the model gave for a job's questions -> scores of its answers."""
 _CURRENT = 128  # adapters whose catalog is another one than their bundle's, at a time
 _SEARCHED = {BM25, MINILM, HISTORY}  # parts of a blend that a search says
 
 
-class Preparer:
-    """Turns requests into jobs. Any thread may use it.
+class Compiler:
+    """Compiles requests to work. Any thread may use it.
 
     Args:
         base: the engine's.
@@ -105,7 +104,7 @@ class Preparer:
                 del self._current[key]
 
     def waits_for(self, request: Request, loaded: Loaded) -> "Future[CatalogIndex] | None":
-        """The index that must be there before `fill` can answer a request; None if all is there.
+        """The index that must be there before `compile` can do a request; None if all is there.
 
         Raises:
             RequestError: if the request cannot be answered by any adapter, or the engine is closed.
@@ -125,64 +124,65 @@ class Preparer:
             return index
         return None
 
-    def fill(self, job: Job, request: Request, loaded: Loaded) -> None:
-        """Complete the job of a request that waits for nothing more; see `waits_for`.
+    def compile(self, request: Request, loaded: Loaded) -> Work:
+        """The work of a request that waits for nothing more; see `waits_for`.
 
         Raises:
             RequestError: if the request does not fit the adapter or the base.
         """
         tenant, prompter = self._now(loaded)
         _check_task(request, tenant)
-        job.weights = loaded.weights
+        work = self._work(request, tenant, prompter, loaded)
+        if work.tokens > self._base.max_length:
+            raise RequestError(
+                f"the request takes {work.tokens} tokens, and the base {self._base.name} attends to "
+                f"{self._base.max_length} at most",
+                next_step="shorten its texts, or lower `prompt.max_tokens` of the recipe, which shortens them",
+            )
+        return replace(
+            work, answer=lambda results: replace(work.answer(results), version=tenant.name, digest=loaded.digest)
+        )
+
+    def _work(self, request: Request, tenant: Tenant, prompter: Prompter, loaded: Loaded) -> Work:
         match request:
             case ChooseRequest():
-                scored = self._ask_labels(job, tenant, prompter, request.fields, loaded)
+                head = None if loaded.weights is None else loaded.weights.head
+                question = choose_question(prompter, tenant.labels, request.fields, head) if tenant.speaks else None
                 others = self._label_parts(tenant, prompter, request.fields)
-                job.answer = lambda results: choice(tenant, scored(results), others)
+                return self._scoring(loaded, question, lambda scores: choice(tenant, scores, others))
             case RankRequest():
                 pool = _candidates(request, tenant)
-                scored = self._ask_items(job, tenant, prompter, request.fields, pool, loaded)
+                question = self._about_items(tenant, prompter, request.fields, pool)
                 others = self._item_parts(tenant, pool, lambda ways: self._ways(tenant, prompter, request, pool, ways))
-                job.answer = lambda results: ranking(request, tenant, pool, scored(results), others)
+                return self._scoring(loaded, question, lambda scores: ranking(request, tenant, pool, scores, others))
             case RecommendRequest():
                 found = self._search(request, tenant, prompter)
-                scored = self._ask_items(job, tenant, prompter, request.fields, list(found), loaded)
+                question = self._about_items(tenant, prompter, request.fields, list(found))
                 others = self._item_parts(tenant, list(found), lambda ways: _found_ways(found, ways))
-                job.answer = lambda results: recommendations(request, tenant, found, scored(results), others)
+                return self._scoring(
+                    loaded, question, lambda scores: recommendations(request, tenant, found, scores, others)
+                )
             case GenerateRequest() if self._constraints is None:
                 raise RequestError(
                     f"the base {self._base.name} is an encoder, which writes no text",
                     next_step="generate with a decoder such as smollm2-135m",
                 )
             case GenerateRequest():
-                job.line = self._line(request, prompter, loaded)
-                job.answer = written
+                return Work(loaded.weights, written, line=self._line(request, prompter, loaded))
             case _:
                 assert_never(request)
-        self._check_length(job, loaded)
-        give = job.answer
-        job.answer = lambda results: replace(give(results), version=tenant.name, digest=loaded.digest)
 
-    def _ask_labels(self, job: Job, tenant: Tenant, prompter: Prompter, fields: Fields, loaded: Loaded) -> Scored:
-        """Give the job its rows; what makes scores of their results."""
-        if not tenant.speaks:
-            return _silent
-        head = None if loaded.weights is None else loaded.weights.head
-        return self._plan(job, choose_question(prompter, tenant.labels, fields, head), loaded)
+    def _about_items(self, tenant: Tenant, prompter: Prompter, fields: Fields, items: Sequence[str]) -> Question | None:
+        return rank_question(prompter, fields, items) if tenant.speaks and items else None
 
-    def _ask_items(
-        self, job: Job, tenant: Tenant, prompter: Prompter, fields: Fields, items: Sequence[str], loaded: Loaded
-    ) -> Scored:
-        if not tenant.speaks or not items:
-            return _silent
-        return self._plan(job, rank_question(prompter, fields, items), loaded)
-
-    def _plan(self, job: Job, question: Question, loaded: Loaded) -> Scored:
+    def _scoring(self, loaded: Loaded, question: Question | None, answer: Callable[[Floats], Answer]) -> Work:
+        """Work that asks one question, and makes an answer of its scores; none where the adapter has nothing to say."""
+        if question is None:
+            return Work(loaded.weights, lambda _: answer(np.empty(0)))
         head = None if loaded.weights is None else loaded.weights.head
         prototypes = None if head is None else head.rows.double().numpy()
         plan = self._base.scorer.plan([question], prototypes=prototypes, known=loaded.vectors)
-        job.rows, job.loaded = plan.rows, loaded
-        return lambda results: plan.scores(results)[0]
+        return Work(loaded.weights, lambda results: answer(plan.scores(results)[0]), rows=plan.rows, loaded=loaded)
 
     def _now(self, loaded: Loaded) -> tuple[Tenant, Prompter]:
         """The tenant and its prompter with the catalog of this moment."""
@@ -203,18 +203,6 @@ class Preparer:
                 while len(self._current) > _CURRENT:
                     self._current.popitem(last=False)
             return known[1:]
-
-    def _check_length(self, job: Job, loaded: Loaded) -> None:
-        behind = 0 if loaded.weights is None else loaded.weights.prefix_length
-        longest = max((row.longest for row in job.rows), default=0)
-        if job.line is not None:
-            longest = len(job.line.prompt) + 1
-        if behind + longest > self._base.max_length:
-            raise RequestError(
-                f"the request takes {behind + longest} tokens, and the base {self._base.name} attends to "
-                f"{self._base.max_length} at most",
-                next_step="shorten its texts, or lower `prompt.max_tokens` of the recipe, which shortens them",
-            )
 
     def _line(self, request: GenerateRequest, prompter: Prompter, loaded: Loaded) -> Line:
         serve = prompter.recipe.serve
@@ -299,10 +287,6 @@ class Preparer:
 
     def _index(self, merchant: str, catalog: Catalog) -> CatalogIndex:
         return self._indexes.ready(merchant, catalog) or self._indexes.of(merchant, catalog).result()
-
-
-def _silent(_: Sequence[Floats]) -> Floats:
-    return np.empty(0)
 
 
 def _check_task(request: Request, tenant: Tenant) -> None:
