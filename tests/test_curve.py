@@ -10,7 +10,7 @@ from shopfit.curve import learning_curve
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.learning import LearningCurve
 from shopfit.merchant.merchant import Merchant
-from shopfit.onboard import onboard
+from shopfit.pipeline import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
@@ -62,7 +62,7 @@ def measured(
         shots,
         seeds,
         settings=settings,
-        say=lambda what, detail: said.append(f"{what}: {detail}"),
+        reporter=lambda what, detail: said.append(f"{what}: {detail}"),
     )
     return curve, said
 

@@ -10,16 +10,17 @@ from shopfit.adapter.bundle import NATIVE
 from shopfit.adapter.files import WEIGHTS
 from shopfit.engine import ChooseRequest, Engine
 from shopfit.merchant.merchant import Merchant
-from shopfit.onboard import measure_again, onboard
+from shopfit.pipeline import onboard
 from shopfit.recipe.loading import load_recipe
+from shopfit.reports import measure_again
 from shopfit.settings import Settings
-from shopfit.tune.making import Say
+from shopfit.tune.reporter import Reporter
 from tests.cli.conftest import open_shop
 
 ASKED = {"text": "order 99 of many: lovely crema"}
 
 
-def listening(heard: list[str]) -> Say:
+def listening(heard: list[str]) -> Reporter:
     return lambda what, detail: heard.append(f"{what}: {detail}")
 
 
@@ -34,7 +35,7 @@ def test_a_run_keeps_to_the_numbers_that_its_recipe_names(
     folder, heard = open_shop(tmp_path / "acme", tiny_base), list[str]()
     overrides = ["dtype=bfloat16", "blend=false", "tune.epochs=3", f"adapter.method={method}"]
     recipe = load_recipe(str(folder / "sentiment.yaml"), overrides=overrides)
-    done = onboard(Merchant.open(folder), recipe, settings=settings, actor="test", say=listening(heard))
+    done = onboard(Merchant.open(folder), recipe, settings=settings, actor="test", reporter=listening(heard))
     assert done is not None
     assert any(line.startswith("base: ") and "parameters in bfloat16 on" in line for line in heard)
     manifest, weights = done.bundle.manifest, load(done.bundle.read(f"{NATIVE}/{WEIGHTS}") or b"")

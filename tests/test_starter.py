@@ -10,7 +10,7 @@ import yaml
 
 from shopfit.errors import BaseError, DataError, RecipeError, UnknownReference
 from shopfit.merchant.merchant import Merchant
-from shopfit.onboard import Onboarded, onboard
+from shopfit.pipeline import Onboarded, onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
@@ -79,7 +79,7 @@ def make(folder: Path, recipe: Recipe, settings: Settings, said: list[str] | Non
         recipe,
         settings=settings,
         actor="test",
-        say=lambda what, detail: heard.append(f"{what} {detail}"),
+        reporter=lambda what, detail: heard.append(f"{what} {detail}"),
     )
     assert done is not None
     return done

@@ -10,11 +10,12 @@ import yaml
 
 from shopfit.errors import DataError, RecipeError
 from shopfit.merchant.merchant import Merchant
-from shopfit.onboard import Onboarded, measure_again, onboard
+from shopfit.pipeline import Onboarded, onboard
 from shopfit.recipe.loading import load_recipe
+from shopfit.reports import measure_again
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
-from shopfit.tune.shop import Shop
+from shopfit.tune.merchant_dataset import MerchantDataset
 
 SAID = {
     "tent": "sleeps two and keeps the rain off",
@@ -73,7 +74,7 @@ def make(settings: Settings, recipe: Path) -> Make:
             loaded,
             settings=settings,
             actor="me",
-            say=lambda what, detail: heard.append(f"{what}: {detail}"),
+            reporter=lambda what, detail: heard.append(f"{what}: {detail}"),
         )
         assert done is not None
         return done
@@ -172,7 +173,7 @@ def test_a_label_without_an_example_is_announced_and_answered(shop: Path, tiny_b
         load_recipe("review-sentiment", overrides=overrides),
         settings=settings,
         actor="me",
-        say=lambda what, detail: heard.append(f"{what}: {detail}"),
+        reporter=lambda what, detail: heard.append(f"{what}: {detail}"),
     )
     assert done is not None
     assert "labels: no example to train on: mixed; what they mean is left to their words" in heard
@@ -182,5 +183,5 @@ def test_a_label_without_an_example_is_announced_and_answered(shop: Path, tiny_b
 
 def test_a_run_says_that_the_example_file_is_not_there(shop: Path, recipe: Path) -> None:
     said: list[tuple[str, str]] = []
-    Shop.read(Merchant.open(shop), load_recipe(recipe)).tell(lambda what, text: said.append((what, text)))
+    MerchantDataset.read(Merchant.open(shop), load_recipe(recipe)).tell(lambda what, text: said.append((what, text)))
     assert ("examples", "no searches.jsonl: pairs from the catalog") in said

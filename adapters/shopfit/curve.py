@@ -20,15 +20,16 @@ from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.systems import Kind
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
-from shopfit.onboard import prepare
+from shopfit.pipeline import trained_run
 from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tasks import Predictions
 from shopfit.tune.loop import make_accelerator
-from shopfit.tune.making import Ground, Say, making, silent
-from shopfit.tune.neighbours import Neighbours
+from shopfit.tune.reporter import Reporter, silent
+from shopfit.tune.run import RunContext, prepare
+from shopfit.warm_start.donors import Neighbours
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,7 +39,13 @@ Values = dict[tuple[str, Kind], list[float]]
 
 
 def learning_curve(
-    merchant: Merchant, recipe: Recipe, shots: Sequence[int], seeds: int, *, settings: Settings, say: Say = silent
+    merchant: Merchant,
+    recipe: Recipe,
+    shots: Sequence[int],
+    seeds: int,
+    *,
+    settings: Settings,
+    reporter: Reporter = silent,
 ) -> LearningCurve:
     """Measure a recipe's metric against the number of examples.
 
@@ -56,7 +63,7 @@ def learning_curve(
         shots: numbers of examples, in any order.
         seeds: draws of each number, at least 1.
         settings: where state lives.
-        say: hears every point.
+        reporter: hears every point.
 
     Raises:
         DataError: if no number can be measured, or with every bad row.
@@ -72,11 +79,11 @@ def learning_curve(
                 f"a learning curve is measured in one process, not in {accelerator.num_processes}",
                 next_step="run it without a launcher of several processes",
             )
-        ground = prepare(merchant, whole, settings=settings, accelerator=accelerator, say=say)
-        numbers = _measurable(ground, shots, say)
-        bench = _Bench(ground, registry, settings, accelerator, LateEmbedder(settings.home), say)
+        context = prepare(merchant, whole, settings=settings, accelerator=accelerator, reporter=reporter)
+        numbers = _measurable(context, shots, reporter)
+        bench = _Bench(context, registry, settings, accelerator, LateEmbedder(settings.home), reporter)
         drawn = [recipe.tune.seed + number for number in range(seeds)]
-        say("curve", f"{', '.join(map(str, numbers))} examples, seeds {', '.join(map(str, drawn))}")
+        reporter("curve", f"{', '.join(map(str, numbers))} examples, seeds {', '.join(map(str, drawn))}")
         base = bench.base()
         points, without = [], "base"
         for number in numbers:
@@ -86,14 +93,14 @@ def learning_curve(
                 without, values = bench.without_examples(base)
             systems = [Standing.of(name, kind, found) for (name, kind), found in values.items()]
             points.append(Point(shots=number, systems=(Standing.of("base", "base", [base]), *systems)))
-    asked, available = recipe.evaluate, len(ground.seen)
+    asked, available = recipe.evaluate, len(context.seen)
     return LearningCurve(
-        merchant=ground.merchant.name,
+        merchant=context.merchant.name,
         recipe=recipe.name,
         task=recipe.task,
         metric=asked.metric,
         k=asked.k,
-        n_test=len(ground.splits.test),
+        n_test=len(context.splits.test),
         available=available,
         seeds=drawn,
         without=without,
@@ -107,36 +114,36 @@ def learning_curve(
 class _Bench:
     """What every point is measured with."""
 
-    ground: Ground
+    context: RunContext
     registry: Registry
     settings: Settings
     accelerator: "Accelerator"
     embed: Embed
-    say: Say
+    reporter: Reporter
 
     def base(self) -> float:
         """What the bare base reaches."""
-        ground = self.ground
-        with Engine(ground.base, slots=1, max_rank=LARGEST_RANK) as engine:
-            return self._value(assess(engine, self._tenant("the base"), ground.splits.test))
+        context = self.context
+        with Engine(context.base, slots=1, max_rank=LARGEST_RANK) as engine:
+            return self._value(assess(engine, self._tenant("the base"), context.splits.test))
 
     def without_examples(self, base: float) -> tuple[str, Values]:
         """What stands for the adapter, and every system that does without examples."""
-        ground, recipe = self.ground, self.ground.recipe
+        context, recipe = self.context, self.context.recipe
         tenant, name, reached = self._tenant("the base"), "base", base
         version = self._first()
-        with Engine(ground.base, slots=1, max_rank=LARGEST_RANK) as engine:
+        with Engine(context.base, slots=1, max_rank=LARGEST_RANK) as engine:
             if version is not None:
                 name = version.name
                 bundle = self.registry.read(version, needed, self.settings.cache)
                 asked = replace(tenant, name=name, bundle=bundle)
-                reached = self._value(assess(engine, asked, ground.splits.test))
-            self.say("point", f"0 examples, {name}: {recipe.evaluate.metric} {reached:.3f}")
+                reached = self._value(assess(engine, asked, context.splits.test))
+            self.reporter("point", f"0 examples, {name}: {recipe.evaluate.metric} {reached:.3f}")
             values: Values = {("adapter", "adapter"): [reached]}
             if (settled := contextual(engine, tenant)) is not None:
-                calibrated = self._value(assess(engine, settled, ground.splits.test))
+                calibrated = self._value(assess(engine, settled, context.splits.test))
                 values["base-calibrated", "baseline"] = [calibrated]
-        for one in rivals(ground.seen, ground.splits.test, tenant, ground.prompter, self.embed, fitted=False):
+        for one in rivals(context.seen, context.splits.test, tenant, context.prompter, self.embed, fitted=False):
             values[one.name, one.kind] = [self._value(one.predictions)]
         return name, values
 
@@ -144,45 +151,45 @@ class _Bench:
         """What every system reaches with so many examples, drawn and trained by each seed."""
         values: Values = {}
         for seed in seeds:
-            recipe = _with(self.ground.recipe, shots, seed)
-            ground = prepare(
-                self.ground.merchant,
+            recipe = _with(self.context.recipe, shots, seed)
+            context = prepare(
+                self.context.merchant,
                 recipe,
                 settings=self.settings,
                 accelerator=self.accelerator,
-                base=self.ground.base,
+                base=self.context.base,
             )
-            test, began = ground.splits.test, time.perf_counter()
-            with making(
-                ground, self.registry, settings=self.settings, accelerator=self.accelerator, embed=self.embed
-            ) as made:
-                assert made is not None  # there is one process
-                tenant, start = Tenant.of(made.bundle), made.bundle.manifest.start
-                with Engine(ground.base, slots=1, max_rank=LARGEST_RANK, embed=self.embed) as engine:
+            test, began = context.splits.test, time.perf_counter()
+            with trained_run(
+                context, self.registry, settings=self.settings, accelerator=self.accelerator, embed=self.embed
+            ) as run:
+                assert run is not None  # there is one process
+                tenant, start = Tenant.of(run.bundle), run.bundle.manifest.start
+                with Engine(context.base, slots=1, max_rank=LARGEST_RANK, embed=self.embed) as engine:
                     reached = self._value(assess(engine, tenant, test))
-                others = rivals(ground.seen, test, tenant, ground.prompter, self.embed)
+                others = rivals(context.seen, test, tenant, context.prompter, self.embed)
             values.setdefault(("adapter", "adapter"), []).append(reached)
             for one in others:
                 values.setdefault((one.name, one.kind), []).append(self._value(one.predictions))
             took = f"start {start}, {time.perf_counter() - began:.0f} s"
-            self.say("point", f"{shots} examples, seed {seed}: {recipe.evaluate.metric} {reached:.3f} ({took})")
+            self.reporter("point", f"{shots} examples, seed {seed}: {recipe.evaluate.metric} {reached:.3f} ({took})")
         return values
 
     def _first(self) -> Version | None:
         """What the recipe would start from if there were no examples to choose by."""
-        recipe = self.ground.recipe
+        recipe = self.context.recipe
         if recipe.start == "scratch":
             return None
         if recipe.start != "auto":
             return self.registry.resolve(recipe.start)
-        return Neighbours(self.registry, self.ground.base, recipe, self.ground.merchant.name).starter_version()
+        return Neighbours(self.registry, self.context.base, recipe, self.context.merchant.name).starter_version()
 
     def _tenant(self, name: str) -> Tenant:
-        prompter = self.ground.prompter
-        return Tenant(name, self.ground.recipe, self.ground.splits.labels, prompter.catalog, prompter.history)
+        prompter = self.context.prompter
+        return Tenant(name, self.context.recipe, self.context.splits.labels, prompter.catalog, prompter.history)
 
     def _value(self, predictions: Predictions) -> float:
-        asked = self.ground.recipe.evaluate
+        asked = self.context.recipe.evaluate
         return measure(predictions, [asked.metric], asked.k)[asked.metric]
 
 
@@ -201,22 +208,26 @@ def _check(shots: Sequence[int], seeds: int) -> None:
         raise ShopfitError(f"there must be at least 1 seed, not {seeds}", next_step="3 show how much draws differ")
 
 
-def _measurable(ground: Ground, shots: Sequence[int], say: Say) -> list[int]:
+def _measurable(context: RunContext, shots: Sequence[int], reporter: Reporter) -> list[int]:
     """The numbers that this merchant's examples allow, in rising order.
 
     Raises:
         DataError: if there is none.
     """
-    available, least = len(ground.seen), max(2, len({example.label for example in ground.seen}))
+    available, least = len(context.seen), max(2, len({example.label for example in context.seen}))
     for number in sorted(set(shots)):
         if 0 < number < least:
-            say("curve", f"{number} left out: it takes {least}" + (", one a label" if least > 2 else " to train on"))
+            reporter(
+                "curve", f"{number} left out: it takes {least}" + (", one a label" if least > 2 else " to train on")
+            )
         if number > available:
-            say("curve", f"{number} cut to {available}: {ground.merchant.name} has no more examples to learn from")
+            reporter(
+                "curve", f"{number} cut to {available}: {context.merchant.name} has no more examples to learn from"
+            )
     found = sorted({min(number, available) for number in shots if number == 0 or number >= least})
     if not found:
         raise DataError(
-            f"no number of examples can be measured: {ground.merchant.name} has {available} to learn from, "
+            f"no number of examples can be measured: {context.merchant.name} has {available} to learn from, "
             f"and it takes {least} or more",
             next_step=f"ask for numbers from {least} to {available}, or for 0",
         )

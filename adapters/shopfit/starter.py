@@ -19,7 +19,6 @@ from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.wording import signed_with_span
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
-from shopfit.onboard import base_of
 from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
@@ -27,11 +26,12 @@ from shopfit.registry import Registry, Version
 from shopfit.registry.leavings import sweep
 from shopfit.settings import Settings
 from shopfit.tasks import Predictions
-from shopfit.tune.loop import Tuned, Watch, make_accelerator, tune_together
-from shopfit.tune.making import Say, silent
+from shopfit.tune.loop import TrainingCallback, Tuned, make_accelerator, tune_together
+from shopfit.tune.merchant_dataset import MerchantDataset
+from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
+from shopfit.tune.run import base_of
 from shopfit.tune.saving import save, staging
-from shopfit.tune.shop import Shop
 
 PER_MERCHANT = 64  # examples of each donor an epoch, at most
 _VALID, _TEST = 16, 50  # of each donor, at most: together they are many
@@ -64,8 +64,8 @@ def fit_starter(
     *,
     settings: Settings,
     actor: str,
-    say: Say = silent,
-    watch: Watch | None = None,
+    reporter: Reporter = silent,
+    callback: TrainingCallback | None = None,
 ) -> Fitted | None:
     """Train a starter from the folders of merchants that share, and register it as `house/<recipe>`.
 
@@ -74,8 +74,8 @@ def fit_starter(
         recipe: how it is made, and what it can start.
         settings: where state lives.
         actor: who asks, for the registry's audit.
-        say: hears every resolved choice.
-        watch: sees every training step.
+        reporter: hears every resolved choice.
+        callback: sees every training step.
 
     Returns:
         what came of it; None on every process but the first.
@@ -92,26 +92,31 @@ def fit_starter(
         base = base_of(recipe, settings, str(accelerator.device))
         for donor in donors:
             splits = donor.splits
-            say("donor", f"{donor.merchant.name}: {len(splits.train)} to train on, {len(splits.test)} to test")
+            reporter("donor", f"{donor.merchant.name}: {len(splits.train)} to train on, {len(splits.test)} to test")
         with accelerator.main_process_first():  # the others find what the first one wrote
             donors = [
                 replace(
                     donor,
-                    splits=ready_to_augment(donor.splits, recipe, donor.merchant, base, settings.home, say),
+                    splits=ready_to_augment(donor.splits, recipe, donor.merchant, base, settings.home, reporter),
                 )
                 for donor in donors
             ]
-        materials = [donor.material(base) for donor in donors]
-        each = min(PER_MERCHANT, max(len(material.train) for material in materials))
-        say("tuning", f"{each} examples of each of {len(materials)} donors an epoch, up to {recipe.tune.epochs} epochs")
-        tuned = tune_together(base, recipe, materials, per_merchant=each, accelerator=accelerator, watch=watch)
+        training_sets = [donor.training_set(base) for donor in donors]
+        each = min(PER_MERCHANT, max(len(training_set.train) for training_set in training_sets))
+        reporter(
+            "tuning",
+            f"{each} examples of each of {len(training_sets)} donors an epoch, up to {recipe.tune.epochs} epochs",
+        )
+        tuned = tune_together(
+            base, recipe, training_sets, per_merchant=each, accelerator=accelerator, callback=callback
+        )
         if not accelerator.is_main_process:
             tuned.adapter.detach()
             return None
         with staging(settings.home) as folder:
             manifest = _save(recipe, base, donors, tuned, folder)
             bundle = seal(folder, manifest)
-            say("evaluating", f"starter and base on the test sets of {len(donors)} donors")
+            reporter("evaluating", f"starter and base on the test sets of {len(donors)} donors")
             answers = _answers(base, recipe, donors, Tenant.of(bundle))
             metric = recipe.evaluate.metric
             reached = {name: _reached(recipe, *both) for name, both in answers.items()}
@@ -121,9 +126,9 @@ def fit_starter(
             bundle = seal(folder, manifest.model_copy(update={"metrics": metrics}))
             better, proven = evidence.gain.value > recipe.gate.min_gain, evidence.proves(recipe.gate.min_gain)
             gained = f"it gains {signed_with_span(evidence.gain)} over the base, the mean of donors"
-            say("gate", gained + ("" if proven or not better else ": not proven, so it becomes @candidate"))
+            reporter("gate", gained + ("" if proven or not better else ": not proven, so it becomes @candidate"))
             published = registry.publish(bundle, refused=None if better else gained, promote=proven, actor=actor)
-            say("registered", published.name)
+            reporter("registered", published.name)
     return Fitted(published, metric, reached, better and proven, better and not proven, time.perf_counter() - started)
 
 
@@ -141,7 +146,7 @@ def starters(registry: Registry, *, donor: str | None = None) -> list[tuple[Vers
     return found
 
 
-def _donors(folders: Sequence[Path], recipe: Recipe) -> list[Shop]:
+def _donors(folders: Sequence[Path], recipe: Recipe) -> list[MerchantDataset]:
     """Open every donor, and collect everything that is wrong with any of them."""
     if len(folders) < 2:
         raise DataError(
@@ -149,7 +154,7 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[Shop]:
             next_step="name at least two folders with --from",
         )
     problems: list[Problem] = []
-    donors: dict[str, Shop] = {}
+    donors: dict[str, MerchantDataset] = {}
     for folder in folders:
         try:
             merchant = Merchant.open(folder)
@@ -170,8 +175,8 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[Shop]:
     return list(donors.values())
 
 
-def _donor(merchant: Merchant, recipe: Recipe) -> Shop:
-    shop = Shop.read(merchant, recipe)
+def _donor(merchant: Merchant, recipe: Recipe) -> MerchantDataset:
+    shop = MerchantDataset.read(merchant, recipe)
     if not shop.splits.train:
         raise DataError(f"{merchant.name} has no examples in {recipe.data.file}: it has nothing to donate")
     valid, test = draw(shop.splits.valid, _VALID, "donor"), draw(shop.splits.test, _TEST, "donor")
@@ -179,7 +184,7 @@ def _donor(merchant: Merchant, recipe: Recipe) -> Shop:
 
 
 def _answers(
-    base: Base, recipe: Recipe, donors: Sequence[Shop], tenant: Tenant
+    base: Base, recipe: Recipe, donors: Sequence[MerchantDataset], tenant: Tenant
 ) -> dict[str, tuple[Predictions, Predictions]]:
     """What base and starter answer on each donor's test set."""
     answers = {}
@@ -206,12 +211,12 @@ def _reached(recipe: Recipe, base: Predictions, starter: Predictions) -> tuple[f
     return measure(base, [metric], k)[metric], measure(starter, [metric], k)[metric]
 
 
-def _evidence(recipe: Recipe, donor: Shop, base: Predictions, starter: Predictions) -> Evidence:
+def _evidence(recipe: Recipe, donor: MerchantDataset, base: Predictions, starter: Predictions) -> Evidence:
     asked, groups = recipe.evaluate, [example.group for example in donor.splits.test]
     return weigh(starter, base, asked.metric, asked.k, groups, asked.resamples, recipe.tune.seed)
 
 
-def _save(recipe: Recipe, base: Base, donors: Sequence[Shop], tuned: Tuned, folder: Path) -> Manifest:
+def _save(recipe: Recipe, base: Base, donors: Sequence[MerchantDataset], tuned: Tuned, folder: Path) -> Manifest:
     def ids(part: str) -> list[str]:
         return [f"{donor.merchant.name}/{row.id}" for donor in donors for row in getattr(donor.splits, part)]
 

@@ -13,7 +13,7 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.shop import Shop
+from shopfit.tune.merchant_dataset import Shop
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

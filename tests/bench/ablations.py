@@ -32,7 +32,7 @@ from shopfit.recipe.shelf import sample_folder
 from shopfit.settings import Settings
 from shopfit.tasks import task_of
 from shopfit.tune.loop import make_accelerator, tune
-from shopfit.tune.shop import Shop
+from shopfit.tune.merchant_dataset import MerchantDataset
 from tests.bench.results import Row, publish
 from tests.bench.shops import domains, intent_shop, review_shop
 
@@ -94,7 +94,7 @@ def folders(name: str, data: Path, target: Path, shops: Sequence[str]) -> list[P
 def run(base: Base, folder: Path, of: Set, overrides: Sequence[str]) -> dict[str, float]:
     """Train from scratch, and measure on the test set as it would be answered."""
     recipe = load_recipe(of.recipe, overrides=[f"data.shots={of.shots}", *overrides])
-    shop = Shop.read(Merchant.open(folder), recipe)
+    shop = MerchantDataset.read(Merchant.open(folder), recipe)
     prompter, splits = shop.prompter(base), shop.splits
     tuned = tune(
         base, recipe, splits.train, splits.valid, splits.labels, prompter, accelerator=make_accelerator(recipe)

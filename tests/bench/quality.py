@@ -38,7 +38,7 @@ from shopfit.evaluation.intervals import Interval, bootstrap
 from shopfit.evaluation.metrics import measure
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
-from shopfit.onboard import prepare
+from shopfit.pipeline import trained_run
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
@@ -47,7 +47,7 @@ from shopfit.settings import Settings
 from shopfit.starter import fit_starter
 from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions
 from shopfit.tune.loop import make_accelerator
-from shopfit.tune.making import Ground, making
+from shopfit.tune.run import RunContext, prepare
 from tests.bench.results import Row, publish
 from tests.bench.shops import domains, intent_shop, intention_shop, movie_shop, office_shop, review_shop
 
@@ -164,7 +164,7 @@ class Bench:
             known = registry.versions(HOUSE, recipe.name)
         if not known:
             started = time.perf_counter()
-            done = fit_starter(donors, recipe, settings=self.settings, actor="bench", say=_say)
+            done = fit_starter(donors, recipe, settings=self.settings, actor="bench", reporter=_say)
             assert done is not None
             print(f"starter from {len(donors)} shops in {time.perf_counter() - started:.0f} s", flush=True)
             known = [done.version]
@@ -172,17 +172,19 @@ class Bench:
             return registry.fetch(known[0], self.settings.cache)
 
     @contextmanager
-    def made(self, folder: Path, recipe: Recipe, table: Table | None = None) -> Iterator[tuple[Engine, Tenant, Ground]]:
+    def made(
+        self, folder: Path, recipe: Recipe, table: Table | None = None
+    ) -> Iterator[tuple[Engine, Tenant, RunContext]]:
         """An adapter, made and not registered, and an engine to ask it; its cost goes into the table."""
         started = time.perf_counter()
         accelerator = make_accelerator(recipe)
-        ground = prepare(
+        context = prepare(
             Merchant.open(folder), recipe, settings=self.settings, base=self.base(recipe), accelerator=accelerator
         )
         with (
             Registry.open(self.settings) as registry,
-            making(
-                ground, registry, settings=self.settings, accelerator=accelerator, embed=self.embed, say=_say
+            trained_run(
+                context, registry, settings=self.settings, accelerator=accelerator, embed=self.embed, reporter=_say
             ) as made,
         ):
             assert made is not None
@@ -190,16 +192,16 @@ class Bench:
                 table.seconds.append(time.perf_counter() - started)
                 table.megabytes.append(made.bundle.size / 1e6)
                 table.starts[made.bundle.manifest.start.split("@")[0]] += 1
-            with Engine(ground.base, slots=1, embed=self.embed) as engine:
-                yield engine, Tenant.of(made.bundle), ground
+            with Engine(context.base, slots=1, embed=self.embed) as engine:
+                yield engine, Tenant.of(made.bundle), context
 
     def everyone(self, table: Table, seed: int, folder: Path, recipe: Recipe) -> dict[str, Predictions]:
         """An adapter beside base, priors and baselines, all into the table."""
-        with self.made(folder, recipe, table) as (engine, tenant, ground):
-            contenders = compare(engine, tenant, ground.seen, ground.splits.test, ground.prompter, self.embed)
+        with self.made(folder, recipe, table) as (engine, tenant, context):
+            contenders = compare(engine, tenant, context.seen, context.splits.test, context.prompter, self.embed)
             found = {one.name: one.predictions for one in contenders}
         for name, predictions in found.items():
-            table.add(name, seed, predictions, recipe.evaluate.k, [row.group for row in ground.splits.test])
+            table.add(name, seed, predictions, recipe.evaluate.k, [row.group for row in context.splits.test])
         table.show()
         return found
 
@@ -219,10 +221,10 @@ def reviews(bench: Bench, seeds: Sequence[int]) -> list[Row]:
             recipe = bench.recipe("review-sentiment", seed, *_REVIEWS, "data.shots=10")
             bench.everyone(table, seed, folders[shop], recipe)
             scratch = recipe.model_copy(update={"start": "scratch"})
-            with bench.made(folders[shop], scratch) as (engine, tenant, ground):
-                table.add("adapter from scratch", seed, assess(engine, tenant, ground.splits.test))
+            with bench.made(folders[shop], scratch) as (engine, tenant, context):
+                table.add("adapter from scratch", seed, assess(engine, tenant, context.splits.test))
                 alone = replace(tenant, name="starter", bundle=starter, blend=None)
-                table.add("the starter itself", seed, assess(engine, alone, ground.splits.test))
+                table.add("the starter itself", seed, assess(engine, alone, context.splits.test))
             table.show()
     return table.rows({"auc": lambda _: 0.94, "macro_f1": lambda _: 0.84})
 
@@ -238,15 +240,15 @@ def intents(bench: Bench, seeds: Sequence[int]) -> list[Row]:
         asked = [row for other in others for row in _test_rows(bench, other)[::5]]
         for seed in seeds:
             recipe = bench.recipe("support-intent", seed, _INTENTS, "data.shots=75")
-            with house.made(folder, recipe, table) as (engine, tenant, ground):
-                contenders = compare(engine, tenant, ground.seen, ground.splits.test, ground.prompter, bench.embed)
+            with house.made(folder, recipe, table) as (engine, tenant, context):
+                contenders = compare(engine, tenant, context.seen, context.splits.test, context.prompter, bench.embed)
                 for one in contenders:
                     table.add(one.name, seed, one.predictions)
                 inside = next(one.predictions for one in contenders if one.kind == OURS)
                 table.values[OURS, "oos_auroc"].append((seed, _apart(engine, tenant, inside, asked)))
             scratch = recipe.model_copy(update={"start": "scratch"})
-            with house.made(folder, scratch) as (engine, tenant, ground):
-                inside = assess(engine, tenant, ground.splits.test)
+            with house.made(folder, scratch) as (engine, tenant, context):
+                inside = assess(engine, tenant, context.splits.test)
                 table.add("adapter from scratch", seed, inside)
                 table.values["adapter from scratch", "oos_auroc"].append((seed, _apart(engine, tenant, inside, asked)))
             table.show()

@@ -17,8 +17,8 @@ from shopfit.adapter.bundle import LORA, BaseIdentity, DataIdentity, Manifest, s
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest
-from shopfit.engine.decoding import Decoder, Line
-from shopfit.engine.writing import Writing
+from shopfit.engine.decoding import Decoder, GeneratedSequence
+from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
@@ -40,7 +40,10 @@ def writing(base: Base, stack: Stack, hosts: Sequence[Packed], plain: Any) -> li
 
     def ours(slots: Sequence[int]) -> None:
         decoder = Decoder(base.model, base.tokenizer, stack=stack, end=frozenset())
-        lines = [Line(p, Writing(base.tokenizer), WRITTEN, slot=s) for p, s in zip(prompts, slots, strict=True)]
+        lines = [
+            GeneratedSequence(p, IncrementalDetokenizer(base.tokenizer), WRITTEN, slot=s)
+            for p, s in zip(prompts, slots, strict=True)
+        ]
         decoder.join(lines)
         while decoder.take() == [] and decoder.lines:
             decoder.step()

@@ -27,8 +27,8 @@ from shopfit.recipe.schema import Recipe
 from shopfit.recipe.shelf import sample_folder
 from shopfit.settings import Settings
 from shopfit.tune.batches import LengthSortedBatches
-from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import learning_rate, make_accelerator, tune
+from shopfit.tune.training_dataset import TrainingDataset
 from tests.bench.results import Row
 
 ROUNDS, EPOCHS, BATCH, ROWS, LR, SEED = 3, 3, 8, 64, 5e-4, 7
@@ -131,7 +131,7 @@ class _SameBatches:
 
 
 def _batches(examples: list[Example], prompter: Prompter) -> _SameBatches:
-    lessons = Lessons(examples, prompter, (), prompter.recipe.tune)
+    lessons = TrainingDataset(examples, prompter, (), prompter.recipe.tune)
     return _SameBatches(LengthSortedBatches(len(examples), BATCH, lessons.length, SEED))
 
 

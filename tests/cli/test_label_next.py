@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from tests.cli.conftest import BLAME, PRAISE, TITLES, Run, review, write_rows
 
+from shopfit.active_learning import draw_unlike, label_next
 from shopfit.errors import DataError, RecipeError
-from shopfit.labelling import draw_unlike, label_next
 from shopfit.merchant.merchant import Merchant
-from shopfit.onboard import onboard
+from shopfit.pipeline import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.settings import Settings
 
@@ -33,10 +33,10 @@ def proposed(
     heard = [] if heard is None else heard
     recipe = load_recipe(str(shop / "sentiment.yaml"), overrides=overrides)
 
-    def say(what: str, detail: str) -> None:
+    def reporter(what: str, detail: str) -> None:
         heard.append(detail)
 
-    return label_next(Merchant.open(shop), recipe, rows=rows, settings=settings, say=say, embed=by_word)
+    return label_next(Merchant.open(shop), recipe, rows=rows, settings=settings, reporter=reporter, embed=by_word)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_self_training_is_in_manifest_and_report(
         recipe,
         settings=settings,
         actor="me",
-        say=lambda what, told: heard.append(f"{what}: {told}"),
+        reporter=lambda what, told: heard.append(f"{what}: {told}"),
     )
     assert done is not None
     assert "unlabeled: 20 rows that repeat no example" in heard

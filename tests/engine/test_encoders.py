@@ -22,9 +22,9 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.merchant.pretext import pretext_pairs
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import Tuned, make_accelerator, tune
 from shopfit.tune.saving import save
+from shopfit.tune.training_dataset import TrainingDataset
 
 MakeBundle = Callable[..., Bundle]
 WORDS = {"order_status": "where is my parcel", "refund": "money back please", "thanks": "lovely, thank you"}
@@ -201,7 +201,7 @@ def test_what_a_catalog_says_of_an_item_asks_for_its_title_alone(encoder: Base) 
     recipe = recipe_of(encoder, "rank")
     prompter = Prompter(recipe, encoder.tokenizer, catalog, encoder=True)
     pairs = pretext_pairs(recipe, catalog, [], [], text=lambda row: prompter.text(row.fields), examples=0)
-    lessons = Lessons(pairs, prompter, (), recipe.tune)
+    lessons = TrainingDataset(pairs, prompter, (), recipe.tune)
     for number, row in enumerate(pairs):
         question, right, _ = lessons[number]
         said = [encoder.tokenizer.decode(answer, skip_special_tokens=True) for answer in question.answers]
@@ -213,7 +213,7 @@ def test_right_items_of_a_batch_are_wrong_for_its_other_questions(encoder: Base)
     recipe = recipe_for(encoder, "rank", "lora", 0)
     recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"negatives": 1})})
     prompter = Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True)
-    lessons = Lessons(rows_of("rank"), prompter, [], recipe.tune)
+    lessons = TrainingDataset(rows_of("rank"), prompter, [], recipe.tune)
     batch = lessons.collate([lessons[place] for place in range(4)])
     assert batch.gold.sum() == 4
     for count, gold in zip(batch.tree.counts, torch.split(batch.gold, list(batch.tree.counts)), strict=True):

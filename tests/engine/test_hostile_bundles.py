@@ -24,8 +24,8 @@ from shopfit.adapter.stack import Stack
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
-from shopfit.engine.library import Library
-from shopfit.engine.memory import HostMemory
+from shopfit.engine.adapter_cache import AdapterCache
+from shopfit.engine.adapter_loader import AdapterLoader
 from shopfit.errors import BundleError, ShopfitError
 
 CASES = int(os.environ.get("SHOPFIT_FUZZ_CASES", "150"))
@@ -327,7 +327,7 @@ def test_weights_swapped_after_a_bundle_was_opened_are_not_served(base: Base, qu
 
 
 def test_files_do_not_stay_in_memory_beside_what_was_read_of_them(base: Base, quick_bundle: QuickBundle) -> None:
-    library = Library(base, Stack(base, 1), HostMemory(1 << 30), None, None)
+    library = AdapterLoader(base, Stack(base, 1), AdapterCache(1 << 30), None, None)
     loaded = library.load(Tenant.of(held(contents_of(quick_bundle("acme", task="rank")))))
     assert isinstance(loaded.tenant.bundle, HeldBundle)
     assert not loaded.tenant.bundle.contents

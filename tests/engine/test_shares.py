@@ -11,7 +11,7 @@ from tests.engine.test_memory import SIZE, loaded
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest
-from shopfit.engine.memory import HostMemory
+from shopfit.engine.adapter_cache import AdapterCache
 from shopfit.engine.shares import Shares
 from shopfit.engine.workers import Workers
 from shopfit.errors import Overloaded, UnknownReference
@@ -269,7 +269,7 @@ def test_an_unknown_reference_is_looked_up_once_a_moment(base: Base, settings: S
 
 
 def test_memory_in_use_by_one_keeps_nobody_waiting() -> None:
-    memory = HostMemory(4 * SIZE)
+    memory = AdapterCache(4 * SIZE)
     held = [memory.put(loaded(f"hot-{number}", merchant="hot")) for number in range(4)]
     memory.put(loaded("small", merchant="small"))  # returns at once
     assert memory.used == 5 * SIZE
@@ -285,7 +285,7 @@ def test_memory_in_use_by_one_keeps_nobody_waiting() -> None:
 
 
 def test_what_one_merchant_loads_does_not_push_out_the_others() -> None:
-    memory = HostMemory(4 * SIZE)
+    memory = AdapterCache(4 * SIZE)
     memory.release(memory.put(loaded("small", merchant="small")))
     for number in range(20):
         memory.release(memory.put(loaded(f"hot-{number}", merchant="hot")))
@@ -294,7 +294,7 @@ def test_what_one_merchant_loads_does_not_push_out_the_others() -> None:
 
 
 def test_an_adapter_that_no_reference_names_any_more_goes_when_it_is_not_in_use() -> None:
-    memory = HostMemory(4 * SIZE)
+    memory = AdapterCache(4 * SIZE)
     held = memory.put(loaded("a"))
     assert memory.drop("a") is held
     assert memory.adapters == 1

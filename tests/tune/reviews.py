@@ -6,7 +6,7 @@ from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.lessons import Material
+from shopfit.tune.training_dataset import TrainingSet
 
 RECIPE = Recipe.model_validate(
     {
@@ -34,5 +34,5 @@ def reviews(count: int, *, upside_down: bool = False, seed: int = 0, orders: int
     return rows
 
 
-def material(base: Base, rows: list[Example], valid: list[Example] | None = None) -> Material:
-    return Material(rows, valid or [], LABELS, Prompter(RECIPE, base.tokenizer))
+def training_set(base: Base, rows: list[Example], valid: list[Example] | None = None) -> TrainingSet:
+    return TrainingSet(rows, valid or [], LABELS, Prompter(RECIPE, base.tokenizer))

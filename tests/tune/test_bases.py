@@ -13,14 +13,14 @@ from shopfit.engine import ChooseRequest, Engine, Tenant
 from shopfit.errors import DataError
 from shopfit.evaluation.evidence import weigh
 from shopfit.merchant.merchant import Merchant
-from shopfit.onboard import onboard
+from shopfit.pipeline import onboard
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
 from shopfit.tasks import ChoosePredictions
 from shopfit.tune.bases import candidates, choose_base, clearly_better
 from shopfit.tune.loop import make_accelerator
-from shopfit.tune.shop import Shop
+from shopfit.tune.merchant_dataset import MerchantDataset
 
 
 def recipe(base: str, **sections: object) -> Recipe:
@@ -51,13 +51,13 @@ def shop(folder: Path, count: int, *, share: bool = False, seed: int = 0) -> Pat
 
 def test_the_base_that_does_best_is_taken(tmp_path: Path, base: Base, encoder: Base) -> None:
     said: list[str] = []
-    read = Shop.read(Merchant.open(shop(tmp_path / "acme", 24)), recipe("auto"))
+    read = MerchantDataset.read(Merchant.open(shop(tmp_path / "acme", 24)), recipe("auto"))
     bases = {"minilm-l6": encoder, "smollm2-135m": base}
     chosen = choose_base(
         read,
         bases.__getitem__,
         accelerator=make_accelerator(read.recipe),
-        say=lambda _, detail: said.append(detail),
+        reporter=lambda _, detail: said.append(detail),
     )
     reached = {detail.split(":")[0]: float(detail.split("accuracy ")[1].split()[0]) for detail in said}
     assert set(reached) == set(bases)
@@ -90,9 +90,9 @@ def test_only_bases_that_can_compete(tmp_path: Path, base: Base) -> None:
     prefix = recipe("auto", adapter={"method": "prefix"})
     assert candidates(recipe("auto")) == ("minilm-l6", "smollm2-135m")
     assert candidates(prefix) == ("smollm2-135m",)
-    few = Shop.read(Merchant.open(shop(tmp_path / "acme", 4)), recipe("auto"))
+    few = MerchantDataset.read(Merchant.open(shop(tmp_path / "acme", 4)), recipe("auto"))
     with pytest.raises(DataError, match="too few for bases to compete on: it takes 6"):
-        choose_base(few, lambda _: base, accelerator=make_accelerator(few.recipe), say=lambda *_: None)
+        choose_base(few, lambda _: base, accelerator=make_accelerator(few.recipe), reporter=lambda *_: None)
 
 
 def test_the_main_job_on_an_encoder_with_a_starter(tmp_path: Path, tiny_encoder: Path, settings: Settings) -> None:

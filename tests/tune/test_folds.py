@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.tune.reviews import LABELS, RECIPE, material, reviews
+from tests.tune.reviews import LABELS, RECIPE, reviews, training_set
 
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
@@ -16,29 +16,29 @@ from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, RankPredictions
 from shopfit.tune.folds import calibrated_loss, folds, in_batches, loss_at, predictions_of, trained
-from shopfit.tune.lessons import Material
 from shopfit.tune.loop import make_accelerator, total_steps, tune
+from shopfit.tune.training_dataset import TrainingSet
 
 
 def test_folds_hold_every_example_out_once_and_never_train_on_it(base: Base) -> None:
     rows = reviews(13)
-    parts = folds(RECIPE, material(base, rows[:9], rows[9:]))
+    parts = folds(RECIPE, training_set(base, rows[:9], rows[9:]))
     assert sorted(row.id for part in parts for row in part.valid) == sorted(row.id for row in rows)
     for part in parts:
         assert not {row.id for row in part.train} & {row.id for row in part.valid}
         assert {row.label for row in part.train} == set(LABELS)
-    many = material(base, reviews(90), reviews(10, seed=2))
+    many = training_set(base, reviews(90), reviews(10, seed=2))
     assert folds(RECIPE, many) == [many]
 
 
 def test_folds_keep_what_one_shopper_did_on_one_side(base: Base) -> None:
     rows = [replace(row, group=f"shopper {number // 3}") for number, row in enumerate(reviews(12))]
-    parts = folds(RECIPE, material(base, rows))
+    parts = folds(RECIPE, training_set(base, rows))
     assert sorted(row.id for part in parts for row in part.valid) == sorted(row.id for row in rows)
     for part in parts:
         assert not {row.group for row in part.train} & {row.group for row in part.valid}
     two = [replace(row, group=f"shopper {number % 2}") for number, row in enumerate(reviews(12))]
-    assert folds(RECIPE, material(base, two)) == []  # the third part would be empty
+    assert folds(RECIPE, training_set(base, two)) == []  # the third part would be empty
 
 
 def test_a_fold_learns_from_what_the_adapter_learns_from_but_for_what_repeats_a_held_out_row(base: Base) -> None:
@@ -50,7 +50,7 @@ def test_a_fold_learns_from_what_the_adapter_learns_from_but_for_what_repeats_a_
         Example("copy", rows[0].fields, label=LABELS[1]),
         Example("same shopper", {"text": "something else"}, label=LABELS[1], group=rows[1].group),
     ]
-    mine = replace(material(base, rows), beside=beside)
+    mine = replace(training_set(base, rows), beside=beside)
     for part in folds(RECIPE, mine):
         held = {row.id for row in part.valid}
         out = ({"copy"} if rows[0].id in held else set()) | ({"same shopper"} if rows[1].id in held else set())
@@ -64,7 +64,7 @@ def test_a_fold_learns_from_what_the_adapter_learns_from_but_for_what_repeats_a_
 def test_a_training_and_its_held_out_answers_go_by_one_recipe(base: Base) -> None:
     """Whatever recipe wrote the prompts: a search, for instance, tries others."""
     hot = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"temperature": 2.0})})
-    other = material(base, reviews(12), reviews(6, seed=2))
+    other = training_set(base, reviews(12), reviews(6, seed=2))
     mine = other.under(hot)
     tuned = []
     for one in (other, mine):
@@ -92,7 +92,7 @@ def test_what_is_held_out_is_asked_at_every_step_of_its_history(base: Base) -> N
     )
     items = Catalog({name: Item(name, f"item {name}", {"id": name, "title": f"item {name}"}) for name in "abcdef"})
     rows = [Example(str(place), {"history": ("a", "b", "c")}, relevant=("def"[place % 3],)) for place in range(6)]
-    shop = Material(rows, [], (), Prompter(rank, base.tokenizer, items))
+    shop = TrainingSet(rows, [], (), Prompter(rank, base.tokenizer, items))
     found = predictions_of(base, rank, folds(rank, shop), Start(), make_accelerator(rank))
     assert [len(part.valid) for part, _ in found] == [6, 6, 6]  # two rows a part, three steps each
     for part, held_out in found:
@@ -108,7 +108,7 @@ def test_labels_that_a_fold_did_not_teach_are_not_asked(base: Base) -> None:
     twice = [*rows, *(replace(row, id=f"{row.id}/2", label=labels[0]) for row in rows)]
     recipe = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"epochs": 1})})
     for shown, asked in ((rows, 0), (twice, 11)):
-        shop = Material(shown, [], labels, Prompter(recipe, base.tokenizer))
+        shop = TrainingSet(shown, [], labels, Prompter(recipe, base.tokenizer))
         found = predictions_of(base, recipe, folds(recipe, shop), Start(), make_accelerator(recipe))
         for part, held_out in found:
             assert isinstance(held_out, ChoosePredictions)
@@ -118,7 +118,7 @@ def test_labels_that_a_fold_did_not_teach_are_not_asked(base: Base) -> None:
 
 
 def test_a_calibrated_loss_prefers_what_tells_right_from_wrong(base: Base) -> None:
-    batches = in_batches(RECIPE, reviews(16), material(base, reviews(16)))
+    batches = in_batches(RECIPE, reviews(16), training_set(base, reviews(16)))
 
     def loss_of(separation: float, *, turned: int = 0) -> tuple[float, float]:
         """Answers that are right by so much, but for a few that are as wrong."""

@@ -13,8 +13,8 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, task_of
-from shopfit.tune.lessons import Lessons, Material
 from shopfit.tune.loop import Tuned, held_out_answers, make_accelerator, total_steps, tune
+from shopfit.tune.training_dataset import TrainingDataset, TrainingSet
 
 GOOD, BAD = (
     ["lovely crema", "would buy again", "quick delivery"],
@@ -74,12 +74,12 @@ def searches(count: int) -> list[Example]:
 
 
 def run(
-    base: Base, recipe: Recipe, train: Sequence[Example], valid: Sequence[Example] = (), watch: object = None
+    base: Base, recipe: Recipe, train: Sequence[Example], valid: Sequence[Example] = (), callback: object = None
 ) -> Tuned:
     catalog = ITEMS if recipe.task == "rank" else None
     labels = ("negative", "positive") if recipe.task == "choose" else ()
     prompter = Prompter(recipe, base.tokenizer, catalog, encoder=base.encoder)
-    return tune(base, recipe, train, valid, labels, prompter, watch=watch, accelerator=make_accelerator(recipe))  # type: ignore[arg-type]
+    return tune(base, recipe, train, valid, labels, prompter, callback=callback, accelerator=make_accelerator(recipe))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
@@ -152,8 +152,8 @@ def test_held_out_answers_are_those_of_the_weights_that_are_kept(base: Base) -> 
     asked = recipe(epochs=4, interpolation=0.5)
     valid = reviews(6)
     tuned = run(base, asked, reviews(20), valid)
-    material = Material(valid, valid, ("negative", "positive"), Prompter(asked, base.tokenizer))
-    again = held_out_answers(tuned.adapter, base, asked, material, make_accelerator(asked))
+    training_set = TrainingSet(valid, valid, ("negative", "positive"), Prompter(asked, base.tokenizer))
+    again = held_out_answers(tuned.adapter, base, asked, training_set, make_accelerator(asked))
     tuned.adapter.detach()
     assert isinstance(again, ChoosePredictions)
     assert isinstance(tuned.held_out[0], ChoosePredictions)
@@ -232,7 +232,7 @@ def test_the_watch_sees_every_step_and_epoch(base: Base) -> None:
             self.epochs.append(point.epoch)
 
     notes = Notes()
-    run(base, recipe(epochs=2), reviews(8), watch=notes).adapter.detach()
+    run(base, recipe(epochs=2), reviews(8), callback=notes).adapter.detach()
     assert notes.steps == list(range(1, notes.expected + 1)) == [1, 2, 3, 4]
     assert notes.epochs == [1, 2]
 
@@ -256,7 +256,7 @@ def test_a_batch_of_light_examples_counts_for_less(base: Base, task: str) -> Non
         Example("1", {"text": "broken", "input": "broken"}, label="negative", output="no"),
     ]
     asked, labels = recipe(task), ["negative", "positive"] if task == "choose" else []
-    lessons = Lessons(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
+    lessons = TrainingDataset(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
     losses = []
     for place in range(2):
         batch = lessons.collate([lessons[place]])
@@ -264,4 +264,4 @@ def test_a_batch_of_light_examples_counts_for_less(base: Base, task: str) -> Non
         losses.append(float(task_of(asked.task).loss(sums, batch, 1.0)))
     assert losses[0] == pytest.approx(3 * losses[1])
     even = [Example(row.id, row.fields, label=row.label, output=row.output, weight=7.0) for row in rows]
-    assert Lessons(even, lessons.prompter, labels, asked.tune)[0][2] == 1.0
+    assert TrainingDataset(even, lessons.prompter, labels, asked.tune)[0][2] == 1.0

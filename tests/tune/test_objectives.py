@@ -17,9 +17,9 @@ from shopfit.recipe.schema import Adapter, Recipe, Tune
 from shopfit.tasks import task_of
 from shopfit.tune.adversarial import Push
 from shopfit.tune.contrast import contrastive_loss
-from shopfit.tune.lessons import Batch, EvenLessons, Lessons, Material
 from shopfit.tune.loop import Tuned, make_accelerator, tune
 from shopfit.tune.objectives import Objective
+from shopfit.tune.training_dataset import BalancedTrainingDataset, Batch, TrainingDataset, TrainingSet
 
 LABELS = ("negative", "positive", "neither")
 TEXTS = [
@@ -47,7 +47,7 @@ def recipe(augment: list[dict[str, Any]] | None = None, method: str = "lora", **
 
 def batch_of(base: Base, rows: list[Example] = ROWS) -> Batch:
     asked = recipe()
-    lessons = Lessons(rows, Prompter(asked, base.tokenizer), LABELS, asked.tune)
+    lessons = TrainingDataset(rows, Prompter(asked, base.tokenizer), LABELS, asked.tune)
     return lessons.collate([lessons[number] for number in range(len(rows))])
 
 
@@ -146,9 +146,9 @@ def test_contrast_without_partners_is_nothing() -> None:
 def test_classes_are_those_of_the_answers_whichever_merchant_asks(base: Base) -> None:
     asked = recipe()
     prompter = Prompter(asked, base.tokenizer)
-    one = Material(ROWS[:4], [], LABELS, prompter)
-    other = Material([Example("9", {"text": "fine"}, label="positive")] * 4, [], ("positive", "negative"), prompter)
-    lessons = EvenLessons([one, other], asked.tune)
+    one = TrainingSet(ROWS[:4], [], LABELS, prompter)
+    other = TrainingSet([Example("9", {"text": "fine"}, label="positive")] * 4, [], ("positive", "negative"), prompter)
+    lessons = BalancedTrainingDataset([one, other], asked.tune)
     batch = lessons.collate([lessons[place] for place in range(8)])
     assert batch.classes.tolist() == [0, 1, 0, 3, 0, 0, 0, 0]
 
@@ -184,13 +184,13 @@ def test_augmented_prompts_differ_by_epoch_and_not_by_process(base: Base) -> Non
     asked = recipe([{"step": "typos", "chance": 1.0}])
 
     def epoch(number: int) -> list[tuple[int, ...]]:
-        lessons = Lessons(ROWS, Prompter(asked, base.tokenizer), LABELS, asked.tune)
+        lessons = TrainingDataset(ROWS, Prompter(asked, base.tokenizer), LABELS, asked.tune)
         lessons.epoch = number
         assert [lessons.length(place) for place in range(8)] == [lessons[place][0].tokens for place in range(8)]
         return [lessons[place][0].prompt for place in range(8)]
 
     assert epoch(1) == epoch(1) != epoch(2)
-    plain = Lessons(ROWS, Prompter(recipe(), base.tokenizer), LABELS, asked.tune)
+    plain = TrainingDataset(ROWS, Prompter(recipe(), base.tokenizer), LABELS, asked.tune)
     assert epoch(0) == [plain[place][0].prompt for place in range(8)]
 
 
@@ -200,7 +200,7 @@ def test_very_many_labels_are_trained_in_many_short_rows(base: Base) -> None:
     labels = tuple(f"label {number} of very many" for number in range(400))
     rows = [Example(str(row), {"text": f"lovely {row}"}, label=labels[place]) for row, place in enumerate((3, 399))]
     asked = recipe()
-    lessons = Lessons(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
+    lessons = TrainingDataset(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
     asked_of = [lessons[number] for number in range(2)]
     assert all(question.tokens > widest for question, _, _ in asked_of)
     adapter = attached(base)

@@ -16,7 +16,7 @@ from shopfit.merchant.leaks import Leaks
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.rewriting import Writer, ready_to_augment
+from shopfit.tune.rewriting import RewriteModel, ready_to_augment
 
 TEXTS = ["Lovely crema, quick delivery, would buy again!", "The grinder arrived cracked and the box was wet."]
 
@@ -138,7 +138,7 @@ def test_synonyms_are_for_english_merchants(base: Base, home: Path) -> None:
 
 def test_what_is_asked_is_text_and_a_chat_template_is_not(tiny_base: Path, home: Path) -> None:
     """A shopper's control tokens are words; those of the template are real, and are kept whatever is cut."""
-    writer = Writer.load(str(tiny_base), home, "cpu")
+    writer = RewriteModel.load(str(tiny_base), home, "cpu")
     tokenizer, end = writer.tokenizer, writer.tokenizer.eos_token_id
     for template in (None, "{{ messages[0]['content'] }}<|end|>\nSay:<|end|>"):
         tokenizer.chat_template = template

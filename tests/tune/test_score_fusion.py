@@ -12,8 +12,8 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, RankPredictions
-from shopfit.tune.lessons import Material
 from shopfit.tune.score_fusion import LEAST, as_served, fit_fusion
+from shopfit.tune.training_dataset import TrainingSet
 
 WORDS = ["tent", "stove", "boots", "lamp", "rope", "knife", "mat", "pan"]
 CATALOG = Catalog({word: Item(word, f"{word} one", {"id": word, "title": f"{word} one"}) for word in WORDS})
@@ -38,7 +38,7 @@ def recipe(task: str) -> Recipe:
     )
 
 
-def ranked(rows: int, *, adapter: str, wanted: str = "word", seed: int = 0) -> tuple[Material, RankPredictions]:
+def ranked(rows: int, *, adapter: str, wanted: str = "word", seed: int = 0) -> tuple[TrainingSet, RankPredictions]:
     """Searches whose right item has the word that was searched for, or is drawn by a popularity."""
     draw = np.random.default_rng(seed)
     popularity = np.array([0.5, 0.3, 0.1, 0.04, 0.03, 0.01, 0.01, 0.01])
@@ -50,14 +50,14 @@ def ranked(rows: int, *, adapter: str, wanted: str = "word", seed: int = 0) -> t
         knows = np.array([2.0 * (word == right) for word in WORDS])
         scores.append(0.2 * (knows if adapter == "wise" else 0) + 0.2 * draw.normal(size=8))
     prompter = Prompter(recipe("rank"), None, CATALOG)
-    material = Material(examples[:rows], examples[rows:], (), prompter)
-    relevant = tuple(frozenset(example.relevant) for example in material.valid)
-    return material, RankPredictions((tuple(WORDS),) * rows, tuple(scores[rows:]), relevant, 8)
+    training_set = TrainingSet(examples[:rows], examples[rows:], (), prompter)
+    relevant = tuple(frozenset(example.relevant) for example in training_set.valid)
+    return training_set, RankPredictions((tuple(WORDS),) * rows, tuple(scores[rows:]), relevant, 8)
 
 
 def test_search_helps_an_adapter_that_knows_nothing() -> None:
-    material, held_out = ranked(40, adapter="blind")
-    blend, losses = fit_fusion(recipe("rank"), material, [(material, held_out)], by_word)
+    training_set, held_out = ranked(40, adapter="blind")
+    blend, losses = fit_fusion(recipe("rank"), training_set, [(training_set, held_out)], by_word)
     assert blend is not None
     assert "adapter" not in blend.weights or blend.weights["adapter"] < max(blend.weights.values()) / 2
     assert min(losses["bm25"], losses["minilm"]) < losses["adapter"]
@@ -65,8 +65,8 @@ def test_search_helps_an_adapter_that_knows_nothing() -> None:
 
 
 def test_popularity_counts_where_it_is_all_there_is() -> None:
-    material, held_out = ranked(60, adapter="blind", wanted="popular")
-    blend, losses = fit_fusion(recipe("rank"), material, [(material, held_out)], by_word)
+    training_set, held_out = ranked(60, adapter="blind", wanted="popular")
+    blend, losses = fit_fusion(recipe("rank"), training_set, [(training_set, held_out)], by_word)
     assert blend is not None
     assert blend.weights["popularity"] == max(blend.weights.values())
     assert losses["popularity"] < losses["adapter"]
@@ -74,15 +74,15 @@ def test_popularity_counts_where_it_is_all_there_is() -> None:
 
 
 def test_parts_that_each_know_something_are_better_together() -> None:
-    material, held_out = ranked(80, adapter="wise", wanted="popular")
-    blend, losses = fit_fusion(recipe("rank"), material, [(material, held_out)], by_word)
+    training_set, held_out = ranked(80, adapter="wise", wanted="popular")
+    blend, losses = fit_fusion(recipe("rank"), training_set, [(training_set, held_out)], by_word)
     assert blend is not None
     assert {"adapter", "popularity"} <= set(blend.weights)
     assert losses["blend"] < min(losses["adapter"], losses["popularity"])
 
 
 def test_an_adapter_that_is_best_by_itself_answers_alone() -> None:
-    material, held_out = ranked(60, adapter="wise", wanted="popular")
+    training_set, held_out = ranked(60, adapter="wise", wanted="popular")
     sure = RankPredictions(
         held_out.candidates, tuple(scores * 50 for scores in held_out.scores), held_out.relevant, held_out.catalog_size
     )
@@ -92,7 +92,7 @@ def test_an_adapter_that_is_best_by_itself_answers_alone() -> None:
         sure.relevant,
         8,
     )
-    blend, losses = fit_fusion(recipe("rank"), material, [(material, certain)], by_word)
+    blend, losses = fit_fusion(recipe("rank"), training_set, [(training_set, certain)], by_word)
     assert blend is None
     assert losses["adapter"] == min(losses[name] for name in losses if name != "blend")
 
@@ -105,10 +105,10 @@ def test_an_adapter_gives_way_only_on_evidence(rows: int, kept: bool) -> None:
         liked = number % 2
         word = WORDS[liked if draw.random() < 0.7 else 1 - liked]  # the text says a little
         examples.append(Example(str(number), {"text": word}, label=labels[liked]))
-    material = Material(examples[:rows], examples[rows:], labels, Prompter(recipe("choose"), None))
+    training_set = TrainingSet(examples[:rows], examples[rows:], labels, Prompter(recipe("choose"), None))
     gold = np.arange(rows) % 2
     held_out = ChoosePredictions(labels, np.full((rows, 2), 0.5), gold)  # and the adapter nothing
-    blend, losses = fit_fusion(recipe("choose"), material, [(material, held_out)], by_word)
+    blend, losses = fit_fusion(recipe("choose"), training_set, [(training_set, held_out)], by_word)
     assert losses["minilm"] < losses["adapter"]
     assert (blend is None) == kept
 
@@ -128,10 +128,10 @@ def test_labels_are_blended_with_likes_and_texts(encoder: bool) -> None:
         examples.append(Example(str(number), fields, label=label))
         said.append([0.5, 0.5])
     labels = ("no", "yes")
-    material = Material(examples[:60], examples[60:], labels, Prompter(recipe("choose"), None))
-    gold = np.array([labels.index(str(example.label)) for example in material.valid])
+    training_set = TrainingSet(examples[:60], examples[60:], labels, Prompter(recipe("choose"), None))
+    gold = np.array([labels.index(str(example.label)) for example in training_set.valid])
     held_out = ChoosePredictions(labels, np.array(said[60:]), gold)
-    blend, losses = fit_fusion(recipe("choose"), material, [(material, held_out)], by_word if encoder else None)
+    blend, losses = fit_fusion(recipe("choose"), training_set, [(training_set, held_out)], by_word if encoder else None)
     assert blend is not None
     assert blend.weights["like-rate"] == max(blend.weights.values())
     assert losses["like-rate"] < losses["majority"]
@@ -152,17 +152,17 @@ def test_what_a_shopper_and_what_others_like_go_together_from_few_examples() -> 
         label = "yes" if (good if draw.random() < 0.7 else fond) else "no"
         examples.append(Example(str(number), fields, label=label))
     labels = ("no", "yes")
-    material = Material(examples[:12], examples[12:], labels, Prompter(recipe("choose"), None))
-    gold = np.array([labels.index(str(example.label)) for example in material.valid])
+    training_set = TrainingSet(examples[:12], examples[12:], labels, Prompter(recipe("choose"), None))
+    gold = np.array([labels.index(str(example.label)) for example in training_set.valid])
     held_out = ChoosePredictions(labels, np.full((12, 2), 0.5), gold)
-    blend, losses = fit_fusion(recipe("choose"), material, [(material, held_out)], None)
+    blend, losses = fit_fusion(recipe("choose"), training_set, [(training_set, held_out)], None)
     assert blend is not None
     assert set(blend.weights) >= {"like-rate", "item-likes"}
     assert losses["like-rate and item-likes"] < losses["majority"]
     # a handful of lucky answers is no reason to give them up
     right = np.where(gold[:, None] == np.arange(2), 0.75, 0.25)
     lucky = ChoosePredictions(labels, right, gold)
-    lucky_blend, losses = fit_fusion(recipe("choose"), material, [(material, lucky)], None)
+    lucky_blend, losses = fit_fusion(recipe("choose"), training_set, [(training_set, lucky)], None)
     assert losses["adapter"] < losses["like-rate and item-likes"] < losses["adapter"] + 2 / 12
     assert lucky_blend is not None
     assert "like-rate" in lucky_blend.weights
@@ -180,25 +180,25 @@ def test_an_unlucky_draw_is_no_reason_to_give_biases_up() -> None:
             "item": "good" if good else "bad",
         }
         examples.append(Example(str(number), fields, label=labels[draw.integers(2)]))
-    material = Material(examples[:12], examples[12:], labels, Prompter(recipe("choose"), None))
-    gold = np.array([labels.index(str(row.label)) for row in material.valid])
+    training_set = TrainingSet(examples[:12], examples[12:], labels, Prompter(recipe("choose"), None))
+    gold = np.array([labels.index(str(row.label)) for row in training_set.valid])
     held_out = ChoosePredictions(labels, np.full((12, 2), 0.5), gold)
-    blend, losses = fit_fusion(recipe("choose"), material, [(material, held_out)], None)
+    blend, losses = fit_fusion(recipe("choose"), training_set, [(training_set, held_out)], None)
     assert losses["like-rate and item-likes"] > losses["adapter"] + 2 / 12
     assert blend is not None
     assert "like-rate" in blend.weights
 
 
 def test_few_examples_are_no_evidence() -> None:
-    material, held_out = ranked(LEAST - 1, adapter="blind")
-    assert fit_fusion(recipe("rank"), material, [(material, held_out)], by_word) == (None, {})
+    training_set, held_out = ranked(LEAST - 1, adapter="blind")
+    assert fit_fusion(recipe("rank"), training_set, [(training_set, held_out)], by_word) == (None, {})
 
 
 def test_held_out_answers_as_they_would_be_served() -> None:
     """The blend's weights for a row come from others: what is drawn from noise is not believed."""
-    material, held_out = ranked(80, adapter="wise", wanted="popular")
-    parts = [(material, held_out)]
-    blend, _ = fit_fusion(recipe("rank"), material, parts, by_word)
+    training_set, held_out = ranked(80, adapter="wise", wanted="popular")
+    parts = [(training_set, held_out)]
+    blend, _ = fit_fusion(recipe("rank"), training_set, parts, by_word)
     assert blend is not None
     served = as_served(recipe("rank"), parts, blend, by_word)[0]
     assert isinstance(served, RankPredictions)
@@ -213,11 +213,11 @@ def test_held_out_choices_as_they_would_be_served() -> None:
     gold = draw.integers(0, 2, 60)
     sure = np.where(draw.random(60) < 0.7, gold, 1 - gold)  # right in 70 of 100, and always as good as certain
     wild = ChoosePredictions(("no", "yes"), np.where(np.eye(2)[sure] == 1, 0.999, 0.001), gold)
-    material = Material([], [], ("no", "yes"), Prompter(recipe("choose"), None))
+    training_set = TrainingSet([], [], ("no", "yes"), Prompter(recipe("choose"), None))
     halves = [
         ChoosePredictions(wild.labels, wild.probabilities[part], gold[part]) for part in np.split(np.arange(60), 2)
     ]
-    parts = [(material, half) for half in halves]
+    parts = [(training_set, half) for half in halves]
     served = as_served(recipe("choose"), parts, None, None)
     assert [len(part.gold) for part in served if isinstance(part, ChoosePredictions)] == [30, 30]
     for before, after in zip(halves, served, strict=True):

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tests.tune.reviews import RECIPE, material, reviews
+from tests.tune.reviews import RECIPE, reviews, training_set
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.adapter.start import Start, start_for
 from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
 from shopfit.merchant.merchant import Merchant
-from shopfit.onboard import onboard
+from shopfit.pipeline import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
@@ -35,13 +35,13 @@ def find(base: Base, home: Path, trials: int, recipe: Recipe = RECIPE, said: lis
     return search(
         base,
         recipe,
-        material(base, reviews(12)),
+        training_set(base, reviews(12)),
         Start(),
         trials,
         merchant="acme",
         data_digest="d1",
         home=home,
-        say=lambda _, detail: heard.append(detail),
+        reporter=lambda _, detail: heard.append(detail),
         accelerator=make_accelerator(recipe),
     )
 
@@ -127,13 +127,13 @@ def test_from_many_examples_on_one_split_is_held_out_and_nothing_is_pruned(base:
     found = search(
         base,
         with_tune(RECIPE, epochs=1),
-        material(base, reviews(92), reviews(8, seed=3)),
+        training_set(base, reviews(92), reviews(8, seed=3)),
         Start(),
         1,
         merchant="acme",
         data_digest="d1",
         home=home,
-        say=lambda _, detail: heard.append(detail),
+        reporter=lambda _, detail: heard.append(detail),
         accelerator=make_accelerator(with_tune(RECIPE, epochs=1)),
     )
     assert found.study.folds == 1
@@ -143,7 +143,7 @@ def test_from_many_examples_on_one_split_is_held_out_and_nothing_is_pruned(base:
 
 
 def test_a_study_is_known_by_all_that_decides_its_result(base: Base) -> None:
-    rows = material(base, reviews(12))
+    rows = training_set(base, reviews(12))
 
     def digest(recipe: Recipe = RECIPE, data: str = "d1", start: Start | None = None) -> str:
         return study_digest(base, recipe, rows, start or Start(), data)
@@ -176,7 +176,7 @@ def test_a_method_without_a_switch_lets_go_of_it(base: Base) -> None:
     recipe = Recipe.model_validate(RECIPE.model_dump(by_alias=True) | {"adapter": {"rslora": True}})
     assert changed(recipe, {"adapter.rank": 5}).adapter.rslora
     assert not changed(recipe, {"adapter.method": "adalora"}).adapter.rslora
-    rows = material(base, reviews(12))
+    rows = training_set(base, reviews(12))
     digests = {study_digest(base, one, rows, Start(), "d1") for one in (recipe, RECIPE)}
     assert len(digests) == 2
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_searched_is_refused(base: Base, home: Path) -> None:
         search(
             base,
             RECIPE,
-            material(base, reviews(5)),
+            training_set(base, reviews(5)),
             Start(),
             2,
             merchant="acme",

@@ -15,9 +15,9 @@ from shopfit.base.prompt import Prompter
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import folds, trained
-from shopfit.tune.lessons import Material
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.self_training import WEIGHT, SelfTrained, pseudo_labels, self_train
+from shopfit.tune.training_dataset import TrainingSet
 
 
 def recipe(rounds: int, confidence: float = 0.5, **tune: object) -> Recipe:
@@ -44,8 +44,8 @@ def unlabeled(count: int) -> list[Example]:
     return [replace(row, label=None) for row in reviews(count, seed=9)]
 
 
-def material(base: Base, train: list[Example], valid: list[Example] | None = None) -> Material:
-    return Material(train, valid or [], LABELS, Prompter(recipe(0), base.tokenizer))
+def training_set(base: Base, train: list[Example], valid: list[Example] | None = None) -> TrainingSet:
+    return TrainingSet(train, valid or [], LABELS, Prompter(recipe(0), base.tokenizer))
 
 
 class Heard(list[tuple[str, str]]):
@@ -73,12 +73,12 @@ def test_as_many_of_each_label_as_the_rarest_permits_the_surest_first() -> None:
 def test_rounds_are_measured_on_held_out_examples_and_told(base: Base, count: int) -> None:
     """Three folds of 12 examples; the validation set of 40."""
     rows = reviews(count, seed=1)
-    mine = material(base, rows) if count < 40 else material(base, rows[:32], rows[32:])
+    mine = training_set(base, rows) if count < 40 else training_set(base, rows[:32], rows[32:])
     heard = Heard()
     with torch.no_grad():
         before = base.model(torch.tensor([[1, 2, 3]])).logits
     learned = self_train(
-        base, recipe(2), mine, unlabeled(20), start=Start(), say=heard, accelerator=make_accelerator(recipe(2))
+        base, recipe(2), mine, unlabeled(20), start=Start(), reporter=heard, accelerator=make_accelerator(recipe(2))
     )
     pseudo, rounds = learned.pseudo, learned.rounds
     with torch.no_grad():
@@ -101,7 +101,7 @@ def test_rounds_are_measured_on_held_out_examples_and_told(base: Base, count: in
                 mine,
                 unlabeled(20),
                 start=Start(),
-                say=Heard(),
+                reporter=Heard(),
                 accelerator=make_accelerator(recipe(2)),
             )
             == learned
@@ -109,8 +109,8 @@ def test_rounds_are_measured_on_held_out_examples_and_told(base: Base, count: in
 
 
 def test_a_fold_has_the_pseudo_labels_of_an_adapter_that_has_not_seen_what_it_holds_out(base: Base) -> None:
-    mine, rows, asked = material(base, reviews(24, seed=1)), unlabeled(20), recipe(1, epochs=4)
-    learned = self_train(base, asked, mine, rows, start=Start(), say=Heard(), accelerator=make_accelerator(asked))
+    mine, rows, asked = training_set(base, reviews(24, seed=1)), unlabeled(20), recipe(1, epochs=4)
+    learned = self_train(base, asked, mine, rows, start=Start(), reporter=Heard(), accelerator=make_accelerator(asked))
     assert learned.pseudo
     assert [part.valid for part in learned.parts] == [part.valid for part in folds(asked, mine)]
     for part, bare in zip(learned.parts, folds(asked, mine), strict=True):
@@ -123,7 +123,7 @@ def test_a_fold_has_the_pseudo_labels_of_an_adapter_that_has_not_seen_what_it_ho
 
 def test_a_round_that_does_harm_is_dropped_and_ends_it(base: Base) -> None:
     """The held-out examples say the opposite of the others, so learning the others' lesson better is worse."""
-    mine = material(base, reviews(32, seed=1), reviews(8, seed=2, upside_down=True))
+    mine = training_set(base, reviews(32, seed=1), reviews(8, seed=2, upside_down=True))
     heard = Heard()
     learned = self_train(
         base,
@@ -131,7 +131,7 @@ def test_a_round_that_does_harm_is_dropped_and_ends_it(base: Base) -> None:
         mine,
         unlabeled(40),
         start=Start(),
-        say=heard,
+        reporter=heard,
         accelerator=make_accelerator(recipe(3, epochs=1)),
     )
     pseudo, rounds = learned.pseudo, learned.rounds
@@ -144,16 +144,16 @@ def test_a_round_that_does_harm_is_dropped_and_ends_it(base: Base) -> None:
 
 def test_nothing_is_done_without_evidence_or_rows_or_confidence(base: Base) -> None:
     heard = Heard()
-    few = material(base, reviews(4, seed=1))
+    few = training_set(base, reviews(4, seed=1))
     assert (
         self_train(
-            base, recipe(1), few, unlabeled(9), start=Start(), say=heard, accelerator=make_accelerator(recipe(1))
+            base, recipe(1), few, unlabeled(9), start=Start(), reporter=heard, accelerator=make_accelerator(recipe(1))
         )
         == SelfTrained()
     )
-    enough = material(base, reviews(8, seed=1))
+    enough = training_set(base, reviews(8, seed=1))
     assert (
-        self_train(base, recipe(1), enough, [], start=Start(), say=heard, accelerator=make_accelerator(recipe(1)))
+        self_train(base, recipe(1), enough, [], start=Start(), reporter=heard, accelerator=make_accelerator(recipe(1)))
         == SelfTrained()
     )
     assert (
@@ -163,7 +163,7 @@ def test_nothing_is_done_without_evidence_or_rows_or_confidence(base: Base) -> N
             enough,
             unlabeled(9),
             start=Start(),
-            say=heard,
+            reporter=heard,
             accelerator=make_accelerator(recipe(1, 0.9999)),
         )
         == SelfTrained()
@@ -172,7 +172,13 @@ def test_nothing_is_done_without_evidence_or_rows_or_confidence(base: Base) -> N
         assert said in detail
     assert (
         self_train(
-            base, recipe(0), enough, unlabeled(9), start=Start(), say=heard, accelerator=make_accelerator(recipe(0))
+            base,
+            recipe(0),
+            enough,
+            unlabeled(9),
+            start=Start(),
+            reporter=heard,
+            accelerator=make_accelerator(recipe(0)),
         )
         == SelfTrained()
     )

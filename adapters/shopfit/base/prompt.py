@@ -78,7 +78,7 @@ class Prompter:
         """What the prompt shows of an example, without the words of the template: for baselines and leak checks."""
         return " ".join(shown for name in self.recipe.fields if (shown := self.show(name, fields.get(name))))
 
-    def wish(self, fields: Mapping[str, Any]) -> str:
+    def query_text(self, fields: Mapping[str, Any]) -> str:
         """What the prompt shows besides items: what a search can look for."""
         return self.text({name: value for name, value in fields.items() if name not in self.recipe.data.item_fields})
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
     from shopfit.evaluation import CurvePoint
     from shopfit.merchant.examples import Fields
-    from shopfit.onboard import Onboarded
+    from shopfit.pipeline import Onboarded
     from shopfit.recipe.schema import Recipe
 
 REFUSED = 3
@@ -59,7 +59,7 @@ def command(
     check_named(opened, loaded, overrides)
     check_home()
     quiet()
-    from shopfit.onboard import onboard
+    from shopfit.pipeline import onboard
     from shopfit.settings import Settings
 
     screen = console(to_stderr=as_json)
@@ -72,8 +72,8 @@ def command(
             settings=settings,
             actor=actor(),
             trials=trials,
-            say=announce(screen),
-            watch=bar,
+            reporter=announce(screen),
+            callback=bar,
         )
     if done is None:
         return

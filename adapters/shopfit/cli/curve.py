@@ -64,7 +64,7 @@ def command(
     from shopfit.curve import learning_curve
 
     screen = console(to_stderr=as_json)
-    curve = learning_curve(opened, loaded, numbers, seeds, settings=settings, say=announce(screen))
+    curve = learning_curve(opened, loaded, numbers, seeds, settings=settings, reporter=announce(screen))
     if as_json:
         print_json(plain(curve) | {"picture": picture})
     else:

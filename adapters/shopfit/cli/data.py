@@ -81,12 +81,12 @@ def _splits(
     merchant: "Merchant", recipe: "Recipe", overrides: "Sequence[str]"
 ) -> "tuple[Splits | None, DataError | None]":
     """The examples as an adapter would get them, as far as they can be read; and why it would refuse them."""
-    from shopfit.tune.shop import Shop
+    from shopfit.tune.merchant_dataset import MerchantDataset
 
     splits = None
     try:
         check_named(merchant, recipe, overrides)
-        shop = Shop.read(merchant, recipe)
+        shop = MerchantDataset.read(merchant, recipe)
         splits = shop.splits
         return shop.with_unlabeled().splits, None
     except DataError as error:

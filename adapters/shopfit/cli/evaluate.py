@@ -23,7 +23,7 @@ def command(reference: str, data: str | None, as_json: bool) -> None:
     merchant = merchant_of(Reference.parse(reference).merchant, data)
     quiet()
     from shopfit.evaluation import show
-    from shopfit.onboard import measure_again
+    from shopfit.reports import measure_again
     from shopfit.settings import Settings
 
     report = measure_again(reference, merchant, settings=Settings.from_environment())

@@ -58,10 +58,10 @@ def command(
         raise DataError(f"there is no folder {file.absolute().parent}", next_step="make it, or name another --out")
     check_writable(file.absolute().parent, "name another place with --out FILE.jsonl")
     quiet()
-    from shopfit.labelling import label_next
+    from shopfit.active_learning import label_next
 
     screen = console(to_stderr=as_json)
-    found = label_next(opened, loaded, rows=rows, settings=Settings.from_environment(), say=announce(screen))
+    found = label_next(opened, loaded, rows=rows, settings=Settings.from_environment(), reporter=announce(screen))
     _write(file, found)
     count = counted(len(found), "row")
     keep(f"{count} {'is' if len(found) == 1 else 'are'} in {file}")

@@ -32,21 +32,21 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     quiet()
     from shopfit.adapter.stack import rank_note
     from shopfit.merchant.labels import spellings_text
-    from shopfit.onboard import prepare
     from shopfit.settings import Settings
     from shopfit.tune.folds import without_trackers
     from shopfit.tune.loop import make_accelerator
     from shopfit.tune.plan import plan
+    from shopfit.tune.run import prepare
 
     accelerator = make_accelerator(without_trackers(loaded))
-    ground = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=accelerator)
-    cost = plan(ground.base, loaded, replace(ground.splits, train=ground.material.lessons), ground.prompter)
+    context = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=accelerator)
+    cost = plan(context.base, loaded, replace(context.splits, train=context.training_set.lessons), context.prompter)
     if as_json:
-        print_json(plain(cost) | {"without_examples": ground.splits.without_examples})
+        print_json(plain(cost) | {"without_examples": context.splits.without_examples})
         return
     rows = {
         "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test"
-        + (f" ({ground.splits.without_examples})" if ground.splits.absent else ""),
+        + (f" ({context.splits.without_examples})" if context.splits.absent else ""),
         "steps": f"{cost.steps} at most ({counted(loaded.tune.epochs, 'epoch')})",
         "tokens": f"{cost.tokens_per_epoch:,} an epoch, {cost.longest} in the longest row",
         "adapter": f"{loaded.adapter.method}, {counted(cost.trainable_parameters, 'parameter')}, "

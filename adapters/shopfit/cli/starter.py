@@ -45,8 +45,8 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
             loaded,
             settings=Settings.from_environment(),
             actor=actor(),
-            say=announce(screen),
-            watch=bar,
+            reporter=announce(screen),
+            callback=bar,
         )
     if done is None:
         return

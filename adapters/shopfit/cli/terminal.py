@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
     from shopfit.merchant.merchant import Merchant
     from shopfit.recipe.schema import Recipe
-    from shopfit.tune.making import Say
+    from shopfit.tune.reporter import Reporter
 
 
 @dataclass(slots=True)
@@ -222,15 +222,15 @@ def size(count: int) -> str:
     return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
 
 
-def announce(screen: "Screen") -> "Say":
+def announce(screen: "Screen") -> "Reporter":
     """Prints each resolved choice in a line of its own."""
 
-    def say(what: str, detail: str) -> None:
+    def reporter(what: str, detail: str) -> None:
         if what == "registered":
             keep(f"{detail} is registered")
         screen.row(what, detail)
 
-    return say
+    return reporter
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from shopfit.adapter.score_fusion import ADAPTER, log_shares
 from shopfit.base.scoring.scorer import Floats
-from shopfit.engine.decoding import Line, not_finite
+from shopfit.engine.decoding import GeneratedSequence, not_finite
 from shopfit.engine.questions import softmax
 from shopfit.engine.requests import (
     ChooseAnswer,
@@ -81,7 +81,7 @@ def recommendations(
     return RecommendAnswer(tuple(items))
 
 
-def written(line: Line) -> GenerateAnswer:
+def written(line: GeneratedSequence) -> GenerateAnswer:
     """The text of a line that has come to its end."""
     text = line.writing.text
     assert line.finish is not None

@@ -14,13 +14,14 @@ from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question
 from shopfit.base.scoring.scorer import Floats
+from shopfit.engine.adapter_cache import Loaded
 from shopfit.engine.answers import Parts, choice, ranking, recommendations, written
 from shopfit.engine.checking import MOST_ITEMS, check
 from shopfit.engine.constraints import Constraints
-from shopfit.engine.decoding import Line
+from shopfit.engine.decoding import GeneratedSequence
+from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.indexes import Indexes
 from shopfit.engine.jobs import Work
-from shopfit.engine.memory import Loaded
 from shopfit.engine.questions import answer_constraint, choose_question, rank_question
 from shopfit.engine.requests import (
     Answer,
@@ -32,7 +33,6 @@ from shopfit.engine.requests import (
 )
 from shopfit.engine.sampling import Sampling
 from shopfit.engine.tenant import Tenant
-from shopfit.engine.writing import Writing
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields, seen
@@ -204,7 +204,7 @@ class Compiler:
                     self._current.popitem(last=False)
             return known[1:]
 
-    def _line(self, request: GenerateRequest, prompter: Prompter, loaded: Loaded) -> Line:
+    def _line(self, request: GenerateRequest, prompter: Prompter, loaded: Loaded) -> GeneratedSequence:
         serve = prompter.recipe.serve
         prompt = prompter.encode(request.fields)
         behind = 0 if loaded.weights is None else loaded.weights.prefix_length
@@ -217,9 +217,9 @@ class Compiler:
         serve = serve.model_copy(update={name: value for name, value in wanted.items() if value is not None})
         schema = request.json_schema if request.json_schema is not None else serve.json_schema
         assert self._constraints is not None
-        return Line(
+        return GeneratedSequence(
             prompt,
-            Writing(self._base.tokenizer, serve.stop),
+            IncrementalDetokenizer(self._base.tokenizer, serve.stop),
             max(1, min(serve.max_new_tokens, self._base.max_length - behind - len(prompt))),
             Sampling(serve.temperature, serve.top_p, random.getrandbits(64) if request.seed is None else request.seed),
             constraint=answer_constraint(self._constraints, prompter, schema),
@@ -241,7 +241,7 @@ class Compiler:
         past = past_items(request.fields, prompter.history)
         index = self._index(tenant.merchant, catalog)
         known = [item for item in allowed if item in index]  # all of them, unless the index is about to be replaced
-        return index.search(prompter.wish(request.fields), past, known, tenant.recipe.serve.retrieve)
+        return index.search(prompter.query_text(request.fields), past, known, tenant.recipe.serve.retrieve)
 
     def _label_parts(self, tenant: Tenant, prompter: Prompter, fields: Fields) -> Parts:
         """What a blend adds to the adapter's scores of labels."""
@@ -276,7 +276,7 @@ class Compiler:
         past = past_items(request.fields, prompter.history)
         catalog = tenant.catalog
         index = titles_index(pool, self._embed) if catalog is None else self._index(tenant.merchant, catalog)
-        return index.scores(prompter.wish(request.fields), past, pool, wanted)
+        return index.scores(prompter.query_text(request.fields), past, pool, wanted)
 
     def _check_encoder(self, tenant: Tenant) -> None:
         if self._embed is None:

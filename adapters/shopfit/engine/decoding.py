@@ -10,16 +10,16 @@ from torch import Tensor
 
 from shopfit.adapter.stack import Stack
 from shopfit.engine.constraints import Constraint, allow
-from shopfit.engine.rows import Lifted, RowCache
+from shopfit.engine.detokenizer import IncrementalDetokenizer
+from shopfit.engine.kv_cache import Lifted, RowCache
 from shopfit.engine.sampling import Sampling, pick
-from shopfit.engine.writing import Writing
 from shopfit.errors import RequestError
 
 Finish = Literal["stop", "length"]
 
 
 @dataclass(slots=True, eq=False)
-class Line:
+class GeneratedSequence:
     """One answer, from its prompt to its last token.
 
     Args:
@@ -36,7 +36,7 @@ class Line:
     """
 
     prompt: Sequence[int]
-    writing: Writing
+    writing: IncrementalDetokenizer
     most: int
     sampling: Sampling = field(default_factory=Sampling)
     prefix: Tensor | None = None
@@ -110,7 +110,7 @@ class Decoder:
         stack: Stack | None = None,
         end: frozenset[int] | None = None,
     ) -> None:
-        self.lines: list[Line] = []
+        self.lines: list[GeneratedSequence] = []
         self._model = model
         self._pad = tokenizer.pad_token_id
         self._end = end_tokens(model, tokenizer) if end is None else end
@@ -122,7 +122,7 @@ class Decoder:
         """Lines that may still join."""
         return self._cache.most - len(self.lines)
 
-    def join(self, lines: Sequence[Line]) -> None:
+    def join(self, lines: Sequence[GeneratedSequence]) -> None:
         """Read the prompts of new lines and write the first token of each. If it fails, none has joined.
 
         Args:
@@ -167,7 +167,7 @@ class Decoder:
             return
         self._write(lines, tokens)
 
-    def take(self, over: Callable[[Line], bool] = lambda line: line.over) -> list[Line]:
+    def take(self, over: Callable[[GeneratedSequence], bool] = lambda line: line.over) -> list[GeneratedSequence]:
         """Let lines go.
 
         Args:
@@ -184,14 +184,14 @@ class Decoder:
                     self._leave(row)
         return gone[::-1]
 
-    def pause(self, line: Line) -> None:
+    def pause(self, line: GeneratedSequence) -> None:
         """Take a line out before its end, with all that `resume` needs to go on as if nothing had been."""
         row = self.lines.index(line)
         with torch.inference_mode():
             line.lifted = self._cache.lift(row)
             self._leave(row)
 
-    def resume(self, line: Line) -> None:
+    def resume(self, line: GeneratedSequence) -> None:
         """Let a paused line go on, in whatever slot it names now."""
         assert line.lifted is not None
         with torch.inference_mode():
@@ -204,17 +204,17 @@ class Decoder:
         self.lines[row] = self.lines[-1]
         self.lines.pop()
 
-    def _tokens(self, lines: Sequence[Line], hidden: Tensor) -> list[int | None]:
+    def _tokens(self, lines: Sequence[GeneratedSequence], hidden: Tensor) -> list[int | None]:
         """The next token of each of B lines, by their last hidden states (B, D)."""
         logits = self._model.get_output_embeddings()(hidden).float()  # (B, V)
         allow(logits, [line.constraint for line in lines])
         return pick(logits, [line.sampling for line in lines])
 
-    def _write(self, lines: Sequence[Line], tokens: Sequence[int | None]) -> None:
+    def _write(self, lines: Sequence[GeneratedSequence], tokens: Sequence[int | None]) -> None:
         for line, token in zip(lines, tokens, strict=True):
             line.add(token, self._end)
 
-    def _worn(self, lines: Sequence[Line], *, decoding: bool) -> AbstractContextManager[None]:
+    def _worn(self, lines: Sequence[GeneratedSequence], *, decoding: bool) -> AbstractContextManager[None]:
         slots = [line.slot for line in lines]
         return self._stack.rows(slots, decoding=decoding) if self._stack is not None and any(slots) else nullcontext()
 

@@ -17,13 +17,13 @@ from typing import Any, cast
 from shopfit.adapter.stack import MAX_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
+from shopfit.engine.adapter_cache import AdapterCache, Loaded
+from shopfit.engine.adapter_loader import AdapterLoader
 from shopfit.engine.checking import asked, check_sizes, merchant_asking, merchant_of, seconds_of
 from shopfit.engine.compilation import Compiler
 from shopfit.engine.delivery import AnswerFuture, Parts, Told
 from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job, Ticket
-from shopfit.engine.library import Library
-from shopfit.engine.memory import HostMemory, Loaded
 from shopfit.engine.pool import SlotPool
 from shopfit.engine.requests import (
     Adapter,
@@ -97,8 +97,8 @@ class Engine:
         pool = SlotPool(base, slots, max_rank)
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
         self._compiler = Compiler(base, embed)
-        gone, kept = _gone(self._compiler, self._scheduler), HostMemory(memory)
-        self._library = Library(
+        gone, kept = _gone(self._compiler, self._scheduler), AdapterCache(memory)
+        self._library = AdapterLoader(
             base, pool.stack, kept, registry, cache, gone=gone, erased=self._compiler.erase, keeps=self._compiler.keeps
         )
         self._intake = Intake(self._library, self._compiler, self._scheduler)
@@ -390,7 +390,7 @@ def _gone(compiler: Compiler, scheduler: Scheduler) -> Callable[[Loaded], None]:
     return gone
 
 
-def _close(library: Library, compiler: Compiler, intake: Intake, scheduler: Scheduler, tellers: Workers) -> None:
+def _close(library: AdapterLoader, compiler: Compiler, intake: Intake, scheduler: Scheduler, tellers: Workers) -> None:
     library.close()
     intake.close()
     compiler.close()

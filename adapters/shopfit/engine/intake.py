@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from shopfit.engine.adapter_cache import Loaded
+from shopfit.engine.adapter_loader import AdapterLoader
 from shopfit.engine.compilation import Compiler
 from shopfit.engine.jobs import Job, Ticket
-from shopfit.engine.library import Library
-from shopfit.engine.memory import Loaded
 from shopfit.engine.requests import Request
 from shopfit.engine.scheduler import Scheduler
 from shopfit.engine.workers import Workers
@@ -26,7 +26,7 @@ class Intake:
         scheduler: runs them.
     """
 
-    def __init__(self, library: Library, compiler: Compiler, scheduler: Scheduler) -> None:
+    def __init__(self, library: AdapterLoader, compiler: Compiler, scheduler: Scheduler) -> None:
         self._library = library
         self._compiler = compiler
         self._scheduler = scheduler

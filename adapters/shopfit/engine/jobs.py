@@ -12,9 +12,9 @@ import numpy as np
 from shopfit.adapter.weights import Key, Weights
 from shopfit.base.scoring.questions import Row
 from shopfit.base.scoring.scorer import Floats
-from shopfit.engine.decoding import Line, not_finite
+from shopfit.engine.adapter_cache import Loaded
+from shopfit.engine.decoding import GeneratedSequence, not_finite
 from shopfit.engine.delivery import AnswerFuture, Parts
-from shopfit.engine.memory import Loaded
 from shopfit.errors import DeadlineExceeded, RequestError, ShopfitError
 
 NONE: frozenset[Key] = frozenset()
@@ -100,7 +100,7 @@ class Work:
     weights: Weights | None
     answer: Callable[[Any], Any]
     rows: Sequence[Row] = ()
-    line: Line | None = None
+    line: GeneratedSequence | None = None
     loaded: Loaded | None = None
 
     @property

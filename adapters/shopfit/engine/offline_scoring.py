@@ -14,9 +14,9 @@ from shopfit.base.prefix import lift_out
 from shopfit.base.scoring.questions import Question
 from shopfit.base.scoring.scorer import Floats, Scorer, cut
 from shopfit.engine.constraints import Constraint
-from shopfit.engine.decoding import Decoder, Line
+from shopfit.engine.decoding import Decoder, GeneratedSequence
+from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.sampling import Sampling
-from shopfit.engine.writing import Writing
 from shopfit.recipe.schema import Serve
 
 
@@ -79,9 +79,9 @@ def write(
         before = adapted.prefix(1)
     prefix = None if before is None else lift_out(before)
     lines = [
-        Line(
+        GeneratedSequence(
             prompt,
-            Writing(base.tokenizer, serve.stop),
+            IncrementalDetokenizer(base.tokenizer, serve.stop),
             serve.max_new_tokens,
             Sampling(serve.temperature, serve.top_p, f"{seed}/{number}"),
             prefix,

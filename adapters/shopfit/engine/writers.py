@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from shopfit.adapter.weights import Key
-from shopfit.engine.decoding import Decoder, Line
+from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.jobs import NONE, Entry, Job
 from shopfit.engine.pool import SlotPool
 
@@ -30,8 +30,8 @@ class Writers:
         self._decoder = decoder
         self._pool = pool
         self._rows = rows
-        self._written: dict[Line, Job] = {}
-        self._since: dict[Line, int] = {}  # tokens that each had when it began or went on
+        self._written: dict[GeneratedSequence, Job] = {}
+        self._since: dict[GeneratedSequence, int] = {}  # tokens that each had when it began or went on
         self._paused: set[Job] = set()
         self._promised: set[Job] = set()
 
@@ -111,7 +111,7 @@ class Writers:
             key = over[0]
         return self._pause([line for line, job in self._written.items() if key in job.work.needs], paused)
 
-    def _turn_over(self, merchant: str) -> list[Line]:
+    def _turn_over(self, merchant: str) -> list[GeneratedSequence]:
         """Answers of other merchants that have been written for a whole turn, the longest first."""
         turns = {
             line: len(line.writing.tokens) - self._since[line]
@@ -120,7 +120,7 @@ class Writers:
         }
         return sorted((line for line, turn in turns.items() if turn >= _TURN), key=turns.__getitem__, reverse=True)
 
-    def _pause(self, lines: Sequence[Line], paused: list[Entry]) -> bool:
+    def _pause(self, lines: Sequence[GeneratedSequence], paused: list[Entry]) -> bool:
         if len(self._paused) + len(lines) > _PAUSED * self._rows:
             return False
         for line in lines:
@@ -180,7 +180,7 @@ class Writers:
         else:
             self._hold(job, job.work.line)
 
-    def _hold(self, job: Job, line: Line) -> None:
+    def _hold(self, job: Job, line: GeneratedSequence) -> None:
         self._written[line] = job
         self._since[line] = len(line.writing.tokens)
 
@@ -215,7 +215,7 @@ class Writers:
                 self._released(line).fail(error)
         self._paused.clear()
 
-    def _released(self, line: Line) -> Job:
+    def _released(self, line: GeneratedSequence) -> Job:
         """The job of a line that is written no more; its adapter may leave its slot."""
         job = self._written.pop(line)
         del self._since[line]

@@ -31,7 +31,7 @@ def fit_baseline(
     train: Sequence[Example],
     *,
     text: Text,
-    wish: Text,
+    query_text: Text,
     catalog: Catalog | None = None,
     history: Catalog | None = None,
     embed: Embed,
@@ -44,7 +44,7 @@ def fit_baseline(
         name: bm25, minilm-cosine or minilm-logreg.
         train: the training examples, at least one.
         text: an example's text.
-        wish: the same without items.
+        query_text: the same without items.
         catalog: rank: the items; None for plain titles.
         history: rank: the items of histories, where they are others.
         embed: turns texts into vectors.
@@ -60,7 +60,7 @@ def fit_baseline(
         case "minilm-cosine" if any(example.output is not None for example in train):
             return System(name, "baseline", "generate", _nearest(train, text, embed))
         case "minilm-cosine":
-            answer = _cosine(wish, embed, catalog, history if history is not None else catalog)
+            answer = _cosine(query_text, embed, catalog, history if history is not None else catalog)
             return System(name, "baseline", "rank", answer, catalog=catalog, fitted=False)
         case "minilm-logreg":
             return System(name, "baseline", "choose", _logreg(train, text, embed, labels, seed), tuple(labels))
@@ -81,18 +81,18 @@ def _bm25(text: Text, catalog: Catalog | None) -> Answer:
     return answer
 
 
-def _cosine(wish: Text, embed: Embed, catalog: Catalog | None, history: Catalog | None) -> Answer:
+def _cosine(query_text: Text, embed: Embed, catalog: Catalog | None, history: Catalog | None) -> Answer:
     """An item's cosine with the words of the example; where it has none, its largest with any item of its history."""
 
     def answer(rows: Sequence[Example], pools: Sequence[Pool]) -> list[Floats]:
         items = _all_items(catalog, pools)
         place = {item: number for number, item in enumerate(items)}
-        embed([wish(row) for row in rows])  # all at once is faster
+        embed([query_text(row) for row in rows])  # all at once is faster
         index = MeaningIndex([_item_text(item, catalog) for item in items], embed)
         answers = []
         for row, pool in zip(rows, pools, strict=True):
             past = [_item_text(item, history) for item in seen(row.fields) if history is None or item in history]
-            answers.append(index.scores(wish(row), past)[[place[item] for item in pool]])
+            answers.append(index.scores(query_text(row), past)[[place[item] for item in pool]])
         return answers
 
     return answer

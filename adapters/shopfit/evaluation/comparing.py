@@ -131,7 +131,7 @@ def rivals(
                 name,
                 train,
                 text=lambda example: prompter.text(example.fields),
-                wish=lambda example: prompter.wish(example.fields),
+                query_text=lambda example: prompter.query_text(example.fields),
                 catalog=tenant.catalog,
                 history=tenant.history,
                 embed=embed,

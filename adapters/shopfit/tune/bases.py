@@ -21,7 +21,7 @@ from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Predictions, pooled
 from shopfit.tune.folds import FOLDS, folds, predictions_of
-from shopfit.tune.shop import Shop
+from shopfit.tune.merchant_dataset import MerchantDataset
 
 _ROUNDING = 1e-9
 AUTO = "auto"
@@ -35,11 +35,11 @@ def candidates(recipe: Recipe) -> tuple[str, ...]:
 
 
 def choose_base(
-    shop: Shop,
+    shop: MerchantDataset,
     load: Callable[[str], Base],
     *,
     accelerator: Accelerator,
-    say: Callable[[str, str], None],
+    reporter: Callable[[str, str], None],
 ) -> Base:
     """The base that does best on a merchant's examples.
 
@@ -47,20 +47,20 @@ def choose_base(
         shop: the merchant as the recipe sees it.
         load: a base by its name.
         accelerator: from `make_accelerator`.
-        say: hears what each reaches.
+        reporter: hears what each reaches.
 
     Raises:
         DataError: if there are too few examples to tell.
     """
     recipe, names = shop.recipe, candidates(shop.recipe)
     if len(names) == 1:
-        say("base", f"{names[0]}: no other does {recipe.task} with {recipe.adapter.method}")
+        reporter("base", f"{names[0]}: no other does {recipe.task} with {recipe.adapter.method}")
         return load(names[0])
     asked = recipe.evaluate
     best: tuple[Predictions, Base] | None = None
     for name in names:
         base = load(name)
-        parts = folds(recipe, shop.material(base))
+        parts = folds(recipe, shop.training_set(base))
         if not parts:
             have = len(shop.splits.train) + len(shop.splits.valid)
             raise DataError(
@@ -71,7 +71,7 @@ def choose_base(
         said = pooled([answer for _, answer in answers])
         groups = [row.group or row.id for part, _ in answers for row in part.valid]
         reached = measure(said, [asked.metric], asked.k)[asked.metric] if groups else math.nan
-        say("base", f"{name}: {asked.metric} {number(reached)} on held-out examples")
+        reporter("base", f"{name}: {asked.metric} {number(reached)} on held-out examples")
         if best is None or (groups and clearly_better(weigh(said, best[0], asked.metric, asked.k, groups, 100))):
             best = said, base
     assert best is not None

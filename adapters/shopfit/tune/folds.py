@@ -21,8 +21,8 @@ from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, Predictions, task_of
-from shopfit.tune.lessons import Batch, Lessons, Material
 from shopfit.tune.loop import Tuned, head_labels, held_out_answers, tune
+from shopfit.tune.training_dataset import Batch, TrainingDataset, TrainingSet
 
 FOLDS = 3
 _BATCH = 16
@@ -31,11 +31,11 @@ _SHIFT = 4.0  # of a temperature's logarithm, at most
 
 Answered = tuple[Tensor, Batch]
 """(A,) log-probability of each answer of a batch, and the batch, on the CPU."""
-HeldOut = tuple[Material, Predictions]
+HeldOut = tuple[TrainingSet, Predictions]
 """A training's material, and what came out of it for the material's `valid`."""
 
 
-def folds(recipe: Recipe, material: Material) -> list[Material]:
+def folds(recipe: Recipe, training_set: TrainingSet) -> list[TrainingSet]:
     """Trainings and what to hold them against: the validation set where it is large enough, else folds.
 
     Rows of one group, a shopper's for instance, stay together: what one of them tells of another is not known of those
@@ -48,20 +48,22 @@ def folds(recipe: Recipe, material: Material) -> list[Material]:
     Returns:
         none if there are fewer than 2 examples a fold.
     """
-    rows = [*material.train, *material.valid]
-    if len(rows) >= VALID_FROM and material.valid:
-        return [material]
+    rows = [*training_set.train, *training_set.valid]
+    if len(rows) >= VALID_FROM and training_set.valid:
+        return [training_set]
     parts = _dealt(random.Random(f"{recipe.tune.seed}/folds").sample(rows, len(rows)))
     if min(map(len, parts)) < 2:
         return []
-    return [_holding_out(recipe, material, parts, part) for part in parts]
+    return [_holding_out(recipe, training_set, parts, part) for part in parts]
 
 
-def _holding_out(recipe: Recipe, material: Material, parts: Sequence[list[Example]], held: list[Example]) -> Material:
+def _holding_out(
+    recipe: Recipe, training_set: TrainingSet, parts: Sequence[list[Example]], held: list[Example]
+) -> TrainingSet:
     train = [row for part in parts if part is not held for row in part]
-    text, alike = material.prompter.text, recipe.data.near_duplicate
-    beside, _ = remove_leaks(material.beside, held, lambda example: text(example.fields), alike)
-    return replace(material, train=train, valid=held, beside=beside)
+    text, alike = training_set.prompter.text, recipe.data.near_duplicate
+    beside, _ = remove_leaks(training_set.beside, held, lambda example: text(example.fields), alike)
+    return replace(training_set, train=train, valid=held, beside=beside)
 
 
 def _dealt(rows: Sequence[Example]) -> list[list[Example]]:
@@ -73,7 +75,7 @@ def _dealt(rows: Sequence[Example]) -> list[list[Example]]:
 
 
 @contextmanager
-def trained(base: Base, recipe: Recipe, part: Material, start: Start, accelerator: Accelerator) -> Iterator[Tuned]:
+def trained(base: Base, recipe: Recipe, part: TrainingSet, start: Start, accelerator: Accelerator) -> Iterator[Tuned]:
     """An adapter trained on what a part has to learn from without looking at the rest, to be asked about that.
 
     Args:
@@ -96,13 +98,13 @@ def without_trackers(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
 
 
-def scored(base: Base, recipe: Recipe, part: Material, tuned: Tuned) -> list[Answered]:
+def scored(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned) -> list[Answered]:
     """What a loss on a part's held-out examples is made of."""
     batches = in_batches(recipe, part.valid, part, head_labels(base, recipe, [part]))
     return answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.tree))
 
 
-def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
+def held_out_of(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
     """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories.
 
     Labels that the part did not teach are left out: the adapter that is served has learned them, and what this one says
@@ -114,7 +116,7 @@ def held_out_of(base: Base, recipe: Recipe, part: Material, tuned: Tuned, accele
     return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
 
 
-def well_taught(part: Material, held_out: Predictions) -> Predictions:
+def well_taught(part: TrainingSet, held_out: Predictions) -> Predictions:
     """Those of a fold's answers whose label had examples enough there.
 
     Where an example more makes an adapter much better, one that learned from a third fewer is wrong more often than the
@@ -128,7 +130,7 @@ def well_taught(part: Material, held_out: Predictions) -> Predictions:
 
 
 def predictions_of(
-    base: Base, recipe: Recipe, parts: Sequence[Material], start: Start, accelerator: Accelerator
+    base: Base, recipe: Recipe, parts: Sequence[TrainingSet], start: Start, accelerator: Accelerator
 ) -> list[HeldOut]:
     """What adapters trained on each of the parts answer to what was held out.
 
@@ -183,9 +185,11 @@ def calibrated_loss(answers: Sequence[Answered], recipe: Recipe) -> float:
     return min(plain, loss_at(answers, recipe, trained * math.exp(float(found.x))))
 
 
-def in_batches(recipe: Recipe, rows: Sequence[Example], material: Material, head: Sequence[str] = ()) -> list[Batch]:
-    """Examples of a merchant as batches to measure a loss on; `head` as for `Lessons`."""
-    lessons = Lessons(rows, material.prompter, material.labels, recipe.tune, head)
+def in_batches(
+    recipe: Recipe, rows: Sequence[Example], training_set: TrainingSet, head: Sequence[str] = ()
+) -> list[Batch]:
+    """Examples of a merchant as batches to measure a loss on; `head` as for `TrainingDataset`."""
+    lessons = TrainingDataset(rows, training_set.prompter, training_set.labels, recipe.tune, head)
     numbers = range(len(rows))
     return [
         lessons.collate([lessons[number] for number in numbers[first : first + _BATCH]])

@@ -31,13 +31,13 @@ from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import METRICS
 from shopfit.tasks import Predictions, task_of
 from shopfit.tune.batches import LengthSortedBatches
-from shopfit.tune.lessons import EvenLessons, Material
 from shopfit.tune.objectives import Objective
+from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
 
 _NEAR = 0.75  # of the way, see `_interpolation`
 
 
-class Watch(Protocol):
+class TrainingCallback(Protocol):
     """Whoever wants to see training go on, such as a progress bar."""
 
     def begin(self, steps: int) -> None:
@@ -50,7 +50,7 @@ class Watch(Protocol):
         """An epoch is done."""
 
 
-class Unwatched:
+class NoCallback:
     """Nobody watches."""
 
     def begin(self, steps: int) -> None:
@@ -126,7 +126,7 @@ def tune(
     *,
     accelerator: Accelerator,
     start: Start | None = None,
-    watch: Watch | None = None,
+    callback: TrainingCallback | None = None,
 ) -> Tuned:
     """Train one merchant's adapter. Same seed, same machine: bitwise the same weights.
 
@@ -139,26 +139,26 @@ def tune(
         prompter: for this recipe and merchant.
         accelerator: the run's, from `make_accelerator`.
         start: weights to start from; from scratch by default. One that is kept as it is is not trained.
-        watch: sees every step.
+        callback: sees every step.
 
     Returns:
         the adapter with its best weights.
     """
-    material = Material(train, valid, labels, prompter.under(recipe))
+    training_set = TrainingSet(train, valid, labels, prompter.under(recipe))
     if start is not None and start.kept:
-        return _as_it_is(base, recipe, material, start, accelerator)
-    return tune_together(base, recipe, [material], start=start, accelerator=accelerator, watch=watch)
+        return _as_it_is(base, recipe, training_set, start, accelerator)
+    return tune_together(base, recipe, [training_set], start=start, accelerator=accelerator, callback=callback)
 
 
 def tune_together(
     base: Base,
     recipe: Recipe,
-    merchants: Sequence[Material],
+    merchants: Sequence[TrainingSet],
     *,
     accelerator: Accelerator,
     per_merchant: int | None = None,
     start: Start | None = None,
-    watch: Watch | None = None,
+    callback: TrainingCallback | None = None,
 ) -> Tuned:
     """Train one adapter for one or several merchants: in every epoch each gives the same number of examples.
 
@@ -169,17 +169,17 @@ def tune_together(
         accelerator: the run's, from `make_accelerator`.
         per_merchant: examples of each an epoch; those of the one with the most by default.
         start: weights to start from; from scratch by default.
-        watch: sees every step.
+        callback: sees every step.
 
     Returns:
         the adapter with the weights that are best on the merchants' held-out examples, the mean over merchants.
     """
-    merchants = [material.under(recipe) for material in merchants]
-    watch = watch if watch is not None and accelerator.is_main_process else Unwatched()
+    merchants = [training_set.under(recipe) for training_set in merchants]
+    callback = callback if callback is not None and accelerator.is_main_process else NoCallback()
     started, settings = time.perf_counter(), recipe.tune
     set_seed(settings.seed)
     names = head_labels(base, recipe, merchants)
-    lessons = EvenLessons(merchants, settings, per_merchant, names)
+    lessons = BalancedTrainingDataset(merchants, settings, per_merchant, names)
     steps = total_steps(recipe, len(lessons), accelerator.num_processes)
     adapter = _attach(base, recipe, merchants, steps, names, start)
     adapter.peft.train()
@@ -200,7 +200,7 @@ def tune_together(
     )
     if settings.trackers:
         accelerator.init_trackers(recipe.name)
-    watch.begin(steps)
+    callback.begin(steps)
 
     tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0, interpolation=way)
     best: list[torch.Tensor] | None = None
@@ -222,7 +222,7 @@ def tune_together(
                     schedule.step()
                     tuned.steps += 1
                     adapter.after_step(tuned.steps)
-                    watch.step(tuned.steps, float(shown))
+                    callback.step(tuned.steps, float(shown))
                 optimizer.zero_grad()
             losses.append(shown)
             if settings.trackers:
@@ -234,7 +234,7 @@ def tune_together(
                 epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
             )
             tuned.curve.append(point)
-            watch.epoch(point)
+            callback.epoch(point)
             if values is None or not adapter.settled(tuned.steps):
                 tuned.best_epoch = epoch
             elif (merit := _merit(recipe, values)) > best_merit:
@@ -252,12 +252,12 @@ def tune_together(
     return tuned
 
 
-def _as_it_is(base: Base, recipe: Recipe, material: Material, start: Start, accelerator: Accelerator) -> Tuned:
+def _as_it_is(base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, accelerator: Accelerator) -> Tuned:
     """The adapter that a start makes, without a step of training."""
     started = time.perf_counter()
     set_seed(recipe.tune.seed)
-    adapter = _attach(base, recipe, [material], 1, head_labels(base, recipe, [material]), start)
-    answers = _validate(adapter, base, recipe, [material], accelerator)
+    adapter = _attach(base, recipe, [training_set], 1, head_labels(base, recipe, [training_set]), start)
+    answers = _validate(adapter, base, recipe, [training_set], accelerator)
     adapter.peft.eval()
     return Tuned(adapter, 0, 0, stopped_early=False, seconds=time.perf_counter() - started, held_out=answers)
 
@@ -269,17 +269,17 @@ def _end(accelerator: Accelerator, settings: Tune) -> None:
     accelerator.free_memory()
 
 
-def head_labels(base: Base, recipe: Recipe, merchants: Sequence[Material]) -> tuple[str, ...]:
+def head_labels(base: Base, recipe: Recipe, merchants: Sequence[TrainingSet]) -> tuple[str, ...]:
     """Labels that the adapter's head has a row for: all merchants' when it chooses on an encoder, else none."""
     if not base.scorer.compares_texts or not recipe.spec.labels:
         return ()
-    return tuple(dict.fromkeys(label for material in merchants for label in material.labels))
+    return tuple(dict.fromkeys(label for training_set in merchants for label in training_set.labels))
 
 
 def _attach(
     base: Base,
     recipe: Recipe,
-    merchants: Sequence[Material],
+    merchants: Sequence[TrainingSet],
     steps: int,
     names: Sequence[str],
     start: Start | None,
@@ -299,13 +299,13 @@ def _attach(
 
 
 def _first_head(
-    adapter: TrainableAdapter, names: Sequence[str], merchants: Sequence[Material], start: Start | None
+    adapter: TrainableAdapter, names: Sequence[str], merchants: Sequence[TrainingSet], start: Start | None
 ) -> Head:
     prompter = merchants[0].prompter
     examples: dict[str, list[tuple[int, ...]]] = {}
-    for material in merchants:
-        for example in material.train:
-            examples.setdefault(str(example.label), []).append(material.prompter.encode(example.fields))
+    for training_set in merchants:
+        for example in training_set.train:
+            examples.setdefault(str(example.label), []).append(training_set.prompter.encode(example.fields))
     adapter.peft.eval()
     words = {name: prompter.label(name) for name in names}
     known = None if start is None else start.head
@@ -334,10 +334,14 @@ def learning_rate(done: int, steps: int, warmup: float) -> float:
 
 
 def _validate(
-    adapter: TrainableAdapter, base: Base, recipe: Recipe, merchants: Sequence[Material], accelerator: Accelerator
+    adapter: TrainableAdapter, base: Base, recipe: Recipe, merchants: Sequence[TrainingSet], accelerator: Accelerator
 ) -> list[Predictions]:
     """What the adapter answers to the held-out examples of each merchant that has any."""
-    return [held_out_answers(adapter, base, recipe, material, accelerator) for material in merchants if material.valid]
+    return [
+        held_out_answers(adapter, base, recipe, training_set, accelerator)
+        for training_set in merchants
+        if training_set.valid
+    ]
 
 
 def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, float] | None:
@@ -368,10 +372,10 @@ def _merit(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
 
 
 def held_out_answers(
-    adapter: TrainableAdapter, base: Base, recipe: Recipe, material: Material, accelerator: Accelerator
+    adapter: TrainableAdapter, base: Base, recipe: Recipe, training_set: TrainingSet, accelerator: Accelerator
 ) -> Predictions:
     """What an adapter on its base answers to a merchant's held-out examples; each process answers its share of them."""
-    valid, labels, prompter = material.valid, material.labels, material.prompter
+    valid, labels, prompter = training_set.valid, training_set.labels, training_set.prompter
     adapter.peft.eval()
     rows = range(accelerator.process_index, len(valid), accelerator.num_processes)
     with accelerator.autocast():

@@ -14,7 +14,7 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks import task_of
 from shopfit.tune.adversarial import Push
 from shopfit.tune.contrast import HiddenStateCapture, contrastive_loss
-from shopfit.tune.lessons import Batch
+from shopfit.tune.training_dataset import Batch
 
 
 class Objective(nn.Module):

@@ -19,9 +19,9 @@ from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Pool, task_of
 from shopfit.tune.batches import LengthSortedBatches
-from shopfit.tune.lessons import Lessons
 from shopfit.tune.loop import total_steps
 from shopfit.tune.objectives import Objective
+from shopfit.tune.training_dataset import TrainingDataset
 
 _COUNTED = 256  # training rows whose tokens are counted, where there are more
 _SAMPLE = 2  # test examples that evaluation is timed on
@@ -79,7 +79,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         prompter: for this recipe and merchant.
     """
     settings, train = recipe.tune, splits.train
-    lessons = Lessons(train, prompter, splits.labels, settings)
+    lessons = TrainingDataset(train, prompter, splits.labels, settings)
     lengths = _lengths(lessons, [len(prompter.text(example.fields)) for example in train], settings.seed)
     steps = total_steps(recipe, len(train))
     state = torch.random.get_rng_state()
@@ -148,7 +148,7 @@ def _answering(adapted: AdaptedModel, base: Base, prompter: Prompter, splits: Sp
     return each * texts(valid), each * texts(test)
 
 
-def _lengths(lessons: Lessons, characters: Sequence[int], seed: int) -> list[int]:
+def _lengths(lessons: TrainingDataset, characters: Sequence[int], seed: int) -> list[int]:
     """Tokens of each lesson: counted where they are few, else of the longest and some drawn, and guessed by those."""
     everything = range(len(characters))
     if len(characters) <= _COUNTED:

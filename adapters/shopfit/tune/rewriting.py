@@ -37,7 +37,7 @@ _QUOTES = " \t\r\n\"'\u201c\u201d\u00ab\u00bb"
 
 
 @dataclass(slots=True)
-class Writer:
+class RewriteModel:
     """A loaded model that writes texts.
 
     Args:
@@ -53,7 +53,7 @@ class Writer:
     tokenizer: Any
 
     @classmethod
-    def load(cls, name: str, home: Path, device: torch.device | str) -> "Writer":
+    def load(cls, name: str, home: Path, device: torch.device | str) -> "RewriteModel":
         """Load a model: safetensors only, and no code of its own.
 
         Args:
@@ -124,7 +124,7 @@ class Writer:
 
 
 def ready_to_augment(
-    splits: Splits, recipe: Recipe, merchant: Merchant, base: Base, home: Path, say: Callable[[str, str], None]
+    splits: Splits, recipe: Recipe, merchant: Merchant, base: Base, home: Path, reporter: Callable[[str, str], None]
 ) -> Splits:
     """Everything that augmentation needs before training, checked and prepared.
 
@@ -134,7 +134,7 @@ def ready_to_augment(
         merchant: whose they are.
         base: where its device is, models write.
         home: shopfit's home folder.
-        say: hears what is done.
+        reporter: hears what is done.
 
     Returns:
         the same, the training examples with what models wrote for them.
@@ -152,15 +152,19 @@ def ready_to_augment(
             f"data.augment: synonyms are English, and the language of {merchant.name} is {merchant.language}",
             next_step="take the step synonyms out, or correct `language` in merchant.yaml",
         )
-    say("augment", ", ".join(f"{step.step} in {step.chance:.0%} of the examples" for step in steps))
+    reporter("augment", ", ".join(f"{step.step} in {step.chance:.0%} of the examples" for step in steps))
     for step in (step for step in steps if isinstance(step, Rewriting)):
-        desk = Desk(step, home, merchant.name, base.device)
-        train = _rewritten(train, recipe, step, desk, say)
+        desk = RewriteCache(step, home, merchant.name, base.device)
+        train = _rewritten(train, recipe, step, desk, reporter)
     return replace(splits, train=train)
 
 
 def _rewritten(
-    examples: Sequence[Example], recipe: Recipe, step: Rewriting, desk: "Desk", say: Callable[[str, str], None]
+    examples: Sequence[Example],
+    recipe: Recipe,
+    step: Rewriting,
+    desk: "RewriteCache",
+    reporter: Callable[[str, str], None],
 ) -> list[Example]:
     """Examples with the texts that one step's model wrote for them."""
     done, fit = [], 0
@@ -168,13 +172,13 @@ def _rewritten(
         written = {name: desk.versions(text) for name, text in texts_of(recipe, example.fields).items()}
         fit += sum(map(len, written.values()))
         done.append(replace(example, rewrites={**example.rewrites, step.step: written}))
-    say(
+    reporter(
         "augment", f"{step.step} by {step.model}: {fit} texts of use for {len(done)} examples, {desk.found} from before"
     )
     return done
 
 
-class Desk:
+class RewriteCache:
     """Where one step's models write, and where what they wrote is kept.
 
     Args:
@@ -191,8 +195,8 @@ class Desk:
         self._step = step
         self._folder = rewrites(home, merchant)
         back = step.back if isinstance(step, BackTranslation) else None
-        self._writer = Writer.load(step.model, home, device)
-        self._back = self._writer if back in {None, step.model} else Writer.load(str(back), home, device)
+        self._writer = RewriteModel.load(step.model, home, device)
+        self._back = self._writer if back in {None, step.model} else RewriteModel.load(str(back), home, device)
         settings = step.model_dump(mode="json", exclude={"chance", "model", "back"})
         self._identity = [settings, self._writer.fingerprint, self._back.fingerprint]
         self.found = 0  # texts whose versions were there already

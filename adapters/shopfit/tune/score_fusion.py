@@ -30,7 +30,7 @@ from shopfit.merchant.search import CatalogIndex, Embed, Floats, titles_index
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions
 from shopfit.tune.folds import HeldOut
-from shopfit.tune.lessons import Material
+from shopfit.tune.training_dataset import TrainingSet
 
 LEAST = 10  # held-out examples
 _FOLDS = 5
@@ -42,13 +42,13 @@ Row = tuple[dict[str, Floats], Floats]
 
 
 def fit_fusion(
-    recipe: Recipe, material: Material, parts: Sequence[HeldOut], embed: Embed | None
+    recipe: Recipe, training_set: TrainingSet, parts: Sequence[HeldOut], embed: Embed | None
 ) -> tuple[ScoreFusion | None, dict[str, float]]:
     """Weights for what the adapter answered to examples that it has not seen.
 
     Args:
         recipe: of the adapter.
-        material: all of the merchant's.
+        training_set: all of the merchant's.
         parts: of it, each with the answers to its held-out examples.
         embed: turns texts into vectors; None to do without.
 
@@ -71,9 +71,9 @@ def fit_fusion(
         return None, losses
     weights = {name: round(float(weight), 4) for name, weight in zip(chosen, _fit(rows, chosen), strict=True)}
     weights = {name: weight for name, weight in weights.items() if weight > 0} or {ADAPTER: 1.0}
-    everything = [*material.train, *material.valid]
+    everything = [*training_set.train, *training_set.valid]
     facts = (
-        choose_facts(everything, material.labels, _text(material), embed)
+        choose_facts(everything, training_set.labels, _text(training_set), embed)
         if recipe.spec.labels
         else rank_facts(everything)
     )
@@ -150,29 +150,29 @@ def _best(alone: Mapping[str, Sequence[str]], losses: Mapping[str, float], margi
     return min(alone, key=price)
 
 
-def _rows(recipe: Recipe, material: Material, held_out: Predictions, embed: Embed | None) -> list[Row]:
+def _rows(recipe: Recipe, training_set: TrainingSet, held_out: Predictions, embed: Embed | None) -> list[Row]:
     """Parts of the held-out examples, from facts of the training examples only."""
     rows: list[Row] = []
     if isinstance(held_out, ChoosePredictions):
-        facts = choose_facts(material.train, material.labels, _text(material), embed)
+        facts = choose_facts(training_set.train, training_set.labels, _text(training_set), embed)
         if embed is not None:
-            embed([_text(material)(example) for example in material.valid])  # all at once is faster
-        for example, probabilities, gold in zip(material.valid, held_out.probabilities, held_out.gold, strict=True):
-            others = choose_parts(facts, material.labels, example.fields, _text(material)(example), embed)
+            embed([_text(training_set)(example) for example in training_set.valid])  # all at once is faster
+        for example, probabilities, gold in zip(training_set.valid, held_out.probabilities, held_out.gold, strict=True):
+            others = choose_parts(facts, training_set.labels, example.fields, _text(training_set)(example), embed)
             right = np.zeros(len(probabilities))
             right[gold] = 1
             rows.append(({ADAPTER: log_shares(probabilities), **others}, right))
         return rows
     if not isinstance(held_out, RankPredictions):
         return []
-    prompter, facts = material.prompter, rank_facts(material.train)
+    prompter, facts = training_set.prompter, rank_facts(training_set.train)
     whole = None if prompter.catalog is None else CatalogIndex(prompter.catalog, embed)
     for example, pool, scores, relevant in zip(
-        material.valid, held_out.candidates, held_out.scores, held_out.relevant, strict=True
+        training_set.valid, held_out.candidates, held_out.scores, held_out.relevant, strict=True
     ):
         index = whole or titles_index(pool, embed)
         past = past_items(example.fields, prompter.history)
-        others = rank_parts(facts, index.scores(prompter.wish(example.fields), past, pool), pool)
+        others = rank_parts(facts, index.scores(prompter.query_text(example.fields), past, pool), pool)
         right = np.array([item in relevant for item in pool], np.float64)
         rows.append(({ADAPTER: scores / recipe.tune.temperature, **others}, right))
     return rows
@@ -183,8 +183,8 @@ def _tells(row: Row) -> bool:
     return bool(0 < row[1].sum() < len(row[1]))
 
 
-def _text(material: Material) -> Callable[[Example], str]:
-    return lambda example: material.prompter.text(example.fields)
+def _text(training_set: TrainingSet) -> Callable[[Example], str]:
+    return lambda example: training_set.prompter.text(example.fields)
 
 
 def _cross_validated(rows: Sequence[Row], names: Sequence[str]) -> float:

@@ -33,8 +33,8 @@ from shopfit.recipe.methods import SWITCHES
 from shopfit.recipe.schema import Adapter, Recipe, Tune
 from shopfit.settings import studies
 from shopfit.tune.folds import FOLDS, Answered, calibrated_loss, folds, scored, trained
-from shopfit.tune.lessons import Material
 from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
+from shopfit.tune.training_dataset import TrainingSet
 
 if TYPE_CHECKING:
     import optuna
@@ -78,7 +78,7 @@ def check_search(trials: int, processes: int) -> None:
 def search(
     base: Base,
     recipe: Recipe,
-    material: Material,
+    training_set: TrainingSet,
     start: Start,
     trials: int,
     *,
@@ -86,7 +86,7 @@ def search(
     data_digest: str,
     home: Path,
     accelerator: Accelerator,
-    say: Callable[[str, str], None] = lambda _what, _detail: None,
+    reporter: Callable[[str, str], None] = lambda _what, _detail: None,
 ) -> Found:
     """Find settings by cross-validation on a merchant's examples.
 
@@ -97,37 +97,37 @@ def search(
     Args:
         base: bare; as it was afterwards.
         recipe: its own settings are the first trial; everything that is not searched is as it says.
-        material: the merchant's examples.
+        training_set: the merchant's examples.
         start: what the weights start from, where the method can; from scratch where it cannot.
         trials: how many, those of an earlier run with the same data, base, recipe and start included.
         merchant: its name.
         data_digest: of its examples.
         home: shopfit's home folder.
         accelerator: from `make_accelerator`.
-        say: hears of each trial.
+        reporter: hears of each trial.
 
     Raises:
         DataError: if there are too few examples.
         ShopfitError: if the study cannot be read or written, or no trial ends with a finite loss.
     """
-    parts = folds(recipe, material)
+    parts = folds(recipe, training_set)
     if not parts:
-        have = len(material.train) + len(material.valid)
+        have = len(training_set.train) + len(training_set.valid)
         raise DataError(
             f"{merchant} has {have} examples to learn from, too few to search: {FOLDS} folds need {2 * FOLDS}",
             next_step="add examples, or do without --search",
         )
-    digest = study_digest(base, recipe, material, start, data_digest)
+    digest = study_digest(base, recipe, training_set, start, data_digest)
     space = Space(recipe, start)
     bench = _Bench(base, recipe, parts, start, accelerator)
     with opened(studies(home, merchant) / recipe.name / f"{digest[:16]}.db", prune=len(parts) > 1) as study:
         before = len(ended(study))
         how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "one held-out set, so none is given up early"
-        say("search", f"{trials} trials, {how}" + (f"; {before} are kept from before" if before else ""))
+        reporter("search", f"{trials} trials, {how}" + (f"; {before} are kept from before" if before else ""))
         if place_of(study, space.own) is None:
             study.enqueue_trial(space.own)
         while len(ended(study)) < trials or place_of(study, space.own) is None:
-            say("search", f"trial {len(ended(study)) + 1}: {bench.try_next(study, space)}")
+            reporter("search", f"trial {len(ended(study)) + 1}: {bench.try_next(study, space)}")
         made, own = as_trials(study), place_of(study, space.own)
     losses = {trial.number: trial.loss for trial in made if trial.loss is not None}
     if not losses or own is None:
@@ -147,7 +147,7 @@ def search(
         winner=min(losses, key=lambda number: (losses[number], number)),
     )
     won = recipe if found.winner == own else changed(recipe, found.best.values)
-    say("search", found.facts().worded)
+    reporter("search", found.facts().worded)
     return Found(won, start_for(won.adapter.method, start), found)
 
 
@@ -209,7 +209,7 @@ class _Bench:
 
     base: Base
     recipe: Recipe
-    parts: Sequence[Material]
+    parts: Sequence[TrainingSet]
     start: Start
     accelerator: Accelerator
 
@@ -251,7 +251,7 @@ class _Bench:
         return f"{words}: loss {losses[-1]:.3f}"
 
 
-def study_digest(base: Base, recipe: Recipe, material: Material, start: Start, data_digest: str) -> str:
+def study_digest(base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, data_digest: str) -> str:
     """SHA-256 over what determines a search's result: data, items, base, what else the recipe says, and the start."""
     said = dump_recipe(recipe)
     for key in SEARCHED:
@@ -263,10 +263,10 @@ def study_digest(base: Base, recipe: Recipe, material: Material, start: Start, d
     said.pop("dtype")  # the base's own counts
     items = [
         None if catalog is None else [dict(item.fields) for item in catalog.values()]
-        for catalog in (material.prompter.catalog, material.prompter.history)
+        for catalog in (training_set.prompter.catalog, training_set.prompter.history)
     ]
     plain = json.loads(json.dumps(items, default=str))  # what was read from Parquet may be no JSON
-    more: list[Any] = [[row.id for row in material.beside]] if material.beside else []
+    more: list[Any] = [[row.id for row in training_set.beside]] if training_set.beside else []
     more += [] if base.dtype == "float32" else [base.dtype]  # studies of before go on
     return content_digest([data_digest, plain, base.fingerprint, said, start.name, *more])
 

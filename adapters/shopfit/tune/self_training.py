@@ -26,8 +26,8 @@ from shopfit.recipe.tasks import METRICS
 from shopfit.tasks import ChoosePredictions, task_of
 from shopfit.tasks.predictions import Floats
 from shopfit.tune.folds import folds, without_trackers
-from shopfit.tune.lessons import Material
 from shopfit.tune.loop import tune
+from shopfit.tune.training_dataset import TrainingSet
 
 WEIGHT = 0.5  # of a pseudo-label, where an example weighs 1
 _LOOKED_AT = 2000  # unlabeled rows
@@ -47,7 +47,7 @@ class SelfTrained:
 
     pseudo: tuple[Example, ...] = ()
     rounds: tuple[SelfTrainingRound, ...] = ()
-    parts: tuple[Material, ...] = ()
+    parts: tuple[TrainingSet, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +66,37 @@ class _Said:
 def self_train(
     base: Base,
     recipe: Recipe,
-    material: Material,
+    training_set: TrainingSet,
     unlabeled: Sequence[Example],
     *,
     start: Start,
     accelerator: Accelerator,
-    say: Callable[[str, str], None],
+    reporter: Callable[[str, str], None],
 ) -> SelfTrained:
     """The pseudo-labels to train with besides the examples, after as many rounds as help.
 
     Args:
         base: bare, and so again afterwards.
         recipe: of task choose; its `tune.self_training` says how many rounds, and from which confidence on.
-        material: the merchant's examples.
+        training_set: the merchant's examples.
         unlabeled: rows that repeat none of them.
         start: of the adapter.
         accelerator: from `make_accelerator`.
-        say: hears what came of each round.
+        reporter: hears what came of each round.
     """
     wanted = recipe.tune.self_training
     if not wanted.rounds:
         return SelfTrained()
     rows = draw(unlabeled, _LOOKED_AT, f"{recipe.tune.seed}/unlabeled")
-    parts = folds(recipe, material)
+    parts = folds(recipe, training_set)
     if not parts or not rows:
-        say("unlabeled", "no self-training: " + ("too few examples to tell if it helps" if rows else "no rows left"))
+        reporter(
+            "unlabeled", "no self-training: " + ("too few examples to tell if it helps" if rows else "no rows left")
+        )
         return SelfTrained()
-    pupils = parts if parts[0] is material else [*parts, material]  # the last one is trained as the adapter will be
+    pupils = (
+        parts if parts[0] is training_set else [*parts, training_set]
+    )  # the last one is trained as the adapter will be
 
     def taught(lessons: Sequence[Sequence[Example]]) -> list[_Said]:
         return [
@@ -109,14 +113,14 @@ def self_train(
             pseudo_labels(
                 rows,
                 at_temperature(one.unlabeled, factor),
-                material.labels,
+                training_set.labels,
                 wanted.confidence,
-                most=_EACH * len(pupil.train) // len(material.labels),
+                most=_EACH * len(pupil.train) // len(training_set.labels),
             )
             for pupil, one in zip(pupils, said, strict=True)
         ]
         if not proposed[-1]:
-            say(f"round {number}", f"not every label is given to a row with confidence {wanted.confidence}")
+            reporter(f"round {number}", f"not every label is given to a row with confidence {wanted.confidence}")
             break
         said = taught(proposed)
         now_held_out, factor = _calibrated(said[: len(parts)])
@@ -127,7 +131,7 @@ def self_train(
                 number=number, pseudo_labels=len(proposed[-1]), before=abs(before[0]), after=abs(after[0]), kept=kept
             )
         )
-        say(
+        reporter(
             f"round {number}",
             f"{len(proposed[-1])} pseudo-labels of {len(rows)} rows; {recipe.evaluate.metric} on held-out examples "
             f"{abs(before[0]):.3f} -> {abs(after[0]):.3f}, {'kept' if kept else 'dropped'}",
@@ -139,7 +143,7 @@ def self_train(
     return SelfTrained(tuple(chosen[-1]), tuple(rounds), tuple(taught_apart))
 
 
-def _with(pupils: Sequence[Material], pseudo: Sequence[Sequence[Example]]) -> list[Material]:
+def _with(pupils: Sequence[TrainingSet], pseudo: Sequence[Sequence[Example]]) -> list[TrainingSet]:
     """Each with its own pseudo-labels beside."""
     return [replace(pupil, beside=more) for pupil, more in zip(pupils, pseudo, strict=True)]
 
@@ -172,7 +176,7 @@ def pseudo_labels(
 def _taught(
     base: Base,
     recipe: Recipe,
-    pupil: Material,
+    pupil: TrainingSet,
     rows: Sequence[Example],
     last: bool,
     start: Start,

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from tests.cli.conftest import TITLES, open_shop, review
 
 from shopfit.merchant.merchant import Merchant
-from shopfit.onboard import prepare
+from shopfit.pipeline import trained_run
 from shopfit.recipe.loading import load_recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tune.loop import make_accelerator
-from shopfit.tune.making import Made, making
+from shopfit.tune.run import TrainedRun, prepare
 
 
 @pytest.fixture
@@ -39,13 +39,15 @@ def by_word(texts: object) -> NDArray[np.float32]:
 @contextmanager
 def made(
     folder: Path, name: str, settings: Settings, overrides: list[str], trials: int | None = None
-) -> Iterator[Made]:
+) -> Iterator[TrainedRun]:
     recipe = load_recipe(str(folder / f"{name}.yaml"), overrides=["start=scratch", *overrides])
     accelerator = make_accelerator(recipe)
-    ground = prepare(Merchant.open(folder), recipe, settings=settings, accelerator=accelerator)
+    context = prepare(Merchant.open(folder), recipe, settings=settings, accelerator=accelerator)
     with (
         Registry.open(settings) as registry,
-        making(ground, registry, settings=settings, accelerator=accelerator, embed=by_word, trials=trials) as found,
+        trained_run(
+            context, registry, settings=settings, accelerator=accelerator, embed=by_word, trials=trials
+        ) as found,
     ):
         assert found is not None
         yield found
@@ -53,7 +55,7 @@ def made(
 
 def test_folds_have_the_pairs_that_the_adapter_has(shop: Path, settings: Settings) -> None:
     with made(shop, "products", settings, ["data.pretext=true", "tune.epochs=1"]) as found:
-        pairs = [row.id for row in found.ground.splits.pretext]
+        pairs = [row.id for row in found.context.splits.pretext]
         assert pairs
         assert len(found.crossed) == 3
         for part, _ in found.crossed:
@@ -63,7 +65,7 @@ def test_folds_have_the_pairs_that_the_adapter_has(shop: Path, settings: Setting
 def test_folds_have_pseudo_labels_where_the_adapter_has_them(shop: Path, settings: Settings) -> None:
     rounds = ["tune.self_training.rounds=1", "tune.self_training.confidence=0.5"]
     with made(shop, "sentiment", settings, [*rounds, "tune.epochs=3"]) as found:
-        taught = found.ground.taught
+        taught = found.context.taught
         assert taught.pseudo
         assert [list(part.beside) for part, _ in found.crossed] == [list(part.beside) for part in taught.parts]
         assert all(part.beside for part in taught.parts)
@@ -71,8 +73,8 @@ def test_folds_have_pseudo_labels_where_the_adapter_has_them(shop: Path, setting
 
 def test_after_a_search_there_is_one_recipe(shop: Path, settings: Settings) -> None:
     with made(shop, "sentiment", settings, ["tune.epochs=1"], trials=2) as found:
-        ground, study = found.ground, found.study
+        context, study = found.context, found.study
         assert study is not None
-        assert ground.prompter.recipe is ground.recipe
-        assert ground.recipe.tune.epochs == study.best.values["tune.epochs"]
-        assert found.bundle.manifest.recipe_snapshot["tune"]["epochs"] == ground.recipe.tune.epochs
+        assert context.prompter.recipe is context.recipe
+        assert context.recipe.tune.epochs == study.best.values["tune.epochs"]
+        assert found.bundle.manifest.recipe_snapshot["tune"]["epochs"] == context.recipe.tune.epochs

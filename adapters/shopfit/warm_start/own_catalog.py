@@ -22,8 +22,8 @@ from shopfit.methods.method import Factors
 from shopfit.recipe.schema import Recipe
 from shopfit.registry.leavings import CATALOG_PASS, owned_folder
 from shopfit.tune.folds import calibrated_loss, scored, trained, without_trackers
-from shopfit.tune.lessons import Material
 from shopfit.tune.loop import tune
+from shopfit.tune.training_dataset import TrainingSet
 
 CATALOG = "catalog"
 LEAST = 256  # pairs; fewer are too few steps to change anything
@@ -35,10 +35,10 @@ def catalog_start(
     base: Base,
     recipe: Recipe,
     pairs: Sequence[Example],
-    material: Material,
+    training_set: TrainingSet,
     *,
     accelerator: Accelerator,
-    say: Callable[[str, str], None],
+    reporter: Callable[[str, str], None],
 ) -> Start:
     """Weights from one pass over a catalog, if the merchant's examples are easier with them; else scratch.
 
@@ -46,21 +46,21 @@ def catalog_start(
         base: a bare encoder.
         recipe: of task rank; its `adapter` and `tune` sections say how to train.
         pairs: from `pairs_of_catalog`; too few make no start.
-        material: the merchant's examples, at least one.
+        training_set: the merchant's examples, at least one.
         accelerator: from `make_accelerator`.
-        say: hears what it brought.
+        reporter: hears what it brought.
     """
     if len(pairs) < LEAST:
         return Start()
-    say("start", f"{CATALOG}: one pass over {len(pairs)} items, from what is said of each to its title")
+    reporter("start", f"{CATALOG}: one pass over {len(pairs)} items, from what is said of each to its title")
     reading = _reading(recipe)
-    tuned = tune(base, reading, pairs, [], (), material.prompter, accelerator=accelerator)
+    tuned = tune(base, reading, pairs, [], (), training_set.prompter, accelerator=accelerator)
     try:
         start = Start(CATALOG, factors=_factors(tuned.adapter))
     finally:
         tuned.adapter.detach()
-    before, after = (_untrained_loss(base, recipe, material, one, accelerator) for one in (Start(), start))
-    say("start", f"{CATALOG}: loss on the examples {before:.3f} -> {after:.3f}, trained on none of them")
+    before, after = (_untrained_loss(base, recipe, training_set, one, accelerator) for one in (Start(), start))
+    reporter("start", f"{CATALOG}: loss on the examples {before:.3f} -> {after:.3f}, trained on none of them")
     return start if after < (1 - _GAIN) * before else Start()
 
 
@@ -80,9 +80,11 @@ def _factors(adapter: TrainableAdapter) -> Factors:
         return read_plain((plain / WEIGHTS).read_bytes(), str(plain / WEIGHTS))
 
 
-def _untrained_loss(base: Base, recipe: Recipe, material: Material, start: Start, accelerator: Accelerator) -> float:
+def _untrained_loss(
+    base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, accelerator: Accelerator
+) -> float:
     """The loss of the examples as a start answers them."""
-    rows = [*material.train, *material.valid]
-    whole = replace(material, train=rows, valid=rows)
+    rows = [*training_set.train, *training_set.valid]
+    whole = replace(training_set, train=rows, valid=rows)
     with trained(base, recipe, whole, replace(start, kept=True), accelerator) as untouched:
         return calibrated_loss(scored(base, recipe, whole, untouched), recipe)

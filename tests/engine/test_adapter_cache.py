@@ -9,7 +9,7 @@ from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.weights import Weights
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Tenant
-from shopfit.engine.memory import HostMemory, Loaded
+from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.schema import Recipe
 
@@ -33,7 +33,7 @@ SIZE = loaded("a").bytes
 
 
 def test_the_least_recently_used_one_goes() -> None:
-    memory = HostMemory(2 * SIZE)
+    memory = AdapterCache(2 * SIZE)
     for name in ("a", "b"):
         memory.release(memory.put(loaded(name)))
     a = memory.hold("a")
@@ -46,7 +46,7 @@ def test_the_least_recently_used_one_goes() -> None:
 
 
 def test_what_is_in_use_stays_and_others_wait() -> None:
-    memory = HostMemory(SIZE)
+    memory = AdapterCache(SIZE)
     held = memory.put(loaded("a"))
     done = threading.Event()
 
@@ -66,7 +66,7 @@ def test_what_is_in_use_stays_and_others_wait() -> None:
 
 
 def test_one_larger_than_the_budget_is_kept_alone() -> None:
-    memory = HostMemory(10)
+    memory = AdapterCache(10)
     memory.release(memory.put(loaded("a")))
     memory.release(memory.put(loaded("b")))
     assert memory.hold("a") is None
@@ -74,7 +74,7 @@ def test_one_larger_than_the_budget_is_kept_alone() -> None:
 
 
 def test_two_loaders_of_one_adapter_share_it() -> None:
-    memory = HostMemory(10 * SIZE)
+    memory = AdapterCache(10 * SIZE)
     first, second = memory.put(loaded("a")), memory.put(loaded("a"))
     assert first is second
     assert memory.used == SIZE
@@ -100,7 +100,7 @@ def test_long_texts_and_blends_count() -> None:
 
 
 def test_closing_lets_nobody_wait() -> None:
-    memory = HostMemory(SIZE)
+    memory = AdapterCache(SIZE)
     memory.put(loaded("a"))
     thread = threading.Thread(target=memory.put, args=(loaded("b"),))
     thread.start()

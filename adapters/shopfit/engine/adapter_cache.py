@@ -71,7 +71,7 @@ class Loaded:
         self.vectors[text] = vector
 
 
-class HostMemory:
+class AdapterCache:
     """Loaded adapters. Any thread may use it.
 
     Each merchant has an equal share of the budget while others want theirs, and all of it when nobody does: what is not

@@ -14,11 +14,11 @@ from shopfit.merchant.pretext import hold_out_pairs, pretext_pairs
 from shopfit.merchant.splits import Splits, digest_of, split
 from shopfit.merchant.unlabeled import load_unlabeled, unlabeled_file_of, without_copies
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.lessons import Material
+from shopfit.tune.training_dataset import TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
-class Shop:
+class MerchantDataset:
     """One merchant's data for one recipe, read without any base.
 
     Args:
@@ -36,7 +36,7 @@ class Shop:
     unlabeled: Sequence[Example] = ()
 
     @classmethod
-    def read(cls, merchant: Merchant, recipe: Recipe) -> "Shop":
+    def read(cls, merchant: Merchant, recipe: Recipe) -> "MerchantDataset":
         """Read a merchant's catalogs and examples.
 
         Raises:
@@ -51,7 +51,7 @@ class Shop:
         )
         return cls(merchant, recipe, shown, splits)
 
-    def with_unlabeled(self) -> "Shop":
+    def with_unlabeled(self) -> "MerchantDataset":
         """The same, with pretext pairs and the rows for self-training, each where the recipe wants it.
 
         Raises:
@@ -83,27 +83,27 @@ class Shop:
         digest = digest_of(splits.train, splits.valid, test, pairs)
         return replace(self, splits=replace(splits, pretext=pairs, test=test, digest=digest))
 
-    def tell(self, say: Callable[[str, str], None]) -> None:
+    def tell(self, reporter: Callable[[str, str], None]) -> None:
         """Announce what there is to learn from, and what was taken out of it."""
         merchant, recipe, splits = self.merchant, self.recipe, self.splits
-        say("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({merchant.folder})")
-        say("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
-        say("examples", _count(splits))
+        reporter("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({merchant.folder})")
+        reporter("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
+        reporter("examples", _count(splits))
         if splits.absent:
-            say("examples", splits.without_examples)
+            reporter("examples", splits.without_examples)
         if splits.labels:
-            say("labels", ", ".join(f"{label} {count}" for label, count in splits.label_counts.items()))
+            reporter("labels", ", ".join(f"{label} {count}" for label, count in splits.label_counts.items()))
         if splits.merged:
-            say("labels", spellings_text(splits.merged))
+            reporter("labels", spellings_text(splits.merged))
         if splits.contradictions.total:
-            say("contradict", str(splits.contradictions))
+            reporter("contradict", str(splits.contradictions))
         if unseen := sorted(set(splits.labels) - {str(row.label) for row in (*splits.train, *splits.valid)}):
-            say("labels", f"no example to train on: {', '.join(unseen)}; what they mean is left to their words")
+            reporter("labels", f"no example to train on: {', '.join(unseen)}; what they mean is left to their words")
         if recipe.tune.self_training.rounds:
-            say("unlabeled", f"{len(self.unlabeled)} rows that repeat no example")
+            reporter("unlabeled", f"{len(self.unlabeled)} rows that repeat no example")
         if splits.leaks.total:
             leaks = splits.leaks
-            say(
+            reporter(
                 "leaks",
                 f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, "
                 f"{leaks.shared_groups} of a test group",
@@ -130,10 +130,10 @@ class Shop:
             )
         return prompter
 
-    def material(self, base: Base) -> Material:
+    def training_set(self, base: Base) -> TrainingSet:
         """What there is to learn from."""
         splits = self.splits
-        return Material(splits.train, splits.valid, splits.labels, self.prompter(base), splits.pretext)
+        return TrainingSet(splits.train, splits.valid, splits.labels, self.prompter(base), splits.pretext)
 
 
 def _count(splits: Splits) -> str:

@@ -12,7 +12,7 @@ _HALF = "\ufffd"  # what is shown of a character whose bytes are not all there
 _AROUND = "".join(filter(str.isspace, map(chr, range(0x3001)))) + _HALF  # there is no space above U+3000
 
 
-class Writing:
+class IncrementalDetokenizer:
     """Turns tokens into text. What was shown never changes, and all of it together is the answer.
 
     Args:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopfit.engine.writing import Stop, Writing
+from shopfit.engine.detokenizer import IncrementalDetokenizer, Stop
 
 
 @pytest.fixture(scope="module")
@@ -14,9 +14,9 @@ def tokenizer(tiny_base: object) -> object:
     return AutoTokenizer.from_pretrained(tiny_base)
 
 
-def written(tokenizer: object, text: str, stops: list[str]) -> tuple[Writing, list[str]]:
+def written(tokenizer: object, text: str, stops: list[str]) -> tuple[IncrementalDetokenizer, list[str]]:
     tokens = tokenizer(text)["input_ids"]  # type: ignore[operator]
-    writing, parts = Writing(tokenizer, stops), []
+    writing, parts = IncrementalDetokenizer(tokenizer, stops), []
     for number, token in enumerate(tokens):
         writing.add(token)
         over = writing.stopped or number == len(tokens) - 1
@@ -58,7 +58,7 @@ def test_half_a_character_is_not_shown(tokenizer: object) -> None:
 def test_an_answer_has_no_halves_of_characters(tokenizer: object) -> None:
     """Where it began or was ended between the bytes of a character."""
     tokens = tokenizer("✓ crema ✓")["input_ids"]  # type: ignore[operator]
-    writing, parts = Writing(tokenizer), []
+    writing, parts = IncrementalDetokenizer(tokenizer), []
     kept = tokens[1:-1]
     for number, token in enumerate(kept):
         writing.add(token)
@@ -105,7 +105,7 @@ def test_only_the_tokens_since_the_last_whole_character_are_decoded_again(tokeni
             return super().decode(tokens, **options)  # type: ignore[no-any-return]
 
     tokens = tokenizer("lovely crema ✓ 😀 " * 20)["input_ids"]  # type: ignore[operator]
-    writing = Writing(Counted(tokenizer_object=tokenizer.backend_tokenizer))  # type: ignore[attr-defined]
+    writing = IncrementalDetokenizer(Counted(tokenizer_object=tokenizer.backend_tokenizer))  # type: ignore[attr-defined]
     for token in tokens:
         writing.add(token)
     assert writing.text == tokenizer.decode(tokens).strip()  # type: ignore[attr-defined]

@@ -13,10 +13,10 @@ from shopfit.merchant.examples import Example
 from shopfit.merchant.pretext import pairs_of_catalog
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import FOLDS
-from shopfit.tune.lessons import Material
 from shopfit.tune.loop import make_accelerator
-from shopfit.tune.own_catalog import CATALOG, LEAST, catalog_start
-from shopfit.tune.starts import as_it_is_too, candidates, choose_start
+from shopfit.tune.training_dataset import TrainingSet
+from shopfit.warm_start.own_catalog import CATALOG, LEAST, catalog_start
+from shopfit.warm_start.selection import as_it_is_too, candidates, choose_start
 
 COLOURS = ["red", "blue", "green", "black", "white", "brown", "grey", "pink", "gold", "teal"]
 THINGS = ["tent", "stove", "boots", "lamp", "rope", "knife", "mat", "pan", "mug", "bag"]
@@ -42,7 +42,7 @@ def other_words() -> dict[str, str]:
     return dict(zip(words, words[1:] + words[:1], strict=True))
 
 
-def shop(base: Base, said: Mapping[str, str]) -> tuple[Recipe, Material, list[Example]]:
+def shop(base: Base, said: Mapping[str, str]) -> tuple[Recipe, TrainingSet, list[Example]]:
     """A merchant whose items are described in some words, and asked for by those of their titles; and its pairs."""
     tune = {"lr": 0.002, "epochs": 2, "batch_size": 8, "negatives": 2}
     recipe = recipe_of(base, "rank", tune=tune, data={"file": "x", "catalog": "c"})
@@ -54,48 +54,48 @@ def shop(base: Base, said: Mapping[str, str]) -> tuple[Recipe, Material, list[Ex
     ]
     asked = [Example("test", {"query": rows[0].relevant[0]}, relevant=rows[0].relevant)]  # as its description has it
     pairs = pairs_of_catalog(recipe, catalog, asked, lambda row: prompter.text(row.fields))
-    return recipe, Material(rows, [], (), prompter), pairs
+    return recipe, TrainingSet(rows, [], (), prompter), pairs
 
 
-def read(base: Base, recipe: Recipe, material: Material, pairs: list[Example]) -> tuple[str, list[str]]:
+def read(base: Base, recipe: Recipe, training_set: TrainingSet, pairs: list[Example]) -> tuple[str, list[str]]:
     said: list[str] = []
     start = catalog_start(
         base,
         recipe,
         pairs,
-        material,
+        training_set,
         accelerator=make_accelerator(recipe),
-        say=lambda what, detail: said.append(f"{what} {detail}"),
+        reporter=lambda what, detail: said.append(f"{what} {detail}"),
     )
     return start.name, said
 
 
 def test_a_catalog_that_speaks_as_shoppers_do_is_where_an_adapter_starts(encoder: Base) -> None:
-    recipe, material, pairs = shop(encoder, PLAIN)
+    recipe, training_set, pairs = shop(encoder, PLAIN)
     assert LEAST < len(pairs) == len(COLOURS) * len(THINGS) * len(MADE_OF) - 1  # none asks as the test does
-    name, said = read(encoder, recipe, material, pairs)
+    name, said = read(encoder, recipe, training_set, pairs)
     assert name == CATALOG
     assert f"one pass over {len(pairs)} items" in said[0]
 
 
 def test_a_catalog_that_speaks_otherwise_is_not(encoder: Base) -> None:
-    recipe, material, pairs = shop(encoder, other_words())
-    assert read(encoder, recipe, material, pairs)[0] == "scratch"
+    recipe, training_set, pairs = shop(encoder, other_words())
+    assert read(encoder, recipe, training_set, pairs)[0] == "scratch"
 
 
 def test_a_few_items_are_not_worth_reading(encoder: Base) -> None:
-    recipe, material, pairs = shop(encoder, PLAIN)
-    assert read(encoder, recipe, material, pairs[: LEAST - 1]) == ("scratch", [])
+    recipe, training_set, pairs = shop(encoder, PLAIN)
+    assert read(encoder, recipe, training_set, pairs[: LEAST - 1]) == ("scratch", [])
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora"])
 def test_examples_decide_whether_it_is_trained_further(encoder: Base, method: str) -> None:
-    recipe, material, pairs = shop(encoder, PLAIN)
+    recipe, training_set, pairs = shop(encoder, PLAIN)
     recipe = recipe.model_copy(update={"adapter": recipe.adapter.model_copy(update={"method": method})})
     accelerator = make_accelerator(recipe)
-    start = catalog_start(encoder, recipe, pairs, material, accelerator=accelerator, say=lambda *_: None)
+    start = catalog_start(encoder, recipe, pairs, training_set, accelerator=accelerator, reporter=lambda *_: None)
     among = candidates(encoder, recipe, as_it_is_too(start), [], [])
     assert [one.name for one in among] == [f"{CATALOG} as it is", CATALOG]
-    choice = choose_start(encoder, recipe, material, among, accelerator=make_accelerator(recipe))
+    choice = choose_start(encoder, recipe, training_set, among, accelerator=make_accelerator(recipe))
     assert choice.losses[choice.start.title] <= min(choice.losses.values()) * 1.02
     assert len(choice.held_out) == FOLDS  # a blend is learned from what the chosen one answered

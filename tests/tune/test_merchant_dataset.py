@@ -10,7 +10,7 @@ from shopfit.base.load import Base
 from shopfit.errors import DataError
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.shop import Shop
+from shopfit.tune.merchant_dataset import MerchantDataset
 
 
 def merchant(folder: Path, **files: list[dict[str, Any]]) -> Merchant:
@@ -40,12 +40,12 @@ def test_items_without_an_answer(base: Base, encoder: Base, tmp_path: Path) -> N
     items[5]["brand"] = "\u200b"
     rows = [{"query": f"tent number {number}", "relevant": [f"t{number}"]} for number in range(8)]
     shop = merchant(tmp_path / "acme", catalog=items, rows=rows)
-    read = Shop.read(shop, recipe("rank", template="{query}", answer="{brand}"))
+    read = MerchantDataset.read(shop, recipe("rank", template="{query}", answer="{brand}"))
     with pytest.raises(DataError) as error:
-        read.material(base)
+        read.training_set(base)
     assert [problem.where for problem in error.value.problems] == ["item 't3'", "item 't5'"]
     assert "prompt.answer '{brand}'" in error.value.problems[0].what
-    read.material(encoder)  # which compares with all of an item's text
+    read.training_set(encoder)  # which compares with all of an item's text
 
 
 def test_rows_and_labels_without_words(base: Base, tmp_path: Path) -> None:
@@ -54,7 +54,9 @@ def test_rows_and_labels_without_words(base: Base, tmp_path: Path) -> None:
     rows[7]["text"] = ["\u200b"]
     shop = merchant(tmp_path / "acme", rows=rows)
     with pytest.raises(DataError) as error:
-        Shop.read(shop, recipe("choose", template="{text}", labels={"a": "good", "b": "\u2060"})).material(base)
+        MerchantDataset.read(
+            shop, recipe("choose", template="{text}", labels={"a": "good", "b": "\u2060"})
+        ).training_set(base)
     where = [problem.where for problem in error.value.problems]
     assert where[0] == "label 'b'"
     assert sorted(place.rpartition("rows.jsonl")[2] for place in where[1:]) == [":5", ":8"]
@@ -62,5 +64,5 @@ def test_rows_and_labels_without_words(base: Base, tmp_path: Path) -> None:
 
 def test_a_shop_that_shows_everything_is_read(base: Base, tmp_path: Path) -> None:
     rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(20)]
-    read = Shop.read(merchant(tmp_path / "acme", rows=rows), recipe("choose", template="{text}"))
-    assert read.material(base).train
+    read = MerchantDataset.read(merchant(tmp_path / "acme", rows=rows), recipe("choose", template="{text}"))
+    assert read.training_set(base).train

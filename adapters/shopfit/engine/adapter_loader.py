@@ -13,9 +13,9 @@ from shopfit.adapter.stack import Stack
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
+from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.aliases import AliasBook
 from shopfit.engine.checking import merchant_of
-from shopfit.engine.memory import HostMemory, Loaded
 from shopfit.engine.requests import Adapter
 from shopfit.engine.tenant import Tenant
 from shopfit.engine.workers import Workers, closed
@@ -31,7 +31,7 @@ _FAR = 32  # where blobs are far they mostly wait
 Ready = Callable[[Loaded | Exception], None]
 
 
-class Library:
+class AdapterLoader:
     """Finds and loads adapters, each once however many requests name it.
 
     Args:
@@ -49,7 +49,7 @@ class Library:
         self,
         base: Base,
         stack: Stack,
-        memory: HostMemory,
+        memory: AdapterCache,
         registry: Registry | None,
         cache: Path | None,
         gone: Callable[[Loaded], None] = lambda _: None,
@@ -94,7 +94,7 @@ class Library:
             ready(closed())
 
     def hold(self, adapter: Adapter) -> Loaded | None:
-        """The adapter, if it is in host memory; see `HostMemory.hold`.
+        """The adapter, if it is in host memory; see `AdapterCache.hold`.
 
         Raises:
             UnknownReference: if the reference is malformed.

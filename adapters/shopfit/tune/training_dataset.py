@@ -18,7 +18,7 @@ from shopfit.tasks import Lesson, task_of
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class TrainingSet:
     """What one merchant gives to learn from.
 
     Args:
@@ -40,7 +40,7 @@ class Material:
         """What the weights are fitted on."""
         return [*self.beside, *self.train]
 
-    def under(self, recipe: Recipe) -> "Material":
+    def under(self, recipe: Recipe) -> "TrainingSet":
         """The same, read by a recipe that differs in how it trains."""
         return replace(self, prompter=self.prompter.under(recipe))
 
@@ -66,7 +66,7 @@ class Batch:
         return Batch(self.tree.to(device), self.gold.to(device), self.weights.to(device), self.classes.to(device))
 
 
-class Lessons:
+class TrainingDataset:
     """Turns examples into questions with known answers. While training, `data.augment` varies them anew each epoch.
 
     Args:
@@ -170,7 +170,7 @@ def share_negatives(
     return shared
 
 
-class EvenLessons:
+class BalancedTrainingDataset:
     """Lessons of several merchants, equally many of each an epoch.
 
     Args:
@@ -178,13 +178,13 @@ class EvenLessons:
         tune: the recipe's `tune` section.
         per_merchant: lessons of each an epoch; those of the merchant with the most by default. A merchant with fewer
             repeats some of them, one with more gives others in the next epoch.
-        head: as for `Lessons`.
+        head: as for `TrainingDataset`.
     """
 
     def __init__(
-        self, merchants: Sequence[Material], tune: Tune, per_merchant: int | None = None, head: Sequence[str] = ()
+        self, merchants: Sequence[TrainingSet], tune: Tune, per_merchant: int | None = None, head: Sequence[str] = ()
     ) -> None:
-        self._lessons = [Lessons(each.train, each.prompter, each.labels, tune, head) for each in merchants]
+        self._lessons = [TrainingDataset(each.train, each.prompter, each.labels, tune, head) for each in merchants]
         self._each = per_merchant or max(map(len, self._lessons))
         self._seed = tune.seed
         self.epoch = 0

@@ -28,20 +28,20 @@ from shopfit.merchant.sampling import draw
 from shopfit.merchant.search import CatalogIndex, Embed, Floats
 from shopfit.merchant.splits import labels_of, test_file_of
 from shopfit.merchant.unlabeled import load_unlabeled, without_copies
-from shopfit.onboard import base_of
 from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from shopfit.tune.making import Say, silent
+from shopfit.tune.reporter import Reporter, silent
+from shopfit.tune.run import base_of
 
 _LOOKED_AT = 1000  # unlabeled rows
 _FOUND = 20  # rank: items of the search that the adapter is asked about
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class Uncertainty:
     """How unsure an adapter is of U rows.
 
     Args:
@@ -79,7 +79,7 @@ def label_next(
     *,
     rows: int,
     settings: Settings,
-    say: Say = silent,
+    reporter: Reporter = silent,
     embed: Embed | None = None,
 ) -> list[dict[str, Any]]:
     """Propose unlabeled rows of a merchant to be labelled, in the form of its example file with the answer left open.
@@ -89,7 +89,7 @@ def label_next(
         recipe: of task choose or rank.
         rows: how many, 1 or more; fewer if there are fewer.
         settings: where state lives.
-        say: hears every resolved choice.
+        reporter: hears every resolved choice.
         embed: texts to vectors; by default the sentence encoder.
 
     Returns:
@@ -102,9 +102,9 @@ def label_next(
     """
     if recipe.spec.written:
         raise _untold(recipe)
-    pool = _pool(merchant, recipe, say)
+    pool = _pool(merchant, recipe, reporter)
     embed = embed or LateEmbedder(settings.home)
-    doubt = _doubt(pool, settings, embed, say)
+    doubt = _doubt(pool, settings, embed, reporter)
     vectors = embed([pool.shown.text(row.fields) for row in pool.rows]).astype(np.float64)
     chosen = draw_unlike(doubt.gradients, vectors, rows, recipe.tune.seed)
     return [to_fill_in(recipe, pool.rows[place], doubt.why[place]) for place in chosen]
@@ -151,7 +151,7 @@ def to_fill_in(recipe: Recipe, row: Example, why: str) -> dict[str, Any]:
     return {recipe.data.columns.get(name, name): value for name, value in known.items()}
 
 
-def _pool(merchant: Merchant, recipe: Recipe, say: Say) -> Pool:
+def _pool(merchant: Merchant, recipe: Recipe, reporter: Reporter) -> Pool:
     """Read the unlabeled rows and what is labelled already; the bad rows of all files are named at once."""
     data = recipe.data
     catalog = merchant.catalog(data.catalog, recipe) if data.catalog else None
@@ -178,7 +178,7 @@ def _pool(merchant: Merchant, recipe: Recipe, say: Say) -> Pool:
     if errors:
         raise DataError("; ".join(error.message for error in errors), problems=problems, next_step=errors[0].next_step)
     kept = without_copies(rows, test, examples, lambda row: shown.text(row.fields), data.near_duplicate)
-    say("unlabeled", f"{len(rows)} rows, of which {len(rows) - len(kept)} repeat a labelled one")
+    reporter("unlabeled", f"{len(rows)} rows, of which {len(rows) - len(kept)} repeat a labelled one")
     if not kept:
         raise DataError(
             f"every unlabeled row of {merchant.name} repeats one that is labelled, so none is worth a label",
@@ -186,17 +186,17 @@ def _pool(merchant: Merchant, recipe: Recipe, say: Say) -> Pool:
         )
     looked_at = draw(kept, _LOOKED_AT, f"{recipe.tune.seed}/label-next")
     if len(looked_at) < len(kept):
-        say("unlabeled", f"{len(looked_at)} of them are looked at, drawn by the seed")
+        reporter("unlabeled", f"{len(looked_at)} of them are looked at, drawn by the seed")
     return Pool(merchant, recipe, shown, looked_at, labels_of(recipe, examples))
 
 
-def _doubt(pool: Pool, settings: Settings, embed: Embed, say: Say) -> Doubt:
+def _doubt(pool: Pool, settings: Settings, embed: Embed, reporter: Reporter) -> Uncertainty:
     """How unsure whoever would answer now is of each row."""
     with Registry.open(settings) as registry:
-        base, tenant = _answering(registry, pool, settings, say)
+        base, tenant = _answering(registry, pool, settings, reporter)
     if pool.recipe.spec.labels and len(tenant.labels) < 2:
-        say("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
-        return Doubt(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
+        reporter("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
+        return Uncertainty(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
     with Engine(base, slots=1, max_rank=LARGEST_RANK, embed=embed) as engine:
         match pool.recipe.task:
             case "choose":
@@ -216,12 +216,12 @@ def _untold(recipe: Recipe) -> RecipeError:
     )
 
 
-def _answering(registry: Registry, pool: Pool, settings: Settings, say: Say) -> tuple[Base, Tenant]:
+def _answering(registry: Registry, pool: Pool, settings: Settings, reporter: Reporter) -> tuple[Base, Tenant]:
     """The merchant's adapter in production, else the house's starter, else the bare base."""
     merchant, recipe, shown = pool.merchant.name, pool.recipe, pool.shown
     if (mine := _in_production(registry, f"{merchant}/{recipe.name}", settings)) is not None:
         name, bundle = mine
-        say("asked", f"{name}, the adapter in production")
+        reporter("asked", f"{name}, the adapter in production")
         trained_on = bundle.manifest.base
         base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization, dtype=trained_on.dtype)
         # today's items, which the histories name
@@ -230,7 +230,7 @@ def _answering(registry: Registry, pool: Pool, settings: Settings, say: Say) -> 
     starter = _in_production(registry, f"{HOUSE}/{recipe.name}", settings)
     if starter is not None and not base.known_by(starter[1].manifest.base.fingerprint):
         starter = None
-    say("asked", f"{starter[0]}, the house's starter" if starter else f"the bare base {base.name}")
+    reporter("asked", f"{starter[0]}, the house's starter" if starter else f"the bare base {base.name}")
     asked = starter[1] if starter else None
     return base, Tenant(merchant, recipe, pool.labels, shown.catalog, shown.history, asked)
 
@@ -243,15 +243,15 @@ def _in_production(registry: Registry, reference: str, settings: Settings) -> tu
     return version.name, registry.read(version, needed, settings.cache)
 
 
-def _choose_doubt(engine: Engine, tenant: Tenant, rows: Sequence[Example]) -> Doubt:
+def _choose_doubt(engine: Engine, tenant: Tenant, rows: Sequence[Example]) -> Uncertainty:
     answers = engine.choose([ChooseRequest(tenant, row.fields) for row in rows])
     shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])  # (U, L)
     second, first = np.sort(shares, axis=1)[:, -2:].T
     likeliest = np.eye(len(tenant.labels))[shares.argmax(1)]
-    return Doubt(shares - likeliest, [f"margin {margin:.3f}" for margin in first - second])
+    return Uncertainty(shares - likeliest, [f"margin {margin:.3f}" for margin in first - second])
 
 
-def _rank_doubt(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Doubt:
+def _rank_doubt(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Uncertainty:
     """Entropy of the scores of the items that a search finds, or of the row's own candidates; from 0 to 1."""
     index = None if pool.shown.catalog is None else CatalogIndex(pool.shown.catalog, embed)
     found = [_found(index, pool.shown, row) for row in pool.rows]
@@ -265,7 +265,7 @@ def _rank_doubt(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Dou
         shares = softmax(np.array([item.score for item in answer.items]) / unit)
         doubts[place] = -(shares * log_shares(shares)).sum() / np.log(len(shares))
     why = [f"entropy {doubt:.3f} of {len(items)} items" for doubt, items in zip(doubts, found, strict=True)]
-    return Doubt(doubts[:, None], why)
+    return Uncertainty(doubts[:, None], why)
 
 
 def _found(index: CatalogIndex | None, shown: Prompter, row: Example) -> Sequence[str]:
@@ -274,4 +274,4 @@ def _found(index: CatalogIndex | None, shown: Prompter, row: Example) -> Sequenc
         return row.candidates or ()
     left_out = () if shown.recipe.data.repeats else seen(row.fields)
     allowed = [item for item in shown.catalog if item not in left_out]
-    return list(index.search(shown.wish(row.fields), past_items(row.fields, shown.history), allowed, _FOUND))
+    return list(index.search(shown.query_text(row.fields), past_items(row.fields, shown.history), allowed, _FOUND))

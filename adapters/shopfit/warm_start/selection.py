@@ -33,7 +33,7 @@ from shopfit.tune.folds import (
     scored,
     trained,
 )
-from shopfit.tune.lessons import Batch, Material
+from shopfit.tune.training_dataset import Batch, TrainingSet
 
 MOST_DONORS = 8
 _NEAREST = 3  # donors whose mean is a candidate
@@ -70,7 +70,7 @@ class Candidate:
     """
 
     name: str
-    make: Callable[[Material], Start]
+    make: Callable[[TrainingSet], Start]
     kept: bool = False
     taught: bool = True
 
@@ -118,9 +118,9 @@ def candidates(
     found += [Candidate.of(start, taught=True) for start in starter]
     donors = donors[:MOST_DONORS]
     if len(donors) > 1:
-        council = Council(base, recipe, donors)
-        found.append(Candidate(f"mean of the nearest of {len(donors)} donors", council.mean))
-        found.append(Candidate(f"weights over {len(donors)} donors", council.weighted))
+        merger = LoraMerger(base, recipe, donors)
+        found.append(Candidate(f"mean of the nearest of {len(donors)} donors", merger.mean))
+        found.append(Candidate(f"weights over {len(donors)} donors", merger.weighted))
     elif donors:
         one = donors[0]
         found.append(Candidate.of(Start(one.name, factors=one.factors), taught=True))
@@ -130,7 +130,7 @@ def candidates(
 def choose_start(
     base: Base,
     recipe: Recipe,
-    material: Material,
+    training_set: TrainingSet,
     among: Sequence[Candidate],
     *,
     accelerator: Accelerator,
@@ -141,17 +141,17 @@ def choose_start(
     Args:
         base: bare.
         recipe: how the adapter will be trained.
-        material: the merchant's.
+        training_set: the merchant's.
         among: candidates, the simplest first.
         accelerator: from `make_accelerator`.
         heard: told each candidate's loss.
     """
     if len(among) == 1:
-        return Choice(among[0].make(material))
-    parts = folds(recipe, material)
+        return Choice(among[0].make(training_set))
+    parts = folds(recipe, training_set)
     if not parts:
         best = next((one for one in among if one.taught), among[-1])
-        return Choice(best.make(material), why="too few examples to compare starts")
+        return Choice(best.make(training_set), why="too few examples to compare starts")
     losses: dict[str, float] = {}
     found: dict[str, list[HeldOut]] = {}
     answers: dict[str, list[Answered]] = {}
@@ -165,7 +165,7 @@ def choose_start(
     if known is not None and known != name:
         name, why = known, "too little speaks against it"
     winner = next(one for one in among if one.name == name)
-    return Choice(winner.make(material), losses, why, found[name])
+    return Choice(winner.make(training_set), losses, why, found[name])
 
 
 def _nearest_to_lowest(losses: Mapping[str, float]) -> str:
@@ -198,7 +198,7 @@ def _known(
 
 
 def _held_out(
-    base: Base, recipe: Recipe, parts: Sequence[Material], candidate: Candidate, accelerator: Accelerator
+    base: Base, recipe: Recipe, parts: Sequence[TrainingSet], candidate: Candidate, accelerator: Accelerator
 ) -> tuple[list[Answered], list[HeldOut]]:
     """What the candidate answers to the parts' held-out examples: for its loss, and of folds also as predictions.
 
@@ -217,7 +217,7 @@ def _held_out(
     return answers, predictions
 
 
-class Council:
+class LoraMerger:
     """Donors whose adapters are put together without training (LoraHub, arXiv:2307.13269).
 
     Args:
@@ -232,20 +232,20 @@ class Council:
         self._donors = donors
         self._stack: Stack | None = None
 
-    def mean(self, material: Material) -> Start:
+    def mean(self, training_set: TrainingSet) -> Start:
         """The mean of the donors that do best on the examples."""
-        batches = self._support(material)
+        batches = self._support(training_set)
         losses = [self._loss(donor.factors, batches) for donor in self._donors]
         nearest = [self._donors[place] for place in np.argsort(losses, kind="stable")[:_NEAREST]]
         share = 1 / len(nearest)
         name = "mean of " + ", ".join(donor.name for donor in nearest)
         return Start(name, factors=blend([donor.factors for donor in nearest], [share] * len(nearest)))
 
-    def weighted(self, material: Material) -> Start:
+    def weighted(self, training_set: TrainingSet) -> Start:
         """Weights over all donors, found by CMA-ES (arXiv:1604.00772): few numbers, no gradients, no overfitting."""
         import cma
 
-        batches = self._support(material)
+        batches = self._support(training_set)
         factors = [donor.factors for donor in self._donors]
 
         def price(shares: Sequence[float]) -> float:
@@ -259,8 +259,8 @@ class Council:
         )
         return Start(name, factors=blend(factors, [float(share) for share in best]))
 
-    def _support(self, material: Material) -> list[Batch]:
-        return in_batches(self._recipe, [*material.train, *material.valid][:_SUPPORT], material)
+    def _support(self, training_set: TrainingSet) -> list[Batch]:
+        return in_batches(self._recipe, [*training_set.train, *training_set.valid][:_SUPPORT], training_set)
 
     def _loss(self, factors: Factors, batches: Sequence[Batch]) -> float:
         """The task's loss of the base with these weights, untrained."""

@@ -5,14 +5,14 @@ from functools import partial
 
 import pytest
 import torch
-from tests.tune.reviews import LABELS, RECIPE, material, reviews
+from tests.tune.reviews import LABELS, RECIPE, reviews, training_set
 
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.tune.lessons import EvenLessons, Material
 from shopfit.tune.loop import make_accelerator, tune
-from shopfit.tune.starts import Candidate, Donor, as_it_is_too, candidates, choose_start
+from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
+from shopfit.warm_start.selection import Candidate, Donor, as_it_is_too, candidates, choose_start
 
 
 def learned(base: Base, name: str, *, upside_down: bool = False) -> Start:
@@ -29,7 +29,7 @@ def learned(base: Base, name: str, *, upside_down: bool = False) -> Start:
     return Start(name, factors=factors)
 
 
-def named(name: str, _: Material) -> Start:
+def named(name: str, _: TrainingSet) -> Start:
     return Start(name)
 
 
@@ -39,7 +39,7 @@ def test_a_start_that_knows_the_task_wins(base: Base) -> None:
     choice = choose_start(
         base,
         RECIPE,
-        material(base, reviews(10)),
+        training_set(base, reviews(10)),
         among,
         heard=lambda name, loss: heard.append((name, loss)),
         accelerator=make_accelerator(RECIPE),
@@ -53,7 +53,7 @@ def test_a_start_that_knows_the_task_wins(base: Base) -> None:
 
 def test_a_start_that_learned_the_opposite_loses(base: Base) -> None:
     among = candidates(base, RECIPE, [Start()], [learned(base, "house/r@1", upside_down=True)], [])
-    choice = choose_start(base, RECIPE, material(base, reviews(10)), among, accelerator=make_accelerator(RECIPE))
+    choice = choose_start(base, RECIPE, training_set(base, reviews(10)), among, accelerator=make_accelerator(RECIPE))
     assert choice.start.scratch
     assert choice.losses["scratch"] < choice.losses["house/r@1"]
 
@@ -63,7 +63,7 @@ def test_among_equals_the_simpler_one_wins(base: Base) -> None:
     told = reviews(8)
     silent = [replace(row, fields={"text": "no comment"}) for row in told]
     for rows, winner in ((silent, "scratch"), (told, "one")):  # where nobody can know anything, and where all know much
-        choice = choose_start(base, RECIPE, material(base, rows), among, accelerator=make_accelerator(RECIPE))
+        choice = choose_start(base, RECIPE, training_set(base, rows), among, accelerator=make_accelerator(RECIPE))
         assert len(set(choice.losses.values())) == 1
         assert choice.start.name == winner
 
@@ -72,7 +72,7 @@ def test_a_starter_may_stay_as_it_is(base: Base) -> None:
     among = candidates(base, RECIPE, [Start()], as_it_is_too(learned(base, "house/r@1")), [])
     assert [one.name for one in among] == ["scratch", "house/r@1 as it is", "house/r@1"]
     gentle = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"lr": 1e-9})})
-    shop = material(base, reviews(10), reviews(4, seed=3))
+    shop = training_set(base, reviews(10), reviews(4, seed=3))
     choice = choose_start(base, gentle, shop, among, accelerator=make_accelerator(gentle))
     assert choice.start.kept  # training changes nothing
     assert choice.losses["house/r@1 as it is"] == pytest.approx(choice.losses["house/r@1"], rel=0.01)
@@ -104,7 +104,7 @@ def test_donors_are_weighed_by_what_they_know(base: Base) -> None:
     donors = [Donor("fool/r@1", fool.factors), Donor("wise/r@1", wise.factors)]
     among = candidates(base, RECIPE, [Start()], [], donors)
     assert [one.name for one in among] == ["scratch", "mean of the nearest of 2 donors", "weights over 2 donors"]
-    choice = choose_start(base, RECIPE, material(base, reviews(12)), among, accelerator=make_accelerator(RECIPE))
+    choice = choose_start(base, RECIPE, training_set(base, reviews(12)), among, accelerator=make_accelerator(RECIPE))
     assert choice.start.name.startswith("weights over fool/r@1")
     shares = {
         part.split()[0]: float(part.split()[1]) for part in choice.start.name.removeprefix("weights over ").split(", ")
@@ -117,7 +117,7 @@ def test_too_few_examples_take_what_others_have(base: Base) -> None:
     choice = choose_start(
         base,
         RECIPE,
-        material(base, reviews(4)),
+        training_set(base, reviews(4)),
         candidates(base, RECIPE, [Start()], [known], []),
         accelerator=make_accelerator(RECIPE),
     )
@@ -126,7 +126,7 @@ def test_too_few_examples_take_what_others_have(base: Base) -> None:
     alone = choose_start(
         base,
         RECIPE,
-        material(base, reviews(4)),
+        training_set(base, reviews(4)),
         candidates(base, RECIPE, [Start()], [], []),
         accelerator=make_accelerator(RECIPE),
     )
@@ -134,8 +134,8 @@ def test_too_few_examples_take_what_others_have(base: Base) -> None:
 
 
 def test_merchants_give_equally_many_lessons_an_epoch(base: Base) -> None:
-    small, large = material(base, reviews(3, seed=1)), material(base, reviews(20, seed=2))
-    lessons = EvenLessons([small, large], RECIPE.tune, 8)
+    small, large = training_set(base, reviews(3, seed=1)), training_set(base, reviews(20, seed=2))
+    lessons = BalancedTrainingDataset([small, large], RECIPE.tune, 8)
     assert len(lessons) == 16
     seen: set[tuple[int, ...]] = set()
     for epoch in (1, 2, 3):
@@ -153,7 +153,7 @@ def test_a_fold_leaves_no_trace(base: Base) -> None:
     choose_start(
         base,
         RECIPE,
-        material(base, reviews(8)),
+        training_set(base, reviews(8)),
         candidates(base, RECIPE, [Start()], [learned(base, "h")], []),
         accelerator=make_accelerator(RECIPE),
     )

@@ -16,9 +16,9 @@ from shopfit.methods import METHODS
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
-from shopfit.tune.lessons import Material
-from shopfit.tune.own_catalog import catalog_start
-from shopfit.tune.starts import MOST_DONORS, Choice, Donor, as_it_is_too, candidates, choose_start
+from shopfit.tune.training_dataset import TrainingSet
+from shopfit.warm_start.own_catalog import catalog_start
+from shopfit.warm_start.selection import MOST_DONORS, Choice, Donor, as_it_is_too, candidates, choose_start
 
 _LOOKED_AT = 256  # donors at most: the latest
 
@@ -106,13 +106,13 @@ def find_start(
     base: Base,
     recipe: Recipe,
     merchant: str,
-    material: Material,
+    training_set: TrainingSet,
     *,
     vector: Callable[[], Sequence[float]],
     accelerator: Accelerator,
     pairs: Sequence[Example] = (),
     keep: bool = False,
-    say: Callable[[str, str], None],
+    reporter: Callable[[str, str], None],
 ) -> Choice:
     """Where a merchant's adapter starts: as the recipe says, or as the merchant's own examples decide.
 
@@ -121,13 +121,13 @@ def find_start(
         base: bare.
         recipe: its `start` says how to find it.
         merchant: whose adapter it will be.
-        material: the merchant's examples; there may be none.
+        training_set: the merchant's examples; there may be none.
         vector: makes the direction of its texts.
         accelerator: from `make_accelerator`.
         pairs: of its catalog, to start from; none where nothing is to be read.
         keep: whether a starter may also be taken as it is, without training; one that was not taught all labels of
             the merchant never is.
-        say: hears what was compared.
+        reporter: hears what was compared.
 
     Raises:
         UnknownReference: if `start` names a version that is not there.
@@ -139,33 +139,37 @@ def find_start(
     if recipe.start != "auto":
         version = registry.resolve(recipe.start)
         _check_method(recipe, version)
-        say("start", f"{version.name}: the recipe says so")
+        reporter("start", f"{version.name}: the recipe says so")
         return Choice(start_from(registry.read(version, needed), version.name, base), why="the recipe says so")
     known = Neighbours(registry, base, recipe, merchant)
     # without an example there is nothing to weigh donors on
-    donors = known.donors(vector) if material.train or material.valid else []
+    donors = known.donors(vector) if training_set.train or training_set.valid else []
     starter = known.starter()
-    count = len(material.train) + len(material.valid)
-    ground = catalog_start(base, recipe, pairs, material, accelerator=accelerator, say=say) if count else Start()
-    own = [ground]
-    if keep and not ground.scratch and count < VALID_FROM:  # from there on one epoch stands for a training
-        own = as_it_is_too(ground)
+    count = len(training_set.train) + len(training_set.valid)
+    context = (
+        catalog_start(base, recipe, pairs, training_set, accelerator=accelerator, reporter=reporter)
+        if count
+        else Start()
+    )
+    own = [context]
+    if keep and not context.scratch and count < VALID_FROM:  # from there on one epoch stands for a training
+        own = as_it_is_too(context)
     shared: list[Start] = []
     if starter is not None:
-        taught = starter.labels.issuperset(material.labels)
+        taught = starter.labels.issuperset(training_set.labels)
         shared = as_it_is_too(starter) if keep and taught else [starter]
     among = candidates(base, recipe, own, shared, donors)
     if len(among) > 1:
-        say("start", f"comparing {', '.join(one.name for one in among)}")
+        reporter("start", f"comparing {', '.join(one.name for one in among)}")
     choice = choose_start(
         base,
         recipe,
-        material,
+        training_set,
         among,
         accelerator=accelerator,
-        heard=lambda name, loss: say("start", f"{name}: loss {loss:.3f}"),
+        heard=lambda name, loss: reporter("start", f"{name}: loss {loss:.3f}"),
     )
-    say("start", f"{choice.start.title}: {choice.why}")
+    reporter("start", f"{choice.start.title}: {choice.why}")
     return choice
 
 

@@ -8,10 +8,10 @@ from tests.merchant.shop import recipe
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example
-from shopfit.tune.lessons import Lessons
+from shopfit.tune.training_dataset import TrainingDataset
 
 
-class Measured(Lessons):
+class Measured(TrainingDataset):
     """Lessons that count how often one is measured."""
 
     measured = 0

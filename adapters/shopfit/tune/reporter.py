@@ -1,0 +1,14 @@
+"""Who hears what a run resolves and finishes."""
+
+from typing import Protocol
+
+
+class Reporter(Protocol):
+    """Announces one resolved choice or finished stage."""
+
+    def __call__(self, what: str, detail: str) -> None:
+        """`what` in a word or two, `detail` in a line."""
+
+
+def silent(what: str, detail: str) -> None:
+    """Nobody listens."""

@@ -1,0 +1,156 @@
+"""A run: what it stands on before anything is trained, and the adapter that came of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from shopfit.adapter.bundle import Bundle
+from shopfit.base.load import Base, load_base
+from shopfit.base.prompt import Prompter
+from shopfit.errors import RecipeError
+from shopfit.merchant.examples import Example
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.splits import Splits
+from shopfit.recipe.schema import Recipe
+from shopfit.settings import Settings
+from shopfit.tune.bases import AUTO, choose_base
+from shopfit.tune.folds import HeldOut, folds
+from shopfit.tune.loop import Tuned
+from shopfit.tune.merchant_dataset import MerchantDataset
+from shopfit.tune.reporter import Reporter, silent
+from shopfit.tune.self_training import SelfTrained
+from shopfit.tune.study import Study
+from shopfit.tune.training_dataset import TrainingSet
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What a run stands on before anything is trained.
+
+    Args:
+        merchant: whose adapter it will be.
+        base: loaded.
+        prompter: for the recipe and this merchant.
+        splits: the examples.
+        unlabeled: rows for self-training.
+        taught: what of them the adapter's own answers made examples of.
+    """
+
+    merchant: Merchant
+    base: Base
+    prompter: Prompter
+    splits: Splits
+    unlabeled: Sequence[Example] = ()
+    taught: SelfTrained = field(default_factory=SelfTrained)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the adapter is made, and how it is asked."""
+        return self.prompter.recipe
+
+    @property
+    def training_set(self) -> TrainingSet:
+        """What there is to learn from: the examples, and beside them what is made without anybody's label."""
+        splits = self.splits
+        beside = [*splits.pretext, *self.taught.pseudo]
+        return TrainingSet(splits.train, splits.valid, splits.labels, self.prompter, beside)
+
+    @property
+    def parts(self) -> Sequence[TrainingSet]:
+        """The same to cross-validate on: each part trains as the adapter will, without what it holds out."""
+        return self.taught.parts or folds(self.recipe, self.training_set)
+
+    @property
+    def seen(self) -> list[Example]:
+        """Every example of the merchant's that it may learn from: also what baselines and priors are fitted on."""
+        return [*self.splits.train, *self.splits.valid]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """An adapter that can be asked, and how it came about.
+
+    Args:
+        context: with the recipe that it was made with in the end.
+        tuned: its training.
+        bundle: its files, in a folder that is gone afterwards.
+        start_losses: of every start that was compared.
+        blend_losses: of the blend and its parts.
+        study: of the search, if there was one.
+        crossed: answers from cross-validation, by part; none where one validation set was held out, which also chose
+            the epoch.
+    """
+
+    context: RunContext
+    tuned: Tuned
+    bundle: Bundle
+    start_losses: Mapping[str, float]
+    blend_losses: Mapping[str, float]
+    study: Study | None
+    crossed: Sequence[HeldOut] = ()
+
+
+def prepare(
+    merchant: Merchant,
+    recipe: Recipe,
+    *,
+    settings: Settings,
+    accelerator: "Accelerator",
+    base: Base | None = None,
+    reporter: Reporter = silent,
+) -> RunContext:
+    """Read and check the merchant's data, and load the base. Bad data is found before the base is loaded.
+
+    With `base: auto` the bases compete on the examples, and the recipe names the winner from then on.
+
+    Args:
+        merchant: whose data.
+        recipe: that reads it.
+        settings: where bases lie.
+        accelerator: the run's, from `make_accelerator`: its device is the base's.
+        base: if it is loaded already.
+        reporter: hears what was found.
+
+    Raises:
+        DataError: with every bad row.
+        BaseError: if the base is not there.
+        RecipeError: if the recipe's prompt is longer than the base can read.
+    """
+    shop = MerchantDataset.read(merchant, recipe).with_unlabeled()
+    shop.tell(reporter)
+    if base is None:
+
+        def load(name: str) -> Base:
+            return base_of(recipe.model_copy(update={"base": name}), settings, str(accelerator.device))
+
+        auto = recipe.base == AUTO
+        base = choose_base(shop, load, accelerator=accelerator, reporter=reporter) if auto else load(recipe.base)
+    if recipe.base == AUTO:
+        recipe = recipe.model_copy(update={"base": base.name})
+        shop = replace(shop, recipe=recipe)
+    size = sum(weight.numel() for weight in base.model.parameters())
+    reporter(
+        "base",
+        f"{base.name}: {size / 1e6:.0f}M parameters in {base.dtype} on {base.device}, "
+        f"quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
+    )
+    return RunContext(merchant, base, shop.prompter(base), shop.splits, shop.unlabeled)
+
+
+def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
+    """Load the base that a recipe names.
+
+    Raises:
+        BaseError: if it is not there.
+        RecipeError: if the recipe's prompt is longer than it can read.
+    """
+    base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device, dtype=recipe.dtype)
+    if recipe.prompt.max_tokens > base.max_length:
+        raise RecipeError(
+            f"prompt.max_tokens is {recipe.prompt.max_tokens}, but the base {base.name} reads {base.max_length}",
+            next_step=f"set prompt.max_tokens to {base.max_length // 2} or less",
+        )
+    return base
