@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.cli.conftest import TITLES, open_shop, review
 
 from shopfit.merchant.merchant import Merchant
 from shopfit.pipeline import trained_run
@@ -17,6 +16,7 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.run import TrainedRun, prepare
+from tests.cli.conftest import TITLES, open_shop, review
 
 
 @pytest.fixture

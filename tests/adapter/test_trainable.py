@@ -80,7 +80,7 @@ def test_a_look_that_fails_leaves_the_weights_where_they_were(base: Base) -> Non
     end, origin = adapter.state(), [torch.zeros_like(weight) for weight in adapter.state()]
 
     def look() -> None:
-        with adapter.nearer(origin, 0.5):
+        with adapter.interpolated(origin, 0.5):
             assert not all(map(torch.equal, adapter.state(), end))
             raise RuntimeError("no metric")
 

@@ -13,7 +13,7 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.merchant_dataset import Shop
+from shopfit.tune.merchant_dataset import MerchantDataset
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -363,7 +363,7 @@ def test_every_prompt_of_the_samples_is_read_as_the_tokenizer_reads_it(name: str
     for file in sorted(RECIPES.glob("*.yaml")):
         asked = load_recipe(file.stem)
         for folder in sorted((RECIPES / "samples").iterdir()):
-            shop = Shop.read(Merchant.open(folder), asked)
+            shop = MerchantDataset.read(Merchant.open(folder), asked)
             prompter = Prompter(asked, tokenizer, shop.shown.catalog, shop.shown.history, encoder=encoder)
             for row in (*shop.splits.train, *shop.splits.valid, *shop.splits.test):
                 assert list(prompter.encode(row.fields)) == tokenizer(prompter.render(row.fields))["input_ids"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.engine.gate import GUARD, gated
-from tests.engine.test_memory import SIZE, loaded
+from tests.engine.test_adapter_cache import SIZE, loaded
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base

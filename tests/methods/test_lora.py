@@ -13,8 +13,8 @@ from shopfit.adapter.files import CONFIG, WEIGHTS, read_plain, write_plain
 from shopfit.adapter.start import Start
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
-from shopfit.base.prompt import Question
-from shopfit.base.scoring import answer_log_probs, plant
+from shopfit.base.scoring.causal import CausalScorer
+from shopfit.base.scoring.questions import Question
 from shopfit.recipe.schema import Adapter
 
 QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
@@ -23,7 +23,7 @@ RANK, ALPHA = 9, 6.0
 
 def answers(adapter: TrainableAdapter) -> Tensor:
     with torch.no_grad():
-        return answer_log_probs(adapter.model, plant(QUESTIONS, 0), adapter.prefix(2))
+        return CausalScorer(0).collate(QUESTIONS).forward(adapter.model, prefix=adapter.prefix(2))
 
 
 def fresh(base: Base, *, rslora: bool, start: Start | None = None) -> TrainableAdapter:
@@ -72,7 +72,7 @@ def test_the_exported_folder_answers_in_peft_as_the_trained_adapter(base: Base, 
     for folder in (NATIVE, LORA):
         peft = PeftModel.from_pretrained(base.model, tmp_path / folder).eval()
         with torch.no_grad():
-            got = answer_log_probs(peft.get_base_model(), plant(QUESTIONS, 0), None)
+            got = CausalScorer(0).collate(QUESTIONS).forward(peft.get_base_model())
         peft.unload()
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from shopfit.engine.asking import ask_choose
 from tests.tune.reviews import LABELS
 from tests.tune.reviews import reviews as made_up
 
 from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
+from shopfit.engine.questions import ask_choose
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import folds, trained
