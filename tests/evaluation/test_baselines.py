@@ -37,7 +37,7 @@ def text(example: Example) -> str:
 
 
 def fit(name: str, train: Sequence[Example] = (), **options: Any) -> System:
-    return fit_baseline(name, train, **{"text": text, "wish": text, "catalog": CATALOG, "embed": embed} | options)
+    return fit_baseline(name, train, **{"text": text, "query_text": text, "catalog": CATALOG, "embed": embed} | options)
 
 
 def best(system: System, **fields: Any) -> str:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,7 @@ def test_ids_come_from_content_alone(tmp_path: Path) -> None:
 
 def test_near_names_are_searched_only_where_they_are_read(tmp_path: Path) -> None:
     rows = [{"query": f"q{number}", "relevant": ["item b"]} for number in range(30)]
-    named = type(ITEMS)({"item-b": ITEMS["b"]})
+    named = type(ITEMS)({"item-b": replace(ITEMS["b"], id="item-b")})
     with pytest.raises(DataError) as caught:
         load_examples(shop(tmp_path, rows=rows), recipe("rank"), "rows.jsonl", catalog=named, history=None)
     hints = ["did you mean 'item-b'" in problem.what for problem in caught.value.problems]
