@@ -104,10 +104,10 @@ def label_next(
         raise _untold(recipe)
     pool = _pool(merchant, recipe, reporter)
     embed = embed or LateEmbedder(settings.home)
-    doubt = _doubt(pool, settings, embed, reporter)
+    uncertainty = _uncertainty(pool, settings, embed, reporter)
     vectors = embed([pool.shown.text(row.fields) for row in pool.rows]).astype(np.float64)
-    chosen = draw_unlike(doubt.gradients, vectors, rows, recipe.tune.seed)
-    return [to_fill_in(recipe, pool.rows[place], doubt.why[place]) for place in chosen]
+    chosen = draw_unlike(uncertainty.gradients, vectors, rows, recipe.tune.seed)
+    return [to_fill_in(recipe, pool.rows[place], uncertainty.why[place]) for place in chosen]
 
 
 def draw_unlike(gradients: Floats, vectors: Floats, count: int, seed: int) -> list[int]:
@@ -190,19 +190,19 @@ def _pool(merchant: Merchant, recipe: Recipe, reporter: Reporter) -> Pool:
     return Pool(merchant, recipe, shown, looked_at, labels_of(recipe, examples))
 
 
-def _doubt(pool: Pool, settings: Settings, embed: Embed, reporter: Reporter) -> Uncertainty:
+def _uncertainty(pool: Pool, settings: Settings, embed: Embed, reporter: Reporter) -> Uncertainty:
     """How unsure whoever would answer now is of each row."""
     with Registry.open(settings) as registry:
         base, tenant = _answering(registry, pool, settings, reporter)
     if pool.recipe.spec.labels and len(tenant.labels) < 2:
-        reporter("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
+        reporter("uncertainty", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
         return Uncertainty(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
     with Engine(base, slots=1, max_rank=LARGEST_RANK, embed=embed) as engine:
         match pool.recipe.task:
             case "choose":
-                return _choose_doubt(engine, tenant, pool.rows)
+                return _choose_uncertainty(engine, tenant, pool.rows)
             case "rank":
-                return _rank_doubt(engine, tenant, pool, embed)
+                return _rank_uncertainty(engine, tenant, pool, embed)
             case "generate":
                 raise _untold(pool.recipe)
             case _:
@@ -243,7 +243,7 @@ def _in_production(registry: Registry, reference: str, settings: Settings) -> tu
     return version.name, registry.read(version, needed, settings.cache)
 
 
-def _choose_doubt(engine: Engine, tenant: Tenant, rows: Sequence[Example]) -> Uncertainty:
+def _choose_uncertainty(engine: Engine, tenant: Tenant, rows: Sequence[Example]) -> Uncertainty:
     answers = engine.choose([ChooseRequest(tenant, row.fields) for row in rows])
     shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])  # (U, L)
     second, first = np.sort(shares, axis=1)[:, -2:].T
@@ -251,7 +251,7 @@ def _choose_doubt(engine: Engine, tenant: Tenant, rows: Sequence[Example]) -> Un
     return Uncertainty(shares - likeliest, [f"margin {margin:.3f}" for margin in first - second])
 
 
-def _rank_doubt(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Uncertainty:
+def _rank_uncertainty(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Uncertainty:
     """Entropy of the scores of the items that a search finds, or of the row's own candidates; from 0 to 1."""
     index = None if pool.shown.catalog is None else CatalogIndex(pool.shown.catalog, embed)
     found = [_found(index, pool.shown, row) for row in pool.rows]
@@ -260,12 +260,15 @@ def _rank_doubt(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Unc
         [RankRequest(tenant, pool.rows[place].fields, found[place], len(found[place])) for place in asked]
     )
     unit = tenant.recipe.tune.temperature if tenant.blend is None else 1.0  # a blend's scores are logits already
-    doubts = np.ones(len(found))  # without items to tell apart nothing is known
+    uncertainties = np.ones(len(found))  # without items to tell apart nothing is known
     for place, answer in zip(asked, answers, strict=True):
         shares = softmax(np.array([item.score for item in answer.items]) / unit)
-        doubts[place] = -(shares * log_shares(shares)).sum() / np.log(len(shares))
-    why = [f"entropy {doubt:.3f} of {len(items)} items" for doubt, items in zip(doubts, found, strict=True)]
-    return Uncertainty(doubts[:, None], why)
+        uncertainties[place] = -(shares * log_shares(shares)).sum() / np.log(len(shares))
+    why = [
+        f"entropy {uncertainty:.3f} of {len(items)} items"
+        for uncertainty, items in zip(uncertainties, found, strict=True)
+    ]
+    return Uncertainty(uncertainties[:, None], why)
 
 
 def _found(index: CatalogIndex | None, shown: Prompter, row: Example) -> Sequence[str]:

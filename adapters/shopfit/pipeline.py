@@ -254,7 +254,7 @@ def _tune(
     tuned = tune(
         context.base,
         recipe,
-        context.training_set.lessons,
+        context.training_set.training_examples,
         splits.valid,
         splits.labels,
         context.prompter,

@@ -131,8 +131,8 @@ class _SameBatches:
 
 
 def _batches(examples: list[Example], prompter: Prompter) -> _SameBatches:
-    lessons = TrainingDataset(examples, prompter, (), prompter.recipe.tune)
-    return _SameBatches(LengthSortedBatches(len(examples), BATCH, lessons.length, SEED))
+    dataset = TrainingDataset(examples, prompter, (), prompter.recipe.tune)
+    return _SameBatches(LengthSortedBatches(len(examples), BATCH, dataset.length, SEED))
 
 
 def _trainer(

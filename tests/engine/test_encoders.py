@@ -201,9 +201,9 @@ def test_what_a_catalog_says_of_an_item_asks_for_its_title_alone(encoder: Base) 
     recipe = recipe_of(encoder, "rank")
     prompter = Prompter(recipe, encoder.tokenizer, catalog, encoder=True)
     pairs = pretext_pairs(recipe, catalog, [], [], text=lambda row: prompter.text(row.fields), examples=0)
-    lessons = TrainingDataset(pairs, prompter, (), recipe.tune)
+    dataset = TrainingDataset(pairs, prompter, (), recipe.tune)
     for number, row in enumerate(pairs):
-        question, right, _ = lessons[number]
+        question, right, _ = dataset[number]
         said = [encoder.tokenizer.decode(answer, skip_special_tokens=True) for answer in question.answers]
         assert said[right.index(True)] == row.relevant[0]  # with its description it would be found by its own words
         assert set(said) <= set(catalog)
@@ -213,13 +213,13 @@ def test_right_items_of_a_batch_are_wrong_for_its_other_questions(encoder: Base)
     recipe = recipe_for(encoder, "rank", "lora", 0)
     recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"negatives": 1})})
     prompter = Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True)
-    lessons = TrainingDataset(rows_of("rank"), prompter, [], recipe.tune)
-    batch = lessons.collate([lessons[place] for place in range(4)])
+    dataset = TrainingDataset(rows_of("rank"), prompter, [], recipe.tune)
+    batch = dataset.collate([dataset[place] for place in range(4)])
     assert batch.gold.sum() == 4
-    for count, gold in zip(batch.tree.counts, torch.split(batch.gold, list(batch.tree.counts)), strict=True):
+    for count, gold in zip(batch.questions.counts, torch.split(batch.gold, list(batch.questions.counts)), strict=True):
         assert 4 <= count <= 5  # its own, and those of the three others, one of which may be its negative
         assert list(gold) == [True] + [False] * (count - 1)
-    assert len(batch.tree.input_ids) <= 4 + len(ITEMS)  # each text is there once
+    assert len(batch.questions.input_ids) <= 4 + len(ITEMS)  # each text is there once
 
 
 def test_a_head_starts_near_its_examples(encoder: Base) -> None:

@@ -55,9 +55,11 @@ def test_a_fold_learns_from_what_the_adapter_learns_from_but_for_what_repeats_a_
         held = {row.id for row in part.valid}
         out = ({"copy"} if rows[0].id in held else set()) | ({"same shopper"} if rows[1].id in held else set())
         assert [row.id for row in part.beside] == [row.id for row in beside if row.id not in out]
-        assert part.lessons == [*part.beside, *part.train]
+        assert part.training_examples == [*part.beside, *part.train]
         with trained(base, RECIPE, part, Start(), accelerator=make_accelerator(RECIPE)) as tuned:
-            assert tuned.steps == total_steps(RECIPE, len(part.lessons)) > total_steps(RECIPE, len(part.train))
+            assert (
+                tuned.steps == total_steps(RECIPE, len(part.training_examples)) > total_steps(RECIPE, len(part.train))
+            )
     assert sum(len(part.beside) for part in folds(RECIPE, mine)) == 3 * len(beside) - 2
 
 
@@ -126,7 +128,7 @@ def test_a_calibrated_loss_prefers_what_tells_right_from_wrong(base: Base) -> No
         for batch in batches:
             right = batch.gold.clone()
             right[: 2 * turned] = ~right[: 2 * turned]
-            answers.append((torch.where(right, separation, 0.0) * batch.tree.lengths, batch))
+            answers.append((torch.where(right, separation, 0.0) * batch.questions.lengths, batch))
         return loss_at(answers, RECIPE, RECIPE.tune.temperature), calibrated_loss(answers, RECIPE)
 
     (sure, sure_calibrated), (none, none_calibrated) = loss_of(2.0, turned=2), loss_of(0.0)

@@ -256,12 +256,12 @@ def test_a_batch_of_light_examples_counts_for_less(base: Base, task: str) -> Non
         Example("1", {"text": "broken", "input": "broken"}, label="negative", output="no"),
     ]
     asked, labels = recipe(task), ["negative", "positive"] if task == "choose" else []
-    lessons = TrainingDataset(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
+    dataset = TrainingDataset(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
     losses = []
     for place in range(2):
-        batch = lessons.collate([lessons[place]])
-        sums = torch.full((len(batch.gold),), -1.0) * batch.tree.lengths
+        batch = dataset.collate([dataset[place]])
+        sums = torch.full((len(batch.gold),), -1.0) * batch.questions.lengths
         losses.append(float(task_of(asked.task).loss(sums, batch, 1.0)))
     assert losses[0] == pytest.approx(3 * losses[1])
     even = [Example(row.id, row.fields, label=row.label, output=row.output, weight=7.0) for row in rows]
-    assert TrainingDataset(even, lessons.prompter, labels, asked.tune)[0][2] == 1.0
+    assert TrainingDataset(even, dataset.prompter, labels, asked.tune)[0][2] == 1.0

@@ -47,8 +47,8 @@ def recipe(augment: list[dict[str, Any]] | None = None, method: str = "lora", **
 
 def batch_of(base: Base, rows: list[Example] = ROWS) -> Batch:
     asked = recipe()
-    lessons = TrainingDataset(rows, Prompter(asked, base.tokenizer), LABELS, asked.tune)
-    return lessons.collate([lessons[number] for number in range(len(rows))])
+    dataset = TrainingDataset(rows, Prompter(asked, base.tokenizer), LABELS, asked.tune)
+    return dataset.collate([dataset[number] for number in range(len(rows))])
 
 
 def attached(base: Base) -> TrainableAdapter:
@@ -69,7 +69,7 @@ def run(base: Base, asked: Recipe) -> tuple[Tuned, list[torch.Tensor]]:
 def test_label_smoothing_is_that_of_torch(base: Base, smoothing: float) -> None:
     batch = batch_of(base)
     sums = -torch.rand(len(ROWS) * len(LABELS)) * 9
-    scores = (sums / batch.tree.lengths / 0.2).view(len(ROWS), len(LABELS))
+    scores = (sums / batch.questions.lengths / 0.2).view(len(ROWS), len(LABELS))
     gold = torch.tensor([LABELS.index(str(row.label)) for row in ROWS])
     wanted = cross_entropy(scores, gold, label_smoothing=smoothing)
     assert torch.allclose(task_of("choose").loss(sums, batch, 0.2, smoothing), wanted)
@@ -82,7 +82,7 @@ def test_the_push_has_the_wanted_size_and_leaves_the_embedding_alone(base: Base)
     push = Push(embedding, epsilon=2.0)
 
     def states() -> torch.Tensor:
-        hidden: torch.Tensor = adapter.model.base_model(input_ids=batch.tree.input_ids).last_hidden_state
+        hidden: torch.Tensor = adapter.model.base_model(input_ids=batch.questions.input_ids).last_hidden_state
         return hidden
 
     with push.watched():
@@ -148,8 +148,8 @@ def test_classes_are_those_of_the_answers_whichever_merchant_asks(base: Base) ->
     prompter = Prompter(asked, base.tokenizer)
     one = TrainingSet(ROWS[:4], [], LABELS, prompter)
     other = TrainingSet([Example("9", {"text": "fine"}, label="positive")] * 4, [], ("positive", "negative"), prompter)
-    lessons = BalancedTrainingDataset([one, other], asked.tune)
-    batch = lessons.collate([lessons[place] for place in range(8)])
+    dataset = BalancedTrainingDataset([one, other], asked.tune)
+    batch = dataset.collate([dataset[place] for place in range(8)])
     assert batch.classes.tolist() == [0, 1, 0, 3, 0, 0, 0, 0]
 
 
@@ -184,10 +184,10 @@ def test_augmented_prompts_differ_by_epoch_and_not_by_process(base: Base) -> Non
     asked = recipe([{"step": "typos", "chance": 1.0}])
 
     def epoch(number: int) -> list[tuple[int, ...]]:
-        lessons = TrainingDataset(ROWS, Prompter(asked, base.tokenizer), LABELS, asked.tune)
-        lessons.epoch = number
-        assert [lessons.length(place) for place in range(8)] == [lessons[place][0].tokens for place in range(8)]
-        return [lessons[place][0].prompt for place in range(8)]
+        dataset = TrainingDataset(ROWS, Prompter(asked, base.tokenizer), LABELS, asked.tune)
+        dataset.epoch = number
+        assert [dataset.length(place) for place in range(8)] == [dataset[place][0].tokens for place in range(8)]
+        return [dataset[place][0].prompt for place in range(8)]
 
     assert epoch(1) == epoch(1) != epoch(2)
     plain = TrainingDataset(ROWS, Prompter(recipe(), base.tokenizer), LABELS, asked.tune)
@@ -200,14 +200,14 @@ def test_very_many_labels_are_trained_in_many_short_rows(base: Base) -> None:
     labels = tuple(f"label {number} of very many" for number in range(400))
     rows = [Example(str(row), {"text": f"lovely {row}"}, label=labels[place]) for row, place in enumerate((3, 399))]
     asked = recipe()
-    lessons = TrainingDataset(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
-    asked_of = [lessons[number] for number in range(2)]
+    dataset = TrainingDataset(rows, Prompter(asked, base.tokenizer), labels, asked.tune)
+    asked_of = [dataset[number] for number in range(2)]
     assert all(question.tokens > widest for question, _, _ in asked_of)
     adapter = attached(base)
     adapter.peft.eval()
     objective = Objective(adapter, "choose", Tune())
     with gated(base) as gate:
-        together, _ = objective(lessons.collate(asked_of))
+        together, _ = objective(dataset.collate(asked_of))
     assert max(ids.shape[1] for ids in gate.rows) <= widest
     each = [Question(question.prompt, (answer,)) for question, _, _ in asked_of for answer in question.answers]
     batch = base.scorer.collate(each)

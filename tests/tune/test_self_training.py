@@ -118,7 +118,7 @@ def test_a_fold_has_the_pseudo_labels_of_an_adapter_that_has_not_seen_what_it_ho
             answers = ask_choose(pupil.adapter, mine.prompter, LABELS, [row.fields for row in rows])
         mine_too = pseudo_labels(rows, np.array(answers), LABELS, 0.5, most=4 * len(bare.train) // 2)
         assert [(row.id, row.label) for row in part.beside] == [(row.id, row.label) for row in mine_too]
-        assert part.lessons == [*part.beside, *bare.train]
+        assert part.training_examples == [*part.beside, *bare.train]
 
 
 def test_a_round_that_does_harm_is_dropped_and_ends_it(base: Base) -> None:

@@ -1,4 +1,4 @@
-"""Examples as lessons: what each is held against, and what that costs."""
+"""Examples to train on: what each is held against, and what that costs."""
 
 import random
 
@@ -12,7 +12,7 @@ from shopfit.tune.training_dataset import TrainingDataset
 
 
 class Measured(TrainingDataset):
-    """Lessons that count how often one is measured."""
+    """A dataset that counts how often one is measured."""
 
     measured = 0
 
@@ -31,7 +31,7 @@ class Counted(Catalog):
         return super().__iter__()
 
 
-def lessons(size: int, examples: int, catalog: type[Catalog] = Catalog) -> Measured:
+def dataset(size: int, examples: int, catalog: type[Catalog] = Catalog) -> Measured:
     drawn = random.Random(0)
     items = catalog(Catalog.of_titles(f"item {number}" for number in range(size)))
 
@@ -46,7 +46,7 @@ def lessons(size: int, examples: int, catalog: type[Catalog] = Catalog) -> Measu
 
 
 def test_negatives_are_the_draw_of_all_items_that_are_left() -> None:
-    found = lessons(40, 60)
+    found = dataset(40, 60)
     for found.epoch in (1, 2):
         for index, example in enumerate(found.examples):
             known = {*example.relevant, *example.fields["history"]}
@@ -57,7 +57,7 @@ def test_negatives_are_the_draw_of_all_items_that_are_left() -> None:
 
 
 def test_a_large_catalog_is_gone_through_once_and_not_for_each_example() -> None:
-    found = lessons(5_000, 50, Counted)
+    found = dataset(5_000, 50, Counted)
     before = Counted.passes
     for index in range(50):
         found.length(index)
@@ -67,10 +67,10 @@ def test_a_large_catalog_is_gone_through_once_and_not_for_each_example() -> None
 def test_the_plan_counts_tokens_of_so_many_rows_and_guesses_the_rest() -> None:
     from shopfit.tune.plan import _lengths
 
-    few = lessons(40, 100)
+    few = dataset(40, 100)
     exact = [few.length(index) for index in range(100)]
     assert _lengths(few, [9] * 100, 1) == exact
-    many = lessons(40, 2_000)
+    many = dataset(40, 2_000)
     guessed = _lengths(many, [len(many.prompter.text(row.fields)) for row in many.examples], 1)
     assert many.measured < 700
     exact = [many.length(index) for index in range(2_000)]

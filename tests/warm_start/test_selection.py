@@ -135,12 +135,12 @@ def test_too_few_examples_take_what_others_have(base: Base) -> None:
 
 def test_merchants_give_equally_many_lessons_an_epoch(base: Base) -> None:
     small, large = training_set(base, reviews(3, seed=1)), training_set(base, reviews(20, seed=2))
-    lessons = BalancedTrainingDataset([small, large], RECIPE.tune, 8)
-    assert len(lessons) == 16
+    dataset = BalancedTrainingDataset([small, large], RECIPE.tune, 8)
+    assert len(dataset) == 16
     seen: set[tuple[int, ...]] = set()
     for epoch in (1, 2, 3):
-        lessons.epoch = epoch
-        mine = [lessons[place][0].prompt for place in range(16)]
+        dataset.epoch = epoch
+        mine = [dataset[place][0].prompt for place in range(16)]
         assert set(mine[:8]) == {small.prompter.encode(row.fields) for row in small.train}
         assert len(set(mine[8:])) >= 7  # texts may be alike, rows are not drawn twice
         seen |= set(mine[8:])

@@ -40,7 +40,9 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
 
     accelerator = make_accelerator(without_trackers(loaded))
     context = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=accelerator)
-    cost = plan(context.base, loaded, replace(context.splits, train=context.training_set.lessons), context.prompter)
+    cost = plan(
+        context.base, loaded, replace(context.splits, train=context.training_set.training_examples), context.prompter
+    )
     if as_json:
         print_json(plain(cost) | {"without_examples": context.splits.without_examples})
         return

@@ -91,8 +91,8 @@ def _cosine(query_text: Text, embed: Embed, catalog: Catalog | None, history: Ca
         index = MeaningIndex([_item_text(item, catalog) for item in items], embed)
         answers = []
         for row, pool in zip(rows, pools, strict=True):
-            past = [_item_text(item, history) for item in seen(row.fields) if history is None or item in history]
-            answers.append(index.scores(query_text(row), past)[[place[item] for item in pool]])
+            titles = [_item_text(item, history) for item in seen(row.fields) if history is None or item in history]
+            answers.append(index.scores(query_text(row), titles)[[place[item] for item in pool]])
         return answers
 
     return answer

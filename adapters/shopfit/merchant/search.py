@@ -75,13 +75,13 @@ class MeaningIndex:
         self.vectors = {text: vectors[text] for text in texts}
         self._matrix = np.stack(list(map(self.vectors.__getitem__, texts))) if texts else embed(texts)  # (N, D)
 
-    def scores(self, words: str, past: Sequence[str] = ()) -> Floats:
+    def scores(self, words: str, history: Sequence[str] = ()) -> Floats:
         """(N,) a document's cosine with the words; where there are none, its largest with anything seen before.
 
         Words say what is wanted now. The nearest of what was seen before is often another of the same, and where both
         count alike it drowns them.
         """
-        return self.largest([words] if words or not past else [" ".join(past), *past])
+        return self.largest([words] if words or not history else [" ".join(history), *history])
 
     def largest(self, texts: Sequence[str]) -> Floats:
         """(N,) a document's largest cosine with any of one or more texts."""
@@ -120,7 +120,7 @@ class CatalogIndex:
     def scores(
         self,
         query: str,
-        past: Sequence[Item],
+        history: Sequence[Item],
         pool: Sequence[str],
         wanted: Callable[[str], bool] = lambda _: True,
     ) -> dict[str, Floats]:
@@ -128,7 +128,7 @@ class CatalogIndex:
 
         Args:
             query: what is wanted; may be empty.
-            past: the items seen before. BM25 looks for their titles alone: what a description says of one item is
+            history: the items seen before. BM25 looks for their titles alone: what a description says of one item is
                 noise in the search for another.
             pool: ids of the items.
             wanted: which of "bm25", "minilm" and "history" to compute.
@@ -140,9 +140,9 @@ class CatalogIndex:
         places = [self._places[item] for item in pool]
         found = {}
         if wanted("bm25"):
-            found["bm25"] = self._words.scores(" ".join([query, *(item.title for item in past)]))[places]
+            found["bm25"] = self._words.scores(" ".join([query, *(item.title for item in history)]))[places]
         if self._meanings is not None:
-            texts = [item.text for item in past]
+            texts = [item.text for item in history]
             if wanted("minilm"):
                 found["minilm"] = self._meanings.scores(query, texts)[places]
             if query and texts and wanted("history"):
@@ -150,20 +150,20 @@ class CatalogIndex:
         return found
 
     def search(
-        self, query: str, past: Sequence[Item], allowed: Sequence[str], top: int
+        self, query: str, history: Sequence[Item], allowed: Sequence[str], top: int
     ) -> dict[str, Mapping[str, float]]:
         """The items that fit best, by reciprocal rank fusion of "bm25" and "minilm".
 
         Args:
             query: what is wanted.
-            past: the items seen before.
+            history: the items seen before.
             allowed: ids of the items that may be found.
             top: how many at most.
 
         Returns:
             best first, the score of each way by its name.
         """
-        ways = self.scores(query, past, allowed)
+        ways = self.scores(query, history, allowed)
         fused = np.zeros(len(allowed))
         for scores in (ways[way] for way in _FUSED if way in ways):
             ranks = np.empty(len(allowed))

@@ -11,18 +11,18 @@ from shopfit.tasks.generate import Generate, GeneratePredictions
 from shopfit.tasks.metric import DEFINED, Metric, Weighted, metric_of
 from shopfit.tasks.predictions import Predictions, pooled
 from shopfit.tasks.rank import Rank, RankPredictions
-from shopfit.tasks.task import Lesson, Pool, TaskType
+from shopfit.tasks.task import Pool, TaskType, TrainingQuestion
 
 __all__ = [
     "DEFINED",
     "ChoosePredictions",
     "GeneratePredictions",
-    "Lesson",
     "Metric",
     "Pool",
     "Predictions",
     "RankPredictions",
     "TaskType",
+    "TrainingQuestion",
     "Weighted",
     "metric_of",
     "pooled",

@@ -12,7 +12,7 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.calibration import BINS, calibration_gaps
 from shopfit.tasks.metric import Weighted, mean_of_known, mean_of_rows, metric, ratio
 from shopfit.tasks.predictions import Floats, Predictions
-from shopfit.tasks.task import Lesson, Pool, Rows, TaskType, TaughtBatch
+from shopfit.tasks.task import Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,15 +66,15 @@ class Choose(TaskType):
         probabilities = np.array(answers, np.float64).reshape(len(rows), len(labels))
         return ChoosePredictions(tuple(labels), probabilities, gold)
 
-    def taught(self, lesson: Lesson) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+    def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
         """Every label, the right one among them."""
-        return tuple(lesson.labels), tuple(lesson.gold)
+        return tuple(question.labels), tuple(question.gold)
 
-    def loss(self, sums: "Tensor", batch: TaughtBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
+    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
         """Cross-entropy over the length-normalised labels, which smoothing spreads."""
         from shopfit.tasks.losses import contrast, evenly
 
-        scores, counts = sums / batch.tree.lengths / temperature, batch.tree.counts
+        scores, counts = sums / batch.questions.lengths / temperature, batch.questions.counts
         losses = contrast(scores, batch.gold, counts)  # (B,)
         if smoothing:
             losses = (1 - smoothing) * losses + smoothing * evenly(scores, counts)

@@ -12,7 +12,7 @@ from shopfit.tasks.answers import as_text, field_counts, is_exact, parse_object
 from shopfit.tasks.answers import token_f1 as f1_of_words
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric, ratio
 from shopfit.tasks.predictions import Floats, Predictions
-from shopfit.tasks.task import Lesson, Pool, Rows, TaskType, TaughtBatch
+from shopfit.tasks.task import Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,14 +60,14 @@ class Generate(TaskType):
         """Put N texts beside the right ones."""
         return GeneratePredictions(tuple(answers), tuple(row.output for row in rows))
 
-    def taught(self, lesson: Lesson) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+    def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
         """The right answer alone."""
-        assert lesson.example.output is not None
-        return (lesson.prompter.output(lesson.example.output),), (True,)
+        assert question.example.output is not None
+        return (question.prompter.output(question.example.output),), (True,)
 
-    def loss(self, sums: "Tensor", batch: TaughtBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
+    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
         """Of the answer's tokens, each weighing the same."""
-        return -(batch.weights * sums).sum() / batch.tree.lengths.sum()
+        return -(batch.weights * sums).sum() / batch.questions.lengths.sum()
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.ranking import Ranking
-from shopfit.tasks.task import Lesson, Pool, Rows, TaskType, TaughtBatch
+from shopfit.tasks.task import Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,19 +84,19 @@ class Rank(TaskType):
         size = len(catalog) if catalog is not None else len({item for pool in pools for item in pool})
         return RankPredictions(tuple(pools), tuple(np.array(answer, np.float64) for answer in answers), relevant, size)
 
-    def taught(self, lesson: Lesson) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+    def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
         """The relevant items, then some that are not."""
-        example, others = lesson.example, lesson.negatives()
+        example, others = question.example, question.negatives()
         items = (*example.relevant, *others)
-        answers = tuple(lesson.prompter.item(item, title=example.titles) for item in items)
+        answers = tuple(question.prompter.item(item, title=example.titles) for item in items)
         return answers, (True,) * len(example.relevant) + (False,) * len(others)
 
-    def loss(self, sums: "Tensor", batch: TaughtBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
+    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
         """Softmax of each relevant item against sampled items that are not relevant."""
         from shopfit.tasks.losses import contrast
 
-        scores = sums / batch.tree.lengths / temperature
-        return (batch.weights * contrast(scores, batch.gold, batch.tree.counts)).mean()
+        scores = sums / batch.questions.lengths / temperature
+        return (batch.weights * contrast(scores, batch.gold, batch.questions.counts)).mean()
 
     @property
     def columns(self) -> dict[str, Any]:

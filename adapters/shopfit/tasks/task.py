@@ -20,8 +20,8 @@ Pool = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """An example to learn from.
+class TrainingQuestion:
+    """An example to train on, with what its answers are made from.
 
     Args:
         example: with its right answer.
@@ -38,7 +38,7 @@ class Lesson:
     negatives: Callable[[], Sequence[str]]
 
 
-class LaidOut(Protocol):
+class CollatedQuestions(Protocol):
     """Questions with A answers, laid out for a base: A numbers of tokens, and the answers of each question."""
 
     @property
@@ -48,11 +48,11 @@ class LaidOut(Protocol):
     def counts(self) -> Sequence[int]: ...  # noqa: D102
 
 
-class TaughtBatch(Protocol):
+class TrainingBatch(Protocol):
     """B questions with A answers: (A,) whether each is right, and (B,) the share of each question in the loss."""
 
     @property
-    def tree(self) -> LaidOut: ...  # noqa: D102
+    def questions(self) -> CollatedQuestions: ...  # noqa: D102
 
     @property
     def gold(self) -> "Tensor": ...  # noqa: D102
@@ -83,11 +83,11 @@ class TaskType(ABC):
         """
 
     @abstractmethod
-    def taught(self, lesson: Lesson) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
-        """The answers that an example teaches, and which of them are right."""
+    def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+        """The answers that a training example is scored on, and which of them are right."""
 
     @abstractmethod
-    def loss(self, sums: "Tensor", batch: TaughtBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
+    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
         """The loss of B examples with A answers, a scalar.
 
         Args:

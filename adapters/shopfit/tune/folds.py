@@ -86,7 +86,9 @@ def trained(base: Base, recipe: Recipe, part: TrainingSet, start: Start, acceler
         accelerator: from `make_accelerator`.
     """
     quiet = without_trackers(recipe)
-    tuned = tune(base, quiet, part.lessons, [], part.labels, part.prompter, start=start, accelerator=accelerator)
+    tuned = tune(
+        base, quiet, part.training_examples, [], part.labels, part.prompter, start=start, accelerator=accelerator
+    )
     try:
         yield tuned
     finally:
@@ -101,7 +103,7 @@ def without_trackers(recipe: Recipe) -> Recipe:
 def scored(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned) -> list[Answered]:
     """What a loss on a part's held-out examples is made of."""
     batches = in_batches(recipe, part.valid, part, head_labels(base, recipe, [part]))
-    return answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.tree))
+    return answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.questions))
 
 
 def held_out_of(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
@@ -189,9 +191,9 @@ def in_batches(
     recipe: Recipe, rows: Sequence[Example], training_set: TrainingSet, head: Sequence[str] = ()
 ) -> list[Batch]:
     """Examples of a merchant as batches to measure a loss on; `head` as for `TrainingDataset`."""
-    lessons = TrainingDataset(rows, training_set.prompter, training_set.labels, recipe.tune, head)
+    dataset = TrainingDataset(rows, training_set.prompter, training_set.labels, recipe.tune, head)
     numbers = range(len(rows))
     return [
-        lessons.collate([lessons[number] for number in numbers[first : first + _BATCH]])
+        dataset.collate([dataset[number] for number in numbers[first : first + _BATCH]])
         for first in range(0, len(rows), _BATCH)
     ]

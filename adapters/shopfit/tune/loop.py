@@ -179,17 +179,17 @@ def tune_together(
     started, settings = time.perf_counter(), recipe.tune
     set_seed(settings.seed)
     names = head_labels(base, recipe, merchants)
-    lessons = BalancedTrainingDataset(merchants, settings, per_merchant, names)
-    steps = total_steps(recipe, len(lessons), accelerator.num_processes)
+    dataset = BalancedTrainingDataset(merchants, settings, per_merchant, names)
+    steps = total_steps(recipe, len(dataset), accelerator.num_processes)
     adapter = _attach(base, recipe, merchants, steps, names, start)
     adapter.peft.train()
     origin, way = adapter.state(), _interpolation(base, recipe)
-    sampler = LengthSortedBatches(len(lessons), settings.batch_size, lessons.length, settings.seed)
+    sampler = LengthSortedBatches(len(dataset), settings.batch_size, dataset.length, settings.seed)
     # the generator draws each worker's seed, which would otherwise depend on what ran before
     loader: Any = DataLoader(
-        cast("Dataset[Any]", lessons),
+        cast("Dataset[Any]", dataset),
         batch_sampler=sampler,
-        collate_fn=lessons.collate,
+        collate_fn=dataset.collate,
         generator=torch.Generator().manual_seed(settings.seed),
     )
     optimizer = _optimizer(recipe, adapter)
@@ -206,7 +206,7 @@ def tune_together(
     best: list[torch.Tensor] | None = None
     best_merit: tuple[float, ...] = ()
     for epoch in range(1, settings.epochs + 1):
-        lessons.epoch = sampler.epoch = epoch
+        dataset.epoch = sampler.epoch = epoch
         losses = []
         for batch in loader:
             with accelerator.accumulate(objective):

@@ -44,19 +44,19 @@ class Objective(nn.Module):
             pushed: the adversarial pass: the task's loss alone, on the embeddings of the same batch's last forward,
                 moved along the gradient that its backward pass found.
         """
-        tree, settings = batch.tree, self._tune
+        questions, settings = batch.questions, self._tune
         with ExitStack() as stack:
             if self._push is not None:
                 stack.enter_context(self._push.applied() if pushed else self._push.watched())
             if self._hidden is not None and not pushed:
                 stack.enter_context(self._hidden.open())
-            sums = answer_sums(self._adapter, tree)  # (A,)
+            sums = answer_sums(self._adapter, questions)  # (A,)
         loss = self._task.loss(sums, batch, settings.temperature, settings.label_smoothing)
         shown = loss.detach()
         if pushed:
             return loss, shown
         if self._hidden is not None:
-            states = tree.prompt_states(self._hidden.take())
+            states = questions.prompt_states(self._hidden.take())
             apart = contrastive_loss(states, batch.classes, settings.contrastive_temperature)
             loss = (1 - settings.contrastive) * loss + settings.contrastive * apart
         return loss + self._adapter.penalty(), shown

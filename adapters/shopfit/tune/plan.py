@@ -79,8 +79,8 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         prompter: for this recipe and merchant.
     """
     settings, train = recipe.tune, splits.train
-    lessons = TrainingDataset(train, prompter, splits.labels, settings)
-    lengths = _lengths(lessons, [len(prompter.text(example.fields)) for example in train], settings.seed)
+    dataset = TrainingDataset(train, prompter, splits.labels, settings)
+    lengths = _lengths(dataset, [len(prompter.text(example.fields)) for example in train], settings.seed)
     steps = total_steps(recipe, len(train))
     state = torch.random.get_rng_state()
     adapter = attach(base, recipe.adapter, total_steps=max(steps, 1), opening=prompter.encode(train[0].fields))
@@ -90,7 +90,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         padded = [len(batch) * max(lengths[index] for index in batch) for batch in batches]
         largest = batches[padded.index(max(padded))]
         for rows in (largest[:2], largest):  # the first ones warm up
-            batch = lessons.collate([lessons[index] for index in rows]).to(base.device)
+            batch = dataset.collate([dataset[index] for index in rows]).to(base.device)
             started = time.perf_counter()
             loss, _shown = objective(batch)
             loss.backward()
@@ -148,14 +148,14 @@ def _answering(adapted: AdaptedModel, base: Base, prompter: Prompter, splits: Sp
     return each * texts(valid), each * texts(test)
 
 
-def _lengths(lessons: TrainingDataset, characters: Sequence[int], seed: int) -> list[int]:
-    """Tokens of each lesson: counted where they are few, else of the longest and some drawn, and guessed by those."""
+def _lengths(dataset: TrainingDataset, characters: Sequence[int], seed: int) -> list[int]:
+    """Tokens of each example: counted where they are few, else of the longest and some drawn, and guessed by those."""
     everything = range(len(characters))
     if len(characters) <= _COUNTED:
-        return [lessons.length(index) for index in everything]
+        return [dataset.length(index) for index in everything]
     longest = sorted(everything, key=lambda index: -characters[index])[: _COUNTED // 4]
     drawn = random.Random(seed).sample(everything, _COUNTED)
-    counted = {index: lessons.length(index) for index in (*drawn, *longest)}
+    counted = {index: dataset.length(index) for index in (*drawn, *longest)}
     known, among = [float(characters[index]) for index in drawn], [float(counted[index]) for index in drawn]
     alike = len(set(known)) < 2
     slope, start = (0.0, fmean(among)) if alike else linear_regression(known, among)

@@ -154,8 +154,8 @@ def ready_to_augment(
         )
     reporter("augment", ", ".join(f"{step.step} in {step.chance:.0%} of the examples" for step in steps))
     for step in (step for step in steps if isinstance(step, Rewriting)):
-        desk = RewriteCache(step, home, merchant.name, base.device)
-        train = _rewritten(train, recipe, step, desk, reporter)
+        cache = RewriteCache(step, home, merchant.name, base.device)
+        train = _rewritten(train, recipe, step, cache, reporter)
     return replace(splits, train=train)
 
 
@@ -163,17 +163,18 @@ def _rewritten(
     examples: Sequence[Example],
     recipe: Recipe,
     step: Rewriting,
-    desk: "RewriteCache",
+    cache: "RewriteCache",
     reporter: Callable[[str, str], None],
 ) -> list[Example]:
     """Examples with the texts that one step's model wrote for them."""
     done, fit = [], 0
     for example in examples:
-        written = {name: desk.versions(text) for name, text in texts_of(recipe, example.fields).items()}
+        written = {name: cache.versions(text) for name, text in texts_of(recipe, example.fields).items()}
         fit += sum(map(len, written.values()))
         done.append(replace(example, rewrites={**example.rewrites, step.step: written}))
     reporter(
-        "augment", f"{step.step} by {step.model}: {fit} texts of use for {len(done)} examples, {desk.found} from before"
+        "augment",
+        f"{step.step} by {step.model}: {fit} texts of use for {len(done)} examples, {cache.found} from before",
     )
     return done
 
@@ -215,16 +216,16 @@ class RewriteCache:
         return list(dict.fromkeys(fit))
 
     def _write(self, text: str, seed: int) -> Iterator[str]:
-        step, writer = self._step, self._writer
+        step, model = self._step, self._writer
         match step:
             case BackTranslation():
                 asked = _asked(step.prompt, text, step.language, step.through)
-                for away in writer.write(asked, writer.length(text), step.versions, step.temperature, seed):
+                for away in model.write(asked, model.length(text), step.versions, step.temperature, seed):
                     asked = _asked(step.prompt, away, step.through, step.language)
                     yield from self._back.write(asked, self._back.length(away), 1, None, seed) if away else ()
             case Paraphrase():
                 asked = _asked(step.prompt, text)
-                yield from writer.write(asked, writer.length(text), step.versions, step.temperature, seed)
+                yield from model.write(asked, model.length(text), step.versions, step.temperature, seed)
 
 
 def _asked(prompt: str, text: str, source: str = "", target: str = "") -> str:

@@ -171,8 +171,8 @@ def _rows(recipe: Recipe, training_set: TrainingSet, held_out: Predictions, embe
         training_set.valid, held_out.candidates, held_out.scores, held_out.relevant, strict=True
     ):
         index = whole or titles_index(pool, embed)
-        past = past_items(example.fields, prompter.history)
-        others = rank_parts(facts, index.scores(prompter.query_text(example.fields), past, pool), pool)
+        history = past_items(example.fields, prompter.history)
+        others = rank_parts(facts, index.scores(prompter.query_text(example.fields), history, pool), pool)
         right = np.array([item in relevant for item in pool], np.float64)
         rows.append(({ADAPTER: scores / recipe.tune.temperature, **others}, right))
     return rows

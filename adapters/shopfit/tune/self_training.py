@@ -51,7 +51,7 @@ class SelfTrained:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Answers:
     """What an adapter says.
 
     Args:
@@ -94,19 +94,18 @@ def self_train(
             "unlabeled", "no self-training: " + ("too few examples to tell if it helps" if rows else "no rows left")
         )
         return SelfTrained()
-    pupils = (
-        parts if parts[0] is training_set else [*parts, training_set]
-    )  # the last one is trained as the adapter will be
+    # the last one is trained as the adapter will be
+    sets = parts if parts[0] is training_set else [*parts, training_set]
 
-    def taught(lessons: Sequence[Sequence[Example]]) -> list[_Said]:
+    def trained_with(pseudo: Sequence[Sequence[Example]]) -> list[_Answers]:
         return [
-            _taught(base, recipe, pupil, rows, number == len(pupils), start, accelerator)
-            for number, pupil in enumerate(_with(pupils, lessons), 1)
+            _train_and_ask(base, recipe, part, rows, number == len(sets), start, accelerator)
+            for number, part in enumerate(_with(sets, pseudo), 1)
         ]
 
-    chosen: list[list[Example]] = [[] for _ in pupils]
-    said = taught(chosen)
-    held_out, factor = _calibrated(said[: len(parts)])
+    chosen: list[list[Example]] = [[] for _ in sets]
+    answered = trained_with(chosen)
+    held_out, factor = _calibrated(answered[: len(parts)])
     rounds: list[SelfTrainingRound] = []
     for number in range(1, wanted.rounds + 1):
         proposed = [
@@ -115,15 +114,15 @@ def self_train(
                 at_temperature(one.unlabeled, factor),
                 training_set.labels,
                 wanted.confidence,
-                most=_EACH * len(pupil.train) // len(training_set.labels),
+                most=_EACH * len(part.train) // len(training_set.labels),
             )
-            for pupil, one in zip(pupils, said, strict=True)
+            for part, one in zip(sets, answered, strict=True)
         ]
         if not proposed[-1]:
             reporter(f"round {number}", f"not every label is given to a row with confidence {wanted.confidence}")
             break
-        said = taught(proposed)
-        now_held_out, factor = _calibrated(said[: len(parts)])
+        answered = trained_with(proposed)
+        now_held_out, factor = _calibrated(answered[: len(parts)])
         before, after = _merit(recipe, held_out), _merit(recipe, now_held_out)
         kept = after >= before
         rounds.append(
@@ -139,13 +138,13 @@ def self_train(
         if not kept:
             break
         chosen, held_out = proposed, now_held_out
-    taught_apart = _with(parts, chosen[: len(parts)]) if chosen[-1] else []
-    return SelfTrained(tuple(chosen[-1]), tuple(rounds), tuple(taught_apart))
+    folds_with_pseudo = _with(parts, chosen[: len(parts)]) if chosen[-1] else []
+    return SelfTrained(tuple(chosen[-1]), tuple(rounds), tuple(folds_with_pseudo))
 
 
-def _with(pupils: Sequence[TrainingSet], pseudo: Sequence[Sequence[Example]]) -> list[TrainingSet]:
+def _with(sets: Sequence[TrainingSet], pseudo: Sequence[Sequence[Example]]) -> list[TrainingSet]:
     """Each with its own pseudo-labels beside."""
-    return [replace(pupil, beside=more) for pupil, more in zip(pupils, pseudo, strict=True)]
+    return [replace(part, beside=more) for part, more in zip(sets, pseudo, strict=True)]
 
 
 def pseudo_labels(
@@ -173,41 +172,41 @@ def pseudo_labels(
     ]
 
 
-def _taught(
+def _train_and_ask(
     base: Base,
     recipe: Recipe,
-    pupil: TrainingSet,
+    part: TrainingSet,
     rows: Sequence[Example],
     last: bool,
     start: Start,
     accelerator: Accelerator,
-) -> _Said:
+) -> _Answers:
     """Train with what there is, and ask about the held-out examples and the unlabeled rows."""
-    valid = pupil.valid if last else []  # a fold is not looked at while training
+    valid = part.valid if last else []  # a fold is not looked at while training
     tuned = tune(
         base,
         without_trackers(recipe),
-        pupil.lessons,
+        part.training_examples,
         valid,
-        pupil.labels,
-        pupil.prompter,
+        part.labels,
+        part.prompter,
         start=start,
         accelerator=accelerator,
     )
     try:
-        asked = [example.fields for example in (*pupil.valid, *rows)]
-        answers = ask_choose(tuned.adapter, pupil.prompter, pupil.labels, asked)
+        asked = [example.fields for example in (*part.valid, *rows)]
+        answers = ask_choose(tuned.adapter, part.prompter, part.labels, asked)
     finally:
         tuned.adapter.detach()
-    count = len(pupil.valid)
-    held_out = task_of("choose").collect(pupil.labels, pupil.valid, [()] * count, answers[:count], None)
+    count = len(part.valid)
+    held_out = task_of("choose").collect(part.labels, part.valid, [()] * count, answers[:count], None)
     assert isinstance(held_out, ChoosePredictions)
-    return _Said(held_out, np.array(answers[count:]))
+    return _Answers(held_out, np.array(answers[count:]))
 
 
-def _calibrated(said: Sequence[_Said]) -> tuple[ChoosePredictions, float]:
+def _calibrated(answered: Sequence[_Answers]) -> tuple[ChoosePredictions, float]:
     """All held-out answers at the temperature that fits them, and that temperature."""
-    raw = ChoosePredictions.join([one.held_out for one in said])
+    raw = ChoosePredictions.join([one.held_out for one in answered])
     factor = fit_temperature(raw)
     return replace(raw, probabilities=at_temperature(raw.probabilities, factor)), factor
 

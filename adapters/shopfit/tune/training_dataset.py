@@ -1,8 +1,9 @@
-"""Examples as lessons: questions with known answers, of one merchant or of several."""
+"""Examples to train on: questions with known answers, of one merchant or of several."""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from shopfit.merchant.augmentation import Augmentation
 from shopfit.merchant.drawing import draw_others
 from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.recipe.schema import Recipe, Tune
-from shopfit.tasks import Lesson, task_of
+from shopfit.tasks import TrainingQuestion, task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class TrainingSet:
     beside: Sequence[Example] = ()
 
     @property
-    def lessons(self) -> list[Example]:
+    def training_examples(self) -> list[Example]:
         """What the weights are fitted on."""
         return [*self.beside, *self.train]
 
@@ -50,20 +51,20 @@ class Batch:
     """B examples ready for a step.
 
     Args:
-        tree: their questions, laid out for the base.
+        questions: laid out for the base.
         gold: (A,) whether an answer is right: one a question for choose and generate, one or more for rank.
         weights: (B,) share of each example in the loss; 1 on average over all examples, not over the batch.
         classes: (B,) the same number for examples whose right answers are the same.
     """
 
-    tree: QuestionBatch
+    questions: QuestionBatch
     gold: Tensor
     weights: Tensor
     classes: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on `device`."""
-        return Batch(self.tree.to(device), self.gold.to(device), self.weights.to(device), self.classes.to(device))
+        return Batch(self.questions.to(device), self.gold.to(device), self.weights.to(device), self.classes.to(device))
 
 
 class TrainingDataset:
@@ -111,8 +112,9 @@ class TrainingDataset:
         """The question of one example, which of its answers are right, and its weight."""
         example, weight = self.examples[index], self._weights[index]
         fields, (prompt, *more) = self._shown(index)
-        lesson = Lesson(example, self.prompter, self._labels, self._gold[index], lambda: self._negatives(index, fields))
-        answers, right = self._task.taught(lesson)
+        negatives = partial(self._negatives, index, fields)
+        asked = TrainingQuestion(example, self.prompter, self._labels, self._gold[index], negatives)
+        answers, right = self._task.training_answers(asked)
         return Question(prompt, answers, tuple(more)), right, weight
 
     def _shown(self, index: int) -> tuple[Fields, tuple[tuple[int, ...], ...]]:
@@ -135,12 +137,12 @@ class TrainingDataset:
         """Tokens of the question, for sorting."""
         return self[index][0].tokens
 
-    def collate(self, lessons: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
-        """Lay lessons out as one batch."""
+    def collate(self, rows: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
+        """Lay rows of the dataset out as one batch."""
         prompter = self.prompter
         if prompter.scorer.compares_texts and prompter.recipe.task == "rank":
-            lessons = share_negatives(lessons)
-        questions, gold, weights = zip(*lessons, strict=True)
+            rows = share_negatives(rows)
+        questions, gold, weights = zip(*rows, strict=True)
         right = [
             tuple(answer for answer, good in zip(question.answers, row, strict=True) if good)
             for question, row in zip(questions, gold, strict=True)
@@ -154,29 +156,29 @@ class TrainingDataset:
 
 
 def share_negatives(
-    lessons: Sequence[tuple[Question, tuple[bool, ...], float]],
+    rows: Sequence[tuple[Question, tuple[bool, ...], float]],
 ) -> list[tuple[Question, tuple[bool, ...], float]]:
     """In-batch negatives: what is right for one question is wrong for the others, unless it is among their answers.
 
     Where texts are compared they cost nothing: each text of a batch is there once.
     """
     right = dict.fromkeys(
-        answer for question, gold, _ in lessons for answer, good in zip(question.answers, gold, strict=True) if good
+        answer for question, gold, _ in rows for answer, good in zip(question.answers, gold, strict=True) if good
     )
     shared = []
-    for question, gold, weight in lessons:
+    for question, gold, weight in rows:
         more = tuple(answer for answer in right if answer not in question.answers)
         shared.append((replace(question, answers=question.answers + more), gold + (False,) * len(more), weight))
     return shared
 
 
 class BalancedTrainingDataset:
-    """Lessons of several merchants, equally many of each an epoch.
+    """Examples of several merchants, equally many of each an epoch.
 
     Args:
         merchants: what each gives.
         tune: the recipe's `tune` section.
-        per_merchant: lessons of each an epoch; those of the merchant with the most by default. A merchant with fewer
+        per_merchant: examples of each an epoch; those of the merchant with the most by default. A merchant with fewer
             repeats some of them, one with more gives others in the next epoch.
         head: as for `TrainingDataset`.
     """
@@ -184,8 +186,8 @@ class BalancedTrainingDataset:
     def __init__(
         self, merchants: Sequence[TrainingSet], tune: Tune, per_merchant: int | None = None, head: Sequence[str] = ()
     ) -> None:
-        self._lessons = [TrainingDataset(each.train, each.prompter, each.labels, tune, head) for each in merchants]
-        self._each = per_merchant or max(map(len, self._lessons))
+        self._datasets = [TrainingDataset(each.train, each.prompter, each.labels, tune, head) for each in merchants]
+        self._each = per_merchant or max(map(len, self._datasets))
         self._seed = tune.seed
         self.epoch = 0
 
@@ -197,12 +199,12 @@ class BalancedTrainingDataset:
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self._epoch = epoch
-        for lessons in self._lessons:
-            lessons.epoch = epoch
-        self._order = [self._drawn(number, len(lessons)) for number, lessons in enumerate(self._lessons)]
+        for dataset in self._datasets:
+            dataset.epoch = epoch
+        self._order = [self._drawn(number, len(dataset)) for number, dataset in enumerate(self._datasets)]
 
     def _drawn(self, merchant: int, count: int) -> list[int]:
-        """Which lessons of a merchant this epoch has: all in turn, in an order that the seed gives."""
+        """Which examples of a merchant this epoch has: all in turn, in an order that the seed gives."""
         if count == self._each:
             return list(range(count))
         order = random.Random(f"{self._seed}/{merchant}").sample(range(count), count)
@@ -210,17 +212,17 @@ class BalancedTrainingDataset:
         return [order[(first + place) % count] for place in range(self._each)]
 
     def __len__(self) -> int:
-        return self._each * len(self._lessons)
+        return self._each * len(self._datasets)
 
     def __getitem__(self, index: int) -> tuple[Question, tuple[bool, ...], float]:
         """The question of one example, which of its answers are right, and its weight."""
         merchant, place = divmod(index, self._each)
-        return self._lessons[merchant][self._order[merchant][place]]
+        return self._datasets[merchant][self._order[merchant][place]]
 
     def length(self, index: int) -> int:
         """Tokens of the question, for sorting."""
         return self[index][0].tokens
 
-    def collate(self, lessons: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
-        """Lay lessons out as one batch."""
-        return self._lessons[0].collate(lessons)
+    def collate(self, rows: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
+        """Lay rows of the dataset out as one batch."""
+        return self._datasets[0].collate(rows)

@@ -272,6 +272,6 @@ class LoraMerger:
 
         def answer(batch: Batch) -> Tensor:
             with stack.rows([1] * len(batch.weights)):
-                return answer_sums(Bare(self._base.model), batch.tree)
+                return answer_sums(Bare(self._base.model), batch.questions)
 
         return loss_at(answered(self._base, batches, answer), self._recipe, self._recipe.tune.temperature)
