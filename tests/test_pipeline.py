@@ -57,8 +57,8 @@ def test_folds_have_the_pairs_that_the_adapter_has(shop: Path, settings: Setting
     with made(shop, "products", settings, ["data.pretext=true", "tune.epochs=1"]) as found:
         pairs = [row.id for row in found.context.splits.pretext]
         assert pairs
-        assert len(found.crossed) == 3
-        for part, _ in found.crossed:
+        assert len(found.cross_validated) == 3
+        for part, _ in found.cross_validated:
             assert [row.id for row in part.beside] == pairs
 
 
@@ -67,7 +67,7 @@ def test_folds_have_pseudo_labels_where_the_adapter_has_them(shop: Path, setting
     with made(shop, "sentiment", settings, [*rounds, "tune.epochs=3"]) as found:
         taught = found.context.taught
         assert taught.pseudo
-        assert [list(part.beside) for part, _ in found.crossed] == [list(part.beside) for part in taught.parts]
+        assert [list(part.beside) for part, _ in found.cross_validated] == [list(part.beside) for part in taught.parts]
         assert all(part.beside for part in taught.parts)
 
 

@@ -101,7 +101,7 @@ def label_next(
         ShopfitError: with whatever else is wrong.
     """
     if recipe.spec.written:
-        raise _untold(recipe)
+        raise _no_uncertainty(recipe)
     pool = _pool(merchant, recipe, reporter)
     embed = embed or LateEmbedder(settings.home)
     uncertainty = _uncertainty(pool, settings, embed, reporter)
@@ -204,12 +204,12 @@ def _uncertainty(pool: Pool, settings: Settings, embed: Embed, reporter: Reporte
             case "rank":
                 return _rank_uncertainty(engine, tenant, pool, embed)
             case "generate":
-                raise _untold(pool.recipe)
+                raise _no_uncertainty(pool.recipe)
             case _:
                 assert_never(pool.recipe.task)
 
 
-def _untold(recipe: Recipe) -> RecipeError:
+def _no_uncertainty(recipe: Recipe) -> RecipeError:
     return RecipeError(
         f"recipe {recipe.name} is of task {recipe.task}: how unsure a generated answer is cannot be told",
         next_step="use a recipe of task choose or rank; draw rows to be answered by chance",

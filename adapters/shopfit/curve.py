@@ -81,16 +81,16 @@ def learning_curve(
             )
         context = prepare(merchant, whole, settings=settings, accelerator=accelerator, reporter=reporter)
         numbers = _measurable(context, shots, reporter)
-        bench = _Bench(context, registry, settings, accelerator, LateEmbedder(settings.home), reporter)
+        runner = _PointRunner(context, registry, settings, accelerator, LateEmbedder(settings.home), reporter)
         drawn = [recipe.tune.seed + number for number in range(seeds)]
         reporter("curve", f"{', '.join(map(str, numbers))} examples, seeds {', '.join(map(str, drawn))}")
-        base = bench.base()
+        base = runner.base()
         points, without = [], "base"
         for number in numbers:
             if number:
-                values = bench.with_examples(number, drawn)
+                values = runner.with_examples(number, drawn)
             else:
-                without, values = bench.without_examples(base)
+                without, values = runner.without_examples(base)
             systems = [Standing.of(name, kind, found) for (name, kind), found in values.items()]
             points.append(Point(shots=number, systems=(Standing.of("base", "base", [base]), *systems)))
     asked, available = recipe.evaluate, len(context.seen)
@@ -111,7 +111,7 @@ def learning_curve(
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
+class _PointRunner:
     """What every point is measured with."""
 
     context: RunContext

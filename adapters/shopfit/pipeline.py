@@ -213,7 +213,7 @@ def trained_run(
     tuned.adapter.check()
     with staging(settings.home) as staged:
         parts = parts or [(context.training_set, held_out) for held_out in tuned.held_out]
-        blend, blend_losses = _blend(context, parts, embed)
+        blend, blend_losses = _fuse(context, parts, embed)
         calibration = _calibrate(context, parts, blend, embed)
         manifest = _save(context, tuned, staged, choice, embed, accelerator.num_processes, calibration)
         if blend is not None:
@@ -221,8 +221,8 @@ def trained_run(
             reporter("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
         if study is not None:
             (staged / STUDY).write_text(study.to_json(), encoding="utf-8")
-        crossed = parts if len(parts) > 1 else []
-        yield TrainedRun(context, tuned, seal(staged, manifest), choice.losses, blend_losses, study, crossed)
+        cross_validated = parts if len(parts) > 1 else []
+        yield TrainedRun(context, tuned, seal(staged, manifest), choice.losses, blend_losses, study, cross_validated)
 
 
 def _pairs(context: RunContext) -> list[Example]:
@@ -321,7 +321,7 @@ def _save(
     )
 
 
-def _blend(context: RunContext, parts: Sequence[HeldOut], embed: Embed) -> tuple[ScoreFusion | None, dict[str, float]]:
+def _fuse(context: RunContext, parts: Sequence[HeldOut], embed: Embed) -> tuple[ScoreFusion | None, dict[str, float]]:
     """What else the adapter's score is to be made of, learned from its answers to held-out examples."""
     recipe = context.recipe
     if not recipe.blend or recipe.spec.written:

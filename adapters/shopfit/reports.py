@@ -39,14 +39,14 @@ def report_on(
     contenders = compare(engine, tenant, context.seen, test, context.prompter, embed)
 
     def held_out() -> Held | None:
-        rows = 0 if run is None else sum(len(part.valid) for part, _ in run.crossed)
+        rows = 0 if run is None else sum(len(part.valid) for part, _ in run.cross_validated)
         if run is None or not rows:
             return None
         reporter(
             "evaluating", f"base on {rows} examples that cross-validation held out: {len(test)} test rows do not decide"
         )
-        answers = as_served(recipe, run.crossed, tenant.blend, embed)
-        folds = [(part.train, part.valid, said) for (part, _), said in zip(run.crossed, answers, strict=True)]
+        answers = as_served(recipe, run.cross_validated, tenant.blend, embed)
+        folds = [(part.train, part.valid, said) for (part, _), said in zip(run.cross_validated, answers, strict=True)]
         return compare_held_out(engine, tenant, [fold for fold in folds if fold[1]])
 
     answers = next(one.predictions for one in contenders if one.kind == "adapter")

@@ -176,11 +176,11 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[MerchantDataset]:
 
 
 def _donor(merchant: Merchant, recipe: Recipe) -> MerchantDataset:
-    shop = MerchantDataset.read(merchant, recipe)
-    if not shop.splits.train:
+    dataset = MerchantDataset.read(merchant, recipe)
+    if not dataset.splits.train:
         raise DataError(f"{merchant.name} has no examples in {recipe.data.file}: it has nothing to donate")
-    valid, test = draw(shop.splits.valid, _VALID, "donor"), draw(shop.splits.test, _TEST, "donor")
-    return replace(shop, splits=replace(shop.splits, valid=valid, test=test))
+    valid, test = draw(dataset.splits.valid, _VALID, "donor"), draw(dataset.splits.test, _TEST, "donor")
+    return replace(dataset, splits=replace(dataset.splits, valid=valid, test=test))
 
 
 def _answers(

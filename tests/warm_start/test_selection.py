@@ -41,7 +41,7 @@ def test_a_start_that_knows_the_task_wins(base: Base) -> None:
         RECIPE,
         training_set(base, reviews(10)),
         among,
-        heard=lambda name, loss: heard.append((name, loss)),
+        on_loss=lambda name, loss: heard.append((name, loss)),
         accelerator=make_accelerator(RECIPE),
     )
     assert choice.start.name == "house/r@1"

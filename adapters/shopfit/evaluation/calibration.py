@@ -53,12 +53,12 @@ def fit_temperature(held_out: ChoosePredictions, start: float = 1.0) -> float:
     if not len(held_out.gold):
         return start
 
-    def price(log_temperature: float) -> float:
+    def objective(log_temperature: float) -> float:
         shares = at_temperature(held_out.probabilities, float(np.exp(log_temperature)))
         surprise = -log_shares(shares[gold]).sum()
         return float(surprise + 0.5 * (log_temperature - np.log(start)) ** 2)  # one observation's worth of doubt
 
-    found = minimize_scalar(price, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
+    found = minimize_scalar(objective, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
     return float(np.exp(found.x))
 
 

@@ -163,11 +163,11 @@ class CatalogIndex:
         Returns:
             best first, the score of each way by its name.
         """
-        ways = self.scores(query, history, allowed)
+        by_name = self.scores(query, history, allowed)
         fused = np.zeros(len(allowed))
-        for scores in (ways[way] for way in _FUSED if way in ways):
+        for scores in (by_name[name] for name in _FUSED if name in by_name):
             ranks = np.empty(len(allowed))
             ranks[np.argsort(-scores, kind="stable")] = np.arange(len(allowed))
             fused += np.where(scores > 0, 1 / (_FUSION + 1 + ranks), 0)
         best = np.argsort(-fused, kind="stable")[:top]
-        return {allowed[place]: {way: float(scores[place]) for way, scores in ways.items()} for place in best}
+        return {allowed[place]: {name: float(scores[place]) for name, scores in by_name.items()} for place in best}

@@ -1,4 +1,4 @@
-"""The tasks, a file each: what one is asked and answers, and what its answers are worth. `task_of` is the one door.
+"""The tasks, a file each: its training answers, loss, predictions and metrics. `task_of` gives one by its name.
 
 A new task is a file here and an entry in the recipe's table; a type check names every place that does not know it.
 """
@@ -33,7 +33,7 @@ _CHOOSE, _RANK, _GENERATE = Choose(), Rank(), Generate()
 
 
 def task_of(name: Task) -> TaskType:
-    """What a recipe's task does."""
+    """The task of that name."""
     match name:
         case "choose":
             return _CHOOSE

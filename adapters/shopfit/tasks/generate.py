@@ -66,7 +66,7 @@ class Generate(TaskType):
         return (question.prompter.output(question.example.output),), (True,)
 
     def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
-        """Of the answer's tokens, each weighing the same."""
+        """Cross-entropy over the answers' tokens, each weighing the same."""
         return -(batch.weights * sums).sum() / batch.questions.lengths.sum()
 
     @property

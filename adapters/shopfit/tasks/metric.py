@@ -1,6 +1,6 @@
-"""A metric, defined once: as a function of how often each row is there.
+"""A metric, defined once: as a function of row weights, how often each row is in a resample.
 
-So a thousand resamples of a test set are a few matrix products; the plain value is that of each row there once.
+So a thousand bootstrap resamples are a few matrix products; the plain value is that at weights of 1.
 A definition stands in the file of its task, under `@metric`; its name and direction are in the recipe's table.
 """
 
@@ -28,12 +28,12 @@ class Metric(Generic[Answers]):
         name: as recipes and reports call it.
         what: it is, in words.
         of: predictions of N rows, at least one, and the cut-off of the @k metrics -> its values at row weights.
-        mean: whether it is a mean over rows of what lies in [0, 1], so that each row says its own part of a gain.
+        mean: whether it is a mean over rows of what lies in [0, 1], so that a gain is a mean over rows, too.
         by_label: choose: whether a label that no row has might change it: a mean over labels, or without bound.
         bounded: whether it lies in [0, 1].
         drifts: whether resamples differ from the value by construction, not by chance: repeated rows cover fewer items
             and make bins look less calibrated.
-        paper: where it comes from; empty if it needs no saying.
+        paper: where it comes from; empty for well-known ones.
     """
 
     name: str
@@ -87,7 +87,7 @@ def metric_of(task: Task, name: str) -> Metric[Any]:
 
 
 def mean_of_rows(merits: Any) -> Weighted:
-    """The mean of what N rows are worth each."""
+    """The mean of N rows' own values."""
     rows = np.asarray(merits, np.float64)
     return lambda weights: ratio(weights @ rows, weights.sum(1))
 

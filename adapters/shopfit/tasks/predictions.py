@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 class Predictions(ABC):
-    """N answers to one task, and what would have been right, whatever the system was."""
+    """N answers to one task and the right ones, whichever system answered."""
 
     __slots__ = ()
     task: ClassVar[Task]

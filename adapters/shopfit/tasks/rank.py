@@ -1,4 +1,4 @@
-"""`rank`: items by score. Equal scores share their places (see `ranking`)."""
+"""`rank`: items by score. Ties share their places (see `ranking`)."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ class RankPredictions(Predictions):
 
     @property
     def rankings(self) -> list[Ranking]:
-        """The N rankings, for what they are worth."""
+        """The N rankings, to compute metrics from."""
         return [Ranking.of(*row) for row in zip(self.candidates, self.scores, self.relevant, strict=True)]
 
     @classmethod
@@ -162,5 +162,5 @@ def _pool(recipe: Recipe, example: Example, items: Sequence[str], places: Mappin
     left_out = set(example.relevant) | (set() if recipe.data.repeats else set(seen(example.fields)))
     room = max(0, recipe.evaluate.candidates - len(example.relevant))
     others = draw_others(random.Random(f"candidates/{example.id}"), items, places, left_out, room)
-    # sorted, so that the place of an item says nothing
+    # sorted, so that an item's place does not show whether it is relevant
     return tuple(sorted((*example.relevant, *others)))

@@ -1,4 +1,4 @@
-"""Merits of one ranking. Items of equal score share their places: every merit is its expected value over their orders.
+"""Metrics of one ranking. Of items of equal score, a metric is its expected value over their orders.
 
 So neither a lucky file order nor a constant score gains anything (McSherry & Najork, ECIR 2008).
 """

@@ -1,4 +1,4 @@
-"""What the rooms above ask of a task, whichever it is. Each task answers in a file of its own."""
+"""The interface that every task implements, each in a file of its own."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ class TaskType(ABC):
     def collect(
         self, labels: Sequence[str], rows: Rows, pools: Sequence[Pool], answers: Sequence[Any], catalog: Catalog | None
     ) -> Predictions:
-        """Put N raw answers into the task's shape, whoever answered.
+        """Collect N raw answers, whichever system gave them, as the task's predictions.
 
         Args:
             labels: choose: every label.

@@ -1,4 +1,4 @@
-"""The fast gradient method on embeddings (Miyato et al., arXiv:1605.07725): examples pushed where it hurts most."""
+"""Adversarial training: the fast gradient method on embeddings (Miyato et al., arXiv:1605.07725)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 class Push:
     """Moves the embeddings of a batch by epsilon * g / |g|, where g is the loss's gradient with respect to them.
 
-    The paper scales embeddings to unit variance; here epsilon is in units of their standard deviation, which says the
-    same of a base whose embeddings may not be touched. The norm is taken over all positions of an example together.
+    The paper scales embeddings to unit variance; here epsilon is in units of their standard deviation, which is
+    equivalent and leaves the base's embeddings as they are. The norm is taken over all positions of an example
+    together.
 
     Args:
         embedding: the base's input embedding; only its output is ever changed, and only inside `watched` and `applied`.
@@ -30,7 +31,7 @@ class Push:
         self._embedded = []
 
         def remember(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-            if not output.requires_grad:  # a frozen embedding ends no graph: begin one here
+            if not output.requires_grad:  # a frozen embedding has no graph: start one at its output
                 output = output.detach().requires_grad_()
             output.retain_grad()
             self._embedded.append(output)

@@ -35,7 +35,7 @@ def candidates(recipe: Recipe) -> tuple[str, ...]:
 
 
 def choose_base(
-    shop: MerchantDataset,
+    dataset: MerchantDataset,
     load: Callable[[str], Base],
     *,
     accelerator: Accelerator,
@@ -44,15 +44,15 @@ def choose_base(
     """The base that does best on a merchant's examples.
 
     Args:
-        shop: the merchant as the recipe sees it.
+        dataset: the merchant as the recipe sees it.
         load: a base by its name.
         accelerator: from `make_accelerator`.
-        reporter: hears what each reaches.
+        reporter: told what each reaches.
 
     Raises:
         DataError: if there are too few examples to tell.
     """
-    recipe, names = shop.recipe, candidates(shop.recipe)
+    recipe, names = dataset.recipe, candidates(dataset.recipe)
     if len(names) == 1:
         reporter("base", f"{names[0]}: no other does {recipe.task} with {recipe.adapter.method}")
         return load(names[0])
@@ -60,11 +60,11 @@ def choose_base(
     best: tuple[Predictions, Base] | None = None
     for name in names:
         base = load(name)
-        parts = folds(recipe, shop.training_set(base))
+        parts = folds(recipe, dataset.training_set(base))
         if not parts:
-            have = len(shop.splits.train) + len(shop.splits.valid)
+            have = len(dataset.splits.train) + len(dataset.splits.valid)
             raise DataError(
-                f"{shop.merchant.name} has {have} examples, too few for bases to compete on: it takes {2 * FOLDS}",
+                f"{dataset.merchant.name} has {have} examples, too few for bases to compete on: it takes {2 * FOLDS}",
                 next_step=f"name the base, such as --set base={names[0]}",
             )
         answers = predictions_of(base, recipe, parts, Start(), accelerator)

@@ -1,4 +1,4 @@
-"""Batches of like length: short rows do not pay for the padding of long ones."""
+"""Batches of rows of similar length, which need little padding."""
 
 import random
 from collections.abc import Callable, Iterator

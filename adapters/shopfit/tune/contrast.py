@@ -1,4 +1,4 @@
-"""Supervised contrastive learning (Gunel et al., arXiv:2011.01403): examples of one class near, of others far."""
+"""Supervised contrastive learning (Gunel et al., arXiv:2011.01403): one class near, others far."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ def contrastive_loss(hidden: Tensor, classes: Tensor, temperature: float) -> Ten
 
 
 class HiddenStateCapture:
-    """Keeps the backbone's hidden states of a forward that somebody else runs.
+    """Keeps the backbone's hidden states of a forward that other code runs.
 
     Args:
         backbone: gives `last_hidden_state`.
@@ -54,7 +54,7 @@ class HiddenStateCapture:
             handle.remove()
 
     def take(self) -> Tensor:
-        """(R, T, D) the states of the last forward; they are forgotten here, so that no finished step stays alive.
+        """(R, T, D) the states of the last forward; they are forgotten here, so that no finished step stays in memory.
 
         Raises:
             RuntimeError: if there are none.

@@ -1,4 +1,4 @@
-"""Cross-validation on a merchant's own examples: what to train on, what to hold it against, and the loss on that."""
+"""Cross-validation on a merchant's own examples: what each fold trains on, what it holds out, the loss on that."""
 
 import math
 import random
@@ -32,18 +32,17 @@ _SHIFT = 4.0  # of a temperature's logarithm, at most
 Answered = tuple[Tensor, Batch]
 """(A,) log-probability of each answer of a batch, and the batch, on the CPU."""
 HeldOut = tuple[TrainingSet, Predictions]
-"""A training's material, and what came out of it for the material's `valid`."""
+"""A training set, and the predictions of an adapter trained on it for its `valid`."""
 
 
 def folds(recipe: Recipe, training_set: TrainingSet) -> list[TrainingSet]:
-    """Trainings and what to hold them against: the validation set where it is large enough, else folds.
+    """Training sets and what each holds out: the validation set where it is large enough, else folds.
 
-    Rows of one group, a shopper's for instance, stay together: what one of them tells of another is not known of those
-    who ask later.
+    Rows of one group, such as a shopper's, stay together: split, one would leak what another holds out.
 
-    What is trained on beside the examples is part of every fold's training, as it is of the adapter's own, but for
-    pairs that repeat what the fold holds out, as with a test set. Of pseudo-labels each fold needs its own
-    (`self_train` makes them): those of an adapter that has learned from all examples tell what they answer.
+    Pretext pairs are part of every fold's training, as of the final adapter's, except those that repeat what the fold
+    holds out. Pseudo-labels each fold needs its own (`self_train` makes them): those of an adapter that was trained on
+    all examples would leak their answers.
 
     Returns:
         none if there are fewer than 2 examples a fold.
@@ -76,7 +75,7 @@ def _dealt(rows: Sequence[Example]) -> list[list[Example]]:
 
 @contextmanager
 def trained(base: Base, recipe: Recipe, part: TrainingSet, start: Start, accelerator: Accelerator) -> Iterator[Tuned]:
-    """An adapter trained on what a part has to learn from without looking at the rest, to be asked about that.
+    """An adapter trained on a part's training examples alone, to be evaluated on what the part holds out.
 
     Args:
         base: bare; as it was afterwards.
@@ -96,12 +95,12 @@ def trained(base: Base, recipe: Recipe, part: TrainingSet, start: Start, acceler
 
 
 def without_trackers(recipe: Recipe) -> Recipe:
-    """The recipe for a training beside the one that is logged."""
+    """The recipe without trackers, for trainings other than the run's own."""
     return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trackers": []})})
 
 
 def scored(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned) -> list[Answered]:
-    """What a loss on a part's held-out examples is made of."""
+    """The scores of a part's held-out examples, from which losses are computed."""
     batches = in_batches(recipe, part.valid, part, head_labels(base, recipe, [part]))
     return answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.questions))
 
@@ -109,8 +108,8 @@ def scored(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned) -> list[
 def held_out_of(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
     """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories.
 
-    Labels that the part did not teach are left out: the adapter that is served has learned them, and what this one says
-    of them tells nothing of that one.
+    Rows of labels that the part does not train on are left out: the adapter that is served was trained on those labels,
+    so this one's answers say nothing about it.
     """
     taught = {row.label for row in part.train}
     fair = [row for row in part.valid if row.label in taught] if recipe.spec.labels else part.valid
@@ -119,10 +118,10 @@ def held_out_of(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned, acc
 
 
 def well_taught(part: TrainingSet, held_out: Predictions) -> Predictions:
-    """Those of a fold's answers whose label had examples enough there.
+    """A fold's answers to rows whose label has at least 3 training examples there.
 
-    Where an example more makes an adapter much better, one that learned from a third fewer is wrong more often than the
-    one that is served, and how sure the one may be says nothing of the other.
+    A fold's adapter has a third fewer examples than the one that is served. For a rare label that makes it so much
+    worse that its confidence says nothing about the served adapter's.
     """
     if not isinstance(held_out, ChoosePredictions):
         return held_out
@@ -169,9 +168,9 @@ def loss_at(answers: Sequence[Answered], recipe: Recipe, temperature: float) -> 
 def calibrated_loss(answers: Sequence[Answered], recipe: Recipe) -> float:
     """The task's loss an example at the temperature that fits best, drawn a little towards that of training.
 
-    It tells how well right is told from wrong. At training's own temperature, few examples make some settings so sure
-    of themselves that others which have learned nothing seem better; and how sure answers are is settled afterwards,
-    by calibration.
+    It measures how well right answers are told from wrong ones, whatever the confidence, which is calibrated
+    afterwards. At training's own temperature, settings that few examples made overconfident look worse than untrained
+    ones.
     """
     trained = recipe.tune.temperature
     if recipe.spec.written or not math.isfinite(plain := loss_at(answers, recipe, trained)):
@@ -180,10 +179,10 @@ def calibrated_loss(answers: Sequence[Answered], recipe: Recipe) -> float:
 
     count = sum(len(batch.weights) for _, batch in answers)
 
-    def price(shift: float) -> float:  # one observation's worth of doubt, as in `fit_temperature`
+    def objective(shift: float) -> float:  # a prior worth one example, as in `fit_temperature`
         return count * loss_at(answers, recipe, trained * math.exp(shift)) + 0.5 * shift**2
 
-    found = minimize_scalar(price, bounds=(-_SHIFT, _SHIFT), method="bounded")
+    found = minimize_scalar(objective, bounds=(-_SHIFT, _SHIFT), method="bounded")
     return min(plain, loss_at(answers, recipe, trained * math.exp(float(found.x))))
 
 

@@ -34,11 +34,11 @@ from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.objectives import Objective
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
 
-_NEAR = 0.75  # of the way, see `_interpolation`
+_NEAR = 0.75  # of the change from the first to the trained weights, see `_interpolation`
 
 
 class TrainingCallback(Protocol):
-    """Whoever wants to see training go on, such as a progress bar."""
+    """What is called as training goes on, such as a progress bar."""
 
     def begin(self, steps: int) -> None:
         """Training starts; it takes `steps` optimizer steps at most."""
@@ -51,7 +51,7 @@ class TrainingCallback(Protocol):
 
 
 class NoCallback:
-    """Nobody watches."""
+    """Does nothing."""
 
     def begin(self, steps: int) -> None:
         """Ignored."""
@@ -89,7 +89,7 @@ class Tuned:
 
 
 def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerator:
-    """The Accelerator of a run, which makes one and passes it down: making another resets what the first goes by.
+    """The Accelerator of a run, made once and passed on: making another resets the global state of the first.
 
     Make it before loading the base, which belongs on its `device`.
 
@@ -355,10 +355,10 @@ def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, floa
 
 
 def _interpolation(base: Base, recipe: Recipe) -> float:
-    """How much of the way to the trained weights is gone.
+    """Share of the change from the first to the trained weights that is kept (WiSE-FT).
 
-    An encoder can already tell near items from far ones, most of which no few examples speak of: there a part of the
-    way is better than all of it. What has a task to learn first, or a form of answers, needs all of it.
+    A pretrained encoder already ranks by similarity, and few examples cover few items: there, keeping a part is better
+    than keeping all. Other tasks, and decoders, are learned from nothing and need all of it.
     """
     if recipe.tune.interpolation is not None:
         return recipe.tune.interpolation

@@ -1,4 +1,4 @@
-"""What training makes smaller: the task's own loss, over the log-probabilities of answers.
+"""The training objective: the task's own loss, over the log-probabilities of answers.
 
 Label smoothing, the adversarial pass and the contrastive term come on top where the recipe asks for them.
 """

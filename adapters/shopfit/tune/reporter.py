@@ -1,4 +1,4 @@
-"""Who hears what a run resolves and finishes."""
+"""The reporter of a run: called with what it resolves and finishes."""
 
 from typing import Protocol
 
@@ -11,4 +11,4 @@ class Reporter(Protocol):
 
 
 def silent(what: str, detail: str) -> None:
-    """Nobody listens."""
+    """Does nothing."""

@@ -31,8 +31,8 @@ from shopfit.settings import rewrites
 
 logger = logging.getLogger(__name__)
 
-_LONGER = 3  # times as long, or as short, as the text: such a version is no version of it
-_HERE = "shopfitputsthetexthere"  # in a chat template, in the place of what is asked
+_LONGER = 3  # times as long, or as short, as the text: such an output is no rewrite of it
+_HERE = "shopfitputsthetexthere"  # stands for the prompt while a chat template is applied
 _QUOTES = " \t\r\n\"'\u201c\u201d\u00ab\u00bb"
 
 
@@ -132,9 +132,9 @@ def ready_to_augment(
         splits: the merchant's examples.
         recipe: its `data.augment` says what is done.
         merchant: whose they are.
-        base: where its device is, models write.
+        base: models run on its device.
         home: shopfit's home folder.
-        reporter: hears what is done.
+        reporter: told what is done.
 
     Returns:
         the same, the training examples with what models wrote for them.
@@ -180,13 +180,13 @@ def _rewritten(
 
 
 class RewriteCache:
-    """Where one step's models write, and where what they wrote is kept.
+    """The rewrites of one augmentation step: written by its models, and kept on disk.
 
     Args:
-        step: says who writes, and how.
+        step: names the models and their settings.
         home: shopfit's home folder.
         merchant: whose texts they are.
-        device: where models write.
+        device: where models run.
 
     Raises:
         BaseError: if a model is missing or cannot be read.
@@ -220,9 +220,11 @@ class RewriteCache:
         match step:
             case BackTranslation():
                 asked = _asked(step.prompt, text, step.language, step.through)
-                for away in model.write(asked, model.length(text), step.versions, step.temperature, seed):
-                    asked = _asked(step.prompt, away, step.through, step.language)
-                    yield from self._back.write(asked, self._back.length(away), 1, None, seed) if away else ()
+                for translated in model.write(asked, model.length(text), step.versions, step.temperature, seed):
+                    asked = _asked(step.prompt, translated, step.through, step.language)
+                    yield from (
+                        self._back.write(asked, self._back.length(translated), 1, None, seed) if translated else ()
+                    )
             case Paraphrase():
                 asked = _asked(step.prompt, text)
                 yield from model.write(asked, model.length(text), step.versions, step.temperature, seed)
@@ -247,7 +249,7 @@ def _read(path: Path) -> list[str] | None:
 
 
 def _keep(path: Path, written: list[str]) -> None:
-    """Whole or not at all; a full disk costs only the time to write it again."""
+    """Written whole or not at all; where the disk is full it is not kept, only logged."""
     half = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A run: what it stands on before anything is trained, and the adapter that came of it."""
+"""A run: its inputs, and the adapter that came of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What a run stands on before anything is trained.
+    """The inputs of a run, read and checked before anything is trained.
 
     Args:
         merchant: whose adapter it will be.
@@ -36,7 +36,7 @@ class RunContext:
         prompter: for the recipe and this merchant.
         splits: the examples.
         unlabeled: rows for self-training.
-        taught: what of them the adapter's own answers made examples of.
+        taught: pseudo-labels of self-training, made from these rows.
     """
 
     merchant: Merchant
@@ -53,7 +53,7 @@ class RunContext:
 
     @property
     def training_set(self) -> TrainingSet:
-        """What there is to learn from: the examples, and beside them what is made without anybody's label."""
+        """What there is to learn from: the examples, and beside them pretext pairs and pseudo-labels."""
         splits = self.splits
         beside = [*splits.pretext, *self.taught.pseudo]
         return TrainingSet(splits.train, splits.valid, splits.labels, self.prompter, beside)
@@ -80,8 +80,7 @@ class TrainedRun:
         start_losses: of every start that was compared.
         blend_losses: of the blend and its parts.
         study: of the search, if there was one.
-        crossed: answers from cross-validation, by part; none where one validation set was held out, which also chose
-            the epoch.
+        cross_validated: answers of folds, by part; none with a single validation set, which also chose the epoch.
     """
 
     context: RunContext
@@ -90,7 +89,7 @@ class TrainedRun:
     start_losses: Mapping[str, float]
     blend_losses: Mapping[str, float]
     study: Study | None
-    crossed: Sequence[HeldOut] = ()
+    cross_validated: Sequence[HeldOut] = ()
 
 
 def prepare(
@@ -112,32 +111,32 @@ def prepare(
         settings: where bases lie.
         accelerator: the run's, from `make_accelerator`: its device is the base's.
         base: if it is loaded already.
-        reporter: hears what was found.
+        reporter: told what was found.
 
     Raises:
         DataError: with every bad row.
         BaseError: if the base is not there.
         RecipeError: if the recipe's prompt is longer than the base can read.
     """
-    shop = MerchantDataset.read(merchant, recipe).with_unlabeled()
-    shop.tell(reporter)
+    dataset = MerchantDataset.read(merchant, recipe).with_unlabeled()
+    dataset.tell(reporter)
     if base is None:
 
         def load(name: str) -> Base:
             return base_of(recipe.model_copy(update={"base": name}), settings, str(accelerator.device))
 
         auto = recipe.base == AUTO
-        base = choose_base(shop, load, accelerator=accelerator, reporter=reporter) if auto else load(recipe.base)
+        base = choose_base(dataset, load, accelerator=accelerator, reporter=reporter) if auto else load(recipe.base)
     if recipe.base == AUTO:
         recipe = recipe.model_copy(update={"base": base.name})
-        shop = replace(shop, recipe=recipe)
+        dataset = replace(dataset, recipe=recipe)
     size = sum(weight.numel() for weight in base.model.parameters())
     reporter(
         "base",
         f"{base.name}: {size / 1e6:.0f}M parameters in {base.dtype} on {base.device}, "
         f"quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
     )
-    return RunContext(merchant, base, shop.prompter(base), shop.splits, shop.unlabeled)
+    return RunContext(merchant, base, dataset.prompter(base), dataset.splits, dataset.unlabeled)
 
 
 def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:

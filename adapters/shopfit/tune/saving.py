@@ -28,7 +28,7 @@ def staging(home: Path) -> Iterator[Path]:
     """A folder to make a bundle in, gone afterwards, and those of processes that were killed gone before.
 
     Raises:
-        ShopfitError: in place of a disk's complaint while the bundle is written.
+        ShopfitError: in place of the disk's error while the bundle is written.
     """
     home.mkdir(parents=True, exist_ok=True)
     try:
@@ -66,7 +66,7 @@ def save(
         labels: choose: every label.
         data: which rows it saw.
         share: whether others may start from it.
-        more: what else the manifest shall say.
+        more: further fields of the manifest.
 
     Returns:
         the manifest, without digests.

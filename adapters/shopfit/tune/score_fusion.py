@@ -1,4 +1,4 @@
-"""Learn a blend's weights: logistic regression over few parts, on examples that the adapter was not trained on.
+"""Fit score fusion (a recipe's `blend`): logistic regression over few parts, on examples held out of training.
 
 The blend is kept only if it beats its best single part in cross-validation; else that part answers alone.
 """
@@ -34,8 +34,8 @@ from shopfit.tune.training_dataset import TrainingSet
 
 LEAST = 10  # held-out examples
 _FOLDS = 5
-_DOUBT = 4.0  # strength of the pull, in examples' worth of a logit
-_NATURE = {LIKE_RATE: 1.0, ITEM_LIKES: 1.0}  # these are log-odds as they stand; others may be of any use or none
+_PENALTY = 4.0  # strength of the L2 penalty
+_PRIOR_WEIGHTS = {LIKE_RATE: 1.0, ITEM_LIKES: 1.0}  # log-odds already; others may be useless
 
 Row = tuple[dict[str, Floats], Floats]
 """Parts of one example, each (A,), and which of its A answers are right, as 0 and 1."""
@@ -83,7 +83,7 @@ def fit_fusion(
 def as_served(
     recipe: Recipe, parts: Sequence[HeldOut], blend: ScoreFusion | None, embed: Embed | None
 ) -> list[Predictions]:
-    """Held-out answers as they would be served: by the blend or at the temperature that others of them taught.
+    """Held-out answers as they would be served: by the blend or at the temperature, each fitted on the others.
 
     Args:
         recipe: of the adapter.
@@ -127,27 +127,27 @@ def _answered(held_out: Predictions, logits: Sequence[Floats]) -> Predictions:
 def _alone(names: Sequence[str]) -> dict[str, list[str]]:
     """Parts that may answer by themselves, by title.
 
-    How much a shopper likes things and how much others like the item are one of them: the two biases that every
-    recommender starts from (Koren, Bell and Volinsky, 2009) add up as they stand, and need no example to be weighed.
+    The shopper's like-rate and the item's likes count as one part: the two biases that recommenders start from (Koren,
+    Bell and Volinsky, 2009) are log-odds, which add up without fitted weights.
     """
-    biases = [name for name in names if name in _NATURE]
+    biases = [name for name in names if name in _PRIOR_WEIGHTS]
     return {name: [name] for name in names if name not in biases} | ({" and ".join(biases): biases} if biases else {})
 
 
 def _best(alone: Mapping[str, Sequence[str]], losses: Mapping[str, float], margin: float, guessing: float) -> str:
     """Title of the part that answers alone unless the blend is better.
 
-    Biases are what they are without examples; an adapter has learned from these few; a part by itself got its weight
-    from their held-out answers. Each gives way to the next only where that is better by the margin; and biases that
-    these examples happen to speak against are as good as guessing, for they need not be believed so firmly.
+    What was fitted more must be better: biases are not fitted at all; the adapter must beat them by one margin, any
+    other part, whose weight was fitted to the held-out answers, by two. Biases count as no worse than guessing, which a
+    smaller weight would make them.
     """
 
-    def price(title: str) -> float:
-        if set(alone[title]) <= _NATURE.keys():
+    def objective(title: str) -> float:
+        if set(alone[title]) <= _PRIOR_WEIGHTS.keys():
             return min(losses[title], guessing)
         return losses[title] + (1 if title == ADAPTER else 2) * margin
 
-    return min(alone, key=price)
+    return min(alone, key=objective)
 
 
 def _rows(recipe: Recipe, training_set: TrainingSet, held_out: Predictions, embed: Embed | None) -> list[Row]:
@@ -203,19 +203,19 @@ def _fitted_without(rows: Sequence[Row], names: Sequence[str]) -> Iterator[tuple
 
 
 def _fit(rows: Sequence[Row], names: Sequence[str]) -> Floats:
-    """Weights of at least 0 that make the right answers likeliest, drawn towards what they are by nature."""
-    nature = np.array([_NATURE.get(name, 0.0) for name in names])
+    """Weights of at least 0 of the least loss, with an L2 penalty on their distance from `_PRIOR_WEIGHTS`."""
+    prior = np.array([_PRIOR_WEIGHTS.get(name, 0.0) for name in names])
 
-    def price(weights: Floats) -> float:
-        away = weights - nature
-        return sum(_loss(weights, row, names) for row in rows) + 0.5 * _DOUBT * float(away @ away)
+    def objective(weights: Floats) -> float:
+        away = weights - prior
+        return sum(_loss(weights, row, names) for row in rows) + 0.5 * _PENALTY * float(away @ away)
 
-    found = minimize(price, np.full(len(names), 0.5), bounds=[(0.0, None)] * len(names), method="L-BFGS-B")
+    found = minimize(objective, np.full(len(names), 0.5), bounds=[(0.0, None)] * len(names), method="L-BFGS-B")
     return np.asarray(found.x, np.float64)
 
 
 def _loss(weights: Floats, row: Row, names: Sequence[str]) -> float:
-    """Mean over the right answers of each one's surprise against the wrong ones."""
+    """Mean over the right answers of each one's cross-entropy against the wrong ones."""
     _, right = row
     logits = _logits(weights, row, names)
     wrong = logits[right == 0]

@@ -1,7 +1,7 @@
 """Search: the settings that a merchant's own examples favour, found by Optuna (Akiba et al., arXiv:1907.10902).
 
 Searched are the method, its rank (of a prefix: its length), the learning rate and the epochs. A trial is one choice of
-them, trained on a part of the examples and held against the rest, as starts are, always on the same folds and from the
+them, trained on a part of the examples and evaluated on the rest, as starts are, always on the same folds and from the
 same start. The recipe's own settings are a trial like the others, the first one, so what is found is never worse than
 they are in cross-validation.
 
@@ -9,7 +9,7 @@ they are in cross-validation.
     learning rate   a fifth to five times the method's own, on a log scale
     epochs, rank    half to double the recipe's own, on a log scale
 
-The study lies in an SQLite file under `studies/` of shopfit's home, so that it can be gone on with. What is drawn next
+The study lies in an SQLite file under `studies/` of shopfit's home, so that it can be resumed. What is drawn next
 follows from the seed and the trials so far alone: a study that was interrupted ends like one that was not.
 """
 
@@ -91,8 +91,8 @@ def search(
     """Find settings by cross-validation on a merchant's examples.
 
     Folds are as in `folds`, and the loss is `calibrated_loss` over all that was held out. With several folds, a trial
-    whose loss so far is worse than the median of the others'
-    is given up. With one held-out set nothing is: losses of unfinished schedules of different lengths do not compare.
+    whose loss so far is worse than the median of the others' is given up. With one held-out set none is given up:
+    losses of unfinished schedules of different lengths do not compare.
 
     Args:
         base: bare; as it was afterwards.
@@ -104,7 +104,7 @@ def search(
         data_digest: of its examples.
         home: shopfit's home folder.
         accelerator: from `make_accelerator`.
-        reporter: hears of each trial.
+        reporter: told of each trial.
 
     Raises:
         DataError: if there are too few examples.
@@ -119,7 +119,7 @@ def search(
         )
     digest = study_digest(base, recipe, training_set, start, data_digest)
     space = Space(recipe, start)
-    bench = _Bench(base, recipe, parts, start, accelerator)
+    runner = _TrialRunner(base, recipe, parts, start, accelerator)
     with opened(studies(home, merchant) / recipe.name / f"{digest[:16]}.db", prune=len(parts) > 1) as study:
         before = len(ended(study))
         how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "one held-out set, so none is given up early"
@@ -127,7 +127,7 @@ def search(
         if place_of(study, space.own) is None:
             study.enqueue_trial(space.own)
         while len(ended(study)) < trials or place_of(study, space.own) is None:
-            reporter("search", f"trial {len(ended(study)) + 1}: {bench.try_next(study, space)}")
+            reporter("search", f"trial {len(ended(study)) + 1}: {runner.try_next(study, space)}")
         made, own = as_trials(study), place_of(study, space.own)
     losses = {trial.number: trial.loss for trial in made if trial.loss is not None}
     if not losses or own is None:
@@ -186,7 +186,7 @@ class Space:
     def draw(self, trial: "optuna.Trial") -> Values:
         """Let Optuna choose."""
         method = METHODS[trial.suggest_categorical("method", self.methods)]
-        # in units of the method's own rate, so that what is learned of one method tells of the others
+        # in units of the method's own rate, so that Optuna's model carries over between methods
         own = self.own["rate"]
         share = trial.suggest_float("rate", min(1 / _AROUND, own), max(_AROUND, own), log=True)
         size = method.rules.size_key
@@ -204,7 +204,7 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
+class _TrialRunner:
     """What every trial is made with; see `search`."""
 
     base: Base
@@ -219,7 +219,7 @@ class _Bench:
         from optuna.trial import TrialState
 
         seed = self.recipe.tune.seed + len(ended(study))
-        # no liar: what an interrupted run left behind must not sway what is drawn
+        # constant_liar off: unfinished trials of an interrupted run must not influence the draw
         study.sampler = TPESampler(seed=seed, n_startup_trials=_AT_RANDOM, constant_liar=False)
         trial = study.ask()
         values = space.draw(trial)
@@ -253,33 +253,33 @@ class _Bench:
 
 def study_digest(base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, data_digest: str) -> str:
     """SHA-256 over what determines a search's result: data, items, base, what else the recipe says, and the start."""
-    said = dump_recipe(recipe)
+    document = dump_recipe(recipe)
     for key in SEARCHED:
         section, _, name = key.partition(".")
-        said[section].pop(name)
+        document[section].pop(name)
     for switch in SWITCHES:
-        if not said["adapter"][switch]:
-            said["adapter"].pop(switch)  # so that a study from before there was the switch goes on
-    said.pop("dtype")  # the base's own counts
+        if not document["adapter"][switch]:
+            document["adapter"].pop(switch)  # so that studies older than the switch can be resumed
+    document.pop("dtype")  # the loaded base's is added below
     items = [
         None if catalog is None else [dict(item.fields) for item in catalog.values()]
         for catalog in (training_set.prompter.catalog, training_set.prompter.history)
     ]
     plain = json.loads(json.dumps(items, default=str))  # what was read from Parquet may be no JSON
     more: list[Any] = [[row.id for row in training_set.beside]] if training_set.beside else []
-    more += [] if base.dtype == "float32" else [base.dtype]  # studies of before go on
-    return content_digest([data_digest, plain, base.fingerprint, said, start.name, *more])
+    more += [] if base.dtype == "float32" else [base.dtype]  # absent for float32, so that older studies can be resumed
+    return content_digest([data_digest, plain, base.fingerprint, document, start.name, *more])
 
 
 def changed(recipe: Recipe, values: Values) -> Recipe:
     """The recipe with other values of the searched keys, checked as any recipe is."""
-    said = dump_recipe(recipe)
+    document = dump_recipe(recipe)
     for key, value in values.items():
         section, _, name = key.partition(".")
-        said[section][name] = value
-    adapter = said["adapter"]
+        document[section][name] = value
+    adapter = document["adapter"]
     if adapter["init_rank"] is not None and adapter["init_rank"] <= adapter["rank"]:
         adapter["init_rank"] = None  # follows the rank
     for switch in SWITCHES:
         adapter[switch] = adapter[switch] and switch in METHODS[adapter["method"]].rules.switches
-    return Recipe.model_validate(said)
+    return Recipe.model_validate(document)

@@ -2,8 +2,8 @@
 
 Each round trains from the same start again, with the examples and with pseudo-labels that weigh less. Whether it helps
 is asked of held-out examples: of the validation set from 100 examples on, of three folds below, where every fold makes
-its pseudo-labels with an adapter that has not seen what it is held against. A round that does not help is dropped, and
-ends it.
+its pseudo-labels with an adapter that has not seen what the fold holds out. A round that does not help is dropped, and
+is the last.
 """
 
 import math
@@ -36,7 +36,7 @@ _EACH = 4  # pseudo-labels an example
 
 @dataclass(frozen=True, slots=True)
 class SelfTrained:
-    """What came of it.
+    """The outcome of self-training.
 
     Args:
         pseudo: the pseudo-labels to train with besides the examples; none if no round helped.
@@ -52,7 +52,7 @@ class SelfTrained:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """What an adapter says.
+    """What an adapter answers.
 
     Args:
         held_out: of the examples that it was not trained on.
@@ -82,7 +82,7 @@ def self_train(
         unlabeled: rows that repeat none of them.
         start: of the adapter.
         accelerator: from `make_accelerator`.
-        reporter: hears what came of each round.
+        reporter: told what came of each round.
     """
     wanted = recipe.tune.self_training
     if not wanted.rounds:
@@ -143,7 +143,7 @@ def self_train(
 
 
 def _with(sets: Sequence[TrainingSet], pseudo: Sequence[Sequence[Example]]) -> list[TrainingSet]:
-    """Each with its own pseudo-labels beside."""
+    """Each with its own pseudo-labels in `beside`."""
     return [replace(part, beside=more) for part, more in zip(sets, pseudo, strict=True)]
 
 
@@ -212,7 +212,7 @@ def _calibrated(answered: Sequence[_Answers]) -> tuple[ChoosePredictions, float]
 
 
 def _merit(recipe: Recipe, held_out: ChoosePredictions) -> tuple[float, float]:
-    """The recipe's metric, higher is better; where it stands still, how likely the right answers are."""
+    """The recipe's metric, higher is better; and as tie-break, how likely the right answers are."""
     values = measure(held_out, [recipe.evaluate.metric, "log_loss"], recipe.evaluate.k)
     metric = values[recipe.evaluate.metric]
     metric = 0.0 if math.isnan(metric) else metric  # such as AUC of one label: then only the likelihood counts

@@ -1,4 +1,4 @@
-"""A search's study: as Optuna keeps it, in an SQLite file that can be gone on with, and as plain data for a bundle."""
+"""A search's study: as Optuna keeps it, in an SQLite file that can be resumed, and as plain data for a bundle."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +52,7 @@ class Study(BaseModel):
         recipe: its name.
         digest: SHA-256 over what determines the result.
         seed: of Optuna's sampler: the trial after n others is drawn with seed + n.
-        folds: that each trial is held against; 1 for one held-out set.
+        folds: that each trial is evaluated on; 1 for one held-out set.
         trials: in the order they were made.
         own: number of the trial with the recipe's own settings.
         winner: number of the complete trial with the lowest loss.
@@ -93,14 +93,14 @@ class Study(BaseModel):
 
 @contextmanager
 def opened(path: Path, *, prune: bool) -> "Iterator[optuna.Study]":
-    """The study in a file, begun or gone on with.
+    """The study in a file, created or resumed.
 
     Args:
         path: of the SQLite file.
         prune: whether trials are given up whose loss so far is worse than the median of the others'.
 
     Raises:
-        ShopfitError: in place of a disk's or a database's complaint.
+        ShopfitError: in place of an error of the disk or the database.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError

@@ -20,14 +20,14 @@ from shopfit.tasks import TrainingQuestion, task_of
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """What one merchant gives to learn from.
+    """One merchant's training data.
 
     Args:
         train: examples to learn from, at least one.
         valid: examples held out for early stopping; may be empty.
         labels: choose: every label of this merchant.
         prompter: for this recipe and merchant.
-        beside: examples that nobody gave, to train on before the others: pretext pairs, pseudo-labels.
+        beside: examples that nobody labelled, to train on besides: pretext pairs, pseudo-labels.
     """
 
     train: Sequence[Example]
@@ -92,7 +92,7 @@ class TrainingDataset:
         self.epoch = 0
         self._task = task_of(prompter.recipe.task)
         total = sum(example.weight for example in examples)
-        # as many times the mean, so that a batch of light examples counts for less than one of heavy ones
+        # relative to the mean of all examples, not of the batch: batches of light examples count for less
         self._weights = [example.weight * len(examples) / total for example in examples]
         classes = {label: ClassIndex(row) for row, label in enumerate(head)}
         self._labels = [classes[label] if head else prompter.label(label) for label in labels]
@@ -118,7 +118,7 @@ class TrainingDataset:
         return Question(prompt, answers, tuple(more)), right, weight
 
     def _shown(self, index: int) -> tuple[Fields, tuple[tuple[int, ...], ...]]:
-        """An example's fields and what asks, as this epoch shows them; as written when nobody trains (epoch 0)."""
+        """An example's fields and prompt tokens, as this epoch augments them; unchanged outside training (epoch 0)."""
         example = self.examples[index]
         fields = self._augmentation(example, self.epoch) if self.epoch else example.fields
         return fields, self._asking[index] if fields is example.fields else self.prompter.asking(fields)
@@ -176,7 +176,7 @@ class BalancedTrainingDataset:
     """Examples of several merchants, equally many of each an epoch.
 
     Args:
-        merchants: what each gives.
+        merchants: the training set of each.
         tune: the recipe's `tune` section.
         per_merchant: examples of each an epoch; those of the merchant with the most by default. A merchant with fewer
             repeats some of them, one with more gives others in the next epoch.

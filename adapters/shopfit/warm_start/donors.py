@@ -30,7 +30,7 @@ class Neighbours:
         registry: where they are.
         base: that they must be for.
         recipe: that they must be of, by its name.
-        merchant: who wants to start; never its own neighbour.
+        merchant: whose adapter will start; its own versions are left out.
     """
 
     def __init__(self, registry: Registry, base: Base, recipe: Recipe, merchant: str) -> None:
@@ -57,7 +57,7 @@ class Neighbours:
         """The nearest merchants that share, nearest first.
 
         Args:
-            vector: makes the direction of the merchant's own texts; asked only if there are donors to compare.
+            vector: computes the mean direction of the merchant's embedded texts; called only if there are donors.
         """
         if not METHODS[self._recipe.adapter.method].adds_up:
             return []
@@ -88,7 +88,7 @@ class Neighbours:
         return _alike(self._recipe, version) and self._base.known_by(version.base_fingerprint)
 
     def _manifest(self, version: Version) -> Manifest | None:
-        """None for one that is damaged: somebody else's broken adapter is no reason to fail."""
+        """None for one that is damaged: another merchant's broken adapter is no reason to fail."""
         try:
             return self._registry.manifest(version)
         except BundleError:
@@ -122,12 +122,12 @@ def find_start(
         recipe: its `start` says how to find it.
         merchant: whose adapter it will be.
         training_set: the merchant's examples; there may be none.
-        vector: makes the direction of its texts.
+        vector: computes the mean direction of its embedded texts.
         accelerator: from `make_accelerator`.
-        pairs: of its catalog, to start from; none where nothing is to be read.
-        keep: whether a starter may also be taken as it is, without training; one that was not taught all labels of
-            the merchant never is.
-        reporter: hears what was compared.
+        pairs: of its catalog, for `catalog_start`; may be empty.
+        keep: whether a starter may also be taken as it is, without training; one that was not trained on all of the
+            merchant's labels never is.
+        reporter: told what was compared.
 
     Raises:
         UnknownReference: if `start` names a version that is not there.
@@ -142,18 +142,18 @@ def find_start(
         reporter("start", f"{version.name}: the recipe says so")
         return Choice(start_from(registry.read(version, needed), version.name, base), why="the recipe says so")
     known = Neighbours(registry, base, recipe, merchant)
-    # without an example there is nothing to weigh donors on
+    # without an example donors cannot be compared
     donors = known.donors(vector) if training_set.train or training_set.valid else []
     starter = known.starter()
     count = len(training_set.train) + len(training_set.valid)
-    context = (
+    from_catalog = (
         catalog_start(base, recipe, pairs, training_set, accelerator=accelerator, reporter=reporter)
         if count
         else Start()
     )
-    own = [context]
-    if keep and not context.scratch and count < VALID_FROM:  # from there on one epoch stands for a training
-        own = as_it_is_too(context)
+    own = [from_catalog]
+    if keep and not from_catalog.scratch and count < VALID_FROM:  # from there on starts are compared after one epoch
+        own = as_it_is_too(from_catalog)
     shared: list[Start] = []
     if starter is not None:
         taught = starter.labels.issuperset(training_set.labels)
@@ -167,7 +167,7 @@ def find_start(
         training_set,
         among,
         accelerator=accelerator,
-        heard=lambda name, loss: reporter("start", f"{name}: loss {loss:.3f}"),
+        on_loss=lambda name, loss: reporter("start", f"{name}: loss {loss:.3f}"),
     )
     reporter("start", f"{choice.start.title}: {choice.why}")
     return choice

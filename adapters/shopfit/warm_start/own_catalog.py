@@ -1,7 +1,7 @@
-"""A merchant's own catalog as a start: an encoder first reads what is said of each item, and which title it has.
+"""A start from a merchant's own catalog: an encoder trained on pairs of an item's description and its title.
 
-Descriptions ask, titles answer, and the other titles of a batch are wrong: a self-supervised pass, each pair once. It
-brings the encoder near the words of the shop and sees no example, so all of them may judge what it is worth.
+One self-supervised pass: a description is the query, its title is right, the batch's other titles are negatives. It
+adapts the encoder to the shop's words and uses no example, so that all examples can evaluate it.
 """
 
 import tempfile
@@ -27,7 +27,7 @@ from shopfit.tune.training_dataset import TrainingSet
 
 CATALOG = "catalog"
 LEAST = 256  # pairs; fewer are too few steps to change anything
-_BATCH = 32  # titles that each description is held against
+_BATCH = 32  # titles that each description is compared with
 _GAIN = 0.01  # share of the loss
 
 
@@ -40,7 +40,7 @@ def catalog_start(
     accelerator: Accelerator,
     reporter: Callable[[str, str], None],
 ) -> Start:
-    """Weights from one pass over a catalog, if the merchant's examples are easier with them; else scratch.
+    """Weights from one pass over a catalog, if they lower the loss on the merchant's examples; else scratch.
 
     Args:
         base: a bare encoder.
@@ -48,13 +48,13 @@ def catalog_start(
         pairs: from `pairs_of_catalog`; too few make no start.
         training_set: the merchant's examples, at least one.
         accelerator: from `make_accelerator`.
-        reporter: hears what it brought.
+        reporter: told what it changed.
     """
     if len(pairs) < LEAST:
         return Start()
     reporter("start", f"{CATALOG}: one pass over {len(pairs)} items, from what is said of each to its title")
-    reading = _reading(recipe)
-    tuned = tune(base, reading, pairs, [], (), training_set.prompter, accelerator=accelerator)
+    once = _pass_recipe(recipe)
+    tuned = tune(base, once, pairs, [], (), training_set.prompter, accelerator=accelerator)
     try:
         start = Start(CATALOG, factors=_factors(tuned.adapter))
     finally:
@@ -64,7 +64,7 @@ def catalog_start(
     return start if after < (1 - _GAIN) * before else Start()
 
 
-def _reading(recipe: Recipe) -> Recipe:
+def _pass_recipe(recipe: Recipe) -> Recipe:
     """The recipe for the pass: plain LoRA, which every method starts from."""
     adapter, rate = as_lora(recipe.adapter, recipe.tune.lr)
     once = {"epochs": 1, "batch_size": _BATCH, "negatives": 0, "lr": rate, "interpolation": 1.0}
@@ -83,7 +83,7 @@ def _factors(adapter: TrainableAdapter) -> Factors:
 def _untrained_loss(
     base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, accelerator: Accelerator
 ) -> float:
-    """The loss of the examples as a start answers them."""
+    """The loss on all examples of a start that is not trained further."""
     rows = [*training_set.train, *training_set.valid]
     whole = replace(training_set, train=rows, valid=rows)
     with trained(base, recipe, whole, replace(start, kept=True), accelerator) as untouched:

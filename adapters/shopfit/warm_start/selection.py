@@ -1,8 +1,8 @@
 """Which weights a merchant's adapter starts from: the candidates, and the one that its own examples favour.
 
-A shop's few examples say too little to learn a task from nothing, and enough to tell a good start from a bad one. Each
-candidate is trained on a part of the examples and held against the rest; the lowest loss wins, and where two are as
-good, the simpler one. What others have learned from many more examples is given up only on evidence.
+A shop's examples are too few to learn a task from scratch, but enough to tell a good start from a bad one. Each
+candidate is trained on a part of the examples and evaluated on the rest; the lowest loss wins, and of about equal ones
+the simplest. A start learned from other merchants' many examples is given up only on evidence.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ MOST_DONORS = 8
 _NEAREST = 3  # donors whose mean is a candidate
 _TIE = 0.01  # losses this near, relatively, are the same
 _LUCK = 1.0  # nats that one fitted number, the temperature, may gain by chance (Akaike, 1974)
-_FLAT = 1e9  # a temperature at which every answer is as likely
+_FLAT = 1e9  # a temperature at which all answers are equally likely
 _SUPPORT = 32  # examples that donors are weighed on
 _SPARSITY = 0.05  # LoraHub's price of a weight
 _EVALUATIONS = 60
@@ -111,7 +111,7 @@ def candidates(
         base: bare.
         recipe: says the task.
         own: what there is without any other merchant, such as scratch; the simplest first.
-        starter: the house's, in the ways that it may be taken; none if there is none for this recipe, base and method.
+        starter: the house's, to keep as it is, to train on, or both; none if none fits recipe, base and method.
         donors: nearest first; the first `MOST_DONORS` count.
     """
     found = [Candidate.of(start, taught=False) for start in own]
@@ -134,7 +134,7 @@ def choose_start(
     among: Sequence[Candidate],
     *,
     accelerator: Accelerator,
-    heard: Callable[[str, float], None] = lambda _name, _loss: None,
+    on_loss: Callable[[str, float], None] = lambda _name, _loss: None,
 ) -> Choice:
     """Let candidates compete on the merchant's own examples.
 
@@ -144,7 +144,7 @@ def choose_start(
         training_set: the merchant's.
         among: candidates, the simplest first.
         accelerator: from `make_accelerator`.
-        heard: told each candidate's loss.
+        on_loss: told each candidate's loss.
     """
     if len(among) == 1:
         return Choice(among[0].make(training_set))
@@ -158,7 +158,7 @@ def choose_start(
     for candidate in among:
         answers[candidate.name], found[candidate.name] = _held_out(base, recipe, parts, candidate, accelerator)
         losses[candidate.name] = calibrated_loss(answers[candidate.name], recipe)
-        heard(candidate.name, losses[candidate.name])
+        on_loss(candidate.name, losses[candidate.name])
     name = _nearest_to_lowest(losses)
     why = f"lowest loss in {len(parts)}-fold cross-validation" if len(parts) > 1 else "lowest loss on held-out examples"
     known = _known(among, losses, answers, recipe)
@@ -177,11 +177,11 @@ def _nearest_to_lowest(losses: Mapping[str, float]) -> str:
 def _known(
     among: Sequence[Candidate], losses: Mapping[str, float], answers: Mapping[str, list[Answered]], recipe: Recipe
 ) -> str | None:
-    """What others have learned, if it knows more than guessing and the examples do not speak against it.
+    """A start learned from other merchants, if it beats guessing and the examples are no evidence against it.
 
-    First as it is, which these examples have not made sure of themselves; then the best of what is trained further.
+    Tried first is one kept untrained, which these few examples cannot have overfitted; then the best of them.
     """
-    if recipe.spec.written:  # nobody guesses a text
+    if recipe.spec.written:  # there is no loss of guessing a text
         return None
     lowest = min(losses.values())
     taught = [one for one in among if one.taught]
@@ -202,7 +202,7 @@ def _held_out(
 ) -> tuple[list[Answered], list[HeldOut]]:
     """What the candidate answers to the parts' held-out examples: for its loss, and of folds also as predictions.
 
-    Where there are many to train on, one epoch tells enough of starts, but not how far the adapter can be trusted.
+    From 100 training examples on, one epoch is enough to compare starts, but its answers calibrate no adapter.
     """
     answers: list[Answered] = []
     predictions: list[HeldOut] = []
@@ -218,7 +218,7 @@ def _held_out(
 
 
 class LoraMerger:
-    """Donors whose adapters are put together without training (LoraHub, arXiv:2307.13269).
+    """Merges donors' adapters without training (LoraHub, arXiv:2307.13269).
 
     Args:
         base: bare.
@@ -248,12 +248,12 @@ class LoraMerger:
         batches = self._support(training_set)
         factors = [donor.factors for donor in self._donors]
 
-        def price(shares: Sequence[float]) -> float:
+        def objective(shares: Sequence[float]) -> float:
             return self._loss(blend(factors, shares), batches) + _SPARSITY * float(np.abs(shares).mean())
 
         first = [1 / len(factors)] * len(factors)
         options = {"maxfevals": _EVALUATIONS, "seed": self._recipe.tune.seed + 1, "verbose": -9, "bounds": [-1.5, 1.5]}
-        best, _ = cma.fmin2(price, first, 0.2, options)
+        best, _ = cma.fmin2(objective, first, 0.2, options)
         name = "weights over " + ", ".join(
             f"{donor.name} {share:+.2f}" for donor, share in zip(self._donors, best, strict=True)
         )
