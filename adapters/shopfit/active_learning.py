@@ -56,13 +56,13 @@ class Uncertainty:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What may be proposed, and what is known of it.
+    """The rows that may be proposed, and what reads them.
 
     Args:
         merchant: whose rows.
         recipe: that reads them.
         shown: a prompter without a tokenizer: it shows texts.
-        rows: U unlabeled rows that say something new.
+        rows: U unlabeled rows that repeat no labelled one.
         labels: choose: those known so far.
     """
 
@@ -89,7 +89,7 @@ def label_next(
         recipe: of task choose or rank.
         rows: how many, 1 or more; fewer if there are fewer.
         settings: where state lives.
-        reporter: hears every resolved choice.
+        reporter: told of every resolved choice.
         embed: texts to vectors; by default the sentence encoder.
 
     Returns:
@@ -129,7 +129,7 @@ def draw_unlike(gradients: Floats, vectors: Floats, count: int, seed: int) -> li
     nearest, chosen = sizes.copy(), list[int]()
     while len(chosen) < min(count, len(sizes)):
         nearest[chosen] = 0
-        if not chosen or nearest.sum() <= 0:  # all that is left is as sure, or a copy: the first of it
+        if not chosen or nearest.sum() <= 0:  # the rest adds nothing new: take the longest gradient
             left = np.where(np.isin(np.arange(len(sizes)), chosen), -1.0, sizes)
             place = int(left.argmax())
         else:
@@ -169,7 +169,7 @@ def _pool(merchant: Merchant, recipe: Recipe, reporter: Reporter) -> Pool:
             return []
 
     rows = read(load_unlabeled)
-    there = merchant.file(data.file).exists()  # without an example, all the more needs a label
+    there = merchant.file(data.file).exists()  # without it, every row needs a label
     examples = read(load_examples, data.file) if there else []
     test_file = test_file_of(merchant, recipe)
     test = read(load_examples, test_file) if test_file is not None else []
@@ -191,7 +191,7 @@ def _pool(merchant: Merchant, recipe: Recipe, reporter: Reporter) -> Pool:
 
 
 def _uncertainty(pool: Pool, settings: Settings, embed: Embed, reporter: Reporter) -> Uncertainty:
-    """How unsure whoever would answer now is of each row."""
+    """The uncertainty about each row of the adapter that would answer it now."""
     with Registry.open(settings) as registry:
         base, tenant = _answering(registry, pool, settings, reporter)
     if pool.recipe.spec.labels and len(tenant.labels) < 2:
@@ -260,7 +260,7 @@ def _rank_uncertainty(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) 
         [RankRequest(tenant, pool.rows[place].fields, found[place], len(found[place])) for place in asked]
     )
     unit = tenant.recipe.tune.temperature if tenant.blend is None else 1.0  # a blend's scores are logits already
-    uncertainties = np.ones(len(found))  # without items to tell apart nothing is known
+    uncertainties = np.ones(len(found))  # the most, where there are no two items to compare
     for place, answer in zip(asked, answers, strict=True):
         shares = softmax(np.array([item.score for item in answer.items]) / unit)
         uncertainties[place] = -(shares * log_shares(shares)).sum() / np.log(len(shares))

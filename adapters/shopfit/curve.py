@@ -63,7 +63,7 @@ def learning_curve(
         shots: numbers of examples, in any order.
         seeds: draws of each number, at least 1.
         settings: where state lives.
-        reporter: hears every point.
+        reporter: told of every point.
 
     Raises:
         DataError: if no number can be measured, or with every bad row.
@@ -112,7 +112,7 @@ def learning_curve(
 
 @dataclass(frozen=True, slots=True)
 class _PointRunner:
-    """What every point is measured with."""
+    """Measures the points, with what all of them share."""
 
     context: RunContext
     registry: Registry
@@ -128,7 +128,7 @@ class _PointRunner:
             return self._value(assess(engine, self._tenant("the base"), context.splits.test))
 
     def without_examples(self, base: float) -> tuple[str, Values]:
-        """What stands for the adapter, and every system that does without examples."""
+        """What is shown as the adapter at 0 examples, and every system that needs none."""
         context, recipe = self.context, self.context.recipe
         tenant, name, reached = self._tenant("the base"), "base", base
         version = self._first()

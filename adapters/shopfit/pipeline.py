@@ -48,7 +48,7 @@ _VECTOR_TEXTS = 256
 
 @dataclass(frozen=True, slots=True)
 class Onboarded:
-    """What came of it.
+    """The outcome of `onboard`.
 
     Args:
         version: in the registry.
@@ -86,11 +86,11 @@ def onboard(
         settings: where state lives.
         actor: who asks, for the registry's audit.
         trials: settings to search among, at least 1; None to take the recipe's own.
-        reporter: hears every resolved choice.
+        reporter: told of every resolved choice.
         callback: sees every training step.
 
     Returns:
-        what came of it; None on every process but the first.
+        the outcome; None on every process but the first.
 
     Raises:
         ShopfitError: with what is wrong; then nothing is registered and nothing is left behind.
@@ -145,16 +145,16 @@ def trained_run(
     reporter: Reporter = silent,
     callback: TrainingCallback | None = None,
 ) -> Iterator[TrainedRun | None]:
-    """An adapter: its start found, its settings searched if asked, tuned and blended. Nothing is registered.
+    """An adapter: its start found, its settings searched if asked, tuned, fused and calibrated. Nothing is registered.
 
     Args:
-        context: what it stands on.
+        context: the run's inputs, from `prepare`.
         registry: where others' adapters are, to start from.
         settings: where state lives.
         accelerator: from `make_accelerator`.
         embed: turns texts into vectors.
         trials: settings to search among; None to take the recipe's own.
-        reporter: hears every resolved choice.
+        reporter: told of every resolved choice.
         callback: sees every training step.
 
     Yields:
@@ -226,7 +226,7 @@ def trained_run(
 
 
 def _pairs(context: RunContext) -> list[Example]:
-    """What an encoder may read of the catalog before the examples."""
+    """Pairs from the catalog that an encoder may be trained on before the examples."""
     recipe, splits, prompter = context.recipe, context.splits, context.prompter
     if not recipe.spec.items or not context.base.scorer.compares_texts or recipe.start != "auto" or splits.pretext:
         return []
@@ -322,7 +322,7 @@ def _save(
 
 
 def _fuse(context: RunContext, parts: Sequence[HeldOut], embed: Embed) -> tuple[ScoreFusion | None, dict[str, float]]:
-    """What else the adapter's score is to be made of, learned from its answers to held-out examples."""
+    """Score fusion (the recipe's `blend`), fitted to the adapter's answers to held-out examples."""
     recipe = context.recipe
     if not recipe.blend or recipe.spec.written:
         return None, {}

@@ -33,7 +33,7 @@ def report_on(
     run: TrainedRun | None = None,
     reporter: Reporter = silent,
 ) -> Report:
-    """Put the test set to the adapter as it will be served, the bare base, every prior and every baseline."""
+    """Measure the adapter as it will be served, the bare base, every prior and every baseline on the test set."""
     recipe, test = context.recipe, context.splits.test
     engine, tenant = Engine(context.base, slots=1, max_rank=LARGEST_RANK, embed=embed), Tenant.of(bundle)
     contenders = compare(engine, tenant, context.seen, test, context.prompter, embed)
@@ -95,7 +95,7 @@ def report_on(
 
 
 def measure_again(reference: str, merchant: Merchant, *, settings: Settings) -> Report:
-    """Put a merchant's test set to a registered adapter, the bare base, every prior and every baseline.
+    """Measure a registered adapter, the bare base, every prior and every baseline on a merchant's test set.
 
     Args:
         reference: such as `acme/review-sentiment@7`.

@@ -74,7 +74,7 @@ def fit_starter(
         recipe: how it is made, and what it can start.
         settings: where state lives.
         actor: who asks, for the registry's audit.
-        reporter: hears every resolved choice.
+        reporter: told of every resolved choice.
         callback: sees every training step.
 
     Returns:

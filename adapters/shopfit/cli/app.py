@@ -73,7 +73,7 @@ def main() -> None:
         status = _run(outcome)
         if (error := failure()) is not None:
             status = _unprinted(error, outcome, status)
-    except Stopped as stopped:  # while the outcome was being told
+    except Stopped as stopped:  # while the outcome was being printed
         status = stopped.status
     sys.exit(status)
 
@@ -116,7 +116,7 @@ def _aborted(abort: click.Abort, outcome: Outcome) -> int:
 def _unprinted(error: OSError, outcome: Outcome, status: int) -> int:
     """Say that standard output could not be written, and return the exit status: that of the work, if there was any."""
     only_prints = outcome.only_prints or not outcome.kept  # or it was help, or what would be done
-    if only_prints and error.errno == errno.EPIPE:  # as with `| head`: whoever read has had enough
+    if only_prints and error.errno == errno.EPIPE:  # as with `| head`: the reader closed it
         return status
     done = f"; all the same, {one_line(outcome.kept)}" if outcome.kept else ""
     write(f"error: standard output cannot be written: {error.strerror}{done}", err=True)

@@ -55,7 +55,7 @@ def _ask(planned: "Receipt", as_json: bool) -> None:
     """Let somebody at a terminal see what would go, and agree.
 
     Raises:
-        ShopfitError: if nobody is there to be asked.
+        ShopfitError: if there is no terminal to ask at.
         click.Abort: if they do not agree, or press Ctrl-C.
     """
     if as_json or not sys.stdin.isatty():

@@ -27,7 +27,7 @@ class Stopped(KeyboardInterrupt):
 def heed_signals() -> None:
     """Turn SIGINT, SIGTERM and SIGHUP into `Stopped`; what is ignored, as under nohup, stays ignored.
 
-    While one is on its way up, others change nothing: launchers send several, and clean-up must not be cut short.
+    While one is being handled, others change nothing: launchers send several, and clean-up must not be cut short.
     """
     on_its_way: weakref.ref[Stopped] | None = None
 

@@ -74,7 +74,7 @@ class Descriptor(io.RawIOBase):
         while self.error is None:
             try:
                 return os.write(self.number, data)
-            except BlockingIOError:  # whoever shares it made it so
+            except BlockingIOError:  # another process that shares it made it non-blocking
                 select.select([], [self.number], [])
             except OSError as error:
                 self.error = error
@@ -121,13 +121,13 @@ def _stream(stream: Any, number: int, closed: list[int]) -> Any:
         return io.TextIOWrapper(
             io.BufferedWriter(raw), stream.encoding, _LEGIBLE, line_buffering=number == 2 or raw.isatty()
         )
-    if hasattr(stream, "reconfigure"):  # whoever runs us put it there
+    if hasattr(stream, "reconfigure"):  # a caller replaced it
         stream.reconfigure(errors=_LEGIBLE)
     return stream
 
 
 def _legible(error: UnicodeError) -> tuple[str, int]:
-    """An error handler of codecs: our own marks have a likeness in ASCII, all else is spelt out."""
+    """An error handler of codecs: our own symbols have ASCII replacements, all else is escaped."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lost = error.object[error.start : error.end]

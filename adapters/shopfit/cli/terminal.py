@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run has come to, for when it cannot say so itself: its output has failed, or it was stopped.
+    """What a run has finished, to be reported if its output fails or it is stopped.
 
     Args:
         kept: what is done and stays done, in one line; empty as long as nothing is.
@@ -167,13 +167,13 @@ def actor() -> str:
 
 
 def quiet() -> None:
-    """Keep libraries from talking over us, which is for whoever programs with them, and give them a home."""
+    """Silence libraries' warnings and progress bars, which are for programmers, and give them a home."""
     _house_libraries()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # our own bar is enough
+    os.environ.setdefault("TQDM_DISABLE", "1")  # commands show their own bar
     warnings.simplefilter("ignore")
     for name in ("bitsandbytes", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Put a test set to an engine, or to an adapter in training, and collect what it answers."""
+"""Answer a test set with an engine, or with an adapter in training, and collect the predictions."""
 
 from collections.abc import Sequence
 from typing import Any, assert_never

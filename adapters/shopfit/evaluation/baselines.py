@@ -1,6 +1,6 @@
 """Baselines: simple models fitted to the same training rows as the adapter.
 
-They know nothing of prompts or of encoders: texts and vectors come through two functions they are given.
+They use no prompter and load no encoder: texts and vectors come from two functions that are passed in.
 """
 
 from collections.abc import Callable, Sequence

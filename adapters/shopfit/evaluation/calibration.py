@@ -1,7 +1,7 @@
-"""How sure an adapter may say it is: its temperature, and from which confidence on it is right often enough.
+"""Calibration: an adapter's temperature, and the confidence from which on it is right often enough.
 
-Both are learned from answers to held-out examples, never from the test set, and a temperature is applied only where it
-helps those of them that it was not fitted to.
+Both are fitted to answers to held-out examples, never to the test set, and a temperature is applied only where it
+improves held-out answers that it was not fitted to.
 """
 
 import random
@@ -29,7 +29,7 @@ def at_temperature(probabilities: Floats, temperature: float) -> Floats:
 
     Args:
         probabilities: (N, L), rows sum to 1.
-        temperature: above 0; below 1 surer, above 1 less sure.
+        temperature: above 0; below 1 gives more confidence, above 1 less.
     """
     logits = log_shares(probabilities) / temperature
     raised = np.exp(logits - logits.max(1, keepdims=True))
@@ -56,16 +56,16 @@ def fit_temperature(held_out: ChoosePredictions, start: float = 1.0) -> float:
     def objective(log_temperature: float) -> float:
         shares = at_temperature(held_out.probabilities, float(np.exp(log_temperature)))
         surprise = -log_shares(shares[gold]).sum()
-        return float(surprise + 0.5 * (log_temperature - np.log(start)) ** 2)  # one observation's worth of doubt
+        return float(surprise + 0.5 * (log_temperature - np.log(start)) ** 2)  # a prior worth one example
 
     found = minimize_scalar(objective, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
     return float(np.exp(found.x))
 
 
 def fit_threshold(held_out: ChoosePredictions, precision: float) -> float:
-    """The lowest confidence from which on answers are right often enough, one more that were wrong included.
+    """The lowest confidence from which on answers are right often enough, a wrong one added to them.
 
-    The one is for doubt: of few answers, all may be right by luck, and the threshold is drawn where they were.
+    The added one guards against chance: few answers may all be right, and the threshold was chosen where they are.
 
     Args:
         held_out: answers at the temperature that will be served.

@@ -1,4 +1,4 @@
-"""Everyone who takes a test: the adapter as it is served, the bare base, every prior and every baseline."""
+"""The systems that a report compares: the adapter as it is served, the bare base, every prior and baseline."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from shopfit.merchant.search import Embed
 from shopfit.tasks import Predictions, pooled, task_of
 
 Fold = tuple[Sequence[Example], Sequence[Example], Predictions]
-"""Examples that were learned from, others that were not, and the adapter's answers to these."""
+"""Training examples, held-out examples, and the adapter's answers to the held-out ones."""
 _SAYS_NOTHING = ("N/A", "none", "…")
 
 
@@ -29,7 +29,7 @@ def compare(
     prompter: Prompter,
     embed: Embed,
 ) -> list[Contender]:
-    """Put a test set to everyone.
+    """Answer a test set with every system.
 
     Args:
         engine: answers for adapter and base.
@@ -76,10 +76,10 @@ def compare_held_out(engine: Engine, tenant: Tenant, folds: Sequence[Fold]) -> H
 
 
 def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:
-    """A tenant without what it says of any text at all (contextual calibration, Zhao et al., arXiv:2102.09690).
+    """A tenant without its bias between labels (contextual calibration, Zhao et al., arXiv:2102.09690).
 
-    A base likes some labels better than others, whatever it reads. How much is asked with texts that say nothing, and
-    taken off its scores; no example is needed.
+    A base scores some labels higher than others, whatever the text. This bias is measured on texts without content and
+    subtracted from its scores; no example is needed.
 
     Args:
         engine: answers.

@@ -1,9 +1,8 @@
-"""What rows prove of a gain: its paired interval, what it rests on, and how many rows would decide.
+"""The evidence for a gain: its paired interval, the rows it rests on, and how many rows would decide.
 
-An interval of few rows says less than it seems to. Where all rows agree its width is nothing, and where a label is in
-none of them, the metric is another one. So a gain is proven only by enough rows, of which enough tell the two systems
-apart, and what labels that no row has might still take away is taken off. docs/benchmarks.md has how often this and
-other rules are wrong.
+The bootstrap interval of few rows is too narrow: its width is 0 where all rows agree, and it knows nothing of labels
+that no row has. So a gain is proven only by enough rows, of which enough tell the two systems apart, and the most that
+labels without rows might take away is subtracted. docs/benchmarks.md has how often this and other rules are wrong.
 """
 
 import math
@@ -19,8 +18,8 @@ from shopfit.tasks import ChoosePredictions, Metric, Predictions, metric_of
 
 LEAST_TELLING = 6  # groups: that fewer all favour one of two equals happens by chance in more than 2.5% of all cases
 LEAST_ROWS = 20  # groups, where the metric is no mean of bounded rows: its interval is too narrow for fewer
-NATS = 2.0  # of all examples together: what speaks with odds of seven to one
-NATS_AN_EXAMPLE = 0.01  # what something else must be better by than what it takes the place of
+NATS = 2.0  # of all examples together: odds of seven to one
+NATS_AN_EXAMPLE = 0.01  # that a replacement must be better by
 _POWER = 1.96 + 0.84  # standard errors away, a gain is proven four times in five (Cohen, 1988, section 2.4)
 _ROUNDING = 1e-9
 

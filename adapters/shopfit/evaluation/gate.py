@@ -36,7 +36,7 @@ class SystemResult:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says.
+    """The gate's verdict.
 
     Args:
         promote: whether the adapter may be promoted.
@@ -127,7 +127,7 @@ def decide(
 
 
 _Known = tuple[str, Evidence, Evidence]
-"""A rival, what the test rows say of the gain over it, and what all rows say that there are."""
+"""A rival, and the evidence for the gain over it: of the test rows, and of these and the held-out ones together."""
 
 
 def _proven_together(known: Sequence[_Known]) -> str:

@@ -1,4 +1,4 @@
-"""How sure a number is, given that another test set could have been drawn: percentile bootstrap over groups of rows.
+"""95% intervals of metrics, for test sets that could have been drawn: percentile bootstrap over groups of rows.
 
 Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapters 10 and 13. Resamples of few groups differ by less
 than new test sets would, so the percentiles lie further out the fewer there are (Hesterberg, What Teachers Should Know
@@ -61,7 +61,7 @@ def bootstrap(
         groups: N names; rows of one group, such as a shopper's, are drawn together. None is a group of its own, and
             so is every row if this is empty.
         resamples: test sets drawn, at least 1.
-        seed: of the draws; the same for every system, so that all meet the same test sets.
+        seed: of the draws; the same for every system, so that all have the same resamples.
 
     Raises:
         RecipeError: if it is no metric of the task.

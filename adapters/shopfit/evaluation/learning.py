@@ -123,11 +123,11 @@ def enough(steps: Sequence[Step], metric: str) -> tuple[int, bool]:
     """The smallest number of examples from which no larger one is better.
 
     Better means by more than the spread over seeds at the larger number, and by more than 0.01. The spread at the
-    smaller number does not count: that a few examples give now this, now that, is a reason to ask for more.
+    smaller number does not count: results that vary on few examples are a reason to ask for more.
 
     Args:
         steps: by rising number of examples, at least one; undefined means are passed over.
-        metric: says which way is up.
+        metric: says whether higher or lower is better.
 
     Returns:
         that number, and whether the curve still rises at its end: whether the last number is better than every other.

@@ -38,12 +38,12 @@ class CurvePoint(BaseModel):
 
 
 class Searched(BaseModel):
-    """That settings were searched, and what was found; `study.json` has every trial.
+    """The outcome of a search for settings; `study.json` has every trial.
 
     Args:
         trials: that were made.
         pruned: of them given up early.
-        folds: that each was held against; 1 for one held-out set.
+        folds: that each was evaluated on; 1 for one held-out set.
         chosen: the recipe's keys with the winner's values.
         loss: of the winner, cross-validated.
         own_loss: of the recipe's own settings; None if it was no number.
@@ -71,7 +71,7 @@ class Searched(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A system that took the test.
+    """A system's answers to the test set.
 
     Args:
         name: as the report prints it.
@@ -220,7 +220,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the adapter's answers go through when it serves. The fields are those of `Report`."""
+    """What is applied to the adapter's scores when it serves. The fields are those of `Report`."""
 
     blend: Mapping[str, float] = field(default_factory=dict)
     calibration: Mapping[str, float] = field(default_factory=dict)
@@ -243,7 +243,7 @@ def make_report(
         tested: answers to the test set: one base, one adapter, one prior or more, any baselines.
         sources: what the adapter learned from.
         course: how it was made, if that is known.
-        served: what its answers go through, if that is more than the adapter.
+        served: what is applied to its scores, if anything.
         labels: choose: those that the merchant's examples have; all by default.
         held_out: asked for answers from cross-validation where the test set does not decide.
     """

@@ -1,6 +1,6 @@
 """Numbers as shops write them: `1.299,00 €`, `$1,299.00`, `1 299,00`, `CHF 1'299.-`.
 
-`1.299` alone may be one and a bit or a thousand and more, so no value is read by itself: a column has one decimal mark,
+`1.299` alone may be about 1.3 or about 1,300, so no value is read by itself: a column has one decimal mark,
 settled from all its values, or named by the recipe.
 """
 
@@ -116,7 +116,7 @@ def readings(text: str) -> Mapping[DecimalMark, Amount]:
     """What a text may mean, by decimal mark; empty if it is no number."""
     if len(text) > _LONGEST:
         return {}
-    if (simple := _SIMPLE.fullmatch(text)) is not None:  # most columns are nothing else
+    if (simple := _SIMPLE.fullmatch(text)) is not None:  # the usual case, done first
         whole = simple[2] is None
         marks: tuple[DecimalMark, ...] = DECIMAL_MARKS if whole else ("point",) if simple[2] == "." else ("comma",)
         amount = Amount(float(text.replace(",", ".")))

@@ -1,7 +1,7 @@
 """Parquet and Arrow as JSON lines, in a process of its own: `python columnar.py {"kind": …, "limits": …} HANDLE…`.
 
-What a few kilobytes of these formats unpack to has no bound, and they are read by native code. So they are unpacked
-where memory is limited and a crash is nobody else's. Imports nothing of shopfit.
+What a few kilobytes of these formats unpack to has no bound, and they are read by native code. So they are unpacked in
+a process with limited memory, whose crash ends nothing else. Imports nothing of shopfit.
 
 Every line is a list: `[number, row]`; `[number, what, allowed]`, a row that cannot be; `[null, what, allowed]`, the end
 of a file that cannot be read; `["end"]`.

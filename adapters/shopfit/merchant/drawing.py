@@ -10,7 +10,7 @@ def draw_others(
     """Items besides some: the same draw as from a list of those that are left.
 
     Args:
-        draw: what chance comes from.
+        draw: the random generator.
         items: all of them, in the catalog's order.
         places: of each in `items`.
         left_out: ids that may not be drawn; they need not be among the items.

@@ -45,7 +45,7 @@ class Example:
         weight: its share in the loss, above 0.
         at: ISO time, for the reader; not used in training.
         where: file and line, for messages.
-        titles: rank: whether items answer by their titles alone, since the rest of them is what asks.
+        titles: rank: whether answers show items by title alone, as in pairs whose query is an item's description.
         rewrites: what a model wrote for its texts before training, by augmentation step and field.
         written: choose: the label as its file has it, where it is read as another spelling; else empty.
     """
@@ -104,7 +104,7 @@ def load_examples(
         problems += _column_problems(str(path), recipe, there, labelled)
         columns = {ours: theirs for ours, theirs in columns.items() if theirs in there}
         answer = recipe.spec.answer
-        if labelled and columns.get(answer, answer) not in there:  # else every row would say it again
+        if labelled and columns.get(answer, answer) not in there:  # else it would be reported for every row
             raise _unfit(path, recipe, problems)
     read = [Row(row.line, mapped(row.values, columns)) for row in rows]
     formats = _Formats.of(read, recipe)
@@ -201,7 +201,7 @@ class _Formats:
         return cls(weights, times.settle_times(row.values.get("at") for row in rows))
 
     def problems(self, where: str, recipe: Recipe) -> list[Problem]:
-        """What cannot be known."""
+        """Columns whose format is ambiguous."""
         columns = recipe.data.columns
         problems = []
         if self.weight.doubtful:
@@ -227,7 +227,7 @@ class _RowCheck:
         self._named = _named_labels(recipe)
         self._hidden = set(recipe.spec.hidden)
         self._shown = recipe.fields
-        self._hints = ShopfitError.shown_problems  # near names cost time, and no more of them are read
+        self._hints = ShopfitError.shown_problems  # near names take time, and no more problems are shown
 
     def __call__(self, where: str, values: Mapping[str, Any], content: str) -> tuple[Example | None, list[Problem]]:
         checks = Checks(where, self.recipe.data.columns)

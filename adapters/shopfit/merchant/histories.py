@@ -1,6 +1,6 @@
-"""What a history teaches: each of its items came after the earlier ones.
+"""More examples from a history: each of its items came after the earlier ones.
 
-A row that says what came after a whole history says as much of every shorter one (Tan, Xu and Liu, arXiv:1606.08117).
+A row with a whole history gives a row for each of its beginnings (Tan, Xu and Liu, arXiv:1606.08117).
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from shopfit.recipe.schema import Recipe
 
 
 def teaches_itself(recipe: Recipe) -> bool:
-    """Whether what stands in histories is of the kind that is ranked, and the prompt shows it."""
+    """Whether histories hold items of the catalog that is ranked, and the prompt shows them."""
     data = recipe.data
     ranked = recipe.spec.items and data.history_catalog is None
     return ranked and "history" in data.item_fields and "history" in recipe.fields
 
 
 def asks_alone(recipe: Recipe, fields: Fields) -> bool:
-    """Whether a history, of the kind that is ranked, is all that a row asks by."""
+    """Whether a history of the ranked catalog's items is a row's only query."""
     other = any(fields.get(name) for name in recipe.fields if name != "history")
     return not other and bool(seen(fields)) and teaches_itself(recipe)
 
 
 def earlier_steps(recipe: Recipe, row: Example) -> list[Example]:
-    """The rows that the shopper would have left by stopping earlier: part of the history -> the item after it.
+    """The rows of the history's beginnings: its first items -> the item after them.
 
     Args:
         recipe: only one of task rank has any.

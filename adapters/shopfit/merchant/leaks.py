@@ -1,4 +1,4 @@
-"""Which training examples a test set gives away: copies, near-copies, and rows of the same group."""
+"""Training examples that leak the test set: copies, near-copies, and rows of the same group."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Leaks:
 def remove_leaks(
     train: Sequence[Example], test: Sequence[Example], text: Callable[[Example], str], threshold: float
 ) -> tuple[list[Example], Leaks]:
-    """The training examples that the test set does not give away.
+    """The training examples that do not leak the test set.
 
     Texts are compared without case and spacing, by the normalised indel similarity (`rapidfuzz.fuzz.ratio`); those
     shorter than 20 characters only count when they are equal. Of longer texts than 2,000 characters the first 2,000 are
@@ -75,7 +75,7 @@ def _nearest(
     texts: Sequence[str], indices: Sequence[int], known: dict[str, str], threshold: float
 ) -> dict[int, tuple[str, float]]:
     """The nearest test text of each training text that has one at or above `threshold`: its id and the similarity."""
-    if threshold == 1:  # no copy is nearer than one
+    if threshold == 1:  # no similarity is higher than 1
         return {}
     tests = sorted((mine for mine in known if len(mine) >= _SHORT), key=len)
     lengths = np.array([len(mine) for mine in tests])

@@ -1,10 +1,10 @@
-"""Pretext pairs: what a catalog teaches to rank before anybody has given an example.
+"""Pretext pairs: examples for ranking that are made from a catalog and histories, without any label.
 
 catalog    an item's description, or its category and brand where it has none -> its title
 histories  the earlier items of an unlabeled row -> its last one
 
-The pairs say what the shop sells and in which words, and what is looked at after what. They do not say what shoppers
-type; so wherever there are examples, the pairs weigh less and are few beside them.
+The pairs teach the shop's items and words, and which items follow which. They do not teach what shoppers type; so
+wherever there are examples, the pairs weigh less and are few beside them.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def pretext_pairs(
 def pairs_of_catalog(
     recipe: Recipe, catalog: Catalog | None, test: Sequence[Example], text: Callable[[Example], str]
 ) -> list[Example]:
-    """Pairs of what is said of an item and the item, of weight 1, none that repeats a test row; maybe none at all.
+    """Pairs of an item's description and the item, of weight 1, none that repeats a test row; may be empty.
 
     Args:
         recipe: of task rank.
@@ -109,7 +109,7 @@ def hold_out_pairs(
 
 
 def _of_catalog(recipe: Recipe, catalog: Catalog | None, weight: float) -> list[Example]:
-    """What is said of an item -> the item; items of which the same is said share a pair."""
+    """An item's description -> the item; items with the same description share a pair."""
     field = _asked_in(recipe)
     if field is None or catalog is None:
         return []
@@ -131,7 +131,7 @@ def _said_of(item: Item) -> str:
 
 
 def _of_histories(recipe: Recipe, unlabeled: Sequence[Example], weight: float) -> list[Example]:
-    """Earlier items -> the last one, where what was seen before is of the kind that is ranked."""
+    """Earlier items -> the last one, where histories hold items of the ranked catalog."""
     if not teaches_itself(recipe):
         return []
     pairs = []

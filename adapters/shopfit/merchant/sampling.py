@@ -1,4 +1,4 @@
-"""Drawing examples: by a seed, by label, and by group, so that a group is never torn apart.
+"""Drawing examples: by a seed, by label, and by group, so that a group is never split.
 
 The order of a draw comes from a hash of the seed and the example's own id or group. So it does not depend on the
 order of a file, and rows added later do not shuffle those that were there.
@@ -69,7 +69,7 @@ def hold_out(examples: Sequence[Example], count: int, seed: str) -> tuple[list[E
 
 
 def _closer(wanted: Counter[str | None], unit: Counter[str | None]) -> bool:
-    """Whether the labels still wanted are nearer to none after the unit than before."""
+    """Whether taking the unit brings the labels' counts closer to those wanted."""
     return sum((wanted[label] - unit[label]) ** 2 - wanted[label] ** 2 for label in unit) < 0
 
 
@@ -88,7 +88,7 @@ def _shares(labels: Counter[str | None], count: int, seed: str) -> Counter[str |
 
 
 def units(examples: Iterable[Example]) -> list[Unit]:
-    """What is never torn apart: the rows of each group, and every row without one."""
+    """The units of a split: the rows of each group, and every row without a group."""
     groups: dict[str, Unit] = {}
     alone: list[Unit] = []
     for example in examples:

@@ -59,7 +59,7 @@ class MeaningIndex:
 
     Args:
         texts: N documents.
-        embed: turns texts into vectors; asked for a few texts at a time, so that others can have it in between.
+        embed: turns texts into vectors; asked for a few texts at a time, so that other threads can use it in between.
         known: vectors of texts that need not be made again.
     """
 
@@ -78,8 +78,8 @@ class MeaningIndex:
     def scores(self, words: str, history: Sequence[str] = ()) -> Floats:
         """(N,) a document's cosine with the words; where there are none, its largest with anything seen before.
 
-        Words say what is wanted now. The nearest of what was seen before is often another of the same, and where both
-        count alike it drowns them.
+        Words say what is wanted now. What is most like an item seen before is often another of the same kind, and would
+        outweigh the words if both counted alike.
         """
         return self.largest([words] if words or not history else [" ".join(history), *history])
 
@@ -94,7 +94,7 @@ def titles_index(titles: Sequence[str], embed: Embed | None) -> "CatalogIndex":
 
 
 class CatalogIndex:
-    """All items of one catalog.
+    """An index of one catalog's items, by words and by vectors.
 
     Args:
         catalog: its items.
@@ -107,7 +107,7 @@ class CatalogIndex:
         self._places = {item: place for place, item in enumerate(catalog)}
         self._words: WordIndex
         self._meanings: MeaningIndex | None
-        if before is not None and before._texts == self._texts:  # prices and stock have changed, and no word
+        if before is not None and before._texts == self._texts:  # only prices or stock have changed
             self._words, self._meanings = before._words, before._meanings
             return
         known = None if before is None or before._meanings is None else before._meanings.vectors
@@ -124,7 +124,7 @@ class CatalogIndex:
         pool: Sequence[str],
         wanted: Callable[[str], bool] = lambda _: True,
     ) -> dict[str, Floats]:
-        """How well C items fit, by each way.
+        """How well C items fit, by each kind of score.
 
         Args:
             query: what is wanted; may be empty.

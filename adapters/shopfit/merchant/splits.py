@@ -1,4 +1,4 @@
-"""A merchant's examples, split: what is trained on, what stops training, and what is measured and nothing else."""
+"""A merchant's examples, split: to train on, to stop training early, and to test."""
 
 import logging
 from collections import Counter
@@ -64,7 +64,7 @@ class Splits:
 
     @property
     def without_examples(self) -> str:
-        """What is to be said of an example file that is not there; empty if it is."""
+        """The message about an example file that is not there; empty if it is."""
         return f"no {self.absent}: pairs from the catalog" if self.absent else ""
 
     @property
@@ -151,7 +151,7 @@ def _load(
             if absent and file == data.file and recipe.spec.from_catalog and not data.shots:
                 if data.shots is None and (misspelt := _nearly(merchant, recipe, test_file)):
                     raise _mistaken(merchant, recipe, misspelt)
-                loaded.append([])  # a catalog teaches to rank, too
+                loaded.append([])  # rank can train on pretext pairs
             else:
                 loaded.append(load_examples(merchant, recipe, file, catalog=catalog, history=history))
         except DataError as error:
@@ -209,7 +209,7 @@ def _nearly(merchant: Merchant, recipe: Recipe, test_file: str | None) -> str | 
 
 
 def _mistaken(merchant: Merchant, recipe: Recipe, near: str) -> DataError:
-    """What is to be said if the example file is not there, and another one may be meant."""
+    """The message if the example file is not there, and another one may be meant."""
     file = recipe.data.file
     return DataError(
         f"there is no file {merchant.folder / file}; did you mean {near!r}?",

@@ -1,4 +1,4 @@
-"""Rows without their answer: which file holds them, and which of them say something new."""
+"""Rows without their answer: which file holds them, and which of them repeat no labelled row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

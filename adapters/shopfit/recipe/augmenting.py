@@ -31,7 +31,7 @@ class Step(Section):
 
 
 class Typos(Step):
-    """Slips of the keyboard."""
+    """Typing errors."""
 
     step: Literal["typos"] = Field(description="a neighbouring key, two letters swapped, one dropped or doubled")
     share: float = Field(0.1, gt=0, le=1, description="share of the words that are misspelt; numbers and ids never are")
@@ -45,7 +45,7 @@ class WordDropout(Step):
 
 
 class CatalogSwap(Step):
-    """An item for another one of its category."""
+    """Items swapped for others of their category."""
 
     step: Literal["catalog-swap"] = Field(
         description="title, brand and price of an item in the text become those of another one of its category; "
@@ -62,7 +62,7 @@ class Synonyms(Step):
 
 
 class Rewriting(Step):
-    """Texts that a model writes anew, once, before training."""
+    """Texts rewritten by a model, once, before training."""
 
     model: str = Field(
         min_length=1, description="who writes: packaged base, Hub id or local folder; causal or sequence-to-sequence"
@@ -72,7 +72,7 @@ class Rewriting(Step):
 
 
 class BackTranslation(Rewriting):
-    """There and back through another language (arXiv:1511.06709)."""
+    """Translated to another language and back (arXiv:1511.06709)."""
 
     step: Literal["back-translation"] = Field(description="translated into another language and back")
     through: str = Field(min_length=1, description="the other language, in the model's words, such as French")
@@ -97,7 +97,7 @@ Augment = Annotated[
 
 
 def augment_problems(steps: Sequence[Step], *, catalog: bool) -> Iterator[str]:
-    """What does not fit together, as a recipe's validator says it.
+    """Steps that cannot be combined, in the form of a recipe's validation errors.
 
     Args:
         steps: of `data.augment`.

@@ -1,4 +1,4 @@
-"""When two spellings are one label, and when only who wrote them can tell."""
+"""When two spellings are one label, and when only the merchant can tell."""
 
 import re
 import unicodedata
@@ -38,10 +38,10 @@ def _of_usual_width(sign: str) -> str:
 
 
 def visible(text: str) -> str:
-    """A text without signs that nobody sees: zero-width spaces and joiners, byte-order marks, direction marks."""
+    """A text without invisible characters: zero-width spaces and joiners, byte-order marks, direction marks."""
     if text.isascii():
         return text
-    kept = _TAGS if _FLAG in text else ""  # England's flag is Scotland's but for these
+    kept = _TAGS if _FLAG in text else ""  # the flags of England and Scotland differ in these alone
     return "".join(
         sign for sign in text if sign in kept or (unicodedata.category(sign) != "Cf" and sign not in _VARIANTS)
     )

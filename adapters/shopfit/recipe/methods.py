@@ -1,4 +1,4 @@
-"""The PEFT methods as data: what recipes and manifests are held against. What a method does is in `shopfit.methods`."""
+"""The PEFT methods as data, to check recipes and manifests by. What a method does is in `shopfit.methods`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ MAX_VIRTUAL_TOKENS = 1024  # of a prefix: every row that it answers holds them i
 
 @dataclass(frozen=True, slots=True)
 class MethodRules:
-    """What a recipe may say of a method, and what holds where it says nothing.
+    """What a recipe may set for a method, and the defaults.
 
     Args:
         title: as texts name it.

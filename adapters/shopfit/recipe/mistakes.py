@@ -61,7 +61,7 @@ def explain(error: ValidationError, model: type[BaseModel], document: Any, where
         else:
             found = [_unfit(model, kind, location, document, where)]
         for mistake in found:
-            # every branch of a union complains: the first one speaks for all
+            # every branch of a union has an error: only the first is shown
             key = mistake.problem.what if kind == "value_error" else ""
             mistakes.setdefault((mistake.path, key), mistake)
     return list(mistakes.values())

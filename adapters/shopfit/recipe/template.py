@@ -15,7 +15,7 @@ def _is_template(text: str) -> str:
     for name, shape, conversion in found:
         if (
             not (name or "").isidentifier() or shape or conversion
-        ):  # `{x.y}` or `{x:>9999999}` would run code or eat memory
+        ):  # `{x.y}` or `{x:>9999999}` would run code or fill the memory
             raise ValueError(f"holds {{{name}}} in a form that is not used: write {{field}}, a field's plain name")
     return text
 

@@ -220,11 +220,9 @@ class RewriteCache:
         match step:
             case BackTranslation():
                 asked = _asked(step.prompt, text, step.language, step.through)
-                for translated in model.write(asked, model.length(text), step.versions, step.temperature, seed):
-                    asked = _asked(step.prompt, translated, step.through, step.language)
-                    yield from (
-                        self._back.write(asked, self._back.length(translated), 1, None, seed) if translated else ()
-                    )
+                for pivot in model.write(asked, model.length(text), step.versions, step.temperature, seed):
+                    asked = _asked(step.prompt, pivot, step.through, step.language)
+                    yield from self._back.write(asked, self._back.length(pivot), 1, None, seed) if pivot else ()
             case Paraphrase():
                 asked = _asked(step.prompt, text)
                 yield from model.write(asked, model.length(text), step.versions, step.temperature, seed)

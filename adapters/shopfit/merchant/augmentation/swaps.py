@@ -7,7 +7,7 @@ from typing import Any
 
 from shopfit.merchant.catalog import Item
 
-Swaps = dict[str, Item]  # by id of the item that goes
+Swaps = dict[str, Item]  # by id of the item that is replaced
 
 _PRICE = re.compile(r"(?<![\w.,])\d+(?:[.,]\d{1,2})?(?![\w]|[.,]\d)")
 _MONEY = re.compile(r"[€$£¥]|\b(?:eur|euros?|usd|dollars?|gbp|pounds?|bucks)\b", re.IGNORECASE)
@@ -33,7 +33,7 @@ class Shelf:
                 self._names.setdefault(first, {}).setdefault(name.casefold(), []).append(item)
 
     def of_history(self, history: Sequence[str], keep: Collection[str], share: float, draw: Random) -> Swaps:
-        """Other items for a share of a history's; those in `keep`, which the answer is about, neither go nor come."""
+        """Other items for a share of a history's; those in `keep`, which the answer is about, take no part."""
         swaps: Swaps = {}
         taken = {*history, *keep}
         for key in dict.fromkeys(history):
@@ -46,7 +46,7 @@ class Shelf:
         return swaps
 
     def of_text(self, texts: Sequence[str], answer: str, draw: Random) -> Swaps:
-        """Other items for those that texts mention by title or brand, unless the answer speaks of them."""
+        """Other items for those that texts mention by title or brand, unless the answer mentions them."""
         swaps: Swaps = {}
         for name, items in self._mentioned(texts):
             if any(item.id in swaps for item in items) or _mentions(answer, name):
@@ -63,11 +63,11 @@ class Shelf:
         return swaps
 
     def rewrite(self, text: str, swaps: Swaps, keep: Collection[str] = ()) -> str:
-        """A text with the titles, brands and prices of the items that go replaced by those of the items that come.
+        """A text with the titles, brands and prices of some items replaced by those of others.
 
         Args:
             text: any.
-            swaps: what goes, and what comes.
+            swaps: the items to replace, and their replacements.
             keep: ids whose titles and brands stay.
         """
         stays = {name.casefold() for key in keep if key in self._items for name in _names(self._items[key])}
@@ -91,7 +91,7 @@ class Shelf:
         return [other for other in same if other.id != item.id and other.title.casefold() != item.title.casefold()]
 
     def _mentioned(self, texts: Sequence[str]) -> Iterator[tuple[str, list[Item]]]:
-        """Names of items that stand in texts, the longest first: `Ridge 2 Tent` speaks for itself before `Ridge`."""
+        """Names of items that stand in texts, the longest first: `Ridge 2 Tent` is found before `Ridge`."""
         words = dict.fromkeys(word for text in texts for word in re.findall(r"\w+", text.casefold()))
         known = [pair for word in words for pair in self._names.get(word, {}).items()]
         found = [(name, items) for name, items in known if any(_mentions(text, name) for text in texts)]

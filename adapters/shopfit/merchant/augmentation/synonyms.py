@@ -1,7 +1,7 @@
 """English words of nearly the same meaning, from the Moby Thesaurus II (Grady Ward, public domain).
 
 Moby lists everything that a word may have to do with, in all of its senses. Taken are single words that list each other
-and share a large part of their lists; what is left is short, and still knows nothing of the sentence.
+and share a large part of their lists; what is left is short, and still does not depend on the sentence.
 """
 
 from functools import cache

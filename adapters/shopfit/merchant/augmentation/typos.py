@@ -1,4 +1,4 @@
-"""Slips of the keyboard."""
+"""Typing errors."""
 
 from random import Random
 
@@ -24,7 +24,7 @@ _NEAR = _neighbours()
 
 
 def misspell(word: str, draw: Random) -> str | None:
-    """A word with one slip: a neighbouring key, two letters swapped, a letter dropped or doubled. None if too short."""
+    """A word with one typo: a neighbouring key, two letters swapped, a letter dropped or doubled. None if too short."""
     if len(word) < 2:
         return None
     at = draw.randrange(len(word) - 1)
