@@ -106,11 +106,11 @@ def label_next(
     embed = embed or LateEmbedder(settings.home)
     uncertainty = _uncertainty(pool, settings, embed, reporter)
     vectors = embed([pool.shown.text(row.fields) for row in pool.rows]).astype(np.float64)
-    chosen = draw_unlike(uncertainty.gradients, vectors, rows, recipe.tune.seed)
+    chosen = draw_diverse(uncertainty.gradients, vectors, rows, recipe.tune.seed)
     return [to_fill_in(recipe, pool.rows[place], uncertainty.why[place]) for place in chosen]
 
 
-def draw_unlike(gradients: Floats, vectors: Floats, count: int, seed: int) -> list[int]:
+def draw_diverse(gradients: Floats, vectors: Floats, count: int, seed: int) -> list[int]:
     """Rows whose gradients are long and far apart, drawn by k-means++ (BADGE, arXiv:1906.03671).
 
     The gradient of a last layer's weights is the outer product of both arguments; it is never written out.

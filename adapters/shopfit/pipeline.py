@@ -26,7 +26,7 @@ from shopfit.registry import Registry, Version
 from shopfit.registry.leavings import sweep
 from shopfit.reports import report_on
 from shopfit.settings import Settings
-from shopfit.tune.folds import HeldOut, predictions_of, well_taught
+from shopfit.tune.folds import HeldOut, predictions_of, with_enough_examples
 from shopfit.tune.loop import TrainingCallback, Tuned, make_accelerator, tune
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
@@ -336,7 +336,7 @@ def _calibrate(
     if blend is not None and recipe.serve.precision is not None:
         blended = as_served(recipe, parts, blend, embed)
     one = len(parts) == 1  # then the adapter that will be served was asked
-    return calibrate(recipe, [said if one else well_taught(part, said) for part, said in parts], blended)
+    return calibrate(recipe, [said if one else with_enough_examples(part, said) for part, said in parts], blended)
 
 
 def _ids(examples: Sequence[Example]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.cli.conftest import BLAME, PRAISE, TITLES, Run, review, write_rows
 
-from shopfit.active_learning import draw_unlike, label_next
+from shopfit.active_learning import draw_diverse, label_next
 from shopfit.errors import DataError, RecipeError
 from shopfit.merchant.merchant import Merchant
 from shopfit.pipeline import onboard
@@ -52,13 +52,13 @@ def test_doubt_and_difference_decide() -> None:
     gradients = np.array([unsure, unsure, unsure, sure, sure])
     vectors = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1], [1, 0]])
     for seed in range(5):
-        first = draw_unlike(gradients, vectors, 2, seed)
+        first = draw_diverse(gradients, vectors, 2, seed)
         assert set(first) == {0, 2}, "one of each kind of the doubtful rows, not the same row's copy"
-        assert sorted(draw_unlike(gradients, vectors, 9, seed)) == [0, 1, 2, 3, 4]
+        assert sorted(draw_diverse(gradients, vectors, 9, seed)) == [0, 1, 2, 3, 4]
     many = np.random.default_rng(0).normal(size=(2, 50, 4))
-    assert draw_unlike(*many, 10, 1) == draw_unlike(*many, 10, 1) != draw_unlike(*many, 10, 2)
+    assert draw_diverse(*many, 10, 1) == draw_diverse(*many, 10, 1) != draw_diverse(*many, 10, 2)
     same = np.ones((3, 1))
-    assert draw_unlike(same, same, 3, 0) == [0, 1, 2]
+    assert draw_diverse(same, same, 3, 0) == [0, 1, 2]
 
 
 def test_the_bare_base_is_asked_where_there_is_no_adapter(

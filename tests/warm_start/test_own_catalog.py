@@ -16,7 +16,7 @@ from shopfit.tune.folds import FOLDS
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.own_catalog import CATALOG, LEAST, catalog_start
-from shopfit.warm_start.selection import as_it_is_too, candidates, choose_start
+from shopfit.warm_start.selection import candidates, choose_start, kept_and_trained
 
 COLOURS = ["red", "blue", "green", "black", "white", "brown", "grey", "pink", "gold", "teal"]
 THINGS = ["tent", "stove", "boots", "lamp", "rope", "knife", "mat", "pan", "mug", "bag"]
@@ -94,7 +94,7 @@ def test_examples_decide_whether_it_is_trained_further(encoder: Base, method: st
     recipe = recipe.model_copy(update={"adapter": recipe.adapter.model_copy(update={"method": method})})
     accelerator = make_accelerator(recipe)
     start = catalog_start(encoder, recipe, pairs, training_set, accelerator=accelerator, reporter=lambda *_: None)
-    among = candidates(encoder, recipe, as_it_is_too(start), [], [])
+    among = candidates(encoder, recipe, kept_and_trained(start), [], [])
     assert [one.name for one in among] == [f"{CATALOG} as it is", CATALOG]
     choice = choose_start(encoder, recipe, training_set, among, accelerator=make_accelerator(recipe))
     assert choice.losses[choice.start.title] <= min(choice.losses.values()) * 1.02

@@ -12,7 +12,7 @@ from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.tune.loop import make_accelerator, tune
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
-from shopfit.warm_start.selection import Candidate, Donor, as_it_is_too, candidates, choose_start
+from shopfit.warm_start.selection import Candidate, Donor, candidates, choose_start, kept_and_trained
 
 
 def learned(base: Base, name: str, *, upside_down: bool = False) -> Start:
@@ -69,7 +69,7 @@ def test_among_equals_the_simpler_one_wins(base: Base) -> None:
 
 
 def test_a_starter_may_stay_as_it_is(base: Base) -> None:
-    among = candidates(base, RECIPE, [Start()], as_it_is_too(learned(base, "house/r@1")), [])
+    among = candidates(base, RECIPE, [Start()], kept_and_trained(learned(base, "house/r@1")), [])
     assert [one.name for one in among] == ["scratch", "house/r@1 as it is", "house/r@1"]
     gentle = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"lr": 1e-9})})
     shop = training_set(base, reviews(10), reviews(4, seed=3))

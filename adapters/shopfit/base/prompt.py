@@ -13,7 +13,7 @@ from shopfit.base.shown import as_shown, checked_text, is_blank
 from shopfit.errors import Problem, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
-from shopfit.merchant.histories import asks_alone
+from shopfit.merchant.histories import history_alone
 from shopfit.merchant.values import as_id
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.suggestions import shown
@@ -233,7 +233,7 @@ class Prompter:
         """Whether what asks are texts of the catalog, which come again, and not a text of this request alone."""
         if not self.encoder or not isinstance(fields, Mapping):
             return False
-        return asks_alone(self.recipe, {**fields, "history": self._latest("history", fields.get("history"))})
+        return history_alone(self.recipe, {**fields, "history": self._latest("history", fields.get("history"))})
 
     def label(self, label: str) -> tuple[int, ...]:
         """Tokens of a label's words.

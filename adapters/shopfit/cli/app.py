@@ -107,7 +107,7 @@ def _aborted(abort: click.Abort, outcome: Outcome) -> int:
         state = f"{outcome.kept}." if outcome.kept else "nothing was registered, nothing half-made is left."
         write(f"Interrupted: {one_line(state)}", err=True)
         return stopped.status if isinstance(stopped, Stopped) else INTERRUPTED
-    if abort.__cause__ is not None:  # a file that ended too early: nobody was asked
+    if abort.__cause__ is not None:  # the input ended early: no question was answered
         raise abort
     write(f"{one_line(outcome.kept or 'nothing was done')}.", err=True)
     return ShopfitError.exit_code

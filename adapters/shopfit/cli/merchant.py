@@ -52,7 +52,7 @@ def erase(name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
 
 
 def _ask(planned: "Receipt", as_json: bool) -> None:
-    """Let somebody at a terminal see what would go, and agree.
+    """Show at the terminal what would go, and ask for a yes.
 
     Raises:
         ShopfitError: if there is no terminal to ask at.

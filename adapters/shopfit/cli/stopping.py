@@ -29,14 +29,14 @@ def heed_signals() -> None:
 
     While one is being handled, others change nothing: launchers send several, and clean-up must not be cut short.
     """
-    on_its_way: weakref.ref[Stopped] | None = None
+    being_handled: weakref.ref[Stopped] | None = None
 
     def stop(number: int, _: FrameType | None) -> None:
-        nonlocal on_its_way
-        if on_its_way is not None and on_its_way() is not None:
+        nonlocal being_handled
+        if being_handled is not None and being_handled() is not None:
             return
         stopped = Stopped(number)
-        on_its_way = weakref.ref(stopped)
+        being_handled = weakref.ref(stopped)
         try:
             raise stopped
         finally:

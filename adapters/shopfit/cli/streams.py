@@ -1,4 +1,4 @@
-"""Standard streams that never fail: what they cannot hold is written in ASCII, and what nobody takes is dropped."""
+"""Standard streams that never fail: what they cannot encode is written in ASCII, and what has no reader is dropped."""
 
 import codecs
 import errno

@@ -12,7 +12,7 @@ from shopfit.errors import RecipeError
 from shopfit.evaluation.systems import System
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, seen
-from shopfit.merchant.search import Embed, Floats, MeaningIndex, WordIndex
+from shopfit.merchant.search import Embed, Floats, VectorIndex, WordIndex
 from shopfit.recipe.tasks import TASKS
 from shopfit.tasks import Pool
 from shopfit.tasks.answers import as_text
@@ -88,7 +88,7 @@ def _cosine(query_text: Text, embed: Embed, catalog: Catalog | None, history: Ca
         items = _all_items(catalog, pools)
         place = {item: number for number, item in enumerate(items)}
         embed([query_text(row) for row in rows])  # all at once is faster
-        index = MeaningIndex([_item_text(item, catalog) for item in items], embed)
+        index = VectorIndex([_item_text(item, catalog) for item in items], embed)
         answers = []
         for row, pool in zip(rows, pools, strict=True):
             titles = [_item_text(item, history) for item in seen(row.fields) if history is None or item in history]

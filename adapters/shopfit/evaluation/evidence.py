@@ -26,7 +26,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What N rows say of one system's gain over another.
+    """The evidence of N rows for one system's gain over another.
 
     Args:
         gain: positive where the first system is better, also where lower values are.
@@ -35,7 +35,7 @@ class Evidence:
         groups: of rows that belong together, such as a shopper's; N where none do.
         telling: of these, how many tell the two systems apart.
         wanted: groups that it takes at least to prove anything on this metric.
-        spread: standard deviation of what a group says of the gain; nan if it rests on a single group.
+        spread: standard deviation of the groups' pseudo-values of the gain; nan if it rests on a single group.
         unseen: labels of the merchant's that no row has, where the metric depends on all of them.
     """
 
@@ -83,7 +83,7 @@ def weigh(
     seed: int = 0,
     labels: Collection[str] | None = None,
 ) -> Evidence:
-    """What the rows that both systems answered say of the first one's gain over the second.
+    """The evidence for the first system's gain over the second, on rows that both answered.
 
     Args:
         first: the system that is to be better.
@@ -118,7 +118,7 @@ def weigh(
 
 
 def mean_of(parts: Sequence[Evidence]) -> Evidence:
-    """What several merchants' rows say of the mean of their gains, each weighing the same; by Student's t.
+    """The evidence for the mean of several merchants' gains, each weighing the same; by Student's t.
 
     Args:
         parts: of different rows, at least one.

@@ -78,7 +78,7 @@ def decide(
     Args:
         rows: the results; exactly one adapter, exactly one base, and at least one prior.
         recipe: its `evaluate.metric` and `gate` decide.
-        tested: what the test rows say of the adapter's gain, by the name of base and prior.
+        tested: the test rows' evidence for the adapter's gain, by the name of base and prior.
         with_held_out: likewise, of the test rows and the answers from cross-validation together; None without any.
     """
     metric, least = recipe.evaluate.metric, recipe.gate.min_gain

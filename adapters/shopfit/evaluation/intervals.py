@@ -91,9 +91,9 @@ def paired_difference(
 def jackknife(
     first: Predictions, second: Predictions, metric: str, k: int = 10, groups: Sequence[str | None] = ()
 ) -> Floats:
-    """What each group of rows says of the paired difference (Tukey's pseudo-values; Efron & Tibshirani, chapter 11).
+    """Each group's share in the paired difference (Tukey's pseudo-values; Efron & Tibshirani, chapter 11).
 
-    Of a mean over rows, each row says its own difference. More than 1,000 groups are taken in blocks.
+    Of a mean over rows, a row's is its own difference. More than 1,000 groups are taken in blocks.
 
     Args:
         first: and the rest: as for `paired_difference`.

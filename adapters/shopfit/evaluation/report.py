@@ -295,7 +295,7 @@ def _told(part: Sources | Course | Served) -> dict[str, Any]:
 def _evidence(
     recipe: Recipe, contenders: Sequence[Contender], groups: Sequence[str | None], labels: Collection[str] | None
 ) -> dict[str, Evidence]:
-    """What the rows say of the adapter's gain over the base and every prior, by name."""
+    """The evidence for the adapter's gain over the base and every prior, by name."""
     asked, seed = recipe.evaluate, recipe.tune.seed
     adapter = next(one.predictions for one in contenders if one.kind == "adapter")
     return {

@@ -137,7 +137,7 @@ def _check_names(names: list[str]) -> None:
 
 
 def _features(content: bytes | None) -> dict[str, Any] | None:
-    """What `datasets` says of the columns, by name; None if it says nothing."""
+    """The features that `datasets` stores for the columns, by name; None if there are none."""
     if content is None:
         return None
     allowed = "what `datasets` writes; without it, the numbers of classes would pass for labels"

@@ -11,17 +11,17 @@ from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.recipe.schema import Recipe
 
 
-def teaches_itself(recipe: Recipe) -> bool:
+def histories_are_ranked(recipe: Recipe) -> bool:
     """Whether histories hold items of the catalog that is ranked, and the prompt shows them."""
     data = recipe.data
     ranked = recipe.spec.items and data.history_catalog is None
     return ranked and "history" in data.item_fields and "history" in recipe.fields
 
 
-def asks_alone(recipe: Recipe, fields: Fields) -> bool:
+def history_alone(recipe: Recipe, fields: Fields) -> bool:
     """Whether a history of the ranked catalog's items is a row's only query."""
     other = any(fields.get(name) for name in recipe.fields if name != "history")
-    return not other and bool(seen(fields)) and teaches_itself(recipe)
+    return not other and bool(seen(fields)) and histories_are_ranked(recipe)
 
 
 def earlier_steps(recipe: Recipe, row: Example) -> list[Example]:
@@ -35,7 +35,7 @@ def earlier_steps(recipe: Recipe, row: Example) -> list[Example]:
     Returns:
         the shortest first, each of the row's group, or of a group of their own with it.
     """
-    if row.candidates is not None or not asks_alone(recipe, row.fields):
+    if row.candidates is not None or not history_alone(recipe, row.fields):
         return []
     history = seen(row.fields)
     return [

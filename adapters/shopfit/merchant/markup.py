@@ -5,7 +5,7 @@ from html import unescape
 from html.parser import HTMLParser
 
 _MARKUP = re.compile(r"<[A-Za-z/!?][^<>]*>|&(#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,31});")
-_LONGEST = 200_000  # characters that are read: what a page says of a product is shorter
+_LONGEST = 200_000  # characters that are read; descriptions are shorter
 _UNSEEN = frozenset(("script", "style", "template", "title", "noscript", "iframe"))
 _REPLACED = frozenset(("svg", "object"))  # what is in them is not seen; but all that follows is, if they never end
 _INLINE_TEXT = """

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from shopfit.errors import DataError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example, seen
-from shopfit.merchant.histories import teaches_itself
+from shopfit.merchant.histories import histories_are_ranked
 from shopfit.merchant.leaks import remove_leaks
 from shopfit.merchant.sampling import hold_out, in_order
 from shopfit.recipe.schema import Recipe
@@ -132,7 +132,7 @@ def _said_of(item: Item) -> str:
 
 def _of_histories(recipe: Recipe, unlabeled: Sequence[Example], weight: float) -> list[Example]:
     """Earlier items -> the last one, where histories hold items of the ranked catalog."""
-    if not teaches_itself(recipe):
+    if not histories_are_ranked(recipe):
         return []
     pairs = []
     for row in unlabeled:

@@ -54,7 +54,7 @@ def direction(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
-class MeaningIndex:
+class VectorIndex:
     """Cosine of vectors.
 
     Args:
@@ -106,13 +106,13 @@ class CatalogIndex:
         self._texts = [item.text for item in catalog.values()]
         self._places = {item: place for place, item in enumerate(catalog)}
         self._words: WordIndex
-        self._meanings: MeaningIndex | None
+        self._vectors: VectorIndex | None
         if before is not None and before._texts == self._texts:  # only prices or stock have changed
-            self._words, self._meanings = before._words, before._meanings
+            self._words, self._vectors = before._words, before._vectors
             return
-        known = None if before is None or before._meanings is None else before._meanings.vectors
+        known = None if before is None or before._vectors is None else before._vectors.vectors
         self._words = WordIndex(self._texts)
-        self._meanings = None if embed is None else MeaningIndex(self._texts, embed, known)
+        self._vectors = None if embed is None else VectorIndex(self._texts, embed, known)
 
     def __contains__(self, item: object) -> bool:
         return item in self._places
@@ -128,8 +128,8 @@ class CatalogIndex:
 
         Args:
             query: what is wanted; may be empty.
-            history: the items seen before. BM25 looks for their titles alone: what a description says of one item is
-                noise in the search for another.
+            history: the items seen before. BM25 looks for their titles alone: one item's description is noise in the
+                search for another.
             pool: ids of the items.
             wanted: which of "bm25", "minilm" and "history" to compute.
 
@@ -141,12 +141,12 @@ class CatalogIndex:
         found = {}
         if wanted("bm25"):
             found["bm25"] = self._words.scores(" ".join([query, *(item.title for item in history)]))[places]
-        if self._meanings is not None:
+        if self._vectors is not None:
             texts = [item.text for item in history]
             if wanted("minilm"):
-                found["minilm"] = self._meanings.scores(query, texts)[places]
+                found["minilm"] = self._vectors.scores(query, texts)[places]
             if query and texts and wanted("history"):
-                found["history"] = self._meanings.largest(texts)[places]
+                found["history"] = self._vectors.largest(texts)[places]
         return found
 
     def search(

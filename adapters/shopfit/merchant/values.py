@@ -36,7 +36,7 @@ class Checks:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value says nothing: null, NaN, text without a visible sign, an empty list or object."""
+    """Whether a value is missing: null, NaN, text without a visible sign, an empty list or object."""
     if isinstance(value, str):
         return not (value.strip() if value.isascii() else any(map(_is_seen, value)))
     return value is None or (isinstance(value, float) and value != value) or value in ([], {})

@@ -122,8 +122,8 @@ def _validate(document: dict[str, Any], where: Where) -> tuple[Recipe | None, li
 def _across_keys(document: dict[str, Any], found: list[Mistake], where: Where) -> list[Mistake]:
     """What does not fit together in the part of a document that is right.
 
-    Pydantic compares keys only when each of them is valid, so the invalid ones are taken away. A complaint about
-    one of those, or about a key that a misspelt one was meant to be, would be false: it is left out.
+    Pydantic compares keys only when each of them is valid, so the invalid ones are taken away. An error about one of
+    those, or about a key that a misspelt one was meant to be, would be false: it is left out.
     """
     rest = _filled(_without(document, [mistake.path for mistake in found]))
     try:
@@ -138,7 +138,7 @@ def _across_keys(document: dict[str, Any], found: list[Mistake], where: Where) -
 
 
 def _about(mistake: Mistake) -> set[str]:
-    """Dotted paths of the keys that a complaint compares."""
+    """Dotted paths of the keys that an error compares."""
     words = set(re.findall(r"[\w.]+", mistake.problem.what))
     return {dotted(mistake.path), *words, *(dotted((*mistake.path, word)) for word in words)}
 
@@ -169,7 +169,7 @@ def _filled(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_empty_sections(document: dict[str, Any]) -> dict[str, Any]:
-    """A section whose lines are all commented out says nothing, rather than `null`."""
+    """A section whose lines are all commented out counts as absent, not as `null`."""
     empty = {key for key, value in document.items() if value is None and _is_section(key)}
     return {key: {} if key in empty else value for key, value in document.items()}
 

@@ -1,4 +1,4 @@
-"""Pydantic's complaints in plain English: the key, the value seen, what is allowed, and what was probably meant.
+"""Pydantic's errors in plain English: the key, the value seen, what is allowed, and what was probably meant.
 
 Works for any model, so that a merchant's description is explained like a recipe.
 """

@@ -1,6 +1,6 @@
 """The recipes that come with shopfit, and the sample merchants beside them.
 
-Reads no more of a recipe than its first lines say of it; whether it is valid is for `loading`.
+Reads only a recipe's first lines; `loading` checks whether it is valid.
 """
 
 import re

@@ -72,12 +72,12 @@ class Choose(TaskType):
 
     def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
         """Cross-entropy over the length-normalised labels, which smoothing spreads."""
-        from shopfit.tasks.losses import contrast, evenly
+        from shopfit.tasks.losses import cross_entropy, uniform_cross_entropy
 
         scores, counts = sums / batch.questions.lengths / temperature, batch.questions.counts
-        losses = contrast(scores, batch.gold, counts)  # (B,)
+        losses = cross_entropy(scores, batch.gold, counts)  # (B,)
         if smoothing:
-            losses = (1 - smoothing) * losses + smoothing * evenly(scores, counts)
+            losses = (1 - smoothing) * losses + smoothing * uniform_cross_entropy(scores, counts)
         return (batch.weights * losses).mean()
 
     @property

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def contrast(scores: Tensor, gold: Tensor, counts: Sequence[int]) -> Tensor:
+def cross_entropy(scores: Tensor, gold: Tensor, counts: Sequence[int]) -> Tensor:
     """(B,) cross-entropy of each right answer against the wrong ones, averaged over a question's right answers."""
     losses = []
     for mine, right in zip(*(torch.split(values, list(counts)) for values in (scores, gold)), strict=True):
@@ -16,6 +16,6 @@ def contrast(scores: Tensor, gold: Tensor, counts: Sequence[int]) -> Tensor:
     return torch.stack(losses)
 
 
-def evenly(scores: Tensor, counts: Sequence[int]) -> Tensor:
+def uniform_cross_entropy(scores: Tensor, counts: Sequence[int]) -> Tensor:
     """(B,) cross-entropy of all answers of a question, each with the same share."""
     return torch.stack([(mine.logsumexp(0) - mine).mean() for mine in torch.split(scores, list(counts))])

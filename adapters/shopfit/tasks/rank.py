@@ -93,10 +93,10 @@ class Rank(TaskType):
 
     def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
         """Softmax of each relevant item against sampled items that are not relevant."""
-        from shopfit.tasks.losses import contrast
+        from shopfit.tasks.losses import cross_entropy
 
         scores = sums / batch.questions.lengths / temperature
-        return (batch.weights * contrast(scores, batch.gold, batch.questions.counts)).mean()
+        return (batch.weights * cross_entropy(scores, batch.gold, batch.questions.counts)).mean()
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from shopfit.tune.training_dataset import Batch, TrainingDataset, TrainingSet
 
 FOLDS = 3
 _BATCH = 16
-_TAUGHT = 3  # examples of a label
+_ENOUGH = 3  # examples of a label
 _SHIFT = 4.0  # of a temperature's logarithm, at most
 
 Answered = tuple[Tensor, Batch]
@@ -50,7 +50,7 @@ def folds(recipe: Recipe, training_set: TrainingSet) -> list[TrainingSet]:
     rows = [*training_set.train, *training_set.valid]
     if len(rows) >= VALID_FROM and training_set.valid:
         return [training_set]
-    parts = _dealt(random.Random(f"{recipe.tune.seed}/folds").sample(rows, len(rows)))
+    parts = _split(random.Random(f"{recipe.tune.seed}/folds").sample(rows, len(rows)))
     if min(map(len, parts)) < 2:
         return []
     return [_holding_out(recipe, training_set, parts, part) for part in parts]
@@ -65,7 +65,7 @@ def _holding_out(
     return replace(training_set, train=train, valid=held, beside=beside)
 
 
-def _dealt(rows: Sequence[Example]) -> list[list[Example]]:
+def _split(rows: Sequence[Example]) -> list[list[Example]]:
     """Rows in equal parts of whole groups, with labels as evenly spread as that allows."""
     parts: list[list[Example]] = [[] for _ in range(FOLDS)]
     for unit in sorted(units(rows), key=lambda unit: (-len(unit), str(unit[0].label))):
@@ -117,7 +117,7 @@ def held_out_of(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned, acc
     return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
 
 
-def well_taught(part: TrainingSet, held_out: Predictions) -> Predictions:
+def with_enough_examples(part: TrainingSet, held_out: Predictions) -> Predictions:
     """A fold's answers to rows whose label has at least 3 training examples there.
 
     A fold's adapter has a third fewer examples than the one that is served. For a rare label that makes it so much
@@ -126,7 +126,7 @@ def well_taught(part: TrainingSet, held_out: Predictions) -> Predictions:
     if not isinstance(held_out, ChoosePredictions):
         return held_out
     counts = Counter(row.label for row in part.train)
-    kept = [place for place, row in enumerate(part.valid) if counts[row.label] >= _TAUGHT]
+    kept = [place for place, row in enumerate(part.valid) if counts[row.label] >= _ENOUGH]
     return replace(held_out, probabilities=held_out.probabilities[kept], gold=held_out.gold[kept])
 
 

@@ -146,7 +146,7 @@ def tune(
     """
     training_set = TrainingSet(train, valid, labels, prompter.under(recipe))
     if start is not None and start.kept:
-        return _as_it_is(base, recipe, training_set, start, accelerator)
+        return _untrained(base, recipe, training_set, start, accelerator)
     return tune_together(base, recipe, [training_set], start=start, accelerator=accelerator, callback=callback)
 
 
@@ -252,7 +252,7 @@ def tune_together(
     return tuned
 
 
-def _as_it_is(base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, accelerator: Accelerator) -> Tuned:
+def _untrained(base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, accelerator: Accelerator) -> Tuned:
     """The adapter that a start makes, without a step of training."""
     started = time.perf_counter()
     set_seed(recipe.tune.seed)

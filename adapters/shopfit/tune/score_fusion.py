@@ -56,12 +56,12 @@ def fit_fusion(
         the blend, None if the adapter alone is best or there is too little to tell; and the cross-validated loss of
         the blend and of every part that may answer by itself.
     """
-    rows = [row for part, held_out in parts for row in _rows(recipe, part, held_out, embed) if _tells(row)]
+    rows = [row for part, held_out in parts for row in _rows(recipe, part, held_out, embed) if _informative(row)]
     if len(rows) < LEAST:
         return None, {}
     names = [name for name in rows[0][0] if all(name in known for known, _ in rows)]
     names = [name for name in names if name == ADAPTER or any(np.ptp(known[name]) > 0 for known, _ in rows)]
-    alone = _alone(names)
+    alone = _single_parts(names)
     losses = {title: _cross_validated(rows, part) for title, part in alone.items()}
     margin = max(NATS_AN_EXAMPLE, NATS / len(rows))
     best = _best(alone, losses, margin, guessing=float(np.mean([np.log((right == 0).sum() + 1) for _, right in rows])))
@@ -124,7 +124,7 @@ def _answered(held_out: Predictions, logits: Sequence[Floats]) -> Predictions:
     return replace(held_out, scores=tuple(logits))
 
 
-def _alone(names: Sequence[str]) -> dict[str, list[str]]:
+def _single_parts(names: Sequence[str]) -> dict[str, list[str]]:
     """Parts that may answer by themselves, by title.
 
     The shopper's like-rate and the item's likes count as one part: the two biases that recommenders start from (Koren,
@@ -178,7 +178,7 @@ def _rows(recipe: Recipe, training_set: TrainingSet, held_out: Predictions, embe
     return rows
 
 
-def _tells(row: Row) -> bool:
+def _informative(row: Row) -> bool:
     """Whether some of its answers are right and others are not."""
     return bool(0 < row[1].sum() < len(row[1]))
 
@@ -198,7 +198,7 @@ def _fitted_without(rows: Sequence[Row], names: Sequence[str]) -> Iterator[tuple
     order = random.Random(0).sample(range(len(rows)), len(rows))
     for number in range(_FOLDS):
         out = set(order[number::_FOLDS])
-        others = [row for place, row in enumerate(rows) if place not in out and _tells(row)]
+        others = [row for place, row in enumerate(rows) if place not in out and _informative(row)]
         yield sorted(out), _fit(others, names)
 
 

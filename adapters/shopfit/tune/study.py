@@ -75,7 +75,7 @@ class Study(BaseModel):
         return self.trials[self.winner - 1]
 
     def facts(self) -> Searched:
-        """What the report says of it."""
+        """What the report shows of it."""
         assert self.best.loss is not None
         return Searched(
             trials=len(self.trials),

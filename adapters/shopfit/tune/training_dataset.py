@@ -27,7 +27,7 @@ class TrainingSet:
         valid: examples held out for early stopping; may be empty.
         labels: choose: every label of this merchant.
         prompter: for this recipe and merchant.
-        beside: examples that nobody labelled, to train on besides: pretext pairs, pseudo-labels.
+        beside: further examples, not from the example file: pretext pairs, pseudo-labels.
     """
 
     train: Sequence[Example]

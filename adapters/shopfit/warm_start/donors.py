@@ -18,7 +18,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.own_catalog import catalog_start
-from shopfit.warm_start.selection import MOST_DONORS, Choice, Donor, as_it_is_too, candidates, choose_start
+from shopfit.warm_start.selection import MOST_DONORS, Choice, Donor, candidates, choose_start, kept_and_trained
 
 _LOOKED_AT = 256  # donors at most: the latest
 
@@ -153,11 +153,11 @@ def find_start(
     )
     own = [from_catalog]
     if keep and not from_catalog.scratch and count < VALID_FROM:  # from there on starts are compared after one epoch
-        own = as_it_is_too(from_catalog)
+        own = kept_and_trained(from_catalog)
     shared: list[Start] = []
     if starter is not None:
         taught = starter.labels.issuperset(training_set.labels)
-        shared = as_it_is_too(starter) if keep and taught else [starter]
+        shared = kept_and_trained(starter) if keep and taught else [starter]
     among = candidates(base, recipe, own, shared, donors)
     if len(among) > 1:
         reporter("start", f"comparing {', '.join(one.name for one in among)}")

@@ -97,7 +97,7 @@ class Choice:
     held_out: Sequence[HeldOut] = ()
 
 
-def as_it_is_too(start: Start) -> list[Start]:
+def kept_and_trained(start: Start) -> list[Start]:
     """A start in both ways, the simpler one first: as it is, without training, and to train on."""
     return [replace(start, kept=True), start]
 
@@ -161,9 +161,9 @@ def choose_start(
         on_loss(candidate.name, losses[candidate.name])
     name = _nearest_to_lowest(losses)
     why = f"lowest loss in {len(parts)}-fold cross-validation" if len(parts) > 1 else "lowest loss on held-out examples"
-    known = _known(among, losses, answers, recipe)
-    if known is not None and known != name:
-        name, why = known, "too little speaks against it"
+    shared = _from_others(among, losses, answers, recipe)
+    if shared is not None and shared != name:
+        name, why = shared, "too little speaks against it"
     winner = next(one for one in among if one.name == name)
     return Choice(winner.make(training_set), losses, why, found[name])
 
@@ -174,7 +174,7 @@ def _nearest_to_lowest(losses: Mapping[str, float]) -> str:
     return next(name for name, loss in losses.items() if loss <= lowest * (1 + _TIE))
 
 
-def _known(
+def _from_others(
     among: Sequence[Candidate], losses: Mapping[str, float], answers: Mapping[str, list[Answered]], recipe: Recipe
 ) -> str | None:
     """A start learned from other merchants, if it beats guessing and the examples are no evidence against it.

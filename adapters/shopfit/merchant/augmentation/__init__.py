@@ -64,7 +64,7 @@ class Augmentation:
         self._thesaurus = Thesaurus.load() if Synonyms in kinds else None
 
     def __call__(self, example: Example, epoch: int) -> Fields:
-        """The fields of an example as an epoch shows it: the same whoever asks, and the example's own where no step
+        """The fields of an example as an epoch shows it: the same in every process, and the example's own where no step
         has anything to change.
 
         Args:

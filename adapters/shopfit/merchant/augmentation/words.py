@@ -31,7 +31,7 @@ def vary(
         draw: decides which.
         share: of the words that may be changed; at least one of them is.
         change: another text for a word, or None; the empty text takes the word out, as long as something stays.
-        ids: words, in lower case, that are somebody's names for things.
+        ids: words, in lower case, that must stay, such as ids of items.
         least: letters of the shortest word that may be changed.
     """
     places = [match for match in _words(text, ids) if len(match[0]) >= least]
