@@ -65,7 +65,7 @@ def test_folds_have_the_pairs_that_the_adapter_has(shop: Path, settings: Setting
 def test_folds_have_pseudo_labels_where_the_adapter_has_them(shop: Path, settings: Settings) -> None:
     rounds = ["tune.self_training.rounds=1", "tune.self_training.confidence=0.5"]
     with made(shop, "sentiment", settings, [*rounds, "tune.epochs=3"]) as found:
-        taught = found.context.taught
+        taught = found.context.self_trained
         assert taught.pseudo
         assert [list(part.beside) for part, _ in found.cross_validated] == [list(part.beside) for part in taught.parts]
         assert all(part.beside for part in taught.parts)

@@ -195,7 +195,7 @@ def _uncertainty(pool: Pool, settings: Settings, embed: Embed, reporter: Reporte
     with Registry.open(settings) as registry:
         base, tenant = _answering(registry, pool, settings, reporter)
     if pool.recipe.spec.labels and len(tenant.labels) < 2:
-        reporter("uncertainty", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
+        reporter("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
         return Uncertainty(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
     with Engine(base, slots=1, max_rank=LARGEST_RANK, embed=embed) as engine:
         match pool.recipe.task:
@@ -224,7 +224,7 @@ def _answering(registry: Registry, pool: Pool, settings: Settings, reporter: Rep
         reporter("asked", f"{name}, the adapter in production")
         trained_on = bundle.manifest.base
         base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization, dtype=trained_on.dtype)
-        # today's items, which the histories name
+        # the current catalogs, whose items the rows name
         return base, replace(Tenant.of(bundle, name), catalog=shown.catalog, history=shown.history)
     base = base_of(recipe, settings, None)
     starter = _in_production(registry, f"{HOUSE}/{recipe.name}", settings)

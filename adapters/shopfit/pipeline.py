@@ -192,7 +192,7 @@ def trained_run(
         )
         context = replace(context, prompter=context.prompter.under(found.recipe))
         choice, study = replace(choice, start=found.start), found.study
-    taught = self_train(
+    self_trained = self_train(
         context.base,
         context.recipe,
         context.training_set,
@@ -201,8 +201,8 @@ def trained_run(
         accelerator=accelerator,
         reporter=reporter,
     )
-    context = replace(context, taught=taught)
-    as_compared = study is None and not taught.pseudo  # then the starts were trained as the adapter will be
+    context = replace(context, self_trained=self_trained)
+    as_compared = study is None and not self_trained.pseudo  # then the starts were trained as the adapter will be
     parts = list(choice.held_out) if as_compared else []
     parts = parts or _held_out(context, choice.start, accelerator, reporter)
     tuned = _tune(context, choice.start, accelerator, reporter, callback)
@@ -272,7 +272,7 @@ def _tune(
 
 
 def _held_out(context: RunContext, start: Start, accelerator: "Accelerator", reporter: Reporter) -> list[HeldOut]:
-    """Answers to learn calibration and blend from, where there are too few examples to hold enough of them out."""
+    """Cross-validated answers to fit calibration and fusion to, where too few examples can be held out."""
     recipe = context.recipe
     if recipe.spec.written or (recipe.spec.items and not recipe.blend):
         return []
@@ -317,7 +317,7 @@ def _save(
         start=choice.start.name,
         vector=_vector(context, embed) if share else [],
         calibration=calibration,
-        self_training=list(context.taught.rounds),
+        self_training=list(context.self_trained.rounds),
     )
 
 
@@ -335,7 +335,7 @@ def _calibrate(
     recipe, blended = context.recipe, None
     if blend is not None and recipe.serve.precision is not None:
         blended = as_served(recipe, parts, blend, embed)
-    one = len(parts) == 1  # then the adapter that will be served was asked
+    one = len(parts) == 1  # then these are the answers of the adapter that will be served
     return calibrate(recipe, [said if one else with_enough_examples(part, said) for part, said in parts], blended)
 
 

@@ -59,7 +59,9 @@ def test_a_start_that_learned_the_opposite_loses(base: Base) -> None:
 
 
 def test_among_equals_the_simpler_one_wins(base: Base) -> None:
-    among = [Candidate(name, partial(named, name), taught=name != "scratch") for name in ("scratch", "one", "the same")]
+    among = [
+        Candidate(name, partial(named, name), from_others=name != "scratch") for name in ("scratch", "one", "the same")
+    ]
     told = reviews(8)
     silent = [replace(row, fields={"text": "no comment"}) for row in told]
     for rows, winner in ((silent, "scratch"), (told, "one")):  # where nobody can know anything, and where all know much

@@ -171,7 +171,7 @@ class Tune(Section):
         None,
         gt=0,
         le=1,
-        description="share of the way from the first to the trained weights that is gone (arXiv:2109.01903): "
+        description="share of the way from the first to the trained weights that is kept (arXiv:2109.01903):  "
         "0.75 for rank on an encoder if left out, else 1",
     )
     patience: int = Field(2, ge=1, description="epochs without a better task metric until training stops")
@@ -179,7 +179,7 @@ class Tune(Section):
         0.2, gt=0, le=0.5, description="share of the training examples held out for early stopping"
     )
     negatives: int = Field(7, ge=1, le=1023, description="rank: sampled items that are not relevant, an example")
-    temperature: float = Field(0.2, gt=0, description="rank: the softmax is over mean log-probability / temperature")
+    temperature: float = Field(0.2, gt=0, description="choose, rank: softmax of scores / temperature")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="choose: share of the target that is spread over all labels (arXiv:1512.00567)"
     )

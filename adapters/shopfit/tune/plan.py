@@ -25,7 +25,7 @@ from shopfit.tune.training_dataset import TrainingDataset
 
 _COUNTED = 256  # training rows whose tokens are counted, where there are more
 _SAMPLE = 2  # test examples that evaluation is timed on
-_READ = 8  # of their candidates, by an encoder
+_READ = 8  # of their candidates, for an encoder
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class RunContext:
         prompter: for the recipe and this merchant.
         splits: the examples.
         unlabeled: rows for self-training.
-        taught: pseudo-labels of self-training, made from these rows.
+        self_trained: pseudo-labels of self-training, made from these rows.
     """
 
     merchant: Merchant
@@ -44,7 +44,7 @@ class RunContext:
     prompter: Prompter
     splits: Splits
     unlabeled: Sequence[Example] = ()
-    taught: SelfTrained = field(default_factory=SelfTrained)
+    self_trained: SelfTrained = field(default_factory=SelfTrained)
 
     @property
     def recipe(self) -> Recipe:
@@ -55,13 +55,13 @@ class RunContext:
     def training_set(self) -> TrainingSet:
         """What there is to learn from: the examples, and beside them pretext pairs and pseudo-labels."""
         splits = self.splits
-        beside = [*splits.pretext, *self.taught.pseudo]
+        beside = [*splits.pretext, *self.self_trained.pseudo]
         return TrainingSet(splits.train, splits.valid, splits.labels, self.prompter, beside)
 
     @property
     def parts(self) -> Sequence[TrainingSet]:
         """The same to cross-validate on: each part trains as the adapter will, without what it holds out."""
-        return self.taught.parts or folds(self.recipe, self.training_set)
+        return self.self_trained.parts or folds(self.recipe, self.training_set)
 
     @property
     def seen(self) -> list[Example]:

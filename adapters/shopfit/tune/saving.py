@@ -25,7 +25,7 @@ LIBRARIES = ("shopfit", "torch", "transformers", "peft", "accelerate", "bitsandb
 
 @contextmanager
 def staging(home: Path) -> Iterator[Path]:
-    """A folder to make a bundle in, gone afterwards, and those of processes that were killed gone before.
+    """A temporary folder to make a bundle in; those that killed processes left are removed first.
 
     Raises:
         ShopfitError: in place of the disk's error while the bundle is written.
@@ -55,7 +55,7 @@ def save(
     share: bool,
     **more: Any,
 ) -> Manifest:
-    """Write an adapter's weights in both forms, and take it off its base.
+    """Write an adapter's weights, as PEFT's folder and as plain LoRA, and take it off its base.
 
     Args:
         tuned: from `tune`.

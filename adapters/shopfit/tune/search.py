@@ -47,7 +47,7 @@ _AT_RANDOM = 5  # trials before Optuna's model of them is asked
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search came to.
+    """The outcome of a search.
 
     Args:
         recipe: with the winner's settings.
@@ -184,7 +184,7 @@ class Space:
         return self._recipe.tune.lr or METHODS[self._recipe.adapter.method].rules.learning_rate
 
     def draw(self, trial: "optuna.Trial") -> Values:
-        """Let Optuna choose."""
+        """Draw settings with Optuna."""
         method = METHODS[trial.suggest_categorical("method", self.methods)]
         # in units of the method's own rate, so that Optuna's model carries over between methods
         own = self.own["rate"]
@@ -205,7 +205,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class _TrialRunner:
-    """What every trial is made with; see `search`."""
+    """Trains and evaluates trials, with what all of them share; see `search`."""
 
     base: Base
     recipe: Recipe

@@ -30,7 +30,7 @@ class Trial(BaseModel):
         values: of the searched keys.
         start: what its weights started from.
         state: complete; pruned, after some folds, for being worse than most; or failed: its training broke
-            off, or its loss was no number.
+            off, or its loss was not finite.
         loss: an example, calibrated, over all folds; None unless it is complete.
         losses: the same after each fold, over what was held out so far.
     """
@@ -105,7 +105,7 @@ def opened(path: Path, *, prune: bool) -> "Iterator[optuna.Study]":
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # we say ourselves what it does
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the reporter tells of trials
     pruner = optuna.pruners.MedianPruner(n_startup_trials=_PRUNE_FROM) if prune else optuna.pruners.NopPruner()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.own_catalog import catalog_start
 from shopfit.warm_start.selection import MOST_DONORS, Choice, Donor, candidates, choose_start, kept_and_trained
 
-_LOOKED_AT = 256  # donors at most: the latest
+_LOOKED_AT = 256  # the latest versions, at most
 
 
 class Neighbours:
@@ -156,8 +156,8 @@ def find_start(
         own = kept_and_trained(from_catalog)
     shared: list[Start] = []
     if starter is not None:
-        taught = starter.labels.issuperset(training_set.labels)
-        shared = kept_and_trained(starter) if keep and taught else [starter]
+        knows_labels = starter.labels.issuperset(training_set.labels)
+        shared = kept_and_trained(starter) if keep and knows_labels else [starter]
     among = candidates(base, recipe, own, shared, donors)
     if len(among) > 1:
         reporter("start", f"comparing {', '.join(one.name for one in among)}")

@@ -66,18 +66,18 @@ class Candidate:
         name: for the report.
         make: from the examples that it may look at.
         kept: whether it is taken as it is, without training.
-        taught: whether other merchants' examples went into it.
+        from_others: whether other merchants' examples went into it.
     """
 
     name: str
     make: Callable[[TrainingSet], Start]
     kept: bool = False
-    taught: bool = True
+    from_others: bool = True
 
     @classmethod
-    def of(cls, start: Start, *, taught: bool) -> "Candidate":
+    def of(cls, start: Start, *, from_others: bool) -> "Candidate":
         """One that is the same whatever the examples are."""
-        return cls(start.title, lambda _: start, kept=start.kept, taught=taught)
+        return cls(start.title, lambda _: start, kept=start.kept, from_others=from_others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ def candidates(
         starter: the house's, to keep as it is, to train on, or both; none if none fits recipe, base and method.
         donors: nearest first; the first `MOST_DONORS` count.
     """
-    found = [Candidate.of(start, taught=False) for start in own]
-    found += [Candidate.of(start, taught=True) for start in starter]
+    found = [Candidate.of(start, from_others=False) for start in own]
+    found += [Candidate.of(start, from_others=True) for start in starter]
     donors = donors[:MOST_DONORS]
     if len(donors) > 1:
         merger = LoraMerger(base, recipe, donors)
@@ -123,7 +123,7 @@ def candidates(
         found.append(Candidate(f"weights over {len(donors)} donors", merger.weighted))
     elif donors:
         one = donors[0]
-        found.append(Candidate.of(Start(one.name, factors=one.factors), taught=True))
+        found.append(Candidate.of(Start(one.name, factors=one.factors), from_others=True))
     return found
 
 
@@ -150,7 +150,7 @@ def choose_start(
         return Choice(among[0].make(training_set))
     parts = folds(recipe, training_set)
     if not parts:
-        best = next((one for one in among if one.taught), among[-1])
+        best = next((one for one in among if one.from_others), among[-1])
         return Choice(best.make(training_set), why="too few examples to compare starts")
     losses: dict[str, float] = {}
     found: dict[str, list[HeldOut]] = {}
@@ -184,11 +184,11 @@ def _from_others(
     if recipe.spec.written:  # there is no loss of guessing a text
         return None
     lowest = min(losses.values())
-    taught = [one for one in among if one.taught]
-    if not taught:
+    from_others = [one for one in among if one.from_others]
+    if not from_others:
         return None
-    best = _nearest_to_lowest({one.name: losses[one.name] for one in taught})
-    for name in [*(one.name for one in taught if one.kept), best]:
+    best = _nearest_to_lowest({one.name: losses[one.name] for one in from_others})
+    for name in [*(one.name for one in from_others if one.kept), best]:
         count = sum(len(batch.weights) for _, batch in answers[name])
         guessing = loss_at(answers[name], recipe, _FLAT)
         against = count * (losses[name] - lowest)
