@@ -42,14 +42,14 @@ class Push:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The same forwards, over the same batch, run on pushed embeddings."""
+        """The same forwards, over the same batch, run on the perturbed embeddings."""
         pushes = iter(self.pushes())
         self._embedded = []
         with self._hooked(lambda _module, _inputs, output: output + next(pushes)):
             yield
 
     def pushes(self) -> list[Tensor]:
-        """(B, T, D) what is added in each forward: of the wanted norm for every row, zero where its gradient is zero.
+        """(B, T, D) what is added in each forward: of one norm for every row, zero where its gradient is zero.
 
         Raises:
             RuntimeError: before a watched forward and its backward pass.

@@ -1,9 +1,9 @@
 """Self-training: the adapter's surest answers to unlabeled rows, taken for labels (arXiv:1911.04252).
 
-Each round trains from the same start again, with the examples and with pseudo-labels that weigh less. Whether it helps
-is asked of held-out examples: of the validation set from 100 examples on, of three folds below, where every fold makes
-its pseudo-labels with an adapter that has not seen what the fold holds out. A round that does not help is dropped, and
-is the last.
+Each round trains from the same start again, with the examples and with pseudo-labels that weigh less. Whether that
+helps is measured on held-out examples: the validation set from 100 examples on, three folds below, where every fold
+makes its pseudo-labels with an adapter that has not seen what the fold holds out. A round that does not help is
+dropped, and is the last.
 """
 
 import math
