@@ -48,5 +48,5 @@ def answer_sums(adapted: AdaptedModel, batch: QuestionBatch) -> Tensor:
         adapted: what answers.
         batch: B questions with A answers in all, on the model's device.
     """
-    prototypes = None if adapted.head is None else adapted.head.rows
+    prototypes = None if adapted.head is None else adapted.head.prototypes
     return batch.forward(adapted.model, prototypes=prototypes, prefix=adapted.prefix(len(batch.input_ids)))

@@ -29,11 +29,11 @@ class Head:
 
     Args:
         labels: L of them.
-        rows: (L, D), of any length.
+        prototypes: (L, D), a vector for each label, of any length.
     """
 
     labels: tuple[str, ...]
-    rows: Tensor
+    prototypes: Tensor
 
     def place(self, label: str) -> int:
         """Row of a label."""
@@ -60,7 +60,7 @@ def open_head(
         (L, D) float32, rows of length 1.
     """
     device = next(model.parameters()).device
-    known = {} if start is None else dict(zip(start.labels, start.rows, strict=True))
+    known = {} if start is None else dict(zip(start.labels, start.prototypes, strict=True))
     texts = list(dict.fromkeys(tuple(text) for some in ([*words.values()], *examples.values()) for text in some))
     places = {text: place for place, text in enumerate(texts)}
     parts = []
@@ -79,7 +79,7 @@ def open_head(
 
 def write_head(head: Head) -> bytes:
     """The rows as a safetensors file; the labels are the manifest's."""
-    return save({_ROWS: head.rows.detach().float().cpu().contiguous()})
+    return save({_ROWS: head.prototypes.detach().float().cpu().contiguous()})
 
 
 def read_head(content: bytes, labels: Sequence[str], where: str) -> Head:

@@ -22,13 +22,13 @@ class Plan:
     """How B rows find their adapters. Made by `plan`.
 
     Args:
-        way: of the three, or "bare" where no row has an adapter.
+        layout: of the three, or "bare" where no row has an adapter.
         first: one and grid: the lowest slot.
         last: grid: the slot after the highest.
         index: rows: (B,) slot of each row.
     """
 
-    way: Literal["bare", "one", "grid", "rows"]
+    layout: Literal["bare", "one", "grid", "rows"]
     first: int = 0
     last: int = 0
     index: Tensor | None = None
@@ -64,9 +64,9 @@ def shrink(x: Tensor, down: Tensor, plan: Plan) -> Tensor:
     Returns:
         (B * T, r) for one, (slots, rows a slot * T, r) for grid, (B, T, r) for rows.
     """
-    if plan.way == "one":
+    if plan.layout == "one":
         return x.reshape(-1, x.shape[-1]) @ down[plan.first].T
-    weights = down[plan.index] if plan.way == "rows" else down[plan.first : plan.last]
+    weights = down[plan.index] if plan.layout == "rows" else down[plan.first : plan.last]
     cells = x.reshape(len(weights), -1, x.shape[-1])
     return torch.bmm(weights, cells.transpose(1, 2)).transpose(1, 2)
 
@@ -81,9 +81,9 @@ def expand(out: Tensor, low: Tensor, up: Tensor, plan: Plan) -> Tensor:
         plan: the same.
     """
     keep = torch.is_grad_enabled()
-    if plan.way == "one":
+    if plan.layout == "one":
         flat, weights = out.view(-1, out.shape[-1]), up[plan.first]
         return (torch.addmm(flat, low, weights) if keep else flat.addmm_(low, weights)).view_as(out)
-    weights = up[plan.index] if plan.way == "rows" else up[plan.first : plan.last]
+    weights = up[plan.index] if plan.layout == "rows" else up[plan.first : plan.last]
     cells = out.view(len(weights), -1, out.shape[-1])
     return (torch.baddbmm(cells, low, weights) if keep else cells.baddbmm_(low, weights)).view_as(out)

@@ -245,13 +245,13 @@ class Stack:
             BaseError: if an adapter is being trained on the base.
         """
         wanted = plan(slots, device=self._device)
-        if wanted.way == "bare":
+        if wanted.layout == "bare":
             self._turns.check(self._base_name)
             yield
             return
         with self._turns.forward(self._base_name):
             self._plan, of, self._runner = wanted, self._views, threading.get_ident()
-            if decoding and wanted.way == "rows" and not self._slab.requires_grad:
+            if decoding and wanted.layout == "rows" and not self._slab.requires_grad:
                 self._plan, of = Plan("grid", last=len(slots)), self._copied(slots)
             try:
                 for group, views in zip(self._groups, of, strict=True):

@@ -40,17 +40,17 @@ class TrainableAdapter:
         self.peft = peft
         self._method = method
         self._training = training
-        self.rows: nn.Parameter | None = None
+        self.prototypes: nn.Parameter | None = None
         self._labels: tuple[str, ...] = ()
 
     @property
     def head(self) -> Head | None:
         """What it knows of its labels; None but for `choose` on an encoder."""
-        return None if self.rows is None else Head(self._labels, self.rows)
+        return None if self.prototypes is None else Head(self._labels, self.prototypes)
 
-    def wear(self, head: Head) -> None:
+    def train_head(self, head: Head) -> None:
         """Train these rows as well, one a label."""
-        self._labels, self.rows = head.labels, nn.Parameter(head.rows.clone())
+        self._labels, self.prototypes = head.labels, nn.Parameter(head.prototypes.clone())
 
     @property
     def model(self) -> Any:
@@ -64,7 +64,7 @@ class TrainableAdapter:
     def parameters(self) -> Iterator[nn.Parameter]:
         """The weights that are trained."""
         weights = (weight for weight in self.peft.parameters() if weight.requires_grad)
-        return weights if self.rows is None else chain(weights, [self.rows])
+        return weights if self.prototypes is None else chain(weights, [self.prototypes])
 
     def size(self) -> int:
         """How many numbers are trained."""
@@ -88,7 +88,7 @@ class TrainableAdapter:
         Raises:
             ShopfitError: naming the first layer with such numbers.
         """
-        weights = chain(self.peft.named_parameters(), [] if self.rows is None else [("head", self.rows)])
+        weights = chain(self.peft.named_parameters(), [] if self.prototypes is None else [("head", self.prototypes)])
         for name, weight in weights:
             if weight.requires_grad and not torch.isfinite(weight).all():
                 layer = name.removeprefix("base_model.model.").replace(".default", "")

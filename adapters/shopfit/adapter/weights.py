@@ -42,7 +42,7 @@ class Weights:
         """Memory they take."""
         numbers = self.prefix if self.packed is None else self.packed.flat
         assert numbers is not None
-        head = 0 if self.head is None else self.head.rows.nbytes
+        head = 0 if self.head is None else self.head.prototypes.nbytes
         return numbers.nbytes + head
 
     @property
@@ -71,9 +71,9 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
         return Weights(key, prefix=prefix)
     head = head_of(bundle)
     width = getattr(base.model.config, "hidden_size", None)
-    if head is not None and width is not None and head.rows.shape[1] != width:
+    if head is not None and width is not None and head.prototypes.shape[1] != width:
         raise BundleError(
-            f"{HEAD} of {bundle.manifest.reference} has rows of {head.rows.shape[1]} numbers, "
+            f"{HEAD} of {bundle.manifest.reference} has rows of {head.prototypes.shape[1]} numbers, "
             f"and the base {base.name} has vectors of {width}",
             next_step="train it again on this base",
         )

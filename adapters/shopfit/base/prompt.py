@@ -129,10 +129,10 @@ class Prompter:
         return _READ * self.recipe.prompt.max_tokens
 
     def _title(self, item: str) -> str:
-        entry = self._past(item)
+        entry = self._history_item(item)
         return item if entry is None else entry.title
 
-    def _past(self, item: str) -> Item | None:
+    def _history_item(self, item: str) -> Item | None:
         """What is known of an item of a history; None where histories are plain titles."""
         return None if self.history is None else _found(self.history, item)
 
@@ -225,7 +225,7 @@ class Prompter:
         """
         if not self.asks_by_items(fields):
             return (self.encode(fields),)
-        known = ((item, self._past(item)) for item in self._latest("history", fields["history"]))
+        known = ((item, self._history_item(item)) for item in self._latest("history", fields["history"]))
         texts = (item if entry is None else entry.text for item, entry in known)
         return tuple(dict.fromkeys(self._answer_tokens(text) for text in texts))
 

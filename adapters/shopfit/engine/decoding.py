@@ -24,7 +24,7 @@ class GeneratedSequence:
 
     Args:
         prompt: token ids, at least one.
-        writing: what becomes of its tokens.
+        detokenizer: what becomes of its tokens.
         most: tokens at most, at least 1.
         sampling: how they are chosen.
         prefix: (layers, 2, heads, n, dim) keys and values that stand before the prompt.
@@ -36,7 +36,7 @@ class GeneratedSequence:
     """
 
     prompt: Sequence[int]
-    writing: IncrementalDetokenizer
+    detokenizer: IncrementalDetokenizer
     most: int
     sampling: Sampling = field(default_factory=Sampling)
     prefix: Tensor | None = None
@@ -73,12 +73,12 @@ class GeneratedSequence:
                 self.constraint.end()
             self.finish = "stop"
             return
-        self.writing.add(token)
+        self.detokenizer.add(token)
         if self.constraint is not None:
             self.constraint.add(token)
-        if self.writing.stopped or (self.constraint is not None and self.constraint.complete):
+        if self.detokenizer.stopped or (self.constraint is not None and self.constraint.complete):
             self.finish = "stop"
-        elif len(self.writing.tokens) >= self.most:
+        elif len(self.detokenizer.tokens) >= self.most:
             self.finish = "length"
 
 
@@ -110,7 +110,7 @@ class Decoder:
         stack: Stack | None = None,
         end: frozenset[int] | None = None,
     ) -> None:
-        self.lines: list[GeneratedSequence] = []
+        self.sequences: list[GeneratedSequence] = []
         self._model = model
         self._pad = tokenizer.pad_token_id
         self._end = end_tokens(model, tokenizer) if end is None else end
@@ -120,27 +120,27 @@ class Decoder:
     @property
     def free(self) -> int:
         """Lines that may still join."""
-        return self._cache.most - len(self.lines)
+        return self._cache.most - len(self.sequences)
 
-    def join(self, lines: Sequence[GeneratedSequence]) -> None:
+    def join(self, sequences: Sequence[GeneratedSequence]) -> None:
         """Read the prompts of new lines and write the first token of each. If it fails, none has joined.
 
         Args:
-            lines: at most `free`, at least one.
+            sequences: at most `free`, at least one.
         """
-        lengths = [len(line.prompt) for line in lines]
-        ids = torch.full((len(lines), max(lengths)), self._pad)
-        for row, line in enumerate(lines):
-            ids[row, : len(line.prompt)] = torch.tensor(line.prompt)
+        lengths = [len(sequence.prompt) for sequence in sequences]
+        ids = torch.full((len(sequences), max(lengths)), self._pad)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence.prompt)] = torch.tensor(sequence.prompt)
         ids = ids.to(self._model.device)
         with torch.inference_mode():
-            joining = self._cache.joining(lengths, [line.prefix for line in lines])
-            with joining as options, self._worn(lines, decoding=False):
+            joining = self._cache.joining(lengths, [sequence.prefix for sequence in sequences])
+            with joining as options, self._adapted(sequences, decoding=False):
                 hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, T, D)
                 last = torch.tensor(lengths, device=hidden.device) - 1
-                tokens = self._tokens(lines, hidden[torch.arange(len(lines), device=hidden.device), last])
-            self.lines += lines
-            self._write(lines, tokens)
+                tokens = self._tokens(sequences, hidden[torch.arange(len(sequences), device=hidden.device), last])
+            self.sequences += sequences
+            self._write(sequences, tokens)
 
     def step(self) -> None:
         """Write one more token of every line. Those that are over must have been taken.
@@ -148,26 +148,26 @@ class Decoder:
         A forward that fails is tried again in halves, until only the lines that it cannot be done for have an error.
         """
         with torch.inference_mode():
-            self._step(0, len(self.lines))
+            self._step(0, len(self.sequences))
 
     def _step(self, first: int, last: int) -> None:
-        lines = self.lines[first:last]
-        ids = torch.tensor([[line.writing.tokens[-1]] for line in lines], device=self._model.device)
+        sequences = self.sequences[first:last]
+        ids = torch.tensor([[sequence.detokenizer.tokens[-1]] for sequence in sequences], device=self._model.device)
         try:
-            with self._cache.stepping(first, last) as options, self._worn(lines, decoding=True):
+            with self._cache.stepping(first, last) as options, self._adapted(sequences, decoding=True):
                 hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, 1, D)
-                tokens = self._tokens(lines, hidden[:, 0])
+                tokens = self._tokens(sequences, hidden[:, 0])
         except Exception as error:
-            if len(lines) == 1:
-                lines[0].error = error
+            if len(sequences) == 1:
+                sequences[0].error = error
                 return
             middle = (first + last) // 2
             self._step(first, middle)
             self._step(middle, last)
             return
-        self._write(lines, tokens)
+        self._write(sequences, tokens)
 
-    def take(self, over: Callable[[GeneratedSequence], bool] = lambda line: line.over) -> list[GeneratedSequence]:
+    def take(self, over: Callable[[GeneratedSequence], bool] = lambda one: one.over) -> list[GeneratedSequence]:
         """Let lines go.
 
         Args:
@@ -178,44 +178,44 @@ class Decoder:
         """
         gone = []
         with torch.inference_mode():
-            for row in reversed(range(len(self.lines))):
-                if over(self.lines[row]):
-                    gone.append(self.lines[row])
+            for row in reversed(range(len(self.sequences))):
+                if over(self.sequences[row]):
+                    gone.append(self.sequences[row])
                     self._leave(row)
         return gone[::-1]
 
-    def pause(self, line: GeneratedSequence) -> None:
+    def pause(self, sequence: GeneratedSequence) -> None:
         """Take a line out before its end, with all that `resume` needs to go on as if nothing had been."""
-        row = self.lines.index(line)
+        row = self.sequences.index(sequence)
         with torch.inference_mode():
-            line.lifted = self._cache.lift(row)
+            sequence.lifted = self._cache.lift(row)
             self._leave(row)
 
-    def resume(self, line: GeneratedSequence) -> None:
+    def resume(self, sequence: GeneratedSequence) -> None:
         """Let a paused line go on, in whatever slot it names now."""
-        assert line.lifted is not None
+        assert sequence.lifted is not None
         with torch.inference_mode():
-            self._cache.put_back(line.lifted)
-        line.lifted = None
-        self.lines.append(line)
+            self._cache.put_back(sequence.lifted)
+        sequence.lifted = None
+        self.sequences.append(sequence)
 
     def _leave(self, row: int) -> None:
         self._cache.leave(row)
-        self.lines[row] = self.lines[-1]
-        self.lines.pop()
+        self.sequences[row] = self.sequences[-1]
+        self.sequences.pop()
 
-    def _tokens(self, lines: Sequence[GeneratedSequence], hidden: Tensor) -> list[int | None]:
+    def _tokens(self, sequences: Sequence[GeneratedSequence], hidden: Tensor) -> list[int | None]:
         """The next token of each of B lines, by their last hidden states (B, D)."""
         logits = self._model.get_output_embeddings()(hidden).float()  # (B, V)
-        allow(logits, [line.constraint for line in lines])
-        return pick(logits, [line.sampling for line in lines])
+        allow(logits, [sequence.constraint for sequence in sequences])
+        return pick(logits, [sequence.sampling for sequence in sequences])
 
-    def _write(self, lines: Sequence[GeneratedSequence], tokens: Sequence[int | None]) -> None:
-        for line, token in zip(lines, tokens, strict=True):
-            line.add(token, self._end)
+    def _write(self, sequences: Sequence[GeneratedSequence], tokens: Sequence[int | None]) -> None:
+        for sequence, token in zip(sequences, tokens, strict=True):
+            sequence.add(token, self._end)
 
-    def _worn(self, lines: Sequence[GeneratedSequence], *, decoding: bool) -> AbstractContextManager[None]:
-        slots = [line.slot for line in lines]
+    def _adapted(self, sequences: Sequence[GeneratedSequence], *, decoding: bool) -> AbstractContextManager[None]:
+        slots = [sequence.slot for sequence in sequences]
         return self._stack.rows(slots, decoding=decoding) if self._stack is not None and any(slots) else nullcontext()
 
 

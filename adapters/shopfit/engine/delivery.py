@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 Call = Callable[[], object]
 
 
-class Told:
+class OrderedCalls:
     """Calls that one request's listeners get, one after the other.
 
     Args:
@@ -63,18 +63,18 @@ class AnswerFuture(Future[Any]):
     """A future whose callbacks run on threads of its merchant.
 
     Args:
-        told: makes the calls.
+        calls: makes the calls.
     """
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, calls: OrderedCalls) -> None:
         super().__init__()
-        self._told = told
+        self._calls = calls
         self._acts: list[Call] = []
         super().add_done_callback(cast("Callable[[Future[Any]], object]", AnswerFuture._act))
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call `fn` when the answer is there, off the serving thread."""
-        super().add_done_callback(lambda future: self._told(lambda: fn(future)))
+        super().add_done_callback(lambda future: self._calls(lambda: fn(future)))
 
     def when_done(self, act: Call) -> None:
         """For the engine itself: act at once, on the thread that settles the answer. It must be quick, and not fail."""
@@ -96,13 +96,13 @@ class Parts:
     """The parts of a text on their way to a listener. What it has not taken yet is put together.
 
     Args:
-        told: makes the calls.
+        calls: makes the calls.
         show: the listener.
         fail: is told if it fails.
     """
 
-    def __init__(self, told: Told, show: Callable[[str], None], fail: Callable[[Exception], None]) -> None:
-        self._told = told
+    def __init__(self, calls: OrderedCalls, show: Callable[[str], None], fail: Callable[[Exception], None]) -> None:
+        self._calls = calls
         self._show = show
         self._fail = fail
         self._text = ""
@@ -113,7 +113,7 @@ class Parts:
         with self._lock:
             waiting, self._text = bool(self._text), self._text + part
         if not waiting:
-            self._told(self._give)
+            self._calls(self._give)
 
     def _give(self) -> None:
         with self._lock:
@@ -127,4 +127,4 @@ class Parts:
 
     def then(self, call: Call) -> None:
         """Make a call when every part has been shown."""
-        self._told(call)
+        self._calls(call)

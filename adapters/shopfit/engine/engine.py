@@ -21,7 +21,7 @@ from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
 from shopfit.engine.checking import asked, check_sizes, merchant_asking, merchant_of, seconds_of
 from shopfit.engine.compilation import Compiler
-from shopfit.engine.delivery import AnswerFuture, Parts, Told
+from shopfit.engine.delivery import AnswerFuture, OrderedCalls, Parts
 from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job, Ticket
 from shopfit.engine.pool import SlotPool
@@ -98,13 +98,13 @@ class Engine:
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
         self._compiler = Compiler(base, embed)
         gone, kept = _gone(self._compiler, self._scheduler), AdapterCache(memory)
-        self._library = AdapterLoader(
+        self._loader = AdapterLoader(
             base, pool.stack, kept, registry, cache, gone=gone, erased=self._compiler.erase, keeps=self._compiler.keeps
         )
-        self._intake = Intake(self._library, self._compiler, self._scheduler)
-        self._tellers = Workers("shopfit-teller", each=4, most=64)
+        self._intake = Intake(self._loader, self._compiler, self._scheduler)
+        self._callbacks = Workers("shopfit-teller", each=4, most=64)
         self.close: Callable[[], object] = weakref.finalize(
-            self, _close, self._library, self._compiler, self._intake, self._scheduler, self._tellers
+            self, _close, self._loader, self._compiler, self._intake, self._scheduler, self._callbacks
         )
         """End the engine's threads. Requests that are not answered fail."""
 
@@ -168,8 +168,8 @@ class Engine:
         """
         self._check_process()
         merchant_of(adapter)
-        loaded = self._library.hold(adapter) or self._library.load(adapter)
-        self._library.let_go(loaded)
+        loaded = self._loader.hold(adapter) or self._loader.load(adapter)
+        self._loader.let_go(loaded)
         return self.answer([request_for(loaded.tenant.recipe.task, adapter, fields, options)])[0]
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[ChooseAnswer]:
@@ -295,10 +295,10 @@ class Engine:
         self._check_process()
         for adapter in adapters:
             try:
-                if (loaded := self._library.hold(adapter)) is not None:
-                    self._library.let_go(loaded)
-                elif self._library.waiting(merchant_of(adapter)) < _PREFETCHED:
-                    self._library.bring(adapter, self._library.let_go)
+                if (loaded := self._loader.hold(adapter)) is not None:
+                    self._loader.let_go(loaded)
+                elif self._loader.waiting(merchant_of(adapter)) < _PREFETCHED:
+                    self._loader.bring(adapter, self._loader.let_go)
             except ShopfitError:
                 continue
 
@@ -306,10 +306,10 @@ class Engine:
         """What the engine holds at this moment."""
         self._check_process()
         waiting, writing, paused = self._scheduler.load
-        pool, memory = self._scheduler.pool, self._library.memory
+        pool, cache = self._scheduler.pool, self._loader.adapter_cache
         ended = self._scheduler.ended
         why = "" if ended is None else ended.message
-        return Status(waiting, writing, pool.resident, pool.swaps, memory.adapters, memory.used, paused, why)
+        return Status(waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why)
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
         """Rank and recommend a merchant's items as they are now, and not as its bundles hold them.
@@ -358,10 +358,10 @@ class Engine:
     def _ticket(
         self, merchant: str, expires: float = float("inf"), show: Callable[[str], None] | None = None
     ) -> Ticket:
-        told = Told(self._tellers, merchant)
-        ticket = Ticket(merchant, AnswerFuture(told), expires)
+        calls = OrderedCalls(self._callbacks, merchant)
+        ticket = Ticket(merchant, AnswerFuture(calls), expires)
         if show is not None:
-            ticket.parts = Parts(told, show, ticket.give_up)
+            ticket.parts = Parts(calls, show, ticket.give_up)
         ticket.future.when_done(lambda: self._room.give_back(merchant))
         return ticket
 
@@ -390,9 +390,9 @@ def _gone(compiler: Compiler, scheduler: Scheduler) -> Callable[[Loaded], None]:
     return gone
 
 
-def _close(library: AdapterLoader, compiler: Compiler, intake: Intake, scheduler: Scheduler, tellers: Workers) -> None:
-    library.close()
+def _close(loader: AdapterLoader, compiler: Compiler, intake: Intake, scheduler: Scheduler, callbacks: Workers) -> None:
+    loader.close()
     intake.close()
     compiler.close()
     scheduler.stop()
-    tellers.close()
+    callbacks.close()

@@ -21,13 +21,13 @@ class Intake:
     """Takes requests in, from any thread.
 
     Args:
-        library: finds and loads adapters.
+        loader: finds and loads adapters.
         compiler: makes work of requests.
         scheduler: runs them.
     """
 
-    def __init__(self, library: AdapterLoader, compiler: Compiler, scheduler: Scheduler) -> None:
-        self._library = library
+    def __init__(self, loader: AdapterLoader, compiler: Compiler, scheduler: Scheduler) -> None:
+        self._loader = loader
         self._compiler = compiler
         self._scheduler = scheduler
         self._workers = Workers("shopfit-preparer", each=2, most=16)
@@ -54,10 +54,10 @@ class Intake:
             request: what is asked.
             before_loading: called before an adapter is loaded here, which may have to wait for room.
         """
-        loaded = self._got(ticket, lambda: self._library.hold(request.adapter))
+        loaded = self._got(ticket, lambda: self._loader.hold(request.adapter))
         if loaded is None and not ticket.over and not isinstance(request.adapter, str):
             before_loading()
-            loaded = self._got(ticket, lambda: self._library.load(request.adapter))
+            loaded = self._got(ticket, lambda: self._loader.load(request.adapter))
         if loaded is not None:
             self._hold_for(ticket, loaded)
             return self._compiled(ticket, request, loaded) if self._waited(ticket, request, loaded) else None
@@ -76,7 +76,7 @@ class Intake:
         """Bring a request as far as it goes without waiting; whatever it waits for brings it back here."""
         if ticket.over:
             return
-        loaded = self._got(ticket, lambda: self._library.hold(request.adapter))
+        loaded = self._got(ticket, lambda: self._loader.hold(request.adapter))
         if loaded is not None:
             self._hold_for(ticket, loaded)
             self._go_on(ticket, request, loaded)
@@ -92,7 +92,7 @@ class Intake:
                 self._again(ticket, lambda: self._go_on(ticket, request, loaded))
 
         try:
-            self._library.bring(request.adapter, ready)
+            self._loader.bring(request.adapter, ready)
         except Exception as error:
             ticket.fail(error)
 
@@ -143,7 +143,7 @@ class Intake:
 
     def _hold_for(self, ticket: Ticket, loaded: Loaded) -> None:
         """Whenever the request ends, its adapter is let go."""
-        ticket.future.when_done(lambda: self._library.memory.release(loaded))
+        ticket.future.when_done(lambda: self._loader.adapter_cache.release(loaded))
 
     def _compiled(self, ticket: Ticket, request: Request, loaded: Loaded) -> Job | None:
         """The job to run; None if nobody waits for it any more, it cannot be done, or it needs no model."""
@@ -154,7 +154,7 @@ class Intake:
         except Exception as error:
             ticket.fail(error)
             return None
-        if not job.work.rows and job.work.line is None:
+        if not job.work.rows and job.work.sequence is None:
             job.finish([])
             return None
         return job

@@ -93,14 +93,14 @@ class Work:
         weights: of the adapter; None for the bare base.
         answer: makes the answer of what all rows gave (scores, or vectors), or of the finished line.
         rows: choose and rank: what forwards compute; none where nothing is asked of the model.
-        line: generate: what is written.
+        sequence: generate: what is written.
         loaded: the adapter, which keeps the vectors of texts that come again; None where none do.
     """
 
     weights: Weights | None
     answer: Callable[[Any], Any]
     rows: Sequence[Row] = ()
-    line: GeneratedSequence | None = None
+    sequence: GeneratedSequence | None = None
     loaded: Loaded | None = None
 
     @property
@@ -113,7 +113,7 @@ class Work:
         """The most that the base has to attend to, what stands before every row included."""
         behind = 0 if self.weights is None else self.weights.prefix_length
         longest = max((row.longest for row in self.rows), default=0)
-        return behind + (longest if self.line is None else len(self.line.prompt) + 1)
+        return behind + (longest if self.sequence is None else len(self.sequence.prompt) + 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,8 +142,8 @@ class Job:
 
     def entries(self) -> list["Entry"]:
         """What is to be computed, each for itself."""
-        if self.work.line is not None:
-            return [Entry(self, 0, self.work.line.tokens)]
+        if self.work.sequence is not None:
+            return [Entry(self, 0, self.work.sequence.tokens)]
         return [Entry(self, place, row.tokens) for place, row in enumerate(self.work.rows)]
 
     def scored(self, place: int, scores: Floats) -> None:
@@ -157,11 +157,11 @@ class Job:
 
     def written(self) -> None:
         """The line has a new token."""
-        line, parts = self.work.line, self.ticket.parts
-        assert line is not None
-        if parts is not None and line.error is None:
+        sequence, parts = self.work.sequence, self.ticket.parts
+        assert sequence is not None
+        if parts is not None and sequence.error is None:
             try:
-                part = line.writing.fresh(over=line.finish is not None)
+                part = sequence.detokenizer.fresh(over=sequence.finish is not None)
             except Exception as error:
                 self.fail(error)
                 return

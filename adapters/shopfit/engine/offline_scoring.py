@@ -47,7 +47,7 @@ def score(
 
 def _directions(head: Head) -> Floats:
     """(L, D) rows of length 1."""
-    rows: Floats = normalize(head.rows.detach(), dim=-1).double().cpu().numpy()
+    rows: Floats = normalize(head.prototypes.detach(), dim=-1).double().cpu().numpy()
     return rows
 
 
@@ -78,7 +78,7 @@ def write(
     with torch.inference_mode():
         before = adapted.prefix(1)
     prefix = None if before is None else lift_out(before)
-    lines = [
+    sequences = [
         GeneratedSequence(
             prompt,
             IncrementalDetokenizer(base.tokenizer, serve.stop),
@@ -90,12 +90,12 @@ def write(
         for number, (prompt, constraint) in enumerate(zip(prompts, constraints, strict=True))
     ]
     decoder = Decoder(adapted.model, base.tokenizer, rows=rows)
-    waiting = sorted(lines, key=lambda line: len(line.prompt))  # the longest are at the end, and first
-    while waiting or decoder.lines:
+    waiting = sorted(sequences, key=lambda sequence: len(sequence.prompt))  # the longest are at the end, and first
+    while waiting or decoder.sequences:
         if waiting and decoder.free >= min(rows // 2, len(waiting)):
             room, waiting = waiting[-decoder.free :], waiting[: -decoder.free]
             decoder.join(room)
         else:
             decoder.step()
         decoder.take()
-    return [line.writing.text for line in lines]
+    return [sequence.detokenizer.text for sequence in sequences]

@@ -143,7 +143,7 @@ class Scheduler:
             jobs, self._inbox = self._inbox, []
             unwanted, self._unwanted = self._unwanted, set()
         for job in jobs:
-            queue = self._questions if job.work.line is None else self._prompts
+            queue = self._questions if job.work.sequence is None else self._prompts
             for entry in job.entries():
                 queue.add(entry)
         in_use = {key for key in unwanted if not self.pool.forget(key)}

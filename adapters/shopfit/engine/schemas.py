@@ -111,11 +111,11 @@ def has_finite_value(schema: Any) -> bool:
 
 def _needs(part: _Part, root: _Part) -> Iterator[tuple[_Part, list[list[_Part]]]]:
     """What a part needs to be finite, and what each type needs that a value of it may have: groups of parts."""
-    groups, ways = _groups(part, root), _ways(part)
-    if ways is not None:
-        either = [_Part() for _ in ways]
+    groups, alternatives = _groups(part, root), _alternatives(part)
+    if alternatives is not None:
+        either = [_Part() for _ in alternatives]
         groups.append(either)
-        yield from zip(either, ways, strict=True)
+        yield from zip(either, alternatives, strict=True)
     yield part, groups
 
 
@@ -152,7 +152,7 @@ def _groups(part: _Part, root: _Part) -> list[list[_Part]]:
     return groups
 
 
-def _ways(part: _Part) -> list[list[list[_Part]]] | None:
+def _alternatives(part: _Part) -> list[list[list[_Part]]] | None:
     """The groups of each type that a value of this part may be of, one of which must be met; None if it is a scalar."""
     value = part.value
     if not isinstance(value, Mapping) or "const" in value or "enum" in value:
@@ -161,7 +161,9 @@ def _ways(part: _Part) -> list[list[list[_Part]]] | None:
     kinds = {kinds} if isinstance(kinds, str) else set(map(str, _list(kinds)))
     if kinds & _SCALARS:
         return None
-    return [ways(part) for kind, ways in (("array", _of_array), ("object", _of_object)) if kind in kinds]
+    return [
+        alternatives(part) for kind, alternatives in (("array", _of_array), ("object", _of_object)) if kind in kinds
+    ]
 
 
 def _of_array(part: _Part) -> list[list[_Part]]:

@@ -91,7 +91,9 @@ class Writers:
         greatest = max((other for other in counts if other != merchant), key=counts.__getitem__, default=None)
         if greatest is None or counts[greatest] <= share:
             return self._pause(self._turn_over(merchant)[:1], paused)
-        return self._pause([line for line, job in self._written.items() if job.merchant == greatest][-1:], paused)
+        return self._pause(
+            [sequence for sequence, job in self._written.items() if job.merchant == greatest][-1:], paused
+        )
 
     def _pause_adapter(self, merchant: str, share: int, paused: list[Entry]) -> bool:
         """Pause all answers of one adapter of whoever has the most in slots, if that is more than a share; else take
@@ -105,30 +107,32 @@ class Writers:
         if len(greatest) > share:
             key = min(greatest, key=greatest.__getitem__)
         else:
-            over = [key for line in self._turn_over(merchant) for key in self._written[line].work.needs]
+            over = [key for sequence in self._turn_over(merchant) for key in self._written[sequence].work.needs]
             if not over:
                 return False
             key = over[0]
-        return self._pause([line for line, job in self._written.items() if key in job.work.needs], paused)
+        return self._pause([sequence for sequence, job in self._written.items() if key in job.work.needs], paused)
 
     def _turn_over(self, merchant: str) -> list[GeneratedSequence]:
         """Answers of other merchants that have been written for a whole turn, the longest first."""
         turns = {
-            line: len(line.writing.tokens) - self._since[line]
-            for line, job in self._written.items()
+            sequence: len(sequence.detokenizer.tokens) - self._since[sequence]
+            for sequence, job in self._written.items()
             if job.merchant != merchant
         }
-        return sorted((line for line, turn in turns.items() if turn >= _TURN), key=turns.__getitem__, reverse=True)
+        return sorted(
+            (sequence for sequence, turn in turns.items() if turn >= _TURN), key=turns.__getitem__, reverse=True
+        )
 
-    def _pause(self, lines: Sequence[GeneratedSequence], paused: list[Entry]) -> bool:
-        if len(self._paused) + len(lines) > _PAUSED * self._rows:
+    def _pause(self, sequences: Sequence[GeneratedSequence], paused: list[Entry]) -> bool:
+        if len(self._paused) + len(sequences) > _PAUSED * self._rows:
             return False
-        for line in lines:
-            self._decoder.pause(line)
-            job = self._released(line)
+        for sequence in sequences:
+            self._decoder.pause(sequence)
+            job = self._released(sequence)
             self._paused.add(job)
             paused += job.entries()
-        return bool(lines)
+        return bool(sequences)
 
     def fitting(self) -> "Fitting":
         """What may join next, together."""
@@ -144,10 +148,10 @@ class Writers:
             return
         new: list[Job] = []
         for slot, job in sorted(zip(slots, jobs, strict=True), key=lambda pair: pair[0]):
-            assert job.work.line is not None
-            job.work.line.slot = slot
-            job.work.line.prefix = None if job.work.weights is None else job.work.weights.prefix
-            if job.work.line.lifted is None:
+            assert job.work.sequence is not None
+            job.work.sequence.slot = slot
+            job.work.sequence.prefix = None if job.work.weights is None else job.work.weights.prefix
+            if job.work.sequence.lifted is None:
                 new.append(job)
             else:
                 self._resume(job)
@@ -156,33 +160,33 @@ class Writers:
         self.end()
 
     def _begin(self, jobs: Sequence[Job]) -> None:
-        lines = [job.work.line for job in jobs if job.work.line is not None]
+        sequences = [job.work.sequence for job in jobs if job.work.sequence is not None]
         try:
-            self._decoder.join(lines)
+            self._decoder.join(sequences)
         except Exception as error:
-            self._decoder.take(set(lines).__contains__)
+            self._decoder.take(set(sequences).__contains__)
             for job in jobs:
                 self._pool.unpin(job.work.weights)
             self._in_halves(jobs, error)
             return
-        for job, line in zip(jobs, lines, strict=True):
-            self._hold(job, line)
+        for job, sequence in zip(jobs, sequences, strict=True):
+            self._hold(job, sequence)
             job.written()
 
     def _resume(self, job: Job) -> None:
-        assert job.work.line is not None
+        assert job.work.sequence is not None
         self._paused.discard(job)
         try:
-            self._decoder.resume(job.work.line)
+            self._decoder.resume(job.work.sequence)
         except Exception as error:
             self._pool.unpin(job.work.weights)
             job.fail(error)
         else:
-            self._hold(job, job.work.line)
+            self._hold(job, job.work.sequence)
 
-    def _hold(self, job: Job, line: GeneratedSequence) -> None:
-        self._written[line] = job
-        self._since[line] = len(line.writing.tokens)
+    def _hold(self, job: Job, sequence: GeneratedSequence) -> None:
+        self._written[sequence] = job
+        self._since[sequence] = len(sequence.detokenizer.tokens)
 
     def _in_halves(self, jobs: Sequence[Job], error: Exception) -> None:
         if len(jobs) == 1:
@@ -201,24 +205,24 @@ class Writers:
 
     def end(self) -> None:
         """Let go of answers that are finished, or that nobody waits for."""
-        for line in self._decoder.take(lambda line: line.over or self._written[line].over):
-            job = self._released(line)
-            if line.error is None:
-                job.finish(line)
+        for sequence in self._decoder.take(lambda sequence: sequence.over or self._written[sequence].over):
+            job = self._released(sequence)
+            if sequence.error is None:
+                job.finish(sequence)
             else:
-                job.fail(line.error)
+                job.fail(sequence.error)
 
     def fail(self, error: Exception) -> None:
         """Let go of all of them."""
-        for line in self._decoder.take(lambda _: True):
-            if line in self._written:
-                self._released(line).fail(error)
+        for sequence in self._decoder.take(lambda _: True):
+            if sequence in self._written:
+                self._released(sequence).fail(error)
         self._paused.clear()
 
-    def _released(self, line: GeneratedSequence) -> Job:
+    def _released(self, sequence: GeneratedSequence) -> Job:
         """The job of a line that is written no more; its adapter may leave its slot."""
-        job = self._written.pop(line)
-        del self._since[line]
+        job = self._written.pop(sequence)
+        del self._since[sequence]
         self._pool.unpin(job.work.weights)
         return job
 

@@ -69,7 +69,7 @@ class LowRankMethod(PeftMethod):
         peft.unload()
 
 
-def blend(adapters: Sequence[Factors], shares: Sequence[float]) -> dict[str, tuple[Tensor, Tensor]]:
+def weighted_sum(adapters: Sequence[Factors], shares: Sequence[float]) -> dict[str, tuple[Tensor, Tensor]]:
     """The weighted sum of adapters, exactly: their factors side by side, so ranks add up.
 
     Args:

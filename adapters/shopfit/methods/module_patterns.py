@@ -25,10 +25,10 @@ def matches(pattern: str, module: str) -> bool:
     Raises:
         ValueError: if the pattern is none, or uses anything else than what is listed above.
     """
-    return any(way.ends(module) for way in _ways(pattern))
+    return any(alternative.ends(module) for alternative in _alternatives(pattern))
 
 
-class _Way:
+class _Alternative:
     """A pattern without groups. Bit n of a state says that atom n may come next, the last one that all have come."""
 
     def __init__(self, pattern: str) -> None:
@@ -71,7 +71,7 @@ class _Way:
 
 
 @lru_cache(maxsize=1024)
-def _ways(pattern: str) -> tuple[_Way, ...]:
+def _alternatives(pattern: str) -> tuple[_Alternative, ...]:
     if len(pattern) > LONGEST:
         raise ValueError(f"it has {len(pattern)} characters (allowed: {LONGEST})")
     if _STRANGE.search(pattern):
@@ -79,7 +79,7 @@ def _ways(pattern: str) -> tuple[_Way, ...]:
     parts = _GROUP.split(pattern)  # groups at odd places
     choices = [part.split("|") if place % 2 else [part] for place, part in enumerate(parts)]
     texts = ["".join(choice) for choice in islice(product(*choices), _MOST + 1)]
-    texts = list(dict.fromkeys(way for text in texts for way in text.split("|")))
+    texts = list(dict.fromkeys(alternative for text in texts for alternative in text.split("|")))
     if len(texts) > _MOST:
         raise ValueError(f"its groups have more than {_MOST} ways to be read")
-    return tuple(map(_Way, texts))
+    return tuple(map(_Alternative, texts))
