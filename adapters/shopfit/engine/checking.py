@@ -89,7 +89,7 @@ def seconds_of(timeout: Any) -> float:
     """The timeout of a request in seconds; infinite for None.
 
     Raises:
-        RequestError: if it is no positive number.
+        RequestError: if it is no number.
     """
     if timeout is None:
         return math.inf

@@ -178,7 +178,7 @@ class Compiler:
         return rank_question(prompter, fields, items) if tenant.speaks and items else None
 
     def _scoring(self, loaded: Loaded, question: Question | None, answer: Callable[[Floats], Answer]) -> Work:
-        """Work that scores one question and makes the answer of its scores; no question where the blend needs no adapter."""
+        """Work that scores one question and makes its answer; no question if the blend leaves the adapter out."""
         if question is None:
             return Work(loaded.weights, lambda _: answer(np.empty(0)))
         head = None if loaded.weights is None else loaded.weights.head

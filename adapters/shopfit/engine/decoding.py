@@ -1,4 +1,4 @@
-"""Writing many answers at once: new rows join while others are being written, each with its own adapter."""
+"""Continuous batching of generation: new sequences join while others are decoded, each with its own adapter."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,15 +24,15 @@ class GeneratedSequence:
 
     Args:
         prompt: token ids, at least one.
-        detokenizer: what becomes of its tokens.
-        most: tokens at most, at least 1.
-        sampling: how they are chosen.
-        prefix: (layers, 2, heads, n, dim) keys and values that stand before the prompt.
+        detokenizer: collects its tokens and makes the text.
+        most: new tokens at most, at least 1.
+        sampling: how tokens are chosen.
+        prefix: (layers, 2, heads, n, dim) trained keys and values before the prompt.
         slot: of the stack; 0 for none.
-        constraint: what the answer must be.
-        finish: "stop" at its end, "length" where it was cut off, None while it is being written.
-        error: why it cannot be written to its end.
-        lifted: what the cache held of it, while it waits outside for its turn.
+        constraint: grammar that the answer follows.
+        finish: "stop" at its end, "length" where it was cut off, None while it is being decoded.
+        error: why decoding it failed.
+        lifted: its keys and values, while it is paused.
     """
 
     prompt: Sequence[int]
@@ -48,19 +48,19 @@ class GeneratedSequence:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be written."""
+        """Whether it is finished or failed."""
         return self.finish is not None or self.error is not None
 
     @property
     def tokens(self) -> int:
-        """Tokens that a forward reads before it can write on."""
+        """Tokens that the next forward reads for it: its prompt's; one after a pause."""
         return len(self.prompt) if self.lifted is None else 1
 
     def add(self, token: int | None, end: frozenset[int]) -> None:
-        """The next token; None where the logits gave none."""
+        """Append the next token; None where the logits were not finite."""
         try:
             self._add(token, end)
-        except Exception as error:  # of the tokenizer, or of the constraint: this answer's alone
+        except Exception as error:  # of the tokenizer or the constraint: only this answer fails
             self.error = error
 
     def _add(self, token: int | None, end: frozenset[int]) -> None:
@@ -83,7 +83,7 @@ class GeneratedSequence:
 
 
 def not_finite() -> RequestError:
-    """What a request gets whose adapter makes numbers that are none."""
+    """The error of a request whose adapter's logits or scores are not finite."""
     return RequestError(
         "the adapter's numbers are not finite for this request: its weights are too large for the base",
         next_step="roll back to an earlier version, or train the adapter again with a lower tune.lr",
@@ -91,13 +91,13 @@ def not_finite() -> RequestError:
 
 
 class Decoder:
-    """Lines being written on one model.
+    """Decodes a batch of sequences on one model.
 
     Args:
         model: a causal language model of transformers.
         tokenizer: its tokenizer.
-        rows: lines at a time.
-        stack: whose slots the lines name; None where they name none.
+        rows: sequences at a time.
+        stack: whose slots the sequences name; None where they use none.
         end: tokens that end an answer; those of the tokenizer and the model by default.
     """
 
@@ -119,11 +119,11 @@ class Decoder:
 
     @property
     def free(self) -> int:
-        """Lines that may still join."""
+        """Free rows: how many sequences may still join."""
         return self._cache.most - len(self.sequences)
 
     def join(self, sequences: Sequence[GeneratedSequence]) -> None:
-        """Read the prompts of new lines and write the first token of each. If it fails, none has joined.
+        """Prefill the prompts of new sequences and sample the first token of each. If it fails, none has joined.
 
         Args:
             sequences: at most `free`, at least one.
@@ -143,9 +143,9 @@ class Decoder:
             self._write(sequences, tokens)
 
     def step(self) -> None:
-        """Write one more token of every line. Those that are over must have been taken.
+        """Decode one token of every sequence. Those that are over must have been taken.
 
-        A forward that fails is tried again in halves, until only the lines that it cannot be done for have an error.
+        A forward that fails is retried in halves, until only the sequences that make it fail have an error.
         """
         with torch.inference_mode():
             self._step(0, len(self.sequences))
@@ -168,13 +168,13 @@ class Decoder:
         self._write(sequences, tokens)
 
     def take(self, over: Callable[[GeneratedSequence], bool] = lambda one: one.over) -> list[GeneratedSequence]:
-        """Let lines go.
+        """Remove sequences.
 
         Args:
             over: which ones; those that are over by default.
 
         Returns:
-            them.
+            the removed sequences.
         """
         gone = []
         with torch.inference_mode():
@@ -185,14 +185,14 @@ class Decoder:
         return gone[::-1]
 
     def pause(self, sequence: GeneratedSequence) -> None:
-        """Take a line out before its end, with all that `resume` needs to go on as if nothing had been."""
+        """Remove a sequence before its end, keeping the keys and values that `resume` needs to go on exactly."""
         row = self.sequences.index(sequence)
         with torch.inference_mode():
             sequence.lifted = self._cache.lift(row)
             self._leave(row)
 
     def resume(self, sequence: GeneratedSequence) -> None:
-        """Let a paused line go on, in whatever slot it names now."""
+        """Let a paused sequence go on, in whichever slot it names now."""
         assert sequence.lifted is not None
         with torch.inference_mode():
             self._cache.put_back(sequence.lifted)
@@ -205,7 +205,7 @@ class Decoder:
         self.sequences.pop()
 
     def _tokens(self, sequences: Sequence[GeneratedSequence], hidden: Tensor) -> list[int | None]:
-        """The next token of each of B lines, by their last hidden states (B, D)."""
+        """The next token of each of B sequences, by their last hidden states (B, D)."""
         logits = self._model.get_output_embeddings()(hidden).float()  # (B, V)
         allow(logits, [sequence.constraint for sequence in sequences])
         return pick(logits, [sequence.sampling for sequence in sequences])
@@ -220,7 +220,7 @@ class Decoder:
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end an answer: the tokenizer's, and those that the model's own settings add."""
+    """Tokens that end an answer: the tokenizer's, and those of the model's generation config."""
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     more = named if isinstance(named, list) else [named]
     return frozenset(token for token in (tokenizer.eos_token_id, *more) if token is not None)

@@ -1,8 +1,8 @@
-"""The answers being written: who may begin one, who is paused for another, and how each comes to its end.
+"""Fair decoding: which answers are begun, which are paused for other merchants, and how each ends.
 
-Rows and slots are few, and an answer holds both until its last token. So a merchant that holds more than its share
-while another waits has its latest answers paused: what the cache holds of them is put aside, and put back unchanged.
-Where there are fewer rows or slots than merchants, nobody has more than its share, and they take turns in the same way.
+Rows and slots are few, and an answer holds both until its last token. So while another merchant waits, the latest
+answers of a merchant above its share are paused: their keys and values are copied out, and later copied back unchanged.
+If there are fewer rows or slots than merchants, no merchant is above its share, and they take turns by pausing too.
 """
 
 from collections import Counter
@@ -13,16 +13,16 @@ from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.jobs import NONE, Entry, Job
 from shopfit.engine.pool import SlotPool
 
-_TURN = 64  # tokens that an answer is written before others who have no row or slot have their turn
-_PAUSED = 2  # times as many answers as rows may be paused
+_TURN = 64  # tokens of an answer before it may be paused for a merchant without a row or slot
+_PAUSED = 2  # paused answers at most, as a multiple of the rows
 
 
 class Writers:
-    """Answers on the serving thread.
+    """The answers being decoded. Used by the serving thread only.
 
     Args:
-        decoder: writes them.
-        pool: holds their adapters.
+        decoder: decodes them.
+        pool: slots of their adapters.
         rows: answers at a time.
     """
 
@@ -31,7 +31,7 @@ class Writers:
         self._pool = pool
         self._rows = rows
         self._written: dict[GeneratedSequence, Job] = {}
-        self._since: dict[GeneratedSequence, int] = {}  # tokens that each had when it began or went on
+        self._since: dict[GeneratedSequence, int] = {}  # tokens that each had when it began or was resumed
         self._paused: set[Job] = set()
         self._promised: set[Job] = set()
 
@@ -40,22 +40,22 @@ class Writers:
 
     @property
     def paused(self) -> int:
-        """Answers that were begun, and wait for their turn to go on."""
+        """Number of paused answers."""
         return len(self._paused)
 
     @property
     def merchants(self) -> set[str]:
-        """Whose answers are being written."""
+        """The merchants of the answers being decoded."""
         return {job.merchant for job in self._written.values()}
 
     def make_way(self, waiting: Sequence[Entry]) -> list[Entry]:
-        """Pause answers of merchants that have more than their share, so that each of those that wait has a row.
+        """Pause answers of merchants above their share, so that each waiting merchant gets a row.
 
         Args:
-            waiting: the next entry of each merchant that waits to write.
+            waiting: the next prompt of each merchant that waits.
 
         Returns:
-            what is paused, as entries to go on with.
+            the paused answers, as entries to queue again.
         """
         self._paused = {job for job in self._paused if not job.over}
         self._promised = set()
@@ -83,9 +83,9 @@ class Writers:
         return Counter(job.merchant for job in self._written.values())
 
     def _pause_one(self, merchant: str, share: int, paused: list[Entry]) -> bool:
-        """Pause the latest answer of whoever has the most rows, if that is more than a share; else whose turn is over.
+        """Pause the latest answer of the merchant with most rows if it is above its share, else one whose turn is over.
 
-        With a row for each share somebody has more, or a row is free: turns are for more merchants than rows.
+        Turns only matter with more merchants than rows: else some merchant is above its share, or a row is free.
         """
         counts = self._count()
         greatest = max((other for other in counts if other != merchant), key=counts.__getitem__, default=None)
@@ -96,8 +96,8 @@ class Writers:
         )
 
     def _pause_adapter(self, merchant: str, share: int, paused: list[Entry]) -> bool:
-        """Pause all answers of one adapter of whoever has the most in slots, if that is more than a share; else take
-        one whose turn is over.
+        """Pause all answers of one adapter: of the merchant with the most adapters in slots if it is above its share,
+        else of an answer whose turn is over.
         """
         pinned: dict[str, Counter[Key]] = {}
         for job in self._written.values():
@@ -114,7 +114,7 @@ class Writers:
         return self._pause([sequence for sequence, job in self._written.items() if key in job.work.needs], paused)
 
     def _turn_over(self, merchant: str) -> list[GeneratedSequence]:
-        """Answers of other merchants that have been written for a whole turn, the longest first."""
+        """Answers of other merchants that have had a whole turn, the longest first."""
         turns = {
             sequence: len(sequence.detokenizer.tokens) - self._since[sequence]
             for sequence, job in self._written.items()
@@ -135,11 +135,11 @@ class Writers:
         return bool(sequences)
 
     def fitting(self) -> "Fitting":
-        """What may join next, together."""
+        """A new `Fitting` for the answers that join next."""
         return Fitting(self._pool, self._decoder.free, self._promised)
 
     def join(self, batch: Sequence[Entry]) -> None:
-        """Begin answers, or go on with those that were paused. Those that cannot be begun fail, and no others."""
+        """Begin answers, or resume paused ones. Those that cannot be begun fail, and no others."""
         jobs = [entry.job for entry in batch]
         try:
             slots = self._pool.seat([job.work.weights for job in jobs], pin=True)
@@ -197,14 +197,14 @@ class Writers:
             self.join([entry for job in part for entry in job.entries()])
 
     def step(self) -> None:
-        """One more token of every answer."""
+        """Decode one token of every answer."""
         self._decoder.step()
         for job in self._written.values():
             job.written()
         self.end()
 
     def end(self) -> None:
-        """Let go of answers that are finished, or that nobody waits for."""
+        """Remove answers that are finished or cancelled."""
         for sequence in self._decoder.take(lambda sequence: sequence.over or self._written[sequence].over):
             job = self._released(sequence)
             if sequence.error is None:
@@ -213,14 +213,14 @@ class Writers:
                 job.fail(sequence.error)
 
     def fail(self, error: Exception) -> None:
-        """Let go of all of them."""
+        """Fail and remove all answers."""
         for sequence in self._decoder.take(lambda _: True):
             if sequence in self._written:
                 self._released(sequence).fail(error)
         self._paused.clear()
 
     def _released(self, sequence: GeneratedSequence) -> Job:
-        """The job of a line that is written no more; its adapter may leave its slot."""
+        """The job of a removed sequence, whose adapter is unpinned."""
         job = self._written.pop(sequence)
         del self._since[sequence]
         self._pool.unpin(job.work.weights)
@@ -228,12 +228,12 @@ class Writers:
 
 
 class Fitting:
-    """Which answers may begin together. Asked about one after the other, it counts those that it let in.
+    """Decides which answers may begin together: called once an answer, it counts those it admits.
 
     Args:
-        pool: holds the adapters.
-        free: rows.
-        promised: those that have a row before all others.
+        pool: slots of the adapters.
+        free: number of free rows.
+        promised: jobs that get a row before all others.
     """
 
     def __init__(self, pool: SlotPool, free: int, promised: Collection[Job]) -> None:
@@ -241,12 +241,10 @@ class Fitting:
         self._free = free
         self._promised = set(promised)
         self._keys = NONE
-        self._full = (
-            False  # answers pin their slots: none may join before one that waits for them, or it waits for ever
-        )
+        self._full = False  # answers pin slots: after one that lacks a slot, no other may join, or it waits for ever
 
     def __call__(self, entry: Entry) -> bool:
-        """Whether this one may join too."""
+        """Whether this entry may join too."""
         promised = entry.job in self._promised
         if (self._full and not promised) or self._free <= len(self._promised - {entry.job}):
             return False
