@@ -88,9 +88,8 @@ class Registry:
         manifest = bundle.manifest
         merchant, recipe = manifest.merchant, manifest.recipe
         with self._database.writing() as connection:
-            missing = self._blobs.missing(
-                file.sha256 for file in files
-            )  # garbage collected since; the transaction excludes more
+            # some may have been collected as garbage since; the transaction excludes more of that
+            missing = self._blobs.missing(file.sha256 for file in files)
             for file in files:
                 if file.sha256 in missing:
                     self._blobs.put(contents[file.path], file.sha256)
