@@ -109,7 +109,7 @@ def rank_parts(facts: FusionFacts, found: Mapping[str, Floats], pool: Sequence[s
     counts = np.array([facts.popularity.get(item, 0) for item in pool], np.float64)
     parts = {POPULARITY: np.log1p(counts), HISTORY: np.zeros(len(pool))}  # a request may have no history
     units = {BM25: _BM25_UNIT, MINILM: _COSINE_UNIT, HISTORY: _COSINE_UNIT}
-    return parts | {way: found[way] / unit for way, unit in units.items() if way in found}
+    return parts | {name: found[name] / unit for name, unit in units.items() if name in found}
 
 
 def choose_facts(
