@@ -220,7 +220,7 @@ def test_an_adapter_that_does_not_fit_is_refused(parts: Any) -> None:
     ],
 )
 def test_the_cheapest_way_is_planned(rows: Sequence[int], way: str) -> None:
-    assert plan(rows).way == way
+    assert plan(rows).layout == way
 
 
 @pytest.mark.parametrize("way", ["grid", "rows"])
@@ -229,7 +229,7 @@ def test_the_ways_agree(way: str) -> None:
     down, up = torch.randn(4, 3, 5), torch.randn(4, 3, 6)
     rows = [1, 1, 2, 2, 3, 3] if way == "grid" else [1, 1, 1, 3]
     step = plan(rows)
-    assert step.way == way
+    assert step.layout == way
     x, out = torch.randn(len(rows), 2, 5), torch.randn(len(rows), 2, 6)
     expected = torch.stack([o + a @ down[s].T @ up[s] for o, a, s in zip(out, x, rows, strict=True)])
     torch.testing.assert_close(expand(out.clone(), shrink(x, down, step), up, step), expected)

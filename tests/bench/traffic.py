@@ -45,7 +45,7 @@ def writing(base: Base, stack: Stack, hosts: Sequence[Packed], plain: Any) -> li
             for p, s in zip(prompts, slots, strict=True)
         ]
         decoder.join(lines)
-        while decoder.take() == [] and decoder.lines:
+        while decoder.take() == [] and decoder.sequences:
             decoder.step()
 
     def theirs() -> None:

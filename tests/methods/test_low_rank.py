@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from shopfit.base.load import Base
-from shopfit.methods.low_rank import blend, compress
+from shopfit.methods.low_rank import compress, weighted_sum
 
 Factors = dict[str, tuple[Tensor, Tensor]]
 
@@ -34,7 +34,7 @@ def test_a_blend_is_the_weighted_sum(base: Base) -> None:
     one, two = learned(base, 2, 0), learned(base, 3, 1)
     missing = next(iter(two))
     two.pop(missing)
-    blended = blend([one, two], [0.5, -2.0])
+    blended = weighted_sum([one, two], [0.5, -2.0])
     for layer, (down, up) in blended.items():
         want = 0.5 * one[layer][1] @ one[layer][0]
         if layer in two:

@@ -1,4 +1,4 @@
-"""What scoring and generation need to know of a base with an adapter on it, in training or finished."""
+"""The interface of a base with an adapter on it, in training or finished, for scoring and generation."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from shopfit.base.scoring.scorer import QuestionBatch
 
 
 class AdaptedModel(Protocol):
-    """A model that answers with an adapter, or bare."""
+    """A model with an adapter, or without one."""
 
     @property
     def model(self) -> Any:
@@ -19,10 +19,10 @@ class AdaptedModel(Protocol):
 
     @property
     def head(self) -> Head | None:
-        """What the adapter knows of its labels, if it is one for `choose` on an encoder."""
+        """The adapter's classifier head, if it is for `choose` on an encoder."""
 
     def prefix(self, rows: int) -> Prefix | None:
-        """What stands before each of `rows` rows, made anew at each call; None but for prefix tuning."""
+        """The trained prefix for `rows` rows, made anew at each call; None except for prefix tuning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,16 @@ class Bare:
     head: None = None
 
     def prefix(self, rows: int) -> None:  # noqa: ARG002 - a bare base has none
-        """Nothing."""
+        """None."""
         return
 
 
 def answer_sums(adapted: AdaptedModel, batch: QuestionBatch) -> Tensor:
-    """(A,) score of each answer: the sum of its tokens' log-probabilities, or how near it is to its question.
+    """(A,) score of each answer: the sum of its tokens' log-probabilities, or its similarity to its question.
 
     Args:
-        adapted: what answers.
+        adapted: model that answers.
         batch: B questions with A answers in all, on the model's device.
     """
-    prototypes = None if adapted.head is None else adapted.head.rows
+    prototypes = None if adapted.head is None else adapted.head.prototypes
     return batch.forward(adapted.model, prototypes=prototypes, prefix=adapted.prefix(len(batch.input_ids)))

@@ -1,6 +1,6 @@
-"""A bundle's serving artifacts: what it takes to answer besides the weights, each a file of its own.
+"""A bundle's serving artifacts: the files that answering needs besides the weights.
 
-`catalog.jsonl` and `history.jsonl` are the items, `blend.json` the score fusion; calibration stands in the manifest.
+`catalog.jsonl` and `history.jsonl` hold items, `blend.json` the score fusion; the calibration is in the manifest.
 """
 
 import json
@@ -27,7 +27,7 @@ _NUMBERS = {"price", "min_age"}
 
 
 def write_items(path: Path, catalog: Catalog | None) -> None:
-    """Keep a catalog in a bundle; None writes nothing."""
+    """Write a catalog into a bundle; None writes nothing."""
     if catalog is not None:
         path.write_text("".join(_line(item) for item in catalog.values()), encoding="utf-8")
 
@@ -38,15 +38,15 @@ def _line(item: Item) -> str:
 
 
 def _endless(value: Any) -> bool:
-    """NaN and infinity: pandas' empty cell, and no price."""
+    """Whether it is NaN (pandas' empty cell) or infinite."""
     return isinstance(value, float) and not math.isfinite(value)
 
 
 def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
-    """Read what `write_items` wrote; None if it wrote nothing. A number that is not finite is missing.
+    """Read what `write_items` wrote; None if it wrote nothing. Numbers that are not finite count as missing.
 
     Raises:
-        BundleError: if it holds anything else.
+        BundleError: if the file holds anything else.
     """
     content = bundle.read(name)
     if content is None:
@@ -71,7 +71,7 @@ def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
 
 
 def _item_problem(row: dict[str, Any]) -> str:
-    """Why a row is not what `read_catalog` lets through; empty if it is. What is missing in it is taken out."""
+    """Why `read_catalog` would refuse a row; empty if it would not. Missing values are removed from the row."""
     for name in [name for name, value in row.items() if value is None or _endless(value)]:
         del row[name]
     for name in ("id", "title"):
@@ -89,7 +89,7 @@ def _item_problem(row: dict[str, Any]) -> str:
 
 
 def read_fusion(bundle: Bundle | HeldBundle) -> ScoreFusion | None:
-    """The score fusion of a bundle; None if its adapter answers alone.
+    """The score fusion of a bundle; None if its answers are the adapter's scores alone.
 
     Raises:
         BundleError: if it is malformed, or a number in it is not finite.
@@ -108,7 +108,7 @@ def read_fusion(bundle: Bundle | HeldBundle) -> ScoreFusion | None:
 
 
 def needed(paths: Collection[str]) -> set[str]:
-    """Which of a bundle's files it takes to answer: neither the report, nor the form that is only trained on."""
+    """The files of a bundle that serving needs: without the report, and without `native/` where `lora/` is served."""
     weights = [path for path in paths if path.startswith(f"{LORA}/")]
     weights = weights or [path for path in paths if path.startswith(f"{NATIVE}/")]
     return {MANIFEST, CATALOG, HISTORY, FUSION, HEAD, *weights} & set(paths)

@@ -7,8 +7,8 @@
     report.json, report.png, README.md
     study.json      every trial of the search for its settings, if there was one
 
-Weights are safetensors with finite numbers; nothing in a bundle is ever unpickled or executed. What is read of it is
-held against the manifest's digests first, whenever that is: a folder may be edited while it is in use.
+Weights are safetensors with finite numbers; nothing in a bundle is ever unpickled or executed. Every read checks the
+file against the manifest's digest: a folder may be edited while it is in use.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ MANIFEST = "bundle.json"
 NATIVE, LORA = "native", "lora"
 _AGAIN = "bring the bundle again, or train it again"
 _DIVERGED = "train it again with a lower tune.lr (a tenth of it is a good try); nothing was kept of this one"
-_NOT_SERVED = {"report.json", "study.json"}  # read by people, who are told so where there is no number
+_NOT_SERVED = {"report.json", "study.json"}  # read by people only: their numbers are not checked
 
 
 class BaseIdentity(BaseModel):
@@ -47,7 +47,7 @@ class BaseIdentity(BaseModel):
 
 
 class DataIdentity(BaseModel):
-    """Which rows an adapter saw: a digest over their content, and the ids of each part."""
+    """The data of an adapter: a digest of the rows' content, and the row ids of each split."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     digest: str
@@ -62,10 +62,10 @@ class SelfTrainingRound(BaseModel):
 
     Args:
         number: counts from 1.
-        pseudo_labels: answers to unlabeled rows that were taken for labels.
+        pseudo_labels: answers to unlabeled rows that were used as labels.
         before: the recipe's metric on held-out examples without this round.
-        after: and with it.
-        kept: whether it helped, or did no harm; the last round may not have.
+        after: the same metric with this round.
+        kept: whether the metric was not worse; a round that was worse is the last one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,7 +107,7 @@ class Manifest(BaseModel):
 
     @property
     def reference(self) -> str:
-        """Its adapter's, such as `acme/review-sentiment`."""
+        """The adapter's reference, such as `acme/review-sentiment`."""
         return f"{self.merchant}/{self.recipe}"
 
 
@@ -115,7 +115,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     """Read the content of a `bundle.json`.
 
     Raises:
-        BundleError: if it is too large or malformed, saying where.
+        BundleError: if it is too large or malformed, naming `where`.
     """
     check_size(MANIFEST, len(content))
     try:
@@ -134,9 +134,9 @@ class Bundle:
     """A bundle on local disk.
 
     Args:
-        folder: where it lies.
+        folder: of the bundle.
         manifest: its `bundle.json`.
-        manifest_digest: SHA-256 of that file as it was read; looked up if empty.
+        manifest_digest: SHA-256 of that file as it was read; computed if empty.
     """
 
     folder: Path
@@ -181,7 +181,7 @@ class Bundle:
         return changed + missing + added
 
     def read(self, name: str) -> bytes | None:
-        """The content of one file, as the manifest has it; None if that names no such file.
+        """The content of one file, checked against the manifest; None if that does not list it.
 
         Raises:
             BundleError: if the file is missing, cannot be read, or was changed after the bundle was sealed.
@@ -221,7 +221,7 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class HeldBundle:
-    """Files of a bundle in memory, as many as its reader wanted, each one verified.
+    """Files of a bundle in memory: those that were asked for, each one verified.
 
     Args:
         manifest: its `bundle.json`.
@@ -232,10 +232,10 @@ class HeldBundle:
     contents: Mapping[str, bytes]
 
     def read(self, name: str) -> bytes | None:
-        """The content of one file; None if it is not there.
+        """The content of one file; None if it is not held.
 
         Raises:
-            BundleError: if it is larger than files of its kind are.
+            BundleError: if it is above the size limit of its kind.
         """
         content = self.contents.get(name)
         if content is not None:
@@ -244,15 +244,15 @@ class HeldBundle:
 
 
 def seal(folder: Path, manifest: Manifest) -> Bundle:
-    """Write `bundle.json` over the files now in `folder`, with their digests.
+    """Write `bundle.json` for the files now in `folder`, with their digests.
 
     Args:
         folder: holds the bundle's other files.
         manifest: what the bundle is; its `files` are replaced.
 
     Raises:
-        BundleError: if a file is larger than files of its kind are, or a number in its weights is not finite, as after
-            a training that diverged.
+        BundleError: if a file is above the size limit of its kind, or a weight is not finite, as after diverged
+            training.
     """
     if (folder / MANIFEST).is_dir():
         raise not_plain(folder / MANIFEST)
@@ -266,15 +266,14 @@ def seal(folder: Path, manifest: Manifest) -> Bundle:
 
 
 def check_servable(bundle: Bundle | HeldBundle) -> None:
-    """Refuse a bundle that must not be served beside others: to be called before it is published.
+    """Refuse a bundle that is not safe to serve in a shared batch. Called before it is published.
 
     Args:
         bundle: with all of its files.
 
     Raises:
-        BundleError: with everything that is wrong: names, ranges and texts of its manifest, and every tensor with
-            numbers that are not finite in the base's type, or whose product is not; or if a file is larger than files
-            of its kind are, or a line in its catalog.
+        BundleError: with all problems: names, ranges and texts of its manifest; tensors that are not finite in the
+            base's dtype, or whose product is not; files and catalog lines above their size limit.
     """
     if problems := manifest_problems(bundle.manifest):
         raise BundleError(
@@ -292,7 +291,7 @@ def _check_files(bundle: Bundle | HeldBundle) -> None:
         elif name.endswith(".json") and name not in _NOT_SERVED:
             problems += json_problems(content, name)
         elif name.endswith(".jsonl"):
-            deque(lines(content, name), maxlen=0)  # refuses one that is too long
+            deque(lines(content, name), maxlen=0)  # raises for one that is too long
     if problems and all(problem.allowed == ALLOWED for problem in problems):
         raise BundleError(
             f"the adapter {bundle.manifest.reference} has numbers that are not finite",
@@ -309,13 +308,13 @@ def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file under `folder`, by its path relative to it, `/`-separated.
 
     Raises:
-        BundleError: if there is a symbolic link or anything else that is not a plain file, or there are too many.
+        BundleError: if anything is not a plain file, such as a symbolic link, or there are too many files.
     """
     return {name: file_digest(folder / name) for name in sorted(_names(folder))}
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """Paths of the files under `folder`; not many more are listed than a bundle may have."""
+    """Paths of the files under `folder`; listing stops when there are too many for a bundle."""
     left, waiting = MAX_FILES, [""]
     while waiting:
         at = waiting.pop()

@@ -1,7 +1,7 @@
 """Adapter weights on disk: the PEFT folder as trained, and the same adapter as plain LoRA.
 
 Plain means: one rank, the scale folded into B, `lora_alpha == r`, no patterns, no dropout. vLLM, SGLang, LoRAX and PEFT
-then all compute the same numbers from it, whatever they make of alpha, rank patterns or AdaLoRA's singular values.
+then all compute the same numbers from it, however they treat alpha, rank patterns or AdaLoRA's singular values.
 """
 
 import json
@@ -29,7 +29,7 @@ _FLOATS = {torch.float32, torch.float16, torch.bfloat16, torch.float64}
 
 
 def write_native(peft: Any, folder: Path, base_name: str) -> None:
-    """Write PEFT's own folder, without what it would add of this machine.
+    """Write PEFT's own folder, without paths of this machine.
 
     Args:
         peft: PEFT's model, its adapter called "default".
@@ -44,15 +44,15 @@ def write_native(peft: Any, folder: Path, base_name: str) -> None:
 
 
 def write_served(native: Path, plain: Path, settings: Adapter) -> int:
-    """Write the form that engines serve, where that is not the PEFT folder itself.
+    """Write the form that engines serve, if it is not the PEFT folder itself.
 
     Args:
         native: as `write_native` left it.
-        plain: where plain LoRA goes, if the method has that form.
+        plain: folder for plain LoRA, if the method has that form.
         settings: a recipe's `adapter` section.
 
     Returns:
-        the rank of what is served, or its virtual tokens.
+        the rank of the served adapter, or its number of virtual tokens.
     """
     method = METHODS[settings.method]
     match method.form:
@@ -69,14 +69,14 @@ def write_plain(native: Path, folder: Path) -> int:
 
     Args:
         native: as `write_native` left it.
-        folder: where the plain one goes.
+        folder: for plain LoRA.
 
     Returns:
         its rank.
 
     Raises:
-        BundleError: if `native` is none that plain LoRA equals: as DoRA, biases or an initialisation that changed the
-            base's weights are not.
+        BundleError: if plain LoRA cannot equal it: as with DoRA, biases, or an initialisation that changed the
+            base's weights.
     """
     config = read_config(_content(native / CONFIG), str(native / CONFIG))
     method, where = low_rank_method(config), str(native / WEIGHTS)
@@ -122,7 +122,7 @@ def read_plain(content: bytes, where: str, config: bytes | None = None) -> dict[
     Args:
         content: of the weights' file.
         where: it is, for messages.
-        config: of the adapter_config.json beside it, which must say the same; None if there is none.
+        config: content of the adapter_config.json beside it, which must agree; None if there is none.
 
     Returns:
         A (r, in) and B (out, r) of each layer, by its name in the base's model; r is one for all.
@@ -169,7 +169,7 @@ def read_prefix(content: bytes, where: str, layers: int, heads: int, dim: int) -
         )
     if not 1 <= len(flat) <= MAX_VIRTUAL_TOKENS:
         raise BundleError(f"{where} holds {len(flat)} virtual tokens (allowed: 1 to {MAX_VIRTUAL_TOKENS})")
-    # PEFT lays a token's numbers out as (layers * 2, heads, dim), keys and values in turn
+    # PEFT stores a token as (layers * 2, heads, dim), keys and values alternating
     parts = flat.float().view(len(flat), layers, 2, heads, dim)
     return parts.permute(1, 2, 3, 0, 4).contiguous()
 
@@ -182,7 +182,7 @@ def read_tensors(content: bytes, where: str) -> dict[str, Tensor]:
         where: it is, for messages.
 
     Raises:
-        BundleError: if it is none, or holds numbers of another kind.
+        BundleError: if it is not a safetensors file, or holds other types.
     """
     try:
         tensors = load(content)
@@ -207,7 +207,7 @@ def _content(path: Path) -> bytes:
 
 
 def _modules(tensors: dict[str, Tensor], where: str, *, parts: str, prefix: str = "") -> dict[str, dict[str, Tensor]]:
-    """A, B and, of AdaLoRA, E of each module in float32, by its name less the prefix that all names must have."""
+    """A, B and for AdaLoRA E of each module in float32, by its name without the prefix that all names must have."""
     modules: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         module, part = _module_of(key)
@@ -239,7 +239,7 @@ def _check_module(module: str, mine: dict[str, Tensor], where: str, parts: str) 
 
 
 def _module_of(key: str) -> tuple[str, str]:
-    """The module of a weight and which of its parts it is: A, B or E; no part if it is none of LoRA's."""
+    """The module of a weight, and which part of it this is: A, B or E; an empty part if it is no LoRA weight."""
     module, found, part = key.removesuffix(".weight").rpartition(".lora_")
     return (module, part) if found and part in {"A", "B", "E"} else (key, "none")
 

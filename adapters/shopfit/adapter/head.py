@@ -1,6 +1,6 @@
-"""The classifier head of an adapter on an encoder: for every label the direction in which its texts lie.
+"""The classifier head of an adapter on an encoder: one prototype vector a label.
 
-It is trained with the adapter and belongs to it alone; an answer's score is the cosine of its text with a row.
+It is trained and saved with the adapter; a label's score is the cosine of its prototype with the vector of the text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,25 +18,25 @@ from shopfit.errors import BundleError
 
 HEAD = "head.safetensors"
 _ROWS = "rows"
-_WORDS = 1.0  # examples that the words of a label, or what a start knows of it, count as
+_WORDS = 1.0  # weight of a label's words, or of its prototype in the start, in examples
 _BATCH = 32
 _AGAIN = "bring the bundle again, or train it again"
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What an adapter knows of its labels.
+    """Labels and their prototypes.
 
     Args:
         labels: L of them.
-        rows: (L, D), of any length.
+        prototypes: (L, D), a vector for each label, of any length.
     """
 
     labels: tuple[str, ...]
-    rows: Tensor
+    prototypes: Tensor
 
     def place(self, label: str) -> int:
-        """Row of a label."""
+        """Index of a label's prototype."""
         return self.labels.index(label)
 
 
@@ -47,20 +47,20 @@ def open_head(
     examples: Mapping[str, Sequence[Sequence[int]]],
     start: Head | None = None,
 ) -> Tensor:
-    """First rows: the mean direction of each label's examples and of its words (prototypes, arXiv:1703.05175).
+    """Initial prototypes: the mean direction of each label's examples and of its words (arXiv:1703.05175).
 
     Args:
-        model: the encoder as training starts.
-        pad: token id that fills rows up.
+        model: the encoder before training.
+        pad: padding token id.
         words: tokens of each of L labels' words.
-        examples: tokens of each label's examples; maybe none.
-        start: rows of length 1 to take in place of words, where it has them.
+        examples: tokens of each label's examples; may be empty.
+        start: has prototypes of length 1, used in place of a label's words where it has that label.
 
     Returns:
-        (L, D) float32, rows of length 1.
+        (L, D) float32 prototypes of length 1.
     """
     device = next(model.parameters()).device
-    known = {} if start is None else dict(zip(start.labels, start.rows, strict=True))
+    known = {} if start is None else dict(zip(start.labels, start.prototypes, strict=True))
     texts = list(dict.fromkeys(tuple(text) for some in ([*words.values()], *examples.values()) for text in some))
     places = {text: place for place, text in enumerate(texts)}
     parts = []
@@ -78,15 +78,15 @@ def open_head(
 
 
 def write_head(head: Head) -> bytes:
-    """The rows as a safetensors file; the labels are the manifest's."""
-    return save({_ROWS: head.rows.detach().float().cpu().contiguous()})
+    """The prototypes as a safetensors file; the labels are in the manifest."""
+    return save({_ROWS: head.prototypes.detach().float().cpu().contiguous()})
 
 
 def read_head(content: bytes, labels: Sequence[str], where: str) -> Head:
-    """What `write_head` wrote, the rows of length 1: only their directions count.
+    """Read what `write_head` wrote, with prototypes normalised to length 1.
 
     Raises:
-        BundleError: if it holds anything else.
+        BundleError: if the file holds anything else.
     """
     tensors = read_tensors(content, where)
     rows = tensors.get(_ROWS)

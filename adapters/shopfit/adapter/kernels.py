@@ -1,12 +1,12 @@
 """Low-rank products for batches whose rows belong to different adapters.
 
-An adapter lies in a slot of a stack: A as (S, r, in), B as (S, r, out), S slots. A plan says once a step which rows
-belong to which slot; every layer then adds x A^T B onto what the base computed, by the cheapest of three ways:
+An adapter is in a slot of a stack: A as (S, r, in), B as (S, r, out), for S slots. A plan, made once a step, says which
+rows use which slot; every layer then adds x A^T B to the base's output, by the cheapest of three layouts:
 
-one     all rows belong to one slot: plain products
-grid    rows lie in slot order, equally many a slot, no slot left out: batched products on the stack itself, no copies
-rows    anything else: each row's weights are gathered, then batched products (Punica, arXiv:2310.18547, has the idea);
-        weights of a low rank are smaller than the rows' own numbers, so bringing rows into slot order would cost more
+one     all rows use one slot: plain matrix products
+grid    rows are in slot order, equally many a slot, no slot skipped: batched products on the stack itself, no copies
+rows    anything else: each row's weights are gathered, then batched products (as in Punica, arXiv:2310.18547);
+        low-rank weights are smaller than the rows' activations, so sorting the rows would cost more
 """
 
 from collections.abc import Sequence
@@ -19,27 +19,27 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How B rows find their adapters. Made by `plan`.
+    """Which slots B rows use, and by which layout. Made by `plan`.
 
     Args:
-        way: of the three, or "bare" where no row has an adapter.
-        first: one and grid: the lowest slot.
-        last: grid: the slot after the highest.
-        index: rows: (B,) slot of each row.
+        layout: one of the three, or "bare" if no row has an adapter.
+        first: for one and grid: the lowest slot.
+        last: for grid: the slot after the highest.
+        index: for rows: (B,) slot of each row.
     """
 
-    way: Literal["bare", "one", "grid", "rows"]
+    layout: Literal["bare", "one", "grid", "rows"]
     first: int = 0
     last: int = 0
     index: Tensor | None = None
 
 
 def plan(slots: Sequence[int], *, device: torch.device | str = "cpu") -> Plan:
-    """Choose the way for a step.
+    """Choose the layout of a step.
 
     Args:
         slots: of each of the B rows; 0 is the bare base.
-        device: where the stack lies.
+        device: of the stack.
     """
     used = sorted(set(slots))
     if used == [0]:
@@ -64,26 +64,26 @@ def shrink(x: Tensor, down: Tensor, plan: Plan) -> Tensor:
     Returns:
         (B * T, r) for one, (slots, rows a slot * T, r) for grid, (B, T, r) for rows.
     """
-    if plan.way == "one":
+    if plan.layout == "one":
         return x.reshape(-1, x.shape[-1]) @ down[plan.first].T
-    weights = down[plan.index] if plan.way == "rows" else down[plan.first : plan.last]
+    weights = down[plan.index] if plan.layout == "rows" else down[plan.first : plan.last]
     cells = x.reshape(len(weights), -1, x.shape[-1])
     return torch.bmm(weights, cells.transpose(1, 2)).transpose(1, 2)
 
 
 def expand(out: Tensor, low: Tensor, up: Tensor, plan: Plan) -> Tensor:
-    """out + low B of each row with its own B; in place where no gradient is asked for.
+    """out + low B of each row with its own B; in place when gradients are disabled.
 
     Args:
         out: (B, T, out), or (B, out), as the base computed it.
         low: as `shrink` returned it, or r of its columns.
         up: (S, r, out).
-        plan: the same.
+        plan: the same as in `shrink`.
     """
     keep = torch.is_grad_enabled()
-    if plan.way == "one":
+    if plan.layout == "one":
         flat, weights = out.view(-1, out.shape[-1]), up[plan.first]
         return (torch.addmm(flat, low, weights) if keep else flat.addmm_(low, weights)).view_as(out)
-    weights = up[plan.index] if plan.way == "rows" else up[plan.first : plan.last]
+    weights = up[plan.index] if plan.layout == "rows" else up[plan.first : plan.last]
     cells = out.view(len(weights), -1, out.shape[-1])
     return (torch.baddbmm(cells, low, weights) if keep else cells.baddbmm_(low, weights)).view_as(out)

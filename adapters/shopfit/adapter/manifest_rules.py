@@ -1,4 +1,4 @@
-"""What a manifest may say, beyond the types of its fields: names, ranges, lengths and finite numbers."""
+"""Validates a manifest beyond the types of its fields: names, ranges, lengths and finite numbers."""
 
 import math
 import re
@@ -22,7 +22,7 @@ _FINITE = "finite numbers"
 
 
 def manifest_problems(manifest: "Manifest") -> list[Problem]:
-    """Everything in a manifest that no bundle of ours says; empty if it is sound."""
+    """All problems of a manifest; empty if it is valid."""
     return [
         *_name_problems(manifest),
         *_size_problems(manifest),
@@ -106,29 +106,29 @@ def _file_problems(files: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def inside(path: str) -> bool:
-    """Whether `path`, `/`-separated, can only lead to somewhere inside the folder that it is taken from."""
+    """Whether `path`, `/`-separated, cannot lead outside of the folder that it is relative to."""
     parts = path.split("/")
     plain = not text_problem(path, MAX_TEXT) and "\\" not in path and not PurePosixPath(path).is_absolute()
     return plain and all(part not in {"", ".", ".."} for part in parts)
 
 
 def text_problem(text: str, longest: int) -> str:
-    """Why `text` cannot be shown in one line, or is longer than anybody means it; empty if neither."""
+    """Why `text` cannot be shown in one line, or is longer than `longest`; empty if neither."""
     if len(text) > longest:
         return f"has {len(text)} characters (allowed: {longest} at most)"
-    # controls, line and paragraph separators, and halves of a character that UTF-8 cannot write
+    # controls, line and paragraph separators, and lone surrogates, which UTF-8 cannot encode
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text):
         return "has control characters"
     return ""
 
 
 def place_of(error: Mapping[str, Any]) -> str:
-    """Where one of pydantic's errors is: keys by dots, fit to be shown whatever they hold."""
+    """The location of a pydantic error: keys joined by dots, escaped for display."""
     return ".".join(printable(part) for part in map(str, error["loc"]))[:200]
 
 
 def printable(text: str, longest: int = 100) -> str:
-    """A text of anybody's, cut and escaped as it takes to show it in one line."""
+    """An untrusted text, cut and escaped to be shown in one line."""
     return text[:longest] if text[:longest].isprintable() else ascii(text[:longest])
 
 

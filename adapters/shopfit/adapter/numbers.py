@@ -1,8 +1,7 @@
-"""Whether the numbers in a bundle's files are finite, and stay so when an engine multiplies them.
+"""Checks that the numbers in a bundle's files are finite, and stay so when an engine multiplies them.
 
-An adapter shares every forward with other merchants' rows, so a number that is not finite is nobody's own affair. This
-runs before a bundle is sealed and before it is published, without torch; whether weights fit a base is for whoever
-loads them to say.
+An adapter shares forwards with other merchants' rows, which NaN or infinity could reach. These checks need no torch and
+run before a bundle is sealed and before it is published; whether weights fit a base is checked on loading.
 """
 
 import json
@@ -16,21 +15,21 @@ from shopfit.errors import Problem
 
 ALLOWED = "finite numbers"
 LARGEST = {"float32": 3.4028235e38, "bfloat16": 3.3895314e38, "float16": 65504.0}
-"""The largest number of each type that a base may have."""
+"""The largest finite number of each dtype that a base may have."""
 _LORA = re.compile(r"(.+)\.lora_([AB])(?:\.weight)?")
 
 
 def tensor_problems(content: bytes, where: str, dtype: str) -> list[Problem]:
-    """What is not finite in a safetensors file, or not there.
+    """Tensors of a safetensors file that are not finite, or missing.
 
     Args:
         content: of the file.
         where: it is, for messages.
-        dtype: that the base computes in: a key of `LARGEST`.
+        dtype: that the base computes in, a key of `LARGEST`.
 
     Returns:
-        a problem for each tensor with NaN, infinity or a number beyond `dtype`, and each LoRA layer whose update is,
-        or of which there is only one half; one for all if the file cannot be read.
+        a problem for each tensor with NaN, infinity or a number beyond `dtype`'s range, each LoRA layer whose product
+        B A may exceed it, and each that lacks A or B; a single one if the file cannot be read.
     """
     try:
         tensors = deserialize(content)  # type: ignore[no-untyped-call]
@@ -64,9 +63,9 @@ def tensor_problems(content: bytes, where: str, dtype: str) -> list[Problem]:
 
 
 def _numbers(tensor: dict[str, Any]) -> "np.ndarray[Any, Any] | None":
-    """As a flat array of 32 bits or more; None for types that no adapter may have."""
+    """A tensor as a flat array of 32 bits or more; None for dtypes that no adapter may have."""
     kind, data = tensor["dtype"], tensor["data"]
-    if kind == "BF16":  # the upper half of a float32
+    if kind == "BF16":  # its bits are the upper half of a float32's
         return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
     if kind == "F16":
         return np.frombuffer(data, np.float16).astype(np.float32)
@@ -74,7 +73,7 @@ def _numbers(tensor: dict[str, Any]) -> "np.ndarray[Any, Any] | None":
 
 
 def json_problems(content: bytes, where: str) -> list[Problem]:
-    """What is not finite in a JSON file. Nothing is said of one that is no JSON file."""
+    """Numbers of a JSON file that are not finite. No problem if it is not JSON."""
     strange: list[str] = []
 
     def number(text: str) -> float:
@@ -109,5 +108,5 @@ def finite_json(content: bytes | str) -> Any:
 
 
 def _whole(text: str) -> int:
-    """As `int`, but not in C: a parser of many numbers lets other threads go on at each."""
+    """Like `int`, but a Python function: while it parses many numbers, the GIL can be released at each."""
     return int(text)

@@ -1,7 +1,7 @@
-"""What PEFT's adapter_config.json asks for, and whether plain LoRA can do it with the same numbers.
+"""Checks whether plain LoRA can equal the adapter that PEFT's adapter_config.json describes.
 
-PEFT's LoRA has many switches, and more with every release. So what is known to leave the answer alone is listed, what
-is converted is listed, and anything else that is switched on is refused by its name.
+PEFT's LoRA has many options, and more with every release. So options that do not change inference are listed, so are
+those that are converted, and any other that is set is refused by name.
 """
 
 from collections.abc import Collection
@@ -20,17 +20,17 @@ _OFF: tuple[Any, ...] = (None, False, "none", "", {}, [])
 _HARMLESS = {
     *("peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
     *("inference_mode", "lora_dropout", "megatron_core", "qalora_group_size", "runtime_config", "eva_config"),
-    *("fan_in_fan_out",),  # how the base keeps its own weights
-    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),  # the weights tell themselves
+    *("fan_in_fan_out",),  # how the base stores its own weights
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),  # the weights' names say it
 }
-_KEEP_THE_BASE = (None, True, False, "gaussian", "eva", "orthogonal")  # init_lora_weights; others change its weights
+_KEEP_THE_BASE = (None, True, False, "gaussian", "eva", "orthogonal")  # init_lora_weights; others change base weights
 
 
 def read_config(content: bytes, where: str) -> dict[str, Any]:
     """Read an adapter_config.json.
 
     Raises:
-        BundleError: if it is no JSON object with finite numbers, or its peft_type is no text.
+        BundleError: if it is no JSON object with finite numbers, or its peft_type is no string.
     """
     try:
         config = finite_json(content)
@@ -42,7 +42,7 @@ def read_config(content: bytes, where: str) -> dict[str, Any]:
 
 
 def low_rank_method(config: dict[str, Any]) -> LowRankMethod | None:
-    """The method whose adapters a configuration is of, if plain LoRA can equal them."""
+    """The method of a configuration, if plain LoRA can equal it."""
     kinds = {method.peft_type: method for method in METHODS.values() if isinstance(method, LowRankMethod)}
     return kinds.get(config["peft_type"])
 
@@ -54,10 +54,10 @@ def check_convertible(config: dict[str, Any], modules: Collection[str], where: s
         config: from `read_config`.
         modules: names of the modules that there are weights for.
         where: it is, for messages.
-        method: that it is of.
+        method: of the configuration.
 
     Raises:
-        BundleError: naming every key that stands in the way.
+        BundleError: naming every key that prevents it.
     """
     problems = [
         Problem(printable(key), shown(value), "off: it has no plain LoRA form")
@@ -80,7 +80,7 @@ def check_convertible(config: dict[str, Any], modules: Collection[str], where: s
 
 
 def check_plain(config: dict[str, Any], rank: int, modules: Collection[str], where: str) -> None:
-    """Refuse a configuration by which PEFT would compute other numbers than the weights alone say.
+    """Refuse a configuration with which PEFT would compute other numbers than B A of the weights.
 
     Args:
         config: of a bundle's `lora/`.

@@ -1,4 +1,4 @@
-"""A bundle's files on disk: plain ones, each no larger than its kind can be meant to be."""
+"""Safe reading of a bundle's files: no links or pipes, and a size limit for each kind of file."""
 
 import errno
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from shopfit.errors import BundleError
 
-_LONGEST_LINE = 4 * 1024**2  # bytes of an item in catalog.jsonl and history.jsonl
+_LONGEST_LINE = 4 * 1024**2  # bytes of a line in catalog.jsonl and history.jsonl
 _WEIGHTS, _OTHERS = 4 * 1024**3, 64 * 1024**2
 _LARGEST = {
     "bundle.json": 32 * 1024**2,  # the ids of 600,000 examples
@@ -25,14 +25,14 @@ _AGAIN = "bring the bundle again, or train it again"
 
 
 def check_size(path: str | Path, size: int) -> None:
-    """Refuse a file that is larger than files of its kind are, before anything of it is read.
+    """Refuse a file above the size limit of its kind, before it is read.
 
     Args:
-        path: in a bundle, or on disk; its name tells its kind.
+        path: in a bundle, or on disk; the kind follows from its name.
         size: in bytes.
 
     Raises:
-        BundleError: if it is larger.
+        BundleError: if it is above the limit.
     """
     name = PurePosixPath(path).name
     most = _LARGEST.get(name, _WEIGHTS if name.endswith(".safetensors") else _OTHERS)
@@ -41,14 +41,14 @@ def check_size(path: str | Path, size: int) -> None:
 
 
 def lines(content: bytes, path: str) -> Iterator[bytes]:
-    """The lines of a file with an item a line, as they are asked for.
+    """The lines of a file with an item a line, lazily.
 
     Args:
         content: of the file.
         path: of it, for messages.
 
     Raises:
-        BundleError: if one is longer than an item can be meant to be.
+        BundleError: if one is above the limit for an item.
     """
     for number, line in enumerate(BytesIO(content), start=1):
         if len(line) > _LONGEST_LINE:
@@ -62,7 +62,7 @@ def read_file(path: Path) -> bytes | None:
     """The content of a plain file; None if there is none.
 
     Raises:
-        BundleError: if it is a link or a pipe, is larger than files of its kind are, or cannot be read.
+        BundleError: if it is a link or a pipe, is above the size limit of its kind, or cannot be read.
     """
     try:
         with _plain_file(path) as file:
@@ -75,7 +75,7 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a plain file.
 
     Raises:
-        BundleError: as for `read_file`, and if there is none.
+        BundleError: as for `read_file`, and if there is no such file.
     """
     try:
         with _plain_file(path) as file:
@@ -86,7 +86,7 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def _plain_file(path: Path) -> Iterator[BufferedReader]:
-    """Open a file that is no link, and without waiting for anybody to write into a pipe of that name."""
+    """Open a file that is no link, without blocking if it is a pipe."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
@@ -97,12 +97,12 @@ def _plain_file(path: Path) -> Iterator[BufferedReader]:
             yield file
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # a link, a folder; or a name that no disk can have
+    except (OSError, ValueError) as error:  # a link, a folder, or an invalid file name
         if isinstance(error, OSError) and error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
             raise not_plain(path) from error
         raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def not_plain(path: Path) -> BundleError:
-    """What is said of a link, a pipe or a device."""
+    """The error for a link, a pipe or a device."""
     return BundleError(f"{path} is not a plain file", next_step="a bundle holds plain files and folders only")

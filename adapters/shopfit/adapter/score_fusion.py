@@ -1,7 +1,7 @@
-"""Score fusion: an adapter's score and what can be said more simply, weighted as a merchant's held-out examples teach.
+"""Score fusion: the weighted sum of an adapter's score and simpler scores, with weights fitted to held-out examples.
 
-rank      adapter, popularity, bm25, minilm (cosine with the words of the request, or with what was seen before where
-          it has none) and history (cosine with what was seen before, where it has words too)
+rank      adapter, popularity, bm25, minilm (cosine with the query, or with the history if there is no query) and
+          history (cosine with the history, if there is a query too)
 choose    adapter, majority, like-rate, item-likes, and minilm (cosine with the mean of each label's examples)
 
 Every part is on the scale of logits, so that weights near 1 are ordinary ones.
@@ -20,19 +20,19 @@ from shopfit.recipe.tasks import TASKS, Task
 
 ADAPTER, POPULARITY, BM25, MINILM, HISTORY = "adapter", "popularity", "bm25", "minilm", "history"
 MAJORITY, LIKE_RATE, ITEM_LIKES = "majority", "like-rate", "item-likes"
-_LEAST = 1e-300  # probability that a logarithm is taken of
-_BM25_UNIT, _COSINE_UNIT = 5.0, 0.1  # what makes a difference of about one logit
-_UNSEEN = 2  # likes and dislikes that every item has before anybody was asked
+_LEAST = 1e-300  # smallest probability that a logarithm is taken of
+_BM25_UNIT, _COSINE_UNIT = 5.0, 0.1  # a difference that counts as about one logit
+_UNSEEN = 2  # prior likes and dislikes of every item
 
 
 class FusionFacts(BaseModel):
-    """What the parts of a blend know of a merchant's examples.
+    """Statistics of a merchant's examples that the parts of a blend are computed from.
 
     Args:
-        popularity: rank: examples that each item was right for, or stood in the history of.
+        popularity: rank: for each item, the number of examples with it among the right ones or in the history.
         shares: choose: share of each label among the examples, in the order of labels.
-        centroids: choose: direction of each label's texts in the encoder's space, in the order of labels.
-        likes: choose: examples whose shopper liked an item, and disliked it, where rows tell.
+        centroids: choose: mean direction of each label's texts in the encoder's space, in the order of labels.
+        likes: choose: for each item, the numbers of examples that like and dislike it, if rows name items.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,17 +43,17 @@ class FusionFacts(BaseModel):
 
 
 class ScoreFusion(FusionFacts):
-    """What `blend.json` in a bundle holds.
+    """The content of a bundle's `blend.json`.
 
     Args:
-        weights: by part; parts that are not named have none.
+        weights: by part; parts that are not named have weight 0.
     """
 
     weights: dict[str, float] = Field(min_length=1)
 
     @property
     def encoded(self) -> bool:
-        """Whether it takes a sentence encoder to answer."""
+        """Whether answering needs a sentence encoder."""
         return MINILM in self.weights or HISTORY in self.weights
 
     def together(self, parts: Mapping[str, Floats]) -> Floats:
@@ -70,12 +70,12 @@ _PARTS: dict[Task, frozenset[str]] = {
 
 
 def fusion_problems(blend: ScoreFusion, task: Task, labels: int) -> list[Problem]:
-    """Why a blend cannot be that of an adapter; empty if it can.
+    """Why a blend does not fit an adapter; empty if it does.
 
     Args:
         blend: from a bundle.
-        task: of its recipe.
-        labels: how many its adapter has.
+        task: of the recipe.
+        labels: number of the adapter's labels.
     """
     problems = [
         Problem("weights", f"{name!r} is no part of a blend", ", ".join(sorted(_PARTS[task])))
@@ -94,7 +94,7 @@ def fusion_problems(blend: ScoreFusion, task: Task, labels: int) -> list[Problem
 
 
 def rank_facts(examples: Sequence[Example]) -> FusionFacts:
-    """What there is to know for `rank_parts`."""
+    """The statistics for `rank_parts`."""
     return FusionFacts(popularity=popularity(examples))
 
 
@@ -103,19 +103,19 @@ def rank_parts(facts: FusionFacts, found: Mapping[str, Floats], pool: Sequence[s
 
     Args:
         facts: from `rank_facts`.
-        found: what a search says of them, as `CatalogIndex.scores` returns it.
+        found: their search scores, as `CatalogIndex.scores` returns them.
         pool: ids of the candidates.
     """
     counts = np.array([facts.popularity.get(item, 0) for item in pool], np.float64)
     parts = {POPULARITY: np.log1p(counts), HISTORY: np.zeros(len(pool))}  # a request may have no history
     units = {BM25: _BM25_UNIT, MINILM: _COSINE_UNIT, HISTORY: _COSINE_UNIT}
-    return parts | {way: found[way] / unit for way, unit in units.items() if way in found}
+    return parts | {name: found[name] / unit for name, unit in units.items() if name in found}
 
 
 def choose_facts(
     examples: Sequence[Example], labels: Sequence[str], text: Callable[[Example], str], embed: Embed | None
 ) -> FusionFacts:
-    """What there is to know for `choose_parts` of L labels; no centroids without an encoder."""
+    """The statistics for `choose_parts` of L labels; without an encoder there are no centroids."""
     shares, likes = label_shares(examples, labels), item_likes(examples)
     if embed is None:
         return FusionFacts(shares=shares, likes=likes)
@@ -141,8 +141,8 @@ def choose_parts(
         facts: from `choose_facts`.
         labels: L of them.
         fields: of the request.
-        text: what its prompt shows.
-        embed: turns texts into vectors; None to do without centroids.
+        text: of the prompt's fields.
+        embed: turns texts into vectors; None to leave centroids out.
     """
     parts = {MAJORITY: np.log(np.asarray(facts.shares, np.float64))}
     if len(labels) == 2 and (rate := likes(fields)) is not None:
@@ -156,10 +156,10 @@ def choose_parts(
 
 
 def _for(labels: Sequence[str], logit: float) -> Floats:
-    """(2,) a logit for the label that says that something is liked."""
+    """(2,) a logit for the label that means "liked", 0 for the other."""
     return np.array([logit if place == positive_place(labels) else 0.0 for place in range(2)])
 
 
 def log_shares(probabilities: Floats) -> Floats:
-    """Logarithms of probabilities, of 0 too."""
+    """Logarithms of probabilities, finite for 0 too."""
     return np.log(np.maximum(probabilities, _LEAST))

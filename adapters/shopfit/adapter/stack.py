@@ -1,14 +1,14 @@
-"""The stack: many adapters beside every linear layer of one base, each row of a batch with its own.
+"""The stack: slots for many LoRA adapters on every linear layer of one base, each row of a batch with its own.
 
-A slot is one stretch of memory that holds all weights of an adapter, so that bringing one in is a single copy. The
-layers see it as strided views. Slot 0 is the bare base. Nothing here changes the base's weights, so quantized bases
-serve too, and PEFT's global active adapter plays no part.
+A slot is one contiguous block of memory with all weights of an adapter, so that loading one is a single copy. Layers
+see it as strided views. Slot 0 is the bare base. The base's weights never change, so quantized bases work too, and
+PEFT's global active adapter is not used.
 
-While answers are written, a row stays for many steps of one token. Then each row has a copy of its slot, in the order
-of rows: one product reads all of them where they lie, and nothing is gathered or moved from step to step.
+In decoding, a row stays for many steps of one token. So each row may get a copy of its slot, in row order: one
+batched product reads all copies in place, and nothing is gathered from step to step.
 
-All slots have one rank, that of the largest adapter in them: more than `max_rank` is refused, and it falls again when
-that adapter leaves. So one large adapter costs the others a bounded amount of memory, and only while it is here.
+All slots have one rank, that of the largest adapter in them; it falls again when that adapter leaves, and ranks above
+`max_rank` are refused. So a large adapter costs a bounded amount of memory, and only while it is loaded.
 """
 
 import math
@@ -33,12 +33,12 @@ from shopfit.methods import METHODS
 from shopfit.methods.method import Factors
 from shopfit.recipe.schema import Adapter
 
-MAX_RANK = 64  # 32 slots of it take 2.6 GB on all linear layers of smollm2-135m, where 32 of rank 8 take 0.3 GB
+MAX_RANK = 64  # on all linear layers of smollm2-135m, 32 slots take 2.6 GB; of rank 8, 0.3 GB
 
 
 @dataclass(slots=True)
 class _Group:
-    """Layers that read the same input. Their A lie one behind the other, so that one product serves all."""
+    """Layers that read the same input. Their A are stored contiguously, so that one product serves all."""
 
     names: list[str]
     layers: list[Any]
@@ -49,7 +49,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Views:
-    """A group's weights as they lie in S slots: A of all layers (S, layers * r, in), and B of each (S, r, out)."""
+    """Views of a group's weights in S slots: A of all layers (S, layers * r, in), and B of each (S, r, out)."""
 
     down: Tensor
     ups: list[Tensor]
@@ -62,7 +62,7 @@ class _Copies:
     Args:
         slab: (rows, size).
         views: of each group.
-        held: what each row has: the slot, and how often something had been brought into it.
+        held: for each row, the slot it is a copy of, and how many adapters that slot had received by then.
     """
 
     slab: Tensor
@@ -74,9 +74,9 @@ class Stack:
     """Slots for adapters on a base.
 
     Args:
-        base: its linear layers, the output head excepted, add the stack's products inside of `rows`, and only there.
+        base: its linear layers, except the output head, add the stack's products inside of `rows`, and only there.
         slots: adapters at a time.
-        rank: that slots have at least; they have more only while an adapter in one of them needs it.
+        rank: least rank of the slots; it is higher only while an adapter in one of them needs that.
         max_rank: of an adapter; one of a higher rank is refused.
     """
 
@@ -99,9 +99,9 @@ class Stack:
         ]
         self._least = self.rank = min(rank, max_rank)
         self._widths = [width for group in self._groups for width in [group.width] * len(group.layers) + group.outs]
-        self._held = [0] * (slots + 1)  # rank of what lies in each slot
+        self._held = [0] * (slots + 1)  # rank of the adapter in each slot
         self._slab = self._slots_of(self.rank)
-        self._brought: Counter[int] = Counter()  # adapters into each slot
+        self._brought: Counter[int] = Counter()  # number of adapters that each slot has received
         self._copies: _Copies | None
         self.link()
 
@@ -109,7 +109,7 @@ class Stack:
         return torch.zeros(self.slots + 1, self.size(rank), dtype=self._dtype, device=self._device)
 
     def link(self) -> None:
-        """Point the layers at the slots anew: needed when the slots begin or cease to require gradients."""
+        """Point the layers at the slots anew: needed when `requires_grad` of the slots changes."""
         self._views, self._copies = self._views_of(self._slab), None
 
     def _views_of(self, slab: Tensor) -> list[_Views]:
@@ -130,7 +130,7 @@ class Stack:
         return rank * sum(self._widths)
 
     def pack(self, factors: Factors, name: str) -> "Packed":
-        """Lay an adapter out as a slot holds it, on the CPU.
+        """Pack an adapter in a slot's memory layout, on the CPU.
 
         Args:
             factors: its weights.
@@ -138,7 +138,7 @@ class Stack:
 
         Raises:
             BaseError: if it has weights for a layer that the base does not have, or of another shape.
-            BundleError: if its rank is above `max_rank`, or its numbers or their products are not finite in a slot.
+            BundleError: if its rank is above `max_rank`, or weights or their products are not finite in the slots.
         """
         rank = max((down.shape[0] for down, _ in factors.values()), default=1)
         if rank > self.max_rank:
@@ -173,7 +173,7 @@ class Stack:
                 f"the adapter {name} has weights for {min(missing)}, which the base {self._base_name} has not",
                 next_step="train it again on this base",
             )
-        # one look at all numbers is enough for ordinary ones: |B A x| <= |B| |A| <= |A|^2 + |B|^2 for any x of length 1
+        # one norm of all weights is enough for ordinary ones: |B A x| <= |B| |A| <= |A|^2 + |B|^2 for any x of length 1
         if not float(torch.linalg.vector_norm(flat, dtype=torch.float32)) ** 2 <= torch.finfo(self._dtype).max:
             check_finite(factors, self._dtype, name)
         return Packed(rank, flat)
@@ -188,7 +188,7 @@ class Stack:
             )
 
     def put(self, slot: int, packed: "Packed") -> None:
-        """Bring an adapter into a slot. No step may run meanwhile.
+        """Copy an adapter into a slot. No forward may run meanwhile.
 
         Args:
             slot: 1 to `slots`.
@@ -210,7 +210,7 @@ class Stack:
             numbers[end : here + before * width] = 0
 
     def take_out(self, slot: int) -> None:
-        """Leave nothing of an adapter in a slot. No step may run meanwhile.
+        """Set a slot to zero. No forward may run meanwhile.
 
         Args:
             slot: 1 to `slots`.
@@ -218,14 +218,14 @@ class Stack:
         self.put(slot, Packed(0, self._slab.new_empty(0)))
 
     def _blocks(self, one: int, other: int) -> Iterator[tuple[int, int, int]]:
-        """Of each matrix: where it begins in a slot of one rank and in one of the other, and its width."""
+        """For each matrix: its offset in a slot of one rank and of the other, and its width."""
         at = 0
         for width in self._widths:
             yield one * at, other * at, width
             at += width
 
     def _resize(self, rank: int) -> None:
-        """All or nothing: where memory does not suffice, the slots stay as they are."""
+        """Change the rank of all slots; if memory does not suffice, they stay as they are."""
         slab, kept = self._slots_of(rank), min(rank, self.rank)
         for here, there, width in self._blocks(rank, self.rank):
             slab[:, here : here + kept * width] = self._slab[:, there : there + kept * width]
@@ -234,24 +234,24 @@ class Stack:
 
     @contextmanager
     def rows(self, slots: Sequence[int], *, decoding: bool = False) -> Iterator[None]:
-        """Each row of the forwards inside belongs to its slot.
+        """A context in which each row of a forward uses its slot.
 
         Args:
             slots: one a row; 0 for the bare base.
-            decoding: whether rows are one token each, and stay for many steps: then they may get copies of their
-                slots, which take as much memory as a slot each.
+            decoding: whether rows are one token each, and stay for many steps: then each row may get a copy of its
+                slot.
 
         Raises:
             BaseError: if an adapter is being trained on the base.
         """
         wanted = plan(slots, device=self._device)
-        if wanted.way == "bare":
+        if wanted.layout == "bare":
             self._turns.check(self._base_name)
             yield
             return
         with self._turns.forward(self._base_name):
             self._plan, of, self._runner = wanted, self._views, threading.get_ident()
-            if decoding and wanted.way == "rows" and not self._slab.requires_grad:
+            if decoding and wanted.layout == "rows" and not self._slab.requires_grad:
                 self._plan, of = Plan("grid", last=len(slots)), self._copied(slots)
             try:
                 for group, views in zip(self._groups, of, strict=True):
@@ -265,11 +265,11 @@ class Stack:
                         layer.__dict__.pop("forward", None)
 
     def _copied(self, slots: Sequence[int]) -> list[_Views]:
-        """Views of copies of these slots; only rows that have others than at the last step are copied."""
+        """Views of copies of these slots; only rows that changed since the last step are copied."""
         copies = self._copies
         if copies is None or len(copies.held) < len(slots):
             rows = max(len(slots), 0 if copies is None else 2 * len(copies.held))
-            # the kernel brings memory when it is first written to, so that rows that are never used cost nothing
+            # the OS allocates memory on first write, so rows that are never used cost nothing
             slab = torch.empty(rows, self._slab.shape[1], dtype=self._dtype, device=self._device)
             copies = self._copies = _Copies(slab, self._views_of(slab), [None] * rows)
         for row, slot in enumerate(slots):
@@ -282,7 +282,7 @@ class Stack:
     def _forward(self, layer: Any, group: _Group, views: _Views, place: int, x: Tensor) -> Tensor:
         out: Tensor = type(layer).forward(layer, x)
         if threading.get_ident() != self._runner:
-            return out  # another thread runs the bare base meanwhile
+            return out  # this thread runs the bare base while another is inside of `rows`
         step = self._plan
         low = group.shared.of(place, x, lambda: shrink(x.to(self._dtype), views.down, step))
         low = low[..., place * self.rank : (place + 1) * self.rank]
@@ -292,17 +292,17 @@ class Stack:
 
     @property
     def weights(self) -> Tensor:
-        """(slots + 1, size) all slots; row 0 is the bare base and stays zero."""
+        """(slots + 1, size) weights of all slots; row 0 is the bare base and stays zero."""
         return self._slab
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """An adapter laid out as a slot holds it.
+    """An adapter in a slot's memory layout.
 
     Args:
         rank: of every layer; lower ones are padded with zeros.
-        flat: all weights, one behind the other.
+        flat: all weights, concatenated.
     """
 
     rank: int
@@ -310,7 +310,7 @@ class Packed:
 
 
 def rank_note(settings: Adapter) -> str:
-    """What to say of an adapter whose rank engines do not take by default; empty if they take it.
+    """A note for an adapter whose rank is above engines' default `max_rank`; empty if it is not.
 
     Args:
         settings: a recipe's `adapter` section.
@@ -322,7 +322,7 @@ def rank_note(settings: Adapter) -> str:
 
 
 def check_finite(factors: Factors, dtype: torch.dtype, name: str) -> None:
-    """Refuse an adapter by which a row could become NaN or infinite, and with it whatever shares its forward.
+    """Refuse an adapter with which a row could become NaN or infinite, which could reach other rows of its forward.
 
     Args:
         factors: its weights.
@@ -344,12 +344,12 @@ def check_finite(factors: Factors, dtype: torch.dtype, name: str) -> None:
 
 
 def _is_linear(layer: nn.Module) -> bool:
-    """Also bitsandbytes' quantized layers, which are linear layers, and transformers' Conv1D of the GPT-2 family."""
+    """Whether a layer is linear: bitsandbytes' quantized layers are, and transformers' Conv1D of the GPT-2 family."""
     return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
 
 
 def _widths(layers: Sequence[Any]) -> tuple[int, list[int]]:
-    """Inputs, and outputs of each layer."""
+    """The input width, and the output width of each layer."""
     if isinstance(layers[0], nn.Linear):
         return layers[0].in_features, [layer.out_features for layer in layers]
     return layers[0].nx, [layer.nf for layer in layers]

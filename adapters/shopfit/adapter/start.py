@@ -1,4 +1,4 @@
-"""Where an adapter's weights start: from nothing, or from what other adapters of the same base have learned."""
+"""Initial weights of an adapter: from scratch, or from other adapters of the same base."""
 
 from dataclasses import dataclass
 from typing import assert_never
@@ -17,15 +17,15 @@ from shopfit.methods.method import Factors
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Weights to start from: one of the two forms, or neither to start from scratch.
+    """Weights to start from: LoRA factors or a prefix, or neither to start from scratch.
 
     Args:
         name: for messages and manifests, such as `scratch` or `house/review-sentiment@3`.
-        factors: plain LoRA by layer name, the scale in B.
+        factors: plain LoRA by layer name, scale folded into B.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens.
-        head: what is known of labels, on an encoder.
-        labels: choose: those that they were taught.
-        kept: whether they are taken as they are, without training.
+        head: prototypes of labels, on an encoder.
+        labels: choose: the labels that the weights were trained on.
+        kept: whether the weights are used as they are, without training.
     """
 
     name: str = "scratch"
@@ -37,7 +37,7 @@ class Start:
 
     @property
     def title(self) -> str:
-        """Its name, and whether it stays as it is."""
+        """Its name, and whether it is used without training."""
         return f"{self.name} as it is" if self.kept else self.name
 
     @property
@@ -47,7 +47,7 @@ class Start:
 
 
 def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
-    """The weights of a finished adapter, to start another one from.
+    """Take the weights of a finished adapter as a start.
 
     Args:
         bundle: the finished adapter.
@@ -67,7 +67,7 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
 
 
 def start_for(method: str, start: Start) -> Start:
-    """The start, or scratch if a method cannot begin with it: a prefix is not made of factors, nor the other way."""
+    """The start, or scratch if the method has another form: a prefix cannot start from LoRA factors, nor vice versa."""
     match METHODS[method].form:
         case Form.FACTORS:
             fits = start.factors is not None

@@ -1,7 +1,7 @@
 """An adapter being trained on a base, whichever its method: attach, train, save, detach.
 
-PEFT does the work, and the methods say what it leaves to its callers. What comes out never differs in use: a model and,
-maybe, a prefix or a head.
+PEFT does the work; `methods` adds what PEFT leaves to its callers. Whatever the method, callers see an `AdaptedModel`:
+a model with, maybe, a prefix or a head.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,9 +30,9 @@ class TrainableAdapter:
 
     Args:
         base: the base, already wrapped by PEFT in `peft`.
-        method: that it is of.
+        method: of the adapter.
         peft: PEFT's model.
-        training: the claim to the base's layers.
+        training: exclusive use of the base's layers.
     """
 
     def __init__(self, base: Base, method: PeftMethod, peft: Any, training: Training) -> None:
@@ -40,17 +40,17 @@ class TrainableAdapter:
         self.peft = peft
         self._method = method
         self._training = training
-        self.rows: nn.Parameter | None = None
+        self.prototypes: nn.Parameter | None = None
         self._labels: tuple[str, ...] = ()
 
     @property
     def head(self) -> Head | None:
-        """What it knows of its labels; None but for `choose` on an encoder."""
-        return None if self.rows is None else Head(self._labels, self.rows)
+        """The classifier head; None except for `choose` on an encoder."""
+        return None if self.prototypes is None else Head(self._labels, self.prototypes)
 
-    def wear(self, head: Head) -> None:
-        """Train these rows as well, one a label."""
-        self._labels, self.rows = head.labels, nn.Parameter(head.rows.clone())
+    def train_head(self, head: Head) -> None:
+        """Train this head's prototypes as well."""
+        self._labels, self.prototypes = head.labels, nn.Parameter(head.prototypes.clone())
 
     @property
     def model(self) -> Any:
@@ -58,20 +58,20 @@ class TrainableAdapter:
         return self.peft.get_base_model()
 
     def prefix(self, rows: int) -> Prefix | None:
-        """What stands before each of `rows` rows; None but for prefix tuning."""
+        """The trained prefix for `rows` rows; None except for prefix tuning."""
         return self._method.prefix(self.peft, rows)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The weights that are trained."""
+        """The trainable parameters."""
         weights = (weight for weight in self.peft.parameters() if weight.requires_grad)
-        return weights if self.rows is None else chain(weights, [self.rows])
+        return weights if self.prototypes is None else chain(weights, [self.prototypes])
 
     def size(self) -> int:
-        """How many numbers are trained."""
+        """Number of trainable parameters."""
         return sum(weight.numel() for weight in self.parameters())
 
     def penalty(self) -> Tensor | float:
-        """What the method adds to the loss."""
+        """The method's term of the loss, such as AdaLoRA's orthogonality penalty."""
         return self._method.penalty(self.peft)
 
     def after_step(self, step: int) -> None:
@@ -79,16 +79,16 @@ class TrainableAdapter:
         self._method.after_step(self.peft, step)
 
     def settled(self, step: int) -> bool:
-        """Whether the weights after `step` may be the final ones; AdaLoRA's are not before its ranks are pruned."""
+        """Whether the weights after `step` may be the final ones; AdaLoRA's may only after its ranks are pruned."""
         return self._method.settled(self.peft, step)
 
     def check(self) -> None:
-        """Refuse weights that training has driven to NaN or infinity.
+        """Refuse weights that are NaN or infinite after training.
 
         Raises:
             ShopfitError: naming the first layer with such numbers.
         """
-        weights = chain(self.peft.named_parameters(), [] if self.rows is None else [("head", self.rows)])
+        weights = chain(self.peft.named_parameters(), [] if self.prototypes is None else [("head", self.prototypes)])
         for name, weight in weights:
             if weight.requires_grad and not torch.isfinite(weight).all():
                 layer = name.removeprefix("base_model.model.").replace(".default", "")
@@ -108,11 +108,11 @@ class TrainableAdapter:
                 weight.copy_(kept)
 
     def interpolate(self, origin: list[Tensor], share: float) -> None:
-        """Go back to `share` of the way from where training began to the weights as they are (arXiv:2109.01903).
+        """Set the weights to origin + share * (weights - origin) (WiSE-FT, arXiv:2109.01903).
 
         Args:
             origin: an earlier `state`.
-            share: above 0, and 1 at most, which changes nothing.
+            share: above 0, to 1; 1 changes nothing.
         """
         if share == 1:
             return
@@ -123,7 +123,7 @@ class TrainableAdapter:
 
     @contextmanager
     def interpolated(self, origin: list[Tensor], share: float) -> Iterator[None]:
-        """The weights as `interpolate` makes them, for a look; training goes on from where they were."""
+        """A context with the weights interpolated, for evaluation; afterwards they are as before."""
         if share == 1:
             yield
             return
@@ -144,7 +144,7 @@ class TrainableAdapter:
         write_native(self.peft, folder, self.base.name)
 
     def detach(self) -> None:
-        """Take the adapter off; the base is as it was before."""
+        """Remove the adapter; the base is as it was before."""
         self._method.unload(self.peft)
         self.base.model.requires_grad_(False).eval()
         for leftover in ("peft_config", "_hf_peft_config_loaded"):
@@ -161,18 +161,18 @@ def attach(
     gradient_checkpointing: bool = False,
     start: Start | None = None,
 ) -> TrainableAdapter:
-    """Put a fresh adapter on a base. Its first values come from torch's random state, and from where it starts.
+    """Put a new adapter on a base, initialised from torch's random state and from `start`.
 
     Args:
         base: a causal language model, or an encoder.
         settings: the recipe's `adapter` section.
         total_steps: optimizer steps of the whole run, at least 1; AdaLoRA's schedule spans them.
-        opening: tokens that a prefix starts from, such as a prompt's; at least one.
+        opening: tokens that a prefix is initialised from, such as a prompt's; at least one.
         gradient_checkpointing: recompute activations in the backward pass.
         start: weights to start from; from scratch by default.
 
     Raises:
-        RecipeError: if `adapter.targets` names a layer the base does not have, or the method is none for the base.
+        RecipeError: if `adapter.targets` names a layer the base does not have, or the base does not support the method.
         BaseError: if another adapter is being trained on the base.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training

@@ -1,7 +1,7 @@
-"""Who may use a base's layers at a moment: stacks take turns, forward by forward, and a training has them to itself.
+"""Mutual exclusion on a base's layers: stacks take turns, forward by forward, and training has them exclusively.
 
-A base is one model in memory, whoever holds it. What a stack or a training does to its layers would reach the rows of
-everybody else who runs it meanwhile, so that all of them ask here first.
+A base is one model in memory, which many objects share. Changes of a stack or a training to its layers would reach the
+rows of any other forward that runs at the same time, so all of them acquire the layers here first.
 """
 
 import threading
@@ -16,7 +16,7 @@ _LATER = "close what uses it first, or load the base once more"
 
 
 class Turns:
-    """Whose turn it is on one model."""
+    """The lock on one model's layers."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -25,13 +25,13 @@ class Turns:
 
     @contextmanager
     def forward(self, name: str) -> Iterator[None]:
-        """Run the model with adapters beside its layers; another thread that wants to waits until this ends.
+        """Hold the layers for a forward with adapters; other threads that want them wait until it ends.
 
         Args:
             name: of the base, for messages.
 
         Raises:
-            BaseError: if the base is being trained on, or this very thread runs it already.
+            BaseError: if an adapter is being trained on the base, or this thread holds the layers already.
         """
         with self._lock:
             self.check(name)
@@ -44,22 +44,22 @@ class Turns:
                 self._worn = False
 
     def check(self, name: str) -> None:
-        """Refuse to run the model while an adapter in training lies in its layers.
+        """Refuse to run the model while an adapter in training is in its layers.
 
         Raises:
-            BaseError: if one does.
+            BaseError: if one is.
         """
         if self._training is not None and self._training() is not None:
             raise BaseError(f"the base {name} has an adapter in training on it and is not free", next_step=_LATER)
 
     def train(self, name: str) -> "Training":
-        """Let a training have the layers until it ends, or until nobody holds what this returns.
+        """Acquire the layers for a training, until `end` or until the returned object is garbage collected.
 
         Args:
             name: of the base, for messages.
 
         Raises:
-            BaseError: if another training has them, or this thread is in the middle of a forward.
+            BaseError: if another training has them, or this thread holds them for a forward.
         """
         with self._lock:
             self.check(name)
@@ -75,13 +75,13 @@ class Turns:
 
 
 class Training:
-    """A claim to the layers of a model."""
+    """Exclusive use of the layers of a model by a training."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
 
     def end(self) -> None:
-        """Give the layers back."""
+        """Release the layers."""
         self._turns.end()
 
 
@@ -90,6 +90,6 @@ _making = threading.Lock()
 
 
 def turns_of(model: Any) -> Turns:
-    """The turns of a model: the same for everybody who asks."""
+    """The `Turns` of a model: one object a model."""
     with _making:
         return _turns.setdefault(model, Turns())

@@ -1,4 +1,4 @@
-"""An adapter's weights in host memory, ready to be used: as a slot of the stack holds them, or as a prefix."""
+"""An adapter's weights in host memory, ready for serving: packed for a slot of the stack, or as a prefix."""
 
 from dataclasses import dataclass
 from typing import assert_never
@@ -18,18 +18,18 @@ from shopfit.methods.method import Factors
 _FOLDERS = {Form.FACTORS: LORA, Form.PREFIX: NATIVE}
 
 Key = frozenset[tuple[str, str]]
-"""What adapters are told apart by: path and SHA-256 of every file of a bundle, never a name."""
+"""Identity of an adapter: path and SHA-256 of every file of its bundle, never a name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """One adapter's numbers: exactly one of the two forms.
+    """One adapter's weights: exactly one of `packed` and `prefix`.
 
     Args:
         key: of its bundle.
         packed: plain LoRA: it takes a slot.
-        prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens: it takes none.
-        head: of an adapter that chooses on an encoder.
+        prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens: it takes no slot.
+        head: of a `choose` adapter on an encoder.
     """
 
     key: Key
@@ -39,10 +39,10 @@ class Weights:
 
     @property
     def bytes(self) -> int:
-        """Memory they take."""
+        """Size in memory."""
         numbers = self.prefix if self.packed is None else self.packed.flat
         assert numbers is not None
-        head = 0 if self.head is None else self.head.rows.nbytes
+        head = 0 if self.head is None else self.head.prototypes.nbytes
         return numbers.nbytes + head
 
     @property
@@ -52,7 +52,7 @@ class Weights:
 
 
 def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weights:
-    """Read a bundle's weights. Any thread may; nothing of the base or the stack changes.
+    """Read a bundle's weights. Thread-safe: it changes neither the base nor the stack.
 
     Args:
         bundle: of an adapter for `base`.
@@ -71,9 +71,9 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
         return Weights(key, prefix=prefix)
     head = head_of(bundle)
     width = getattr(base.model.config, "hidden_size", None)
-    if head is not None and width is not None and head.rows.shape[1] != width:
+    if head is not None and width is not None and head.prototypes.shape[1] != width:
         raise BundleError(
-            f"{HEAD} of {bundle.manifest.reference} has rows of {head.rows.shape[1]} numbers, "
+            f"{HEAD} of {bundle.manifest.reference} has rows of {head.prototypes.shape[1]} numbers, "
             f"and the base {base.name} has vectors of {width}",
             next_step="train it again on this base",
         )
@@ -81,10 +81,10 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
 
 
 def check_prefix(prefix: Tensor, name: str) -> None:
-    """Refuse a prefix by which a row could become NaN or infinite.
+    """Refuse a prefix with which a row could become NaN or infinite.
 
     Args:
-        prefix: in the type that the base has.
+        prefix: in the base's dtype.
         name: of the adapter, for messages.
 
     Raises:
@@ -130,7 +130,7 @@ def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
 
 
 def _cache_shape(base: Base) -> tuple[int, int, int]:
-    """Layers, key and value heads, and numbers of a head, of what a base keeps of a token."""
+    """Shape of a base's KV cache: layers, key and value heads, and dimension of a head."""
     config = base.model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -138,7 +138,7 @@ def _cache_shape(base: Base) -> tuple[int, int, int]:
 
 
 def head_of(bundle: Bundle | HeldBundle) -> Head | None:
-    """The head of a bundle; None if its adapter has none.
+    """The classifier head of a bundle; None if its adapter has none.
 
     Raises:
         BundleError: if it cannot be read.
@@ -155,7 +155,7 @@ def check_base(bundle: Bundle | HeldBundle, base: Base) -> None:
     """Refuse an adapter that was trained on another base.
 
     Raises:
-        BaseError: saying both fingerprints.
+        BaseError: naming both fingerprints.
     """
     wanted = bundle.manifest.base
     if not base.known_by(wanted.fingerprint):

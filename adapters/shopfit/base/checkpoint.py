@@ -1,8 +1,8 @@
-"""What of a base's folder is read, checked before anything of it is loaded.
+"""Selects the files of a base's folder that loading reads, and checks them before anything is loaded.
 
-Weights are `model.safetensors`, or else the files that `model.safetensors.index.json` names, as transformers has it.
-Everything read lies in the folder. Symbolic links stay inside of it too, but for those of the Hub's cache, whose
-snapshots are links to its own blobs (huggingface_hub's "Understand caching").
+Weights are `model.safetensors`, or else the files that `model.safetensors.index.json` names, as in transformers. All
+files must be inside the folder. Symbolic links must not leave it, except in the Hub's cache, whose snapshots are links
+to its own blobs (huggingface_hub's "Understand caching").
 """
 
 import json
@@ -46,7 +46,7 @@ _POOLING = "1_Pooling/config.json"
 _MODULES = "modules.json"
 
 BUFFERS = ("position_ids", "token_type_ids", "attn.bias", "attention.bias", "masked_bias", "inv_freq")
-"""Endings of what old checkpoints hold besides weights: the model makes them itself."""
+"""Name endings of buffers in old checkpoints, which the model computes itself."""
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -74,7 +74,7 @@ class Piece:
 
     Args:
         name: of the tensor.
-        shape: as the header writes it.
+        shape: as in the header.
         dtype: such as "F32".
         path: of the file.
         start: its first byte in the file.
@@ -91,11 +91,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The files of a base that are read, and nothing else of its folder.
+    """The files of a base's folder that loading reads.
 
     Args:
-        folder: where they lie.
-        config: what config.json says.
+        folder: of the base.
+        config: content of config.json.
         files: settings, vocabularies and chat template, by name.
         weights: files of weights, in the order of their names.
         pieces: every tensor in them, by name.
@@ -115,11 +115,11 @@ class Checkpoint:
             folder: holds config.json, safetensors weights and a tokenizer.
 
         Raises:
-            BaseError: if a file is missing, damaged or elsewhere; saying which and why.
+            BaseError: if a file is missing, damaged or outside of the folder; naming it and why.
         """
         try:
             return cls._open(folder)
-        except (OSError, ValueError) as error:  # a path that no file can have is a ValueError
+        except (OSError, ValueError) as error:  # an invalid path raises ValueError
             raise BaseError(
                 f"the base in {str(folder)!r} cannot be read: {reason(error)}",
                 next_step="check that the folder and every file in it can be read",
@@ -157,7 +157,7 @@ class Checkpoint:
 
     @contextmanager
     def alone(self) -> Iterator[Path]:
-        """A folder that holds what was checked and nothing else, for a loader to read.
+        """A temporary folder with the checked files only, for transformers to load from.
 
         Raises:
             BaseError: if a file has changed meanwhile.
@@ -188,7 +188,7 @@ class Checkpoint:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an error says, with nothing in it that cannot be printed."""
+    """The first line of an error's message, without unprintable characters."""
     lines = str(error).strip().splitlines()
     said = lines[0] if lines else type(error).__name__
     return said.encode("utf-8", "backslashreplace").decode()[:500]
@@ -198,7 +198,7 @@ def _file(folder: Path, name: str) -> Path | None:
     """The real path of a file in a base's folder; None if there is none.
 
     Raises:
-        BaseError: if it is no file, or leaves the folder.
+        BaseError: if it is no file, or is outside of the folder.
     """
     path = folder / name
     if not os.path.lexists(path):
@@ -220,7 +220,7 @@ def _file(folder: Path, name: str) -> Path | None:
 
 
 def _roots(folder: Path) -> list[Path]:
-    """Where the files of a base may lie: its folder; of a snapshot in the Hub's cache also that repository's blobs."""
+    """Folders that may hold a base's files: its own; for a snapshot in the Hub's cache also its repository's blobs."""
     real = folder.resolve()
     if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
         return [real, real.parent.parent / "blobs"]
@@ -250,10 +250,10 @@ def read_json(path: Path, where: Path) -> Any:
 
     Args:
         path: of the file.
-        where: what messages call it.
+        where: its path in messages.
 
     Raises:
-        BaseError: if it is too large, or no JSON that can be written again.
+        BaseError: if it is too large, or is no JSON that can be written as UTF-8.
     """
     if path.stat().st_size > _MOST_SETTINGS:
         raise BaseError(
@@ -261,14 +261,14 @@ def read_json(path: Path, where: Path) -> Any:
         )
     try:
         found = json.loads(path.read_bytes().decode())
-        json.dumps(found, ensure_ascii=False).encode()  # lone surrogates are in no file
+        json.dumps(found, ensure_ascii=False).encode()  # fails for lone surrogates
     except (ValueError, RecursionError) as error:
         raise BaseError(f"{where} is not valid JSON: {reason(error)}", next_step="bring the file again") from error
     return found
 
 
 def _check_pooling(folder: Path) -> None:
-    """Refuse what sentence-transformers would do behind the model and this does not."""
+    """Refuse modules of sentence-transformers that would change the mean-pooled vectors."""
     modules, pooling = _file(folder, _MODULES), _file(folder, _POOLING)
     found = read_json(modules, folder / _MODULES) if modules is not None else []
     kinds = [str(each.get("type", "")) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
@@ -339,7 +339,7 @@ def _shard(folder: Path, place: str) -> Path:
 def read_pieces(path: Path) -> list[Piece]:
     """Every tensor in a file of weights. The format is 8 bytes of header length, the header, the data.
 
-    safetensors' own reader checks lengths, types, shapes and offsets; that a name comes twice it does not see.
+    safetensors' own reader checks lengths, types, shapes and offsets, but not duplicate names.
 
     Raises:
         BaseError: if it is not a whole safetensors file.
@@ -362,7 +362,7 @@ def read_pieces(path: Path) -> list[Piece]:
 
 
 def damaged(path: Path, why: str) -> BaseError:
-    """What is said of a file of weights that is not whole."""
+    """The error for a damaged file of weights."""
     return BaseError(
         f"{path} is not a whole safetensors file: {why}",
         next_step="bring the file again: it was cut short, or altered",

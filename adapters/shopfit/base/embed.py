@@ -20,8 +20,8 @@ class Embedder:
     Args:
         base: an encoder, loaded.
         batch_size: texts a forward.
-        max_tokens: of a text; what is longer is cut.
-        remember: keep every vector, so that a text is embedded once. Not for texts without end, such as queries.
+        max_tokens: of a text; longer ones are truncated.
+        remember: cache every vector, so that a text is embedded once. The cache is unbounded: not for queries.
     """
 
     def __init__(self, base: Base, *, batch_size: int = 64, max_tokens: int = 256, remember: bool = True) -> None:
@@ -75,7 +75,7 @@ class Embedder:
 
 
 class LateEmbedder:
-    """An embedder that loads its encoder when the first text is to be embedded. Safe for threads.
+    """An embedder that loads its encoder with the first call. Thread-safe.
 
     Args:
         home: shopfit's home folder.

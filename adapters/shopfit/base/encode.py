@@ -1,9 +1,9 @@
-"""The one way from text to tokens: text is text, whatever it looks like, and any number of threads may ask at once.
+"""Thread-safe tokenization that never reads control tokens in untrusted text. All text is tokenized here.
 
-A fast tokenizer keeps truncation and padding as its own state, so that two threads which ask for different lengths get
-each other's; and it reads `<|im_end|>` or `[SEP]` in a shopper's words as the model's own control tokens. Here each
-base's tokenizer is copied once. The copy never truncates or pads, nothing of it changes afterwards, and its control
-tokens go by secret names, which no text holds: only a template that was marked with them gets the real tokens.
+A fast tokenizer keeps truncation and padding as state, so that two threads with different lengths disturb each other;
+and it reads `<|im_end|>` or `[SEP]` in a shopper's text as control tokens. So each base's tokenizer is copied once. The
+copy never truncates, pads or changes, and its control tokens have random secret names, which no text contains: only a
+template that `mark` rewrote gets the real control tokens.
 """
 
 import json
@@ -19,25 +19,25 @@ from weakref import WeakKeyDictionary
 from shopfit.errors import BaseError, RequestError
 
 CUT = " …"
-"""What stands where a text was cut."""
-_DENSE = 2  # characters read for each token that is wanted; enough of text without spaces
-_USUAL = 8  # characters for each token, of text with spaces between its words; more are read where they gave too few
-_LONGEST = range(16, 129)  # characters of a token: what a vocabulary's longest entry may say
-_MARGIN = 128  # tokens by which a start of a text may have more than the same characters have within it
-_BRACKETS = re.compile(r"[<>\[\]{}|\uff5c\u3008\u3009]")  # of any width
+"""Marks where a text was cut."""
+_DENSE = 2  # characters read for each wanted token; enough for text without spaces
+_USUAL = 8  # characters for each token of text with spaces; more are read if they gave too few tokens
+_LONGEST = range(16, 129)  # allowed range for the characters of a vocabulary's longest token
+_MARGIN = 128  # tokens by which a cut text may exceed the tokens of the same characters in the whole text
+_BRACKETS = re.compile(r"[<>\[\]{}|\uff5c\u3008\u3009]")  # ASCII and full-width
 _HALF = re.compile("[\ud800-\udfff]")
-_WORD = 24  # characters that are given up so that a cut falls between words
-_SECRET = 24  # letters: nobody guesses them
+_WORD = 24  # characters dropped at most so that a cut falls between words
+_SECRET = 24  # random letters of a secret name
 
 
 class PlainTokenizer:
-    """A base's tokenizer that takes text as text. Safe for threads; make it with `PlainTokenizer.of`.
+    """A base's tokenizer that reads no control tokens in text. Thread-safe; made with `PlainTokenizer.of`.
 
     Args:
         tokenizer: a fast one of transformers.
 
     Raises:
-        BaseError: if it is not a fast one, or is built in a way that cannot be copied.
+        BaseError: if it is not a fast one, or cannot be copied.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -54,7 +54,7 @@ class PlainTokenizer:
         self._pattern = re.compile("|".join(map(re.escape, sorted(self._names, key=len, reverse=True))) or r"(?!)")
         try:
             self._copy = Tokenizer.from_str(json.dumps(document))
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # tokenizers raises no narrower type
             raise BaseError(
                 f"the tokenizer {type(tokenizer).__name__} cannot be copied: {error}", next_step="take another base"
             ) from error
@@ -70,7 +70,7 @@ class PlainTokenizer:
 
     @classmethod
     def of(cls, tokenizer: Any) -> "PlainTokenizer":
-        """The one of a tokenizer, made when it is first asked for.
+        """The plain tokenizer of a tokenizer, made with the first call.
 
         Raises:
             BaseError: as for the class.
@@ -82,18 +82,17 @@ class PlainTokenizer:
             return known
 
     def encode(self, text: str, *, limit: int | None = None, special: bool = True) -> tuple[int, ...]:
-        """Tokens of a text, the same ones as the tokenizer's own where no control token stands in the text.
+        """Tokens of a text, equal to the tokenizer's own if the text contains no control token.
 
-        With a limit, the cost does not depend on how long the text is.
+        With a limit, the cost does not depend on the length of the text.
 
         Args:
-            text: any; parts of it that `mark` returned may be control tokens.
-            limit: tokens at most, those included that the tokenizer puts around a text; what follows is cut, at the
-                end of a whole character.
-            special: whether to put around it what the tokenizer puts around a text, such as [CLS] and [SEP].
+            text: any; control tokens are only read in parts that `mark` returned.
+            limit: tokens at most, special ones included; the text is cut after a whole character.
+            special: whether to add the tokenizer's special tokens, such as [CLS] and [SEP].
 
         Raises:
-            RequestError: if the text holds half a character (a lone surrogate).
+            RequestError: if the text contains a lone surrogate.
         """
         added = self.added if special else 0
         encoding = self._read(text) if limit is None else self._start(text, max(1, limit - added))
@@ -104,17 +103,17 @@ class PlainTokenizer:
         return tuple(encoding.ids)
 
     def mark(self, template: str) -> str:
-        """A template's own words, where control tokens are meant as such, for `encode`."""
+        """A trusted template in which `encode` shall read control tokens."""
         return self._pattern.sub(lambda found: self._names[found[0]], template)
 
     def shortened(self, text: str, tokens: int) -> str:
-        """The start of a text that has at most so many tokens, with ` …` behind it.
+        """A text cut to so many tokens, with ` …` appended.
 
-        It ends with a whole character, and between words where there are any near the end.
+        It is cut after a whole character, and between words if there is a space near the end.
 
         Args:
             text: any; one that ends with ` …` gets no second one.
-            tokens: of the start, at least 0; the ` …` comes on top.
+            tokens: at most, at least 0; the ` …` is not counted.
         """
         text = text.removesuffix(CUT)
         encoding = self._start(text, tokens)
@@ -125,16 +124,16 @@ class PlainTokenizer:
         return text.rstrip() + CUT if text.strip() else CUT.strip()
 
     def fitting(self, write: Callable[[str], str], text: str, limit: int, *, special: bool = True) -> tuple[int, ...]:
-        """Tokens of a prompt around one text, which is shortened until they are few enough.
+        """Tokens of a prompt around one text, which is shortened until the prompt fits.
 
         Args:
-            write: the text -> the prompt, whose own words are marked.
-            text: what is shortened.
+            write: text -> prompt, with the template marked.
+            text: to shorten.
             limit: tokens at most.
             special: as for `encode`.
 
         Raises:
-            RequestError: if the prompt is too long without any text.
+            RequestError: if the prompt is too long even without the text.
         """
         text = self.head(text, limit)
         tokens = self.encode(write(text), special=special)
@@ -150,27 +149,27 @@ class PlainTokenizer:
         return tokens
 
     def head(self, text: str, limit: int) -> str:
-        """The text; or a start of it that has surely more tokens than the limit. Its cost is bounded by the limit."""
+        """The text, or a start of it that certainly has more tokens than the limit. The limit bounds the cost."""
         return text[: self._enough(text, limit)[0]]
 
     def count(self, text: str) -> int:
-        """Tokens of a text alone."""
+        """Number of tokens of a text alone."""
         return len(self._read(text))
 
     def _start(self, text: str, limit: int) -> Any:
         return self._enough(text, limit)[1]
 
     def rooms(self, limit: int) -> tuple[int, ...]:
-        """How many characters to read until there are more tokens than a limit: each time more, and no more than the
-        longest tokens have."""
+        """Increasing numbers of characters to read until there are more tokens than the limit; the last one is enough
+        even for the longest tokens."""
         return _DENSE * limit, _USUAL * limit, self._longest * limit
 
     def surely_above(self, tokens: int, limit: int) -> bool:
-        """Whether a text has more tokens than the limit if a start of it has so many."""
+        """Whether a text has more tokens than the limit, given the number of tokens of a start of it."""
         return tokens > limit + _MARGIN
 
     def _enough(self, text: str, limit: int) -> tuple[int, Any]:
-        """How many characters hold more tokens than the limit, or are all; and what they are read as."""
+        """How many characters have more tokens than the limit, or all of them; and their encoding."""
         for room in self.rooms(max(limit, 1)):
             encoding = self._read(text[:room])
             if room >= len(text) or self.surely_above(len(encoding), limit):
@@ -195,12 +194,12 @@ _MAKING = threading.Lock()
 
 
 def _hide_controls(document: dict[str, Any]) -> dict[str, str]:
-    """Give the control tokens of a tokenizer.json secret names, and take truncation and padding out.
+    """Rename the control tokens of a tokenizer.json to secret names, and remove truncation and padding.
 
-    The model's own vocabulary knows them too: a Unigram model would find `</s>` in a text all by itself.
+    They are renamed in the vocabulary too: a Unigram model would find `</s>` in a text by itself.
 
     Returns:
-        the control tokens: their secret names.
+        control tokens -> secret names.
     """
     document["truncation"] = document["padding"] = None
     secret = "".join(secrets.choice(string.ascii_lowercase) for _ in range(_SECRET))
@@ -222,13 +221,13 @@ def _hide_controls(document: dict[str, Any]) -> dict[str, str]:
 
 
 def _is_control(token: Mapping[str, Any]) -> bool:
-    """Special tokens, and added ones that look like such (`<tool_call>`); not a run of spaces, nor a word of a shop."""
+    """Special tokens, and added ones that look like one (`<tool_call>`); not added spaces or words."""
     content = token["content"]
     return bool(content.strip()) and (token["special"] or (len(content) > 1 and bool(_BRACKETS.search(content))))
 
 
 def _letters(place: int) -> str:
-    """A number as four letters: names of one length, so that none begins another."""
+    """A number as four letters: all names have one length, so that none is a prefix of another."""
     return "".join(string.ascii_lowercase[place // 26**power % 26] for power in (3, 2, 1, 0))
 
 
@@ -238,7 +237,7 @@ def _touches(merge: list[str] | str, names: Mapping[str, str]) -> bool:
 
 
 def _whole(encoding: Any, keep: int) -> int:
-    """At most `keep` tokens, so many that the last character is all there."""
+    """The number of tokens, at most `keep`, that ends with a complete character."""
     offsets = encoding.offsets
     end = offsets[keep][0]
     while keep > 1 and offsets[keep - 1][1] > end:
@@ -247,7 +246,7 @@ def _whole(encoding: Any, keep: int) -> int:
 
 
 def _between_characters(text: str, end: int) -> int:
-    """A place at or before `end` that does not part a letter from its accent, or an emoji from what shapes it."""
+    """An index at or before `end` that does not split a letter from its accent, or an emoji from its modifiers."""
     for place in range(end, max(0, end - 16), -1):
         mark = text[place : place + 1] and unicodedata.category(text[place])[0] == "M"
         if not mark and "\u200d" not in text[place - 1 : place + 1]:

@@ -1,8 +1,8 @@
-"""Which models are known to be right here, and what of their settings is not.
+"""The supported model families, and the settings with which they are refused.
 
-A decoder's scores must be its head's over its backbone; an encoder's vectors the mean of its last hidden states. Both
-must not depend on the other rows of a batch. Every family below was tried against a plain forward of its own
-(tests/base/test_families.py); what is not among them is refused by name, and so are settings that break it.
+A decoder's logits must be its output head on its backbone, an encoder's vectors the mean of its last hidden states, and
+neither may depend on the other rows of a batch. Every family below is tested against its own plain forward
+(tests/base/test_families.py); other families are refused by name, and so are settings that break this.
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ DECODERS = frozenset(
         "starcoder2",
     }
 )
-"""Families that score and write text."""
+"""Decoders: families that score and generate text."""
 ENCODERS = frozenset(
     {
         "albert",
@@ -69,7 +69,7 @@ ENCODERS = frozenset(
         "xlm-roberta",
     }
 )
-"""Families whose mean-pooled vectors are compared."""
+"""Encoders: families whose mean-pooled vectors are compared."""
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_hidden_groups", "inner_group_num")
 _PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -82,8 +82,8 @@ _PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
     "add_cross_attention": ((None, False), "it reads another model's states"),
 }
 _BEHIND = "use a base of one of these families, such as smollm2-135m or minilm-l6"
-_BY_LENGTH = ("dynamic", "longrope")  # frequencies go by the longest text of a batch: neighbours would change answers
-_LEAST_TEXT = 16  # tokens
+_BY_LENGTH = ("dynamic", "longrope")  # frequencies depend on a batch's longest text: other rows change answers
+_LEAST_TEXT = 16  # tokens that a base must read at least
 _HEADS = (
     "pooler.",
     "cls.",
@@ -99,18 +99,18 @@ _HEADS = (
     "generator_lm_head.",
     "mask_predictions.",
 )
-"""What encoders are trained with and vectors are not made of."""
+"""Weights of encoders' training heads, which vectors do not use."""
 
 
 def kind_of(name: str, checkpoint: Checkpoint) -> Kind:
-    """Whether a base is a decoder or an encoder, before anything of it is made.
+    """Whether a base is a decoder or an encoder, before the model is built.
 
     Args:
         name: of the base, for messages.
         checkpoint: its files.
 
     Raises:
-        BaseError: if it is neither, or not known to be right.
+        BaseError: if it is neither, or its family is not supported.
     """
     from transformers.models.auto import modeling_auto as auto
 
@@ -144,14 +144,14 @@ def kind_of(name: str, checkpoint: Checkpoint) -> Kind:
 
 
 def writes(name: str, checkpoint: Checkpoint) -> Literal["decoder", "encoder-decoder"]:
-    """What kind of model writes texts for augmentation. It runs as transformers has it, so its family does not matter.
+    """The kind of a model that generates texts for augmentation. It runs in plain transformers, so any family will do.
 
     Args:
         name: of the model, for messages.
         checkpoint: its files.
 
     Raises:
-        BaseError: if it writes no text.
+        BaseError: if it does not generate text.
     """
     from transformers.models.auto import modeling_auto as auto
 
@@ -170,7 +170,7 @@ def writes(name: str, checkpoint: Checkpoint) -> Literal["decoder", "encoder-dec
 def _as(
     name: str, kind: Kind, family: str, architectures: list[str] | None, *mappings: Mapping[str, str | tuple[str, ...]]
 ) -> Kind:
-    """The kind, if the model was saved as one that can be read so."""
+    """Return the kind, if the checkpoint was saved from a model class of that kind; else refuse it."""
     classes = _classes(family, *mappings)
     if architectures and not set(architectures) & set(classes):
         allowed = ", ".join(sorted(set(classes)))
@@ -184,7 +184,7 @@ def _classes(family: str, *mappings: Mapping[str, str | tuple[str, ...]]) -> lis
 
 
 def check_settings(name: str, kind: Kind, config: Any) -> None:
-    """Refuse settings under which answers would not be the model's, or would depend on their neighbours.
+    """Refuse settings under which scores would be wrong, or would depend on other rows of the batch.
 
     Args:
         name: of the base, for messages.
@@ -192,7 +192,7 @@ def check_settings(name: str, kind: Kind, config: Any) -> None:
         config: of transformers.
 
     Raises:
-        BaseError: saying which setting.
+        BaseError: naming the setting.
     """
     settings = {key: getattr(config, key, None) for key in _PLAIN}
     if why := next(_out_of_plain(settings), ""):
@@ -212,10 +212,10 @@ def check_settings(name: str, kind: Kind, config: Any) -> None:
 
 
 def longest_text(name: str, model: Any) -> int:
-    """Tokens of the longest text that a model reads as it reads short ones.
+    """The longest text, in tokens, that a model reads with full attention and its own positions.
 
     Raises:
-        BaseError: if its settings do not say so, or it is next to none.
+        BaseError: if its settings do not tell, or it is below 16.
     """
     from torch import nn
 
@@ -224,9 +224,9 @@ def longest_text(name: str, model: Any) -> int:
         raise _refused(name, f"has max_position_embeddings {limit!r:.40} (allowed: a number)")
     window = getattr(model.config, "sliding_window", None)
     if isinstance(window, int) and not getattr(model.config, "layer_types", None):
-        limit = min(limit, window)  # a text of no more than that sees all of itself
+        limit = min(limit, window)  # within the sliding window, attention is full
     for place, module in model.named_modules():
-        # RoBERTa and its kin count positions from behind that of the padding
+        # RoBERTa-like models count positions from after the padding's
         if (
             place.endswith("position_embeddings")
             and isinstance(module, nn.Embedding)
@@ -244,7 +244,7 @@ def check_weights(name: str, kind: Kind | None, loaded: Mapping[str, Any]) -> No
     Args:
         name: of the base, for messages.
         kind: what it was loaded as.
-        loaded: what transformers says of loading it (`output_loading_info`).
+        loaded: transformers' `output_loading_info`.
 
     Raises:
         BaseError: with every tensor that is missing, unexpected or of another shape.

@@ -1,8 +1,8 @@
 """The identity of a base: SHA-256 over everything that loading it reads.
 
-Tensors are hashed by name, so that how a library orders or shards them does not matter; of the settings, what a library
-writes about itself is left out. The first rule hashed less: config.json, one vocabulary and all weights of the folder.
-A bundle keeps the fingerprint that it was made with, so that one is known as well (docs/bases.md).
+Tensors are hashed by name, so that their order and sharding do not matter; settings that a library writes about itself
+are left out. The legacy rule hashed less: config.json, one vocabulary and all weights of the folder. Old bundles name a
+base by its legacy fingerprint, so that one is computed too (docs/bases.md).
 """
 
 import hashlib
@@ -22,11 +22,11 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a base is known by.
+    """The fingerprints of a base.
 
     Args:
-        fingerprint: SHA-256 (hex) over all that is read.
-        legacy: the same by the first rule; empty where that has none.
+        fingerprint: SHA-256 (hex) over everything that loading reads.
+        legacy: the same by the legacy rule; empty if that gives none.
     """
 
     fingerprint: str
@@ -40,7 +40,7 @@ def fingerprint(folder: Path) -> str:
         folder: holds config.json, safetensors weights and a tokenizer.
 
     Raises:
-        BaseError: if a file is missing, damaged or elsewhere.
+        BaseError: if a file is missing, damaged or outside of the folder.
     """
     return identify(Checkpoint.open(folder)).fingerprint
 
@@ -72,7 +72,7 @@ def _digest(name: str, path: Path) -> str:
 
 
 def _legacy(checkpoint: Checkpoint, core: str) -> str:
-    """By the first rule, every safetensors file of the folder counted, loaded or not."""
+    """By the legacy rule, which hashed every safetensors file of the folder, loaded or not."""
     if not any(name in checkpoint.files for name in _OLD_VOCABULARIES):
         return ""
     every = {path.resolve() for path in checkpoint.folder.glob("*.safetensors")}

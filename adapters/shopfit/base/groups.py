@@ -1,4 +1,4 @@
-"""Which linear layers of a model read the same input, such as q, k and v: their low-rank products can be one."""
+"""Groups of linear layers that read the same input, such as q, k and v: their low-rank products can be fused."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class Shared:
-    """What layers that read the same input compute once: kept from the first of them to the last.
+    """A result that the layers of a group compute once: cached from the first layer to the last.
 
     Args:
-        layers: how many they are.
+        layers: number of layers in the group.
     """
 
     def __init__(self, layers: int) -> None:
@@ -20,31 +20,31 @@ class Shared:
         self._made: Tensor | None = None
 
     def of(self, place: int, x: Tensor, make: Callable[[], Tensor]) -> Tensor:
-        """The result for input `x`; layer `place` asks, and `make` computes it if it is not there."""
+        """The result for input `x` in layer number `place`; `make` computes it if it is not cached."""
         if self._made is None or self._input is not x:
             self._input, self._made = x, make()
         made = self._made
         if place == self._layers - 1:
-            self.forget()  # nothing of a finished step stays alive
+            self.forget()  # frees the memory of a finished step
         return made
 
     def forget(self) -> None:
-        """Drop what is kept, such as after a step that did not reach the last layer."""
+        """Drop the cached result, as after a step that did not reach the last layer."""
         self._input = self._made = None
 
 
 def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]]:
-    """Find out by one forward of two tokens.
+    """Group layers by their input in a forward of two tokens.
 
     Args:
         model: a transformers model; its backbone is run.
         layers: the linear layers in question, by name.
 
     Returns:
-        the names of those that ran, in the order they ran, those with the very same input together.
+        the names of the layers that ran, in their order, grouped by identical input tensor.
     """
     groups: list[list[str]] = []
-    last: list[Any] = [None]  # the tensor itself, so that its identity is not given to another one
+    last: list[Any] = [None]  # the tensor itself, so that Python does not reuse its id
 
     def watch(name: str) -> Any:
         def before(_: nn.Module, args: tuple[Any, ...]) -> None:

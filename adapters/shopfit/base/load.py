@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from shopfit.base.scoring.scorer import Scorer
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", "bpe.codes", "chat_template.jinja"]
-_HALF_FROM = 8  # major compute capability: earlier GPUs only emulate bfloat16
-_BESIDES = 1 << 22  # numbers of a model that are in no file, such as positions and a pooler that is not used
+_HALF_FROM = 8  # major compute capability: GPUs before it only emulate bfloat16
+_BESIDES = 1 << 22  # parameters that may be in no file, such as positions and an unused pooler
 
 
 @dataclass(slots=True)
@@ -28,15 +28,15 @@ class Base:
     """A loaded base. Its weights are frozen and shared by every adapter.
 
     Args:
-        name: as the recipe calls it.
-        folder: where its files lie.
-        fingerprint: SHA-256 over all that loading it reads.
+        name: as in the recipe.
+        folder: of its files.
+        fingerprint: SHA-256 over everything that loading reads.
         quantization: "none", "int8" or "nf4".
         model: the transformers model (a causal language model, or an encoder).
         tokenizer: its tokenizer.
-        max_length: tokens of a text that it reads at most.
-        scorer: how it scores answers.
-        legacy_fingerprint: what bundles of before know it by (docs/bases.md); empty if they cannot.
+        max_length: most tokens of a text.
+        scorer: of its architecture.
+        legacy_fingerprint: its name in old bundles (docs/bases.md); empty if it has none.
     """
 
     name: str
@@ -51,27 +51,27 @@ class Base:
 
     @property
     def device(self) -> "torch.device":
-        """Where the model's weights lie."""
+        """The device of the model's weights."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
     @property
     def dtype(self) -> str:
-        """What its numbers are, but for those that are quantized: "float32", "bfloat16" or "float16"."""
+        """The dtype of weights that are not quantized: "float32", "bfloat16" or "float16"."""
         return str(self.model.dtype).removeprefix("torch.")
 
     @property
     def encoder(self) -> bool:
-        """Whether it reads texts and writes none."""
+        """Whether it is an encoder, which generates no text."""
         return not self.scorer.writes_text
 
     def known_by(self, fingerprint: str) -> bool:
-        """Whether it is the base that a bundle or version names by a fingerprint, the legacy one included."""
+        """Whether a fingerprint in a bundle or version, maybe a legacy one, is of this base."""
         return bool(fingerprint) and fingerprint in {self.fingerprint, self.legacy_fingerprint}
 
 
 def locate_base(name: str, home: Path) -> Path:
-    """Folder of the base called `name`, fetched if it must be.
+    """Folder of the base called `name`, downloaded if necessary.
 
     Args:
         name: a packaged base, a local folder, or a Hub id such as `HuggingFaceTB/SmolLM2-360M`.
@@ -98,7 +98,7 @@ def _folder(name: str) -> Path:
     try:
         folder = expanded(name)
         why = "" if _is_folder(folder) else "no such folder"
-    except ShopfitError as error:  # a home of nobody
+    except ShopfitError as error:  # `~` of an unknown user
         folder, why = Path(name), error.message
     if why:
         raise BaseError(
@@ -111,7 +111,7 @@ def _folder(name: str) -> Path:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a name that no folder can have
+    except (OSError, ValueError):  # an invalid path
         return False
 
 
@@ -131,17 +131,17 @@ def _from_hub(name: str) -> Path:
 def load_base(
     name: str, home: Path, *, quantization: str = "none", device: str | None = None, dtype: str = "auto"
 ) -> Base:
-    """Load the base called `name`, frozen and in eval mode, and prove that it answers as its own plain forward does.
+    """Load the base called `name`, frozen and in eval mode, and check its scores against its plain forward.
 
     Args:
         name: as for `locate_base`.
         home: shopfit's home folder.
         quantization: "none", or "int8" / "nf4" by bitsandbytes (arXiv:2208.07339, 2305.14314).
         device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
-        dtype: "float32", "bfloat16" or "float16", of what is not quantized; or "auto", see `dtype_on`.
+        dtype: "float32", "bfloat16" or "float16", of weights that are not quantized; or "auto", see `dtype_on`.
 
     Raises:
-        BaseError: if the base is missing, damaged, or not known to be right, or there is no such type.
+        BaseError: if the base is missing, damaged, or not supported, or the dtype is unknown.
     """
     if dtype not in {"auto", *get_args(Dtype)}:
         raise BaseError(
@@ -158,7 +158,7 @@ def load_base(
 
 
 def dtype_on(device: str, quantization: str = "none") -> str:
-    """What `auto` makes of a base's numbers.
+    """The dtype that `auto` selects.
 
     Args:
         device: such as "cpu" or "cuda:0".
@@ -195,7 +195,7 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
     loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
     model, tokenizer = load_pretrained(name, checkpoint, loader, kind=kind, **options)
     if kind == "encoder" and getattr(model, "pooler", None) is not None:
-        model.pooler = None  # texts are mean-pooled: it would compute, and be trained, for nothing
+        model.pooler = None  # texts are mean-pooled: the pooler's output is not used
     if quantization == "none":
         model.to(device)
     elif quantization == "nf4":
@@ -212,17 +212,17 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
 def load_pretrained(
     name: str, checkpoint: Checkpoint, loader: Any, *, kind: Kind | None, **options: Any
 ) -> tuple[Any, Any]:
-    """A model and its tokenizer, made from the files of a checkpoint and nothing else, without code of their own.
+    """Load a model and its tokenizer from the files of a checkpoint and nothing else, without remote code.
 
     Args:
         name: of the base, for messages.
         checkpoint: its files.
         loader: class of transformers, such as `AutoModel`.
-        kind: "decoder" or "encoder", to check its settings too; None where it is neither.
+        kind: to check its settings, "decoder" or "encoder"; None if it is neither.
         options: for the model's `from_pretrained`.
 
     Raises:
-        BaseError: if they cannot be made, or weights are missing, left over or of another shape.
+        BaseError: if they cannot be loaded, or weights are missing, unexpected or of another shape.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -238,7 +238,7 @@ def load_pretrained(
                 shown,
                 use_safetensors=True,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are refused below, all at once
+                ignore_mismatched_sizes=True,  # they are reported below, all together
                 attn_implementation=attention,
                 **plain,
                 **options,
@@ -247,7 +247,7 @@ def load_pretrained(
         except BaseError:
             raise
         except BaseException as error:
-            # the tokenizers library panics on some files: an exception of its own that is not even an Exception
+            # tokenizers panics on some files: Rust's PanicException is no Exception
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             why = reason(error).replace(str(shown), str(checkpoint.folder))
@@ -262,12 +262,12 @@ def load_pretrained(
 
 
 def _attention(loader: Any, config: Any) -> str:
-    """PyTorch's own attention where the model has it, else the model's."""
+    """PyTorch's SDPA attention if the model supports it, else eager."""
     return "sdpa" if getattr(loader._model_mapping[type(config)], "_supports_sdpa", False) else "eager"
 
 
 def _check_size(name: str, checkpoint: Checkpoint, loader: Any, config: Any, attention: str) -> None:
-    """Refuse a config.json that describes a far larger model than the weights are, before it takes its memory."""
+    """Refuse a config.json that describes a far larger model than its weights, before memory is allocated for it."""
     import torch
 
     with torch.device("meta"):
@@ -298,8 +298,8 @@ def _check_finite(name: str, model: Any) -> None:
 
 
 def _keep_trainable(model: Any) -> None:
-    """Forbid bitsandbytes a layout that it packs CPU weights into when no gradient is asked for: it has no backward,
-    is never unpacked, and makes every later gradient silently wrong.
+    """Disable the layout that bitsandbytes packs CPU weights into when gradients are off: it has no backward, is never
+    unpacked, and makes later gradients silently wrong.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -321,6 +321,6 @@ def _quantization_config(quantization: str, dtype: "torch.dtype") -> Any:
 
 
 def fetched_bases(home: Path) -> dict[str, Path | None]:
-    """Every packaged base, with its folder if it has been fetched."""
+    """Every packaged base, with its folder if it is downloaded."""
     folders = {name: bases_folder(home) / name for name in PACKAGED}
     return {name: folder if folder.is_dir() else None for name, folder in folders.items()}

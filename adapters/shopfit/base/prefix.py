@@ -1,4 +1,4 @@
-"""Trained keys and values that stand before the rows of a batch (prefix tuning, arXiv:2101.00190)."""
+"""Trained keys and values before the rows of a batch (prefix tuning, arXiv:2101.00190)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What stands before each of B rows. Shorter prefixes lie at the left of the cache, followed by nothing.
+    """The prefixes of B rows. Shorter prefixes are padded on the right with masked positions.
 
     Args:
         cache: of transformers, with P positions for each of the B rows. A forward adds to it: use it once.
-        lengths: (B,) how many of the P positions a row looks at, 0 to P.
+        lengths: (B,) how many of the P positions a row attends to, 0 to P.
     """
 
     cache: Any
@@ -22,24 +22,24 @@ class Prefix:
 
     @property
     def width(self) -> int:
-        """P."""
+        """P, the positions of the cache."""
         return int(self.cache.get_seq_length())
 
     def visible(self) -> Tensor:
-        """(B, P) whether a row looks at a position."""
+        """(B, P) whether a row attends to a position."""
         return torch.arange(self.width, device=self.lengths.device) < self.lengths[:, None]
 
     def before(self, mask: Tensor) -> Tensor:
-        """(B, T, P + T) what rows look at whose own positions look at each other by (B, T, T) `mask`."""
+        """(B, T, P + T) the mask of rows with prefix, from the (B, T, T) `mask` of the rows alone."""
         return torch.cat((self.visible()[:, None].expand(-1, mask.shape[1], -1), mask), dim=2)
 
 
 def lay_before(rows: Sequence[Tensor | None], device: torch.device | str = "cpu") -> Prefix | None:
-    """The prefix of a batch whose rows may each have one of their own.
+    """The `Prefix` of a batch whose rows may each have a different one.
 
     Args:
         rows: for each of B rows (layers, 2, heads, n, dim) keys and values of any n, or None.
-        device: where the batch is.
+        device: of the batch.
 
     Returns:
         None if no row has one.
@@ -62,5 +62,5 @@ def lay_before(rows: Sequence[Tensor | None], device: torch.device | str = "cpu"
 
 
 def lift_out(prefix: Prefix) -> Tensor:
-    """(layers, 2, heads, P, dim) keys and values of the first row: what `lay_before` takes."""
+    """(layers, 2, heads, P, dim) keys and values of the first row, as `lay_before` takes them."""
     return torch.stack([torch.stack((layer.keys[0], layer.values[0])) for layer in prefix.cache.layers])

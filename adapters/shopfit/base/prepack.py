@@ -1,7 +1,7 @@
-"""Frozen float32 weights in the blocked layout that oneDNN multiplies by fastest on CPUs.
+"""Frozen float32 weights in the blocked layout that is fastest for oneDNN on CPUs.
 
-PyTorch's own linear layer hands rows of plain weights to the BLAS. Weights that never change can be laid out once, when
-the base is loaded; a product then takes 0.5-0.9 of the time. The plain weights stay for the backward pass.
+PyTorch's linear layer passes plain weights to BLAS. Frozen weights are packed once, when the base is loaded; a product
+then takes 0.5-0.9 of the time. The plain weights stay for the backward pass.
 """
 
 from typing import Any
@@ -16,11 +16,11 @@ class PrepackedLinear(nn.Linear):
     packed: Tensor
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name nn.Linear gives it
-        """What `nn.Linear` computes, within float tolerance; by its own way wherever the layout does not fit."""
+        """Compute as `nn.Linear`, within float tolerance; with the plain weights if the packed ones do not apply."""
         if input.device.type != "cpu" or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         if torch.is_grad_enabled() and input.requires_grad:
-            # two-dimensional inside, so that the result is no view made by the function: PEFT adds onto it in place
+            # flattened outside, as the function must not return a view: PEFT adds onto the result in place
             rows: Tensor = _Product.apply(input.flatten(0, -2), self.weight, self.packed, self.bias)  # type: ignore[no-untyped-call] # torch has no types here
             return rows.view(*input.shape[:-1], self.out_features)
         return _product(input, self.packed, self.bias)
@@ -48,13 +48,13 @@ def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def prepack(model: nn.Module) -> int:
-    """Lay out every frozen float32 linear layer on the CPU anew. The model computes the same numbers.
+    """Pack every frozen float32 linear layer on the CPU. The model computes the same, within float tolerance.
 
     Args:
         model: frozen; its linear layers become `PrepackedLinear`.
 
     Returns:
-        how many layers were laid out: 0 where this build of PyTorch has no oneDNN.
+        number of packed layers; 0 if this build of PyTorch has no oneDNN.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call] # torch has no types here
         return 0

@@ -1,4 +1,4 @@
-"""An example -> prompt -> tokens, for each task. The same code serves tuning, evaluation and serving."""
+"""Renders prompts and answers of every task, and tokenizes them, for tuning, evaluation and serving alike."""
 
 import json
 import math
@@ -22,26 +22,26 @@ from shopfit.recipe.template import PromptTemplate, filled, pieces_of, placehold
 if TYPE_CHECKING:
     from shopfit.base.scoring.scorer import Scorer
 
-_ANSWERS = 50_000  # answers whose tokens are kept
-_KEPT_TEXT = 2_000  # characters of the longest answer that is kept
+_ANSWERS = 50_000  # answers whose tokens are cached
+_KEPT_TEXT = 2_000  # characters of the longest cached answer
 _TEXT_TOKENS = 128  # of an item's text, for an encoder
 _ANSWER_TOKENS = 512  # of a label or an item as an answer, for a decoder
-_READ = 128  # characters of a field for each token of the prompt
+_READ = 128  # characters of a field that are read, for each token of the prompt
 
 
 class Prompter:
-    """Writes a recipe's prompts and answers.
+    """Renders a recipe's prompts and answers as tokens.
 
-    A decoder reads the prompt as the recipe's template has it. An encoder compares texts: it reads what the prompt
-    shows without the words of the template, the words of a label, and all that the catalog says of an item.
+    A decoder gets the prompt in the recipe's template. An encoder compares texts: it gets the fields of the prompt
+    without the template, the words of a label, and all catalog fields of an item.
 
     Args:
-        recipe: whose `prompt` and `data` sections say how.
+        recipe: with its `prompt` and `data` sections.
         tokenizer: of the base.
         catalog: of the ranked items; None for plain titles.
         history: of the items in `data.item_fields`; None for plain titles.
-        encoder: whether the base is one.
-        kept: answers whose tokens are remembered at most, 1 or more.
+        encoder: whether the base is an encoder.
+        kept: answers whose tokens are cached at most, 1 or more.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Prompter:
         self._plain: PlainTokenizer | None = None
 
     def under(self, recipe: Recipe) -> "Prompter":
-        """The same for another recipe, so that what asks and what trains go by one; known tokens are kept."""
+        """A copy for another recipe, which shares the cached tokens."""
         if recipe is self.recipe:
             return self
         other = copy(self)
@@ -75,17 +75,17 @@ class Prompter:
         return other
 
     def text(self, fields: Mapping[str, Any]) -> str:
-        """What the prompt shows of an example, without the words of the template: for baselines and leak checks."""
+        """The fields of the prompt without the template: for baselines and leak checks."""
         return " ".join(shown for name in self.recipe.fields if (shown := self.show(name, fields.get(name))))
 
     def query_text(self, fields: Mapping[str, Any]) -> str:
-        """What the prompt shows besides items: what a search can look for."""
+        """The fields of the prompt except item lists: the query of a search."""
         return self.text({name: value for name, value in fields.items() if name not in self.recipe.data.item_fields})
 
     def show(self, name: str, value: Any) -> str:
         """One field as the prompt shows it: the latest items of a history by title, other lists joined.
 
-        Of a text, as many characters are read as `prompt.max_tokens` can ever hold.
+        Of a text, only as many characters are read as may fit in `prompt.max_tokens`.
 
         Args:
             name: of the field.
@@ -97,7 +97,7 @@ class Prompter:
         return "; ".join(self._parts(name, value, self._room))
 
     def _parts(self, name: str, value: Any, room: int) -> list[str]:
-        """The titles of a history, the latest last; or one text, of any other field; none where it is blank."""
+        """The titles of a history, the latest last; for any other field one text; empty if it is blank."""
         if name in self.recipe.data.item_fields:
             titles = [
                 checked_text(f"the field {name!r}", self._title(item), room) for item in self._latest(name, value)
@@ -129,18 +129,18 @@ class Prompter:
         return _READ * self.recipe.prompt.max_tokens
 
     def _title(self, item: str) -> str:
-        entry = self._past(item)
+        entry = self._history_item(item)
         return item if entry is None else entry.title
 
-    def _past(self, item: str) -> Item | None:
-        """What is known of an item of a history; None where histories are plain titles."""
+    def _history_item(self, item: str) -> Item | None:
+        """The catalog's entry of a history item; None if histories are plain titles."""
         return None if self.history is None else _found(self.history, item)
 
     def render(self, fields: Mapping[str, Any]) -> str:
         """The prompt of an example, as text.
 
         Raises:
-            RequestError: if no field of the template shows anything, or one cannot be shown.
+            RequestError: if all fields of the template are blank, or one is invalid.
         """
         parts = self._shown(fields, self._room)
         self._check_shown(parts)
@@ -155,7 +155,7 @@ class Prompter:
         return {name: self._parts(name, fields.get(name), room) for name in self.recipe.fields}
 
     def _was_cut(self, name: str, value: Any, texts: Sequence[str], room: int) -> bool:
-        """Whether more of a field may show with more room."""
+        """Whether more of a field might be shown with more `room`."""
         if isinstance(value, str) and name not in self.recipe.data.item_fields:
             return len(value) > room
         most = len(value) if isinstance(value, Sized) else 0
@@ -177,8 +177,8 @@ class Prompter:
     def encode(self, fields: Mapping[str, Any]) -> tuple[int, ...]:
         """The prompt of an example, in at most `prompt.max_tokens` tokens.
 
-        What is longer loses the oldest items of a history and the last words of a text, of the longest field first;
-        a text without spaces is cut between characters. The words of the template always stay.
+        Longer prompts lose the oldest items of a history and the last words of a text, the longest field first; a text
+        without spaces is cut between characters. The template is never cut.
 
         Raises:
             RequestError: as for `render`, or if the template alone is longer than the limit.
@@ -203,14 +203,14 @@ class Prompter:
 
     @property
     def scorer(self) -> "Scorer[Any]":
-        """How the base scores what is asked."""
+        """The scorer of the base's architecture."""
         from shopfit.base.scoring.architectures import scorer_of
 
         return scorer_of("encoder" if self.encoder else "decoder", self.tokenizer.pad_token_id)
 
     @property
     def plain(self) -> PlainTokenizer:
-        """The way from text to tokens."""
+        """Tokenizes text."""
         if self._plain is None:
             self._plain = PlainTokenizer.of(self.tokenizer)
         return self._plain
@@ -219,18 +219,18 @@ class Prompter:
         return self.plain.encode(self._render(parts, self.plain.mark))
 
     def asking(self, fields: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
-        """The texts that ask: the prompt; or, for an encoder, of a history and nothing else each of its latest items.
+        """The texts to compare answers with: the prompt; or for an encoder, if there is only a history, its items.
 
-        The mean of a tent and a mug lies near neither of what goes with them.
+        The mean vector of a tent and a mug would be near to what goes with neither.
         """
         if not self.asks_by_items(fields):
             return (self.encode(fields),)
-        known = ((item, self._past(item)) for item in self._latest("history", fields["history"]))
+        known = ((item, self._history_item(item)) for item in self._latest("history", fields["history"]))
         texts = (item if entry is None else entry.text for item, entry in known)
         return tuple(dict.fromkeys(self._answer_tokens(text) for text in texts))
 
     def asks_by_items(self, fields: Mapping[str, Any]) -> bool:
-        """Whether what asks are texts of the catalog, which come again, and not a text of this request alone."""
+        """Whether `asking` returns items of the catalog, which recur in other requests."""
         if not self.encoder or not isinstance(fields, Mapping):
             return False
         return history_alone(self.recipe, {**fields, "history": self._latest("history", fields.get("history"))})
@@ -239,12 +239,12 @@ class Prompter:
         """Tokens of a label's words.
 
         Raises:
-            RequestError: if it has none.
+            RequestError: if there are none.
         """
         return self._answer_tokens(self._label(label))
 
     def _label(self, label: str) -> str:
-        """What is read for a label."""
+        """The text of a label."""
         words = self.recipe.prompt.labels.get(label, label).strip()
         if self.encoder:
             words = words.replace("_", " ")
@@ -257,19 +257,19 @@ class Prompter:
         return checked_text(f"the label {label!r}", text, self._room)
 
     def item(self, item: str, *, title: bool = False) -> tuple[int, ...]:
-        """Tokens of an item as an answer: catalog fields in `prompt.answer`; for an encoder, all its text.
+        """Tokens of an item as an answer: `prompt.answer` with catalog fields; for an encoder, all its text.
 
         Args:
             item: its id, or a title where there is no catalog.
             title: for an encoder, its title alone.
 
         Raises:
-            RequestError: if it is not in the catalog, or the answer shows nothing of it.
+            RequestError: if it is not in the catalog, or its text is blank.
         """
         return self._answer_tokens(self._item(item, title=title))
 
     def _item(self, item: str, *, title: bool = False) -> str:
-        """What is read for an item."""
+        """The text of an item."""
         entry = None if self.catalog is None else _found(self.catalog, item)
         if self.encoder:
             text = item if entry is None else entry.title if title else entry.text
@@ -285,10 +285,10 @@ class Prompter:
         return checked_text(f"the item {item!r}", text, self._room)
 
     def problems(self, examples: Iterable[Example], labels: Iterable[str] = ()) -> list[Problem]:
-        """All that cannot be asked or answered: rows whose prompt shows nothing, labels and items without words.
+        """All examples and answers that have no tokens: rows with a blank prompt, labels and items without text.
 
         Args:
-            examples: rows that are to be asked.
+            examples: rows to check.
             labels: choose: every label.
         """
         items = self.catalog or () if self.recipe.spec.items else ()
@@ -316,7 +316,7 @@ class Prompter:
         return filled(self._written, fields, mark)
 
     def _answer_tokens(self, text: str) -> tuple[int, ...]:
-        """Tokens of a label's or an item's text, remembered: they come again."""
+        """Tokens of a label's or an item's text, cached, as they recur."""
         known = self._answers.get(text)
         if known is None:
             if self.encoder:
@@ -329,8 +329,8 @@ class Prompter:
                     next_step="write it in letters that the base knows",
                 )
             if len(text) <= _KEPT_TEXT:
-                if len(self._answers) >= self._kept:  # titles that requests bring along have no end
-                    self._answers = {}  # a new one: another thread may be reading the old one
+                if len(self._answers) >= self._kept:  # requests may bring any number of titles
+                    self._answers = {}  # a new dict: another thread may be reading the old one
                 self._answers[text] = known
         return known
 

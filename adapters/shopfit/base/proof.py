@@ -1,6 +1,6 @@
-"""The proof, each time a base is loaded, that it answers as its own plain forward does, whoever is beside it.
+"""Self-test of a loaded base: its scorer must equal the model's plain forward, whatever else is in the batch.
 
-A few random tokens tell, which each architecture's scorer tries in its own way.
+It runs on a few random tokens; each scorer's `trials` defines what is compared.
 """
 
 from typing import Any
@@ -11,22 +11,22 @@ from shopfit.base.checkpoint import reason
 from shopfit.base.scoring.scorer import TRIED, Scorer
 from shopfit.errors import BaseError
 
-_CLOSE = 1e-3  # of float32, relative to numbers above 1
+_CLOSE = 1e-3  # tolerance of float32, relative for numbers above 1
 _ROUGH = 5e-2  # of half precision
-_ROUGHER = 0.15  # of quantized layers, whose rounding goes by the rows of a batch
+_ROUGHER = 0.15  # of quantized layers, whose rounding depends on the rows of a batch
 
 
 def prove(name: str, model: Any, scorer: Scorer[Any], *, quantized: bool = False) -> None:
-    """Prove that a base's answers are the model's own.
+    """Check that a base's scores equal those of the model's plain forward.
 
     Args:
         name: of the base, for messages.
         model: of transformers, frozen, in eval mode.
         scorer: of its architecture.
-        quantized: whether its layers are.
+        quantized: whether its layers are quantized.
 
     Raises:
-        BaseError: if they are not, or are no numbers.
+        BaseError: if they differ, or are not finite.
     """
     near = _ROUGHER if quantized else _CLOSE if model.dtype in {torch.float32, torch.float64} else _ROUGH
     try:
@@ -52,7 +52,7 @@ def prove(name: str, model: Any, scorer: Scorer[Any], *, quantized: bool = False
 
 
 def _tokens(model: Any, count: int, *, beside: int) -> tuple[int, ...]:
-    """Random token ids, the same each time, without those that mean something to the model."""
+    """Random token ids, the same each time, without special tokens."""
     rows = min(model.get_input_embeddings().weight.shape[0], model.config.vocab_size)
     meant = {beside, model.config.pad_token_id}
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).tolist()

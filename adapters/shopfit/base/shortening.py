@@ -1,4 +1,4 @@
-"""Shortening a prompt to the recipe's limit of tokens: what its fields lose, in which order. It writes no prompt."""
+"""Shortening a prompt to the recipe's limit of tokens: which fields are cut, and how. It renders no prompt."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -6,8 +6,8 @@ from shopfit.base.encode import CUT, PlainTokenizer
 from shopfit.errors import RequestError
 from shopfit.recipe.schema import Recipe
 
-_LEAST_WORDS = 8  # a field that is shortened by words keeps at least so many
-_ROUNDS = 8  # in which words are dropped, until it goes by tokens
+_LEAST_WORDS = 8  # words that a field keeps at least when whole words are dropped
+_ROUNDS = 8  # rounds of dropping words, before fields are cut by tokens
 
 Parts = Mapping[str, Sequence[str]]
 """What the prompt shows of each field: its text, or titles of a history, the latest last; nothing if it is blank."""
@@ -17,9 +17,9 @@ class Shortening:
     """Shortens what a prompt shows until it has at most `prompt.max_tokens` tokens.
 
     Args:
-        recipe: whose limit it is.
-        plain: the way from text to tokens.
-        read: the tokens of the prompt that shows these parts.
+        recipe: has the limit.
+        plain: tokenizes text.
+        read: the parts -> tokens of the prompt that shows them.
     """
 
     def __init__(self, recipe: Recipe, plain: PlainTokenizer, read: Callable[[Parts], tuple[int, ...]]) -> None:
@@ -31,8 +31,8 @@ class Shortening:
         """The tokens of the shortened prompt.
 
         Args:
-            parts: what it shows.
-            tokens: of it; more than the limit.
+            parts: of the prompt.
+            tokens: of the prompt; more than the limit.
 
         Raises:
             RequestError: if the template alone is longer than the limit.
@@ -40,7 +40,7 @@ class Shortening:
         return self._by_words(parts, tokens) or self._by_tokens(parts, tokens)
 
     def _by_words(self, parts: Parts, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """The tokens with items or words dropped; none where that takes away too much, or does not get there."""
+        """The tokens with items or words dropped; empty if that drops too much, or is not enough."""
         limit = self._recipe.prompt.max_tokens
         for _ in range(_ROUNDS):
             name = self._longest(parts)
@@ -54,7 +54,7 @@ class Shortening:
         return ()
 
     def _by_tokens(self, parts: Parts, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """The tokens with every field cut that has more of them than its share, between characters."""
+        """The tokens with every field above its share of tokens cut between characters."""
         limit, spare = self._recipe.prompt.max_tokens, 0
         while len(tokens) > limit:
             sizes = {name: self._size(texts) for name, texts in parts.items() if texts}
@@ -72,7 +72,7 @@ class Shortening:
         return tokens
 
     def _cut(self, texts: Sequence[str], share: int) -> list[str]:
-        """A field in about so many tokens: the latest of its items, or the start of its text."""
+        """A field cut to about so many tokens: the latest of its items, or the start of its text."""
         kept = list(texts)
         sizes = [self._plain.count(f"; {text}") for text in texts] if len(texts) > 1 else [share + 1]
         while len(kept) > 1 and sum(sizes) > share:
@@ -91,7 +91,7 @@ class Shortening:
 
 
 def _share(sizes: Collection[int], room: int) -> int:
-    """Tokens that each field may have at most so that all of them have room: who needs less leaves it to the others."""
+    """Tokens that each field may have so that all fit; what small fields do not need, larger ones get."""
     left = sorted(sizes)
     while left and left[0] * len(left) <= room:
         room -= left.pop(0)
@@ -99,7 +99,7 @@ def _share(sizes: Collection[int], room: int) -> int:
 
 
 def _fewer(texts: Sequence[str], limit: int, count: int) -> list[str] | None:
-    """A field with so much less of it as there are too many tokens; None where there are not enough words to drop."""
+    """A field with items or words dropped in proportion to the excess; None if it has too few words."""
     if len(texts) > 1:
         return list(texts[-max(1, min(len(texts) - 1, len(texts) * limit // count)) :])
     words = texts[0].removesuffix(CUT).split()

@@ -1,4 +1,4 @@
-"""One field of a request or a row as a prompt shows it: what is allowed, what is blank, and how much of it is read."""
+"""Converts a field of a request or row to the text in a prompt: which values are allowed, and which count as blank."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def is_blank(text: str) -> bool:
 
 
 def as_shown(name: str, value: Any, room: int) -> str:
-    """A field as text; empty where there is nothing to see.
+    """A field as text; empty if it is blank.
 
     Args:
         name: of the field.
@@ -33,7 +33,7 @@ def as_shown(name: str, value: Any, room: int) -> str:
         room: characters that are read of it at most.
 
     Raises:
-        RequestError: if it is anything else, or text that is none.
+        RequestError: if it is anything else, or invalid text.
     """
     if isinstance(value, list | tuple):
         text = ", ".join(_parts(name, value, room))
@@ -45,10 +45,10 @@ def as_shown(name: str, value: Any, room: int) -> str:
 
 
 def checked_text(name: str, text: str, room: int) -> str:
-    """As much of a text as is read.
+    """The first `room` characters of a text.
 
     Raises:
-        RequestError: if it holds NUL or half a character.
+        RequestError: if it contains NUL or a lone surrogate.
     """
     text = text[:room]
     if found := _NO_TEXT.search(text):
@@ -60,7 +60,7 @@ def checked_text(name: str, text: str, room: int) -> str:
 
 
 def _one(name: str, value: Any, room: int) -> str:
-    """Text, a number or a truth value."""
+    """Convert text, a number or a truth value."""
     if isinstance(value, str):
         return checked_text(_field(name), value, room)
     if isinstance(value, float):
@@ -83,7 +83,7 @@ def _one(name: str, value: Any, room: int) -> str:
 
 
 def _parts(name: str, values: list[Any] | tuple[Any, ...], room: int) -> Iterator[str]:
-    """Parts of a list that show something, until there is no room."""
+    """Parts of a list that are not blank, until `room` is used up."""
     for value in values[:room]:
         if isinstance(value, list | tuple | Mapping):
             part = "".join(_up_to(room, _json(name, value, room)))
@@ -106,7 +106,7 @@ def _up_to(room: int, chunks: Iterator[str]) -> Iterator[str]:
 
 
 def _json(name: str, value: Any, room: int, depth: int = 0) -> Iterator[str]:
-    """A value as JSON, a piece at a time: who has enough of it stops."""
+    """A value as JSON, lazily in pieces, so that a huge one is only read as far as needed."""
     if depth > _DEEPEST:
         raise RequestError(
             f"{_field(name)} holds more than {_DEEPEST} objects and lists within each other", next_step="send it flat"

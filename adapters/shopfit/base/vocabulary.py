@@ -1,4 +1,4 @@
-"""Whether a tokenizer and a model speak of the same tokens."""
+"""Checks that a tokenizer fits the model's vocabulary."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,16 +11,16 @@ _TRIED = "The shop sells 2 tents. 店铺 магазин"
 
 
 def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) -> None:
-    """Refuse a tokenizer whose tokens the model has no rows for; settle which tokens end a text and fill rows up.
+    """Refuse a tokenizer with tokens that the model has no embedding for; set the end and padding tokens.
 
     Args:
         name: of the base, for messages.
         model: of transformers.
-        tokenizer: gets a padding token, and a decoder's an end token, where it has none and the settings name one.
-        encoder: whether the model is one.
+        tokenizer: gets a padding token, and for a decoder an end token, if it has none and the settings name one.
+        encoder: whether the model is an encoder.
 
     Raises:
-        BaseError: saying how many tokens and rows there are, or which token is missing.
+        BaseError: naming the numbers of tokens and embeddings, or the missing token.
     """
     rows = int(model.get_input_embeddings().weight.shape[0])
     if (head := model.get_output_embeddings()) is not None:
@@ -40,7 +40,7 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
             f"the tokenizer of the base {name} has {highest + 1} tokens, its model {rows} rows",
             next_step="bring the tokenizer that the model was trained with",
         )
-    if len(set(ids)) < 2:  # none, or all of them unknown
+    if len(set(ids)) < 2:  # no tokens, or all of them are unknown
         raise BaseError(
             f"the tokenizer of the base {name} tells no word of {_TRIED!r} from another",
             next_step="bring the tokenizer that the model was trained with",
@@ -59,7 +59,7 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
 
 
 def _check_meant(name: str, model: Any, rows: int) -> None:
-    """Refuse numbers of special tokens that are no tokens."""
+    """Refuse special token ids outside of the vocabulary."""
     sources = (("config.json", model.config), ("generation_config.json", getattr(model, "generation_config", None)))
     problems = [
         Problem(f"{file}: {key}", f"is {token!r:.40}", f"null, or 0 to {rows - 1}")
@@ -85,7 +85,7 @@ def _numbers(value: Any) -> Iterator[int]:
 
 
 def _name(tokenizer: Any, kind: str, choices: list[int | None]) -> None:
-    """Call the first token that there is by its kind."""
+    """Set the tokenizer's token of this kind to the first choice that exists."""
     token = next((each for each in choices if each is not None), None)
     word = None if token is None else tokenizer.convert_ids_to_tokens(token)
     if isinstance(word, str):

@@ -1,4 +1,4 @@
-"""Adapters in host memory, up to a budget of bytes; those in use stay, of the others the least recently used go."""
+"""Adapters in host memory, up to a budget of bytes: those in use stay, the least recently used others are evicted."""
 
 import threading
 from collections import Counter, OrderedDict
@@ -21,13 +21,12 @@ class Loaded:
     """One adapter, ready to answer.
 
     Args:
-        key: what it is known by.
+        key: identifies it in the cache.
         tenant: its recipe and items.
         prompter: writes its prompts.
-        weights: its numbers; None for the bare base.
-        vectors: on an encoder: of the texts of items and labels, (D,) each.
-        bytes: memory it takes: its weights, and about as much as its manifest, recipe, blend, items and vectors take
-            in Python.
+        weights: of the adapter; None for the bare base.
+        vectors: on an encoder: (D,) of each item's or label's text.
+        bytes: memory of its weights, and an estimate of that of its manifest, recipe, blend, items and vectors.
     """
 
     key: Hashable
@@ -44,12 +43,12 @@ class Loaded:
 
     @property
     def merchant(self) -> str:
-        """Whose it is."""
+        """The merchant that owns the adapter."""
         return self.tenant.merchant
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its bundle, where it is one; empty for the bare base and what callers put together."""
+        """SHA-256 of its bundle; empty for the bare base and for tenants that callers assembled."""
         return self.key if isinstance(self.key, str) else ""
 
     @property
@@ -57,7 +56,7 @@ class Loaded:
         return len(self.tenant.catalog or ()) + _LABELS
 
     def named(self, name: str) -> "Loaded":
-        """The same under the name that it was asked for by: one bundle can be several versions."""
+        """The same adapter under the name a request used: one bundle can be several versions."""
         if self.tenant.name == name:
             return self
         other = copy(self)  # not made anew: its bytes were counted once
@@ -65,7 +64,7 @@ class Loaded:
         return other
 
     def keep(self, text: Tokens, vector: Floats) -> None:
-        """Remember a text's vector; when there are more than the catalog can have, all others go."""
+        """Cache a text's vector; the cache is cleared when it holds more vectors than the catalog has texts."""
         if len(self.vectors) >= self._room:
             self.vectors.clear()
         self.vectors[text] = vector
@@ -74,12 +73,12 @@ class Loaded:
 class AdapterCache:
     """Loaded adapters. Any thread may use it.
 
-    Each merchant has an equal share of the budget while others want theirs, and all of it when nobody does: what is not
-    in use leaves first where a merchant has more than its share, and a merchant whose own adapters take less than its
-    share need not wait for what others have in use, up to twice the budget.
+    While several merchants compete, each has an equal share of the budget; a merchant alone may use all of it. Unused
+    adapters of merchants above their share are evicted first. A merchant below its share need not wait for adapters
+    that others have in use: for it the cache may grow up to twice the budget.
 
     Args:
-        budget: bytes of weights to keep at most. What is in use may not be dropped, so loading waits for it; one
+        budget: bytes of weights to keep at most. Adapters in use are never dropped, so loading waits for them; one
             adapter always fits.
     """
 
@@ -95,15 +94,15 @@ class AdapterCache:
 
     @property
     def adapters(self) -> int:
-        """How many are kept."""
+        """How many adapters are in the cache."""
         return len(self._kept)
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether an adapter is kept, or stays until the requests for it are over."""
+        """Whether an adapter is in the cache, also when it is dropped but still in use."""
         return key in self._kept
 
     def hold(self, key: Hashable) -> Loaded | None:
-        """The adapter, if it is there; it stays until it was released as often as it was held."""
+        """The adapter, if it is cached; it stays until it was released as often as it was held."""
         with self._change:
             loaded = self._kept.get(key)
             if loaded is not None:
@@ -112,10 +111,10 @@ class AdapterCache:
             return loaded
 
     def put(self, loaded: Loaded) -> Loaded:
-        """Keep an adapter, and hold it.
+        """Add an adapter to the cache, and hold it.
 
         Returns:
-            the one that is kept: an equal one that was there before, or `loaded`.
+            the cached adapter: one of the same key that was there before, or `loaded`.
         """
         with self._change:
             while True:
@@ -142,10 +141,10 @@ class AdapterCache:
             self._change.notify_all()
 
     def drop(self, key: Hashable) -> Loaded | None:
-        """Let an adapter go that no reference names any more: now, or when the last request for it is over.
+        """Drop an adapter that no reference names any more: now, or when the last request for it has ended.
 
         Returns:
-            it, if it was there.
+            the adapter, if it was cached.
         """
         with self._change:
             loaded = self._kept.get(key)
@@ -157,13 +156,13 @@ class AdapterCache:
             return loaded
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """Wake every thread that waits for room."""
         with self._change:
             self._closed = True
             self._change.notify_all()
 
     def _make_room(self, loaded: Loaded) -> bool:
-        """Drop what is not in use until there is room, or nothing is left; whether the adapter may come in now."""
+        """Evict unused adapters until there is room, or none is left; whether the adapter may be added now."""
         size = loaded.bytes
         while self.used + size > self.budget and (key := self._next_to_go(loaded.merchant)) is not None:
             self._drop(key)
@@ -173,7 +172,7 @@ class AdapterCache:
         return self._of[loaded.merchant] + size <= share and self.used + size <= 2 * self.budget
 
     def _next_to_go(self, wanting: str) -> Hashable | None:
-        """The least recently used that is not in use, of merchants with more than their share before all others."""
+        """The least recently used adapter that is not in use, merchants above their share first."""
         idle = [key for key in self._kept if key not in self._pins]
         share = self.budget // len(self._of.keys() | {wanting})
         return next((key for key in idle if self._of[self._kept[key].merchant] > share), next(iter(idle), None))

@@ -1,4 +1,4 @@
-"""From the adapter that a request names to its weights in host memory, off the serving thread."""
+"""Loads the adapter that a request names into host memory, off the serving thread."""
 
 import logging
 import os
@@ -24,9 +24,9 @@ from shopfit.registry import Reference, Registry, Version
 
 logger = logging.getLogger(__name__)
 
-# loader threads where blobs are near: they compute, and more of them would hold the serving thread up
+# loader threads for a local blob store: they are CPU-bound, and more would slow the serving thread
 _NEAR = max(4, (os.cpu_count() or 1) // 2)
-_FAR = 32  # where blobs are far they mostly wait
+_FAR = 32  # for a remote blob store: threads mostly wait for the network
 
 Ready = Callable[[Loaded | Exception], None]
 
@@ -37,26 +37,26 @@ class AdapterLoader:
     Args:
         base: the base they are for.
         stack: on that base.
-        memory: where they are kept.
+        adapter_cache: where loaded adapters are kept.
         registry: where references are looked up; None where requests name bundles or tenants only.
         cache: folder that registry bundles are brought to; needed with a registry.
-        gone: is given an adapter that no reference names any more.
-        erased: is told the name of a merchant that was erased, or of which no version is left.
-        keeps: whether anything is kept of a merchant besides its adapters.
+        gone: called with an adapter that no reference names any more.
+        erased: called with the name of a merchant that was erased, or has no version left.
+        keeps: whether anything but adapters is cached of a merchant.
     """
 
     def __init__(
         self,
         base: Base,
         stack: Stack,
-        memory: AdapterCache,
+        adapter_cache: AdapterCache,
         registry: Registry | None,
         cache: Path | None,
         gone: Callable[[Loaded], None] = lambda _: None,
         erased: Callable[[str], None] = lambda _: None,
         keeps: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        self.memory = memory
+        self.adapter_cache = adapter_cache
         self._base = base
         self._stack = stack
         self._registry = registry
@@ -75,18 +75,18 @@ class AdapterLoader:
         return self._workers.waiting(merchant)
 
     def _drop(self, version: Version) -> None:
-        if (loaded := self.memory.drop(version.digest)) is not None:
+        if (loaded := self.adapter_cache.drop(version.digest)) is not None:
             self._gone(loaded)
 
     def _keeps(self, version: Version) -> bool:
-        return version.digest in self.memory or self._merchant_kept(version.merchant)
+        return version.digest in self.adapter_cache or self._merchant_kept(version.merchant)
 
     def close(self) -> None:
-        """End the threads; what is being loaded is given up."""
+        """End the threads; loads in progress are given up."""
         if self._book is not None:
             self._book.close()
         self._workers.close()
-        self.memory.close()
+        self.adapter_cache.close()
         with self._lock:
             waiting = [ready for several in self._loading.values() for ready in several]
             self._loading.clear()
@@ -103,16 +103,16 @@ class AdapterLoader:
         if isinstance(adapter, str):
             reference = Reference.parse(adapter)
             version = self._known_registry()[1].known(reference)
-            loaded = None if version is None else self.memory.hold(version.digest)
+            loaded = None if version is None else self.adapter_cache.hold(version.digest)
             return loaded if loaded is None or version is None else loaded.named(version.name)
-        return self.memory.hold(_key(adapter))
+        return self.adapter_cache.hold(_key(adapter))
 
     def bring(self, adapter: Adapter, ready: Ready) -> None:
         """Load an adapter on another thread.
 
         Args:
-            adapter: what `hold` did not find.
-            ready: called with the adapter, held, or with why it cannot be had; it must not raise.
+            adapter: one that `hold` did not find.
+            ready: called with the adapter, held, or with the error of loading it; it must not raise.
 
         Raises:
             RequestError: if the engine is closed.
@@ -131,12 +131,12 @@ class AdapterLoader:
             raise
 
     def let_go(self, loaded: Loaded | Exception) -> None:
-        """What `ready` is where nobody waits for the adapter: it is held no more."""
+        """Release an adapter again: the `ready` of `bring` where nobody waits for it."""
         if isinstance(loaded, Loaded):
-            self.memory.release(loaded)
+            self.adapter_cache.release(loaded)
 
     def load(self, adapter: Adapter) -> Loaded:
-        """The adapter, held, on this thread.
+        """Load an adapter on this thread, and hold it.
 
         Raises:
             UnknownReference: if it names nothing.
@@ -147,12 +147,12 @@ class AdapterLoader:
         if isinstance(adapter, str):
             reference, book = Reference.parse(adapter), self._known_registry()[1]
             version = book.known(reference) or book.resolve(reference)
-            loaded = self.memory.hold(version.digest) or self.memory.put(self._of_version(version))
+            loaded = self.adapter_cache.hold(version.digest) or self.adapter_cache.put(self._of_version(version))
             book.watch(reference, version)  # it may have been removed while it was loaded
             return loaded.named(version.name)
         key = _key(adapter)
         tenant = Tenant.of(adapter) if isinstance(adapter, Bundle) else adapter
-        return self.memory.hold(key) or self.memory.put(self._of_tenant(key, tenant))
+        return self.adapter_cache.hold(key) or self.adapter_cache.put(self._of_tenant(key, tenant))
 
     def _load(self, name: Hashable, adapter: Adapter) -> None:
         try:
@@ -161,8 +161,8 @@ class AdapterLoader:
             got = error
         with self._lock:
             waiting = self._loading.pop(name, [])
-        for ready in waiting:  # each of those who wait holds it for itself
-            ready(got if isinstance(got, Exception) else self.memory.put(got).named(got.tenant.name))
+        for ready in waiting:  # each waiting request holds the adapter itself
+            ready(got if isinstance(got, Exception) else self.adapter_cache.put(got).named(got.tenant.name))
         self.let_go(got)
 
     def _of_version(self, version: Version) -> Loaded:
@@ -179,12 +179,12 @@ class AdapterLoader:
         prompter = Prompter(
             tenant.recipe, self._base.tokenizer, tenant.catalog, tenant.history, encoder=self._base.encoder
         )
-        if isinstance(tenant.bundle, HeldBundle):  # what its files say is in the others; they need not stay
+        if isinstance(tenant.bundle, HeldBundle):  # its files were read; they need not stay in memory
             tenant = replace(tenant, bundle=HeldBundle(tenant.bundle.manifest, {}))
         return Loaded(key, tenant, prompter, weights)
 
     def _tell_form(self, name: str, evaluated: BaseIdentity) -> None:
-        """Log, once a form, that an adapter was evaluated on the base in other numbers than these."""
+        """Log, once a combination, that an adapter was evaluated on the base in another dtype or quantization."""
         form, own = _form(evaluated), _form(self._base)
         with self._lock:
             told = form == own or form in self._told
@@ -211,5 +211,5 @@ def _form(base: Base | BaseIdentity) -> str:
 
 
 def _key(adapter: Bundle | Tenant) -> Hashable:
-    """Bundles are known by their content; tenants, which may change a bundle's recipe or items, by themselves."""
+    """Bundles are identified by their digest; tenants, which may change a bundle's recipe or items, by identity."""
     return adapter.digest if isinstance(adapter, Bundle) else ("tenant", id(adapter))

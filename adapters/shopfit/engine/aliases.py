@@ -1,10 +1,9 @@
 """Which version a reference names, without asking the registry for each request.
 
-One thread asks for all references in use twice a second, so that a promotion or rollback reaches requests within a
-second; while the registry does not answer, what was known stays valid. Versions are compared by digest: in a registry
-that was restored from a backup, the same number may name other weights. A version is watched as long as anything is
-kept of it, also when no alias names it any more. What names nothing is remembered for a moment, so that asking for it
-again and again costs nothing.
+One thread polls all references in use twice a second, so that a promotion or rollback reaches requests within a second;
+while the registry does not answer, the last known versions stay valid. Versions are compared by digest: in a registry
+that was restored from a backup, the same number may name other weights. A version is watched as long as anything of it
+is cached, also when no alias names it any more. References that name nothing are cached for a moment, too.
 """
 
 import threading
@@ -16,7 +15,7 @@ from contextlib import suppress
 from shopfit.errors import ShopfitError, UnknownReference
 from shopfit.registry import Reference, Registry, Version
 
-INTERVAL = 0.5  # seconds between looks at the registry
+INTERVAL = 0.5  # seconds between polls of the registry
 IDLE = 600.0  # seconds until a reference that nobody asks for is forgotten
 _UNKNOWN = 1.0  # seconds that a reference which names nothing is remembered
 _MOST_UNKNOWN = 4096
@@ -27,11 +26,11 @@ class AliasBook:
 
     Args:
         registry: where they are looked up.
-        gone: is told of a version that was removed, when no reference in use names it any more.
-        erased: is told the name of a merchant that was erased, or of which the last version was removed.
-        kept: whether anything is kept of a version, which is then watched however long nobody asks for it.
-        interval: seconds between looks.
-        idle: seconds until a reference that nobody asks for is forgotten, where nothing is kept.
+        gone: called with a version that was removed, when no reference in use names it any more.
+        erased: called with the name of a merchant that was erased, or whose last version was removed.
+        kept: whether anything of a version is cached: it is then watched even if no request asks for it.
+        interval: seconds between polls.
+        idle: seconds until a reference that nobody asks for is forgotten, where nothing of it is cached.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class AliasBook:
         self._kept = kept
         self._interval = interval
         self._idle = idle
-        self._lost: list[Version] = []  # removed, alone or with all that their merchants had?
+        self._lost: list[Version] = []  # removed; whether their merchants were erased is still to be asked
         self._known: dict[Reference, Version] = {}
         self._asked: dict[Reference, float] = {}
         self._unknown: OrderedDict[Reference, tuple[float, UnknownReference]] = OrderedDict()
@@ -91,7 +90,7 @@ class AliasBook:
                     self._unknown.popitem(last=False)
             raise
         with self._lock:
-            self._known[reference] = version  # if a look has seen something newer meanwhile, the next one does again
+            self._known[reference] = version  # a poll may have seen a newer one meanwhile; the next poll corrects this
             self._asked[reference] = time.monotonic()
             if self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._watch, name="shopfit-aliases", daemon=True)
@@ -99,18 +98,18 @@ class AliasBook:
         return version
 
     def watch(self, reference: Reference, version: Version) -> None:
-        """Go on watching a version that was loaded for a reference, if that names it no more."""
+        """Keep watching a version that was loaded for a reference, if the reference no longer names it."""
         with self._lock:
             if self._known.get(reference) is not version:
                 self._watch_number(version)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop polling."""
         self._closing.set()
 
     def _watch(self) -> None:
         while not self._closing.wait(self._interval):
-            with suppress(ShopfitError):  # what is known stays valid until the registry answers
+            with suppress(ShopfitError):  # the last known versions stay valid until the registry answers
                 self._look()
 
     def _look(self) -> None:

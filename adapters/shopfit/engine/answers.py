@@ -1,4 +1,4 @@
-"""From what the model gave to an answer: probabilities, rankings with reasons, texts."""
+"""Makes answers from the model's scores and tokens: probabilities, rankings with reasons, texts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,14 @@ from shopfit.engine.tenant import Tenant
 from shopfit.merchant.catalog import Catalog
 
 Parts = Mapping[str, Floats]
-"""What is said of the answers besides the adapter's score, by part of the blend."""
+"""Scores of the answers besides the adapter's, by part of the blend."""
 
 
 def choice(tenant: Tenant, scores: Floats, others: Parts) -> ChooseAnswer:
     """The label, by the scores (L,) of the adapter and the other parts of a blend."""
     if tenant.blend is None:
         logits = (scores - np.array(tenant.offsets or 0.0)) / tenant.temperature
-    else:  # its weights were fitted to what the adapter said at the temperature of training
+    else:  # the blend's weights were fitted to adapter scores at the training temperature
         temperature = tenant.recipe.tune.temperature
         parts = dict(others)
         if len(scores):
@@ -54,7 +54,7 @@ def _item_scores(tenant: Tenant, scores: Floats, others: Parts) -> Floats:
 
 
 def ranking(request: RankRequest, tenant: Tenant, pool: Sequence[str], scores: Floats, others: Parts) -> RankAnswer:
-    """The items of a pool of C, by their scores."""
+    """The C items of a pool, best score first."""
     whole = _item_scores(tenant, scores, others)
     order = sorted(range(len(pool)), key=lambda place: -whole[place])
     items = (
@@ -71,8 +71,8 @@ def recommendations(
     scores: Floats,
     others: Parts,
 ) -> RecommendAnswer:
-    """The items that were found, by their scores, with what each stage said of them."""
-    said = dict(zip(found, scores.tolist(), strict=False))  # nothing, where the adapter has no part in it
+    """The items that search found, best score first, with the score of each stage."""
+    said = dict(zip(found, scores.tolist(), strict=False))  # empty where the blend leaves the adapter out
     ranked = sorted(zip(found, _item_scores(tenant, scores, others).tolist(), strict=True), key=lambda pair: -pair[1])
     items = []
     for item, score in ranked[: request.k or tenant.recipe.serve.top]:
@@ -81,11 +81,11 @@ def recommendations(
     return RecommendAnswer(tuple(items))
 
 
-def written(line: GeneratedSequence) -> GenerateAnswer:
-    """The text of a line that has come to its end."""
-    text = line.writing.text
-    assert line.finish is not None
-    return GenerateAnswer(text, _json_object(text), line.finish)
+def written(sequence: GeneratedSequence) -> GenerateAnswer:
+    """The answer of a finished sequence."""
+    text = sequence.detokenizer.text
+    assert sequence.finish is not None
+    return GenerateAnswer(text, _json_object(text), sequence.finish)
 
 
 def _title(catalog: Catalog | None, item: str) -> str:

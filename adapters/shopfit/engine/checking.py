@@ -1,7 +1,6 @@
-"""What a request may hold, by type, range and size: the one boundary, before anything of it is used.
+"""Validates requests and engine sizes by type, range and size, before anything of them is used.
 
-A value that is nearly right is refused and not guessed at: `stop="abc"` could mean three letters, and `top=-1` all
-items but the last.
+A value that is nearly right is refused, not guessed at: `stop="abc"` could mean three letters.
 """
 
 import math
@@ -23,19 +22,19 @@ from shopfit.recipe.suggestions import did_you_mean, shown
 from shopfit.registry import Reference
 
 MOST_ITEMS = 10_000
-"""Candidates of a ranking, and items of a history."""
+"""Most candidates of a ranking, and most items of a history."""
 _MOST_FIELDS, _MOST_STOPS, _LONGEST_ID = 256, 64, 10_000
 _SIZES = ("slots", "max_rank", "memory", "rows", "queue", "batch_tokens")  # of an engine
 _COUNT = "a whole number, 1 or more"
-_MOST_TOKENS, _HOTTEST = 4096, 5.0  # as a recipe's `serve` section has them
+_MOST_TOKENS, _HOTTEST = 4096, 5.0  # the same limits as in a recipe's `serve` section
 
 
 def merchant_of(adapter: Any) -> str:
-    """Whose adapter a request names.
+    """The merchant of the adapter that a request names.
 
     Raises:
-        UnknownReference: if it is a reference that is malformed.
-        RequestError: if it is nothing that names an adapter.
+        UnknownReference: if it is a malformed reference.
+        RequestError: if it does not name an adapter.
     """
     if isinstance(adapter, str):
         return Reference.parse(adapter).merchant
@@ -47,10 +46,10 @@ def merchant_of(adapter: Any) -> str:
 
 
 def asked(requests: Any) -> Iterable[Any]:
-    """Requests that are asked together, as they were given.
+    """The requests of one call, as they were given.
 
     Raises:
-        RequestError: if that is one request, or nothing that holds any.
+        RequestError: if it is a single request, or no iterable.
     """
     if isinstance(requests, str | bytes | Mapping) or not isinstance(requests, Iterable):
         raise _wrong("requests", requests, "a list of requests")
@@ -58,7 +57,7 @@ def asked(requests: Any) -> Iterable[Any]:
 
 
 def merchant_asking(request: Any) -> str:
-    """Whose adapter a request asks. Raises as `merchant_of` does.
+    """The merchant whose adapter a request asks. Raises as `merchant_of` does.
 
     Raises:
         RequestError: if it is no request.
@@ -69,10 +68,10 @@ def merchant_asking(request: Any) -> str:
 
 
 def check_sizes(**sizes: Any) -> None:
-    """See that an engine can have these sizes.
+    """Check the sizes of an engine.
 
     Raises:
-        RequestError: naming the first that it cannot have.
+        RequestError: naming the first that is out of range.
     """
     for name, size in sizes.items():
         if name not in _SIZES:
@@ -87,10 +86,10 @@ def check_sizes(**sizes: Any) -> None:
 
 
 def seconds_of(timeout: Any) -> float:
-    """How long an answer is waited for; endlessly, for None.
+    """The timeout of a request in seconds; infinite for None.
 
     Raises:
-        RequestError: if that is no time.
+        RequestError: if it is no number.
     """
     if timeout is None:
         return math.inf
@@ -100,10 +99,10 @@ def seconds_of(timeout: Any) -> float:
 
 
 def check(request: Request) -> None:
-    """See that a request is one that can be answered, as far as it can be told without its adapter.
+    """Check a request as far as that is possible without its adapter.
 
     Raises:
-        RequestError: naming the first value that cannot be.
+        RequestError: naming the first value that is not allowed.
     """
     match request:
         case ChooseRequest():

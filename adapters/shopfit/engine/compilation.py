@@ -1,4 +1,4 @@
-"""From a request and its adapter to work: prompts, candidates, and how the answer is made of the model's numbers."""
+"""Compiles a request and its adapter to `Work`: prompts, candidates, and how scores or tokens become the answer."""
 
 import random
 import threading
@@ -43,15 +43,15 @@ from shopfit.recipe.rules import Rules
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-_CURRENT = 128  # adapters whose catalog is another one than their bundle's, at a time
-_SEARCHED = {BM25, MINILM, HISTORY}  # parts of a blend that a search says
+_CURRENT = 128  # adapters with a catalog other than their bundle's that are cached
+_SEARCHED = {BM25, MINILM, HISTORY}  # parts of a blend that a search computes
 
 
 class Compiler:
     """Compiles requests to work. Any thread may use it.
 
     Args:
-        base: the engine's.
+        base: that answers.
         embed: for recommendations, turns texts into vectors; None to search by words only.
     """
 
@@ -66,11 +66,11 @@ class Compiler:
         self._constraints = None if head is None else Constraints(base.tokenizer, head.weight.shape[0])
 
     def close(self) -> None:
-        """Make no more indexes."""
+        """Build no more indexes."""
         self._indexes.close()
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
-        """Let a merchant's catalog be another one than its bundles hold; None goes back to those. Returns at once.
+        """Replace a merchant's catalog from its bundles by another one; None restores those. Returns at once.
 
         Raises:
             RequestError: if it is no catalog.
@@ -84,7 +84,7 @@ class Compiler:
                 next_step="make one: Catalog({item.id: item for item in items})",
             )
         self._catalogs[merchant] = catalog
-        if self._indexes.known(merchant):  # it is searched: the new index is begun before it is asked for
+        if self._indexes.known(merchant):  # recommendations use it: start building the new index now
             self._indexes.of(merchant, catalog)
 
     def keeps(self, merchant: str) -> bool:
@@ -92,19 +92,19 @@ class Compiler:
         return merchant in self._catalogs or self._indexes.known(merchant)
 
     def erase(self, merchant: str) -> None:
-        """Let go of all that is known of a merchant, the catalog that was set for it, too."""
+        """Drop everything cached of a merchant, and the catalog that was set for it."""
         self._catalogs.pop(merchant, None)
         self.forget(merchant)
 
     def forget(self, merchant: str) -> None:
-        """Let go of what was made of a merchant's catalogs."""
+        """Drop what was built from a merchant's catalogs."""
         self._indexes.forget(merchant)
         with self._lock:
             for key in [key for key, (loaded, *_) in self._current.items() if loaded.merchant == merchant]:
                 del self._current[key]
 
     def waits_for(self, request: Request, loaded: Loaded) -> "Future[CatalogIndex] | None":
-        """The index that must be there before `compile` can do a request; None if all is there.
+        """The index that must be built before a request can be compiled; None if it need not wait.
 
         Raises:
             RequestError: if the request cannot be answered by any adapter, or the engine is closed.
@@ -125,7 +125,7 @@ class Compiler:
         return None
 
     def compile(self, request: Request, loaded: Loaded) -> Work:
-        """The work of a request that waits for nothing more; see `waits_for`.
+        """The work of a request for which `waits_for` returned None, or an index that is built by now.
 
         Raises:
             RequestError: if the request does not fit the adapter or the base.
@@ -153,12 +153,14 @@ class Compiler:
             case RankRequest():
                 pool = _candidates(request, tenant)
                 question = self._about_items(tenant, prompter, request.fields, pool)
-                others = self._item_parts(tenant, pool, lambda ways: self._ways(tenant, prompter, request, pool, ways))
+                others = self._item_parts(
+                    tenant, pool, lambda wanted: self._search_parts(tenant, prompter, request, pool, wanted)
+                )
                 return self._scoring(loaded, question, lambda scores: ranking(request, tenant, pool, scores, others))
             case RecommendRequest():
                 found = self._search(request, tenant, prompter)
                 question = self._about_items(tenant, prompter, request.fields, list(found))
-                others = self._item_parts(tenant, list(found), lambda ways: _found_ways(found, ways))
+                others = self._item_parts(tenant, list(found), lambda wanted: _found_parts(found, wanted))
                 return self._scoring(
                     loaded, question, lambda scores: recommendations(request, tenant, found, scores, others)
                 )
@@ -168,7 +170,7 @@ class Compiler:
                     next_step="generate with a decoder such as smollm2-135m",
                 )
             case GenerateRequest():
-                return Work(loaded.weights, written, line=self._line(request, prompter, loaded))
+                return Work(loaded.weights, written, sequence=self._sequence(request, prompter, loaded))
             case _:
                 assert_never(request)
 
@@ -176,16 +178,16 @@ class Compiler:
         return rank_question(prompter, fields, items) if tenant.speaks and items else None
 
     def _scoring(self, loaded: Loaded, question: Question | None, answer: Callable[[Floats], Answer]) -> Work:
-        """Work that asks one question, and makes an answer of its scores; none where the adapter has nothing to say."""
+        """Work that scores one question and makes its answer; no question if the blend leaves the adapter out."""
         if question is None:
             return Work(loaded.weights, lambda _: answer(np.empty(0)))
         head = None if loaded.weights is None else loaded.weights.head
-        prototypes = None if head is None else head.rows.double().numpy()
+        prototypes = None if head is None else head.prototypes.double().numpy()
         plan = self._base.scorer.plan([question], prototypes=prototypes, known=loaded.vectors)
         return Work(loaded.weights, lambda results: answer(plan.scores(results)[0]), rows=plan.rows, loaded=loaded)
 
     def _now(self, loaded: Loaded) -> tuple[Tenant, Prompter]:
-        """The tenant and its prompter with the catalog of this moment."""
+        """The tenant and its prompter with the catalog that is current now."""
         tenant = loaded.tenant
         catalog = self._catalogs.get(tenant.merchant)
         if catalog is None or tenant.catalog is None:
@@ -193,7 +195,7 @@ class Compiler:
         with self._lock:
             known = self._current.get((loaded.key, tenant.name))
             if known is None or known[0].prompter is not loaded.prompter or known[1].catalog is not catalog:
-                # items that are not sold any more may still be in histories
+                # items that are no longer sold may still be in histories
                 history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
                 now = replace(tenant, catalog=catalog, history=history)
                 prompter = Prompter(
@@ -204,7 +206,7 @@ class Compiler:
                     self._current.popitem(last=False)
             return known[1:]
 
-    def _line(self, request: GenerateRequest, prompter: Prompter, loaded: Loaded) -> GeneratedSequence:
+    def _sequence(self, request: GenerateRequest, prompter: Prompter, loaded: Loaded) -> GeneratedSequence:
         serve = prompter.recipe.serve
         prompt = prompter.encode(request.fields)
         behind = 0 if loaded.weights is None else loaded.weights.prefix_length
@@ -238,10 +240,10 @@ class Compiler:
         allowed = _offered(tenant, catalog, request.fields, rules)
         if not allowed:
             return {}
-        past = past_items(request.fields, prompter.history)
+        history = past_items(request.fields, prompter.history)
         index = self._index(tenant.merchant, catalog)
-        known = [item for item in allowed if item in index]  # all of them, unless the index is about to be replaced
-        return index.search(prompter.query_text(request.fields), past, known, tenant.recipe.serve.retrieve)
+        known = [item for item in allowed if item in index]  # all of them, unless the index is of an older catalog
+        return index.search(prompter.query_text(request.fields), history, known, tenant.recipe.serve.retrieve)
 
     def _label_parts(self, tenant: Tenant, prompter: Prompter, fields: Fields) -> Parts:
         """What a blend adds to the adapter's scores of labels."""
@@ -256,7 +258,7 @@ class Compiler:
     def _item_parts(
         self, tenant: Tenant, pool: Sequence[str], search: Callable[[Callable[[str], bool]], Parts]
     ) -> Parts:
-        """What a blend adds to the adapter's scores of items; `search` gives those of the ways that it is asked for."""
+        """What a blend adds to the adapter's scores of items; `search` gives the scores of chosen retrievers."""
         blend = tenant.blend
         if blend is None or not pool:
             return {}
@@ -264,7 +266,7 @@ class Compiler:
             self._check_encoder(tenant)
         return rank_parts(blend, search(blend.weights.__contains__), pool)
 
-    def _ways(
+    def _search_parts(
         self,
         tenant: Tenant,
         prompter: Prompter,
@@ -272,11 +274,11 @@ class Compiler:
         pool: Sequence[str],
         wanted: Callable[[str], bool],
     ) -> Parts:
-        """What a search says of the items of a pool; without a catalog, of its titles."""
-        past = past_items(request.fields, prompter.history)
+        """Search scores of the items of a pool; without a catalog, of their titles."""
+        history = past_items(request.fields, prompter.history)
         catalog = tenant.catalog
         index = titles_index(pool, self._embed) if catalog is None else self._index(tenant.merchant, catalog)
-        return index.scores(prompter.query_text(request.fields), past, pool, wanted)
+        return index.scores(prompter.query_text(request.fields), history, pool, wanted)
 
     def _check_encoder(self, tenant: Tenant) -> None:
         if self._embed is None:
@@ -326,7 +328,7 @@ def _offered(tenant: Tenant, catalog: Catalog, fields: Fields, rules: Sequence[R
     ]
 
 
-def _found_ways(found: Mapping[str, Mapping[str, float]], wanted: Callable[[str], bool]) -> Parts:
-    """The scores that items were found with, by way."""
-    ways = dict.fromkeys(way for scores in found.values() for way in scores)
-    return {way: np.array([scores[way] for scores in found.values()]) for way in ways if wanted(way)}
+def _found_parts(found: Mapping[str, Mapping[str, float]], wanted: Callable[[str], bool]) -> Parts:
+    """The scores that items were found with, by retriever."""
+    names = dict.fromkeys(name for scores in found.values() for name in scores)
+    return {name: np.array([scores[name] for scores in found.values()]) for name in names if wanted(name)}

@@ -1,4 +1,4 @@
-"""What an answer must be: JSON of a schema, or one of a list of texts. Rows with and without share a batch.
+"""Constrained decoding: JSON that follows a schema, or one text of a list. Constrained and free rows share a batch.
 
 llguidance computes which tokens may come next.
 """
@@ -15,8 +15,8 @@ from torch import Tensor
 from shopfit.engine.schemas import MOST_CHARACTERS, has_finite_value, is_too_large
 from shopfit.errors import RequestError
 
-_WORD = 32  # tokens a number of a bit mask
-_KEPT = 256  # grammars compiled at a time
+_WORD = 32  # tokens for each int32 of a bit mask
+_KEPT = 256  # compiled grammars that are cached
 
 
 class Constraint:
@@ -24,7 +24,7 @@ class Constraint:
 
     Args:
         matcher: llguidance's.
-        what: the answer follows, for messages.
+        what: names the grammar in messages.
     """
 
     def __init__(self, matcher: Any, what: str) -> None:
@@ -33,7 +33,7 @@ class Constraint:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing can follow."""
+        """Whether the answer is complete: no token can follow."""
         return bool(self._matcher.is_stopped())
 
     def add(self, token: int) -> None:
@@ -46,19 +46,19 @@ class Constraint:
         self.check()
 
     def end(self) -> None:
-        """The answer ends here.
+        """The answer ends here, as with an end token.
 
         Raises:
-            RequestError: if it must not.
+            RequestError: if the grammar does not allow that.
         """
         if not self._matcher.is_accepting():
             raise self._impossible("the answer would end before it is complete")
 
     def check(self) -> None:
-        """See that something may still follow, or nothing need to.
+        """Check that the grammar allows a next token, or the end.
 
         Raises:
-            RequestError: if the grammar has come to a dead end, or takes more work than a token may cost.
+            RequestError: if it allows neither, or exceeds llguidance's limits a token.
         """
         if self._matcher.is_error():
             raise self._impossible(self._matcher.get_error().splitlines()[0])
@@ -70,7 +70,7 @@ class Constraint:
         )
 
     def fill(self, bits: Tensor) -> None:
-        """Set the bits of the tokens that may come next; none if there are none.
+        """Set the bits of the allowed next tokens; no bit if none is allowed.
 
         Args:
             bits: (vocabulary / 32,) int32 on the CPU.
@@ -85,7 +85,7 @@ class Constraints:
 
     Args:
         tokenizer: of the base, a fast one.
-        vocabulary: numbers a row of logits has.
+        vocabulary: width of a row of logits.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: int) -> None:
@@ -103,10 +103,10 @@ class Constraints:
             around: what the answer's template has before and after it.
 
         Raises:
-            RequestError: if it is larger than 32 KB, nothing can follow it, or llguidance does not take it.
+            RequestError: if it is larger than 32 KB, no value can follow it, or llguidance does not support it.
         """
         too_large = _unusable("JSON schema", f"it has more than {MOST_CHARACTERS} characters")
-        if is_too_large(schema):  # looked at part by part: `dumps` stops all threads until it is done
+        if is_too_large(schema):  # measured part by part: `dumps` of a huge schema would hold the GIL
             raise too_large
         options = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
         try:
@@ -145,7 +145,7 @@ class Constraints:
         if compiled is None:
             compiled = LLMatcher(self._tokens, grammar, log_level=0)
             first = torch.zeros(-(-self._vocabulary // _WORD), dtype=torch.int32)
-            if not compiled.is_error():  # some contradictions show when the first token is asked for
+            if not compiled.is_error():  # some contradictions only show when the first token is computed
                 Constraint(compiled, what).fill(first)
             if compiled.is_error() or not first.any():
                 why = compiled.get_error().splitlines() or ["no token can begin the answer"]
@@ -174,11 +174,11 @@ def _quoted(text: str) -> str:
 
 
 def allow(logits: Tensor, rows: Sequence[Constraint | None]) -> None:
-    """Take away, in place, the tokens that a row's constraint forbids.
+    """Mask, in place, the logits of tokens that a row's constraint forbids.
 
     Args:
         logits: (B, V) float32.
-        rows: B constraints, None for a row that may say anything.
+        rows: B constraints, None for an unconstrained row.
     """
     bound = [(place, row) for place, row in enumerate(rows) if row is not None]
     if not bound:

@@ -1,4 +1,4 @@
-"""Writing many answers at once: new rows join while others are being written, each with its own adapter."""
+"""Continuous batching of generation: new sequences join while others are decoded, each with its own adapter."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,19 +24,19 @@ class GeneratedSequence:
 
     Args:
         prompt: token ids, at least one.
-        writing: what becomes of its tokens.
-        most: tokens at most, at least 1.
-        sampling: how they are chosen.
-        prefix: (layers, 2, heads, n, dim) keys and values that stand before the prompt.
+        detokenizer: collects its tokens and makes the text.
+        most: new tokens at most, at least 1.
+        sampling: how tokens are chosen.
+        prefix: (layers, 2, heads, n, dim) trained keys and values before the prompt.
         slot: of the stack; 0 for none.
-        constraint: what the answer must be.
-        finish: "stop" at its end, "length" where it was cut off, None while it is being written.
-        error: why it cannot be written to its end.
-        lifted: what the cache held of it, while it waits outside for its turn.
+        constraint: grammar that the answer follows.
+        finish: "stop" at its end, "length" where it was cut off, None while it is being decoded.
+        error: why decoding it failed.
+        lifted: its keys and values, while it is paused.
     """
 
     prompt: Sequence[int]
-    writing: IncrementalDetokenizer
+    detokenizer: IncrementalDetokenizer
     most: int
     sampling: Sampling = field(default_factory=Sampling)
     prefix: Tensor | None = None
@@ -48,19 +48,19 @@ class GeneratedSequence:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be written."""
+        """Whether it is finished or failed."""
         return self.finish is not None or self.error is not None
 
     @property
     def tokens(self) -> int:
-        """Tokens that a forward reads before it can write on."""
+        """Tokens that the next forward reads for it: its prompt's; one after a pause."""
         return len(self.prompt) if self.lifted is None else 1
 
     def add(self, token: int | None, end: frozenset[int]) -> None:
-        """The next token; None where the logits gave none."""
+        """Append the next token; None where the logits were not finite."""
         try:
             self._add(token, end)
-        except Exception as error:  # of the tokenizer, or of the constraint: this answer's alone
+        except Exception as error:  # of the tokenizer or the constraint: only this answer fails
             self.error = error
 
     def _add(self, token: int | None, end: frozenset[int]) -> None:
@@ -73,17 +73,17 @@ class GeneratedSequence:
                 self.constraint.end()
             self.finish = "stop"
             return
-        self.writing.add(token)
+        self.detokenizer.add(token)
         if self.constraint is not None:
             self.constraint.add(token)
-        if self.writing.stopped or (self.constraint is not None and self.constraint.complete):
+        if self.detokenizer.stopped or (self.constraint is not None and self.constraint.complete):
             self.finish = "stop"
-        elif len(self.writing.tokens) >= self.most:
+        elif len(self.detokenizer.tokens) >= self.most:
             self.finish = "length"
 
 
 def not_finite() -> RequestError:
-    """What a request gets whose adapter makes numbers that are none."""
+    """The error of a request whose adapter's logits or scores are not finite."""
     return RequestError(
         "the adapter's numbers are not finite for this request: its weights are too large for the base",
         next_step="roll back to an earlier version, or train the adapter again with a lower tune.lr",
@@ -91,13 +91,13 @@ def not_finite() -> RequestError:
 
 
 class Decoder:
-    """Lines being written on one model.
+    """Decodes a batch of sequences on one model.
 
     Args:
         model: a causal language model of transformers.
         tokenizer: its tokenizer.
-        rows: lines at a time.
-        stack: whose slots the lines name; None where they name none.
+        rows: sequences at a time.
+        stack: whose slots the sequences name; None where they use none.
         end: tokens that end an answer; those of the tokenizer and the model by default.
     """
 
@@ -110,7 +110,7 @@ class Decoder:
         stack: Stack | None = None,
         end: frozenset[int] | None = None,
     ) -> None:
-        self.lines: list[GeneratedSequence] = []
+        self.sequences: list[GeneratedSequence] = []
         self._model = model
         self._pad = tokenizer.pad_token_id
         self._end = end_tokens(model, tokenizer) if end is None else end
@@ -119,108 +119,108 @@ class Decoder:
 
     @property
     def free(self) -> int:
-        """Lines that may still join."""
-        return self._cache.most - len(self.lines)
+        """Free rows: how many sequences may still join."""
+        return self._cache.most - len(self.sequences)
 
-    def join(self, lines: Sequence[GeneratedSequence]) -> None:
-        """Read the prompts of new lines and write the first token of each. If it fails, none has joined.
+    def join(self, sequences: Sequence[GeneratedSequence]) -> None:
+        """Prefill the prompts of new sequences and sample the first token of each. If it fails, none has joined.
 
         Args:
-            lines: at most `free`, at least one.
+            sequences: at most `free`, at least one.
         """
-        lengths = [len(line.prompt) for line in lines]
-        ids = torch.full((len(lines), max(lengths)), self._pad)
-        for row, line in enumerate(lines):
-            ids[row, : len(line.prompt)] = torch.tensor(line.prompt)
+        lengths = [len(sequence.prompt) for sequence in sequences]
+        ids = torch.full((len(sequences), max(lengths)), self._pad)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence.prompt)] = torch.tensor(sequence.prompt)
         ids = ids.to(self._model.device)
         with torch.inference_mode():
-            joining = self._cache.joining(lengths, [line.prefix for line in lines])
-            with joining as options, self._worn(lines, decoding=False):
+            joining = self._cache.joining(lengths, [sequence.prefix for sequence in sequences])
+            with joining as options, self._adapted(sequences, decoding=False):
                 hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, T, D)
                 last = torch.tensor(lengths, device=hidden.device) - 1
-                tokens = self._tokens(lines, hidden[torch.arange(len(lines), device=hidden.device), last])
-            self.lines += lines
-            self._write(lines, tokens)
+                tokens = self._tokens(sequences, hidden[torch.arange(len(sequences), device=hidden.device), last])
+            self.sequences += sequences
+            self._write(sequences, tokens)
 
     def step(self) -> None:
-        """Write one more token of every line. Those that are over must have been taken.
+        """Decode one token of every sequence. Those that are over must have been taken.
 
-        A forward that fails is tried again in halves, until only the lines that it cannot be done for have an error.
+        A forward that fails is retried in halves, until only the sequences that make it fail have an error.
         """
         with torch.inference_mode():
-            self._step(0, len(self.lines))
+            self._step(0, len(self.sequences))
 
     def _step(self, first: int, last: int) -> None:
-        lines = self.lines[first:last]
-        ids = torch.tensor([[line.writing.tokens[-1]] for line in lines], device=self._model.device)
+        sequences = self.sequences[first:last]
+        ids = torch.tensor([[sequence.detokenizer.tokens[-1]] for sequence in sequences], device=self._model.device)
         try:
-            with self._cache.stepping(first, last) as options, self._worn(lines, decoding=True):
+            with self._cache.stepping(first, last) as options, self._adapted(sequences, decoding=True):
                 hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, 1, D)
-                tokens = self._tokens(lines, hidden[:, 0])
+                tokens = self._tokens(sequences, hidden[:, 0])
         except Exception as error:
-            if len(lines) == 1:
-                lines[0].error = error
+            if len(sequences) == 1:
+                sequences[0].error = error
                 return
             middle = (first + last) // 2
             self._step(first, middle)
             self._step(middle, last)
             return
-        self._write(lines, tokens)
+        self._write(sequences, tokens)
 
-    def take(self, over: Callable[[GeneratedSequence], bool] = lambda line: line.over) -> list[GeneratedSequence]:
-        """Let lines go.
+    def take(self, over: Callable[[GeneratedSequence], bool] = lambda one: one.over) -> list[GeneratedSequence]:
+        """Remove sequences.
 
         Args:
             over: which ones; those that are over by default.
 
         Returns:
-            them.
+            the removed sequences.
         """
         gone = []
         with torch.inference_mode():
-            for row in reversed(range(len(self.lines))):
-                if over(self.lines[row]):
-                    gone.append(self.lines[row])
+            for row in reversed(range(len(self.sequences))):
+                if over(self.sequences[row]):
+                    gone.append(self.sequences[row])
                     self._leave(row)
         return gone[::-1]
 
-    def pause(self, line: GeneratedSequence) -> None:
-        """Take a line out before its end, with all that `resume` needs to go on as if nothing had been."""
-        row = self.lines.index(line)
+    def pause(self, sequence: GeneratedSequence) -> None:
+        """Remove a sequence before its end, keeping the keys and values that `resume` needs to go on exactly."""
+        row = self.sequences.index(sequence)
         with torch.inference_mode():
-            line.lifted = self._cache.lift(row)
+            sequence.lifted = self._cache.lift(row)
             self._leave(row)
 
-    def resume(self, line: GeneratedSequence) -> None:
-        """Let a paused line go on, in whatever slot it names now."""
-        assert line.lifted is not None
+    def resume(self, sequence: GeneratedSequence) -> None:
+        """Let a paused sequence go on, in whichever slot it names now."""
+        assert sequence.lifted is not None
         with torch.inference_mode():
-            self._cache.put_back(line.lifted)
-        line.lifted = None
-        self.lines.append(line)
+            self._cache.put_back(sequence.lifted)
+        sequence.lifted = None
+        self.sequences.append(sequence)
 
     def _leave(self, row: int) -> None:
         self._cache.leave(row)
-        self.lines[row] = self.lines[-1]
-        self.lines.pop()
+        self.sequences[row] = self.sequences[-1]
+        self.sequences.pop()
 
-    def _tokens(self, lines: Sequence[GeneratedSequence], hidden: Tensor) -> list[int | None]:
-        """The next token of each of B lines, by their last hidden states (B, D)."""
+    def _tokens(self, sequences: Sequence[GeneratedSequence], hidden: Tensor) -> list[int | None]:
+        """The next token of each of B sequences, by their last hidden states (B, D)."""
         logits = self._model.get_output_embeddings()(hidden).float()  # (B, V)
-        allow(logits, [line.constraint for line in lines])
-        return pick(logits, [line.sampling for line in lines])
+        allow(logits, [sequence.constraint for sequence in sequences])
+        return pick(logits, [sequence.sampling for sequence in sequences])
 
-    def _write(self, lines: Sequence[GeneratedSequence], tokens: Sequence[int | None]) -> None:
-        for line, token in zip(lines, tokens, strict=True):
-            line.add(token, self._end)
+    def _write(self, sequences: Sequence[GeneratedSequence], tokens: Sequence[int | None]) -> None:
+        for sequence, token in zip(sequences, tokens, strict=True):
+            sequence.add(token, self._end)
 
-    def _worn(self, lines: Sequence[GeneratedSequence], *, decoding: bool) -> AbstractContextManager[None]:
-        slots = [line.slot for line in lines]
+    def _adapted(self, sequences: Sequence[GeneratedSequence], *, decoding: bool) -> AbstractContextManager[None]:
+        slots = [sequence.slot for sequence in sequences]
         return self._stack.rows(slots, decoding=decoding) if self._stack is not None and any(slots) else nullcontext()
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end an answer: the tokenizer's, and those that the model's own settings add."""
+    """Tokens that end an answer: the tokenizer's, and those of the model's generation config."""
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     more = named if isinstance(named, list) else [named]
     return frozenset(token for token in (tokenizer.eos_token_id, *more) if token is not None)

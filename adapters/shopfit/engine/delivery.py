@@ -1,7 +1,7 @@
-"""How answers reach those who asked: never on the serving thread, which belongs to all merchants.
+"""Delivers answers to callers, never on the serving thread, which all merchants share.
 
-Whoever waits for a result is woken at once. What a caller wants to be told (parts of a text, that an answer is there)
-is told on threads of its merchant, in order, so that one that fails, sleeps, or asks the engine again holds up nobody.
+A thread that waits for a result is woken at once. Callbacks (for parts of a text, and for the finished answer) run in
+order on threads of the request's merchant, so that one that fails, sleeps or calls the engine delays nobody else.
 """
 
 import logging
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 Call = Callable[[], object]
 
 
-class Told:
-    """Calls that one request's listeners get, one after the other.
+class OrderedCalls:
+    """The callbacks of one request, run one after the other.
 
     Args:
-        workers: whose threads make the calls.
+        workers: run the calls.
         merchant: whose request it is.
     """
 
@@ -35,7 +35,7 @@ class Told:
         self._lock = threading.Lock()
 
     def __call__(self, call: Call) -> None:
-        """Make a call when those before have ended. Where the engine is closed, on this thread."""
+        """Run a call after the earlier ones. If the engine is closed, it runs on this thread."""
         with self._lock:
             self._calls.append(call)
             if self._active:
@@ -55,7 +55,7 @@ class Told:
                 call = self._calls.popleft()
             try:
                 call()
-            except BaseException:  # the next one is told all the same
+            except BaseException:  # the next call is made all the same
                 logger.exception("a callback of merchant %s failed", self._merchant)
 
 
@@ -63,27 +63,27 @@ class AnswerFuture(Future[Any]):
     """A future whose callbacks run on threads of its merchant.
 
     Args:
-        told: makes the calls.
+        calls: runs the callbacks.
     """
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, calls: OrderedCalls) -> None:
         super().__init__()
-        self._told = told
+        self._calls = calls
         self._acts: list[Call] = []
         super().add_done_callback(cast("Callable[[Future[Any]], object]", AnswerFuture._act))
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call `fn` when the answer is there, off the serving thread."""
-        super().add_done_callback(lambda future: self._told(lambda: fn(future)))
+        super().add_done_callback(lambda future: self._calls(lambda: fn(future)))
 
     def when_done(self, act: Call) -> None:
-        """For the engine itself: act at once, on the thread that settles the answer. It must be quick, and not fail."""
+        """For the engine itself: act at once, on the thread that sets the result. It must be quick, and not fail."""
         self._acts.append(act)
         if self.done():
             self._act()
 
     def _act(self) -> None:
-        """Each act once, and let go of: a future keeps its callbacks, and with them an adapter, as long as it lives."""
+        """Run each act once, then drop it: a future keeps its callbacks, and so an adapter, as long as it lives."""
         while True:
             try:
                 act = self._acts.pop(0)
@@ -93,27 +93,27 @@ class AnswerFuture(Future[Any]):
 
 
 class Parts:
-    """The parts of a text on their way to a listener. What it has not taken yet is put together.
+    """Streams the parts of a text to a callback. Parts that it was too slow for are joined.
 
     Args:
-        told: makes the calls.
-        show: the listener.
-        fail: is told if it fails.
+        calls: runs the callback.
+        show: the callback.
+        fail: called with its error, if it raises.
     """
 
-    def __init__(self, told: Told, show: Callable[[str], None], fail: Callable[[Exception], None]) -> None:
-        self._told = told
+    def __init__(self, calls: OrderedCalls, show: Callable[[str], None], fail: Callable[[Exception], None]) -> None:
+        self._calls = calls
         self._show = show
         self._fail = fail
         self._text = ""
         self._lock = threading.Lock()
 
     def add(self, part: str) -> None:
-        """One more part."""
+        """Add a part."""
         with self._lock:
             waiting, self._text = bool(self._text), self._text + part
         if not waiting:
-            self._told(self._give)
+            self._calls(self._give)
 
     def _give(self) -> None:
         with self._lock:
@@ -122,9 +122,9 @@ class Parts:
             self._show(text)
         except Exception as error:
             self._fail(error)
-        except BaseException as error:  # it would end whichever thread waits for the answer
+        except BaseException as error:  # also SystemExit: it would end the thread that waits for the answer
             self._fail(RequestError(f"the listener of the answer's text raised {type(error).__name__}"))
 
     def then(self, call: Call) -> None:
-        """Make a call when every part has been shown."""
-        self._told(call)
+        """Run a call after every part has been shown."""
+        self._calls(call)

@@ -1,6 +1,6 @@
-"""The text of one answer while its tokens arrive: stop strings, and what of it can be shown already.
+"""Incremental detokenization of one answer: stop strings, and which part of the text can be streamed already.
 
-What a token takes on the serving thread goes by its own characters, not by how long the answer or its stops are.
+The cost of a token depends on its own characters, not on the length of the answer or its stop strings.
 """
 
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from typing import Any
 
 from tokenizers.decoders import ByteLevel
 
-_HALF = "\ufffd"  # what is shown of a character whose bytes are not all there
+_HALF = "\ufffd"  # what a tokenizer decodes an incomplete character to
 _AROUND = "".join(filter(str.isspace, map(chr, range(0x3001)))) + _HALF  # there is no space above U+3000
 
 
 class IncrementalDetokenizer:
-    """Turns tokens into text. What was shown never changes, and all of it together is the answer.
+    """Turns tokens into text. The parts that were shown never change, and joined they are the answer.
 
     Args:
         tokenizer: of the base.
@@ -28,10 +28,10 @@ class IncrementalDetokenizer:
         self._stops = [Stop(stop) for stop in stops]
         self._text = ""
         self._shown = 0
-        self._whole, self._read = "", 0  # text up to where a character ended last, and the tokens that it is of
+        self._whole, self._read = "", 0  # text up to the last complete character, and its number of tokens
 
     def add(self, token: int) -> None:
-        """One more token."""
+        """Append a token."""
         self.tokens.append(token)
         if self._adds_up:
             self._text = self._whole + self._decode(self.tokens[self._read :])
@@ -49,14 +49,14 @@ class IncrementalDetokenizer:
 
     @property
     def text(self) -> str:
-        """The answer so far, without the space around it, and without halves of characters."""
+        """The answer so far, without white space around it, and without incomplete characters."""
         return self._text.strip(_AROUND)
 
     def fresh(self, *, over: bool) -> str:
-        """What can be shown since the last call: nothing that a later token may still change.
+        """The text that is new since the last call, without what a later token may still change.
 
         Args:
-            over: whether this was the last token, so that everything is certain.
+            over: whether this was the last token, so that all of the text is final.
         """
         text = self._text
         if not over and not self.stopped:
@@ -68,10 +68,10 @@ class IncrementalDetokenizer:
 
 
 class Stop:
-    """Looks for one text in another that grows, and compares about once a new character (as Knuth, Morris and Pratt).
+    """Finds a stop string in a growing text, with about one comparison for each new character (Knuth-Morris-Pratt).
 
-    What a text ends with can be at most so much longer a beginning of the stop as the text has grown: so each length
-    that is tried in vain was paid for by a character.
+    The match at the end of the text can grow by at most as many characters as the text has grown by, so each failed
+    comparison is paid for by an earlier character.
 
     Args:
         stop: the text to find, not empty.
@@ -79,15 +79,15 @@ class Stop:
 
     def __init__(self, stop: str) -> None:
         self.begun = 0
-        """Characters at the end of the text, less halves of characters, that may be the beginning of the stop."""
+        """Characters at the end of the text, incomplete ones left out, that may be the beginning of the stop."""
         self.tried = 0
-        """Comparisons so far."""
+        """Number of comparisons so far."""
         self._stop = stop
         self._settled = ""
 
     def find(self, text: str) -> int:
-        """Where the stop is in a text, which is the one of the last call and more; -1 if it is not there."""
-        if not text.startswith(self._settled):  # a tokenizer thought better of what it wrote
+        """Index of the stop in a text that extends the one of the last call; -1 if it is not there."""
+        if not text.startswith(self._settled):  # a later token changed how earlier ones are decoded
             self._settled, self.begun = "", 0
         before = len(self._settled) - self.begun
         if len(text) - before >= len(self._stop) and (place := text.find(self._stop, before)) >= 0:
@@ -103,6 +103,6 @@ class Stop:
 
 
 def _adds_up(tokenizer: Any) -> bool:
-    """Whether the text of some tokens and of those behind them, where a character ends, is the text of all of them."""
+    """Whether decoding two runs of tokens and joining the texts equals decoding them together."""
     decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
     return isinstance(decoder, ByteLevel) and not tokenizer.clean_up_tokenization_spaces

@@ -1,7 +1,7 @@
-"""The engine: one base, and the adapter each request names.
+"""The engine: one base, and for each request the adapter that it names.
 
-Worker threads write prompts and make indexes, loader threads bring adapters, others tell callers what has come, and
-one thread runs the model for all of them. Whatever one merchant asks for, the others keep their share of each.
+Worker threads render prompts and build indexes, loader threads load adapters, callback threads deliver answers, and one
+serving thread runs the model. Each of these resources is shared equally between merchants.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
 from shopfit.engine.checking import asked, check_sizes, merchant_asking, merchant_of, seconds_of
 from shopfit.engine.compilation import Compiler
-from shopfit.engine.delivery import AnswerFuture, Parts, Told
+from shopfit.engine.delivery import AnswerFuture, OrderedCalls, Parts
 from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job, Ticket
 from shopfit.engine.pool import SlotPool
@@ -51,26 +51,26 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 
 _GB = 1024**3
-_PREFETCHED = 256  # adapters of one merchant that may wait to be loaded before they are asked for
+_PREFETCHED = 256  # prefetched adapters of one merchant that may wait to be loaded
 
 
 class Engine:
-    """Answers requests, each with the adapter it names and no other. Safe for threads.
+    """Answers requests, each with the adapter it names and no other. Thread-safe.
 
     Args:
-        base: loaded. From the first request on, the engine's own thread runs its model, and nobody else may.
+        base: loaded. From the first request on, only the engine's serving thread may run its model.
         registry: where references are looked up; without one, requests name bundles or tenants.
-        cache: folder that registry bundles are brought to; needed with a registry.
-        slots: LoRA adapters beside the base at a time, at least one.
-        max_rank: of an adapter; one of a higher rank is refused by itself. Every slot takes as much memory as the
-            largest rank that is in one.
-        memory: bytes of adapters kept in host memory; up to twice as many while one merchant's fill it and others come.
-        rows: answers being written at a time; where several adapters write, each row takes as much memory as a slot.
-        queue: requests that may be under way at a time; one more is refused. A merchant that has less than its share of
-            them is let in all the same, up to twice as many in all.
-        batch_tokens: tokens of new rows a forward. More is a little faster for crowds and slower for each answer that
-            is being written meanwhile.
-        embed: for recommendations, texts to vectors; None to search by words only.
+        cache: folder that registry bundles are downloaded to; needed with a registry.
+        slots: LoRA adapters on the device at a time, at least one.
+        max_rank: of an adapter; requests for one of a higher rank fail. All slots have the rank of the largest adapter
+            in them.
+        memory: bytes of adapters cached in host memory; up to twice as many while one merchant fills it and others ask.
+        rows: answers decoded at a time; with several adapters in a batch, each row takes as much memory as a slot.
+        queue: unanswered requests at a time; one more is refused. A merchant below its share of them is admitted all
+            the same, up to twice as many in all.
+        batch_tokens: prefill and scoring tokens a forward. More raises throughput a little, and slows the answers that
+            are being decoded meanwhile.
+        embed: embeds texts, for recommendations; None to search by words only.
 
     Raises:
         RequestError: if a size is no whole number, or less than 1.
@@ -98,15 +98,15 @@ class Engine:
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
         self._compiler = Compiler(base, embed)
         gone, kept = _gone(self._compiler, self._scheduler), AdapterCache(memory)
-        self._library = AdapterLoader(
+        self._loader = AdapterLoader(
             base, pool.stack, kept, registry, cache, gone=gone, erased=self._compiler.erase, keeps=self._compiler.keeps
         )
-        self._intake = Intake(self._library, self._compiler, self._scheduler)
-        self._tellers = Workers("shopfit-teller", each=4, most=64)
+        self._intake = Intake(self._loader, self._compiler, self._scheduler)
+        self._callbacks = Workers("shopfit-teller", each=4, most=64)
         self.close: Callable[[], object] = weakref.finalize(
-            self, _close, self._library, self._compiler, self._intake, self._scheduler, self._tellers
+            self, _close, self._loader, self._compiler, self._intake, self._scheduler, self._callbacks
         )
-        """End the engine's threads. Requests that are not answered fail."""
+        """Stop the engine's threads. Unanswered requests fail."""
 
     @classmethod
     def load(
@@ -121,7 +121,7 @@ class Engine:
         encoder: str | None = "minilm-l6",
         **options: Any,
     ) -> "Engine":
-        """Load a base and make its engine.
+        """Load a base, and make an engine for it.
 
         Args:
             base: packaged base, Hub id or local folder.
@@ -130,8 +130,8 @@ class Engine:
             quantization: "none", "int8" or "nf4".
             device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
             dtype: "float32", "bfloat16" or "float16"; by default bfloat16 on a GPU that computes in it, else float32.
-                The first adapter that was evaluated on the base in another form is logged.
-            encoder: searches catalogs by meaning, loaded with the first recommendation; None to search by words only.
+                The first adapter that was evaluated in another dtype or quantization is logged.
+            encoder: for dense retrieval, loaded with the first recommendation; None to search by words only.
             options: `slots`, `max_rank`, `memory`, `rows`, `queue` and `batch_tokens`, as the engine takes them.
 
         Raises:
@@ -155,10 +155,10 @@ class Engine:
         self.close()
 
     def ask(self, adapter: Adapter, fields: Mapping[str, Any], **options: Any) -> Answer:
-        """Answer one request, whatever the adapter's task is; what it takes to know that is loaded here.
+        """Answer one request, whatever the adapter's task is. The adapter is loaded to find out its task.
 
         Args:
-            adapter: whose answer is wanted.
+            adapter: that answers.
             fields: what the recipe's prompt shows, by name.
             options: of the task's request, such as `top` of a `RankRequest`.
 
@@ -168,14 +168,14 @@ class Engine:
         """
         self._check_process()
         merchant_of(adapter)
-        loaded = self._library.hold(adapter) or self._library.load(adapter)
-        self._library.let_go(loaded)
+        loaded = self._loader.hold(adapter) or self._loader.load(adapter)
+        self._loader.let_go(loaded)
         return self.answer([request_for(loaded.tenant.recipe.task, adapter, fields, options)])[0]
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[ChooseAnswer]:
         """Choose a label for each request.
 
-        The first request that fails raises, and the others are given up; `submit` lets each fail alone.
+        Raises the error of the first request that fails, and cancels the others; with `submit` each fails alone.
 
         Raises:
             UnknownReference: if a request names no version.
@@ -227,14 +227,14 @@ class Engine:
         return cast("RecommendAnswer", self.answer([RecommendRequest(adapter, known, k, rules)])[0])
 
     async def stream(self, request: GenerateRequest, *, timeout: float | None = None) -> AsyncIterator[str]:
-        """The answer's text, part by part, as it is written. Leaving the loop ends the answer.
+        """The answer's text, part by part, as it is written. Leaving the loop cancels the request.
 
         Args:
-            request: what is asked.
+            request: of a `generate` adapter.
             timeout: seconds that the whole answer may take.
 
         Raises:
-            ShopfitError: as `choose` does, when the parts so far have been given.
+            ShopfitError: as `choose` does, after the parts so far were yielded.
         """
         loop, parts = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
@@ -253,20 +253,20 @@ class Engine:
     def submit(
         self, request: Request, *, timeout: float | None = None, show: Callable[[str], None] | None = None
     ) -> "Future[Answer]":
-        """Ask without waiting, whatever is asked. `asyncio.wrap_future` makes the result awaitable.
+        """Submit a request of any task without waiting. `asyncio.wrap_future` makes the result awaitable.
 
         Args:
-            request: any.
-            timeout: seconds after which the answer is not wanted any more.
-            show: generate: called with each part of the text, in order, on a thread of its own; the result comes when
-                it has seen all of them.
+            request: of any task.
+            timeout: seconds after which the request fails.
+            show: generate: called with each part of the text, in order, on threads of the merchant; the future is done
+                after the last call.
 
         Returns:
-            its answer to come, or why there is none. Cancelling it frees what the request holds at once. Callbacks that
-            are added to it run on threads of the merchant's, too.
+            a future of the answer, or of its error. Cancelling it frees at once what the request holds. Its callbacks
+            run on threads of the merchant.
 
         Raises:
-            Overloaded: if as many requests are under way as the engine may hold.
+            Overloaded: if the queue is full.
         """
         try:
             self._check_process()
@@ -288,17 +288,17 @@ class Engine:
         return ticket.future
 
     def prefetch(self, adapters: Iterable[Adapter]) -> None:
-        """Bring adapters into host memory, for requests that will come. Returns at once; what cannot be had is left.
+        """Load adapters into host memory for future requests. Returns at once; errors are ignored.
 
-        So are those of a merchant of which 256 wait to be loaded already.
+        So are adapters of a merchant that has 256 waiting to be loaded already.
         """
         self._check_process()
         for adapter in adapters:
             try:
-                if (loaded := self._library.hold(adapter)) is not None:
-                    self._library.let_go(loaded)
-                elif self._library.waiting(merchant_of(adapter)) < _PREFETCHED:
-                    self._library.bring(adapter, self._library.let_go)
+                if (loaded := self._loader.hold(adapter)) is not None:
+                    self._loader.let_go(loaded)
+                elif self._loader.waiting(merchant_of(adapter)) < _PREFETCHED:
+                    self._loader.bring(adapter, self._loader.let_go)
             except ShopfitError:
                 continue
 
@@ -306,18 +306,18 @@ class Engine:
         """What the engine holds at this moment."""
         self._check_process()
         waiting, writing, paused = self._scheduler.load
-        pool, memory = self._scheduler.pool, self._library.memory
+        pool, cache = self._scheduler.pool, self._loader.adapter_cache
         ended = self._scheduler.ended
         why = "" if ended is None else ended.message
-        return Status(waiting, writing, pool.resident, pool.swaps, memory.adapters, memory.used, paused, why)
+        return Status(waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why)
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
-        """Rank and recommend a merchant's items as they are now, and not as its bundles hold them.
+        """Use a merchant's current catalog in place of the one in its bundles. Returns at once.
 
         Args:
-            merchant: whose.
-            catalog: the items, their stock and prices, which the next answer goes by; None goes back to those of the
-                bundles. Until the search has indexed them, it finds those that it knew before. Returns at once.
+            merchant: its slug.
+            catalog: items with stock and prices, used from the next request on; None goes back to the bundles' own.
+                Until the new catalog is indexed, search uses the previous index.
 
         Raises:
             RequestError: if it is no catalog.
@@ -325,7 +325,7 @@ class Engine:
         self._compiler.set_catalog(merchant, catalog)
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer requests of any tasks, all at once; more than the engine may hold wait for their turn.
+        """Answer requests of any tasks together; those beyond the queue's size wait for their turn.
 
         Raises as `choose` does.
         """
@@ -358,10 +358,10 @@ class Engine:
     def _ticket(
         self, merchant: str, expires: float = float("inf"), show: Callable[[str], None] | None = None
     ) -> Ticket:
-        told = Told(self._tellers, merchant)
-        ticket = Ticket(merchant, AnswerFuture(told), expires)
+        calls = OrderedCalls(self._callbacks, merchant)
+        ticket = Ticket(merchant, AnswerFuture(calls), expires)
         if show is not None:
-            ticket.parts = Parts(told, show, ticket.give_up)
+            ticket.parts = Parts(calls, show, ticket.give_up)
         ticket.future.when_done(lambda: self._room.give_back(merchant))
         return ticket
 
@@ -380,7 +380,7 @@ def _failed(error: Exception) -> "Future[Answer]":
 
 
 def _gone(compiler: Compiler, scheduler: Scheduler) -> Callable[[Loaded], None]:
-    """What is done when no reference names an adapter any more."""
+    """The callback for an adapter that no reference names any more."""
 
     def gone(loaded: Loaded) -> None:
         compiler.forget(loaded.merchant)
@@ -390,9 +390,9 @@ def _gone(compiler: Compiler, scheduler: Scheduler) -> Callable[[Loaded], None]:
     return gone
 
 
-def _close(library: AdapterLoader, compiler: Compiler, intake: Intake, scheduler: Scheduler, tellers: Workers) -> None:
-    library.close()
+def _close(loader: AdapterLoader, compiler: Compiler, intake: Intake, scheduler: Scheduler, callbacks: Workers) -> None:
+    loader.close()
     intake.close()
     compiler.close()
     scheduler.stop()
-    tellers.close()
+    callbacks.close()

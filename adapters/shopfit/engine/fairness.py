@@ -1,7 +1,7 @@
-"""Whose turn it is: start-time fair queuing over merchants (Goyal, Vin and Cheng, SIGCOMM 1996).
+"""Start-time fair queuing over merchants (Goyal, Vin and Cheng, SIGCOMM 1996).
 
-Each merchant's entries are stamped with the tokens that it was given before, and the lowest stamp comes first. Whoever
-comes anew starts at the stamp that is served now: a merchant with a thousand requests delays it by the one that runs.
+An entry is stamped with the tokens that its merchant was served before, and the lowest stamp comes first. A merchant
+that arrives starts at the stamp being served: a backlog of another merchant delays it by one entry only.
 """
 
 import heapq
@@ -11,26 +11,26 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Waiting(Protocol):
-    """What waits."""
+    """An entry of the queue."""
 
     @property
     def merchant(self) -> str:
-        """Whose it is."""
+        """The merchant it belongs to."""
 
     @property
     def tokens(self) -> int:
-        """What it costs."""
+        """Its cost."""
 
 
 Entry = TypeVar("Entry", bound=Waiting)
 
 
 class FairQueue(Generic[Entry]):
-    """First come, first served within a merchant; equal tokens among merchants."""
+    """First come, first served within a merchant; equal shares of tokens between merchants."""
 
     def __init__(self) -> None:
         self._lanes: OrderedDict[str, deque[Entry]] = OrderedDict()
-        self._stamps: dict[str, int] = {}  # of the next entry, also of merchants that left a moment ago
+        self._stamps: dict[str, int] = {}  # of the next entry; also of merchants whose lane became empty recently
         self._now = 0  # stamp of what was served last
 
     def __len__(self) -> int:
@@ -59,11 +59,11 @@ class FairQueue(Generic[Entry]):
         return merchant in self._lanes
 
     def heads(self) -> list[Entry]:
-        """The first entry of each merchant, in the order of their turns."""
+        """The first entry of each merchant, lowest stamp first."""
         return [self._lanes[merchant][0] for merchant in sorted(self._lanes, key=self._stamps.__getitem__)]
 
     def drop(self, gone: Callable[[Entry], bool]) -> None:
-        """Take out every entry that is over."""
+        """Remove every entry that is over."""
         for merchant, lane in list(self._lanes.items()):
             if any(map(gone, lane)):
                 self._lanes[merchant] = deque(entry for entry in lane if not gone(entry))
@@ -79,11 +79,11 @@ class FairQueue(Generic[Entry]):
         """The next entries, in fair order.
 
         Args:
-            budget: tokens of all of them at most, unless the first one alone has more.
-            fits: asked once an entry before it is taken, in that order; a lane whose first entry does not fit waits.
-            choose: which of the entries in fair order to take, the first one among them; all by default. The others
-                stay where they are, and are not paid for.
-            gone: which entries are over. Only those are looked at whose turn it is, however many wait.
+            budget: tokens in all at most, unless the first entry alone has more.
+            fits: called once an entry, in fair order; a lane whose first entry does not fit waits.
+            choose: selects from the entries in fair order, the first one always; all by default. The others stay
+                where they are, and their tokens are not counted.
+            gone: which entries are over; only asked of entries that are next, however many wait.
         """
         offered = self._in_order(budget, fits, gone)
         if not offered:
@@ -130,7 +130,7 @@ class FairQueue(Generic[Entry]):
         if self._lanes[merchant]:
             return
         del self._lanes[merchant]
-        if len(self._stamps) > 2 * len(self._lanes) + 64:  # of merchants that left, those that are served by now
+        if len(self._stamps) > 2 * len(self._lanes) + 64:  # drop stamps of absent merchants that are in the past
             self._stamps = {
                 name: stamp for name, stamp in self._stamps.items() if name in self._lanes or stamp > self._now
             }

@@ -1,7 +1,7 @@
-"""The search indexes of merchants' catalogs: each made once, off every caller's thread, and replaced when it is ready.
+"""Search indexes of merchants' catalogs: each is built once, on its own thread, and replaces the old one when ready.
 
-A catalog that changes keeps its old index until the new one is there, and texts that did not change keep their vectors,
-so that a new price costs nothing.
+When a catalog changes, its old index is used until the new one is built. Unchanged texts keep their vectors, so that a
+new price needs no embedding.
 """
 
 import threading
@@ -19,7 +19,7 @@ _EACH = 4  # catalogs of one merchant that are searched, such as products and ar
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Made:
-    """An index, and the catalog that it is of: kept beside it, so that its id is not given to another one."""
+    """An index and its catalog, which is kept so that Python does not reuse its id."""
 
     merchant: str
     catalog: Catalog
@@ -40,11 +40,11 @@ class Indexes:
         self._workers = Workers("shopfit-index", each=1, most=8)
 
     def close(self) -> None:
-        """Make no more indexes."""
+        """Build no more indexes."""
         self._workers.close()
 
     def of(self, merchant: str, catalog: Catalog) -> "Future[CatalogIndex]":
-        """The index of a catalog, which is being made if it was not asked for before.
+        """The future index of a catalog; building it begins with the first call.
 
         Raises:
             RequestError: if the engine is closed.
@@ -65,9 +65,9 @@ class Indexes:
         return made.index
 
     def ready(self, merchant: str, catalog: Catalog) -> CatalogIndex | None:
-        """The index of a catalog, or while it is being made the latest of the merchant's that shares items with it.
+        """The index of a catalog; until it is built, the merchant's latest index that shares items with it; else None.
 
-        It is begun in any case. None if there is neither.
+        Building it begins in any case.
         """
         wanted = self.of(merchant, catalog)
         if wanted.done():
@@ -75,12 +75,12 @@ class Indexes:
         return self._before(merchant, catalog)
 
     def known(self, merchant: str) -> bool:
-        """Whether any catalog of a merchant is searched."""
+        """Whether any catalog of a merchant is indexed."""
         with self._lock:
             return any(made.merchant == merchant for made in self._made.values())
 
     def forget(self, merchant: str) -> None:
-        """Let go of all that is known of a merchant's catalogs."""
+        """Drop all indexes of a merchant's catalogs."""
         with self._lock:
             for place in [place for place, made in self._made.items() if made.merchant == merchant]:
                 del self._made[place]

@@ -1,6 +1,6 @@
-"""The way of a request to the serving thread: find its adapter, wait for what it needs, prepare it, hand it over.
+"""Takes a request to the serving thread: load its adapter, wait for its search index, compile it, schedule it.
 
-Nothing here waits on a caller's thread that did not ask to wait: each wait ends with a task for a worker.
+`take` never blocks the caller: what a request waits for continues it as a task for a worker thread.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,26 +18,26 @@ from shopfit.errors import RequestError, ShopfitError
 
 
 class Intake:
-    """Takes requests in, from any thread.
+    """Takes requests from any thread.
 
     Args:
-        library: finds and loads adapters.
-        compiler: makes work of requests.
-        scheduler: runs them.
+        loader: finds and loads adapters.
+        compiler: compiles requests to work.
+        scheduler: runs the work.
     """
 
-    def __init__(self, library: AdapterLoader, compiler: Compiler, scheduler: Scheduler) -> None:
-        self._library = library
+    def __init__(self, loader: AdapterLoader, compiler: Compiler, scheduler: Scheduler) -> None:
+        self._loader = loader
         self._compiler = compiler
         self._scheduler = scheduler
         self._workers = Workers("shopfit-preparer", each=2, most=16)
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no more requests."""
         self._workers.close()
 
     def take(self, ticket: Ticket, request: Request) -> None:
-        """Bring a request to the serving thread, all of the way on other threads.
+        """Load, compile and schedule a request, all on other threads.
 
         Raises:
             RequestError: if the engine is closed.
@@ -45,19 +45,19 @@ class Intake:
         self._workers.submit(ticket.merchant, lambda: self._advance(ticket, request))
 
     def take_here(self, ticket: Ticket, request: Request, before_loading: Callable[[], None]) -> Job | None:
-        """Compile a request on this thread, waiting for what it needs; the job that is to be started, if there is one.
+        """Compile a request on this thread, waiting for what it needs; the job that the caller must start, if any.
 
-        A reference that is not in memory is loaded elsewhere: such a request starts by itself.
+        The adapter of a reference that is not in memory is loaded on another thread, which also starts the job.
 
         Args:
             ticket: of the request.
-            request: what is asked.
-            before_loading: called before an adapter is loaded here, which may have to wait for room.
+            request: of any task.
+            before_loading: called before an adapter is loaded on this thread, which may wait for room in the cache.
         """
-        loaded = self._got(ticket, lambda: self._library.hold(request.adapter))
+        loaded = self._got(ticket, lambda: self._loader.hold(request.adapter))
         if loaded is None and not ticket.over and not isinstance(request.adapter, str):
             before_loading()
-            loaded = self._got(ticket, lambda: self._library.load(request.adapter))
+            loaded = self._got(ticket, lambda: self._loader.load(request.adapter))
         if loaded is not None:
             self._hold_for(ticket, loaded)
             return self._compiled(ticket, request, loaded) if self._waited(ticket, request, loaded) else None
@@ -73,10 +73,10 @@ class Intake:
             return None
 
     def _advance(self, ticket: Ticket, request: Request) -> None:
-        """Bring a request as far as it goes without waiting; whatever it waits for brings it back here."""
+        """Take a request as far as it goes without waiting; what it waits for calls this again."""
         if ticket.over:
             return
-        loaded = self._got(ticket, lambda: self._library.hold(request.adapter))
+        loaded = self._got(ticket, lambda: self._loader.hold(request.adapter))
         if loaded is not None:
             self._hold_for(ticket, loaded)
             self._go_on(ticket, request, loaded)
@@ -92,7 +92,7 @@ class Intake:
                 self._again(ticket, lambda: self._go_on(ticket, request, loaded))
 
         try:
-            self._library.bring(request.adapter, ready)
+            self._loader.bring(request.adapter, ready)
         except Exception as error:
             ticket.fail(error)
 
@@ -130,7 +130,7 @@ class Intake:
             self.start([job])
 
     def _waited(self, ticket: Ticket, request: Request, loaded: Loaded) -> bool:
-        """Wait on this thread for what a request needs; whether it can go on."""
+        """Wait on this thread for the index that a request needs; whether it can go on."""
         if ticket.over:
             return False
         try:
@@ -142,11 +142,11 @@ class Intake:
         return True
 
     def _hold_for(self, ticket: Ticket, loaded: Loaded) -> None:
-        """Whenever the request ends, its adapter is let go."""
-        ticket.future.when_done(lambda: self._library.memory.release(loaded))
+        """Release the adapter when the request ends, however it does."""
+        ticket.future.when_done(lambda: self._loader.adapter_cache.release(loaded))
 
     def _compiled(self, ticket: Ticket, request: Request, loaded: Loaded) -> Job | None:
-        """The job to run; None if nobody waits for it any more, it cannot be done, or it needs no model."""
+        """The job to run; None if the request is over, failed, or was answered without the model."""
         if ticket.over:
             return None
         try:
@@ -154,7 +154,7 @@ class Intake:
         except Exception as error:
             ticket.fail(error)
             return None
-        if not job.work.rows and job.work.line is None:
+        if not job.work.rows and job.work.sequence is None:
             job.finish([])
             return None
         return job

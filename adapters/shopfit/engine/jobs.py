@@ -1,4 +1,4 @@
-"""A request under way: the ticket that its caller holds, the work it was compiled to, and both together as a job."""
+"""An unanswered request: its ticket (for the caller), the work it was compiled to, and the job that joins both."""
 
 import math
 import time
@@ -22,13 +22,13 @@ NONE: frozenset[Key] = frozenset()
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """What a caller holds of a request: where the answer goes, whether it is still wanted, and whose it is.
+    """The caller's side of a request: its future, its deadline and its merchant.
 
     Args:
-        merchant: whose it is, for fairness.
-        future: where the answer goes; cancelling it ends the request wherever it is.
-        expires: `time.monotonic()` after which nobody waits for the answer.
-        parts: generate: take each new part of the text; None if only the whole is wanted.
+        merchant: of the request, for fairness.
+        future: of the answer; cancelling it ends the request at any stage.
+        expires: `time.monotonic()` of the deadline.
+        parts: generate: streams each new part of the text; None if only the whole is wanted.
         ended: whether it was answered, or failed.
     """
 
@@ -40,7 +40,7 @@ class Ticket:
 
     @property
     def over(self) -> bool:
-        """Whether its answer is there, or not wanted any more. A request that is late fails by being asked."""
+        """Whether it was answered or cancelled. If its deadline has passed, this call makes it fail."""
         if not self.ended and not self.future.done() and time.monotonic() > self.expires:
             self.fail(
                 DeadlineExceeded(
@@ -50,11 +50,11 @@ class Ticket:
         return self.ended or self.future.done()
 
     def give(self, answer: Any) -> None:
-        """Give the answer."""
+        """Set the answer."""
         self._settle(lambda: self.future.set_result(answer))
 
     def fail(self, error: Exception) -> None:
-        """Give an error in place of an answer; one that nobody foresaw is named, with its cause behind it."""
+        """Set an error in place of the answer; one that is no ShopfitError becomes the cause of one."""
         if not isinstance(error, ShopfitError):
             unforeseen = RequestError(
                 f"the request could not be answered: {type(error).__name__}: {error}",
@@ -65,7 +65,7 @@ class Ticket:
         self.give_up(error)
 
     def give_up(self, error: Exception) -> None:
-        """Give the caller's own error back, as it is."""
+        """Set an error of the caller's own code, unchanged."""
         self._settle(lambda: self.future.set_exception(error))
 
     def _settle(self, give: Callable[[], None]) -> None:
@@ -76,54 +76,54 @@ class Ticket:
         def settle() -> None:
             try:
                 give()
-            except InvalidStateError:  # cancelled meanwhile
+            except InvalidStateError:  # it was cancelled meanwhile
                 return
 
         if self.parts is None:
             settle()
         else:
-            self.parts.then(settle)  # the text comes before its end
+            self.parts.then(settle)  # the last parts are shown before the result is set
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """A request compiled for an adapter: what is to be computed, and what answer it makes.
+    """A request compiled for an adapter: what to compute, and how the result becomes the answer.
 
     Args:
         weights: of the adapter; None for the bare base.
-        answer: makes the answer of what all rows gave (scores, or vectors), or of the finished line.
-        rows: choose and rank: what forwards compute; none where nothing is asked of the model.
-        line: generate: what is written.
-        loaded: the adapter, which keeps the vectors of texts that come again; None where none do.
+        answer: makes the answer of the results of all rows (scores or vectors), or of the finished sequence.
+        rows: choose and rank: what forwards compute; empty where the model is not needed.
+        sequence: generate: what is decoded.
+        loaded: the adapter, which caches vectors of recurring texts; None where there are none.
     """
 
     weights: Weights | None
     answer: Callable[[Any], Any]
     rows: Sequence[Row] = ()
-    line: GeneratedSequence | None = None
+    sequence: GeneratedSequence | None = None
     loaded: Loaded | None = None
 
     @property
     def needs(self) -> frozenset[Key]:
-        """The adapter that must be in a slot; none for a prefix or the bare base."""
+        """The key of the adapter that must be in a slot; empty for a prefix or the bare base."""
         return NONE if self.weights is None or self.weights.packed is None else frozenset((self.weights.key,))
 
     @property
     def tokens(self) -> int:
-        """The most that the base has to attend to, what stands before every row included."""
+        """The most tokens that a row attends to, those of a prefix included."""
         behind = 0 if self.weights is None else self.weights.prefix_length
         longest = max((row.longest for row in self.rows), default=0)
-        return behind + (longest if self.line is None else len(self.line.prompt) + 1)
+        return behind + (longest if self.sequence is None else len(self.sequence.prompt) + 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """Work under way, and whoever waits for it.
+    """Work that is being done, and the ticket of who waits for it.
 
     Args:
         ticket: of the request.
         work: that it was compiled to.
-        scores: what its rows gave so far, by place.
+        scores: results of its rows so far, by place.
     """
 
     ticket: Ticket
@@ -137,17 +137,17 @@ class Job:
 
     @property
     def over(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether its request is over."""
         return self.ticket.over
 
     def entries(self) -> list["Entry"]:
-        """What is to be computed, each for itself."""
-        if self.work.line is not None:
-            return [Entry(self, 0, self.work.line.tokens)]
+        """Its rows, or its prompt, as entries for a queue."""
+        if self.work.sequence is not None:
+            return [Entry(self, 0, self.work.sequence.tokens)]
         return [Entry(self, place, row.tokens) for place, row in enumerate(self.work.rows)]
 
     def scored(self, place: int, scores: Floats) -> None:
-        """What one row gave; the last one completes the answer."""
+        """Add the result of one row; the last one completes the answer."""
         if not np.isfinite(scores).all():
             self.fail(not_finite())
             return
@@ -156,12 +156,12 @@ class Job:
             self.finish([self.scores[number] for number in range(len(self.work.rows))])
 
     def written(self) -> None:
-        """The line has a new token."""
-        line, parts = self.work.line, self.ticket.parts
-        assert line is not None
-        if parts is not None and line.error is None:
+        """The sequence has a new token."""
+        sequence, parts = self.work.sequence, self.ticket.parts
+        assert sequence is not None
+        if parts is not None and sequence.error is None:
             try:
-                part = line.writing.fresh(over=line.finish is not None)
+                part = sequence.detokenizer.fresh(over=sequence.finish is not None)
             except Exception as error:
                 self.fail(error)
                 return
@@ -169,7 +169,7 @@ class Job:
                 parts.add(part)
 
     def finish(self, result: Any) -> None:
-        """Make the answer of what was computed, and give it."""
+        """Make the answer of what was computed, and set it."""
         try:
             answer = self.work.answer(result)
         except Exception as error:
@@ -178,17 +178,17 @@ class Job:
         self.ticket.give(answer)
 
     def fail(self, error: Exception) -> None:
-        """Give an error in place of an answer; see `Ticket.fail`."""
+        """Set an error in place of the answer; see `Ticket.fail`."""
         self.ticket.fail(error)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """One row of a forward to come: one of a job's, or the prompt of its line.
+    """One row of a future forward: a row of a job, or the prompt of its sequence.
 
     Args:
-        job: whose it is.
-        place: which of the job's rows.
+        job: it belongs to.
+        place: index into the job's rows.
         tokens: that the forward reads for it.
     """
 
@@ -203,5 +203,5 @@ class Entry:
 
     @property
     def row(self) -> Row:
-        """What is computed, for choose and rank."""
+        """The row to compute, for choose and rank."""
         return self.job.work.rows[self.place]

@@ -1,11 +1,11 @@
-"""The keys and values of the rows that are being written, in memory that outlives a request.
+"""The KV cache of the sequences that are being decoded, in memory that is reused between requests.
 
-Row r of every layer is row r of the next step's batch. A row that ends gives its place to the last one, so that the
-rows in use are always the first n, and attention reads them where they lie. (Slots for whole rows, where vLLM has
-blocks, arXiv:2309.06180: rows of a shop's answers are short and of like length.)
+Row r of every layer is row r of the next step's batch. The last row moves into the place of a row that ends, so that
+the rows in use are always the first n, and attention reads them without a copy. (Memory for whole rows, where vLLM has
+blocks, arXiv:2309.06180: a shop's answers are short and of similar length.)
 
-What a mask hides is read all the same, and 0 x NaN is NaN: so positions of a row that are not its own hold zeros,
-whatever the merchant before has left there.
+Attention reads masked positions too, and 0 x NaN is NaN: so unused positions of a row always hold zeros, never what an
+earlier merchant's row left there.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +19,11 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from shopfit.base.prefix import Prefix, lay_before
 
-_GRAIN = 64  # positions that memory grows by
+_GRAIN = 64  # the cache grows by a multiple of so many positions
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
-    """A layer of the model, as the model sees its cache."""
+    """The cache of one layer, as transformers' attention calls it."""
 
     keys: Any
     values: Any
@@ -81,7 +81,7 @@ class RowCache:
         self.most = most
         self.room = (0, 0)
         self.lengths: list[int] = []
-        self._filled: list[int] = []  # by row of the memory: from here on it holds zeros
+        self._filled: list[int] = []  # for each row of the memory: the position from which on it holds zeros
         self._device = device
         self._layers = [_Layer(self) for _ in range(layers)]
         self._cache = Cache(layers=self._layers)
@@ -106,11 +106,11 @@ class RowCache:
 
     @contextmanager
     def joining(self, lengths: Sequence[int], prefixes: Sequence[Tensor | None]) -> Iterator[dict[str, Any]]:
-        """A forward over the prompts of new rows, which come behind those that are there.
+        """A forward over the prompts of new rows, which follow the rows in use.
 
         Args:
             lengths: tokens of each of B prompts. The forward's rows are padded on the right.
-            prefixes: what stands before each, (layers, 2, heads, n, dim) or None.
+            prefixes: trained keys and values before each, (layers, 2, heads, n, dim), or None.
 
         Yields:
             what to call the model with, besides the tokens. If the call fails, no row has joined.
@@ -133,13 +133,13 @@ class RowCache:
                 self._keep_prefixes(first, prefixes)
         finally:
             self._prefix = None
-            for row, before in enumerate(behind, start=first):  # padding too, and also of a forward that failed
+            for row, before in enumerate(behind, start=first):  # padding is written too, also by a failing forward
                 self._filled[row] = max(self._filled[row], before + width)
         self.lengths += [before + length for before, length in zip(behind, lengths, strict=True)]
         self._clean(range(first, len(self)))
 
     def _clean(self, rows: Iterable[int]) -> None:
-        """Put zeros behind the last position of each row."""
+        """Write zeros after the last position of each row."""
         spans = [(row, self.lengths[row], self._filled[row]) for row in rows if self.lengths[row] < self._filled[row]]
         if not spans:
             return
@@ -162,7 +162,7 @@ class RowCache:
 
     @contextmanager
     def stepping(self, first: int, last: int) -> Iterator[dict[str, Any]]:
-        """A forward over one more token of each of some rows.
+        """A forward over one more token of each row from `first` to `last`.
 
         Args:
             first: of the rows.
@@ -189,7 +189,7 @@ class RowCache:
             self.lengths[row] += 1
 
     def take(self, layer: _Layer, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep what a layer computed for the tokens of this forward, and give it what they look at."""
+        """Store a layer's keys and values of this forward's tokens, and return all that the tokens attend to."""
         rows, positions = self._at
         if self._width:  # one token a row
             layer.keys[rows, :, positions] = keys[:, :, 0]
@@ -203,19 +203,19 @@ class RowCache:
         return torch.cat((before.keys, keys), dim=2), torch.cat((before.values, values), dim=2)
 
     def leave(self, row: int) -> None:
-        """A row is over: the last one takes its place."""
+        """Remove a row: the last one takes its place."""
         last = len(self) - 1
         if row != last:
             self._write(row, [(layer.keys[last], layer.values[last]) for layer in self._layers], self.lengths[last])
         self.lengths.pop()
-        if not self.lengths:  # what long answers needed is given back when nobody writes
+        if not self.lengths:  # memory that long answers needed is freed when the cache is empty
             self.room = (0, 0)
             self._filled = []
             for layer in self._layers:
                 layer.drop()
 
     def lift(self, row: int) -> "Lifted":
-        """A copy of all that a row holds, outside of this memory; it stays in its place until it leaves."""
+        """A copy of a row's keys and values on the CPU; the row itself stays until `leave`."""
         length = self.lengths[row]
         return Lifted(
             length,
@@ -226,7 +226,7 @@ class RowCache:
         )
 
     def put_back(self, lifted: "Lifted") -> None:
-        """Let a row that was lifted out be the last one."""
+        """Append a row that was lifted out."""
         row = len(self)
         self._reserve(row + 1, lifted.length)
         for layer, (keys, _) in zip(self._layers, lifted.states, strict=True):
@@ -236,7 +236,7 @@ class RowCache:
         self._write(row, lifted.states, lifted.length)
 
     def _write(self, row: int, states: Sequence[tuple[Tensor, Tensor]], length: int) -> None:
-        """Let a row hold other states, and nothing behind them."""
+        """Overwrite a row with these states, and zeros after them."""
         for layer, (keys, values) in zip(self._layers, states, strict=True):
             layer.keys[row, :, :length] = keys[:, :length]
             layer.values[row, :, :length] = values[:, :length]
@@ -247,7 +247,7 @@ class RowCache:
 
 @dataclass(frozen=True, slots=True)
 class Lifted:
-    """A row outside of the cache.
+    """A row that was copied out of the cache.
 
     Args:
         length: positions.

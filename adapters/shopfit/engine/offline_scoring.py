@@ -1,4 +1,4 @@
-"""Questions in, numbers and texts out, outside of an engine: for tuning's own checks and evaluation."""
+"""Scoring and generation without an engine: for evaluation during training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,10 +23,10 @@ from shopfit.recipe.schema import Serve
 def score(
     adapted: AdaptedModel, scorer: Scorer[Any], questions: Sequence[Question], *, token_budget: int = 2048
 ) -> list[Floats]:
-    """Score of every answer: its mean log-probability a token, or how near it is to its question for an encoder.
+    """Score of every answer: its mean log-probability a token, or for an encoder its similarity to the question.
 
     Args:
-        adapted: what answers all of them.
+        adapted: model that answers all of them.
         scorer: of its base.
         questions: N of them, with one answer each at least.
         token_budget: tokens a forward, padding included, unless one row alone is longer.
@@ -47,7 +47,7 @@ def score(
 
 def _directions(head: Head) -> Floats:
     """(L, D) rows of length 1."""
-    rows: Floats = normalize(head.rows.detach(), dim=-1).double().cpu().numpy()
+    rows: Floats = normalize(head.prototypes.detach(), dim=-1).double().cpu().numpy()
     return rows
 
 
@@ -64,13 +64,13 @@ def write(
     """Generate an answer to every prompt.
 
     Args:
-        adapted: what answers.
+        adapted: model that answers.
         base: its base, for the tokenizer.
         prompts: N token sequences.
-        serve: how long, how random, where to stop.
-        constraints: what each answer must be.
+        serve: length, temperature and stop strings.
+        constraints: grammar of each answer.
         seed: of the sampling, where `serve.temperature` is above 0.
-        rows: answers being written at a time.
+        rows: answers decoded at a time.
 
     Returns:
         N texts, without the stop string that ended them.
@@ -78,7 +78,7 @@ def write(
     with torch.inference_mode():
         before = adapted.prefix(1)
     prefix = None if before is None else lift_out(before)
-    lines = [
+    sequences = [
         GeneratedSequence(
             prompt,
             IncrementalDetokenizer(base.tokenizer, serve.stop),
@@ -90,12 +90,12 @@ def write(
         for number, (prompt, constraint) in enumerate(zip(prompts, constraints, strict=True))
     ]
     decoder = Decoder(adapted.model, base.tokenizer, rows=rows)
-    waiting = sorted(lines, key=lambda line: len(line.prompt))  # the longest are at the end, and first
-    while waiting or decoder.lines:
+    waiting = sorted(sequences, key=lambda sequence: len(sequence.prompt))  # taken from the end: the longest first
+    while waiting or decoder.sequences:
         if waiting and decoder.free >= min(rows // 2, len(waiting)):
             room, waiting = waiting[-decoder.free :], waiting[: -decoder.free]
             decoder.join(room)
         else:
             decoder.step()
         decoder.take()
-    return [line.writing.text for line in lines]
+    return [sequence.detokenizer.text for sequence in sequences]

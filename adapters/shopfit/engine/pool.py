@@ -1,4 +1,4 @@
-"""The slot pool: which adapter lies in which slot of the stack, the least recently used one leaving first."""
+"""The slot pool: which adapter is in which slot of the stack, with least-recently-used eviction."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
@@ -9,10 +9,10 @@ from shopfit.base.load import Base
 
 
 class SlotPool:
-    """LoRA adapters resident on a base. Prefixes need no slot.
+    """LoRA adapters in the slots of a base's stack. Prefixes need no slot.
 
     Args:
-        base: the base.
+        base: whose layers the stack is beside.
         slots: adapters at a time, at least one.
         max_rank: of an adapter; all slots are as wide as the largest rank in them.
     """
@@ -31,11 +31,11 @@ class SlotPool:
         return len(self._seats)
 
     def fits(self, keys: Iterable[Key], *, spare: int = 0) -> bool:
-        """Whether all of these can be seated at once, beside what is pinned.
+        """Whether all of these can have slots at once, beside the pinned adapters.
 
         Args:
             keys: of adapters that need a slot.
-            spare: slots to leave, if there are more than one, to adapters that are seated for one forward only.
+            spare: slots to leave free, if there are more than one, for adapters that need a slot for one forward only.
         """
         taken = self._pins.keys() | set(keys)
         return len(taken) <= max(1, self.slots - spare) or taken == self._pins.keys()
@@ -44,8 +44,8 @@ class SlotPool:
         """Bring adapters into slots.
 
         Args:
-            adapters: of each row; None or a prefix for rows that need no slot. Those that do must fit.
-            pin: keep each in its slot until `unpin` has been called as often.
+            adapters: of each row; None or a prefix for rows that need no slot. The others must fit (see `fits`).
+            pin: keep each adapter in its slot until `unpin` was called as often.
 
         Returns:
             their slots, 0 for none; unless pinned, valid until the next call.
@@ -63,14 +63,14 @@ class SlotPool:
         return [0 if adapter is None else self._seats.get(adapter.key, 0) for adapter in adapters]
 
     def unpin(self, adapter: Weights | None) -> None:
-        """A row of this adapter is over."""
+        """Undo one `pin` of this adapter: a row of it has ended."""
         if adapter is not None and adapter.packed is not None:
             self._pins[adapter.key] -= 1
             if not self._pins[adapter.key]:
                 del self._pins[adapter.key]
 
     def forget(self, key: Key) -> bool:
-        """Let an adapter leave its slot for good; whether it could, for it may be in use."""
+        """Remove an adapter from its slot; False if it is pinned, and so stays."""
         if key in self._pins:
             return False
         if key in self._seats:
@@ -84,5 +84,5 @@ class SlotPool:
             oldest = next(key for key in self._seats if key not in self._pins and key not in wanted)
             self._free.append(self._seats.pop(oldest))
         self.swaps += 1
-        self.stack.put(self._free[-1], adapter.packed)  # if it fails, the slot is nobody's and stays free
+        self.stack.put(self._free[-1], adapter.packed)  # if this raises, the slot stays free
         self._seats[adapter.key] = self._free.pop()

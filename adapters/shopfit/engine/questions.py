@@ -1,4 +1,4 @@
-"""A task's questions, asked of a base with an adapter on it, by evaluation, serving and tuning's own checks."""
+"""Builds the questions of each task, and answers them with an adapted model outside of an engine."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,14 +18,14 @@ from shopfit.recipe.rules import Rules
 
 
 def choose_question(prompter: Prompter, labels: Sequence[str], fields: Fields, head: Head | None = None) -> Question:
-    """Which of the labels fits; by its class where a head knows it, else by its words."""
+    """The question which label fits. A label is answered by its class if the head has it, else by its words."""
     rows = {} if head is None else {label: ClassIndex(row) for row, label in enumerate(head.labels)}
     answers = tuple(rows.get(label) or prompter.label(label) for label in labels)
     return Question(prompter.encode(fields), answers)
 
 
 def rank_question(prompter: Prompter, fields: Fields, candidates: Sequence[str]) -> Question:
-    """Which candidates fit; a question without answers where there are none."""
+    """The question which candidates fit; without answers if there are no candidates."""
     prompt, *more = prompter.asking(fields)
     answers = tuple(prompter.item(item) for item in candidates)
     return Question(prompt, answers, tuple(more), recurring=prompter.asks_by_items(fields))
@@ -47,7 +47,7 @@ def ask_rank(adapted: AdaptedModel, prompter: Prompter, rows: Sequence[tuple[Fie
 
 
 def _answers(adapted: AdaptedModel, prompter: Prompter, asked: Sequence[Question]) -> list[Floats]:
-    """Scores of each row's answers. They are compared in parts on any base: a sum's last bits go by its size."""
+    """Scores of each row's answers, in parts of the same size on any base: a sum's last bits depend on the size."""
     parts = [question.parts() for question in asked]
     scores = iter(score(adapted, prompter.scorer, [part for row in parts for part in row]))
     return [np.concatenate([next(scores) for _ in row]) if row else np.empty(0) for row in parts]
@@ -66,7 +66,7 @@ def ask_generate(
 def answer_constraint(
     constraints: Constraints, prompter: Prompter, json_schema: Mapping[str, Any] | None
 ) -> Constraint | None:
-    """What a generated answer must be: of the schema if there is one, else a title where the recipe wants one.
+    """The constraint of a generated answer: the schema if there is one, else a title if the recipe wants one.
 
     Raises:
         RequestError: if the schema cannot be used, or the recipe wants titles and no item is in stock.

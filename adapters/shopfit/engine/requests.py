@@ -1,4 +1,4 @@
-"""What an engine is asked, and what it answers."""
+"""Requests to an engine, and its answers: one pair of classes a task, and recommendations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ Adapter = str | Bundle | Tenant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered(ABC):
-    """What every answer says of itself.
+    """Fields of every answer.
 
     Args:
         version: the version that made it, such as `acme/review-sentiment@7`; for a bundle or tenant, its name.
-        digest: of that version's bundle, SHA-256 in hex; empty for the bare base and what callers put together.
+        digest: of that version's bundle, SHA-256 in hex; empty for the bare base and tenants that callers assembled.
     """
 
     version: str = ""
@@ -37,7 +37,7 @@ class Answered(ABC):
 
 @dataclass(frozen=True, slots=True)
 class ChooseRequest:
-    """Which label fits?
+    """Asks which label fits.
 
     Args:
         adapter: whose answer is wanted.
@@ -57,8 +57,8 @@ class ChooseAnswer(Answered):
     Args:
         label: the most probable one.
         probabilities: of every label; they sum to 1.
-        sure: whether the label's probability reaches the adapter's threshold, from which on its answers were right as
-            often as `serve.precision` wants; always, where the recipe wants nothing.
+        sure: whether the label's probability reaches the adapter's threshold, from which on held-out answers were right
+            as often as `serve.precision` asks; always true if the recipe does not set it.
     """
 
     label: str
@@ -74,7 +74,7 @@ class ChooseAnswer(Answered):
 
 @dataclass(frozen=True, slots=True)
 class RankRequest:
-    """Which items fit best?
+    """Asks which items fit best.
 
     Args:
         adapter: whose answer is wanted.
@@ -99,8 +99,8 @@ class RankedItem:
     Args:
         id: in the merchant's catalog.
         title: as the catalog prints it.
-        score: higher is better, comparable within one answer only: mean log-probability a token, or what the adapter's
-            blend makes of it.
+        score: higher is better, comparable within one answer only: mean log-probability a token, or the score
+            fusion's sum.
     """
 
     id: str
@@ -126,7 +126,7 @@ class RankAnswer(Answered):
 
 @dataclass(frozen=True, slots=True)
 class RecommendRequest:
-    """What should this shopper see? Search finds items, rules sort out, the adapter ranks.
+    """Asks what a shopper should see: search retrieves items, rules filter them, the adapter ranks them.
 
     Args:
         adapter: whose answer is wanted, of a `rank` recipe.
@@ -151,8 +151,8 @@ class RecommendedItem:
         id: in the merchant's catalog.
         title: as the catalog prints it.
         score: as in a ranking.
-        reasons: score of each stage that spoke for it: "bm25", "adapter", and where the engine has an encoder, "minilm"
-            and "history".
+        reasons: score of each stage that found or ranked it: "bm25", "adapter", and where the engine has an encoder,
+            "minilm" and "history".
     """
 
     id: str
@@ -179,7 +179,7 @@ class RecommendAnswer(Answered):
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """What is the answer? What is left out is as the recipe's `serve` section says.
+    """Asks for a generated answer. Defaults come from the recipe's `serve` section.
 
     Args:
         adapter: whose answer is wanted.
@@ -188,8 +188,8 @@ class GenerateRequest:
         temperature: 0 is greedy, 5 at most.
         top_p: share of the probability that tokens are drawn from, above 0, to 1.
         stop: texts that end the answer and are not part of it, 64 at most, of 1 to 10,000 characters each.
-        seed: of the draws; the same request with the same seed gets the same answer. Drawn anew by default.
-        json_schema: that the answer follows, 32 KB at most.
+        seed: of the sampling; the same request with the same seed gets the same answer. Random by default.
+        json_schema: the answer is JSON that follows it; 32 KB at most.
     """
 
     task: ClassVar[Task] = "generate"
@@ -211,7 +211,7 @@ class GenerateAnswer(Answered):
     Args:
         text: as generated.
         output: the same as JSON, if it is a JSON object.
-        finish: "stop" if it came to its end, "length" if it was cut off.
+        finish: "stop" if it is complete, "length" if it was cut off.
     """
 
     text: str
@@ -220,7 +220,7 @@ class GenerateAnswer(Answered):
 
     @property
     def lines(self) -> list[str]:
-        """Those of the text."""
+        """The lines of the text."""
         return self.text.splitlines()
 
 
@@ -229,16 +229,16 @@ Answer = ChooseAnswer | RankAnswer | RecommendAnswer | GenerateAnswer
 
 
 def request_for(task: Task, adapter: Adapter, fields: Fields, options: Mapping[str, Any]) -> Request:
-    """What asks an adapter for its task.
+    """The request of an adapter's task.
 
     Args:
         task: the adapter's.
-        adapter: that is asked.
+        adapter: that answers.
         fields: what the recipe's prompt shows, by name.
-        options: what else the task's request says, by name.
+        options: other fields of the task's request, by name.
 
     Raises:
-        RequestError: if it has no such option.
+        RequestError: if the request has no such field.
     """
     kind: type[ChooseRequest | RankRequest | GenerateRequest]
     match task:

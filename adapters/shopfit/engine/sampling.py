@@ -1,4 +1,4 @@
-"""The next token of every row: the most probable one, or one drawn from the nucleus (arXiv:1904.09751)."""
+"""Sampling of the next tokens: greedy, or with temperature and top-p (arXiv:1904.09751)."""
 
 import random
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-_COLDEST = 1e-6  # below it only the most probable token is left, and float32 ends
+_COLDEST = 1e-6  # lower temperatures are greedy too, and overflow float32
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class Sampling:
     Args:
         temperature: 0 takes the most probable token.
         top_p: share of the probability that is drawn from, 0 to 1.
-        seed: of the draws.
+        seed: of the random draws.
     """
 
     temperature: float = 0.0
@@ -37,7 +37,7 @@ def pick(logits: Tensor, rows: Sequence[Sampling]) -> list[int | None]:
         rows: B of them.
 
     Returns:
-        None for a row whose logits are no numbers to choose by: NaN, infinite, or nothing allowed at all.
+        None for a row without usable logits: NaN or infinite, or no token allowed.
     """
     highest, places_of_highest = logits.max(1)  # NaN counts as the highest
     finite = highest.isfinite().tolist()

@@ -4,8 +4,8 @@ Each turn runs at most one forward over new rows (questions to score, or prompts
 of all answers being written, so that new requests join while others go on (iteration-level scheduling: Orca, OSDI
 2022). Merchants take turns; a row's adapter stays in its slot until the row's last token.
 
-Rows cannot harm each other: a forward that fails is tried again in halves, until only those have failed that it cannot
-be done for, and a row whose numbers are not finite fails alone.
+Rows are isolated: a forward that fails is retried in halves, until only the rows that make it fail have failed, and a
+row whose results are not finite fails alone.
 """
 
 import threading
@@ -25,7 +25,7 @@ from shopfit.engine.workers import closed
 from shopfit.engine.writers import Writers
 from shopfit.errors import RequestError
 
-_AHEAD = 2  # forwards' worth of entries to choose from, so that rows of like length go together
+_AHEAD = 2  # forwards' worth of entries to choose from, so that rows of similar length share a forward
 _CHECKED = 0.05  # seconds between looks at deadlines while nothing can run
 
 
@@ -34,8 +34,8 @@ class Scheduler:
 
     Args:
         base: the base; from now on only this thread may use its model.
-        pool: its slots.
-        rows: answers being written at a time.
+        pool: slots for adapters on it.
+        rows: answers decoded at a time.
         batch_tokens: tokens a forward over new rows, padding included, unless one row alone is longer.
     """
 
@@ -56,13 +56,13 @@ class Scheduler:
 
     @property
     def load(self) -> tuple[int, int, int]:
-        """Rows that wait for a forward, answers being written, and answers that were begun and wait."""
+        """Rows that wait for a forward, answers being decoded, and paused answers."""
         waiting = len(self._inbox) + len(self._questions) + len(self._prompts)
         return waiting, len(self._writers), self._writers.paused
 
     @property
     def ended(self) -> RequestError | None:
-        """Why no more requests are answered; None while they are."""
+        """Why the serving thread has ended; None while it runs."""
         with self._news:
             self._look_alive()
             return self._ended
@@ -71,7 +71,7 @@ class Scheduler:
         """Give jobs to the serving thread, all at once.
 
         Raises:
-            RequestError: if it has ended.
+            RequestError: if the thread has ended.
         """
         with self._news:
             self._begin()
@@ -79,7 +79,7 @@ class Scheduler:
             self._news.notify()
 
     def watch(self, ticket: Ticket) -> None:
-        """Let a request fail when its time is up, wherever it is by then.
+        """Let a request fail at its deadline, at whatever stage it is.
 
         Raises:
             RequestError: if the thread has ended.
@@ -91,7 +91,7 @@ class Scheduler:
         ticket.future.when_done(lambda: self._watched.discard(ticket))
 
     def forget(self, key: Key) -> None:
-        """Let an adapter leave its slot as soon as nobody uses it."""
+        """Remove an adapter from its slot as soon as no request uses it."""
         with self._news:
             self._unwanted.add(key)
             self._news.notify()
@@ -109,7 +109,7 @@ class Scheduler:
             self._ended = _dead("it is not running")
 
     def stop(self) -> None:
-        """End the serving thread after its present turn; what is not answered fails."""
+        """End the serving thread after its current turn; unanswered requests fail."""
         with self._news:
             self._ended = self._ended or closed()
             self._news.notify()
@@ -123,7 +123,7 @@ class Scheduler:
                     self._turn()
                 except Exception as error:
                     self._fail_all(error)
-        except BaseException as error:  # nothing ends this thread without a word
+        except BaseException as error:  # the thread never ends silently
             with self._news:
                 self._ended = self._ended or _dead(f"{type(error).__name__} {error}".strip())
         finally:
@@ -132,7 +132,7 @@ class Scheduler:
             self._fail_all(self._ended)
 
     def _wait(self) -> bool:
-        """Sleep until there is something to do; whether to go on."""
+        """Sleep until there is work; False to end the thread."""
         with self._news:
             while not (self._ended or self._inbox or self._unwanted or self._busy):
                 self._news.wait(_CHECKED if self._watched else None)
@@ -143,7 +143,7 @@ class Scheduler:
             jobs, self._inbox = self._inbox, []
             unwanted, self._unwanted = self._unwanted, set()
         for job in jobs:
-            queue = self._questions if job.work.line is None else self._prompts
+            queue = self._questions if job.work.sequence is None else self._prompts
             for entry in job.entries():
                 queue.add(entry)
         in_use = {key for key in unwanted if not self.pool.forget(key)}
@@ -172,9 +172,9 @@ class Scheduler:
                     self._news.wait(_CHECKED)
 
     def _write(self, seconds: float) -> None:
-        """One token of every answer; and more, while answers have had less time than the others' forward had.
+        """Decode one token of every answer, and more until decoding has had as much time as the forward over new rows.
 
-        Else a merchant whose questions never end would let each token of the others wait for a whole forward.
+        Otherwise a merchant with endless questions would delay each token of the others by a whole forward.
         """
         until = time.monotonic() + seconds
         while True:
@@ -183,7 +183,7 @@ class Scheduler:
                 return
 
     def _newcomer(self) -> bool:
-        """Whether a merchant has come that waits for nothing yet, or the thread is to end."""
+        """Whether a merchant without queued entries has sent a request, or the thread is to end."""
         with self._news:
             known = (self._questions.waits, self._prompts.waits)
             return self._ended is not None or any(
@@ -191,7 +191,7 @@ class Scheduler:
             )
 
     def _forward(self) -> set[str]:
-        """One forward over new rows, questions and prompts in turn; the merchants whose rows they were."""
+        """Run one forward over new rows, questions and prompts in turn; returns the merchants of those rows."""
         for prompts in (self._prompts_first, not self._prompts_first):
             batch = self._next_prompts() if prompts else self._next_questions()
             if batch:
@@ -213,12 +213,12 @@ class Scheduler:
         return self._take(self._questions, _AHEAD * self._budget, lambda entry: self.pool.fits(entry.job.work.needs))
 
     def _take(self, queue: FairQueue[Entry], budget: int, fits: Callable[[Entry], bool]) -> list[Entry]:
-        """The next forward: whoever's turn it is, and others of like length whose adapters can be seated with it."""
+        """The next forward: the first entry in fair order, and others of similar length whose adapters fit in slots."""
 
         def together(offered: Sequence[Entry]) -> list[Entry]:
             first = offered[0]
             group, keys = [first], first.job.work.needs
-            # those that share an adapter stay together, so that few adapters are in a forward
+            # entries of the same adapter stay together, so that a forward needs few adapters
             for entry in sorted(
                 offered[1:], key=lambda entry: (entry.job.work.weights is not first.job.work.weights, _key(entry))
             ):
@@ -235,10 +235,10 @@ class Scheduler:
             self._score_rows(alike)
 
     def _score_rows(self, alike: list[list[Entry]]) -> None:
-        """What each row gives, for all entries that it answers."""
+        """Compute each row once, for all entries that wait for it."""
         try:
             slots = self.pool.seat([entries[0].job.work.weights for entries in alike])
-            order = sorted(range(len(alike)), key=slots.__getitem__)  # rows in slot order need no copies
+            order = sorted(range(len(alike)), key=slots.__getitem__)  # for rows in slot order, kernels copy no weights
             alike, slots = [alike[place] for place in order], [slots[place] for place in order]
             batch = [entries[0] for entries in alike]
             prefix = lay_before(
@@ -288,10 +288,10 @@ def _dead(why: str) -> RequestError:
 
 
 def _alike(batch: Iterable[Entry]) -> list[list[Entry]]:
-    """The rows to compute, each with all entries that it answers; what an adapter knows already is answered at once.
+    """The rows to compute, each with all entries that wait for it; entries whose vector is cached are answered at once.
 
-    Requests that wait together ask for the same items, whose vectors are made once. An entry that is its request's own
-    is a row.
+    Requests of one merchant often need the vectors of the same items: these are computed once. An entry without a key
+    is a row of its own.
     """
     rows: dict[Hashable, list[Entry]] = {}
     for entry in batch:

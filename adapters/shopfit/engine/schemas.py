@@ -1,9 +1,8 @@
-"""Whether any JSON value can follow a JSON schema at all, before a model is asked to write one.
+"""Whether a JSON schema has any finite value, checked before a model generates one.
 
-The compiler of grammars finds contradictions such as an empty range. What it does not find is a value that would have
-no end: an array of at least one such array. So we ask which parts of a schema have a finite value, from the leaves up,
-as one asks which symbols of a grammar are productive (Hopcroft and Ullman, 1979, 4.4). Each part says what it needs,
-and each is told once that a part is finite: in linear time (Dowling and Gallier, 1984).
+llguidance's grammar compiler finds contradictions such as an empty range, but not endless recursion: an array of at
+least one array of the same kind. So the parts of a schema that have a finite value are found from the leaves up, as
+productive symbols of a grammar are (Hopcroft and Ullman, 1979, 4.4), in linear time (Dowling and Gallier, 1984).
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,14 +12,14 @@ from typing import Any
 _SCALARS = {"string", "number", "integer", "boolean", "null"}
 _DEEPEST = 64
 MOST_CHARACTERS = 32 * 1024
-"""Of a schema as JSON: what is larger takes seconds to compile."""
+"""Most characters of a schema as JSON: larger ones take seconds to compile."""
 
 
 def is_too_large(schema: Any) -> bool:
-    """Whether a schema has more than `MOST_CHARACTERS` for certain; what is larger is not looked at.
+    """Whether a schema certainly has more than `MOST_CHARACTERS`; counting stops there.
 
     Args:
-        schema: anything; what holds itself is too large.
+        schema: any object; one that contains itself is too large.
     """
     characters = 0
     inside: list[Iterator[Any]] = [iter((schema,))]
@@ -50,13 +49,13 @@ def is_too_large(schema: Any) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """A value in a schema, or one way in which it may be finite.
+    """A value in a schema, or one alternative that makes it finite.
 
     Args:
-        value: of the schema.
-        inside: parts of it, by their names in a JSON pointer (RFC 6901).
-        needed: groups that it is in.
-        missing: groups that it needs, and of which no part is known to be finite.
+        value: the schema's JSON value.
+        inside: its parts, by their names in a JSON pointer (RFC 6901).
+        needed: groups that contain it.
+        missing: groups that it needs and of which no part is known to be finite yet.
     """
 
     value: Any = None
@@ -65,7 +64,7 @@ class _Part:
     missing: int = 0
 
     def at(self, *names: object) -> "list[_Part]":
-        """The part at these names, alone; none if it is not there."""
+        """A list of the part at this path; empty if there is none."""
         part: _Part | None = self
         for name in names:
             if part is not None:
@@ -75,17 +74,17 @@ class _Part:
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Parts of which one must be finite so that `whose` can be."""
+    """Parts of which at least one must be finite for `whose` to be finite."""
 
     whose: _Part
     met: bool = False
 
 
 def has_finite_value(schema: Any) -> bool:
-    """Whether a schema asks for something that can come to its end.
+    """Whether some finite value may follow a schema.
 
     Args:
-        schema: a JSON schema; keywords that say nothing about size are not looked at, so True is no promise.
+        schema: a JSON schema; only keywords that force a size are checked, so True is no guarantee.
     """
     root = _Part(schema)
     needs = [needed for part in _all_parts(root) for needed in _needs(part, root)]
@@ -110,17 +109,17 @@ def has_finite_value(schema: Any) -> bool:
 
 
 def _needs(part: _Part, root: _Part) -> Iterator[tuple[_Part, list[list[_Part]]]]:
-    """What a part needs to be finite, and what each type needs that a value of it may have: groups of parts."""
-    groups, ways = _groups(part, root), _ways(part)
-    if ways is not None:
-        either = [_Part() for _ in ways]
+    """Groups of parts that a part needs to be finite, and those of an artificial part for each type it may have."""
+    groups, alternatives = _groups(part, root), _alternatives(part)
+    if alternatives is not None:
+        either = [_Part() for _ in alternatives]
         groups.append(either)
-        yield from zip(either, ways, strict=True)
+        yield from zip(either, alternatives, strict=True)
     yield part, groups
 
 
 def _all_parts(root: _Part) -> list[_Part]:
-    """Every value in a schema: any of them may be what a `$ref` means."""
+    """Every value in a schema: any of them may be the target of a `$ref`."""
     parts, depths = [root], [0]
     for part, depth in zip(parts, depths, strict=True):  # both grow
         value = part.value
@@ -134,7 +133,7 @@ def _all_parts(root: _Part) -> list[_Part]:
 
 
 def _groups(part: _Part, root: _Part) -> list[list[_Part]]:
-    """What a value of this part needs to be finite, whatever its type: of each group, one part that is."""
+    """Groups of which one part each must be finite for this part to be finite, whatever its type."""
     value = part.value
     if not isinstance(value, Mapping):
         return [[]] if value is False else []
@@ -152,8 +151,8 @@ def _groups(part: _Part, root: _Part) -> list[list[_Part]]:
     return groups
 
 
-def _ways(part: _Part) -> list[list[list[_Part]]] | None:
-    """The groups of each type that a value of this part may be of, one of which must be met; None if it is a scalar."""
+def _alternatives(part: _Part) -> list[list[list[_Part]]] | None:
+    """Groups for each type that this part allows, one of which must be met; None if it allows a scalar."""
     value = part.value
     if not isinstance(value, Mapping) or "const" in value or "enum" in value:
         return None
@@ -161,7 +160,9 @@ def _ways(part: _Part) -> list[list[list[_Part]]] | None:
     kinds = {kinds} if isinstance(kinds, str) else set(map(str, _list(kinds)))
     if kinds & _SCALARS:
         return None
-    return [ways(part) for kind, ways in (("array", _of_array), ("object", _of_object)) if kind in kinds]
+    return [
+        alternatives(part) for kind, alternatives in (("array", _of_array), ("object", _of_object)) if kind in kinds
+    ]
 
 
 def _of_array(part: _Part) -> list[list[_Part]]:

@@ -1,7 +1,7 @@
-"""How much of a thing each merchant may hold: all of it while nobody else wants it, and an equal share when others do.
+"""Equal shares of a countable resource: one merchant may hold all of it while no other wants any, else an equal share.
 
-What is held is never taken away. So that one who holds everything keeps nobody waiting, a merchant that holds less than
-its share gets it on top, up to twice the whole: that bounds what the thing may take in all.
+Nothing is taken back. So that a merchant that holds everything does not block the others, each of them may still take
+up to its share on top: at most twice the whole is held in all.
 """
 
 import threading
@@ -22,14 +22,14 @@ class Shares:
         self._change = threading.Condition()
 
     def take(self, merchant: str, *, wait: bool = False) -> bool:
-        """One more for a merchant.
+        """Take one unit for a merchant.
 
         Args:
-            merchant: whose it will be.
-            wait: until there is one.
+            merchant: that takes it.
+            wait: until one is available.
 
         Returns:
-            whether it got it.
+            whether it was taken.
         """
         with self._change:
             while not self._may(merchant):
@@ -41,7 +41,7 @@ class Shares:
             return True
 
     def give_back(self, merchant: str) -> None:
-        """One less."""
+        """Give one unit back."""
         with self._change:
             self._total -= 1
             self._held[merchant] -= 1

@@ -1,21 +1,21 @@
-"""What an engine holds, for whoever watches it."""
+"""What an engine holds, for monitoring."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an engine holds.
+    """What an engine holds at a moment.
 
     Args:
         waiting: rows that wait for a forward.
-        writing: answers being written.
+        writing: answers being decoded.
         resident: adapters in slots.
         swaps: times an adapter was brought into a slot, so far.
         loaded: adapters in host memory.
         memory: bytes they take.
         paused: answers that were begun, and wait so that other merchants have their share of the rows.
-        ended: why the engine answers no more; empty while it does.
+        ended: why the engine has ended; empty while it runs.
     """
 
     waiting: int

@@ -1,4 +1,4 @@
-"""What an engine knows of one adapter: everything that turns a request into an answer."""
+"""An adapter as an engine serves it: with its recipe, labels, items, score fusion and calibration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from shopfit.merchant.catalog import Catalog
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 
-_ITEM = 2 * 1024  # bytes that an item takes besides its values: in dictionaries, and in an index of its words
+_ITEM = 2 * 1024  # bytes of an item besides its values: dictionaries, and the index of its words
 _NESTED = (list, tuple, dict)
 
 
@@ -38,11 +38,11 @@ class Tenant:
         recipe: how requests become prompts.
         labels: choose: every label.
         catalog: rank: the items to recommend.
-        history: the items of histories, where they are others.
+        history: the items of histories, if they are not of the catalog.
         bundle: the adapter; None answers with the bare base, for comparison.
-        blend: what else its score is made of.
-        offsets: choose: taken off the scores of the labels, in their order; none by default.
-        merchant: whose it is, for fairness and catalogs; by default the bundle's, or where there is none, `name`.
+        blend: score fusion with other parts; None for the adapter's score alone.
+        offsets: choose: subtracted from the scores of the labels, in their order; none by default.
+        merchant: for fairness and catalogs; by default the bundle's, or without a bundle `name`.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Tenant:
 
     @property
     def bytes(self) -> int:
-        """About the memory that manifest, labels, blend and items take; counted anew at each call."""
+        """Estimated memory of manifest, labels, blend and items; computed at each call."""
         manifest = None if self.bundle is None else self.bundle.manifest
         catalogs = [catalog for catalog in (self.catalog, self.history) if catalog is not None]
         rows = [item.fields for catalog in catalogs for item in catalog.values()]
@@ -72,18 +72,18 @@ class Tenant:
 
     @property
     def temperature(self) -> float:
-        """That scores of labels are divided by: calibrated on held-out examples, else that of training."""
+        """Temperature of the labels' scores: calibrated on held-out examples, else that of training."""
         known = {} if self.bundle is None else self.bundle.manifest.calibration
         return known.get(TEMPERATURE, self.recipe.tune.temperature)
 
     @property
     def speaks(self) -> bool:
-        """Whether the adapter has a part in the score at all: a blend may have found it of no use."""
+        """Whether the adapter has any weight in the score: a blend may leave it out."""
         return self.blend is None or ADAPTER in self.blend.weights
 
     @property
     def threshold(self) -> float:
-        """Probability from which on the adapter is sure of a label."""
+        """Probability from which on an answer counts as sure."""
         return 0.0 if self.bundle is None else self.bundle.manifest.calibration.get(THRESHOLD, 0.0)
 
     @classmethod
@@ -119,7 +119,7 @@ class Tenant:
 
 
 def _held(value: Any) -> int:
-    """About the bytes of data and all that is in it."""
+    """Estimated bytes of a value and everything in it."""
     size, waiting = 0, [value]
     while waiting:
         part = waiting.pop()

@@ -1,7 +1,7 @@
-"""Threads that work for merchants: none of them keeps the others waiting.
+"""A thread pool that is fair to merchants.
 
-Each merchant has a lane of its own. Lanes take turns, and no merchant has more than so many threads at a time, so that
-there are threads left for others however much one asks for, and however long its work takes.
+Each merchant has a queue of its own. Queues take turns, and no merchant has more than `each` threads at a time, so that
+threads are left for the others however many tasks one submits, and however long they run.
 """
 
 import logging
@@ -22,7 +22,7 @@ class Workers:
     """Runs tasks off the caller's thread.
 
     Args:
-        name: of the threads.
+        name: prefix of the threads' names.
         each: threads that one merchant may have at a time.
         most: threads at a time.
     """
@@ -45,10 +45,10 @@ class Workers:
             return len(self._lanes.get(merchant, ()))
 
     def submit(self, merchant: str, task: Task) -> None:
-        """Run a task when it is the merchant's turn. What it raises is logged, and lost.
+        """Run a task when it is the merchant's turn. Its exception is logged and dropped.
 
         Raises:
-            RequestError: if they were closed.
+            RequestError: if `close` was called.
         """
         with self._news:
             if self._closed:
@@ -62,7 +62,7 @@ class Workers:
                 self._news.notify()
 
     def close(self) -> None:
-        """Begin no more tasks; those that run are left to end."""
+        """Begin no more tasks; running ones end by themselves."""
         with self._news:
             self._closed = True
             self._waiting = 0
@@ -74,10 +74,10 @@ class Workers:
             merchant, task = turn
             try:
                 task()
-            except BaseException:  # whatever it is, the thread is not its own
+            except BaseException:  # no task may end the shared thread
                 logger.exception("a task of merchant %s failed", merchant)
             finally:
-                del task, turn  # nothing keeps an engine alive that nobody holds
+                del task, turn  # an idle thread must not keep a dropped engine alive
                 with self._news:
                     self._running[merchant] -= 1
                     if not self._running[merchant]:
@@ -109,5 +109,5 @@ class Workers:
 
 
 def closed() -> RequestError:
-    """What requests to a closed engine get."""
+    """The error of requests to a closed engine."""
     return RequestError("this engine is closed", next_step="load a new one")

@@ -1,8 +1,8 @@
-"""The answers being written: who may begin one, who is paused for another, and how each comes to its end.
+"""Fair decoding: which answers are begun, which are paused for other merchants, and how each ends.
 
-Rows and slots are few, and an answer holds both until its last token. So a merchant that holds more than its share
-while another waits has its latest answers paused: what the cache holds of them is put aside, and put back unchanged.
-Where there are fewer rows or slots than merchants, nobody has more than its share, and they take turns in the same way.
+Rows and slots are few, and an answer holds both until its last token. So while another merchant waits, the latest
+answers of a merchant above its share are paused: their keys and values are copied out, and later copied back unchanged.
+If there are fewer rows or slots than merchants, no merchant is above its share, and they take turns by pausing too.
 """
 
 from collections import Counter
@@ -13,16 +13,16 @@ from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.jobs import NONE, Entry, Job
 from shopfit.engine.pool import SlotPool
 
-_TURN = 64  # tokens that an answer is written before others who have no row or slot have their turn
-_PAUSED = 2  # times as many answers as rows may be paused
+_TURN = 64  # tokens of an answer before it may be paused for a merchant without a row or slot
+_PAUSED = 2  # paused answers at most, as a multiple of the rows
 
 
 class Writers:
-    """Answers on the serving thread.
+    """The answers being decoded. Used by the serving thread only.
 
     Args:
-        decoder: writes them.
-        pool: holds their adapters.
+        decoder: decodes them.
+        pool: slots of their adapters.
         rows: answers at a time.
     """
 
@@ -31,7 +31,7 @@ class Writers:
         self._pool = pool
         self._rows = rows
         self._written: dict[GeneratedSequence, Job] = {}
-        self._since: dict[GeneratedSequence, int] = {}  # tokens that each had when it began or went on
+        self._since: dict[GeneratedSequence, int] = {}  # tokens that each had when it began or was resumed
         self._paused: set[Job] = set()
         self._promised: set[Job] = set()
 
@@ -40,22 +40,22 @@ class Writers:
 
     @property
     def paused(self) -> int:
-        """Answers that were begun, and wait for their turn to go on."""
+        """Number of paused answers."""
         return len(self._paused)
 
     @property
     def merchants(self) -> set[str]:
-        """Whose answers are being written."""
+        """The merchants of the answers being decoded."""
         return {job.merchant for job in self._written.values()}
 
     def make_way(self, waiting: Sequence[Entry]) -> list[Entry]:
-        """Pause answers of merchants that have more than their share, so that each of those that wait has a row.
+        """Pause answers of merchants above their share, so that each waiting merchant gets a row.
 
         Args:
-            waiting: the next entry of each merchant that waits to write.
+            waiting: the next prompt of each merchant that waits.
 
         Returns:
-            what is paused, as entries to go on with.
+            the paused answers, as entries to queue again.
         """
         self._paused = {job for job in self._paused if not job.over}
         self._promised = set()
@@ -83,19 +83,21 @@ class Writers:
         return Counter(job.merchant for job in self._written.values())
 
     def _pause_one(self, merchant: str, share: int, paused: list[Entry]) -> bool:
-        """Pause the latest answer of whoever has the most rows, if that is more than a share; else whose turn is over.
+        """Pause the latest answer of the merchant with most rows if it is above its share, else one whose turn is over.
 
-        With a row for each share somebody has more, or a row is free: turns are for more merchants than rows.
+        Turns only matter with more merchants than rows: else some merchant is above its share, or a row is free.
         """
         counts = self._count()
         greatest = max((other for other in counts if other != merchant), key=counts.__getitem__, default=None)
         if greatest is None or counts[greatest] <= share:
             return self._pause(self._turn_over(merchant)[:1], paused)
-        return self._pause([line for line, job in self._written.items() if job.merchant == greatest][-1:], paused)
+        return self._pause(
+            [sequence for sequence, job in self._written.items() if job.merchant == greatest][-1:], paused
+        )
 
     def _pause_adapter(self, merchant: str, share: int, paused: list[Entry]) -> bool:
-        """Pause all answers of one adapter of whoever has the most in slots, if that is more than a share; else take
-        one whose turn is over.
+        """Pause all answers of one adapter: of the merchant with the most adapters in slots if it is above its share,
+        else of an answer whose turn is over.
         """
         pinned: dict[str, Counter[Key]] = {}
         for job in self._written.values():
@@ -105,37 +107,39 @@ class Writers:
         if len(greatest) > share:
             key = min(greatest, key=greatest.__getitem__)
         else:
-            over = [key for line in self._turn_over(merchant) for key in self._written[line].work.needs]
+            over = [key for sequence in self._turn_over(merchant) for key in self._written[sequence].work.needs]
             if not over:
                 return False
             key = over[0]
-        return self._pause([line for line, job in self._written.items() if key in job.work.needs], paused)
+        return self._pause([sequence for sequence, job in self._written.items() if key in job.work.needs], paused)
 
     def _turn_over(self, merchant: str) -> list[GeneratedSequence]:
-        """Answers of other merchants that have been written for a whole turn, the longest first."""
+        """Answers of other merchants that have had a whole turn, the longest first."""
         turns = {
-            line: len(line.writing.tokens) - self._since[line]
-            for line, job in self._written.items()
+            sequence: len(sequence.detokenizer.tokens) - self._since[sequence]
+            for sequence, job in self._written.items()
             if job.merchant != merchant
         }
-        return sorted((line for line, turn in turns.items() if turn >= _TURN), key=turns.__getitem__, reverse=True)
+        return sorted(
+            (sequence for sequence, turn in turns.items() if turn >= _TURN), key=turns.__getitem__, reverse=True
+        )
 
-    def _pause(self, lines: Sequence[GeneratedSequence], paused: list[Entry]) -> bool:
-        if len(self._paused) + len(lines) > _PAUSED * self._rows:
+    def _pause(self, sequences: Sequence[GeneratedSequence], paused: list[Entry]) -> bool:
+        if len(self._paused) + len(sequences) > _PAUSED * self._rows:
             return False
-        for line in lines:
-            self._decoder.pause(line)
-            job = self._released(line)
+        for sequence in sequences:
+            self._decoder.pause(sequence)
+            job = self._released(sequence)
             self._paused.add(job)
             paused += job.entries()
-        return bool(lines)
+        return bool(sequences)
 
     def fitting(self) -> "Fitting":
-        """What may join next, together."""
+        """A new `Fitting` for the answers that join next."""
         return Fitting(self._pool, self._decoder.free, self._promised)
 
     def join(self, batch: Sequence[Entry]) -> None:
-        """Begin answers, or go on with those that were paused. Those that cannot be begun fail, and no others."""
+        """Begin answers, or resume paused ones. Those that cannot be begun fail, and no others."""
         jobs = [entry.job for entry in batch]
         try:
             slots = self._pool.seat([job.work.weights for job in jobs], pin=True)
@@ -144,10 +148,10 @@ class Writers:
             return
         new: list[Job] = []
         for slot, job in sorted(zip(slots, jobs, strict=True), key=lambda pair: pair[0]):
-            assert job.work.line is not None
-            job.work.line.slot = slot
-            job.work.line.prefix = None if job.work.weights is None else job.work.weights.prefix
-            if job.work.line.lifted is None:
+            assert job.work.sequence is not None
+            job.work.sequence.slot = slot
+            job.work.sequence.prefix = None if job.work.weights is None else job.work.weights.prefix
+            if job.work.sequence.lifted is None:
                 new.append(job)
             else:
                 self._resume(job)
@@ -156,33 +160,33 @@ class Writers:
         self.end()
 
     def _begin(self, jobs: Sequence[Job]) -> None:
-        lines = [job.work.line for job in jobs if job.work.line is not None]
+        sequences = [job.work.sequence for job in jobs if job.work.sequence is not None]
         try:
-            self._decoder.join(lines)
+            self._decoder.join(sequences)
         except Exception as error:
-            self._decoder.take(set(lines).__contains__)
+            self._decoder.take(set(sequences).__contains__)
             for job in jobs:
                 self._pool.unpin(job.work.weights)
             self._in_halves(jobs, error)
             return
-        for job, line in zip(jobs, lines, strict=True):
-            self._hold(job, line)
+        for job, sequence in zip(jobs, sequences, strict=True):
+            self._hold(job, sequence)
             job.written()
 
     def _resume(self, job: Job) -> None:
-        assert job.work.line is not None
+        assert job.work.sequence is not None
         self._paused.discard(job)
         try:
-            self._decoder.resume(job.work.line)
+            self._decoder.resume(job.work.sequence)
         except Exception as error:
             self._pool.unpin(job.work.weights)
             job.fail(error)
         else:
-            self._hold(job, job.work.line)
+            self._hold(job, job.work.sequence)
 
-    def _hold(self, job: Job, line: GeneratedSequence) -> None:
-        self._written[line] = job
-        self._since[line] = len(line.writing.tokens)
+    def _hold(self, job: Job, sequence: GeneratedSequence) -> None:
+        self._written[sequence] = job
+        self._since[sequence] = len(sequence.detokenizer.tokens)
 
     def _in_halves(self, jobs: Sequence[Job], error: Exception) -> None:
         if len(jobs) == 1:
@@ -193,43 +197,43 @@ class Writers:
             self.join([entry for job in part for entry in job.entries()])
 
     def step(self) -> None:
-        """One more token of every answer."""
+        """Decode one token of every answer."""
         self._decoder.step()
         for job in self._written.values():
             job.written()
         self.end()
 
     def end(self) -> None:
-        """Let go of answers that are finished, or that nobody waits for."""
-        for line in self._decoder.take(lambda line: line.over or self._written[line].over):
-            job = self._released(line)
-            if line.error is None:
-                job.finish(line)
+        """Remove answers that are finished or cancelled."""
+        for sequence in self._decoder.take(lambda sequence: sequence.over or self._written[sequence].over):
+            job = self._released(sequence)
+            if sequence.error is None:
+                job.finish(sequence)
             else:
-                job.fail(line.error)
+                job.fail(sequence.error)
 
     def fail(self, error: Exception) -> None:
-        """Let go of all of them."""
-        for line in self._decoder.take(lambda _: True):
-            if line in self._written:
-                self._released(line).fail(error)
+        """Fail and remove all answers."""
+        for sequence in self._decoder.take(lambda _: True):
+            if sequence in self._written:
+                self._released(sequence).fail(error)
         self._paused.clear()
 
-    def _released(self, line: GeneratedSequence) -> Job:
-        """The job of a line that is written no more; its adapter may leave its slot."""
-        job = self._written.pop(line)
-        del self._since[line]
+    def _released(self, sequence: GeneratedSequence) -> Job:
+        """The job of a removed sequence, whose adapter is unpinned."""
+        job = self._written.pop(sequence)
+        del self._since[sequence]
         self._pool.unpin(job.work.weights)
         return job
 
 
 class Fitting:
-    """Which answers may begin together. Asked about one after the other, it counts those that it let in.
+    """Decides which answers may begin together: called once an answer, it counts those it admits.
 
     Args:
-        pool: holds the adapters.
-        free: rows.
-        promised: those that have a row before all others.
+        pool: slots of the adapters.
+        free: number of free rows.
+        promised: jobs that get a row before all others.
     """
 
     def __init__(self, pool: SlotPool, free: int, promised: Collection[Job]) -> None:
@@ -237,12 +241,10 @@ class Fitting:
         self._free = free
         self._promised = set(promised)
         self._keys = NONE
-        self._full = (
-            False  # answers pin their slots: none may join before one that waits for them, or it waits for ever
-        )
+        self._full = False  # answers pin slots: after one that lacks a slot, no other may join, or it waits for ever
 
     def __call__(self, entry: Entry) -> bool:
-        """Whether this one may join too."""
+        """Whether this entry may join too."""
         promised = entry.job in self._promised
         if (self._full and not promised) or self._free <= len(self._promised - {entry.job}):
             return False

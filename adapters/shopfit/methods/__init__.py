@@ -1,4 +1,4 @@
-"""The PEFT methods: one file each, and one line in the table. Whoever asks what a method does, asks its object."""
+"""The PEFT methods: one file each, and one line in the table. Other rooms use a method only through its object."""
 
 from collections.abc import Mapping
 
@@ -10,4 +10,4 @@ from shopfit.methods.prefix import PrefixTuning
 __all__ = ["METHODS", "Form", "PeftMethod"]
 
 METHODS: Mapping[str, PeftMethod] = {method.name: method for method in (PLAIN, AdaLora(), PrefixTuning())}
-"""By name, in the order in which recipes list them: every one that a recipe may name."""
+"""Every method that a recipe may name, by name."""

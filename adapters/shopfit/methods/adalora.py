@@ -25,11 +25,11 @@ class AdaLora(LowRankMethod):
     parts = "ABE"
     converted = frozenset(
         {"r", "lora_alpha", "init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight"}
-        | {"total_step", "rank_pattern"}  # which singular values are left, as the weights say too
+        | {"total_step", "rank_pattern"}  # they describe which singular values are left, as the weights do
     )
 
     def slot_rank(self, settings: Adapter) -> int:
-        """Some layers may keep the rank that training starts from."""
+        """`init_rank`: some layers may keep it."""
         return settings.init_rank or settings.rank + max(1, settings.rank // 2)
 
     def config(self, settings: Adapter, *, total_steps: int, task_type: str) -> Any:
@@ -52,7 +52,7 @@ class AdaLora(LowRankMethod):
         )
 
     def initialise_layer(self, layer: Any, down: Tensor, up: Tensor) -> None:
-        """Take the product's singular values and vectors."""
+        """Initialise a layer with the product's singular values and vectors."""
         a, b, e = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER], layer.lora_E[ADAPTER]
         scale = layer.scaling[ADAPTER] / (float(layer.ranknum[ADAPTER]) + _EPSILON)
         u, s, v = compress(down, up, len(a))
@@ -66,12 +66,12 @@ class AdaLora(LowRankMethod):
         module: str,  # noqa: ARG002 - all modules have one scale
         where: str,
     ) -> tuple[Tensor, Tensor]:
-        """Pruned singular values go, the others move into A."""
+        """Drop pruned singular values, and multiply the others into A."""
         keep = (parts["E"] != 0).squeeze(1)
         return (parts["E"] * parts["A"])[keep], parts["B"][:, keep] * _scale(config, where)
 
     def penalty(self, peft: Any) -> Tensor | float:
-        """How far the singular vectors are from orthogonal, weighted; PEFT adds it only to its own losses."""
+        """The weighted orthogonality penalty of the singular vectors, which PEFT only adds to its own losses."""
         terms = []
         for name, weight in peft.named_parameters():
             if "lora_A" in name or "lora_B" in name:
@@ -84,18 +84,18 @@ class AdaLora(LowRankMethod):
         """Update the importance of every singular value and prune on schedule."""
         config = peft.peft_config[ADAPTER]
         if step == config.total_step - config.tfinal == 1:
-            # PEFT would prune in a run of one step before it has measured any importance
+            # in a run of one step, PEFT would prune before it has measured any importance
             peft.base_model.rankallocator.update_ipt(peft.base_model.model)
         peft.base_model.update_and_allocate(step)
 
     def settled(self, peft: Any, step: int) -> bool:
-        """Only once the last pruning is done are ranks within the budget."""
+        """Ranks are only within the budget after the last pruning."""
         config = peft.peft_config[ADAPTER]
         return bool(step >= config.total_step - config.tfinal)
 
 
 def _scale(config: Mapping[str, Any], where: str) -> float:
-    """The factor of an update, as PEFT computes it."""
+    """The scale of an update, as PEFT computes it."""
     alpha, rank = config.get("lora_alpha", DEFAULT_ALPHA), config.get("init_r", 12)
     if type(rank) is not int or rank < 1 or type(alpha) not in {int, float} or alpha <= 0:
         raise BundleError(

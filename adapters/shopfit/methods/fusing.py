@@ -1,6 +1,6 @@
-"""PEFT's LoRA layers, run with fewer and larger products while they are trained.
+"""Fused forward of PEFT's LoRA layers in training: fewer and larger matrix products.
 
-PEFT owns the weights and everything about them; only the arithmetic is ours. Layers that read the same input (q, k, v;
+PEFT owns the weights; only the forward is replaced. Layers that read the same input (q, k, v;
 gate, up) share one product with all their A, and B is added onto the base's output in the product itself.
 """
 
@@ -15,7 +15,7 @@ from shopfit.methods.method import ADAPTER
 
 
 def fuse(peft: Any) -> None:
-    """Give the LoRA layers of a PEFT model the fused arithmetic. `unload` takes it off together with the layers.
+    """Replace the forward of a PEFT model's LoRA layers by the fused one. PEFT's `unload` removes it with the layers.
 
     Args:
         peft: PEFT's model with one LoRA adapter, called "default", without DoRA or biases.
@@ -43,7 +43,7 @@ def _forward(group: list[Any], place: int, shared: Shared, x: Tensor) -> Tensor:
 
 
 def _low(group: list[Any], x: Tensor) -> Tensor:
-    """(N, r of all layers): input rows times every A. Dropout draws once for them all."""
+    """(N, r of all layers): input rows times every A. One dropout mask is shared by all layers."""
     dropped = group[0].lora_dropout[ADAPTER](x.to(_down(group[0]).dtype))
     low: Tensor = dropped.flatten(0, -2) @ torch.cat([_down(layer) for layer in group]).T
     return low

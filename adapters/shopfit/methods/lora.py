@@ -26,11 +26,11 @@ class Lora(LowRankMethod):
     converted = frozenset({"r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"})
 
     def size_in_words(self, settings: Adapter) -> str:
-        """Its rank, of which layers, and whether that scales as rsLoRA has it."""
+        """Its rank, its target layers, and whether it is rsLoRA."""
         return super().size_in_words(settings) + (", rsLoRA" if settings.rslora else "")
 
     def config(self, settings: Adapter, *, total_steps: int, task_type: str) -> Any:  # noqa: ARG002
-        """PEFT's configuration, which is the same however long training takes."""
+        """PEFT's configuration; it does not depend on `total_steps`."""
         from peft import LoraConfig
 
         return LoraConfig(
@@ -43,12 +43,12 @@ class Lora(LowRankMethod):
         )
 
     def initialise(self, peft: Any, beginning: Beginning) -> None:
-        """Let the layers begin as the factors are; from then on they run with fewer and larger products."""
+        """Initialise the layers from the factors, and fuse their forward (see `fusing`)."""
         super().initialise(peft, beginning)
         fuse(peft)
 
     def initialise_layer(self, layer: Any, down: Tensor, up: Tensor) -> None:
-        """Keep the factors themselves where the rank allows, and take their best approximation where it does not."""
+        """Copy the factors if the rank allows, else their best approximation of that rank."""
         a, b, scale = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight, layer.scaling[ADAPTER]
         if len(down) > len(a):
             u, s, v = compress(down, up, len(a))
@@ -59,7 +59,7 @@ class Lora(LowRankMethod):
     def plain(
         self, parts: Mapping[str, Tensor], config: Mapping[str, Any], module: str, where: str
     ) -> tuple[Tensor, Tensor]:
-        """A as it is, and B with the scale in it."""
+        """A unchanged, and B times the scale."""
         rank, scale = rank_and_scale(config, module, where)
         if rank != len(parts["A"]):
             raise BundleError(
@@ -70,11 +70,11 @@ class Lora(LowRankMethod):
 
 
 PLAIN = Lora()
-"""What `lora/` of a bundle is read as."""
+"""The method that a bundle's `lora/` is read as."""
 
 
 def as_lora(settings: Adapter, rate: float | None) -> tuple[Adapter, float | None]:
-    """The same adapter as LoRA, which every low-rank method starts from, and the learning rate if it was set for LoRA.
+    """The same settings as LoRA, and the learning rate if it was set for LoRA.
 
     Args:
         settings: a recipe's `adapter` section.
@@ -84,7 +84,7 @@ def as_lora(settings: Adapter, rate: float | None) -> tuple[Adapter, float | Non
 
 
 def rank_and_scale(config: Mapping[str, Any], module: str, where: str) -> tuple[int, float]:
-    """What PEFT makes of a LoRA configuration for one module.
+    """Rank and scale that PEFT uses for one module of a LoRA configuration.
 
     Args:
         config: of adapter_config.json.
@@ -92,10 +92,10 @@ def rank_and_scale(config: Mapping[str, Any], module: str, where: str) -> tuple[
         where: it is, for messages.
 
     Returns:
-        its rank, and the factor of its update.
+        its rank, and the scale of its update.
 
     Raises:
-        BundleError: if a number or a pattern is none, or a pattern uses what `module_patterns` does not read.
+        BundleError: if a number or a pattern is invalid, or a pattern uses what `module_patterns` does not support.
     """
     rank = _matched(config, "rank_pattern", module, config.get("r", DEFAULT_RANK), where)
     alpha = _matched(config, "alpha_pattern", module, config.get("lora_alpha", DEFAULT_ALPHA), where)
@@ -108,7 +108,7 @@ def rank_and_scale(config: Mapping[str, Any], module: str, where: str) -> tuple[
 
 
 def _matched(config: Mapping[str, Any], key: str, module: str, default: object, where: str) -> Any:
-    """As PEFT does: the first pattern that ends the module's name, else the default."""
+    """The value of the first pattern that matches the end of the module's name, else the default, as in PEFT."""
     patterns = config.get(key) or {}
     if not isinstance(patterns, dict):
         raise BundleError(f"{where} has {key}={shown(patterns)} (allowed: numbers by pattern)", next_step=NO_PLAIN_FORM)

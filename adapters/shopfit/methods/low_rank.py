@@ -1,4 +1,4 @@
-"""What methods share whose update of a layer is a product of two small matrices, B A."""
+"""Base class and arithmetic of methods whose update of a layer is a product of two small matrices, B A."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ DEFAULT_ALPHA = 8  # PEFT's, where adapter_config.json does not say
 
 
 class LowRankMethod(PeftMethod):
-    """A method that plain LoRA equals once it is trained: every engine can serve it."""
+    """A method whose trained adapters equal plain LoRA, so that every engine can serve them."""
 
     form = Form.FACTORS
     adds_up = True
-    parts: ClassVar[str]  # the matrices that PEFT keeps of a layer: A, B and maybe E
-    converted: ClassVar[frozenset[str]]  # keys of adapter_config.json that `plain` heeds
+    parts: ClassVar[str]  # the matrices of a layer in PEFT: A, B and maybe E
+    converted: ClassVar[frozenset[str]]  # keys of adapter_config.json that `plain` takes into account
 
     def size_in_words(self, settings: Adapter) -> str:
-        """Its rank, and of which layers."""
+        """Its rank and its target layers."""
         return f"rank {settings.rank} on {settings.targets}"
 
     def slot_rank(self, settings: Adapter) -> int:
@@ -34,7 +34,7 @@ class LowRankMethod(PeftMethod):
     def plain(
         self, parts: Mapping[str, Tensor], config: Mapping[str, Any], module: str, where: str
     ) -> tuple[Tensor, Tensor]:
-        """One layer as plain LoRA, exactly.
+        """Convert one layer to plain LoRA, exactly.
 
         Args:
             parts: its matrices, float32.
@@ -43,18 +43,18 @@ class LowRankMethod(PeftMethod):
             where: the weights are, for messages.
 
         Returns:
-            A (r, in) and B (out, r), the scale in B; r may differ between layers, and be 0.
+            A (r, in) and B (out, r), scale folded into B; r may differ between layers, and be 0.
 
         Raises:
-            BundleError: if the configuration is none that PEFT could follow, or the weights are of another rank.
+            BundleError: if the configuration is invalid in PEFT, or the weights have another rank.
         """
 
     @abstractmethod
     def initialise_layer(self, layer: Any, down: Tensor, up: Tensor) -> None:
-        """Let one of PEFT's layers begin as a product up @ down, or near it where the layer's rank is lower."""
+        """Initialise one of PEFT's layers as the product up @ down, or its best approximation of the layer's rank."""
 
     def initialise(self, peft: Any, beginning: Beginning) -> None:
-        """Let every layer that the factors reach begin as they are."""
+        """Initialise every layer that the start has factors for."""
         factors = beginning.factors
         if factors is None:
             return
@@ -65,16 +65,16 @@ class LowRankMethod(PeftMethod):
                     self.initialise_layer(layer, down, up)
 
     def unload(self, peft: Any) -> None:
-        """Take PEFT's layers out of the base."""
+        """Remove PEFT's layers from the base."""
         peft.unload()
 
 
-def blend(adapters: Sequence[Factors], shares: Sequence[float]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The weighted sum of adapters, exactly: their factors side by side, so ranks add up.
+def weighted_sum(adapters: Sequence[Factors], shares: Sequence[float]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The weighted sum of adapters, exactly: their factors concatenated, so ranks add up.
 
     Args:
         adapters: N of them.
-        shares: N factors.
+        shares: N weights.
     """
     blended = {}
     for layer in dict.fromkeys(layer for factors in adapters for layer in factors):
@@ -94,7 +94,7 @@ def compress(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor, Tenso
         rank: 1 or more.
 
     Returns:
-        U (out, k), s (k,) falling, V (k, in), with up @ down close to U diag(s) V; k is at most `rank` and R.
+        U (out, k), s (k,) descending, V (k, in), with up @ down close to U diag(s) V; k is at most `rank` and R.
     """
     left, r_left = torch.linalg.qr(up)  # (out, R), (R, R)
     right, r_right = torch.linalg.qr(down.T)  # (in, R), (R, R)
@@ -104,6 +104,6 @@ def compress(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor, Tenso
 
 
 def shown(value: object) -> str:
-    """A value of a configuration, as messages have it."""
+    """A value of a configuration, for messages."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"

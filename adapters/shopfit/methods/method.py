@@ -1,4 +1,4 @@
-"""What the other rooms may ask of a PEFT method, whichever it is."""
+"""The interface of PEFT methods: what other rooms may call."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from shopfit.base.prefix import Prefix
 from shopfit.recipe.methods import METHOD_RULES, Method, MethodRules
 from shopfit.recipe.schema import Adapter
 
-ADAPTER = "default"  # what PEFT calls the adapter that is trained
+ADAPTER = "default"  # PEFT's name of the adapter in training
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]
-"""Plain LoRA by layer name: A (r, in) and B (out, r), the scale in B."""
+"""Plain LoRA by layer name: A (r, in) and B (out, r), scale folded into B."""
 
 
 class Form(Enum):
-    """What an engine holds of an adapter, whichever method trained it."""
+    """The form in which an engine serves an adapter."""
 
     FACTORS = "plain LoRA, which takes a slot of the stack"
     PREFIX = "keys and values before a row, which take none"
@@ -28,13 +28,13 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What an adapter may begin with.
+    """What an adapter is initialised from.
 
     Args:
-        base: that it is on.
-        opening: tokens, such as a prompt's, that a prefix begins as; at least one.
-        factors: to start from, if there are any.
-        prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens to start from, if there are any.
+        base: of the adapter.
+        opening: tokens, such as a prompt's, whose keys and values a prefix is initialised with; at least one.
+        factors: LoRA factors to start from, if any.
+        prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens to start from, if any.
     """
 
     base: Base
@@ -44,30 +44,30 @@ class Beginning:
 
 
 class PeftMethod(ABC):
-    """A method: everything by which it differs from the others. It has no state, so there is one object of each."""
+    """A PEFT method: everything that is specific to it. It has no state, so there is one object of each."""
 
     name: ClassVar[Method]
-    peft_type: ClassVar[str]  # what PEFT's adapter_config.json calls it
-    form: ClassVar[Form]  # adapters of one form start each other
-    adds_up: ClassVar[bool]  # whether the weighted sum of several merchants' adapters means anything
-    no_encoder: ClassVar[str] = ""  # why an encoder cannot have it; empty if it can
+    peft_type: ClassVar[str]  # `peft_type` in PEFT's adapter_config.json
+    form: ClassVar[Form]  # an adapter can start from another one of the same form
+    adds_up: ClassVar[bool]  # whether a weighted sum of several merchants' adapters is a useful adapter
+    no_encoder: ClassVar[str] = ""  # why it does not work on an encoder; empty if it does
 
     @property
     def rules(self) -> MethodRules:
-        """What recipes know of it."""
+        """Its rules for recipes."""
         return METHOD_RULES[self.name]
 
     def size(self, settings: Adapter) -> int:
-        """How large a recipe's `adapter` section makes it: a rank, or a number of virtual tokens."""
+        """Its size by a recipe's `adapter` section: a rank, or a number of virtual tokens."""
         return int(getattr(settings, self.rules.size_key))
 
     @abstractmethod
     def size_in_words(self, settings: Adapter) -> str:
-        """The same for people, such as `rank 8 on all-linear`."""
+        """Its size as text, such as `rank 8 on all-linear`."""
 
     @abstractmethod
     def slot_rank(self, settings: Adapter) -> int:
-        """The largest rank that it may need of an engine's slots; 0 if it takes none."""
+        """The largest rank that it may need in an engine's slots; 0 if it needs no slot."""
 
     @abstractmethod
     def config(self, settings: Adapter, *, total_steps: int, task_type: str) -> Any:
@@ -76,27 +76,27 @@ class PeftMethod(ABC):
         Args:
             settings: the recipe's `adapter` section.
             total_steps: optimizer steps of the whole run, at least 1.
-            task_type: PEFT's word for what the base is.
+            task_type: PEFT's, such as `CAUSAL_LM`.
         """
 
     @abstractmethod
     def initialise(self, peft: Any, beginning: Beginning) -> None:
-        """Give a fresh adapter its first values; what the beginning does not reach stays fresh.
+        """Initialise a new adapter; weights that the beginning does not cover keep PEFT's initialisation.
 
         Args:
             peft: PEFT's model, its adapter called `ADAPTER`.
-            beginning: each method heeds its own form of start.
+            beginning: a method only uses starts of its own form.
         """
 
     def prefix(self, peft: Any, rows: int) -> Prefix | None:  # noqa: ARG002 - only prefix tuning has one
-        """What stands before each of `rows` rows."""
+        """The trained prefix for `rows` rows, if the method has one."""
         return None
 
     def penalty(self, peft: Any) -> Tensor | float:  # noqa: ARG002 - only AdaLoRA has one
-        """What the method adds to the loss."""
+        """The method's term of the loss."""
         return 0.0
 
-    def after_step(self, peft: Any, step: int) -> None:  # noqa: ARG002 - only AdaLoRA has something to do
+    def after_step(self, peft: Any, step: int) -> None:  # noqa: ARG002 - only AdaLoRA has a schedule
         """To be called after each optimizer step, before the gradients are cleared; `step` counts from 1."""
         return
 
@@ -105,5 +105,5 @@ class PeftMethod(ABC):
         return True
 
     def unload(self, peft: Any) -> None:  # noqa: ARG002 - a prefix leaves the layers alone
-        """Take what it put into the base's layers out of them."""
+        """Remove from the base's layers what the method added."""
         return

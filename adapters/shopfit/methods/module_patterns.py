@@ -1,7 +1,7 @@
-"""Regular expressions on modules' names, as PEFT's rank_pattern has them, matched in time that no pattern can stretch.
+"""Regular expressions on module names, as in PEFT's rank_pattern, matched in linear time whatever the pattern.
 
-PEFT hands them to Python's `re`, which takes exponential time for some. So what people write there is read here: names,
-`.`, `\\.`, `\\d`, sets such as `[0-9]`, each repeated by `*`, `+` or `?`, flat groups such as `(0|1)`, `^` and `$`.
+PEFT uses Python's `re`, which takes exponential time for some. So only a subset is supported here: names, `.`, `\\.`,
+`\\d`, sets such as `[0-9]`, each repeated by `*`, `+` or `?`, flat groups such as `(0|1)`, `^` and `$`.
 """
 
 import re
@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import islice, product
 
 LONGEST = 500  # characters of a pattern
-_MOST = 1000  # ways to read one with groups
+_MOST = 1000  # alternatives of a pattern with groups
 _GROUP = re.compile(r"\((?:\?:)?([^()]*)\)")
 _STRANGE = re.compile(r"\\[^.d]|\\$|\[[^\]]*[()|]|\)[*+?{]")  # other escapes, groups in sets, repeated groups
 _ATOM = re.compile(r"([\w-]|\.|\\\.|\\d|\[(?:\w-\w|\w)+\])(?:([*+?])\??)?", re.ASCII)
@@ -23,13 +23,13 @@ def matches(pattern: str, module: str) -> bool:
         module: a name without line breaks.
 
     Raises:
-        ValueError: if the pattern is none, or uses anything else than what is listed above.
+        ValueError: if the pattern is invalid, or uses anything but what is listed above.
     """
-    return any(way.ends(module) for way in _ways(pattern))
+    return any(alternative.ends(module) for alternative in _alternatives(pattern))
 
 
-class _Way:
-    """A pattern without groups. Bit n of a state says that atom n may come next, the last one that all have come."""
+class _Alternative:
+    """A pattern without groups, as an NFA. Bit n of a state: atom n may match next; the last bit: all have matched."""
 
     def __init__(self, pattern: str) -> None:
         self._anywhere = not pattern.startswith("^")
@@ -51,7 +51,7 @@ class _Way:
         self._start = self._with_skipped(1)
 
     def ends(self, module: str) -> bool:
-        """Whether it is the end of a name, from a dot or the beginning on."""
+        """Whether it matches the end of a name, starting after a dot or at the beginning."""
         state = self._start
         for letter in module:
             fits = self._fits.get(letter)
@@ -71,15 +71,15 @@ class _Way:
 
 
 @lru_cache(maxsize=1024)
-def _ways(pattern: str) -> tuple[_Way, ...]:
+def _alternatives(pattern: str) -> tuple[_Alternative, ...]:
     if len(pattern) > LONGEST:
         raise ValueError(f"it has {len(pattern)} characters (allowed: {LONGEST})")
     if _STRANGE.search(pattern):
         raise ValueError("it uses more than names, '.', sets, flat groups, '*', '+' and '?'")
-    parts = _GROUP.split(pattern)  # groups at odd places
+    parts = _GROUP.split(pattern)  # groups are at odd indices
     choices = [part.split("|") if place % 2 else [part] for place, part in enumerate(parts)]
     texts = ["".join(choice) for choice in islice(product(*choices), _MOST + 1)]
-    texts = list(dict.fromkeys(way for text in texts for way in text.split("|")))
+    texts = list(dict.fromkeys(alternative for text in texts for alternative in text.split("|")))
     if len(texts) > _MOST:
         raise ValueError(f"its groups have more than {_MOST} ways to be read")
-    return tuple(map(_Way, texts))
+    return tuple(map(_Alternative, texts))

@@ -18,15 +18,15 @@ class PrefixTuning(PeftMethod):
     name = "prefix"
     peft_type = "PREFIX_TUNING"
     form = Form.PREFIX
-    adds_up = False  # prefixes of different shops have no common meaning
+    adds_up = False  # sums of different merchants' prefixes are no useful prefix
     no_encoder = "takes no prefix"
 
     def size_in_words(self, settings: Adapter) -> str:
-        """Its length."""
+        """Its number of virtual tokens."""
         return f"{settings.virtual_tokens} virtual tokens"
 
     def slot_rank(self, settings: Adapter) -> int:  # noqa: ARG002
-        """It takes no slot."""
+        """0: it takes no slot."""
         return 0
 
     def config(self, settings: Adapter, *, total_steps: int, task_type: str) -> Any:  # noqa: ARG002
@@ -36,7 +36,7 @@ class PrefixTuning(PeftMethod):
         return PrefixTuningConfig(task_type=task_type, num_virtual_tokens=settings.virtual_tokens)
 
     def initialise(self, peft: Any, beginning: Beginning) -> None:
-        """Begin as what the base keeps of the opening, and then as the first virtual tokens of the start."""
+        """Initialise with the base's keys and values of the opening, then overwrite the first tokens from the start."""
         _open_with(peft, beginning.base, beginning.opening)
         prefix = beginning.prefix
         if prefix is not None:
@@ -47,14 +47,14 @@ class PrefixTuning(PeftMethod):
                 weight[: len(rows)] = rows.to(weight)
 
     def prefix(self, peft: Any, rows: int) -> Prefix | None:
-        """The trained keys and values, for `rows` rows."""
+        """The trained keys and values, repeated for `rows` rows."""
         virtual = int(peft.peft_config[ADAPTER].num_virtual_tokens)
         device = peft.prompt_encoder[ADAPTER].embedding.weight.device
         return Prefix(peft.get_prompt(batch_size=rows), torch.full((rows,), virtual, device=device))
 
 
 def _open_with(peft: Any, base: Base, tokens: Sequence[int]) -> None:
-    """Let a prefix begin as what the base keeps of these tokens, repeated until there are enough."""
+    """Initialise a prefix with the base's keys and values of these tokens, repeated until there are enough."""
     from peft import initialize_kv_prefix_from_past_key_values
 
     wanted = peft.peft_config[ADAPTER].num_virtual_tokens

@@ -1,6 +1,6 @@
-"""The registry: versions of adapters, the aliases that name them, their files, and who changed what.
+"""The registry: versions of adapters, their aliases, their files, and an audit log.
 
-`Registry` loads with its first use, so that naming a `Reference` costs no database library.
+`Registry` is imported lazily, so that using `Reference` imports no database library.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -22,7 +22,7 @@ _URL = re.compile(r"(?:file|local):|[a-z][a-z0-9+.-]*(?:::[a-z][a-z0-9+.-]*)*://
 _BLOB = re.compile(r"[0-9a-f]{2}/(?P<digest>[0-9a-f]{64})", re.ASCII)
 _UNFINISHED = re.compile(r"unfinished/[0-9a-f]{32}", re.ASCII)
 _OWNERS = "owners"
-_AT_ONCE = 8  # questions to a distant store
+_AT_ONCE = 8  # parallel requests to a remote store
 _LONGEST_WRITE = timedelta(hours=1)
 _Result = TypeVar("_Result")
 
@@ -52,7 +52,7 @@ class BlobStore:
             address: a local path, whatever characters it has, or a URL that fsspec knows such as `s3://bucket/prefix`.
 
         Raises:
-            RegistryError: if fsspec knows no such URL, or its package is not installed.
+            RegistryError: if fsspec does not know the URL's protocol, or its package is not installed.
         """
         from fsspec.core import url_to_fs
         from fsspec.implementations.local import LocalFileSystem
@@ -71,16 +71,16 @@ class BlobStore:
             raise RegistryError(
                 f"SHOPFIT_BLOBS is {masked(address)!r} (allowed: {allowed})", next_step="correct SHOPFIT_BLOBS"
             ) from error
-        except Exception as error:  # credentials, endpoints: each filesystem has classes of its own
+        except Exception as error:  # credentials, endpoints: each filesystem raises its own classes
             raise storage_failure(
                 f"opening the blob store {masked(address)}", error, variable="SHOPFIT_BLOBS"
             ) from error
         return cls(filesystem, root, masked(address))
 
     def put(self, content: bytes, digest: str) -> None:
-        """Keep `content`, whose SHA-256 is `digest`; when this returns, it survives a crash.
+        """Store `content`, whose SHA-256 is `digest`, durably: after this returns, it survives a crash.
 
-        A blob that is there already is left alone, unless it was damaged.
+        A blob that exists already is not written again, unless it is damaged.
 
         Raises:
             RegistryError: if the store cannot be written.
@@ -92,7 +92,7 @@ class BlobStore:
             self._try("writing to", lambda: self._filesystem.pipe_file(self._path(digest), content))
 
     def read(self, digest: str) -> bytes | None:
-        """What is kept under `digest`, unchecked; None if nothing is.
+        """The blob of `digest`, not verified; None if there is none.
 
         Raises:
             RegistryError: if the store cannot be read.
@@ -107,7 +107,7 @@ class BlobStore:
         return self._try("reading from", read)
 
     def has(self, digest: str) -> bool:
-        """Whether anything is kept under `digest`.
+        """Whether there is a blob of `digest`.
 
         Raises:
             RegistryError: if the store cannot be read.
@@ -115,7 +115,7 @@ class BlobStore:
         return self._try("reading from", lambda: bool(self._filesystem.isfile(self._path(digest))))
 
     def missing(self, digests: Iterable[str]) -> set[str]:
-        """Those under which nothing is kept. A distant store is asked for several at once: a writer waits for it.
+        """Those digests that have no blob. A remote store gets parallel requests, as a writer waits for this.
 
         Raises:
             RegistryError: if the store cannot be read.
@@ -127,10 +127,10 @@ class BlobStore:
             return {digest for digest, there in zip(asked, threads.map(self.has, asked), strict=True) if not there}
 
     def claim(self, registry: str) -> None:
-        """Leave a mark that a registry has blobs here.
+        """Mark this store as used by a registry.
 
         Args:
-            registry: 32 of 0-9 and a-f.
+            registry: its id, 32 hex digits.
 
         Raises:
             RegistryError: if the store cannot be written.
@@ -142,13 +142,13 @@ class BlobStore:
             self._try("writing to", lambda: self._filesystem.pipe_file(path, b""))
 
     def check_sole(self, registry: str | None) -> None:
-        """See that no other registry has blobs here: they would look like garbage, or like nobody else's.
+        """Check that no other registry uses this store: its blobs would be taken for garbage.
 
         Args:
-            registry: whose blobs they should be; None for one that never had any.
+            registry: id of the only allowed one; None for a registry that never published.
 
         Raises:
-            RegistryError: if another one has, or the store cannot be read.
+            RegistryError: if another one uses it, or the store cannot be read.
         """
         folder = f"{self._root}/{_OWNERS}"
         found = self._try("reading from", lambda: [str(path) for path in self._filesystem.find(folder)])
@@ -160,7 +160,7 @@ class BlobStore:
             )
 
     def remove(self, digests: Iterable[str]) -> None:
-        """Remove blobs; those that are gone already are no mistake.
+        """Remove blobs; missing ones are ignored.
 
         Raises:
             RegistryError: if the store cannot be written.
@@ -169,15 +169,15 @@ class BlobStore:
             self._try("cleaning", partial(self._remove, self._path(digest)))
 
     def remove_stale(self, used: Set[str], before: datetime, *, dry_run: bool = False) -> Space:
-        """Remove blobs and leavings of interrupted writes.
+        """Remove unused blobs, and temporary files of interrupted writes.
 
         Args:
             used: digests that stay.
-            before: what was written since stays too; with time zone. Leavings stay for an hour in any case.
-            dry_run: only look.
+            before: files written later stay too; with time zone. Temporary files stay for an hour in any case.
+            dry_run: only count.
 
         Returns:
-            how many files went, or would, and their bytes.
+            how many files were or would be removed, and their bytes.
 
         Raises:
             RegistryError: if the store cannot be listed or written.
@@ -186,7 +186,7 @@ class BlobStore:
 
     def _remove_stale(self, used: Set[str], before: datetime, dry_run: bool) -> Space:
         removed = Space()
-        # even without any grace, a write that goes on now is left to end
+        # even without grace, a write in progress is not disturbed
         abandoned = min(before, datetime.now(UTC) - _LONGEST_WRITE)
         for path, facts in self._filesystem.find(self._root, detail=True).items():
             name = path.removeprefix(f"{self._root}/")
@@ -202,7 +202,7 @@ class BlobStore:
     def _older(self, path: str, before: datetime) -> bool:
         try:
             modified: datetime = self._filesystem.modified(path)
-        except FileNotFoundError:  # written to its end, or removed, by another process
+        except FileNotFoundError:  # renamed or removed by another process
             return False
         return (modified if modified.tzinfo else modified.replace(tzinfo=UTC)) < before
 
@@ -219,14 +219,14 @@ class BlobStore:
     def _try(self, doing: str, action: Callable[[], _Result]) -> _Result:
         try:
             return action()
-        except Exception as error:  # object stores raise classes of their own
+        except Exception as error:  # object stores raise their own classes
             raise storage_failure(f"{doing} the blob store {self.address}", error, variable="SHOPFIT_BLOBS") from error
 
 
 def _settle(root: str, path: str, content: bytes | None) -> None:
-    """Write `content`, if any, and see that the names on the way to it survive a crash.
+    """Write `content`, if any, and fsync the folders on its path.
 
-    They may not yet where another process is putting the same blob right now.
+    Even an existing blob needs that, as another process may be writing it right now.
     """
     target = Path(path)
     if content is not None:
@@ -236,7 +236,7 @@ def _settle(root: str, path: str, content: bytes | None) -> None:
 
 
 def _write(target: Path, content: bytes, unfinished: Path) -> None:
-    """Into a file of another name, to the disk, and only then to its place."""
+    """Write a temporary file, fsync it, and rename it to its place."""
     _make_folder(unfinished.parent)
     _make_folder(target.parent)
     try:

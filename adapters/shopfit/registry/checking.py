@@ -1,4 +1,4 @@
-"""Arguments of the registry's public methods, held against what it can keep before anything touches a database."""
+"""Validates arguments of the registry's public methods before anything touches a database."""
 
 import os
 import unicodedata
@@ -13,13 +13,13 @@ from shopfit.registry.reference import Reference
 from shopfit.registry.version import Version
 
 _LONGEST_NAME, _LONGEST_TEXT = 200, 10_000  # characters
-_LONGEST_PATH = 4095  # bytes: more, no system opens
+_LONGEST_PATH = 4095  # bytes: the longest path that systems open
 _LONGEST_TIME = timedelta(days=36_500)
 T = TypeVar("T")
 
 
 def reference(value: Any) -> Reference:
-    """A reference, or the text of one.
+    """Check a reference, or parse the text of one.
 
     Raises:
         UnknownReference: if it is neither.
@@ -28,7 +28,7 @@ def reference(value: Any) -> Reference:
 
 
 def merchant(value: Any, what: str = "merchant") -> str:
-    """The name of a merchant, or of a recipe.
+    """Check the name of a merchant, or of a recipe.
 
     Raises:
         UnknownReference: if it cannot be one.
@@ -42,7 +42,7 @@ def merchant(value: Any, what: str = "merchant") -> str:
 
 
 def alias(adapter: Reference, value: Any) -> str:
-    """An alias for versions of an adapter.
+    """Check an alias for versions of an adapter.
 
     Raises:
         UnknownReference: if it cannot be one.
@@ -56,36 +56,36 @@ def alias(adapter: Reference, value: Any) -> str:
 
 
 def actor(value: Any) -> str:
-    """Who changes something, for the audit.
+    """Check the name of who changes something, for the audit.
 
     Raises:
-        RegistryError: if it cannot be kept.
+        RegistryError: if it cannot be stored.
     """
     return _text("actor", value, _LONGEST_NAME, lines=False)
 
 
 def reason(value: Any) -> str:
-    """Why the gate refused a version. Raises as `actor` does."""
+    """Check the reason why the gate refused a version. Raises as `actor` does."""
     return _text("refused", value, _LONGEST_TEXT, lines=True)
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False, and nothing that only counts as one of them. Raises as `actor` does."""
+    """Check a bool; other truthy or falsy values are refused. Raises as `actor` does."""
     return _of_type(name, value, bool, "True or False")
 
 
 def bundle(value: Any) -> Bundle:
-    """A bundle on disk. Raises as `actor` does."""
+    """Check that a value is a bundle on disk. Raises as `actor` does."""
     return _of_type("bundle", value, Bundle, "a Bundle, such as Bundle.open gives")
 
 
 def version(value: Any) -> Version:
-    """What `resolve` or `versions` told. Raises as `actor` does."""
+    """Check that a value is a version, as `resolve` returns it. Raises as `actor` does."""
     return _of_type("version", value, Version, "what Registry.resolve or Registry.versions told")
 
 
 def folder(value: Any) -> Path:
-    """A folder's path. Raises as `actor` does."""
+    """Check a folder's path. Raises as `actor` does."""
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     try:
         name = os.fsencode(text) if isinstance(text, str) else b""
@@ -97,14 +97,14 @@ def folder(value: Any) -> Path:
 
 
 def grace(value: Any) -> timedelta:
-    """How old garbage must be, cut to what a calendar holds. Raises as `actor` does."""
+    """Check the least age of garbage, clipped to the range of dates. Raises as `actor` does."""
     if not isinstance(value, timedelta) or value < timedelta(0):
         raise _refused("grace", value, "a timedelta of 0 or more")
     return min(value, _LONGEST_TIME)
 
 
 def patience(value: Any) -> float:
-    """Seconds to wait, cut to what a database can count. Raises as `actor` does."""
+    """Check seconds to wait, clipped to what databases allow. Raises as `actor` does."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise _refused("patience", value, "seconds, 0 or more")
     return float(min(value, _LONGEST_TIME.days))
@@ -117,7 +117,7 @@ def _text(name: str, value: Any, longest: int, *, lines: bool) -> str:
 
 
 def _is_plain(text: str, longest: int, *, lines: bool = False) -> bool:
-    """Whether it can be kept in any database and shown in a line: no NUL, no half of a character, no escape codes."""
+    """Whether any database can store it and a terminal show it: no NUL, lone surrogates or escape codes."""
     breaks = "\n\t" if lines else ""
     return 0 < len(text) <= longest and not any(
         unicodedata.category(one) in {"Cc", "Cs", "Zl", "Zp"} for one in text if one not in breaks
@@ -140,5 +140,5 @@ def _shown(value: Any) -> str:
         return ascii(value[:80]) + ("…" if len(value) > 80 else "") if not value.isprintable() else repr(value[:80])
     try:
         return repr(value)[:80]
-    except Exception:  # an object whose own words fail, or an integer too long to print
+    except Exception:  # an object whose `repr` fails, or an integer too long to print
         return f"a {type(value).__name__}"

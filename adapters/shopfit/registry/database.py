@@ -1,4 +1,4 @@
-"""The registry's database: opening it, bringing its tables up to date, and transactions. It knows no merchants."""
+"""The registry's database: connecting, migrations and transactions. The statements are in `rows`."""
 
 import threading
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from shopfit.registry.schema import FILES, HEAD, VERSION_TABLE
 from shopfit.registry.sqlite import SqliteFile
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATION_LOCK = 0x73686F70666974  # of PostgreSQL's advisory locks: "shopfit" in ASCII
-_one_migration_at_a_time = threading.Lock()  # Alembic's context is a global of the process
+_MIGRATION_LOCK = 0x73686F70666974  # key of a PostgreSQL advisory lock: "shopfit" in ASCII
+_one_migration_at_a_time = threading.Lock()  # Alembic's context is a process-wide global
 
 
 class Database:
@@ -25,7 +25,7 @@ class Database:
         engine: SQLAlchemy's, for SQLite or PostgreSQL.
         address: the database's URL, masked.
         patience: seconds that a writer waits for another one.
-        file: where it is an SQLite file, that.
+        file: the SQLite file; None for PostgreSQL.
     """
 
     def __init__(self, engine: Engine, address: str, patience: float, file: SqliteFile | None = None) -> None:
@@ -36,15 +36,15 @@ class Database:
 
     @classmethod
     def open(cls, url: str, *, patience: float) -> "Database":
-        """Connect, and make or migrate the tables if need be.
+        """Connect, and create or migrate the tables if necessary.
 
         Args:
             url: `sqlite:///path` or `postgresql+psycopg://…`.
             patience: seconds to wait for another writer, and for a connection.
 
         Raises:
-            RegistryError: if `url` is neither, cannot be reached, holds tables newer than this release knows, or is
-                read-only and not there or older.
+            RegistryError: if `url` is neither, cannot be reached, has tables newer than this release knows, or is
+                read-only with missing or older tables.
         """
         parsed = _parse(url)
         address = masked(url)
@@ -66,10 +66,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the registry, and changes nothing.
+        """A read-only transaction on one consistent snapshot.
 
         Raises:
-            RegistryError: for whatever the database raises.
+            RegistryError: for any error of the database.
         """
         with self._transaction(writes=False) as connection:
             yield connection
@@ -79,14 +79,14 @@ class Database:
         """A transaction that takes effect as a whole or not at all.
 
         Args:
-            alone: no other writer may add or remove files meanwhile (on SQLite none ever does).
+            alone: exclude all other writers meanwhile (on SQLite they always are).
 
         Raises:
-            RegistryError: for whatever the database raises.
+            RegistryError: for any error of the database.
         """
         with self._transaction(writes=True) as connection:
             if connection.dialect.name == "postgresql":
-                # before any row's lock, so that writers and one that is `alone` cannot wait for each other in a circle
+                # taken before any row lock, so that writers and one that is `alone` cannot deadlock
                 mode = "SHARE ROW EXCLUSIVE" if alone else "ROW EXCLUSIVE"
                 connection.execute(text(f"LOCK TABLE {FILES.name} IN {mode} MODE"))
             yield connection
@@ -129,7 +129,7 @@ class Database:
         with _one_migration_at_a_time, self._transaction(writes=True) as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            revision = _revision(connection)  # another process may have been faster
+            revision = _revision(connection)  # another process may have migrated meanwhile
             if revision != HEAD:
                 _upgrade(connection, revision, self._address)
 
@@ -166,7 +166,7 @@ def _postgresql(url: URL, patience: float) -> Engine:
 
 
 def _revision(connection: Connection) -> str | None:
-    """The migration that the tables are at; None before the first."""
+    """The revision of the tables; None before the first migration."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608

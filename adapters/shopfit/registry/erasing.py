@@ -1,8 +1,8 @@
-"""Erasing a merchant: its versions, aliases and blobs in the registry, and what this machine keeps of it.
+"""Erases a merchant: its versions, aliases and blobs in the registry, and its files on this machine.
 
-What is to go is written to the audit in the one transaction after which nothing names it any more; then it goes; then
-the receipt is written. So whenever a process dies, erasing again finds what was begun and ends it. The counters of its
-versions stay, so that no old reference comes to name other weights when the merchant's name is used anew.
+One transaction removes the merchant's rows and writes to the audit what to delete; then that is deleted; then the
+receipt is written. So if a process dies at any point, erasing again finds the unfinished erasure and completes it. The
+version counters stay, so that old references never name other weights if the merchant's name is used again.
 """
 
 import json
@@ -30,26 +30,26 @@ from shopfit.settings import Settings, curve_pictures, rewrites, studies, unsort
 _BEGUN, _DONE = "erase-begun", "erase"
 _LEAVINGS = "leavings"
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b", re.ASCII)
-_BLOBS_A_LOCK = 64  # removed in one go: publishers wait meanwhile
+_BLOBS_A_LOCK = 64  # blobs removed in one transaction, for which publishers wait
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What erasing a merchant removed, or would. It holds no data of the merchant's.
+    """What erasing a merchant removed, or would remove. It contains no data of the merchant.
 
     Args:
         merchant: its name.
-        time: when it ended, with time zone.
+        time: of the end of the erasure, with time zone.
         actor: who erased it.
-        versions: what the registry had, by reference: the bundle's digest.
-        aliases: what named them, such as `acme/review-sentiment@production`.
-        blobs: files of those versions that no other version has.
-        shared_blobs: files of theirs that stay, since other versions have the same bytes.
-        orphans: blobs that no version named any more, some of which may have been its; and unfinished writes.
-        local: what went on this machine, by place: cache, studies, curves, rewrites, leavings.
-        starters: starters that learned from its examples, to be fitted again without it and then removed.
-        unreadable: starters of which that cannot be told, since their files are damaged.
-        ends: the erasures that it ends, by their ids in the audit.
+        versions: the removed versions: reference -> the bundle's digest.
+        aliases: the removed aliases, such as `acme/review-sentiment@production`.
+        blobs: removed files of those versions.
+        shared_blobs: files of those versions that stay, since other versions have the same content.
+        orphans: removed blobs of no version, some of which may have been the merchant's; and unfinished writes.
+        local: removed files on this machine, by place: cache, studies, curves, rewrites, leavings.
+        starters: starters that were trained on its examples: to be fitted again without them, then removed.
+        unreadable: starters whose files are damaged, so that this cannot be told.
+        ends: ids in the audit of the erasures that this receipt completes.
     """
 
     merchant: str
@@ -66,12 +66,12 @@ class Receipt:
     ends: tuple[str, ...]
 
     def to_json(self) -> str:
-        """As the audit keeps it."""
+        """As JSON, for the audit."""
         return json.dumps(asdict(self) | {"time": self.time.isoformat()})
 
     @classmethod
     def from_json(cls, text: str) -> "Receipt":
-        """Back from the audit."""
+        """Read a receipt from the audit's JSON."""
         found: dict[str, Any] = json.loads(text)
         lists = {name: tuple(found[name]) for name in ("aliases", "starters", "unreadable", "ends")}
         local = {place: Space(**space) for place, space in found["local"].items()}
@@ -81,7 +81,7 @@ class Receipt:
 
 @dataclass(slots=True)
 class _Work:
-    """What is to go of the registry, as the audit keeps it from the moment on that nothing names it."""
+    """What an erasure has to delete, as it is recorded in the audit."""
 
     versions: dict[str, str] = field(default_factory=dict)
     aliases: list[str] = field(default_factory=list)
@@ -96,14 +96,14 @@ class _Work:
 
 
 def took(audit: Iterable[AuditEntry], name: str) -> bool:
-    """Whether an erasure of a merchant took a version such as `acme/reviews@7`; numbers are never used anew."""
+    """Whether an erasure removed a version such as `acme/reviews@7`; numbers are never reused."""
     return any(name in json.loads(entry.detail)["versions"] for entry in audit if entry.action == _BEGUN)
 
 
 def erase(
     database: Database, blobs: BlobStore, settings: Settings, merchant: str, actor: str, *, dry_run: bool
 ) -> Receipt:
-    """Remove a merchant; `Registry.erase` says how."""
+    """Erase a merchant; see `Registry.erase`."""
     if merchant == HOUSE:
         raise RegistryError(
             f"{HOUSE} is no merchant: its versions are the starters",
@@ -155,12 +155,12 @@ def erase(
 
 
 def receipts(audit: list[AuditEntry]) -> list[Receipt]:
-    """Those in an audit, in its order."""
+    """The receipts in an audit, in its order."""
     return [Receipt.from_json(entry.detail) for entry in audit if entry.action == _DONE]
 
 
 def _unfinished(audit: list[AuditEntry]) -> tuple[list[Receipt], _Work]:
-    """The receipts there are, and what no receipt tells of yet."""
+    """The receipts in an audit, and the work of erasures without a receipt."""
     done = receipts(audit)
     ended = {one for receipt in done for one in receipt.ends}
     work = _Work()
@@ -183,10 +183,10 @@ def _found(connection: Connection, merchant: str) -> _Work | None:
 
 
 def _remove_blobs(database: Database, blobs: BlobStore, work: _Work, but: str | None, dry_run: bool) -> set[str]:
-    """Remove those that no version names, not counting the versions of the merchant `but`.
+    """Remove an erasure's blobs that no version uses, not counting versions of the merchant `but`.
 
     Returns:
-        those that stay.
+        the digests that stay.
     """
     shared: set[str] = set()
     for part in batched(sorted(work.blobs), _BLOBS_A_LOCK):
@@ -199,7 +199,7 @@ def _remove_blobs(database: Database, blobs: BlobStore, work: _Work, but: str | 
 
 
 def _learned_from(database: Database, blobs: BlobStore, merchant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The starters that learned from a merchant, and those of which it cannot be told."""
+    """The starters that were trained on a merchant's examples, and those that are unreadable."""
     with database.reading() as connection:
         kept = [(version, rows.files(connection, version)) for version in rows.find_all(connection, HOUSE)]
     learned, unreadable = [], []
@@ -215,10 +215,10 @@ def _learned_from(database: Database, blobs: BlobStore, merchant: str) -> tuple[
 
 
 def _remove_local(settings: Settings, merchant: str, digests: set[str], dry_run: bool) -> dict[str, Space]:
-    """Remove what this machine keeps.
+    """Remove a merchant's files on this machine.
 
     Raises:
-        RegistryError: if something stays.
+        RegistryError: if one cannot be removed.
     """
     home = settings.home
     places = {

@@ -1,4 +1,4 @@
-"""What databases and disks raise, in the user's words: the address, the reason, and what to do now."""
+"""Translates errors of databases and disks to `RegistryError`: the address, the reason, and the next step."""
 
 import errno
 import re
@@ -40,7 +40,7 @@ def masked(address: str) -> str:
 
 
 def database_failure(address: str, error: SQLAlchemyError) -> RegistryError:
-    """What to tell when the database at `address` (already masked) raised `error`."""
+    """The error to raise when the database at `address` (already masked) raised `error`."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
     reason = _first_line(cause)
     fallback = "check that the database runs and that {variable} names it"
@@ -49,7 +49,7 @@ def database_failure(address: str, error: SQLAlchemyError) -> RegistryError:
 
 
 def storage_failure(what: str, error: Exception, *, variable: str) -> RegistryError:
-    """What to tell when a disk or object store raised `error`.
+    """The error to raise when a disk or object store raised `error`.
 
     Args:
         what: what failed, with its address, masked.

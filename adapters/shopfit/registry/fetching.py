@@ -1,7 +1,7 @@
-"""Bringing a version's bundle from the blob store to a local cache, and checking that it is what was published.
+"""Downloads a version's bundle from the blob store to a local cache, and verifies it.
 
-What the database and the store say is not trusted: paths are held against a pattern, every file against its SHA-256,
-and the whole against the bundle's digest.
+Neither the database nor the store is trusted: paths are checked by a pattern, every file by its SHA-256, and the whole
+by the bundle's digest.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ _NEXT_STEP = (
 
 
 def is_path(path: str) -> bool:
-    """Whether `path` may be a file of a bundle: it can only lead to somewhere inside the bundle's folder."""
+    """Whether `path` may be a file of a bundle: it must not lead outside of the bundle's folder."""
     return _PATH.fullmatch(path) is not None
 
 
 def problems(version: Version, files: Sequence[File], blobs: BlobStore) -> list[Problem]:
-    """Everything wrong with what is kept of `version`; reads all of its blobs.
+    """All problems of the stored files of `version`; reads all of its blobs.
 
     Raises:
         RegistryError: if the blob store cannot be read.
@@ -56,18 +56,18 @@ def read(
     blobs: BlobStore,
     cache: Path | None = None,
 ) -> HeldBundle:
-    """Files of `version` in memory. What is checked is what is returned: nothing is read again afterwards.
+    """Read files of `version` into memory. The verified bytes are returned: nothing is read again afterwards.
 
     Args:
         version: what to read.
         files: all of the version's.
-        needed: told all paths, says which ones to read, `bundle.json` among them.
-        blobs: where their content is.
-        cache: folder that saves the way to a distant store; what it holds is checked, and brought anew if damaged.
+        needed: all paths -> those to read, `bundle.json` among them.
+        blobs: the store of their content.
+        cache: folder of downloads from a remote store; its files are verified, and downloaded again if damaged.
 
     Raises:
-        BundleError: if what is kept of them is damaged.
-        RegistryError: if the store cannot be read, or the cache not be written.
+        BundleError: if stored files are damaged.
+        RegistryError: if the store cannot be read, or the cache cannot be written.
     """
     if bundle_digest({file.path: file.sha256 for file in files}) != version.digest:
         raise _damaged(version, [Problem(version.name, "its list of files is not the one that was published")])
@@ -88,17 +88,17 @@ def read(
 
 
 def fetch(version: Version, cache: Path, files: Sequence[File], blobs: BlobStore) -> Bundle:
-    """The bundle of `version` in `cache/<digest>/`; one that is there already is re-hashed, and replaced if damaged.
+    """The bundle of `version` in `cache/<digest>/`; an existing one is re-hashed, and replaced if damaged.
 
     Args:
-        version: what to bring.
-        cache: folder, made if need be; processes may share it.
+        version: to download.
+        cache: folder, created if necessary; processes may share it.
         files: all of the version's.
-        blobs: where their content is.
+        blobs: the store of their content.
 
     Raises:
-        BundleError: if what is kept of the version is damaged.
-        RegistryError: if the store cannot be read or the cache not be written.
+        BundleError: if stored files of the version are damaged.
+        RegistryError: if the store cannot be read, or the cache cannot be written.
     """
     if not _DIGEST.fullmatch(version.digest):
         raise _damaged(version, [Problem("digest", repr(version.digest), "64 of 0-9 and a-f")])
@@ -122,7 +122,7 @@ def fetch(version: Version, cache: Path, files: Sequence[File], blobs: BlobStore
 
 
 def _settle(unfinished: Path, target: Path, version: Version) -> Bundle:
-    """Rename `unfinished` to `target`; a damaged one there goes, an intact one (another process was faster) stays."""
+    """Rename `unfinished` to `target`; a damaged one there is replaced, an intact one (from another process) stays."""
     for _ in range(10):
         try:
             unfinished.rename(target)
@@ -132,14 +132,14 @@ def _settle(unfinished: Path, target: Path, version: Version) -> Bundle:
         if bundle := _intact(target, version):
             return bundle
         discarded = unfinished.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
-        with suppress(FileNotFoundError):  # another process discarded it
+        with suppress(FileNotFoundError):  # another process removed it
             target.rename(discarded)
         shutil.rmtree(discarded, ignore_errors=True)
     raise _damaged(version, [Problem(str(target), "other processes keep changing it")])
 
 
 def _cached(version: Version, files: Sequence[File], cache: Path) -> dict[str, bytes] | None:
-    """Files from the cache; None if one of them is missing there, or is not what was published."""
+    """Files from the cache; None if one of them is missing or damaged."""
     contents = {}
     for file in files:
         if not is_path(file.path):
@@ -163,7 +163,7 @@ def _checked(version: Version, files: Sequence[File], blobs: BlobStore) -> Itera
 
 
 def _content(file: File, blobs: BlobStore) -> bytes | Problem:
-    """What was published as `file`, or why it cannot be had."""
+    """The verified content of `file`, or the problem with it."""
     if not is_path(file.path):
         return Problem(repr(file.path), "is not a path inside a bundle", PATH_RULE)
     if not _DIGEST.fullmatch(file.sha256):

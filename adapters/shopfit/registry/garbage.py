@@ -1,4 +1,4 @@
-"""What nothing names any more, in the blob store and on this machine."""
+"""Removes unreferenced files in the blob store and on this machine."""
 
 import re
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """What went, or would.
+    """What was removed, or would be.
 
     Args:
-        blobs: files in the blob store that no version names, and those of writes that were broken off.
-        cache: of this machine's cache, the versions that are in the registry no more.
+        blobs: files in the blob store that no version uses, and temporary files of interrupted writes.
+        cache: versions in this machine's cache that are no longer in the registry.
         leavings: folders that killed processes left on this machine.
     """
 
@@ -31,10 +31,10 @@ def collect(registry: Registry, settings: Settings, *, grace: timedelta, dry_run
     """Remove garbage.
 
     Args:
-        registry: its blob store must be its own.
+        registry: its blob store must have no other registry.
         settings: of this machine.
-        grace: younger blobs stay, for they may be of a version that is being published.
-        dry_run: only look.
+        grace: younger blobs stay, as they may be of a version that is being published.
+        dry_run: only count.
 
     Raises:
         RegistryError: if the registry or its blobs cannot be written.
@@ -47,7 +47,7 @@ def collect(registry: Registry, settings: Settings, *, grace: timedelta, dry_run
 
 
 def _sweep_cache(registry: Registry, cache: Path, dry_run: bool) -> Space:
-    # looked at before the registry, so that what is published meanwhile is not taken for gone
+    # listed before the registry, so that a version published meanwhile is not removed
     there = [path for path in cache.iterdir() if _DIGEST.fullmatch(path.name)] if cache.is_dir() else []
     known = registry.digests()
     gone = [remove(path, dry_run=dry_run) for path in there if path.name not in known]

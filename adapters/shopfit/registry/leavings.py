@@ -1,6 +1,6 @@
-"""Folders that something is made in, and what is left of them when the process that owned one was killed.
+"""Temporary working folders, and their removal after a process that owned one was killed.
 
-An owner holds a lock on its folder. The kernel lets go of it however the process ends, so a folder that can be locked
+The owner holds a lock on its folder. The kernel releases it however the process ends, so a folder that can be locked
 has no owner.
 """
 
@@ -17,17 +17,17 @@ from pathlib import Path
 
 STAGING, UNFINISHED, CATALOG_PASS = ".staging-", ".unfinished-", "shopfit-catalog-"
 _NOT_YET_OWNED = ".new-"
-_OPENING = 3600.0  # seconds after which a folder that never got an owner is left over
-_LONGEST_WORK = 24 * 3600.0  # the same, where the filesystem knows no locks
+_OPENING = 3600.0  # seconds after which a folder that was never locked counts as abandoned
+_LONGEST_WORK = 24 * 3600.0  # the same on a filesystem without locks
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Files or folders, and what they take.
+    """Number and size of files or folders.
 
     Args:
-        count: how many.
-        bytes: of all of them.
+        count: number of them.
+        bytes: total size.
     """
 
     count: int = 0
@@ -39,22 +39,22 @@ class Space:
 
 @contextmanager
 def owned_folder(parent: Path, prefix: str, *, mode: int = 0o700) -> Iterator[Path]:
-    """A new folder, gone afterwards unless it was renamed; `sweep` removes it if this process is killed.
+    """A context with a new folder, removed at the end unless it was renamed; after a kill, `sweep` removes it.
 
     Args:
-        parent: where it is made; it is there.
-        prefix: its name starts with.
-        mode: who may enter it, as far as the user's mask allows.
+        parent: existing folder to create it in.
+        prefix: of its name.
+        mode: its permissions, less the umask.
 
     Raises:
-        OSError: if it cannot be made.
+        OSError: if it cannot be created.
     """
     name = f"{prefix}{secrets.token_hex(8)}"
     folder, unowned = parent / name, parent / f"{_NOT_YET_OWNED}{name}"
-    unowned.mkdir(mode=mode)  # under a name that is not swept, until it is locked
+    unowned.mkdir(mode=mode)  # `sweep` ignores this name, until the folder is locked
     handle = os.open(unowned, os.O_RDONLY)
     try:
-        with suppress(OSError):  # without locks its age decides
+        with suppress(OSError):  # without locks, `sweep` goes by age
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unowned.rename(folder)
         yield folder
@@ -65,14 +65,14 @@ def owned_folder(parent: Path, prefix: str, *, mode: int = 0o700) -> Iterator[Pa
 
 
 def sweep(home: Path, *, dry_run: bool = False) -> Space:
-    """Remove what killed processes left under shopfit's home, and in the system's folder for temporary files.
+    """Remove abandoned folders under shopfit's home and in the system's folder for temporary files.
 
     Args:
         home: shopfit's home folder.
-        dry_run: only look.
+        dry_run: only count.
 
     Returns:
-        the folders that went, or would.
+        the folders that were or would be removed.
     """
     found = Space()
     for parent, prefix in (
@@ -85,7 +85,7 @@ def sweep(home: Path, *, dry_run: bool = False) -> Space:
 
 
 def sweep_folder(parent: Path, prefix: str, *, dry_run: bool = False) -> Space:
-    """The same in one folder."""
+    """Remove abandoned folders in `parent` whose names have the prefix; as `sweep`."""
     found = Space()
     for name in _names(parent, prefix):
         found += _remove_ownerless(parent / name, dry_run)
@@ -96,10 +96,10 @@ def sweep_folder(parent: Path, prefix: str, *, dry_run: bool = False) -> Space:
 
 
 def remove(path: Path, *, dry_run: bool = False) -> Space:
-    """Remove a file or a folder; a symbolic link goes, and what it leads to stays.
+    """Remove a file or a folder; of a symbolic link only the link.
 
     Returns:
-        how many files went, or would, and their bytes.
+        how many files were or would be removed, and their bytes.
     """
     space = _space(path)
     if dry_run:
@@ -116,7 +116,7 @@ def remove(path: Path, *, dry_run: bool = False) -> Space:
 def _remove_ownerless(folder: Path, dry_run: bool) -> Space:
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:  # gone, another user's, or no folder
+    except OSError:  # removed meanwhile, another user's, or no folder
         return Space()
     try:
         try:

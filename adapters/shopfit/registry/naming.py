@@ -1,6 +1,6 @@
-"""What names what: the version that a reference names, and every move of an alias, each with its line of the audit.
+"""Resolves references, and moves aliases with an audit entry each.
 
-Arguments are checked already: `registry` does that.
+Arguments are validated by `registry` before.
 """
 
 from sqlalchemy import Connection
@@ -24,7 +24,7 @@ def found(connection: Connection, reference: Reference) -> Version:
 def point(
     connection: Connection, merchant: str, recipe: str, alias: str, number: int, actor: str, note: str = ""
 ) -> None:
-    """Let `alias` name `number`, and @previous what @production named; nothing to do if it does already."""
+    """Move `alias` to `number`, and with @production also @previous to its old version; no-op if already there."""
     current = rows.aliases(connection, merchant, recipe).get(alias)
     if current == number:
         return
@@ -36,7 +36,7 @@ def point(
 
 
 def promote(database: Database, reference: Reference, alias: str, actor: str, *, force: bool) -> Version:
-    """Let an alias name a version. Raises as `Registry.promote` does."""
+    """Move an alias to a version. Raises as `Registry.promote` does."""
     if alias == PREVIOUS:
         raise RegistryError(
             f"@{PREVIOUS} always names what @{PRODUCTION} named before, and cannot be moved by hand",
@@ -56,7 +56,7 @@ def promote(database: Database, reference: Reference, alias: str, actor: str, *,
 
 
 def rollback(database: Database, reference: Reference, actor: str) -> Version:
-    """Let @production and @previous change places. Raises as `Registry.rollback` does."""
+    """Swap @production and @previous. Raises as `Registry.rollback` does."""
     merchant, recipe = reference.merchant, reference.recipe
     if reference.alias != PRODUCTION:
         raise RegistryError(
@@ -77,13 +77,13 @@ def rollback(database: Database, reference: Reference, actor: str) -> Version:
 
 
 def to_unalias(version: Version) -> str:
-    """How each alias that names a version is taken away, as an instruction."""
+    """An instruction how to remove each alias of a version."""
     commands = [f"`shopfit registry unalias {version.merchant}/{version.recipe}@{one}`" for one in version.aliases]
     return f"take {'the alias' if len(commands) == 1 else 'the aliases'} away: {' and '.join(commands)}"
 
 
 def unalias(database: Database, reference: Reference, actor: str) -> Version:
-    """Take an alias away. Raises as `Registry.unalias` does."""
+    """Remove an alias. Raises as `Registry.unalias` does."""
     with database.writing() as connection:
         rows.lock(connection, reference.merchant, reference.recipe)
         version = found(connection, reference)

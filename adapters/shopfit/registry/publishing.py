@@ -1,4 +1,4 @@
-"""What of a bundle is published: its files, read once, if a registry can keep all of them."""
+"""Reads a bundle's files for publishing, once, and checks that the registry can store them."""
 
 import hashlib
 
@@ -9,10 +9,10 @@ from shopfit.registry import fetching
 
 
 def contents(bundle: Bundle) -> dict[str, bytes]:
-    """Every file of `bundle`, in memory, so that what is hashed is what is kept.
+    """Every file of `bundle`, in memory, so that the hashed bytes are the stored bytes.
 
     Raises:
-        BundleError: if something in it is too large, could not be kept or served, or changed while it was read.
+        BundleError: if a file is too large, cannot be stored or served, or changed while it was read.
     """
     manifest = bundle.manifest
     paths = [*manifest.files, MANIFEST]

@@ -1,7 +1,7 @@
 """References: how a version in the registry is named.
 
-A reference is held against one strict pattern before anything touches a disk or a database, so no part of it can be
-a path, a wildcard, or another merchant's name.
+A reference is checked by one strict pattern before anything touches a disk or a database, so no part of it can be a
+path, a wildcard, or another merchant's name.
 """
 
 import re
@@ -24,7 +24,7 @@ _RULE = (
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The name of one version: by its number, or by an alias.
+    """A reference to one version: by number or by alias.
 
     Args:
         merchant: a slug.

@@ -1,7 +1,7 @@
-"""The registry: publish a bundle as a version, find it by reference, bring it here, and move the aliases.
+"""The registry: publish a bundle as a version, resolve references, download bundles, and move aliases.
 
-Order is what keeps it whole. Blobs are on the disk before the one transaction that names them, so that whenever a
-process dies there is either the whole version or none; blobs that no version names are collected later.
+Blobs are stored durably before the one transaction that references them, so that if a process dies there is either the
+whole version or none; unreferenced blobs are collected as garbage later.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ from shopfit.settings import Settings
 
 
 class Registry:
-    """Versions of adapters. Safe for threads, and for any number of processes on one registry.
+    """Versions of adapters. Thread-safe, and safe for any number of processes on one registry.
 
     Args:
-        database: where versions, aliases and the audit are.
-        blobs: where files are; a blob store belongs to one registry.
+        database: of versions, aliases and the audit.
+        blobs: store of files; it belongs to one registry.
     """
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
@@ -39,14 +39,14 @@ class Registry:
 
     @classmethod
     def open(cls, settings: Settings, *, patience: float = 30.0) -> "Registry":
-        """Open the registry, and make it if it is not there.
+        """Open the registry, and create it if it does not exist.
 
         Args:
-            settings: `registry` and `blobs` say where it is.
+            settings: with the addresses `registry` and `blobs`.
             patience: seconds to wait for another process that is writing.
 
         Raises:
-            RegistryError: if it cannot be reached, or was made by a newer release.
+            RegistryError: if it cannot be reached, or was migrated by a newer release.
         """
         patience = checking.patience(patience)
         blobs = BlobStore.open(settings.blobs)
@@ -69,13 +69,13 @@ class Registry:
 
         Args:
             bundle: it is verified first, and its files are copied.
-            refused: why the gate did not let it pass; such a version gets no alias, whatever `promote` says.
-            promote: let @production name it (and @previous what @production named), not just @candidate.
+            refused: why the gate refused it; such a version gets no alias, whatever `promote` is.
+            promote: move @production to it too (and @previous to the old one), not just @candidate.
             actor: who publishes, for the audit.
 
         Raises:
-            BundleError: if the bundle is incomplete, was edited, or cannot be kept as it is.
-            RegistryError: if the registry cannot be written, or an argument not be kept; then nothing is registered.
+            BundleError: if the bundle is incomplete, was edited, or cannot be stored as it is.
+            RegistryError: if the registry cannot be written, or an argument is invalid; then nothing is registered.
         """
         actor, promote = checking.actor(actor), checking.flag("promote", promote)
         refused = None if refused is None else checking.reason(refused)
@@ -88,7 +88,8 @@ class Registry:
         manifest = bundle.manifest
         merchant, recipe = manifest.merchant, manifest.recipe
         with self._database.writing() as connection:
-            missing = self._blobs.missing(file.sha256 for file in files)  # collected since; from here on, none can be
+            # some may have been collected as garbage since; the transaction excludes more of that
+            missing = self._blobs.missing(file.sha256 for file in files)
             for file in files:
                 if file.sha256 in missing:
                     self._blobs.put(contents[file.path], file.sha256)
@@ -107,7 +108,7 @@ class Registry:
         """The version that `reference` names now.
 
         Raises:
-            UnknownReference: if it is malformed or names nothing; it tells what the same merchant has instead.
+            UnknownReference: if it is malformed or names nothing; the message lists what the merchant has.
             RegistryError: if the registry cannot be read.
         """
         parsed = checking.reference(reference)
@@ -115,11 +116,10 @@ class Registry:
             return naming.found(connection, parsed)
 
     def identities(self, references: Iterable[Reference]) -> dict[Reference, Identity]:
-        """The number and the digest that each reference names now, in one state of the registry.
+        """The number and the digest that each reference names now, in one snapshot of the registry.
 
-        References that name nothing, since their version was removed or their merchant erased, are left out. Made for
-        servers that watch many references: a few statements, however many there are. What is cached is known by the
-        digest; the number is what to show.
+        References that name nothing, as after removal or erasure, are left out. For servers that watch many references:
+        it takes few statements, however many there are. Caches go by the digest; the number is for display.
 
         Raises:
             RegistryError: if the registry cannot be read.
@@ -130,11 +130,11 @@ class Registry:
 
     @property
     def near(self) -> bool:
-        """Whether its blobs lie in a local folder, so that reading them is no waiting."""
+        """Whether its blobs are in a local folder, so that reading them takes no network."""
         return self._blobs.local
 
     def erased(self, version: Version) -> bool:
-        """Whether a removed version went with all that its merchant had: nothing is left of it, or an erasure took it.
+        """Whether a removed version's merchant has no versions left, or the version was removed by an erasure.
 
         Raises:
             RegistryError: if the registry cannot be read.
@@ -169,17 +169,17 @@ class Registry:
     def fetch(self, version: Version, cache: Path) -> Bundle:
         """The bundle of `version`, on local disk.
 
-        It lies in `cache/<digest>/`; one that is there already is used after re-hashing all of it (10 ms for 20 MB).
-        Every file is checked before the folder gets its name.
+        It is in `cache/<digest>/`; an existing one is used after re-hashing all of it (10 ms for 20 MB).
+        Every file is verified before the folder gets that name.
 
         Args:
-            version: what `resolve` or `versions` told.
+            version: from `resolve` or `versions`.
             cache: folder, such as `Settings.cache`.
 
         Raises:
-            BundleError: if what the registry keeps of the version is damaged.
+            BundleError: if stored files of the version are damaged.
             UnknownReference: if the version was removed, or its number names other weights by now.
-            RegistryError: if the registry cannot be read, or the cache not be written.
+            RegistryError: if the registry cannot be read, or the cache cannot be written.
         """
         folder, version = checking.folder(cache), checking.version(version)
         return fetching.fetch(version, folder, self._files(version), self._blobs)
@@ -190,17 +190,17 @@ class Registry:
         needed: Callable[[Collection[str]], Collection[str]],
         cache: Path | None = None,
     ) -> HeldBundle:
-        """Files of a version in memory, every one checked after it was read.
+        """Read files of a version into memory, every one verified.
 
         Args:
-            version: what `resolve` or `versions` told.
-            needed: told the paths of all files, says which ones are wanted, `bundle.json` among them.
-            cache: folder that saves the way to a distant store, as `fetch` fills it; unused where blobs are near.
+            version: from `resolve` or `versions`.
+            needed: the paths of all files -> those to read, `bundle.json` among them.
+            cache: folder of downloads from a remote store, as `fetch` fills it; unused if blobs are local.
 
         Raises:
-            BundleError: if what the registry keeps of them is damaged.
+            BundleError: if stored files are damaged.
             UnknownReference: if the version was removed, or its number names other weights by now.
-            RegistryError: if the registry cannot be read, or the cache not be written.
+            RegistryError: if the registry cannot be read, or the cache cannot be written.
         """
         version = checking.version(version)
         folder = None if cache is None or self._blobs.local else checking.folder(cache)
@@ -227,13 +227,13 @@ class Registry:
     def promote(
         self, reference: str | Reference, *, alias: str = PRODUCTION, actor: str, force: bool = False
     ) -> Version:
-        """Let an alias name a version.
+        """Move an alias to a version.
 
         Args:
             reference: the version.
-            alias: what shall name it. "production" leaves "previous" behind, which cannot be moved by hand.
+            alias: to move. Moving "production" also moves "previous", which cannot be moved by itself.
             actor: who promotes, for the audit.
-            force: even if the gate refused the version.
+            force: allow a version that the gate refused.
 
         Raises:
             UnknownReference: if there is no such version, or `alias` is malformed.
@@ -244,33 +244,33 @@ class Registry:
         return naming.promote(self._database, parsed, alias, actor, force=force)
 
     def rollback(self, adapter: str, *, actor: str) -> Version:
-        """Let @production and @previous change places.
+        """Swap @production and @previous.
 
         Args:
             adapter: `merchant/recipe`.
             actor: who rolls back, for the audit.
 
         Returns:
-            what @production names now.
+            the version that is @production now.
 
         Raises:
-            UnknownReference: if there is no such adapter, or nothing in production.
+            UnknownReference: if there is no such adapter, or it has no @production.
             RegistryError: if there is no @previous, or the registry cannot be written.
         """
         parsed, actor = Reference.parse(adapter), checking.actor(actor)
         return naming.rollback(self._database, parsed, actor)
 
     def remove(self, reference: str | Reference, *, actor: str) -> Version:
-        """Remove a version. Its number is never given again, and the audit keeps it.
+        """Remove a version. Its number is never reused, and its audit entries stay.
 
-        Blobs that no other version has go, too, unless another registry uses the store.
+        Blobs that no other version uses are removed too, unless another registry uses the store.
 
         Args:
             reference: the version.
             actor: who removes it, for the audit.
 
         Returns:
-            what was removed.
+            the removed version.
 
         Raises:
             UnknownReference: if there is no such version.
@@ -291,7 +291,7 @@ class Registry:
             rows.remove_version(connection, version)
             detail = f"{version.status}; digest {version.digest}; {version.size} bytes"
             rows.record(connection, actor, "remove", version.merchant, version.recipe, version.number, detail)
-        with suppress(RegistryError):  # it is gone; what stays of its blobs is for `collect_garbage`
+        with suppress(RegistryError):  # the version is removed; `collect_garbage` removes blobs that stay
             self._free({file.sha256 for file in files})
         return version
 
@@ -301,14 +301,14 @@ class Registry:
             self._blobs.remove(digests - rows.used_of(connection, digests, None))
 
     def unalias(self, reference: str | Reference, *, actor: str) -> Version:
-        """Take an alias away. What it named stays, and may be removed once nothing else names it.
+        """Remove an alias. Its version stays, and can be removed once it has no alias.
 
         Args:
             reference: the alias in full, such as `acme/review-sentiment@candidate`; without one it is @production.
-            actor: who takes it away, for the audit.
+            actor: who removes it, for the audit.
 
         Returns:
-            what it named, with the aliases that are left.
+            the version it named, with its remaining aliases.
 
         Raises:
             UnknownReference: if there is no such alias, or `reference` is a number.
@@ -318,37 +318,37 @@ class Registry:
         return naming.unalias(self._database, parsed, actor)
 
     def erase(self, merchant: str, settings: Settings, *, actor: str, dry_run: bool = False) -> Receipt:
-        """Remove everything that shopfit keeps of a merchant; its own folder of data is not touched.
+        """Remove everything that shopfit stores of a merchant, except its own data folder.
 
-        Engines drop its adapters when they next look at the registry, within a second. Erasing goes on where an earlier
-        one was broken off; where one had ended, it removes what another machine that served the merchant still keeps,
-        or tells the receipt again. The name can be used anew, and its versions count on.
+        Engines drop its adapters within a second, when they poll the registry. An interrupted erasure is completed.
+        After a complete one, calling this on another machine removes that machine's files; else it returns the earlier
+        receipt. The name can be used again, and its version numbers go on.
 
         Args:
             merchant: its name.
-            settings: of this machine, for its cache and what tuning keeps.
+            settings: of this machine, with its cache and tuning folders.
             actor: who erases it, for the audit.
-            dry_run: only tell what would go.
+            dry_run: only report what would be removed.
 
         Returns:
-            the receipt, which the audit keeps under the merchant's name.
+            the receipt, which the audit stores under the merchant's name.
 
         Raises:
-            UnknownReference: if nothing of it is there, and never was.
-            RegistryError: if something cannot be removed; what was can be gone on with.
+            UnknownReference: if there is no trace of the merchant, nor of an erasure.
+            RegistryError: if something cannot be removed; the erasure can be repeated.
         """
         name, actor = checking.merchant(merchant), checking.actor(actor)
         return erasing.erase(self._database, self._blobs, settings, name, actor, dry_run=dry_run)
 
     def receipts(self, merchant: str) -> list[Receipt]:
-        """Of every time that a merchant was erased, oldest first. Raises as `audit` does."""
+        """The receipts of a merchant's erasures, oldest first. Raises as `audit` does."""
         return erasing.receipts(self.audit(checking.merchant(merchant)))
 
     def verify(self, reference: str | Reference | None = None) -> list[tuple[Version, Problem]]:
         """Re-hash every blob of a version, or of all of them.
 
         Returns:
-            everything that is not as it was published; empty if all is well.
+            every difference from what was published; empty if there is none.
 
         Raises:
             UnknownReference: if there is no such version.
@@ -372,14 +372,14 @@ class Registry:
             return rows.audit(connection, merchant)
 
     def collect_garbage(self, *, grace: timedelta = timedelta(days=1), dry_run: bool = False) -> Space:
-        """Remove blobs that no version names, and what interrupted writes left.
+        """Remove blobs that no version uses, and temporary files of interrupted writes.
 
         Args:
-            grace: younger blobs stay, for they may be of a version that is being published.
-            dry_run: only look.
+            grace: younger blobs stay, as they may be of a version that is being published.
+            dry_run: only count.
 
         Returns:
-            how many files went, or would, and their bytes.
+            how many files were or would be removed, and their bytes.
 
         Raises:
             RegistryError: if another registry uses the store, or the registry or its blobs cannot be written.

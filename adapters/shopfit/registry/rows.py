@@ -1,6 +1,6 @@
-"""The registry's rows: every statement on versions, files, aliases and the audit, each on a connection it is given.
+"""The registry's SQL: every statement on versions, files, aliases and the audit, on a given connection.
 
-All of them name merchant and recipe in full, by equality.
+Statements select merchant and recipe by equality only.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from shopfit.registry.reference import Reference
 from shopfit.registry.schema import ADAPTERS, ALIASES, AUDIT, FILES, VERSIONS
 from shopfit.registry.version import AuditEntry, Identity, Status, Version
 
-_KEYS = 200  # names a statement: databases limit its parameters
+_KEYS = 200  # values a statement: databases limit its parameters
 T = TypeVar("T")
 
 
@@ -31,7 +31,7 @@ class File(NamedTuple):
 
 
 def next_number(connection: Connection, merchant: str, recipe: str) -> int:
-    """Count up; other writers to this adapter wait for the transaction, and if it fails, the number is free again."""
+    """The next version number; other writers to this adapter wait for the transaction; a rollback frees it."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement: Any = (
         dialect.insert(ADAPTERS)
@@ -44,7 +44,7 @@ def next_number(connection: Connection, merchant: str, recipe: str) -> int:
 
 
 def lock(connection: Connection, merchant: str, recipe: str) -> None:
-    """Let other writers to this adapter wait until the transaction ends."""
+    """Lock this adapter for other writers until the transaction ends."""
     connection.execute(select(ADAPTERS.c.last_number).where(*_of(ADAPTERS, merchant, recipe)).with_for_update())
 
 
@@ -56,7 +56,7 @@ def last_number(connection: Connection, merchant: str, recipe: str) -> int:
 def add_version(
     connection: Connection, number: int, manifest: Manifest, digest: str, files: Iterable[File], refused: str | None
 ) -> None:
-    """Write the rows of a new version; `refused` says why it may not go into production, None that it may."""
+    """Insert the rows of a new version; `refused` is why it may not go into production, or None."""
     files = list(files)
     key = {"merchant": manifest.merchant, "recipe": manifest.recipe, "number": number}
     status: Status = "ready" if refused is None else "refused"
@@ -88,7 +88,7 @@ def find(connection: Connection, reference: Reference) -> Version | None:
 
 
 def identities(connection: Connection, references: Iterable[Reference]) -> dict[Reference, Identity]:
-    """The number and digest that each reference names now, in one state of the registry; unknown ones are left out."""
+    """The number and digest that each reference names now, in one snapshot; unknown ones are left out."""
     named: dict[tuple[str, str, str | int], Identity] = {}
     wanted = list(references)
     same = [VERSIONS.c[column] == ALIASES.c[column] for column in ("merchant", "recipe", "number")]
@@ -117,12 +117,12 @@ def files(connection: Connection, version: Version) -> list[File]:
 
 
 def used_blobs(connection: Connection) -> set[str]:
-    """Every digest that any version's file has."""
+    """Digests of the files of all versions."""
     return set(connection.execute(select(FILES.c.sha256).distinct()).scalars())
 
 
 def used_of(connection: Connection, digests: Iterable[str], but: str | None) -> set[str]:
-    """Those of `digests` that a version's file has; versions of the merchant `but` do not count."""
+    """Those of `digests` that files of versions have; versions of the merchant `but` do not count."""
     where = [FILES.c.sha256.in_(list(digests)), *([FILES.c.merchant != but] if but is not None else [])]
     return set(connection.execute(select(FILES.c.sha256).where(*where).distinct()).scalars())
 
@@ -151,7 +151,7 @@ def aliases(connection: Connection, merchant: str, recipe: str) -> dict[str, int
 
 
 def move_aliases(connection: Connection, merchant: str, recipe: str, moves: Mapping[str, int]) -> str:
-    """Let each alias name another number; call `lock` or `next_number` before.
+    """Move each alias to another number; call `lock` or `next_number` before.
 
     Returns:
         what moved, for the audit: "@production: 6 -> 7, @previous: 5 -> 6".
@@ -170,7 +170,7 @@ def remove_alias(connection: Connection, merchant: str, recipe: str, alias: str)
     """Delete an alias; call `lock` before.
 
     Returns:
-        what went, for the audit: "@candidate: 4 -> none".
+        what was removed, for the audit: "@candidate: 4 -> none".
     """
     number = aliases(connection, merchant, recipe)[alias]
     connection.execute(delete(ALIASES).where(*_of(ALIASES, merchant, recipe), ALIASES.c.alias == alias))
@@ -180,7 +180,7 @@ def remove_alias(connection: Connection, merchant: str, recipe: str, alias: str)
 def record(
     connection: Connection, actor: str, action: str, merchant: str, recipe: str, number: int, detail: str
 ) -> None:
-    """Add a line to the audit; `recipe` is empty and `number` 0 where it is about a merchant as a whole."""
+    """Add an entry to the audit; `recipe` is empty and `number` 0 if it is about a merchant as a whole."""
     connection.execute(
         insert(AUDIT).values(
             time=datetime.now(UTC),
@@ -195,7 +195,7 @@ def record(
 
 
 def identity(connection: Connection) -> str | None:
-    """By which a registry is known, and its copies and backups: the first line of its audit; None if there is none."""
+    """The id of a registry, its copies and backups: that of its first audit entry; None if there is none."""
     first = connection.execute(select(AUDIT).order_by(AUDIT.c.id).limit(1)).first()
     if first is None:
         return None

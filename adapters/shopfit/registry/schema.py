@@ -1,7 +1,7 @@
 """The tables of the registry.
 
-Every row carries its merchant and recipe, and foreign keys join on them: there is no bare id by which one merchant's
-row could come to point at another's. The migrations build these tables; a test holds the two together.
+Every row has its merchant and recipe, and foreign keys include them: so one merchant's row can never reference another
+merchant's. The migrations create these tables; a test checks that both agree.
 """
 
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ METADATA = MetaData()
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite keeps no time zone, so it is put back on reading."""
+    """A time in UTC; SQLite stores no time zone, so it is added on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -50,7 +50,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-# One row a (merchant, recipe): it counts the versions ever made, and is what writers lock.
+# One row a (merchant, recipe): it counts the versions ever published, and writers lock it.
 ADAPTERS = Table(
     "shopfit_adapters",
     METADATA,
@@ -109,7 +109,7 @@ ALIASES = Table(
     ForeignKeyConstraint(["merchant", "recipe", "number"], _VERSION, name="shopfit_aliases_version"),
 )
 
-# No foreign keys: it outlives the versions it tells of.
+# No foreign keys: entries outlive their versions.
 AUDIT = Table(
     "shopfit_audit",
     METADATA,

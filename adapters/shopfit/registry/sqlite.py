@@ -1,6 +1,6 @@
-"""A registry in an SQLite file: for many processes at once, for readers that may not write, and across a restore.
+"""A registry in an SQLite file: concurrent processes, read-only readers, and restores of a backup while it is open.
 
-What SQLite needs for reading a write-ahead log without being allowed to write: https://sqlite.org/wal.html#readonly.
+What SQLite needs to read a write-ahead log without write permission: https://sqlite.org/wal.html#readonly.
 """
 
 import sqlite3
@@ -21,14 +21,14 @@ _READ_ONLY, _ALONE = "mode=ro", "mode=ro&immutable=1"
 
 
 class SqliteFile:
-    """The file that a URL names. Where it or its folder may not be written, it is only read, and nothing is written.
+    """The file of an SQLite URL. Without write permission on it or its folder, it is opened read-only.
 
     Args:
         url: of SQLAlchemy, for SQLite.
         patience: seconds to wait for another process's lock.
 
     Raises:
-        RegistryError: if its folder can be neither found nor made, or the file is not there and may not be made.
+        RegistryError: if its folder does not exist and cannot be created, or nor can the file.
     """
 
     def __init__(self, url: URL, patience: float) -> None:
@@ -60,10 +60,10 @@ class SqliteFile:
 
     @contextmanager
     def unchanged(self, address: str) -> Iterator[None]:
-        """What is read without any lock was not changed meanwhile.
+        """A context that checks that the file, if it is read without locks, does not change meanwhile.
 
         Raises:
-            RegistryError: if it was, by someone who may write there.
+            RegistryError: if another process changed it.
         """
         before = self._state()
         yield
@@ -77,7 +77,7 @@ class SqliteFile:
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def _mode(self) -> str:
-        """How it is opened: never made anew, once it was there, by a reader that a restore is just replacing it for."""
+        """The open mode. Once the file existed it is never created again, as a restore may just be replacing it."""
         if not self.read_only:
             return "mode=rw" if self._made else "mode=rwc"
         log, index = (self._path.with_name(self._path.name + suffix) for suffix in ("-wal", "-shm"))
@@ -88,10 +88,10 @@ class SqliteFile:
                 f"{log.name} holds changes to {self._path} that cannot be read where nothing may be written",
                 next_step="open the registry once where it can be written, with `shopfit registry ls`; then copy it",
             )
-        return _ALONE  # no process has it open, so no lock is needed, and none could be taken
+        return _ALONE  # no process has it open, so locks are not needed, and not possible
 
     def _name(self, _dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
-        if not options.get("uri"):  # else the user's own, which is left as it is
+        if not options.get("uri"):  # else it is the user's own URI, left as it is
             arguments[0], options["uri"] = f"{self._path.as_uri()}?{self._mode()}", True
 
     def _prepare(self, connection: Any, record: Any) -> None:
@@ -104,7 +104,7 @@ class SqliteFile:
             connection.execute(f"PRAGMA {pragma}").close()
 
     def _check(self, _connection: Any, record: Any, _proxy: Any) -> None:
-        """A file put back from a backup under the same name is another one, and old connections still read the old."""
+        """Drop connections to a file that was since replaced by a restore: they still read the old one."""
         if record.info["file"] != self._identity():
             raise InvalidatePoolError
 
@@ -122,7 +122,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection, patience: float) -> None:
-    """Readers and a writer at once. SQLite does not wait for its lock on this one change, so we do."""
+    """Switch to write-ahead logging. SQLite does not wait for the lock that this needs, so we retry."""
     until = time.monotonic() + patience
     while True:
         try:

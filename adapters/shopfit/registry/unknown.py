@@ -1,4 +1,4 @@
-"""What to tell when a reference names nothing: what there is instead, of the same merchant and of nobody else."""
+"""The error for a reference that names nothing: it lists what the same merchant has, and nothing of others."""
 
 from sqlalchemy import Connection
 
@@ -12,7 +12,7 @@ _SHOWN = 20
 
 
 def unknown(connection: Connection, reference: Reference) -> UnknownReference:
-    """Explain that `reference` names nothing."""
+    """The error for a `reference` that names nothing."""
     merchant, recipe = reference.merchant, reference.recipe
     versions = rows.find_all(connection, merchant)
     if siblings := [version for version in versions if version.recipe == recipe]:
@@ -39,7 +39,7 @@ def _near_alias(reference: Reference, siblings: list[Version]) -> str:
 
 
 def _to_promote(siblings: list[Version]) -> str:
-    """What can be done where no version is in production."""
+    """The next step if no version is in production."""
     for version in siblings:
         if CANDIDATE in version.aliases:
             return (

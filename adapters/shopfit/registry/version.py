@@ -1,4 +1,4 @@
-"""What the registry tells about a version, and about a change. Plain values: no database in here."""
+"""Value classes of the registry: versions, their identities and audit entries. No database code."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,9 +8,9 @@ Status = Literal["ready", "refused"]
 
 
 class Identity(NamedTuple):
-    """What a reference names: a number to show, and the digest by which caches know it.
+    """What a reference names: a number for display, and the digest that caches use.
 
-    The number alone does not do: a registry that is put back from a backup gives it to other weights.
+    The number alone is not enough: after a restore of the registry it may be given to other weights.
     """
 
     number: int
@@ -19,18 +19,18 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One bundle in the registry. All but its aliases never changes.
+    """One bundle in the registry. Only its aliases change.
 
     Args:
-        merchant: whose it is.
+        merchant: that it belongs to.
         recipe: name of the recipe it was trained with.
         number: counts up from 1 per (merchant, recipe).
         digest: the bundle's digest, SHA-256 in hex.
-        status: "refused" if the gate did not let it pass.
+        status: "refused" if the gate refused it.
         reason: why it was refused; empty if it was not.
         created: when it was published, with time zone.
         base_name: the base it was trained on.
-        base_fingerprint: and that base's fingerprint.
+        base_fingerprint: fingerprint of that base.
         method: lora, adalora or prefix.
         rank: rank of its plain LoRA form; virtual tokens for prefix tuning.
         size: bytes of all its files.

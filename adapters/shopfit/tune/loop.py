@@ -294,7 +294,7 @@ def _attach(
         start=start,
     )
     if names:
-        adapter.wear(_first_head(adapter, names, merchants, start))
+        adapter.train_head(_first_head(adapter, names, merchants, start))
     return adapter
 
 

@@ -29,7 +29,7 @@ class Objective(nn.Module):
     def __init__(self, adapter: TrainableAdapter, task: Task, tune: Tune) -> None:
         super().__init__()
         self.peft = adapter.peft
-        self.rows = adapter.rows  # of the head: Accelerate looks for weights in here
+        self.prototypes = adapter.prototypes  # of the head: Accelerate looks for weights in here
         self._adapter = adapter
         self._task = task_of(task)
         self._tune = tune

@@ -18,7 +18,7 @@ from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.evaluation.evidence import NATS
 from shopfit.merchant.splits import VALID_FROM
-from shopfit.methods.low_rank import blend
+from shopfit.methods.low_rank import weighted_sum
 from shopfit.methods.method import Factors
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import (
@@ -239,7 +239,7 @@ class LoraMerger:
         nearest = [self._donors[place] for place in np.argsort(losses, kind="stable")[:_NEAREST]]
         share = 1 / len(nearest)
         name = "mean of " + ", ".join(donor.name for donor in nearest)
-        return Start(name, factors=blend([donor.factors for donor in nearest], [share] * len(nearest)))
+        return Start(name, factors=weighted_sum([donor.factors for donor in nearest], [share] * len(nearest)))
 
     def weighted(self, training_set: TrainingSet) -> Start:
         """Weights over all donors, found by CMA-ES (arXiv:1604.00772): few numbers, no gradients, no overfitting."""
@@ -249,7 +249,7 @@ class LoraMerger:
         factors = [donor.factors for donor in self._donors]
 
         def objective(shares: Sequence[float]) -> float:
-            return self._loss(blend(factors, shares), batches) + _SPARSITY * float(np.abs(shares).mean())
+            return self._loss(weighted_sum(factors, shares), batches) + _SPARSITY * float(np.abs(shares).mean())
 
         first = [1 / len(factors)] * len(factors)
         options = {"maxfevals": _EVALUATIONS, "seed": self._recipe.tune.seed + 1, "verbose": -9, "bounds": [-1.5, 1.5]}
@@ -257,7 +257,7 @@ class LoraMerger:
         name = "weights over " + ", ".join(
             f"{donor.name} {share:+.2f}" for donor, share in zip(self._donors, best, strict=True)
         )
-        return Start(name, factors=blend(factors, [float(share) for share in best]))
+        return Start(name, factors=weighted_sum(factors, [float(share) for share in best]))
 
     def _support(self, training_set: TrainingSet) -> list[Batch]:
         return in_batches(self._recipe, [*training_set.train, *training_set.valid][:_SUPPORT], training_set)

@@ -1,4 +1,4 @@
-"""The table of architectures: the one place that asks which a base is of, to score with it."""
+"""The table of architectures: the only place that selects a scorer by the kind of base."""
 
 from typing import Any, assert_never
 
@@ -12,8 +12,8 @@ def scorer_of(kind: Kind, pad: int) -> Scorer[Any]:
     """The scorer of a kind of base.
 
     Args:
-        kind: which.
-        pad: token id that fills rows up.
+        kind: of the base.
+        pad: padding token id.
     """
     match kind:
         case "decoder":

@@ -1,9 +1,9 @@
-"""Log-probabilities of answers under a causal language model, each prompt computed once.
+"""Log-probabilities of answers under a causal language model, with one pass over each prompt.
 
-The answers of a question branch off its prompt like a tree: they sit behind it in one sequence, at the positions they
-would have alone, and a mask keeps them from seeing each other (the tree attention of SpecInfer, arXiv:2305.09781).
-Rows are padded on the right, and the head runs only on the positions that predict an answer token. A question with very
-many answers takes several rows, each with the prompt before some of them.
+The answers of a question follow its prompt in one sequence, with the position ids they would have alone, and a mask
+keeps them from attending to each other (tree attention, SpecInfer, arXiv:2305.09781). Rows are padded on the right, and
+the output head runs only on positions that predict an answer token. A question with very many answers takes several
+rows, each with the prompt and some of the answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
 from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer
 
-_HEAD_ROWS = 512  # positions a head product: bounds the memory of (rows, vocabulary) logits
+_HEAD_ROWS = 512  # positions that the head is applied to at once: bounds the memory of logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +29,12 @@ class TreeBatch(QuestionBatch):
 
     Args:
         branch: (R, T) 0 for a prompt, c > 0 for the c-th answer, -1 for padding.
-        position_ids: (R, T) position of each token in its own sequence.
-        branched: whether any row holds more than one line of text, so that the mask is needed.
+        position_ids: (R, T) position of each token in its prompt plus answer.
+        branched: whether any row has more than one branch, so that the mask is needed.
         sources: (P,) distinct flat positions of R * T whose next token is predicted.
         source: (Q,) index into `sources` of each answer token.
         targets: (Q,) the answer tokens.
-        answer: (Q,) which of the A answers each belongs to.
+        answer: (Q,) index of the answer, of A, that each belongs to.
         firsts: the first row of each question, B numbers.
     """
 
@@ -61,18 +61,18 @@ class TreeBatch(QuestionBatch):
         return torch.zeros(len(self.lengths), device=log_probs.device).index_add(0, self.answer, log_probs)
 
     def prompt_states(self, states: Tensor) -> Tensor:
-        """(B, D) the state that predicts the answer: it has seen the whole prompt and nothing more."""
+        """(B, D) the hidden state of the prompt's last token, which predicts the answer."""
         rows = torch.tensor(self.firsts, device=states.device)
         last = (self.branch == 0).sum(1) - 1  # (R,)
         return states[rows, last[rows]]
 
 
 def _lay_out(parts: Sequence[Sequence[Question]], pad: int) -> TreeBatch:
-    """Lay questions out whose parts are known, with a row each.
+    """Make a batch of questions that are split into parts, with one row a part.
 
     Args:
         parts: of B questions with one answer each at least, none of which is a class.
-        pad: token id that fills rows up.
+        pad: padding token id.
     """
     rows = [row for part in parts for row in part]
     width = max(row.tokens for row in rows)
@@ -102,7 +102,7 @@ def _lay_out(parts: Sequence[Sequence[Question]], pad: int) -> TreeBatch:
         input_ids[row, : len(tokens)] = torch.tensor(tokens)
         branch[row, : len(tokens)] = torch.tensor(branches)
         position_ids[row, : len(tokens)] = torch.tensor(positions)
-        branched |= len(tokens) > question.longest  # more than one answer goes on behind its first token
+        branched |= len(tokens) > question.longest  # more than one answer has a second token
     return TreeBatch(
         input_ids=input_ids,
         branch=branch,
@@ -119,7 +119,7 @@ def _lay_out(parts: Sequence[Sequence[Question]], pad: int) -> TreeBatch:
 
 
 def _mask(branch: Tensor, prefix: Prefix | None) -> Tensor:
-    """(R, 1, T, P + T): whether a position may look at another. Padding looks at itself, so no row is empty."""
+    """(R, 1, T, P + T): whether a position attends to another. Padding attends to itself, so no row is empty."""
     length = branch.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=branch.device).tril()
     kin = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])  # (R, T, T)
@@ -128,7 +128,7 @@ def _mask(branch: Tensor, prefix: Prefix | None) -> Tensor:
 
 
 def _token_log_probs(head: Callable[[Tensor], Tensor], rows: Tensor, source: Tensor, targets: Tensor) -> Tensor:
-    """(Q,) log-probability of each target after its source row. One (rows, vocabulary) block is alive at a time."""
+    """(Q,) log-probability of each target after its source row. One (rows, vocabulary) block is in memory at a time."""
 
     def block(rows: Tensor, index: Tensor, targets: Tensor) -> Tensor:
         logits = head(rows).float()  # (chunk, V)
@@ -148,13 +148,13 @@ def _token_log_probs(head: Callable[[Tensor], Tensor], rows: Tensor, source: Ten
 
 
 class CausalScorer(Scorer[Question]):
-    """Scores by the mean log-probability of an answer's tokens. A row is a question with not too many answers."""
+    """Scores by the mean log-probability of an answer's tokens. A row is a question, or a part of one."""
 
     writes_text = True
     compares_texts = False
 
     def collate(self, questions: Sequence[Question]) -> TreeBatch:
-        """Lay B questions out as trees: each as one, unless its answers have too many tokens for a row."""
+        """Make a batch of B questions, one row each unless a question's answers have too many tokens for a row."""
         return _lay_out([question.parts(most=len(question.answers)) for question in questions], self.pad)
 
     def plan(
@@ -162,9 +162,9 @@ class CausalScorer(Scorer[Question]):
         questions: Sequence[Question],
         *,
         prototypes: Floats | None = None,  # noqa: ARG002 - answers are never classes here
-        known: Mapping[Tokens, Floats] = {},  # noqa: ARG002 - what a question gives is nobody else's
+        known: Mapping[Tokens, Floats] = {},  # noqa: ARG002 - results of a question are not reused
     ) -> Plan[Question]:
-        """The rows of B questions, as many a question as its answers take."""
+        """The rows of B questions: several for a question with many answers."""
         parts = [question.parts() for question in questions]
 
         def scores(results: Sequence[Floats]) -> list[Floats]:
@@ -181,15 +181,15 @@ class CausalScorer(Scorer[Question]):
         return [part.numpy() for part in torch.split(means, list(tree.counts))]
 
     def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
-        """Backbone and head against the whole model; trees, also behind a prefix, against each answer alone."""
+        """Backbone and head against the whole model; trees, also after a prefix, against each answer alone."""
         from transformers import DynamicCache
 
         head, tokens = model.get_output_embeddings(), tuple(tokens)
         before, stem, one, two = tokens[:2], tokens[2:5], tokens[5:7], tokens[7:9]
         asked, last = tokens[9:11], tokens[11:12]
-        # each answer alone behind its prompt, and behind the prefix too
+        # each answer alone after its prompt, and after the prefix too
         lines = [(stem, one), (stem, two), (asked, last), (before + stem, one), (before + stem, two)]
-        plain = torch.full((len(lines), 7), self.pad)  # what fills up comes behind
+        plain = torch.full((len(lines), 7), self.pad)  # padded on the right
         for row, (prompt, answer) in enumerate(lines):
             plain[row, : len(prompt + answer)] = torch.tensor(prompt + answer)
         plain = plain.to(model.device)

@@ -1,8 +1,8 @@
-"""Scores of answers under an encoder: how near the vector of an answer is to that of the question.
+"""Scores of answers under an encoder: the cosine of an answer's vector with that of the question.
 
-A dual encoder (Sentence-BERT, arXiv:1908.10084): questions and answers are texts of their own, mean-pooled to vectors
-of length 1. Every text is read once, however many questions it belongs to. The answers of `choose` are classes, with a
-prototype each, once an adapter has learned them.
+A dual encoder (Sentence-BERT, arXiv:1908.10084): questions and answers are separate texts, mean-pooled to vectors of
+length 1. A text is encoded once, however many questions share it. Answers of `choose` are classes with trained
+prototypes, if the adapter has a head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer
 
 # score of two equal directions: at the temperature of 0.2 that suits decoders, cosines are then divided by 0.05
 _SHARPNESS = 4.0
-_ALIKE = 0.75  # texts at least this share of the longest are read with it
+_ALIKE = 0.75  # texts of at least this share of the longest one's length are encoded with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairBatch(QuestionBatch):
     """B questions with A answers, laid out for one forward over R texts of T tokens, the longest first.
 
-    A score is no sum over tokens: it is divided by 1.
+    Scores are not sums over tokens, so `lengths` are 1.
 
     Args:
         mask: (R, T) 1 for a token, 0 for padding.
-        parts: rows and tokens of each run of texts of like length; the rows sum to R.
+        parts: rows and tokens of each run of texts of similar length; the rows sum to R.
         question: (A, M) rows of each answer's question, the last one repeated where it has fewer than M texts.
         answer: (A,) row of each answer's text, or of its class's prototype.
         classes: whether answers are classes.
@@ -44,7 +44,7 @@ class PairBatch(QuestionBatch):
     classes: bool
 
     def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - an encoder takes none
-        """(A,) float32 cosine of each answer with its question, the nearest text of it, times 4."""
+        """(A,) float32 cosine of each answer with the nearest text of its question, times 4."""
         vectors = self._vectors(model).float()
         answers = vectors
         if self.classes:
@@ -54,14 +54,14 @@ class PairBatch(QuestionBatch):
         return _SHARPNESS * near.amax(1)
 
     def prompt_states(self, states: Tensor) -> Tensor:
-        """(B, D) the mean over the text that asks, the first one where several do."""
+        """(B, D) the mean over the question's text, the first one if it has several."""
         firsts = [sum(self.counts[:place]) for place in range(len(self.counts))]
         rows = self.question[firsts, 0]
         shown = self.mask[rows].unsqueeze(-1).to(states.dtype)  # (B, T, 1)
         return (states[rows] * shown).sum(1) / shown.sum(1)
 
     def _vectors(self, model: Any) -> Tensor:
-        """(R, D) vectors of the texts. On a CPU, where padding costs as much as text does, a part at a time."""
+        """(R, D) vectors of the texts. On a CPU, where padding costs as much as text, in one forward a part."""
         if self.classes or self.input_ids.device.type != "cpu":
             return text_vectors(model, self.input_ids, self.mask)
         vectors, first = [], 0
@@ -73,16 +73,16 @@ class PairBatch(QuestionBatch):
 
 
 def _asked(rows: Mapping[tuple[int, ...], int], question: Question, most: int) -> list[int]:
-    """Rows of a question's texts, `most` of them."""
+    """Rows of a question's texts, the last one repeated up to `most`."""
     found = [rows[text] for text in (question.prompt, *question.more)]
     return found + found[-1:] * (most - len(found))
 
 
 def _parts(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Rows and tokens of each run of texts of like length.
+    """Rows and tokens of each run of texts of similar length.
 
     Args:
-        lengths: of the texts, falling.
+        lengths: of the texts, descending.
     """
     parts: list[tuple[int, int]] = []
     for length in lengths:
@@ -95,7 +95,7 @@ def _parts(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
 
 
 def fill_up(texts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """R texts as (R, T) tokens, filled up on the right, and the (R, T) mask of what is text."""
+    """R texts as (R, T) tokens, padded on the right, and their (R, T) attention mask."""
     width = max(map(len, texts))
     input_ids = torch.full((len(texts), width), pad)
     mask = torch.zeros((len(texts), width), dtype=torch.long)
@@ -119,13 +119,13 @@ def text_vectors(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
 
 
 class DualEncoderScorer(Scorer[Text]):
-    """Scores by how near the vectors of texts are. A row is a text, and what it gives is its vector."""
+    """Scores by the cosine of texts' vectors. A row is a text, and its result is its vector."""
 
     writes_text = False
     compares_texts = True
 
     def collate(self, questions: Sequence[Question]) -> PairBatch:
-        """Lay B questions out with each of their texts once. Their answers are all classes, or none is."""
+        """Make a batch of B questions with each of their texts once. Their answers are all classes, or none is."""
         texts = {text for question in questions for text in (question.prompt, *question.more)}
         answers = [answer for question in questions for answer in question.answers]
         texts |= {answer for answer in answers if not isinstance(answer, ClassIndex)}
@@ -151,7 +151,7 @@ class DualEncoderScorer(Scorer[Text]):
     def plan(
         self, questions: Sequence[Question], *, prototypes: Floats | None = None, known: Mapping[Tokens, Floats] = {}
     ) -> Plan[Text]:
-        """The texts that B questions want vectors of, each once."""
+        """The texts of B questions that must be encoded, each once."""
         comparisons = [_comparison(question, prototypes, known) for question in questions]
         texts: dict[Tokens, bool] = {}
         for one in comparisons:
@@ -176,7 +176,7 @@ class DualEncoderScorer(Scorer[Text]):
         return list(vectors.double().cpu().numpy())
 
     def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
-        """Texts filled up in a batch against each alone."""
+        """Texts padded in a batch against each alone."""
         texts = [tokens[:14], tokens[14:17], tokens[17:18]]
         rows, mask = (part.to(model.device) for part in fill_up(texts, self.pad))
         alone = [
@@ -188,14 +188,14 @@ class DualEncoderScorer(Scorer[Text]):
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """One question and its answers: vectors (D,) where they are known, else the texts that they are to be made of."""
+    """One question and its answers: vectors (D,) where they are known, else the texts to encode."""
 
     asked: Sequence[Floats | Tokens]
     answers: Sequence[Floats | Tokens]
-    recurring: bool  # whether what asks comes again; answers always do
+    recurring: bool  # whether the question's texts recur; answers always do
 
     def scores(self, found: Mapping[Tokens, Floats]) -> Floats:
-        """(A,) how near each answer is to the nearest of the texts that ask."""
+        """(A,) score of each answer: its cosine with the nearest of the question's texts."""
         asked, answers = (
             np.stack([found[part] if isinstance(part, tuple) else part for part in parts])
             for parts in (self.asked, self.answers)

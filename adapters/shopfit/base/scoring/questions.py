@@ -1,4 +1,4 @@
-"""What a scorer is asked, as token ids: a question and its answers, and a text that wants a vector."""
+"""Inputs of scorers, as token ids: a question with its answers, and a text to encode."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,16 +7,16 @@ from shopfit.errors import RequestError
 
 Tokens = tuple[int, ...]
 
-_BRANCHES = 128  # answers a row, when nobody trains
+_BRANCHES = 128  # answers a row, except in training
 _ROOM = 1024  # tokens of its answers, where the prompt is not longer: the mask grows with the square of a row's tokens
 
 
 @dataclass(frozen=True, slots=True)
 class ClassIndex:
-    """An answer that is not a text but a class, of which the adapter has learned a prototype.
+    """An answer that is not a text but a class with a trained prototype.
 
     Args:
-        row: of the prototypes; 0 or more.
+        row: index of the prototype; 0 or more.
     """
 
     row: int
@@ -29,11 +29,11 @@ class Question:
     Args:
         prompt: at least one token.
         answers: texts of at least one token each; for a dual encoder, maybe classes.
-        more: for a dual encoder: other texts that ask as well; an answer is as near as it is to the nearest of them.
-        recurring: whether the texts that ask are a catalog's, by which other requests ask as well.
+        more: for a dual encoder: more texts of the question; an answer's score is that with the nearest of them.
+        recurring: whether the question's texts are of a catalog, so that they recur in other requests.
 
     Raises:
-        RequestError: if any text has no tokens: in a forward it would read what stands beside it.
+        RequestError: if any text has no tokens.
     """
 
     prompt: Tokens
@@ -54,17 +54,17 @@ class Question:
 
     @property
     def longest(self) -> int:
-        """Tokens of its longest line: the prompt, and an answer but for its last token."""
+        """Tokens of its longest branch: the prompt, and an answer but for its last token."""
         longest = max((len(answer) for answer in self.answers if isinstance(answer, tuple)), default=1)
         return len(self.prompt) + longest - 1
 
     @property
     def key(self) -> None:
-        """What a question gives is nobody else's."""
+        """None: results of a question are not reused."""
         return
 
     def parts(self, most: int = _BRANCHES) -> list["Question"]:
-        """As many questions with the same prompt as it takes, so that no row becomes much longer than its prompt.
+        """Split into questions with the same prompt, so that no row becomes much longer than its prompt.
 
         Args:
             most: answers a part; 1 or more.
@@ -86,11 +86,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text whose vector is wanted.
+    """A text to encode.
 
     Args:
         ids: at least one token.
-        recurring: whether other requests ask for it too, so that its vector is worth keeping.
+        recurring: whether other requests need it too, so that its vector is cached.
 
     Raises:
         RequestError: if it has no tokens.
@@ -109,17 +109,17 @@ class Text:
 
     @property
     def longest(self) -> int:
-        """The same: it is one line."""
+        """The same number."""
         return len(self.ids)
 
     @property
     def key(self) -> Tokens | None:
-        """What its vector may be kept by; None if it will not come again."""
+        """The cache key of its vector; None if it does not recur."""
         return self.ids if self.recurring else None
 
 
 Row = Question | Text
-"""What a row of a forward is made of."""
+"""The input of one row of a forward."""
 
 
 def _check(what: str, texts: Sequence[Tokens | ClassIndex]) -> None:

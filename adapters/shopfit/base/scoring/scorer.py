@@ -1,7 +1,7 @@
-"""The one way from questions to scores, whatever a base's architecture is.
+"""The interface of scorers: from questions to scores, whatever the base's architecture.
 
-Training lays questions out as a batch and differentiates its forward. Evaluation and the engine plan which rows the
-questions take, compute each row once, and make the scores of what the rows gave.
+Training collates questions to a batch and differentiates its forward. Evaluation and the engine plan which rows the
+questions need, compute each row once, and make the scores of the rows' results.
 """
 
 from abc import ABC, abstractmethod
@@ -20,16 +20,16 @@ from shopfit.base.scoring.questions import Question, Row, Tokens
 Floats = NDArray[np.float64]
 R = TypeVar("R", bound=Row)
 TRIED = 18
-"""Tokens that `Scorer.trials` takes."""
+"""Number of tokens that `Scorer.trials` takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionBatch(ABC):
-    """B questions with A answers, laid out for one forward that can be differentiated.
+    """B questions with A answers, collated for one differentiable forward.
 
     Args:
         input_ids: (R, T) tokens.
-        lengths: (A,) what each score is divided by.
+        lengths: (A,) divisor of each score, for a mean a token.
         counts: answers of each question, B numbers.
     """
 
@@ -50,7 +50,7 @@ class QuestionBatch(ABC):
         Args:
             model: of transformers, on the batch's device.
             prototypes: (L, D) of the classes that answers may be.
-            prefix: what stands before each of the R rows, if anything does.
+            prefix: of the R rows, if any.
         """
 
     @abstractmethod
@@ -60,11 +60,11 @@ class QuestionBatch(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Plan(Generic[R]):
-    """Which rows questions take, and the scores that they make.
+    """The rows that questions need, and how their results become scores.
 
     Args:
-        rows: what forwards have to compute, each row by itself.
-        scores: what `Scorer.compute` gave for the rows -> scores of each question's answers, higher is better.
+        rows: to compute, in any batches.
+        scores: results of `Scorer.compute` for the rows -> scores of each question's answers, higher is better.
     """
 
     rows: Sequence[R]
@@ -73,23 +73,23 @@ class Plan(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Scorer(ABC, Generic[R]):
-    """How bases of one architecture score answers. Its rows go to no other scorer.
+    """How bases of one architecture score answers.
 
     Args:
-        pad: token id that fills rows up.
+        pad: padding token id.
     """
 
     pad: int
 
     writes_text: ClassVar[bool]
-    """Whether the base writes text as well."""
+    """Whether the base generates text as well."""
     compares_texts: ClassVar[bool]
-    """Whether scores are the likeness of vectors of single texts: untrained it can rank already, a text is read once
-    however many questions it belongs to, and vectors may be kept."""
+    """Whether scores are similarities of vectors of single texts: then an untrained base can rank already, a text is
+    encoded once however many questions share it, and vectors can be cached."""
 
     @abstractmethod
     def collate(self, questions: Sequence[Question]) -> QuestionBatch:
-        """Lay B questions out for one forward that can be differentiated."""
+        """Collate B questions for one differentiable forward."""
 
     @abstractmethod
     def plan(
@@ -100,34 +100,34 @@ class Scorer(ABC, Generic[R]):
         Args:
             questions: with one answer each at least.
             prototypes: (L, D) of the classes that answers may be, of length 1.
-            known: by their key, what rows that come again have given before.
+            known: cached results of recurring rows, by their key.
         """
 
     @abstractmethod
     def compute(self, model: Any, rows: Sequence[R], prefix: Prefix | None = None) -> list[Floats]:
-        """What each of the rows gives, in one forward.
+        """Compute the result of each row in one forward.
 
         Args:
             model: of transformers.
             rows: N of them.
-            prefix: what stands before each of the N rows, if anything does.
+            prefix: of the N rows, if any.
         """
 
     @abstractmethod
     def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
-        """What this scorer makes of some tokens, and what the model's own plain forward makes of them.
+        """Results of this scorer on some tokens, and those of the model's own plain forward.
 
         Args:
             model: of transformers, in eval mode.
-            tokens: `TRIED` of them, none of which means something to the model.
+            tokens: `TRIED` of them, without special tokens.
 
         Returns:
-            what was computed, the scorer's numbers, and those that they have to be.
+            for each trial its name, the scorer's numbers, and the expected ones.
         """
 
 
 def cut(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices of rows of like length, longest first, so that a batch too large for memory shows at once.
+    """Batches of indices of rows of similar length, longest first, so that running out of memory shows at once.
 
     Args:
         lengths: of the rows, in tokens.
