@@ -50,3 +50,16 @@ def wearing(base: Base, bundle: Bundle | None) -> Iterator[Worn]:
     finally:
         peft.unload()
         base.model.__dict__.pop("peft_config", None)
+
+
+Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
+
+
+def learned(base: Base, rank: int, seed: int = 0) -> Factors:
+    """Plain LoRA with random numbers, by layer."""
+    torch.manual_seed(seed)
+    return {
+        name: (torch.randn(rank, layer.in_features) / 8, torch.randn(layer.out_features, rank) / 8)
+        for name, layer in base.model.named_modules()
+        if name.endswith("_proj")
+    }

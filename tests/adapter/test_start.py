@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.solo import Factors, learned
 from torch import Tensor
 
 from shopfit.adapter.stack import Packed, Stack
@@ -13,16 +14,6 @@ from shopfit.base.scoring.questions import Question
 from shopfit.recipe.schema import Adapter
 
 QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
-Factors = dict[str, tuple[Tensor, Tensor]]
-
-
-def learned(base: Base, rank: int, seed: int = 0) -> Factors:
-    torch.manual_seed(seed)
-    return {
-        name: (torch.randn(rank, layer.in_features) / 8, torch.randn(layer.out_features, rank) / 8)
-        for name, layer in base.model.named_modules()
-        if name.endswith("_proj")
-    }
 
 
 def with_stack(base: Base, factors: Factors) -> Tensor:

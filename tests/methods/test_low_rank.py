@@ -1,21 +1,10 @@
 """Products of two small matrices: their sums are exact, and their approximations as good as can be."""
 
 import torch
-from torch import Tensor
+from tests.solo import learned
 
 from shopfit.base.load import Base
 from shopfit.methods.low_rank import compress, weighted_sum
-
-Factors = dict[str, tuple[Tensor, Tensor]]
-
-
-def learned(base: Base, rank: int, seed: int = 0) -> Factors:
-    torch.manual_seed(seed)
-    return {
-        name: (torch.randn(rank, layer.in_features) / 8, torch.randn(layer.out_features, rank) / 8)
-        for name, layer in base.model.named_modules()
-        if name.endswith("_proj")
-    }
 
 
 def test_a_larger_rank_is_approximated_as_well_as_can_be() -> None:

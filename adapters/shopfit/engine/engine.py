@@ -169,8 +169,10 @@ class Engine:
         self._check_process()
         merchant_of(adapter)
         loaded = self._loader.hold(adapter) or self._loader.load(adapter)
-        self._loader.let_go(loaded)
-        return self.answer([request_for(loaded.tenant.recipe.task, adapter, fields, options)])[0]
+        try:  # held until it has answered, or it might have to be loaded a second time
+            return self.answer([request_for(loaded.tenant.recipe.task, adapter, fields, options)])[0]
+        finally:
+            self._loader.let_go(loaded)
 
     def choose(self, requests: Sequence[ChooseRequest]) -> list[ChooseAnswer]:
         """Choose a label for each request.
