@@ -8,7 +8,7 @@ import yaml
 
 from shopfit.curve import learning_curve
 from shopfit.errors import DataError, ShopfitError
-from shopfit.evaluation.learning import LearningCurve
+from shopfit.evaluation.learning_curve import LearningCurve
 from shopfit.merchant.merchant import Merchant
 from shopfit.pipeline import onboard
 from shopfit.recipe.loading import load_recipe

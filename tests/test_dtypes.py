@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load
 
 from shopfit.adapter.bundle import NATIVE
-from shopfit.adapter.files import WEIGHTS
+from shopfit.adapter.weight_files import WEIGHTS
 from shopfit.engine import ChooseRequest, Engine
 from shopfit.merchant.merchant import Merchant
 from shopfit.pipeline import onboard

@@ -34,7 +34,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tune.reporter import Reporter, silent
-from shopfit.tune.run import base_of
+from shopfit.tune.run_context import base_of
 
 _LOOKED_AT = 1000  # unlabeled rows
 _FOUND = 20  # rank: items of the search that the adapter is asked about

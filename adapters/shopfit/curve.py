@@ -14,8 +14,8 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.assess import assess
-from shopfit.evaluation.comparing import contextual, rivals
-from shopfit.evaluation.learning import LearningCurve, Point, Standing, advise
+from shopfit.evaluation.contenders import contextual, rivals
+from shopfit.evaluation.learning_curve import LearningCurve, Point, Standing, advise
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.systems import Kind
 from shopfit.merchant.merchant import Merchant
@@ -28,7 +28,7 @@ from shopfit.settings import Settings
 from shopfit.tasks import Predictions
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.reporter import Reporter, silent
-from shopfit.tune.run import RunContext, prepare
+from shopfit.tune.run_context import RunContext, prepare
 from shopfit.warm_start.donors import Neighbours
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import CATALOG, FUSION, HISTORY, write_items
 from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
-from shopfit.adapter.start import Start
 from shopfit.base.embed import LateEmbedder
 from shopfit.evaluation import Report, card
 from shopfit.evaluation.calibration import calibrate
@@ -23,15 +23,15 @@ from shopfit.merchant.search import Embed, direction
 from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
-from shopfit.registry.leavings import sweep
+from shopfit.registry.temp_folders import sweep
 from shopfit.reports import report_on
 from shopfit.settings import Settings
+from shopfit.tune.bundle_writer import save, staging
 from shopfit.tune.folds import HeldOut, predictions_of, with_enough_examples
 from shopfit.tune.loop import TrainingCallback, Tuned, make_accelerator, tune
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
-from shopfit.tune.run import RunContext, TrainedRun, prepare
-from shopfit.tune.saving import save, staging
+from shopfit.tune.run_context import RunContext, TrainedRun, prepare
 from shopfit.tune.score_fusion import as_served, fit_fusion
 from shopfit.tune.search import check_search, search
 from shopfit.tune.self_training import self_train

@@ -9,7 +9,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.engine import Engine, Tenant
 from shopfit.evaluation import Report, make_report
 from shopfit.evaluation.calibration import calibration_facts
-from shopfit.evaluation.comparing import compare, compare_held_out
+from shopfit.evaluation.contenders import compare, compare_held_out
 from shopfit.evaluation.report import Course, Held, Served, Sources
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
@@ -18,10 +18,10 @@ from shopfit.recipe.schema import SelfTraining
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tasks import ChoosePredictions
+from shopfit.tune.cost import peak_memory_mb
 from shopfit.tune.loop import make_accelerator
-from shopfit.tune.plan import peak_memory_mb
 from shopfit.tune.reporter import Reporter, silent
-from shopfit.tune.run import RunContext, TrainedRun, prepare
+from shopfit.tune.run_context import RunContext, TrainedRun, prepare
 from shopfit.tune.score_fusion import as_served
 
 

@@ -23,15 +23,15 @@ from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
-from shopfit.registry.leavings import sweep
+from shopfit.registry.temp_folders import sweep
 from shopfit.settings import Settings
 from shopfit.tasks import Predictions
+from shopfit.tune.bundle_writer import save, staging
 from shopfit.tune.loop import TrainingCallback, Tuned, make_accelerator, tune_together
 from shopfit.tune.merchant_dataset import MerchantDataset
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
-from shopfit.tune.run import base_of
-from shopfit.tune.saving import save, staging
+from shopfit.tune.run_context import base_of
 
 PER_MERCHANT = 64  # examples of each donor an epoch, at most
 _VALID, _TEST = 16, 50  # of each donor, at most: together they are many

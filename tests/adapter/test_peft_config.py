@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from shopfit.adapter.files import CONFIG, WEIGHTS, read_plain, write_plain
 from shopfit.adapter.stack import Stack
+from shopfit.adapter.weight_files import CONFIG, WEIGHTS, read_plain, write_plain
 from shopfit.errors import BundleError
 
 IDS = torch.randint(0, 200, (2, 9), generator=torch.Generator().manual_seed(0))

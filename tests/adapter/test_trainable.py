@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from tests.solo import wearing
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
-from shopfit.adapter.files import WEIGHTS, write_plain
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.trainable import TrainableAdapter, attach
+from shopfit.adapter.weight_files import WEIGHTS, write_plain
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.base.scoring.causal import CausalScorer

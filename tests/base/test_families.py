@@ -9,11 +9,11 @@ from tests.base.tiny import save_tiny, tiny_model
 
 from shopfit.base.families import DECODERS, ENCODERS
 from shopfit.base.load import Base, load_base
-from shopfit.base.proof import prove
 from shopfit.base.scoring.architectures import scorer_of
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
 from shopfit.base.scoring.questions import Question
+from shopfit.base.self_test import prove
 from shopfit.errors import BaseError
 
 FULL = {"layer_types": ["full_attention", "full_attention"]}

@@ -28,7 +28,7 @@ from shopfit.evaluation.assess import ask
 from shopfit.evaluation.metrics import measure
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.loading import load_recipe
-from shopfit.recipe.shelf import sample_folder
+from shopfit.recipe.shipped import sample_folder
 from shopfit.settings import Settings
 from shopfit.tasks import task_of
 from shopfit.tune.loop import make_accelerator, tune

@@ -33,7 +33,7 @@ from shopfit.base.load import Base, load_base
 from shopfit.cli.terminal import quiet
 from shopfit.engine import Engine, Tenant
 from shopfit.evaluation.assess import assess
-from shopfit.evaluation.comparing import compare
+from shopfit.evaluation.contenders import compare
 from shopfit.evaluation.intervals import Interval, bootstrap
 from shopfit.evaluation.metrics import measure
 from shopfit.merchant.examples import Example
@@ -47,7 +47,7 @@ from shopfit.settings import Settings
 from shopfit.starter import fit_starter
 from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions
 from shopfit.tune.loop import make_accelerator
-from shopfit.tune.run import RunContext, prepare
+from shopfit.tune.run_context import RunContext, prepare
 from tests.bench.results import Row, publish
 from tests.bench.shops import domains, intent_shop, intention_shop, movie_shop, office_shop, review_shop
 

@@ -24,7 +24,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import split
 from shopfit.recipe.loading import load_recipe, parse_recipe
 from shopfit.recipe.schema import Recipe
-from shopfit.recipe.shelf import sample_folder
+from shopfit.recipe.shipped import sample_folder
 from shopfit.settings import Settings
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.loop import learning_rate, make_accelerator, tune

@@ -7,7 +7,7 @@ from rich.console import Console
 from tests.cli.conftest import Run
 
 from shopfit.cli.curve import table
-from shopfit.evaluation.learning import LearningCurve
+from shopfit.evaluation.learning_curve import LearningCurve
 
 
 def test_a_curve_is_json_a_picture_and_a_table(run: Run, shop: Path, tmp_path: Path) -> None:

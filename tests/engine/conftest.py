@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from shopfit.adapter.artifacts import CATALOG, write_items
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
-from shopfit.adapter.files import write_plain
+from shopfit.adapter.weight_files import write_plain
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.catalog import Catalog, Item

@@ -15,7 +15,7 @@ from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.base.load import Base
 from shopfit.engine import Engine, RankRequest, RecommendRequest, Tenant
 from shopfit.errors import RequestError
-from shopfit.evaluation.comparing import bare
+from shopfit.evaluation.contenders import bare
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.rules import Rules
 

@@ -22,8 +22,8 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.merchant.pretext import pretext_pairs
 from shopfit.recipe.schema import Recipe
+from shopfit.tune.bundle_writer import save
 from shopfit.tune.loop import Tuned, make_accelerator, tune
-from shopfit.tune.saving import save
 from shopfit.tune.training_dataset import TrainingDataset
 
 MakeBundle = Callable[..., Bundle]

@@ -19,8 +19,8 @@ from tests.engine.conftest import ITEMS
 
 from shopfit.adapter.artifacts import CATALOG, FUSION, HISTORY
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, parse_manifest, seal
-from shopfit.adapter.files import CONFIG, WEIGHTS
 from shopfit.adapter.stack import Stack
+from shopfit.adapter.weight_files import CONFIG, WEIGHTS
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shopfit.errors import DataError, ShopfitError
 from shopfit.merchant.merchant import Merchant
-from shopfit.recipe.shelf import sample_merchants
+from shopfit.recipe.shipped import sample_merchants
 
 
 def folder(tmp_path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import read_rows
 from shopfit.merchant.splits import split
 from shopfit.recipe.loading import load_recipe
-from shopfit.recipe.shelf import sample_folder, sample_merchants, shipped_recipes
+from shopfit.recipe.shipped import sample_folder, sample_merchants, shipped_recipes
 
 MERCHANTS = sample_merchants()
 RECIPES = [entry.name for entry in shipped_recipes()]

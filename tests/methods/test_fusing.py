@@ -8,8 +8,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from shopfit.base.groups import shared_inputs
 from shopfit.base.load import Base, load_base
+from shopfit.base.shared_inputs import shared_inputs
 from shopfit.methods.fusing import fuse
 
 IDS = torch.randint(0, 200, (3, 11), generator=torch.Generator().manual_seed(0))

@@ -9,9 +9,9 @@ from peft import PeftModel
 from torch import Tensor
 
 from shopfit.adapter.bundle import LORA, NATIVE
-from shopfit.adapter.files import CONFIG, WEIGHTS, read_plain, write_plain
-from shopfit.adapter.start import Start
+from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.trainable import TrainableAdapter, attach
+from shopfit.adapter.weight_files import CONFIG, WEIGHTS, read_plain, write_plain
 from shopfit.base.load import Base
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.questions import Question

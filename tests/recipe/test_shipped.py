@@ -7,7 +7,7 @@ import pytest
 
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.loading import dump_recipe, load_recipe, parse_recipe
-from shopfit.recipe.shelf import sample_folder, shipped_folder
+from shopfit.recipe.shipped import sample_folder, shipped_folder
 
 FILES = sorted([*shipped_folder().rglob("*.yaml"), *shipped_folder().rglob("*.yml")])
 RECIPES = [path for path in FILES if path.name != "merchant.yaml"]

@@ -11,7 +11,7 @@ from tests.registry.conftest import MakeBundle
 from shopfit.errors import BundleError, RegistryError, UnknownReference
 from shopfit.registry import Reference, Registry, Version, publishing
 from shopfit.registry.fetching import is_path
-from shopfit.registry.leavings import owned_folder
+from shopfit.registry.temp_folders import owned_folder
 from shopfit.settings import Settings
 
 

@@ -12,7 +12,7 @@ from tests.registry.conftest import MakeBundle
 from shopfit.adapter.bundle import Bundle, Manifest, seal
 from shopfit.errors import BundleError, RegistryError, UnknownReference
 from shopfit.registry import Reference, Registry
-from shopfit.registry.leavings import Space
+from shopfit.registry.temp_folders import Space
 from shopfit.settings import Settings
 
 NAME = "acme/review-sentiment"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.tune.reviews import LABELS, RECIPE, reviews, training_set
 
-from shopfit.adapter.start import Start
+from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.catalog import Catalog, Item

@@ -16,7 +16,7 @@ from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Adapter, Recipe, Tune
 from shopfit.tasks import task_of
 from shopfit.tune.adversarial import Push
-from shopfit.tune.contrast import contrastive_loss
+from shopfit.tune.contrastive import contrastive_loss
 from shopfit.tune.loop import Tuned, make_accelerator, tune
 from shopfit.tune.objectives import Objective
 from shopfit.tune.training_dataset import BalancedTrainingDataset, Batch, TrainingDataset, TrainingSet

@@ -10,7 +10,7 @@ import yaml
 from tests.tune.reviews import RECIPE, reviews, training_set
 
 from shopfit.adapter.bundle import Bundle
-from shopfit.adapter.start import Start, start_for
+from shopfit.adapter.initial_weights import Start, start_for
 from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
 from shopfit.merchant.merchant import Merchant

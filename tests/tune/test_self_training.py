@@ -8,7 +8,7 @@ import torch
 from tests.tune.reviews import LABELS
 from tests.tune.reviews import reviews as made_up
 
-from shopfit.adapter.start import Start
+from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.questions import ask_choose

@@ -65,7 +65,7 @@ def test_a_large_catalog_is_gone_through_once_and_not_for_each_example() -> None
 
 
 def test_the_plan_counts_tokens_of_so_many_rows_and_guesses_the_rest() -> None:
-    from shopfit.tune.plan import _lengths
+    from shopfit.tune.cost import _lengths
 
     few = dataset(40, 100)
     exact = [few.length(index) for index in range(100)]

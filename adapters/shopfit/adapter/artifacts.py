@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
+from shopfit.adapter.finite import finite_json
 from shopfit.adapter.head import HEAD
 from shopfit.adapter.manifest_rules import place_of, printable
-from shopfit.adapter.numbers import finite_json
-from shopfit.adapter.plain_files import lines
+from shopfit.adapter.safe_reading import lines
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.errors import BundleError
 from shopfit.merchant.catalog import Catalog, Item

@@ -24,9 +24,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shopfit.adapter.finite import ALLOWED, json_problems, tensor_problems
 from shopfit.adapter.manifest_rules import MAX_FILES, manifest_problems, place_of
-from shopfit.adapter.numbers import ALLOWED, json_problems, tensor_problems
-from shopfit.adapter.plain_files import check_size, file_digest, lines, not_plain, read_file
+from shopfit.adapter.safe_reading import check_size, file_digest, lines, not_plain, read_file
 from shopfit.errors import BundleError, Problem
 
 MANIFEST = "bundle.json"

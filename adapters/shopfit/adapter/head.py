@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from shopfit.adapter.files import read_tensors
+from shopfit.adapter.weight_files import read_tensors
 from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
 from shopfit.errors import BundleError
 

@@ -7,15 +7,15 @@ those that are converted, and any other that is set is refused by name.
 from collections.abc import Collection
 from typing import Any
 
+from shopfit.adapter.finite import finite_json
 from shopfit.adapter.manifest_rules import printable
-from shopfit.adapter.numbers import finite_json
 from shopfit.errors import BundleError, Problem
 from shopfit.methods import METHODS
 from shopfit.methods.lora import DEFAULT_RANK, PLAIN
 from shopfit.methods.low_rank import DEFAULT_ALPHA, NO_PLAIN_FORM, LowRankMethod, shown
 
 _PLAIN = "plain LoRA: one rank, lora_alpha equal to it, and nothing besides"
-_CONVERT = "write the PEFT folder as plain LoRA with shopfit.adapter.files.write_plain, and seal that as lora/"
+_CONVERT = "write the PEFT folder as plain LoRA with shopfit.adapter.weight_files.write_plain, and seal that as lora/"
 _OFF: tuple[Any, ...] = (None, False, "none", "", {}, [])
 _HARMLESS = {
     *("peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),

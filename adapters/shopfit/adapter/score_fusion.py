@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from shopfit.errors import Problem
-from shopfit.merchant.counts import item_likes, label_shares, likes, popularity, positive_place
 from shopfit.merchant.examples import Example, Fields
 from shopfit.merchant.search import Embed, Floats, direction
+from shopfit.merchant.statistics import item_likes, label_shares, likes, popularity, positive_place
 from shopfit.recipe.tasks import TASKS, Task
 
 ADAPTER, POPULARITY, BM25, MINILM, HISTORY = "adapter", "popularity", "bm25", "minilm", "history"

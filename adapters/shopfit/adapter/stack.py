@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from shopfit.adapter.kernels import Plan, expand, plan, shrink
-from shopfit.adapter.turns import turns_of
-from shopfit.base.groups import Shared, shared_inputs
+from shopfit.adapter.layer_lock import turns_of
 from shopfit.base.load import Base
+from shopfit.base.shared_inputs import Shared, shared_inputs
 from shopfit.errors import BaseError, BundleError
 from shopfit.methods import METHODS
 from shopfit.methods.method import Factors

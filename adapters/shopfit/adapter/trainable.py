@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shopfit.adapter.files import write_native
 from shopfit.adapter.head import Head
-from shopfit.adapter.start import Start
-from shopfit.adapter.turns import Training, turns_of
+from shopfit.adapter.initial_weights import Start
+from shopfit.adapter.layer_lock import Training, turns_of
+from shopfit.adapter.weight_files import write_native
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.errors import Problem, RecipeError, ShopfitError

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
-from shopfit.adapter.files import CONFIG, WEIGHTS, read_plain, read_prefix
 from shopfit.adapter.head import HEAD, Head, read_head
 from shopfit.adapter.stack import Packed, Stack
+from shopfit.adapter.weight_files import CONFIG, WEIGHTS, read_plain, read_prefix
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, BundleError
 from shopfit.methods import METHODS, Form

@@ -179,8 +179,8 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
     from transformers import AutoModel, AutoModelForCausalLM
 
     from shopfit.base.prepack import prepack
-    from shopfit.base.proof import prove
     from shopfit.base.scoring.architectures import scorer_of
+    from shopfit.base.self_test import prove
     from shopfit.base.vocabulary import check_vocabulary
 
     checkpoint = Checkpoint.open(folder)

@@ -8,8 +8,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from shopfit.base.encode import PlainTokenizer
+from shopfit.base.field_text import as_shown, checked_text, is_blank
 from shopfit.base.shortening import Parts, Shortening
-from shopfit.base.shown import as_shown, checked_text, is_blank
 from shopfit.errors import Problem, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example

@@ -26,7 +26,7 @@ from shopfit.cli.terminal import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from shopfit.evaluation.learning import LearningCurve
+    from shopfit.evaluation.learning_curve import LearningCurve
 
 
 @click.command(short_help="Measure a recipe against the number of examples; register nothing.")
@@ -80,7 +80,7 @@ def command(
 
 def _draw(curve: "LearningCurve", picture: Path) -> None:
     from shopfit.errors import ShopfitError
-    from shopfit.evaluation.learning_picture import plot_learning
+    from shopfit.evaluation.learning_curve_picture import plot_learning
 
     try:
         plot_learning(curve, picture)

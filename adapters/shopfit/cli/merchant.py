@@ -10,7 +10,7 @@ from shopfit.errors import ShopfitError
 
 if TYPE_CHECKING:
     from shopfit.registry.erasing import Receipt
-    from shopfit.registry.leavings import Space
+    from shopfit.registry.temp_folders import Space
 
 
 @click.group()

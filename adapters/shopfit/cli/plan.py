@@ -33,10 +33,10 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.adapter.stack import rank_note
     from shopfit.merchant.labels import spellings_text
     from shopfit.settings import Settings
+    from shopfit.tune.cost import plan
     from shopfit.tune.folds import without_trackers
     from shopfit.tune.loop import make_accelerator
-    from shopfit.tune.plan import plan
-    from shopfit.tune.run import prepare
+    from shopfit.tune.run_context import prepare
 
     accelerator = make_accelerator(without_trackers(loaded))
     context = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=accelerator)

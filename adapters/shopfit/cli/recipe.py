@@ -17,7 +17,7 @@ def command() -> None:
 @only_prints
 def ls(as_json: bool) -> None:
     """List the shipped recipes."""
-    from shopfit.recipe.shelf import shipped_recipes
+    from shopfit.recipe.shipped import shipped_recipes
 
     recipes = shipped_recipes()
     if as_json:
@@ -53,7 +53,7 @@ def show(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @as_json
 def cp(name: str, target: str, as_json: bool) -> None:
     """Copy the shipped recipe NAME, comments included, to the new file TARGET."""
-    from shopfit.recipe.shelf import copy_recipe
+    from shopfit.recipe.shipped import copy_recipe
     from shopfit.settings import expanded
 
     copied = copy_recipe(name, expanded(target))

@@ -76,7 +76,7 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
 
 
 def _folder(name: str) -> Path:
-    from shopfit.recipe.shelf import sample_folder
+    from shopfit.recipe.shipped import sample_folder
     from shopfit.settings import expanded
 
     folder = expanded(name)

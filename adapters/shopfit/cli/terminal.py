@@ -92,7 +92,7 @@ def merchant_of(merchant: str, data: str | None) -> "Merchant":
         DataError: if there is no such sample, or the folder belongs to another merchant.
     """
     from shopfit.merchant.merchant import Merchant
-    from shopfit.recipe.shelf import sample_folder, sample_merchants
+    from shopfit.recipe.shipped import sample_folder, sample_merchants
     from shopfit.settings import expanded
 
     folder = sample_folder(merchant) if data is None else expanded(data)

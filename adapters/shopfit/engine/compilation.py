@@ -16,7 +16,6 @@ from shopfit.base.scoring.questions import Question
 from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.adapter_cache import Loaded
 from shopfit.engine.answers import Parts, choice, ranking, recommendations, written
-from shopfit.engine.checking import MOST_ITEMS, check
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
@@ -33,6 +32,7 @@ from shopfit.engine.requests import (
 )
 from shopfit.engine.sampling import Sampling
 from shopfit.engine.tenant import Tenant
+from shopfit.engine.validation import MOST_ITEMS, check
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields, seen

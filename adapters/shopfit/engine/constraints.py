@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shopfit.engine.schemas import MOST_CHARACTERS, has_finite_value, is_too_large
+from shopfit.engine.json_schemas import MOST_CHARACTERS, has_finite_value, is_too_large
 from shopfit.errors import RequestError
 
 _WORD = 32  # tokens for each int32 of a bit mask

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, cast
 
-from shopfit.engine.workers import Workers
+from shopfit.engine.fair_thread_pool import Workers
 from shopfit.errors import RequestError, ShopfitError
 
 logger = logging.getLogger(__name__)

@@ -19,12 +19,12 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
-from shopfit.engine.checking import asked, check_sizes, merchant_asking, merchant_of, seconds_of
 from shopfit.engine.compilation import Compiler
 from shopfit.engine.delivery import AnswerFuture, OrderedCalls, Parts
+from shopfit.engine.fair_thread_pool import Workers
 from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job, Ticket
-from shopfit.engine.pool import SlotPool
+from shopfit.engine.quota import Shares
 from shopfit.engine.requests import (
     Adapter,
     Answer,
@@ -40,9 +40,9 @@ from shopfit.engine.requests import (
     request_for,
 )
 from shopfit.engine.scheduler import Scheduler
-from shopfit.engine.shares import Shares
+from shopfit.engine.slot_pool import SlotPool
 from shopfit.engine.status import Status
-from shopfit.engine.workers import Workers
+from shopfit.engine.validation import asked, check_sizes, merchant_asking, merchant_of, seconds_of
 from shopfit.errors import Overloaded, RequestError, ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.search import Embed

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from shopfit.engine.workers import Workers
+from shopfit.engine.fair_thread_pool import Workers
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.search import CatalogIndex, Embed
 

@@ -17,12 +17,12 @@ from shopfit.adapter.weights import Key
 from shopfit.base.load import Base
 from shopfit.base.prefix import lay_before
 from shopfit.base.scoring.scorer import cut
+from shopfit.engine.decode_scheduler import Writers
 from shopfit.engine.decoding import Decoder
+from shopfit.engine.fair_thread_pool import closed
 from shopfit.engine.fairness import FairQueue
 from shopfit.engine.jobs import Entry, Job, Ticket
-from shopfit.engine.pool import SlotPool
-from shopfit.engine.workers import closed
-from shopfit.engine.writers import Writers
+from shopfit.engine.slot_pool import SlotPool
 from shopfit.errors import RequestError
 
 _AHEAD = 2  # forwards' worth of entries to choose from, so that rows of similar length share a forward

@@ -9,8 +9,8 @@ import numpy as np
 
 from shopfit.evaluation.systems import System
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.counts import label_shares, likes, popularity, positive_place
 from shopfit.merchant.examples import Example
+from shopfit.merchant.statistics import label_shares, likes, popularity, positive_place
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Pool
 from shopfit.tasks.answers import as_text

@@ -14,7 +14,7 @@ from shopfit.recipe.mistakes import explain
 from shopfit.recipe.names import HOUSE, SLUG, SLUG_RULE
 from shopfit.recipe.plain_yaml import LARGEST, KeyPath, dotted, read_content
 from shopfit.recipe.schema import Recipe
-from shopfit.recipe.shelf import sample_merchants
+from shopfit.recipe.shipped import sample_merchants
 
 DESCRIPTION = "merchant.yaml"
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shopfit.base.groups import Shared, shared_inputs
+from shopfit.base.shared_inputs import Shared, shared_inputs
 from shopfit.methods.method import ADAPTER
 
 

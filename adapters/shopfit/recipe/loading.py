@@ -13,7 +13,7 @@ from shopfit.recipe.overrides import Overrides
 from shopfit.recipe.plain_yaml import KeyPath, PlainYaml, dotted, read_file
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.section import Section
-from shopfit.recipe.shelf import SUFFIXES, find_recipe
+from shopfit.recipe.shipped import SUFFIXES, find_recipe
 from shopfit.recipe.suggestions import did_you_mean, shown
 from shopfit.settings import expanded
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from shopfit.errors import RegistryError
 from shopfit.registry.failures import masked, storage_failure
-from shopfit.registry.leavings import Space
+from shopfit.registry.temp_folders import Space
 from shopfit.settings import expanded
 
 _URL = re.compile(r"(?:file|local):|[a-z][a-z0-9+.-]*(?:::[a-z][a-z0-9+.-]*)*://", re.ASCII | re.IGNORECASE)

@@ -19,11 +19,11 @@ from sqlalchemy import Connection
 from shopfit.adapter.bundle import MANIFEST
 from shopfit.errors import BundleError, Problem, RegistryError, UnknownReference
 from shopfit.recipe.names import HOUSE
-from shopfit.registry import fetching, rows
+from shopfit.registry import fetching, queries
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
-from shopfit.registry.leavings import Space, remove, sweep
-from shopfit.registry.rows import batched
+from shopfit.registry.queries import batched
+from shopfit.registry.temp_folders import Space, remove, sweep
 from shopfit.registry.version import AuditEntry
 from shopfit.settings import Settings, curve_pictures, rewrites, studies, unsorted_rewrites
 
@@ -110,20 +110,20 @@ def erase(
             next_step="remove starters one by one: `shopfit registry unalias`, then `shopfit registry rm`",
         )
     with database.reading() if dry_run else database.writing(alone=True) as connection:
-        blobs.check_sole(rows.identity(connection))
-        audit = rows.audit(connection, merchant)
+        blobs.check_sole(queries.identity(connection))
+        audit = queries.audit(connection, merchant)
         removed = {digest for entry in audit if entry.action == "publish" for digest in _DIGEST.findall(entry.detail)}
         earlier, work = _unfinished(audit)
         if found := _found(connection, merchant):
             work.add(found)
             if not dry_run:
-                rows.remove_merchant(connection, merchant)
-                rows.record(connection, actor, _BEGUN, merchant, "", 0, json.dumps(asdict(found)))
+                queries.remove_merchant(connection, merchant)
+                queries.record(connection, actor, _BEGUN, merchant, "", 0, json.dumps(asdict(found)))
     shared = _remove_blobs(database, blobs, work, merchant if dry_run else None, dry_run)
     with (
         database.reading() if dry_run else database.writing(alone=True) as connection
     ):  # of removed versions, of trainings
-        orphans = blobs.remove_stale(rows.used_blobs(connection), datetime.now(UTC), dry_run=dry_run)
+        orphans = blobs.remove_stale(queries.used_blobs(connection), datetime.now(UTC), dry_run=dry_run)
     digests = {*work.versions.values()}.union(*(one.versions.values() for one in earlier), removed)
     starters, unreadable = _learned_from(database, blobs, merchant)
     receipt = Receipt(
@@ -150,7 +150,7 @@ def erase(
         return replace(earlier[-1], starters=starters, unreadable=unreadable)
     if not dry_run:
         with database.writing() as connection:
-            rows.record(connection, actor, _DONE, merchant, "", 0, receipt.to_json())
+            queries.record(connection, actor, _DONE, merchant, "", 0, receipt.to_json())
     return receipt
 
 
@@ -171,13 +171,13 @@ def _unfinished(audit: list[AuditEntry]) -> tuple[list[Receipt], _Work]:
 
 
 def _found(connection: Connection, merchant: str) -> _Work | None:
-    versions = rows.find_all(connection, merchant)
+    versions = queries.find_all(connection, merchant)
     if not versions:
         return None
     return _Work(
         versions={version.name: version.digest for version in versions},
         aliases=[f"{v.merchant}/{v.recipe}@{alias}" for v in versions for alias in v.aliases],
-        blobs={file.sha256: file.size for version in versions for file in rows.files(connection, version)},
+        blobs={file.sha256: file.size for version in versions for file in queries.files(connection, version)},
         ids=[secrets.token_hex(8)],
     )
 
@@ -191,7 +191,7 @@ def _remove_blobs(database: Database, blobs: BlobStore, work: _Work, but: str | 
     shared: set[str] = set()
     for part in batched(sorted(work.blobs), _BLOBS_A_LOCK):
         with database.reading() if dry_run else database.writing(alone=True) as connection:
-            named = rows.used_of(connection, part, but)
+            named = queries.used_of(connection, part, but)
             shared |= named
             if not dry_run:
                 blobs.remove(set(part) - named)
@@ -201,7 +201,7 @@ def _remove_blobs(database: Database, blobs: BlobStore, work: _Work, but: str | 
 def _learned_from(database: Database, blobs: BlobStore, merchant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The starters that were trained on a merchant's examples, and those that are unreadable."""
     with database.reading() as connection:
-        kept = [(version, rows.files(connection, version)) for version in rows.find_all(connection, HOUSE)]
+        kept = [(version, queries.files(connection, version)) for version in queries.find_all(connection, HOUSE)]
     learned, unreadable = [], []
     for version, files in kept:
         try:

@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, bundle_digest, parse_manifest
-from shopfit.adapter.plain_files import check_size, read_file
+from shopfit.adapter.safe_reading import check_size, read_file
 from shopfit.errors import BundleError, Problem
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.failures import storage_failure
-from shopfit.registry.leavings import UNFINISHED, owned_folder, sweep_folder
-from shopfit.registry.rows import File
+from shopfit.registry.queries import File
+from shopfit.registry.temp_folders import UNFINISHED, owned_folder, sweep_folder
 from shopfit.registry.version import Version
 
 PATH_RULE = (

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from shopfit.registry.leavings import Space, remove, sweep
 from shopfit.registry.registry import Registry
+from shopfit.registry.temp_folders import Space, remove, sweep
 from shopfit.settings import Settings
 
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)

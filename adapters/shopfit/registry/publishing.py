@@ -3,7 +3,7 @@
 import hashlib
 
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, check_servable, parse_manifest
-from shopfit.adapter.plain_files import read_file
+from shopfit.adapter.safe_reading import read_file
 from shopfit.errors import BundleError, Problem
 from shopfit.registry import fetching
 

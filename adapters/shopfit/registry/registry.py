@@ -13,13 +13,13 @@ from types import TracebackType
 
 from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest
 from shopfit.errors import Problem, RegistryError, UnknownReference
-from shopfit.registry import checking, erasing, fetching, naming, publishing, rows
+from shopfit.registry import aliases, erasing, fetching, publishing, queries, validation
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
 from shopfit.registry.erasing import Receipt
-from shopfit.registry.leavings import Space
+from shopfit.registry.queries import File
 from shopfit.registry.reference import CANDIDATE, PRODUCTION, Reference
-from shopfit.registry.rows import File
+from shopfit.registry.temp_folders import Space
 from shopfit.registry.version import AuditEntry, Identity, Version
 from shopfit.settings import Settings
 
@@ -48,7 +48,7 @@ class Registry:
         Raises:
             RegistryError: if it cannot be reached, or was migrated by a newer release.
         """
-        patience = checking.patience(patience)
+        patience = validation.patience(patience)
         blobs = BlobStore.open(settings.blobs)
         return cls(Database.open(settings.registry, patience=patience), blobs)
 
@@ -77,9 +77,9 @@ class Registry:
             BundleError: if the bundle is incomplete, was edited, or cannot be stored as it is.
             RegistryError: if the registry cannot be written, or an argument is invalid; then nothing is registered.
         """
-        actor, promote = checking.actor(actor), checking.flag("promote", promote)
-        refused = None if refused is None else checking.reason(refused)
-        bundle = Bundle.open(checking.bundle(bundle).folder)
+        actor, promote = validation.actor(actor), validation.flag("promote", promote)
+        refused = None if refused is None else validation.reason(refused)
+        bundle = Bundle.open(validation.bundle(bundle).folder)
         contents = publishing.contents(bundle)
         files = [File(path, hashlib.sha256(content).hexdigest(), len(content)) for path, content in contents.items()]
         digest = bundle_digest({file.path: file.sha256 for file in files})
@@ -93,16 +93,16 @@ class Registry:
             for file in files:
                 if file.sha256 in missing:
                     self._blobs.put(contents[file.path], file.sha256)
-            number = rows.next_number(connection, merchant, recipe)
-            rows.add_version(connection, number, manifest, digest, files, refused)
+            number = queries.next_number(connection, merchant, recipe)
+            queries.add_version(connection, number, manifest, digest, files, refused)
             outcome = "ready" if refused is None else f"refused: {refused}"
-            rows.record(connection, actor, "publish", merchant, recipe, number, f"{outcome}; digest {digest}")
+            queries.record(connection, actor, "publish", merchant, recipe, number, f"{outcome}; digest {digest}")
             if refused is None:
-                naming.point(connection, merchant, recipe, PRODUCTION if promote else CANDIDATE, number, actor)
-            if not self._claimed and (own := rows.identity(connection)):
+                aliases.point(connection, merchant, recipe, PRODUCTION if promote else CANDIDATE, number, actor)
+            if not self._claimed and (own := queries.identity(connection)):
                 self._blobs.claim(own)
                 self._claimed = True
-            return naming.found(connection, Reference(merchant, recipe, number))
+            return aliases.found(connection, Reference(merchant, recipe, number))
 
     def resolve(self, reference: str | Reference) -> Version:
         """The version that `reference` names now.
@@ -111,9 +111,9 @@ class Registry:
             UnknownReference: if it is malformed or names nothing; the message lists what the merchant has.
             RegistryError: if the registry cannot be read.
         """
-        parsed = checking.reference(reference)
+        parsed = validation.reference(reference)
         with self._database.reading() as connection:
-            return naming.found(connection, parsed)
+            return aliases.found(connection, parsed)
 
     def identities(self, references: Iterable[Reference]) -> dict[Reference, Identity]:
         """The number and the digest that each reference names now, in one snapshot of the registry.
@@ -124,9 +124,9 @@ class Registry:
         Raises:
             RegistryError: if the registry cannot be read.
         """
-        asked = [checking.reference(reference) for reference in references]
+        asked = [validation.reference(reference) for reference in references]
         with self._database.reading() as connection:
-            return rows.identities(connection, asked)
+            return queries.identities(connection, asked)
 
     @property
     def near(self) -> bool:
@@ -139,10 +139,10 @@ class Registry:
         Raises:
             RegistryError: if the registry cannot be read.
         """
-        merchant = checking.version(version).merchant
+        merchant = validation.version(version).merchant
         with self._database.reading() as connection:
-            return not rows.find_all(connection, merchant, None) or erasing.took(
-                rows.audit(connection, merchant), version.name
+            return not queries.find_all(connection, merchant, None) or erasing.took(
+                queries.audit(connection, merchant), version.name
             )
 
     def versions(self, merchant: str | None = None, recipe: str | None = None) -> list[Version]:
@@ -152,10 +152,10 @@ class Registry:
             UnknownReference: if a name cannot be one.
             RegistryError: if the registry cannot be read.
         """
-        merchant = None if merchant is None else checking.merchant(merchant)
-        recipe = None if recipe is None else checking.merchant(recipe, "recipe")
+        merchant = None if merchant is None else validation.merchant(merchant)
+        recipe = None if recipe is None else validation.merchant(recipe, "recipe")
         with self._database.reading() as connection:
-            return rows.find_all(connection, merchant, recipe)
+            return queries.find_all(connection, merchant, recipe)
 
     def digests(self) -> set[str]:
         """The digest of every version.
@@ -164,7 +164,7 @@ class Registry:
             RegistryError: if the registry cannot be read.
         """
         with self._database.reading() as connection:
-            return rows.digests(connection)
+            return queries.digests(connection)
 
     def fetch(self, version: Version, cache: Path) -> Bundle:
         """The bundle of `version`, on local disk.
@@ -181,7 +181,7 @@ class Registry:
             UnknownReference: if the version was removed, or its number names other weights by now.
             RegistryError: if the registry cannot be read, or the cache cannot be written.
         """
-        folder, version = checking.folder(cache), checking.version(version)
+        folder, version = validation.folder(cache), validation.version(version)
         return fetching.fetch(version, folder, self._files(version), self._blobs)
 
     def read(
@@ -202,8 +202,8 @@ class Registry:
             UnknownReference: if the version was removed, or its number names other weights by now.
             RegistryError: if the registry cannot be read, or the cache cannot be written.
         """
-        version = checking.version(version)
-        folder = None if cache is None or self._blobs.local else checking.folder(cache)
+        version = validation.version(version)
+        folder = None if cache is None or self._blobs.local else validation.folder(cache)
         return fetching.read(version, self._files(version), needed, self._blobs, folder)
 
     def manifest(self, version: Version) -> Manifest:
@@ -213,9 +213,9 @@ class Registry:
     def _files(self, version: Version) -> list[File]:
         reference = Reference(version.merchant, version.recipe, version.number)
         with self._database.reading() as connection:
-            if files := rows.files(connection, version):
+            if files := queries.files(connection, version):
                 return files
-            now = naming.found(connection, reference)
+            now = aliases.found(connection, reference)
             if now.digest != version.digest:
                 raise UnknownReference(
                     f"{version.name} of digest {version.digest[:12]} is not there any more: the number names "
@@ -239,9 +239,9 @@ class Registry:
             UnknownReference: if there is no such version, or `alias` is malformed.
             RegistryError: if the version was refused, `alias` is "previous", or the registry cannot be written.
         """
-        parsed, actor = checking.reference(reference), checking.actor(actor)
-        alias, force = checking.alias(parsed, alias), checking.flag("force", force)
-        return naming.promote(self._database, parsed, alias, actor, force=force)
+        parsed, actor = validation.reference(reference), validation.actor(actor)
+        alias, force = validation.alias(parsed, alias), validation.flag("force", force)
+        return aliases.promote(self._database, parsed, alias, actor, force=force)
 
     def rollback(self, adapter: str, *, actor: str) -> Version:
         """Swap @production and @previous.
@@ -257,8 +257,8 @@ class Registry:
             UnknownReference: if there is no such adapter, or it has no @production.
             RegistryError: if there is no @previous, or the registry cannot be written.
         """
-        parsed, actor = Reference.parse(adapter), checking.actor(actor)
-        return naming.rollback(self._database, parsed, actor)
+        parsed, actor = Reference.parse(adapter), validation.actor(actor)
+        return aliases.rollback(self._database, parsed, actor)
 
     def remove(self, reference: str | Reference, *, actor: str) -> Version:
         """Remove a version. Its number is never reused, and its audit entries stay.
@@ -276,29 +276,29 @@ class Registry:
             UnknownReference: if there is no such version.
             RegistryError: if an alias names it, or the registry cannot be written.
         """
-        parsed, actor = checking.reference(reference), checking.actor(actor)
+        parsed, actor = validation.reference(reference), validation.actor(actor)
         with self._database.writing() as connection:
-            rows.lock(connection, parsed.merchant, parsed.recipe)
-            version = naming.found(connection, parsed)
+            queries.lock(connection, parsed.merchant, parsed.recipe)
+            version = aliases.found(connection, parsed)
             if version.aliases:
                 raise RegistryError(
                     f"{version.name} cannot be removed: "
                     f"{' and '.join(f'@{alias}' for alias in version.aliases)} "
                     f"{'names' if len(version.aliases) == 1 else 'name'} it",
-                    next_step=f"promote another version, or {naming.to_unalias(version)}",
+                    next_step=f"promote another version, or {aliases.to_unalias(version)}",
                 )
-            files = rows.files(connection, version)
-            rows.remove_version(connection, version)
+            files = queries.files(connection, version)
+            queries.remove_version(connection, version)
             detail = f"{version.status}; digest {version.digest}; {version.size} bytes"
-            rows.record(connection, actor, "remove", version.merchant, version.recipe, version.number, detail)
+            queries.record(connection, actor, "remove", version.merchant, version.recipe, version.number, detail)
         with suppress(RegistryError):  # the version is removed; `collect_garbage` removes blobs that stay
             self._free({file.sha256 for file in files})
         return version
 
     def _free(self, digests: set[str]) -> None:
         with self._database.writing(alone=True) as connection:
-            self._blobs.check_sole(rows.identity(connection))
-            self._blobs.remove(digests - rows.used_of(connection, digests, None))
+            self._blobs.check_sole(queries.identity(connection))
+            self._blobs.remove(digests - queries.used_of(connection, digests, None))
 
     def unalias(self, reference: str | Reference, *, actor: str) -> Version:
         """Remove an alias. Its version stays, and can be removed once it has no alias.
@@ -314,8 +314,8 @@ class Registry:
             UnknownReference: if there is no such alias, or `reference` is a number.
             RegistryError: if the registry cannot be written.
         """
-        parsed, actor = checking.reference(reference), checking.actor(actor)
-        return naming.unalias(self._database, parsed, actor)
+        parsed, actor = validation.reference(reference), validation.actor(actor)
+        return aliases.unalias(self._database, parsed, actor)
 
     def erase(self, merchant: str, settings: Settings, *, actor: str, dry_run: bool = False) -> Receipt:
         """Remove everything that shopfit stores of a merchant, except its own data folder.
@@ -337,12 +337,12 @@ class Registry:
             UnknownReference: if there is no trace of the merchant, nor of an erasure.
             RegistryError: if something cannot be removed; the erasure can be repeated.
         """
-        name, actor = checking.merchant(merchant), checking.actor(actor)
+        name, actor = validation.merchant(merchant), validation.actor(actor)
         return erasing.erase(self._database, self._blobs, settings, name, actor, dry_run=dry_run)
 
     def receipts(self, merchant: str) -> list[Receipt]:
         """The receipts of a merchant's erasures, oldest first. Raises as `audit` does."""
-        return erasing.receipts(self.audit(checking.merchant(merchant)))
+        return erasing.receipts(self.audit(validation.merchant(merchant)))
 
     def verify(self, reference: str | Reference | None = None) -> list[tuple[Version, Problem]]:
         """Re-hash every blob of a version, or of all of them.
@@ -354,10 +354,10 @@ class Registry:
             UnknownReference: if there is no such version.
             RegistryError: if the registry cannot be read.
         """
-        parsed = None if reference is None else checking.reference(reference)
+        parsed = None if reference is None else validation.reference(reference)
         with self._database.reading() as connection:
-            versions = rows.find_all(connection) if parsed is None else [naming.found(connection, parsed)]
-            kept = [(version, rows.files(connection, version)) for version in versions]
+            versions = queries.find_all(connection) if parsed is None else [aliases.found(connection, parsed)]
+            kept = [(version, queries.files(connection, version)) for version in versions]
         return [(v, problem) for v, files in kept for problem in fetching.problems(v, files, self._blobs)]
 
     def audit(self, merchant: str | None = None) -> list[AuditEntry]:
@@ -367,9 +367,9 @@ class Registry:
             UnknownReference: if `merchant` cannot be one's name.
             RegistryError: if the registry cannot be read.
         """
-        merchant = None if merchant is None else checking.merchant(merchant)
+        merchant = None if merchant is None else validation.merchant(merchant)
         with self._database.reading() as connection:
-            return rows.audit(connection, merchant)
+            return queries.audit(connection, merchant)
 
     def collect_garbage(self, *, grace: timedelta = timedelta(days=1), dry_run: bool = False) -> Space:
         """Remove blobs that no version uses, and temporary files of interrupted writes.
@@ -384,7 +384,7 @@ class Registry:
         Raises:
             RegistryError: if another registry uses the store, or the registry or its blobs cannot be written.
         """
-        before = datetime.now(UTC) - checking.grace(grace)
+        before = datetime.now(UTC) - validation.grace(grace)
         with self._database.reading() if dry_run else self._database.writing(alone=True) as connection:
-            self._blobs.check_sole(rows.identity(connection))
-            return self._blobs.remove_stale(rows.used_blobs(connection), before, dry_run=dry_run)
+            self._blobs.check_sole(queries.identity(connection))
+            return self._blobs.remove_stale(queries.used_blobs(connection), before, dry_run=dry_run)

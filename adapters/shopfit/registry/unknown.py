@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from shopfit.errors import UnknownReference
 from shopfit.recipe.suggestions import nearest
-from shopfit.registry import rows
+from shopfit.registry import queries
 from shopfit.registry.reference import CANDIDATE, PRODUCTION, Reference
 from shopfit.registry.version import Version
 
@@ -14,9 +14,9 @@ _SHOWN = 20
 def unknown(connection: Connection, reference: Reference) -> UnknownReference:
     """The error for a `reference` that names nothing."""
     merchant, recipe = reference.merchant, reference.recipe
-    versions = rows.find_all(connection, merchant)
+    versions = queries.find_all(connection, merchant)
     if siblings := [version for version in versions if version.recipe == recipe]:
-        removed = reference.number is not None and reference.number <= rows.last_number(connection, merchant, recipe)
+        removed = reference.number is not None and reference.number <= queries.last_number(connection, merchant, recipe)
         what = "was removed" if removed else "does not exist"
         there_is = _near_alias(reference, siblings) + _names(siblings)
     elif near := nearest(recipe, sorted({version.recipe for version in versions})):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.drawing import draw_others
 from shopfit.merchant.examples import Example, seen
+from shopfit.merchant.item_sampling import draw_others
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from shopfit.adapter.adapted_model import answer_sums
-from shopfit.adapter.start import Start
+from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import with_earlier_steps

@@ -18,7 +18,7 @@ from accelerate.utils import gather_object, set_seed
 from torch.utils.data import DataLoader, Dataset
 
 from shopfit.adapter.head import Head, open_head
-from shopfit.adapter.start import Start
+from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter

@@ -13,7 +13,7 @@ from shopfit.recipe.schema import Tune
 from shopfit.recipe.tasks import Task
 from shopfit.tasks import task_of
 from shopfit.tune.adversarial import Push
-from shopfit.tune.contrast import HiddenStateCapture, contrastive_loss
+from shopfit.tune.contrastive import HiddenStateCapture, contrastive_loss
 from shopfit.tune.training_dataset import Batch
 
 

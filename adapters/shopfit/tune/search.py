@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 
-from shopfit.adapter.start import Start, start_for
+from shopfit.adapter.initial_weights import Start, start_for
 from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.wording import settings_in_words

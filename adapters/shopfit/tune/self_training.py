@@ -14,7 +14,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from shopfit.adapter.bundle import SelfTrainingRound
-from shopfit.adapter.start import Start
+from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.engine.questions import ask_choose
 from shopfit.evaluation.calibration import at_temperature, fit_temperature

@@ -12,8 +12,8 @@ from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import ClassIndex, Question
 from shopfit.base.scoring.scorer import QuestionBatch
 from shopfit.merchant.augmentation import Augmentation
-from shopfit.merchant.drawing import draw_others
 from shopfit.merchant.examples import Example, Fields, seen
+from shopfit.merchant.item_sampling import draw_others
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.tasks import TrainingQuestion, task_of
 

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Manifest
-from shopfit.adapter.start import Start, start_from
+from shopfit.adapter.initial_weights import Start, start_from
 from shopfit.base.load import Base
 from shopfit.errors import BundleError, RecipeError
 from shopfit.merchant.examples import Example

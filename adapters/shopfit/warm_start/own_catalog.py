@@ -12,15 +12,15 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from shopfit.adapter.bundle import LORA, NATIVE
-from shopfit.adapter.files import WEIGHTS, read_plain, write_plain
-from shopfit.adapter.start import Start
+from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.trainable import TrainableAdapter
+from shopfit.adapter.weight_files import WEIGHTS, read_plain, write_plain
 from shopfit.base.load import Base
 from shopfit.merchant.examples import Example
 from shopfit.methods.lora import as_lora
 from shopfit.methods.method import Factors
 from shopfit.recipe.schema import Recipe
-from shopfit.registry.leavings import CATALOG_PASS, owned_folder
+from shopfit.registry.temp_folders import CATALOG_PASS, owned_folder
 from shopfit.tune.folds import calibrated_loss, scored, trained, without_trackers
 from shopfit.tune.loop import tune
 from shopfit.tune.training_dataset import TrainingSet

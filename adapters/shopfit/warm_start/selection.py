@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from shopfit.adapter.adapted_model import Bare, answer_sums
+from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.stack import Stack
-from shopfit.adapter.start import Start
 from shopfit.base.load import Base
 from shopfit.evaluation.evidence import NATS
 from shopfit.merchant.splits import VALID_FROM

@@ -18,7 +18,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
 from shopfit.tasks import ChoosePredictions
-from shopfit.tune.bases import candidates, choose_base, clearly_better
+from shopfit.tune.base_selection import candidates, choose_base, clearly_better
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.merchant_dataset import MerchantDataset
 

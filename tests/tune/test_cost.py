@@ -9,12 +9,12 @@ import pytest
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.merchant.drawing import draw_others
 from shopfit.merchant.examples import Example
+from shopfit.merchant.item_sampling import draw_others
 from shopfit.merchant.leaks import Leaks
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.plan import plan
+from shopfit.tune.cost import plan
 
 NAMES = [f"tent {number}" for number in range(20)]
 CATALOG = Catalog({name: Item(name, name, {"id": name, "title": name}) for name in NAMES})

@@ -6,7 +6,7 @@ Arguments are validated by `registry` before.
 from sqlalchemy import Connection
 
 from shopfit.errors import RegistryError, UnknownReference
-from shopfit.registry import rows
+from shopfit.registry import queries
 from shopfit.registry.database import Database
 from shopfit.registry.reference import PREVIOUS, PRODUCTION, Reference
 from shopfit.registry.unknown import unknown
@@ -15,7 +15,7 @@ from shopfit.registry.version import Version
 
 def found(connection: Connection, reference: Reference) -> Version:
     """The version that `reference` names; raises `UnknownReference` if it names nothing."""
-    version = rows.find(connection, reference)
+    version = queries.find(connection, reference)
     if version is None:
         raise unknown(connection, reference)
     return version
@@ -25,14 +25,14 @@ def point(
     connection: Connection, merchant: str, recipe: str, alias: str, number: int, actor: str, note: str = ""
 ) -> None:
     """Move `alias` to `number`, and with @production also @previous to its old version; no-op if already there."""
-    current = rows.aliases(connection, merchant, recipe).get(alias)
+    current = queries.aliases(connection, merchant, recipe).get(alias)
     if current == number:
         return
     moves = {alias: number}
     if alias == PRODUCTION and current is not None:
         moves[PREVIOUS] = current
-    moved = rows.move_aliases(connection, merchant, recipe, moves)
-    rows.record(connection, actor, "promote", merchant, recipe, number, moved + note)
+    moved = queries.move_aliases(connection, merchant, recipe, moves)
+    queries.record(connection, actor, "promote", merchant, recipe, number, moved + note)
 
 
 def promote(database: Database, reference: Reference, alias: str, actor: str, *, force: bool) -> Version:
@@ -43,7 +43,7 @@ def promote(database: Database, reference: Reference, alias: str, actor: str, *,
             next_step=f"promote to @{PRODUCTION}, or choose another alias",
         )
     with database.writing() as connection:
-        rows.lock(connection, reference.merchant, reference.recipe)
+        queries.lock(connection, reference.merchant, reference.recipe)
         version = found(connection, reference)
         if version.status == "refused" and not force:
             raise RegistryError(
@@ -63,16 +63,16 @@ def rollback(database: Database, reference: Reference, actor: str) -> Version:
             f"a rollback is of {merchant}/{recipe}, not of {reference}", next_step=f"roll back {merchant}/{recipe}"
         )
     with database.writing() as connection:
-        rows.lock(connection, merchant, recipe)
+        queries.lock(connection, merchant, recipe)
         current = found(connection, reference).number
-        previous = rows.aliases(connection, merchant, recipe).get(PREVIOUS)
+        previous = queries.aliases(connection, merchant, recipe).get(PREVIOUS)
         if previous is None:
             raise RegistryError(
                 f"{merchant}/{recipe} has no @{PREVIOUS}: @{current} is the first that was in production",
                 next_step="promote a version instead: `shopfit registry ls` shows them",
             )
-        moved = rows.move_aliases(connection, merchant, recipe, {PRODUCTION: previous, PREVIOUS: current})
-        rows.record(connection, actor, "rollback", merchant, recipe, previous, moved)
+        moved = queries.move_aliases(connection, merchant, recipe, {PRODUCTION: previous, PREVIOUS: current})
+        queries.record(connection, actor, "rollback", merchant, recipe, previous, moved)
         return found(connection, reference)
 
 
@@ -85,13 +85,13 @@ def to_unalias(version: Version) -> str:
 def unalias(database: Database, reference: Reference, actor: str) -> Version:
     """Remove an alias. Raises as `Registry.unalias` does."""
     with database.writing() as connection:
-        rows.lock(connection, reference.merchant, reference.recipe)
+        queries.lock(connection, reference.merchant, reference.recipe)
         version = found(connection, reference)
         if reference.alias is None:
             raise UnknownReference(
                 f"{reference} is a version, not an alias",
                 next_step=to_unalias(version) if version.aliases else "leave it: no alias names it",
             )
-        gone = rows.remove_alias(connection, reference.merchant, reference.recipe, reference.alias)
-        rows.record(connection, actor, "unalias", reference.merchant, reference.recipe, version.number, gone)
+        gone = queries.remove_alias(connection, reference.merchant, reference.recipe, reference.alias)
+        queries.record(connection, actor, "unalias", reference.merchant, reference.recipe, version.number, gone)
         return found(connection, Reference(version.merchant, version.recipe, version.number))

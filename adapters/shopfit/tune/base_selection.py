@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from accelerate import Accelerator
 
-from shopfit.adapter.start import Start
+from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.errors import DataError
 from shopfit.evaluation.evidence import Evidence, weigh

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from shopfit.adapter.files import CONFIG, WEIGHTS, write_plain
+from shopfit.adapter.weight_files import CONFIG, WEIGHTS, write_plain
 from shopfit.errors import BundleError
 
 MODULE = "base_model.model.model.layers.0.self_attn.q_proj"

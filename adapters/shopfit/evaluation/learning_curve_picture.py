@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shopfit.evaluation.learning import LearningCurve, Standing
+from shopfit.evaluation.learning_curve import LearningCurve, Standing
 from shopfit.evaluation.picture import COLOURS, GRID, INK, QUIET, plain_axes, sheet
 from shopfit.evaluation.wording import metric_name, number
 from shopfit.recipe.tasks import METRICS

@@ -11,12 +11,12 @@ import pytest
 from tests.registry.conftest import MakeBundle
 
 from shopfit.registry import Registry, garbage
-from shopfit.registry.leavings import STAGING, Space, owned_folder, remove, sweep, sweep_folder
+from shopfit.registry.temp_folders import STAGING, Space, owned_folder, remove, sweep, sweep_folder
 from shopfit.settings import Settings
-from shopfit.tune.saving import staging
+from shopfit.tune.bundle_writer import staging
 
 OWNER = (
-    "import sys, time; from pathlib import Path; from shopfit.tune.saving import staging\n"
+    "import sys, time; from pathlib import Path; from shopfit.tune.bundle_writer import staging\n"
     "with staging(Path(sys.argv[1])) as folder:\n"
     "    (folder / 'weights').write_bytes(b'weights'); print(folder, flush=True); time.sleep(600)\n"
 )

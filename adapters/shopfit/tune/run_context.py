@@ -13,7 +13,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
-from shopfit.tune.bases import AUTO, choose_base
+from shopfit.tune.base_selection import AUTO, choose_base
 from shopfit.tune.folds import HeldOut, folds
 from shopfit.tune.loop import Tuned
 from shopfit.tune.merchant_dataset import MerchantDataset

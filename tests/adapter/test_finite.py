@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import save, save_file
 
 from shopfit.adapter.bundle import BaseIdentity, Bundle, DataIdentity, HeldBundle, Manifest, check_servable, seal
-from shopfit.adapter.files import CONFIG, WEIGHTS
+from shopfit.adapter.finite import tensor_problems
 from shopfit.adapter.head import HEAD
-from shopfit.adapter.numbers import tensor_problems
+from shopfit.adapter.initial_weights import start_from
 from shopfit.adapter.stack import Stack
-from shopfit.adapter.start import start_from
 from shopfit.adapter.trainable import attach
+from shopfit.adapter.weight_files import CONFIG, WEIGHTS
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.errors import BundleError, ShopfitError

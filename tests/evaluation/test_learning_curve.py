@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shopfit.evaluation.learning import Advice, LearningCurve, Point, Standing, Step, advise, enough
-from shopfit.evaluation.learning_picture import plot_learning
+from shopfit.evaluation.learning_curve import Advice, LearningCurve, Point, Standing, Step, advise, enough
+from shopfit.evaluation.learning_curve_picture import plot_learning
 
 
 def steps(*means: float, spread: float = 0.0) -> list[Step]:

@@ -4,7 +4,7 @@ import pytest
 
 from shopfit.errors import RecipeError
 from shopfit.recipe.loading import load_recipe
-from shopfit.recipe.shelf import (
+from shopfit.recipe.shipped import (
     copy_recipe,
     find_recipe,
     sample_folder,

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopfit.merchant.drawing import draw_others
+from shopfit.merchant.item_sampling import draw_others
 
 ITEMS = [f"item-{number}" for number in range(60)]
 

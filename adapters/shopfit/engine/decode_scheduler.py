@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from shopfit.adapter.weights import Key
 from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.jobs import NONE, Entry, Job
-from shopfit.engine.pool import SlotPool
+from shopfit.engine.slot_pool import SlotPool
 
 _TURN = 64  # tokens of an answer before it may be paused for a merchant without a row or slot
 _PAUSED = 2  # paused answers at most, as a multiple of the rows

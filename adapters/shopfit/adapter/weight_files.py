@@ -15,7 +15,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from shopfit.adapter.peft_config import check_convertible, check_plain, low_rank_method, read_config
-from shopfit.adapter.plain_files import read_file
+from shopfit.adapter.safe_reading import read_file
 from shopfit.errors import BundleError
 from shopfit.methods import METHODS, Form
 from shopfit.methods.lora import PLAIN

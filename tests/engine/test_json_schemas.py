@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopfit.engine.schemas import MOST_CHARACTERS, has_finite_value, is_too_large
+from shopfit.engine.json_schemas import MOST_CHARACTERS, has_finite_value, is_too_large
 
 POINTERS = ["#", "#/a", "#/items", "#/anyOf/0", "#/anyOf/1", "#/allOf/0", "#/properties/x~1y", "#/nowhere", "#x"]
 KINDS = st.sampled_from(["array", "object", "string", ["array", "object"], ["object", "null"], []])

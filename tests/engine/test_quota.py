@@ -12,8 +12,8 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest
 from shopfit.engine.adapter_cache import AdapterCache
-from shopfit.engine.shares import Shares
-from shopfit.engine.workers import Workers
+from shopfit.engine.fair_thread_pool import Workers
+from shopfit.engine.quota import Shares
 from shopfit.errors import Overloaded, UnknownReference
 from shopfit.registry import Registry
 from shopfit.settings import Settings

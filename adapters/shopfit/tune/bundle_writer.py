@@ -11,13 +11,13 @@ from typing import Any
 from safetensors import SafetensorError
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, DataIdentity, Manifest
-from shopfit.adapter.files import write_served
 from shopfit.adapter.head import HEAD, write_head
+from shopfit.adapter.weight_files import write_served
 from shopfit.base.load import Base
 from shopfit.errors import ShopfitError
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
-from shopfit.registry.leavings import STAGING, owned_folder, sweep_folder
+from shopfit.registry.temp_folders import STAGING, owned_folder, sweep_folder
 from shopfit.tune.loop import Tuned
 
 LIBRARIES = ("shopfit", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "evaluate")

@@ -6,7 +6,7 @@ from tests.engine.conftest import recipe_of
 
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, Tenant
-from shopfit.evaluation.comparing import contextual
+from shopfit.evaluation.contenders import contextual
 
 NOTHING = ("N/A", "none", "…")
 

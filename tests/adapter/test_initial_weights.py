@@ -5,8 +5,8 @@ import torch
 from tests.solo import Factors, learned
 from torch import Tensor
 
+from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.stack import Packed, Stack
-from shopfit.adapter.start import Start
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.base.scoring.causal import CausalScorer
