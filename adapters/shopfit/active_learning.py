@@ -8,31 +8,32 @@ rows are rarely drawn. What comes into the layer is the sentence encoder's vecto
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import HeldBundle
-from shopfit.adapter.score_fusion import log_shares
+from shopfit.adapter.score_fusion import log_shares, softmax
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
-from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
-from shopfit.engine.questions import softmax
+from shopfit.engine import Engine, RankRequest, Tenant
+from shopfit.engine.compilation import request_for
 from shopfit.errors import DataError, Problem, RecipeError, UnknownReference
 from shopfit.merchant.examples import Example, load_examples, seen
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
 from shopfit.merchant.search import CatalogIndex, Embed, Floats
-from shopfit.merchant.splits import labels_of, test_file_of
+from shopfit.merchant.splits import test_file_of
 from shopfit.merchant.unlabeled import load_unlabeled, without_copies
 from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
+from shopfit.tasks import task_of
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.run_context import base_of
 
@@ -63,7 +64,7 @@ class Pool:
         recipe: that reads them.
         shown: a prompter without a tokenizer: it shows texts.
         rows: U unlabeled rows that repeat no labelled one.
-        labels: choose: those known so far.
+        labels: those known so far, where every question has the same.
     """
 
     merchant: Merchant
@@ -86,7 +87,7 @@ def label_next(
 
     Args:
         merchant: whose rows.
-        recipe: of task choose or rank.
+        recipe: of a task whose answers are scored.
         rows: how many, 1 or more; fewer if there are fewer.
         settings: where state lives.
         reporter: told of every resolved choice.
@@ -187,32 +188,28 @@ def _pool(merchant: Merchant, recipe: Recipe, reporter: Reporter) -> Pool:
     looked_at = draw(kept, _LOOKED_AT, f"{recipe.tune.seed}/label-next")
     if len(looked_at) < len(kept):
         reporter("unlabeled", f"{len(looked_at)} of them are looked at, drawn by the seed")
-    return Pool(merchant, recipe, shown, looked_at, labels_of(recipe, examples))
+    return Pool(merchant, recipe, shown, looked_at, task_of(recipe.task).labels(recipe, examples))
 
 
 def _uncertainty(pool: Pool, settings: Settings, embed: Embed, reporter: Reporter) -> Uncertainty:
     """The uncertainty about each row of the adapter that would answer it now."""
     with Registry.open(settings) as registry:
         base, tenant = _answering(registry, pool, settings, reporter)
-    if pool.recipe.spec.labels and len(tenant.labels) < 2:
+    task = pool.recipe.task
+    if pool.recipe.spec.closed and len(tenant.labels) < 2:
         reporter("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
         return Uncertainty(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
     with Engine(base, slots=1, max_rank=LARGEST_RANK, embed=embed) as engine:
-        match pool.recipe.task:
-            case "choose":
-                return _choose_uncertainty(engine, tenant, pool.rows)
-            case "rank":
-                return _rank_uncertainty(engine, tenant, pool, embed)
-            case "generate":
-                raise _no_uncertainty(pool.recipe)
-            case _:
-                assert_never(pool.recipe.task)
+        if pool.recipe.spec.items:
+            return _rank_uncertainty(engine, tenant, pool, embed)
+        answers = engine.answer([request_for(task, tenant, row.fields, {}) for row in pool.rows])
+        return Uncertainty(*task_of(task).uncertainty(answers, tenant.labels))
 
 
 def _no_uncertainty(recipe: Recipe) -> RecipeError:
     return RecipeError(
         f"recipe {recipe.name} is of task {recipe.task}: how unsure a generated answer is cannot be told",
-        next_step="use a recipe of task choose or rank; draw rows to be answered by chance",
+        next_step="use a recipe of another task; draw rows to be answered by chance",
     )
 
 
@@ -241,14 +238,6 @@ def _in_production(registry: Registry, reference: str, settings: Settings) -> tu
     except UnknownReference:
         return None
     return version.name, registry.read(version, needed, settings.cache)
-
-
-def _choose_uncertainty(engine: Engine, tenant: Tenant, rows: Sequence[Example]) -> Uncertainty:
-    answers = engine.choose([ChooseRequest(tenant, row.fields) for row in rows])
-    shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])  # (U, L)
-    second, first = np.sort(shares, axis=1)[:, -2:].T
-    likeliest = np.eye(len(tenant.labels))[shares.argmax(1)]
-    return Uncertainty(shares - likeliest, [f"margin {margin:.3f}" for margin in first - second])
 
 
 def _rank_uncertainty(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Uncertainty:

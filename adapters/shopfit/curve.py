@@ -17,7 +17,6 @@ from shopfit.evaluation.assess import assess
 from shopfit.evaluation.contenders import contextual, rivals
 from shopfit.evaluation.learning_curve import LearningCurve, Point, Standing, advise
 from shopfit.evaluation.metrics import measure
-from shopfit.evaluation.systems import Kind
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
 from shopfit.pipeline import trained_run
@@ -25,7 +24,7 @@ from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
-from shopfit.tasks import Predictions
+from shopfit.tasks import Kind, Predictions
 from shopfit.tune.loop import make_accelerator
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.run_context import RunContext, prepare

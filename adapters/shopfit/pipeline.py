@@ -26,6 +26,7 @@ from shopfit.registry import Registry, Version
 from shopfit.registry.temp_folders import sweep
 from shopfit.reports import report_on
 from shopfit.settings import Settings
+from shopfit.tasks import task_of
 from shopfit.tune.bundle_writer import save, staging
 from shopfit.tune.folds import HeldOut, predictions_of, with_enough_examples
 from shopfit.tune.loop import TrainingCallback, Tuned, make_accelerator, tune
@@ -324,7 +325,7 @@ def _save(
 def _fuse(context: RunContext, parts: Sequence[HeldOut], embed: Embed) -> tuple[ScoreFusion | None, dict[str, float]]:
     """Score fusion (the recipe's `blend`), fitted to the adapter's answers to held-out examples."""
     recipe = context.recipe
-    if not recipe.blend or recipe.spec.written:
+    if not recipe.blend or task_of(recipe.task).fusion is None:
         return None, {}
     return fit_fusion(recipe, context.training_set, parts, embed)
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.weights import Weights
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Tenant
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks.rank import RankFusion
 
 RECIPE = Recipe.model_validate(
     {
@@ -93,7 +93,7 @@ def test_long_texts_and_blends_count() -> None:
         assert plain + 1_000_000 < size(catalog=catalog(**fields)) < plain + 1_010_000
     assert size(catalog=catalog(), history=catalog(tags=[0] * 100_000)) > plain + 800_000
     assert size(labels=("yes", text)) > size() + 1_000_000
-    blend = ScoreFusion(
+    blend = RankFusion(
         weights={"adapter": 1.0}, popularity={f"item-{number}": 10**6 + number for number in range(10_000)}
     )
     assert 1_000_000 < size(blend=blend) - size() < 3_000_000

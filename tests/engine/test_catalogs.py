@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from tests.engine.gate import GUARD
 
 from shopfit.adapter.bundle import Bundle
-from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.base.load import Base
 from shopfit.engine import Engine, RankRequest, RecommendRequest, Tenant
 from shopfit.errors import RequestError
 from shopfit.evaluation.contenders import bare
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.rules import Rules
+from shopfit.tasks.rank import RankFusion
 
 QuickBundle = Callable[..., Bundle]
 NAMES = ["red tent", "blue tent", "gas stove", "head lamp", "warm bag"] + [f"mug {number}" for number in range(60)]
@@ -116,7 +116,7 @@ def test_no_other_merchant_waits_for_an_index(
 ) -> None:
     encoder_.go.clear()
     waiting = [engine.submit(RecommendRequest(tenant, {"query": "tent"}, 3)) for _ in range(20)]
-    blend = ScoreFusion(weights={"adapter": 1.0})
+    blend = RankFusion(weights={"adapter": 1.0})
     other = replace(Tenant.of(quick_bundle("beta", seed=1, task="rank")), blend=blend)
     assert engine.submit(RankRequest(other, {"query": "tent"})).result(GUARD)
     assert not any(future.done() for future in waiting)

@@ -16,7 +16,7 @@ from shopfit.adapter.head import HEAD
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-from shopfit.engine.questions import ask_choose, ask_rank
+from shopfit.engine.offline_scoring import ask
 from shopfit.errors import BundleError, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
@@ -83,7 +83,7 @@ def test_it_learns_and_answers_as_in_training(encoder: Base, make: MakeBundle, m
     prompter = Prompter(tenant.recipe, encoder.tokenizer, encoder=True)
     assert isinstance(tenant.bundle, Bundle)
     with wearing(encoder, tenant.bundle) as voice:  # PEFT's own layers, this adapter only
-        alone = ask_choose(voice, prompter, tenant.labels, [{"text": text} for text in WORDS.values()])
+        alone = ask(voice, prompter, [{"text": text} for text in WORDS.values()], labels=tenant.labels)
     for answer, wanted in zip(answers, alone, strict=True):
         assert list(answer.probabilities.values()) == pytest.approx(list(wanted), abs=1e-4)
 
@@ -110,7 +110,7 @@ def test_a_batch_of_many_adapters_gives_each_its_own_head(encoder: Base, make: M
         assert list(answer.probabilities) == list(tenant.labels)
         assert tenant.bundle is None or isinstance(tenant.bundle, Bundle)
         with wearing(encoder, tenant.bundle) as voice:
-            alone = ask_choose(voice, prompter, tenant.labels, [{"text": text}])[0]
+            alone = ask(voice, prompter, [{"text": text}], labels=tenant.labels)[0]
         assert list(answer.probabilities.values()) == pytest.approx(list(alone), abs=1e-4)
 
 
@@ -119,7 +119,12 @@ def test_items_are_ranked_by_vectors_that_are_made_once(encoder: Base, make: Mak
     prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, encoder=True)
     assert isinstance(tenant.bundle, Bundle)
     with wearing(encoder, tenant.bundle) as voice:
-        alone = ask_rank(voice, prompter, [({"query": query}, list(QUERIES)) for query in QUERIES.values()])
+        alone = ask(
+            voice,
+            prompter,
+            [{"query": query} for query in QUERIES.values()],
+            pools=[list(QUERIES)] * len(QUERIES),
+        )
     with Engine(encoder) as engine:
         for query, wanted, item in zip(QUERIES.values(), alone, QUERIES, strict=True):
             answer = engine.rank([RankRequest(tenant, {"query": query}, list(QUERIES), 4)])[0]
@@ -141,7 +146,7 @@ def test_a_history_asks_by_each_of_its_items(encoder: Base, make: MakeBundle) ->
     prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, encoder=True)
     both, *each = ({"history": names} for names in (["tent", "bag"], ["tent"], ["bag"]))
     with wearing(encoder, bundle) as voice:
-        alone = ask_rank(voice, prompter, [(fields, pool) for fields in (both, *each)])
+        alone = ask(voice, prompter, (both, *each), pools=[pool] * (1 + len(each)))
     assert list(alone[0]) == pytest.approx(np.maximum(alone[1], alone[2]).tolist(), abs=1e-5)
     words = {"history": ["tent", "bag"], "query": "cook"}
     with Engine(encoder) as engine:
@@ -228,6 +233,6 @@ def test_a_head_starts_near_its_examples(encoder: Base) -> None:
     recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"lr": 1e-9, "epochs": 1})})
     tuned = tuned_on(encoder, recipe, list(WORDS))
     prompter = Prompter(recipe, encoder.tokenizer, encoder=True)
-    answers = ask_choose(tuned.adapter, prompter, list(WORDS), [{"text": text} for text in WORDS.values()])
+    answers = ask(tuned.adapter, prompter, [{"text": text} for text in WORDS.values()], labels=list(WORDS))
     tuned.adapter.detach()
     assert [int(np.argmax(answer)) for answer in answers] == [0, 1, 2]

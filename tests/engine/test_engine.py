@@ -13,7 +13,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-from shopfit.engine.questions import ask_choose
+from shopfit.engine.offline_scoring import ask
 from shopfit.errors import BaseError, RequestError, UnknownReference
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.registry import Registry
@@ -90,7 +90,7 @@ def test_more_adapters_than_slots_in_a_batch_answer_all_the_same(
         assert isinstance(request.adapter, Tenant)
         prompter = Prompter(request.adapter.recipe, base.tokenizer)
         with wearing(base, request.adapter.bundle) as voice:  # PEFT's own layers, this adapter only
-            alone = ask_choose(voice, prompter, request.adapter.labels, [request.fields])[0]
+            alone = ask(voice, prompter, [request.fields], labels=request.adapter.labels)[0]
         assert list(got.probabilities.values()) == pytest.approx(alone, abs=1e-5)
     assert len({round(answer.probabilities["positive"], 6) for answer in mixed[:6]}) == 6
     again = engine.choose(requests[::-1])[::-1]

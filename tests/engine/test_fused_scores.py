@@ -10,12 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from shopfit.adapter.bundle import Bundle, seal
-from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
 from shopfit.errors import BundleError, RequestError
 from shopfit.registry import Registry
 from shopfit.settings import Settings
+from shopfit.tasks.choose import ChooseFusion
+from shopfit.tasks.rank import RankFusion
 
 QuickBundle = Callable[..., Bundle]
 ITEMS = ["tent", "bag", "stove", "boots"]
@@ -41,7 +42,7 @@ def test_parts_add_up_by_their_weights(engine: Engine, quick_bundle: QuickBundle
     alone = scores(engine, tenant)
 
     def with_weights(**weights: float) -> dict[str, float]:
-        return scores(engine, replace(tenant, blend=ScoreFusion(weights=weights, popularity={"bag": 9, "tent": 1})))
+        return scores(engine, replace(tenant, blend=RankFusion(weights=weights, popularity={"bag": 9, "tent": 1})))
 
     popular = with_weights(popularity=1.0)
     assert popular["bag"] == pytest.approx(np.log(10))
@@ -62,7 +63,7 @@ def test_labels_too(engine: Engine, quick_bundle: QuickBundle) -> None:
     centroids = by_letters(["broken ", "best"]).tolist()
 
     def positive(**weights: float) -> float:
-        blend = ScoreFusion(weights=weights, shares=[0.2, 0.8], centroids=centroids)
+        blend = ChooseFusion(weights=weights, shares=[0.2, 0.8], centroids=centroids)
         request = ChooseRequest(replace(tenant, blend=blend), {"text": "tests"})
         return engine.choose([request])[0].probabilities["positive"]
 
@@ -75,17 +76,17 @@ def test_labels_too(engine: Engine, quick_bundle: QuickBundle) -> None:
 
 
 def test_without_an_encoder_the_engine_says_what_it_takes(base: Base, quick_bundle: QuickBundle) -> None:
-    tenant = replace(Tenant.of(quick_bundle("acme", task="rank")), blend=ScoreFusion(weights={"minilm": 1.0}))
+    tenant = replace(Tenant.of(quick_bundle("acme", task="rank")), blend=RankFusion(weights={"minilm": 1.0}))
     with Engine(base) as engine, pytest.raises(RequestError, match="sentence encoder"):
         scores(engine, tenant)
     with Engine(base) as engine:
-        assert scores(engine, replace(tenant, blend=ScoreFusion(weights={"bm25": 1.0})))
+        assert scores(engine, replace(tenant, blend=RankFusion(weights={"bm25": 1.0})))
 
 
 def test_an_adapter_of_no_use_costs_no_forward(engine: Engine, quick_bundle: QuickBundle) -> None:
-    ranker = replace(Tenant.of(quick_bundle("acme", task="rank")), blend=ScoreFusion(weights={"bm25": 1.0}))
+    ranker = replace(Tenant.of(quick_bundle("acme", task="rank")), blend=RankFusion(weights={"bm25": 1.0}))
     chooser = replace(
-        Tenant.of(quick_bundle("beta", seed=1)), blend=ScoreFusion(weights={"majority": 1.0}, shares=[0.2, 0.8])
+        Tenant.of(quick_bundle("beta", seed=1)), blend=ChooseFusion(weights={"majority": 1.0}, shares=[0.2, 0.8])
     )
     assert next(iter(scores(engine, ranker))) == "boots"
     assert engine.recommend(ranker, query="stove", k=1).items[0].id == "stove"
@@ -98,7 +99,7 @@ def test_a_bundle_carries_its_blend_through_the_registry(
     base: Base, quick_bundle: QuickBundle, settings: Settings
 ) -> None:
     bundle = quick_bundle("acme", task="rank")
-    blend = ScoreFusion(weights={"popularity": 2.0}, popularity={"stove": 3})
+    blend = RankFusion(weights={"popularity": 2.0}, popularity={"stove": 3})
     (bundle.folder / "blend.json").write_text(blend.model_dump_json())
     with Registry.open(settings) as registry:
         registry.publish(seal(bundle.folder, bundle.manifest), promote=True, actor="test")

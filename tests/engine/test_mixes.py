@@ -12,7 +12,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-from shopfit.engine.questions import ask_choose, ask_generate, ask_rank
+from shopfit.engine.offline_scoring import ask, ask_generate
 
 MakeBundle = Callable[..., Bundle]
 METHODS = ["lora", "adalora", "prefix", "bare"]
@@ -43,9 +43,9 @@ def alone(base: Base, tenants: dict[tuple[str, str], Tenant]) -> dict[tuple[str,
             for text in TEXTS:
                 match task:
                     case "choose":
-                        got: Any = list(ask_choose(voice, prompter, tenant.labels, [{"text": text}])[0])
+                        got: Any = list(ask(voice, prompter, [{"text": text}], labels=tenant.labels)[0])
                     case "rank":
-                        got = list(ask_rank(voice, prompter, [({"query": text}, ITEMS)])[0])
+                        got = list(ask(voice, prompter, [{"query": text}], pools=[ITEMS])[0])
                     case _:
                         got = ask_generate(voice, base, prompter, [{"input": text}])[0]
                 answers[task, method, text] = got

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from shopfit.adapter.bundle import Bundle
-from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, RecommendRequest, Tenant
 from shopfit.errors import RecipeError, RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.rules import Rules
+from shopfit.tasks.rank import RankFusion
 
 QuickBundle = Callable[..., Bundle]
 SHOP: dict[str, dict[str, Any]] = {
@@ -71,10 +71,10 @@ def test_the_adapter_ranks_what_search_found_and_reasons_tell(engine: Engine, te
 
 
 def test_what_was_seen_is_weighed_apart_from_the_words(engine: Engine, tenant: Tenant) -> None:
-    def best(blend: ScoreFusion, **options: Any) -> str:
+    def best(blend: RankFusion, **options: Any) -> str:
         return engine.recommend(replace(tenant, blend=blend), k=1, **options).items[0].id
 
-    words, past = ScoreFusion(weights={"minilm": 1.0}), ScoreFusion(weights={"history": 1.0})
+    words, past = RankFusion(weights={"minilm": 1.0}), RankFusion(weights={"history": 1.0})
     assert best(words, query="gas stove", history=["bag"]) == best(words, query="gas stove") == "stove"
     others = [item for item in SHOP if item != "tarp"]
     titles = by_letters([SHOP[item]["title"] for item in ["tarp", *others]])

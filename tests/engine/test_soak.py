@@ -18,7 +18,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, Tenant
-from shopfit.engine.questions import ask_choose, ask_generate
+from shopfit.engine.offline_scoring import ask, ask_generate
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 
@@ -34,7 +34,7 @@ def alone(base: Base, bundle: Bundle) -> Any:
     prompter = Prompter(tenant.recipe, base.tokenizer)
     with wearing(base, bundle) as voice:
         if tenant.recipe.task == "choose":
-            return list(ask_choose(voice, prompter, tenant.labels, [{"text": "lovely crema"}])[0])
+            return list(ask(voice, prompter, [{"text": "lovely crema"}], labels=tenant.labels)[0])
         return ask_generate(voice, base, prompter, [{"input": "see at night"}])[0]
 
 

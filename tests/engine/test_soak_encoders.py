@@ -23,7 +23,7 @@ from shopfit.adapter.bundle import LORA, Bundle
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, RankRequest, RecommendRequest, Tenant
-from shopfit.engine.questions import ask_choose, ask_rank
+from shopfit.engine.offline_scoring import ask
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 
@@ -73,9 +73,9 @@ def alone(base: Base, bundle: Bundle) -> list[Mapping[str, float]]:
     prompter = Prompter(tenant.recipe, base.tokenizer, tenant.catalog, encoder=True)
     with wearing(base, bundle) as voice:
         if tenant.recipe.task == "choose":
-            found = ask_choose(voice, prompter, tenant.labels, [{"text": text} for text in TEXTS])
+            found = ask(voice, prompter, [{"text": text} for text in TEXTS], labels=tenant.labels)
             return [dict(zip(tenant.labels, row.tolist(), strict=True)) for row in found]
-        found = ask_rank(voice, prompter, [({"query": text}, POOL) for text in TEXTS])
+        found = ask(voice, prompter, [{"query": text} for text in TEXTS], pools=[POOL] * len(TEXTS))
         return [dict(zip(POOL, row.tolist(), strict=True)) for row in found]
 
 

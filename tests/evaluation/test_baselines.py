@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from shopfit.errors import RecipeError
-from shopfit.evaluation import ChoosePredictions, System, fit_baseline, measure
+from shopfit.evaluation import ChoosePredictions, System, measure
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
+from shopfit.tasks import Learned, task_of
 
 TITLES = {
     "t1": "Ridge tent for two",
@@ -37,7 +38,12 @@ def text(example: Example) -> str:
 
 
 def fit(name: str, train: Sequence[Example] = (), **options: Any) -> System:
-    return fit_baseline(name, train, **{"text": text, "query_text": text, "catalog": CATALOG, "embed": embed} | options)
+    asked = {"text": text, "query_text": text, "catalog": CATALOG, "embed": embed} | options
+    if name == "minilm-logreg":
+        task = task_of("choose")
+    else:
+        task = task_of("generate" if any(example.output is not None for example in train) else "rank")
+    return task.baseline(name, Learned(train, **asked))
 
 
 def best(system: System, **fields: Any) -> str:
@@ -156,5 +162,5 @@ def test_same_seed_same_answers() -> None:
 
 
 def test_an_unknown_baseline_names_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match=r"'tfidf'[\s\S]*minilm-logreg, bm25, minilm-cosine"):
+    with pytest.raises(RecipeError, match=r"'tfidf' of task rank[\s\S]*bm25, minilm-cosine"):
         fit("tfidf")

@@ -5,12 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shopfit.evaluation import ChoosePredictions, GeneratePredictions, RankPredictions, priors
+from shopfit.evaluation import ChoosePredictions, GeneratePredictions, RankPredictions
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import System, task_of
 
 MakeRecipe = Callable[..., Recipe]
+
+
+def priors(recipe: Recipe, train: Sequence[Example], **options: Any) -> list[System]:
+    return task_of(recipe.task).priors(recipe, train, **options)
 
 
 def labelled(labels: Sequence[str], **fields: Any) -> list[Example]:

@@ -11,7 +11,7 @@ from tests.tune.reviews import reviews as made_up
 from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.engine.questions import ask_choose
+from shopfit.engine.offline_scoring import ask
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import folds, trained
@@ -115,7 +115,7 @@ def test_a_fold_has_the_pseudo_labels_of_an_adapter_that_has_not_seen_what_it_ho
     assert [part.valid for part in learned.parts] == [part.valid for part in folds(asked, mine)]
     for part, bare in zip(learned.parts, folds(asked, mine), strict=True):
         with trained(base, asked, bare, Start(), accelerator=make_accelerator(asked)) as pupil:
-            answers = ask_choose(pupil.adapter, mine.prompter, LABELS, [row.fields for row in rows])
+            answers = ask(pupil.adapter, mine.prompter, [row.fields for row in rows], labels=LABELS)
         mine_too = pseudo_labels(rows, np.array(answers), LABELS, 0.5, most=4 * len(bare.train) // 2)
         assert [(row.id, row.label) for row in part.beside] == [(row.id, row.label) for row in mine_too]
         assert part.training_examples == [*part.beside, *bare.train]

@@ -88,8 +88,12 @@ def _item_problem(row: dict[str, Any]) -> str:
     return ""
 
 
-def read_fusion(bundle: Bundle | HeldBundle) -> ScoreFusion | None:
+def read_fusion(bundle: Bundle | HeldBundle, kind: type[ScoreFusion] | None) -> ScoreFusion | None:
     """The score fusion of a bundle; None if its answers are the adapter's scores alone.
+
+    Args:
+        bundle: to read.
+        kind: the task's; None if it has no score fusion.
 
     Raises:
         BundleError: if it is malformed, or a number in it is not finite.
@@ -98,7 +102,9 @@ def read_fusion(bundle: Bundle | HeldBundle) -> ScoreFusion | None:
     if content is None:
         return None
     try:
-        return ScoreFusion.model_validate(finite_json(content))
+        if kind is None:
+            raise ValueError("its task has no score fusion")
+        return kind.model_validate(finite_json(content))
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         reason = ": ".join([place_of(first), first["msg"]]).removeprefix(": ")

@@ -11,12 +11,20 @@ from typing import Any, NoReturn
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
-from shopfit.errors import Problem
+from shopfit.errors import Problem, RequestError
 
 ALLOWED = "finite numbers"
 LARGEST = {"float32": 3.4028235e38, "bfloat16": 3.3895314e38, "float16": 65504.0}
 """The largest finite number of each dtype that a base may have."""
 _LORA = re.compile(r"(.+)\.lora_([AB])(?:\.weight)?")
+
+
+def not_finite() -> RequestError:
+    """The error of a request whose adapter's logits or scores are not finite."""
+    return RequestError(
+        "the adapter's numbers are not finite for this request: its weights are too large for the base",
+        next_step="roll back to an earlier version, or train the adapter again with a lower tune.lr",
+    )
 
 
 def tensor_problems(content: bytes, where: str, dtype: str) -> list[Problem]:

@@ -1,22 +1,19 @@
 """The engine: base + adapters -> answers. The only way to an answer, so what is evaluated is what is served."""
 
 from shopfit.engine.engine import Engine
-from shopfit.engine.requests import (
-    Answer,
-    ChooseAnswer,
-    ChooseRequest,
-    GenerateAnswer,
-    GenerateRequest,
+from shopfit.engine.status import Status
+from shopfit.tasks.choose import ChooseAnswer, ChooseRequest
+from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
+from shopfit.tasks.rank_answers import (
     RankAnswer,
     RankedItem,
     RankRequest,
     RecommendAnswer,
     RecommendedItem,
     RecommendRequest,
-    Request,
 )
-from shopfit.engine.status import Status
-from shopfit.engine.tenant import Tenant
+from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.tenant import Tenant
 
 __all__ = [
     "Answer",

@@ -10,7 +10,7 @@ from shopfit.adapter.weights import Weights
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Tokens
 from shopfit.base.scoring.scorer import Floats
-from shopfit.engine.tenant import Tenant
+from shopfit.tasks.tenant import Tenant
 
 _RECIPE, _VECTOR = 64 * 1024, 4 * 1024  # bytes
 _LABELS = 256  # texts besides a catalog's whose vectors are kept

@@ -16,11 +16,10 @@ from shopfit.base.prompt import Prompter
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.aliases import AliasBook
 from shopfit.engine.fair_thread_pool import Workers, closed
-from shopfit.engine.requests import Adapter
-from shopfit.engine.tenant import Tenant
 from shopfit.engine.validation import merchant_of
 from shopfit.errors import RequestError, ShopfitError
 from shopfit.registry import Reference, Registry, Version
+from shopfit.tasks.tenant import Adapter, Tenant
 
 logger = logging.getLogger(__name__)
 

@@ -5,33 +5,23 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shopfit.adapter.score_fusion import BM25, HISTORY, MINILM, choose_parts, rank_parts
+from shopfit.adapter.score_fusion import BM25, HISTORY, MINILM
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question
 from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.adapter_cache import Loaded
-from shopfit.engine.answers import Parts, choice, ranking, recommendations, written
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.indexes import Indexes
 from shopfit.engine.jobs import Work
-from shopfit.engine.questions import answer_constraint, choose_question, rank_question
-from shopfit.engine.requests import (
-    Answer,
-    ChooseRequest,
-    GenerateRequest,
-    RankRequest,
-    RecommendRequest,
-    Request,
-)
+from shopfit.engine.offline_scoring import answer_constraint
 from shopfit.engine.sampling import Sampling
-from shopfit.engine.tenant import Tenant
 from shopfit.engine.validation import MOST_ITEMS, check
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
@@ -39,6 +29,14 @@ from shopfit.merchant.examples import Fields, seen
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.search import CatalogIndex, Embed, titles_index
 from shopfit.recipe.rules import Rules
+from shopfit.recipe.tasks import Task
+from shopfit.tasks import task_of
+from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
+from shopfit.tasks.rank import RankFusion, item_parts
+from shopfit.tasks.rank_answers import RankRequest, RecommendRequest, ranking, recommendations
+from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.task import Parts
+from shopfit.tasks.tenant import Adapter, Tenant
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -145,21 +143,16 @@ class Compiler:
 
     def _work(self, request: Request, tenant: Tenant, prompter: Prompter, loaded: Loaded) -> Work:
         match request:
-            case ChooseRequest():
-                head = None if loaded.weights is None else loaded.weights.head
-                question = choose_question(prompter, tenant.labels, request.fields, head) if tenant.speaks else None
-                others = self._label_parts(tenant, prompter, request.fields)
-                return self._scoring(loaded, question, lambda scores: choice(tenant, scores, others))
             case RankRequest():
                 pool = _candidates(request, tenant)
-                question = self._about_items(tenant, prompter, request.fields, pool)
+                question = self._question(loaded, tenant, prompter, request.fields, pool)
                 others = self._item_parts(
                     tenant, pool, lambda wanted: self._search_parts(tenant, prompter, request, pool, wanted)
                 )
                 return self._scoring(loaded, question, lambda scores: ranking(request, tenant, pool, scores, others))
             case RecommendRequest():
                 found = self._search(request, tenant, prompter)
-                question = self._about_items(tenant, prompter, request.fields, list(found))
+                question = self._question(loaded, tenant, prompter, request.fields, list(found))
                 others = self._item_parts(tenant, list(found), lambda wanted: _found_parts(found, wanted))
                 return self._scoring(
                     loaded, question, lambda scores: recommendations(request, tenant, found, scores, others)
@@ -170,12 +163,20 @@ class Compiler:
                     next_step="generate with a decoder such as smollm2-135m",
                 )
             case GenerateRequest():
-                return Work(loaded.weights, written, sequence=self._sequence(request, prompter, loaded))
+                return Work(loaded.weights, _written, sequence=self._sequence(request, prompter, loaded))
             case _:
-                assert_never(request)
+                task, others = task_of(request.task), self._label_parts(tenant, prompter, request.fields)
+                question = self._question(loaded, tenant, prompter, request.fields)
+                return self._scoring(loaded, question, lambda scores: task.answer(tenant, scores, others))
 
-    def _about_items(self, tenant: Tenant, prompter: Prompter, fields: Fields, items: Sequence[str]) -> Question | None:
-        return rank_question(prompter, fields, items) if tenant.speaks and items else None
+    def _question(
+        self, loaded: Loaded, tenant: Tenant, prompter: Prompter, fields: Fields, items: Sequence[str] | None = None
+    ) -> Question | None:
+        """What the base is asked; None if the blend leaves the adapter out, or there are no items to ask about."""
+        if not tenant.speaks or (items is not None and not items):
+            return None
+        head = None if loaded.weights is None else loaded.weights.head
+        return task_of(tenant.recipe.task).question(prompter, tenant.labels, fields, items or (), head)
 
     def _scoring(self, loaded: Loaded, question: Question | None, answer: Callable[[Floats], Answer]) -> Work:
         """Work that scores one question and makes its answer; no question if the blend leaves the adapter out."""
@@ -253,7 +254,7 @@ class Compiler:
         embed = self._embed if blend.encoded else None
         if blend.encoded:
             self._check_encoder(tenant)
-        return choose_parts(blend, tenant.labels, fields, prompter.text(fields), embed)
+        return task_of(tenant.recipe.task).parts(blend, tenant.labels, fields, prompter.text(fields), embed)
 
     def _item_parts(
         self, tenant: Tenant, pool: Sequence[str], search: Callable[[Callable[[str], bool]], Parts]
@@ -264,7 +265,8 @@ class Compiler:
             return {}
         if blend.encoded:
             self._check_encoder(tenant)
-        return rank_parts(blend, search(blend.weights.__contains__), pool)
+        assert isinstance(blend, RankFusion)
+        return item_parts(blend, search(blend.weights.__contains__), pool)
 
     def _search_parts(
         self,
@@ -289,6 +291,33 @@ class Compiler:
 
     def _index(self, merchant: str, catalog: Catalog) -> CatalogIndex:
         return self._indexes.ready(merchant, catalog) or self._indexes.of(merchant, catalog).result()
+
+
+def request_for(task: Task, adapter: Adapter, fields: Fields, options: Mapping[str, Any]) -> Request:
+    """The request of an adapter's task.
+
+    Args:
+        task: the adapter's.
+        adapter: that answers.
+        fields: what the recipe's prompt shows, by name.
+        options: other fields of the task's request, by name.
+
+    Raises:
+        RequestError: if the request has no such field.
+    """
+    kind = task_of(task).request
+    allowed = kind.options()
+    if unknown := [name for name in options if name not in allowed]:
+        raise RequestError(
+            f"a request to {task} has no option {', '.join(map(repr, unknown))}",
+            next_step=f"it takes {', '.join(allowed)}" if allowed else "leave it out",
+        )
+    return kind(adapter, fields, **options)
+
+
+def _written(sequence: GeneratedSequence) -> GenerateAnswer:
+    assert sequence.finish is not None
+    return GenerateAnswer.of(sequence.detokenizer.text, sequence.finish)
 
 
 def _check_task(request: Request, tenant: Tenant) -> None:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from shopfit.adapter.finite import not_finite
 from shopfit.adapter.stack import Stack
 from shopfit.engine.constraints import Constraint, allow
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.kv_cache import Lifted, RowCache
 from shopfit.engine.sampling import Sampling, pick
-from shopfit.errors import RequestError
 
 Finish = Literal["stop", "length"]
 
@@ -80,14 +80,6 @@ class GeneratedSequence:
             self.finish = "stop"
         elif len(self.detokenizer.tokens) >= self.most:
             self.finish = "length"
-
-
-def not_finite() -> RequestError:
-    """The error of a request whose adapter's logits or scores are not finite."""
-    return RequestError(
-        "the adapter's numbers are not finite for this request: its weights are too large for the base",
-        next_step="roll back to an earlier version, or train the adapter again with a lower tune.lr",
-    )
 
 
 class Decoder:

@@ -19,26 +19,12 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
-from shopfit.engine.compilation import Compiler
+from shopfit.engine.compilation import Compiler, request_for
 from shopfit.engine.delivery import AnswerFuture, OrderedCalls, Parts
 from shopfit.engine.fair_thread_pool import Workers
 from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job, Ticket
 from shopfit.engine.quota import Shares
-from shopfit.engine.requests import (
-    Adapter,
-    Answer,
-    ChooseAnswer,
-    ChooseRequest,
-    GenerateAnswer,
-    GenerateRequest,
-    RankAnswer,
-    RankRequest,
-    RecommendAnswer,
-    RecommendRequest,
-    Request,
-    request_for,
-)
 from shopfit.engine.scheduler import Scheduler
 from shopfit.engine.slot_pool import SlotPool
 from shopfit.engine.status import Status
@@ -49,6 +35,11 @@ from shopfit.merchant.search import Embed
 from shopfit.recipe.rules import Rules
 from shopfit.registry import Registry
 from shopfit.settings import Settings
+from shopfit.tasks.choose import ChooseAnswer, ChooseRequest
+from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
+from shopfit.tasks.rank_answers import RankAnswer, RankRequest, RecommendAnswer, RecommendRequest
+from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.tenant import Adapter
 
 _GB = 1024**3
 _PREFETCHED = 256  # prefetched adapters of one merchant that may wait to be loaded

@@ -12,9 +12,9 @@ from shopfit.engine.adapter_loader import AdapterLoader
 from shopfit.engine.compilation import Compiler
 from shopfit.engine.fair_thread_pool import Workers
 from shopfit.engine.jobs import Job, Ticket
-from shopfit.engine.requests import Request
 from shopfit.engine.scheduler import Scheduler
 from shopfit.errors import RequestError, ShopfitError
+from shopfit.tasks.requests import Request
 
 
 class Intake:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from shopfit.adapter.finite import not_finite
 from shopfit.adapter.weights import Key, Weights
 from shopfit.base.scoring.questions import Row
 from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.adapter_cache import Loaded
-from shopfit.engine.decoding import GeneratedSequence, not_finite
+from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.delivery import AnswerFuture, Parts
 from shopfit.errors import DeadlineExceeded, RequestError, ShopfitError
 

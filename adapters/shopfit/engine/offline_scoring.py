@@ -1,6 +1,6 @@
-"""Scoring and generation without an engine: for evaluation during training."""
+"""Answers of an adapted model without an engine: for evaluation during training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,72 @@ from shopfit.adapter.adapted_model import AdaptedModel
 from shopfit.adapter.head import Head
 from shopfit.base.load import Base
 from shopfit.base.prefix import lift_out
+from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question
 from shopfit.base.scoring.scorer import Floats, Scorer, cut
-from shopfit.engine.constraints import Constraint
+from shopfit.engine.constraints import Constraint, Constraints
 from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.sampling import Sampling
+from shopfit.merchant.examples import Fields
+from shopfit.recipe.rules import Rules
 from shopfit.recipe.schema import Serve
+from shopfit.tasks import task_of
+
+
+def ask(
+    adapted: AdaptedModel,
+    prompter: Prompter,
+    rows: Sequence[Fields],
+    *,
+    labels: Sequence[str] = (),
+    pools: Sequence[Sequence[str]] | None = None,
+) -> list[Any]:
+    """The raw answers to N rows of a task whose answers are scored, as its `collect` takes them.
+
+    Args:
+        adapted: model that answers.
+        prompter: of the recipe.
+        rows: fields of each.
+        labels: of the merchant.
+        pools: rank: the items that each row is to rank.
+    """
+    task = task_of(prompter.recipe.task)
+    pools = [()] * len(rows) if pools is None else pools
+    asked = [task.question(prompter, labels, row, pool, adapted.head) for row, pool in zip(rows, pools, strict=True)]
+    # in parts of the same size on any base: a sum's last bits depend on the size
+    parts = [question.parts() for question in asked]
+    scores = iter(score(adapted, prompter.scorer, [part for row in parts for part in row]))
+    return [
+        task.raw(prompter.recipe, np.concatenate([next(scores) for _ in row]) if row else np.empty(0)) for row in parts
+    ]
+
+
+def ask_generate(
+    adapted: AdaptedModel, base: Base, prompter: Prompter, rows: Sequence[Fields], *, seed: int = 0
+) -> list[str]:
+    """The generated answer to each of N rows."""
+    serve = prompter.recipe.serve
+    constraints = Constraints(base.tokenizer, base.model.get_output_embeddings().out_features)
+    bound = [answer_constraint(constraints, prompter, serve.json_schema) for _ in rows]
+    return write(adapted, base, [prompter.encode(row) for row in rows], serve, constraints=bound, seed=seed)
+
+
+def answer_constraint(
+    constraints: Constraints, prompter: Prompter, json_schema: Mapping[str, Any] | None
+) -> Constraint | None:
+    """The constraint of a generated answer: the schema if there is one, else a title if the recipe wants one.
+
+    Raises:
+        RequestError: if the schema cannot be used, or the recipe wants titles and no item is in stock.
+    """
+    before, _, after = prompter.recipe.prompt.answer.partition("{output}")
+    if json_schema is not None:
+        return constraints.json(json_schema, (before, after))
+    if not prompter.recipe.serve.titles:
+        return None
+    items = (prompter.catalog or {}).values()
+    return constraints.choice([item.title for item in items if Rules().allow(item.fields)], (before, after))
 
 
 def score(

@@ -5,21 +5,17 @@ A value that is nearly right is refused, not guessed at: `stop="abc"` could mean
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any
 
 from shopfit.adapter.bundle import Bundle
-from shopfit.engine.requests import (
-    ChooseRequest,
-    GenerateRequest,
-    RankRequest,
-    RecommendRequest,
-    Request,
-)
-from shopfit.engine.tenant import Tenant
 from shopfit.errors import RequestError
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.suggestions import did_you_mean, shown
 from shopfit.registry import Reference
+from shopfit.tasks.generate import GenerateRequest
+from shopfit.tasks.rank_answers import RankRequest, RecommendRequest
+from shopfit.tasks.requests import Request
+from shopfit.tasks.tenant import Tenant
 
 MOST_ITEMS = 10_000
 """Most candidates of a ranking, and most items of a history."""
@@ -63,7 +59,7 @@ def merchant_asking(request: Any) -> str:
         RequestError: if it is no request.
     """
     if not isinstance(request, Request):
-        raise _wrong("request", request, "a ChooseRequest, RankRequest, RecommendRequest or GenerateRequest")
+        raise _wrong("request", request, "a ChooseRequest, RankRequest, or another one")
     return merchant_of(request.adapter)
 
 
@@ -105,8 +101,6 @@ def check(request: Request) -> None:
         RequestError: naming the first value that is not allowed.
     """
     match request:
-        case ChooseRequest():
-            pass
         case RankRequest():
             if request.candidates is not None:
                 _check_items("candidates", request.candidates, once=True)
@@ -117,8 +111,6 @@ def check(request: Request) -> None:
                 raise _wrong("rules", request.rules, "Rules, or None")
         case GenerateRequest():
             _check_generation(request)
-        case _:
-            assert_never(request)
     _check_fields(request.fields)
 
 

@@ -3,17 +3,14 @@
 It never asks a model itself, except in `assess`. Heavy libraries are imported by what needs them, when it is called.
 """
 
-from shopfit.evaluation.baselines import fit_baseline
 from shopfit.evaluation.gate import SystemResult, Verdict, decide
 from shopfit.evaluation.intervals import Interval, bootstrap, paired_difference
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.model_card import card
 from shopfit.evaluation.picture import plot
-from shopfit.evaluation.priors import priors
 from shopfit.evaluation.report import Contender, CurvePoint, Report, make_report
-from shopfit.evaluation.systems import System
 from shopfit.evaluation.terminal import show, table
-from shopfit.tasks import ChoosePredictions, GeneratePredictions, Predictions, RankPredictions
+from shopfit.tasks import ChoosePredictions, GeneratePredictions, Predictions, RankPredictions, System
 
 __all__ = [
     "ChoosePredictions",
@@ -30,12 +27,10 @@ __all__ = [
     "bootstrap",
     "card",
     "decide",
-    "fit_baseline",
     "make_report",
     "measure",
     "paired_difference",
     "plot",
-    "priors",
     "show",
     "table",
 ]

@@ -1,16 +1,16 @@
 """Answer a test set with an engine, or with an adapter in training, and collect the predictions."""
 
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import Any
 
 from shopfit.adapter.adapted_model import AdaptedModel
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.engine import Answer, ChooseAnswer, Engine, GenerateAnswer, RankAnswer, RecommendAnswer, Tenant
-from shopfit.engine.questions import ask_choose, ask_generate, ask_rank
-from shopfit.engine.requests import request_for
+from shopfit.engine import Engine, Tenant, offline_scoring
+from shopfit.engine.compilation import request_for
+from shopfit.engine.offline_scoring import ask_generate
 from shopfit.merchant.examples import Example
-from shopfit.tasks import Pool, Predictions, task_of
+from shopfit.tasks import Predictions, task_of
 
 
 def assess(engine: Engine, tenant: Tenant, examples: Sequence[Example]) -> Predictions:
@@ -20,42 +20,16 @@ def assess(engine: Engine, tenant: Tenant, examples: Sequence[Example]) -> Predi
     asked = [
         request_for(recipe.task, tenant, example.fields, more) for example, more in zip(examples, options, strict=True)
     ]
-    answers = [_raw(answer, tenant.labels, pool) for answer, pool in zip(engine.answer(asked), items, strict=True)]
+    answers = [answer.raw(tenant.labels, pool) for answer, pool in zip(engine.answer(asked), items, strict=True)]
     return task_of(recipe.task).collect(tenant.labels, examples, items, answers, tenant.catalog)
-
-
-def _raw(answer: Answer, labels: Sequence[str], pool: Pool) -> Any:
-    """What `collect` takes of an answer: probabilities of the labels, scores of the pool's items, or the text."""
-    match answer:
-        case ChooseAnswer():
-            return [answer.probabilities[label] for label in labels]
-        case RankAnswer() | RecommendAnswer():
-            score = {item.id: item.score for item in answer.items}
-            return [score[item] for item in pool]
-        case GenerateAnswer():
-            return answer.text
-        case _:
-            assert_never(answer)
 
 
 def ask(
     adapted: AdaptedModel, base: Base, prompter: Prompter, labels: Sequence[str], examples: Sequence[Example]
 ) -> list[Any]:
     """The raw answers of an adapter that is still in training: what `collect` takes."""
-    recipe = prompter.recipe
-    rows = [example.fields for example in examples]
-    match recipe.task:
-        case "choose":
-            return list(ask_choose(adapted, prompter, labels, rows))
-        case "rank":
-            return list(
-                ask_rank(
-                    adapted,
-                    prompter,
-                    list(zip(rows, task_of(recipe.task).pools(recipe, examples, prompter.catalog), strict=True)),
-                )
-            )
-        case "generate":
-            return list(ask_generate(adapted, base, prompter, rows))
-        case _:
-            assert_never(recipe.task)
+    recipe, rows = prompter.recipe, [example.fields for example in examples]
+    if recipe.spec.written:
+        return list(ask_generate(adapted, base, prompter, rows))
+    pools = task_of(recipe.task).pools(recipe, examples, prompter.catalog)
+    return offline_scoring.ask(adapted, prompter, rows, labels=labels, pools=pools)

@@ -9,12 +9,10 @@ from shopfit.adapter.score_fusion import log_shares
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, Tenant
 from shopfit.evaluation.assess import assess
-from shopfit.evaluation.baselines import fit_baseline
-from shopfit.evaluation.priors import priors
 from shopfit.evaluation.report import Contender, Held
 from shopfit.merchant.examples import Example
 from shopfit.merchant.search import Embed
-from shopfit.tasks import Predictions, pooled, task_of
+from shopfit.tasks import Learned, Predictions, pooled, task_of
 
 Fold = tuple[Sequence[Example], Sequence[Example], Predictions]
 """Training examples, held-out examples, and the adapter's answers to the held-out ones."""
@@ -60,11 +58,12 @@ def compare_held_out(engine: Engine, tenant: Tenant, folds: Sequence[Fold]) -> H
         tenant: of the adapter.
         folds: at least one.
     """
+    task = task_of(tenant.recipe.task)
     base = [assess(engine, bare(tenant), asked) for _, asked, _ in folds]
     said: dict[str, list[Predictions]] = {}
     for learned, asked, _ in folds:
-        items = task_of(tenant.recipe.task).pools(tenant.recipe, asked, tenant.catalog)
-        for system in priors(tenant.recipe, learned, labels=tenant.labels, catalog=tenant.catalog):
+        items = task.pools(tenant.recipe, asked, tenant.catalog)
+        for system in task.priors(tenant.recipe, learned, labels=tenant.labels, catalog=tenant.catalog):
             said.setdefault(system.name, []).append(system.predict(asked, items))
     contenders = [
         Contender("base", "base", pooled(base)),
@@ -122,23 +121,20 @@ def rivals(
         embed: turns texts into vectors.
         fitted: whether those that learn from examples are wanted too.
     """
-    recipe = tenant.recipe
-    items = task_of(recipe.task).pools(recipe, test, tenant.catalog)
-    systems = priors(recipe, train, labels=tenant.labels, catalog=tenant.catalog)
-    for name in recipe.evaluate.baselines:
-        systems.append(
-            fit_baseline(
-                name,
-                train,
-                text=lambda example: prompter.text(example.fields),
-                query_text=lambda example: prompter.query_text(example.fields),
-                catalog=tenant.catalog,
-                history=tenant.history,
-                embed=embed,
-                labels=tenant.labels,
-                seed=recipe.tune.seed,
-            )
-        )
+    recipe, task = tenant.recipe, task_of(tenant.recipe.task)
+    items = task.pools(recipe, test, tenant.catalog)
+    learned = Learned(
+        train,
+        text=lambda example: prompter.text(example.fields),
+        query_text=lambda example: prompter.query_text(example.fields),
+        embed=embed,
+        labels=tenant.labels,
+        catalog=tenant.catalog,
+        history=tenant.history,
+        seed=recipe.tune.seed,
+    )
+    systems = task.priors(recipe, train, labels=tenant.labels, catalog=tenant.catalog)
+    systems += [task.baseline(name, learned) for name in recipe.evaluate.baselines]
     return [
         Contender(system.name, system.kind, system.predict(test, items))
         for system in systems

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from shopfit.evaluation.evidence import LEAST_TELLING, Evidence
 from shopfit.evaluation.intervals import Interval
-from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import metric_name, number, signed, signed_with_span
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.tasks import METRICS
+from shopfit.tasks import Kind
 
 _ROUNDING = 1e-9  # a gain that equals the smallest one allowed is a tie, whatever floating point makes of it
 

@@ -8,9 +8,9 @@ from statistics import fmean, stdev
 from pydantic import BaseModel, ConfigDict
 
 from shopfit.evaluation.intervals import Number
-from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import metric_name, number
 from shopfit.recipe.tasks import METRICS, Task
+from shopfit.tasks import Kind
 
 LEAST_GAIN = 0.01  # of the metric: less is not worth a merchant's time
 

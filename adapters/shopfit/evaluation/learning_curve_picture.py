@@ -12,7 +12,7 @@ from shopfit.recipe.tasks import METRICS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from shopfit.evaluation.systems import Kind
+    from shopfit.tasks import Kind
 
 _STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)))  # of the first, second and third of a kind
 

@@ -12,11 +12,10 @@ from shopfit.errors import BundleError, Problem
 from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.gate import UNMEASURED, SystemResult, Verdict, best, decide
 from shopfit.evaluation.intervals import Interval, Number, bootstrap
-from shopfit.evaluation.systems import Kind
 from shopfit.evaluation.wording import number, settings_in_words
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.tasks import Task
-from shopfit.tasks import Predictions, pooled
+from shopfit.tasks import Kind, Predictions, pooled
 
 REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
 TestKind = Literal["fixed", "held out", "pretext"]

@@ -276,19 +276,19 @@ class _RowCheck:
     def _answer(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
         if not self.labelled:
             return self._no_answer(checks, values)
-        match self.recipe.task:
-            case "choose":
+        match self.recipe.spec.kind:
+            case "label":
                 label, written = self._label(checks, values.get("label")), as_label(values.get("label"))
                 return {"label": label, "written": written if written != label else ""}
-            case "rank":
+            case "items":
                 return self._relevant(checks, values)
-            case "generate":
+            case "text":
                 output = values.get("output")
                 if is_missing(output) or not isinstance(output, str | dict):
                     checks.bad("output", output, "text, or a JSON object")
                 return {"output": output}
             case _:
-                assert_never(self.recipe.task)
+                assert_never(self.recipe.spec.kind)
 
     def _no_answer(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
         """Of an unlabeled row: nothing but what it may be ranked from."""

@@ -165,3 +165,11 @@ def _answer(example: Example) -> str | None:
     if example.label is not None:
         return example.label
     return None if example.output is None else repr(example.output)
+
+
+def labels_of(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
+    """choose: every label, as in `prompt.labels`, else those of the examples, sorted."""
+    if not recipe.spec.labels:
+        return ()
+    [train], _ = one_spelling(recipe, train)
+    return tuple(recipe.prompt.labels) or tuple(sorted({example.label for example in train if example.label}))

@@ -28,7 +28,8 @@ VALID_FROM = 100
 """Training examples; of fewer, too few can be held out to say more than chance when to stop."""
 
 _LEAST_VALID = 4
-_CONTENT = ("id", "fields", *(name for spec in TASKS.values() for name in spec.own_fields), "group", "weight")
+_CONTENT = ("id", "fields", "label", "relevant", "candidates", "output", "group", "weight")
+_LATER = tuple(name for spec in TASKS.values() for name in spec.own_fields if name not in _CONTENT)  # of newer tasks
 _MISSPELT = 85  # percent; names that are nearer are one name, misspelt
 
 
@@ -40,7 +41,8 @@ class Splits:
         train: the weights are fitted on these.
         valid: held out of train to stop early; empty where there are too few.
         test: the report is measured on these.
-        labels: choose: every label, as in `prompt.labels`, else sorted.
+        labels: names of the answers that every question has: every label of `choose`; none where questions have their
+            own.
         leaks: what was removed from train for being in the test set.
         test_kind: whether the test set is a file of its own, held out of the examples, or of the pretext pairs.
         digest: SHA-256 over all examples used.
@@ -79,6 +81,7 @@ def split(
     recipe: Recipe,
     *,
     text: Callable[[Example], str],
+    labels: Callable[[Recipe, Sequence[Example]], tuple[str, ...]],
     catalog: Catalog | None,
     history: Catalog | None,
 ) -> Splits:
@@ -91,6 +94,7 @@ def split(
         merchant: whose examples.
         recipe: its `data` and `tune` sections say how.
         text: what the prompt shows of an example, to find copies.
+        labels: names the answers that every question has, from training examples, as the task does.
         catalog: rank: the items; None for plain titles.
         history: the items in `data.item_fields`; by default `catalog`.
 
@@ -107,16 +111,14 @@ def split(
     train, leaks = remove_leaks(rows, test, text, data.near_duplicate)
     if rows and data.shots != 0:  # else pretext pairs take the examples' place
         _check(recipe, train, test, leaks)
-    labels = labels_of(recipe, train)
+    names = labels(recipe, train)
     if data.shots is not None:
         sample = draw_balanced if recipe.spec.labels else draw
         train = sample(train, data.shots, f"{seed}/shots")
     train, valid = _validation(recipe, train)
     digest = digest_of(train, valid, test)
     absent = "" if merchant.file(data.file).exists() else data.file
-    return Splits(
-        train, valid, test, labels, leaks, kind, digest, merged=merged, contradictions=contrary, absent=absent
-    )
+    return Splits(train, valid, test, names, leaks, kind, digest, merged=merged, contradictions=contrary, absent=absent)
 
 
 def test_file_of(merchant: Merchant, recipe: Recipe) -> str | None:
@@ -229,14 +231,6 @@ def _without_examples(recipe: Recipe, error: DataError) -> DataError:
     )
 
 
-def labels_of(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
-    """choose: every label, as in `prompt.labels`, else those of the examples, sorted."""
-    if not recipe.spec.labels:
-        return ()
-    [train], _ = one_spelling(recipe, train)
-    return tuple(recipe.prompt.labels) or tuple(sorted({example.label for example in train if example.label}))
-
-
 def _check(recipe: Recipe, train: Sequence[Example], test: Sequence[Example], leaks: Leaks) -> None:
     """Refuse what cannot be trained or measured."""
     file, shots = recipe.data.file, recipe.data.shots
@@ -291,7 +285,8 @@ def digest_of(*parts: Sequence[Example]) -> str:
 
 
 def _content(example: Example) -> str:
-    return content_digest([getattr(example, name) for name in _CONTENT])
+    later = [value for name in _LATER if (value := getattr(example, name)) is not None]
+    return content_digest([*(getattr(example, name) for name in _CONTENT), *later])
 
 
 def _count(examples: Sequence[Example]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Task = Literal["choose", "rank", "generate"]
+Kind = Literal["label", "items", "text"]
 Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg"]
 
 _STEERING = ("id", "group", "weight", "at")  # fields of any row that a prompt never shows
@@ -47,15 +48,15 @@ class TaskSpec:
         answer_template: the default of `prompt.answer`.
         answer_field: the one field that `prompt.answer` shows; none where it shows those of a catalog's item.
         own_keys: recipe keys for this task alone, each with the value that is allowed elsewhere, if one is.
-        labels: whether an answer is one of a merchant's labels.
-        items: whether an answer orders items, of a catalog or plain titles.
-        written: whether an answer is written token by token; others are scored.
+        kind: what an answer is: one of a merchant's labels, an order of items (of a catalog or plain titles), or a text
+            that is written token by token; others are scored.
         from_catalog: whether there is something to learn from a catalog, without any example.
         limit: what a model card says against every adapter of this task; empty if there is nothing.
     """
 
     does: str
     answer: str
+    kind: Kind
     metrics: tuple[MetricSpec, ...]
     tie_break: str
     baselines: tuple[Baseline, ...]
@@ -64,11 +65,28 @@ class TaskSpec:
     beside: tuple[str, ...] = ()
     cells: Mapping[str, Literal["list", "json"]] = field(default_factory=dict)
     own_keys: Mapping[str, str] = field(default_factory=dict)
-    labels: bool = False
-    items: bool = False
-    written: bool = False
     from_catalog: bool = False
     limit: str = ""
+
+    @property
+    def labels(self) -> bool:
+        """Whether an answer is one of a merchant's labels."""
+        return self.kind == "label"
+
+    @property
+    def items(self) -> bool:
+        """Whether an answer orders items."""
+        return self.kind == "items"
+
+    @property
+    def written(self) -> bool:
+        """Whether an answer is written token by token."""
+        return self.kind == "text"
+
+    @property
+    def closed(self) -> bool:
+        """Whether every question of a merchant has the same answers, which are scored."""
+        return not self.items and not self.written
 
     @property
     def own_fields(self) -> tuple[str, ...]:
@@ -90,6 +108,7 @@ TASKS: dict[Task, TaskSpec] = {
     "choose": TaskSpec(
         does="chooses a label",
         answer="label",
+        kind="label",
         metrics=(
             MetricSpec("accuracy"),
             MetricSpec("macro_f1"),
@@ -109,11 +128,11 @@ TASKS: dict[Task, TaskSpec] = {
             "tune.contrastive": "0",
             "tune.self_training.rounds": "0",
         },
-        labels=True,
     ),
     "rank": TaskSpec(
         does="ranks items",
         answer="relevant",
+        kind="items",
         beside=("candidates",),
         cells={"relevant": "list", "candidates": "list"},
         metrics=(
@@ -127,13 +146,13 @@ TASKS: dict[Task, TaskSpec] = {
         answer_template=" {title}",
         answer_field=None,
         own_keys={"data.pretext": "false"},
-        items=True,
         from_catalog=True,
         limit="Scores compare items within one answer only, and it has not seen what is new in the catalog.",
     ),
     "generate": TaskSpec(
         does="generates text",
         answer="output",
+        kind="text",
         cells={"output": "json"},
         metrics=(
             MetricSpec("valid_json"),
@@ -145,7 +164,6 @@ TASKS: dict[Task, TaskSpec] = {
         baselines=("minilm-cosine",),
         answer_template=" {output}",
         answer_field="output",
-        written=True,
         limit="It can write what is not true, or not valid JSON. Check its output before it reaches anyone.",
     ),
 }

@@ -1,62 +1,148 @@
 """`choose`: one label of several, by their probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
+from shopfit.adapter.finite import not_finite
+from shopfit.adapter.head import Head
+from shopfit.adapter.score_fusion import ADAPTER, COSINE_UNIT, MINILM, ScoreFusion, log_shares, softmax
+from shopfit.base.prompt import Prompter
+from shopfit.errors import Problem
 from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.examples import Example, Fields
+from shopfit.merchant.labels import labels_of
+from shopfit.merchant.search import Embed, direction
+from shopfit.merchant.statistics import item_likes, label_shares, likes, positive_place
+from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
-from shopfit.tasks.calibration import BINS, calibration_gaps
-from shopfit.tasks.metric import Weighted, mean_of_known, mean_of_rows, metric, ratio
+from shopfit.tasks.choose_predictions import ChoosePredictions
 from shopfit.tasks.predictions import Floats, Predictions
-from shopfit.tasks.task import Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
+from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.system import Answers, Learned, System
+from shopfit.tasks.task import FusionRow, HeldOutSet, Parts, Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from shopfit.base.scoring.questions import Question
+    from shopfit.tasks.tenant import Tenant
+
+MAJORITY, LIKE_RATE, ITEM_LIKES = "majority", "like-rate", "item-likes"
+_UNSEEN = 2  # prior likes and dislikes of every item
+_STRENGTHS = [0.1, 1.0, 10.0, 100.0]  # inverse regularisation; unit vectors need little
+_DEFAULT_STRENGTH = 10.0
+_FOLDS = 4
+
 
 @dataclass(frozen=True, slots=True)
-class ChoosePredictions(Predictions):
-    """N choices among L labels.
+class ChooseRequest(Request):
+    """Asks which label fits.
 
     Args:
-        labels: the L labels.
-        probabilities: (N, L), rows sum to 1.
-        gold: (N,) index of the right label.
+        adapter: whose answer is wanted.
+        fields: what the recipe's prompt shows, by name.
     """
 
     task: ClassVar[Task] = "choose"
 
-    labels: tuple[str, ...]
-    probabilities: Floats
-    gold: NDArray[np.int64]
+
+@dataclass(frozen=True, slots=True)
+class ChooseAnswer(Answer):
+    """A label.
+
+    Args:
+        label: the most probable one.
+        probabilities: of every label; they sum to 1.
+        sure: whether the label's probability reaches the adapter's threshold, from which on held-out answers were right
+            as often as `serve.precision` asks; always true if the recipe does not set it.
+    """
+
+    label: str
+    probabilities: Mapping[str, float]
+    sure: bool = True
 
     @property
-    def rows(self) -> int:
-        """N, the rows predicted."""
-        return len(self.gold)
+    def lines(self) -> list[str]:
+        """Every label, the most probable first."""
+        falling = sorted(self.probabilities.items(), key=lambda pair: -pair[1])
+        return [f"{probability:6.1%}  {label}" for label, probability in falling]
 
-    @property
-    def chosen(self) -> NDArray[np.int64]:
-        """(N,) index of the most probable label, the first of equals."""
-        chosen: NDArray[np.int64] = self.probabilities.argmax(1)
-        return chosen
+    def raw(self, labels: Sequence[str], pool: Sequence[str]) -> list[float]:
+        """The probabilities, in the order of labels."""
+        return [self.probabilities[label] for label in labels]
 
-    @classmethod
-    def join(cls, parts: Sequence[Self]) -> Self:
-        """The choices of one or more parts of a test set, all among the same labels."""
-        return cls(
-            parts[0].labels,
-            np.concatenate([part.probabilities for part in parts]),
-            np.concatenate([part.gold for part in parts]),
-        )
+
+class ChooseFusion(ScoreFusion):
+    """Parts: adapter, majority, like-rate, item-likes, and minilm (cosine with the mean of each label's examples).
+
+    Args:
+        shares: share of each label among the examples, in the order of labels.
+        centroids: mean direction of each label's texts in the encoder's space, in the order of labels.
+        likes: for each item, the numbers of examples that like and dislike it, if rows name items.
+    """
+
+    parts: ClassVar[frozenset[str]] = frozenset({ADAPTER, MAJORITY, LIKE_RATE, ITEM_LIKES, MINILM})
+    # the two biases that recommenders start from are log-odds already, which add up (Koren, Bell and Volinsky, 2009)
+    biases: ClassVar[frozenset[str]] = frozenset({LIKE_RATE, ITEM_LIKES})
+
+    shares: list[float] = Field([])
+    centroids: list[list[float]] = Field([])
+    likes: dict[str, tuple[int, int]] = Field({})
+
+    def problems(self, labels: int) -> list[Problem]:
+        """Why it does not fit an adapter of so many labels; empty if it does."""
+        problems = super().problems(labels)
+        if len(self.shares) != labels or min(self.shares, default=1) <= 0:
+            problems.append(Problem("shares", f"{len(self.shares)} numbers", f"{labels} numbers above 0"))
+        if self.centroids and (len(self.centroids) != labels or len({len(row) for row in self.centroids}) != 1):
+            problems.append(Problem("centroids", f"{len(self.centroids)} rows", f"{labels} rows of one length"))
+        if (least := min((count for pair in self.likes.values() for count in pair), default=0)) < 0:
+            problems.append(Problem("likes", str(least), "0 or more"))
+        return problems
 
 
 class Choose(TaskType):
     """Chooses one of a merchant's labels."""
+
+    name: ClassVar[Task] = "choose"
+    request = ChooseRequest
+    fusion = ChooseFusion
+
+    def labels(self, recipe: Recipe, examples: Rows) -> tuple[str, ...]:
+        """Every label, as in `prompt.labels`, else those of the examples, sorted."""
+        return labels_of(recipe, examples)
+
+    def question(
+        self, prompter: Prompter, labels: Sequence[str], fields: Fields, pool: Sequence[str], head: Head | None
+    ) -> "Question":
+        """The question which label fits."""
+        return labels_question(prompter, labels, fields, head)
+
+    def shows(self, example: Example, labels: Sequence[str]) -> tuple[str, ...]:
+        """Its own label."""
+        return (str(example.label),)
+
+    def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
+        """Every label, the right one among them."""
+        return tuple(question.answers), tuple(name == question.example.label for name in question.names)
+
+    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, tune: Tune | None = None) -> "Tensor":
+        """Cross-entropy over the length-normalised labels, which label smoothing spreads (arXiv:1512.00567)."""
+        from shopfit.tasks.losses import cross_entropy, uniform_cross_entropy
+
+        scores, counts = sums / batch.questions.lengths / temperature, batch.questions.counts
+        losses = cross_entropy(scores, batch.gold, counts)  # (B,)
+        if tune is not None and (smoothing := tune.label_smoothing):
+            losses = (1 - smoothing) * losses + smoothing * uniform_cross_entropy(scores, counts)
+        return (batch.weights * losses).mean()
+
+    def raw(self, recipe: Recipe, scores: Floats) -> Floats:
+        """(L,) probabilities."""
+        return softmax(scores / recipe.tune.temperature)
 
     def collect(
         self, labels: Sequence[str], rows: Rows, pools: Sequence[Pool], answers: Sequence[Any], catalog: Catalog | None
@@ -66,19 +152,108 @@ class Choose(TaskType):
         probabilities = np.array(answers, np.float64).reshape(len(rows), len(labels))
         return ChoosePredictions(tuple(labels), probabilities, gold)
 
-    def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
-        """Every label, the right one among them."""
-        return tuple(question.labels), tuple(question.gold)
+    def priors(
+        self,
+        recipe: Recipe,
+        train: Rows,
+        *,
+        labels: Sequence[str] = (),
+        catalog: Catalog | None = None,
+    ) -> list[System]:
+        """The majority; of two labels, where rows say what a shopper liked and disliked, also the like-rate."""
+        names = tuple(labels) or tuple(recipe.prompt.labels) or tuple(sorted({str(row.label) for row in train}))
+        shares = np.array(label_shares(train, names))
+        found = [System("majority", "prior", self, lambda rows, _: [shares] * len(rows), names)]
+        if len(names) == 2 and any(likes(example.fields) is not None for example in train):
+            found.append(System("like-rate", "prior", self, _like_rate(names), names, fitted=False))
+        return found
 
-    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
-        """Cross-entropy over the length-normalised labels, which smoothing spreads."""
-        from shopfit.tasks.losses import cross_entropy, uniform_cross_entropy
+    def fit(self, name: str, learned: Learned) -> System:
+        """Logistic regression over the vectors."""
+        return System(name, "baseline", self, _logreg(learned), learned.labels)
 
-        scores, counts = sums / batch.questions.lengths / temperature, batch.questions.counts
-        losses = cross_entropy(scores, batch.gold, counts)  # (B,)
-        if smoothing:
-            losses = (1 - smoothing) * losses + smoothing * uniform_cross_entropy(scores, counts)
-        return (batch.weights * losses).mean()
+    def answer(self, tenant: "Tenant", scores: Floats, others: Parts) -> ChooseAnswer:
+        """The label, by the scores (L,) of the adapter and the other parts of a blend."""
+        if tenant.blend is None:
+            logits = (scores - np.array(tenant.offsets or 0.0)) / tenant.temperature
+        else:  # the blend's weights were fitted to adapter scores at the training temperature
+            parts = dict(others)
+            if len(scores):
+                parts[ADAPTER] = log_shares(softmax(scores / tenant.recipe.tune.temperature))
+            logits = tenant.blend.together(parts)
+        shares = softmax(logits)
+        if not np.isfinite(shares).all():
+            raise not_finite()
+        probabilities = dict(zip(tenant.labels, shares.tolist(), strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        return ChooseAnswer(label, probabilities, sure=probabilities[label] >= tenant.threshold)
+
+    def uncertainty(self, answers: Sequence[ChooseAnswer], labels: Sequence[str]) -> tuple[Floats, list[str]]:
+        """The gradient of cross-entropy at the likeliest label; the margin to the second."""
+        shares = np.array([answer.raw(labels, ()) for answer in answers])  # (U, L)
+        second, first = np.sort(shares, axis=1)[:, -2:].T
+        likeliest = np.eye(len(labels))[shares.argmax(1)]
+        return shares - likeliest, [f"margin {margin:.3f}" for margin in first - second]
+
+    def facts(self, examples: Rows, labels: Sequence[str], text: Callable[[Example], str], embed: Embed | None) -> Any:
+        """Shares of the labels, likes of the items; and with an encoder, centroids of the labels."""
+        shares, liked = label_shares(examples, labels), item_likes(examples)
+        if embed is None:
+            return {"shares": shares, "likes": liked}
+        vectors = embed([text(example) for example in examples])
+        centroids = []
+        for label in labels:
+            mine = [vectors[place] for place, example in enumerate(examples) if example.label == label]
+            toward = direction(np.stack(mine)) if mine else np.zeros(vectors.shape[1])
+            centroids.append([round(float(number), 6) for number in toward])
+        return {"shares": shares, "centroids": centroids, "likes": liked}
+
+    def parts(
+        self, facts: ChooseFusion, labels: Sequence[str], fields: Fields, text: str, embed: Embed | None
+    ) -> Parts:
+        """Every part but the adapter's, for L labels: arrays (L,)."""
+        parts = {MAJORITY: np.log(np.asarray(facts.shares, np.float64))}
+        if len(labels) == 2 and (rate := likes(fields)) is not None:
+            parts[LIKE_RATE] = _for(labels, np.log(rate / (1 - rate)))
+            if isinstance(item := fields.get("item"), str):
+                liked, disliked = facts.likes.get(item, (0, 0))
+                parts[ITEM_LIKES] = _for(labels, np.log((liked + _UNSEEN) / (disliked + _UNSEEN)))
+        if facts.centroids and embed is not None:
+            parts[MINILM] = np.asarray(facts.centroids, np.float64) @ embed([text])[0].astype(np.float64) / COSINE_UNIT
+        return parts
+
+    def fusion_rows(
+        self,
+        recipe: Recipe,
+        held: HeldOutSet,
+        predictions: Predictions,
+        embed: Embed | None,
+    ) -> list[FusionRow]:
+        """Log-probabilities of the labels, and the parts beside them."""
+        assert isinstance(predictions, ChoosePredictions)
+        texts = [held.prompter.text(example.fields) for example in held.valid]
+        facts = ChooseFusion(
+            weights={ADAPTER: 1.0},
+            **self.facts(held.train, held.labels, lambda example: held.prompter.text(example.fields), embed),
+        )
+        if embed is not None:
+            embed(texts)  # all at once is faster
+        rows = []
+        told = zip(held.valid, texts, predictions.probabilities, predictions.gold, strict=True)
+        for example, text, probabilities, gold in told:
+            right = np.zeros(len(probabilities))
+            right[gold] = 1
+            others = self.parts(facts, held.labels, example.fields, text, embed)
+            rows.append(({ADAPTER: log_shares(probabilities), **others}, right))
+        return rows
+
+    def fused(self, held_out: Predictions, totals: Sequence[Floats]) -> ChoosePredictions:
+        """The same rows with the probabilities of other logits."""
+        from scipy.special import softmax as of_rows
+
+        assert isinstance(held_out, ChoosePredictions)
+        shares = of_rows(np.array(totals).reshape(held_out.probabilities.shape), axis=1)
+        return ChoosePredictions(held_out.labels, shares, held_out.gold)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -92,84 +267,57 @@ class Choose(TaskType):
         return ChoosePredictions(names, table, np.asarray(references, np.int64))
 
 
-@metric("accuracy", mean=True)
-def accuracy(predictions: ChoosePredictions, _: int) -> Weighted:
-    """Share of rows whose most probable label is right."""
-    return mean_of_rows(predictions.chosen == predictions.gold)
+TASK = Choose()
 
 
-@metric("macro_f1", by_label=True)
-def macro_f1(predictions: ChoosePredictions, _: int) -> Weighted:
-    """Unweighted mean of the labels' F1; labels that are neither right nor chosen anywhere are left out."""
-    counted = _counted(predictions)
+def labels_question(prompter: Prompter, labels: Sequence[str], fields: Fields, head: Head | None) -> "Question":
+    """The question which of the labels fits: by its class if the head has it, else by its words."""
+    from shopfit.base.scoring.questions import ClassIndex, Question
 
-    def of(weights: Floats) -> Floats:
-        hits, right, guessed = np.split(weights @ counted, 3, 1)  # each (B, L)
-        return mean_of_known(ratio(2 * hits, right + guessed))
-
-    return of
+    rows = {} if head is None else {label: ClassIndex(row) for row, label in enumerate(head.labels)}
+    return Question(prompter.encode(fields), tuple(rows.get(label) or prompter.label(label) for label in labels))
 
 
-@metric("balanced_accuracy", by_label=True)
-def balanced_accuracy(predictions: ChoosePredictions, _: int) -> Weighted:
-    """Mean recall of the labels that are right somewhere."""
-    counted = _counted(predictions)
+def _like_rate(labels: tuple[str, ...]) -> Answers:
+    """Share of a shopper's liked items, one added to each side; `yes`, else the last label, is positive."""
+    positive = positive_place(labels)
 
-    def of(weights: Floats) -> Floats:
-        hits, right, _ = np.split(weights @ counted, 3, 1)  # each (B, L)
-        return mean_of_known(ratio(hits, right))
+    def answer(rows: Rows, _: Sequence[Sequence[str]]) -> list[list[float]]:
+        answers = []
+        for row in rows:
+            probability = likes(row.fields) or 0.5
+            answers.append([probability if place == positive else 1 - probability for place in range(2)])
+        return answers
 
-    return of
-
-
-@metric("auc", by_label=True)
-def auc(predictions: ChoosePredictions, _: int) -> Weighted:
-    """Area under the ROC curve.
-
-    Of two labels, the second in sorted order is positive (the area is the same for the other one). Of more: each label
-    against the rest, averaged over the labels that some rows have and some have not. With one class only it is nan.
-    """
-    # the share of (positive, negative) pairs in the right order, ties a half (Mann & Whitney 1947)
-    probabilities, gold = predictions.probabilities, predictions.gold
-    columns = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    sides = []
-    for column in columns:
-        order = np.argsort(probabilities[:, column], kind="stable")
-        rising = probabilities[order, column]
-        starts = np.flatnonzero(np.concatenate([[True], rising[1:] != rising[:-1]]))  # of each run of equal scores
-        sides.append((order, starts, (gold[order] == column).astype(np.float64)))
-
-    def of(weights: Floats) -> Floats:
-        areas = np.empty((len(weights), len(sides)))
-        for place, (order, starts, positive) in enumerate(sides):
-            sorted_weights = weights[:, order]
-            above = np.add.reduceat(sorted_weights * positive, starts, 1)  # (B, runs) positives of each score
-            below = np.add.reduceat(sorted_weights * (1 - positive), starts, 1)
-            pairs = (above * (np.cumsum(below, 1) - below / 2)).sum(1)
-            areas[:, place] = ratio(pairs, above.sum(1) * below.sum(1))
-        return mean_of_known(areas)
-
-    return of
+    return answer
 
 
-@metric("log_loss", by_label=True, bounded=False)
-def log_loss(predictions: ChoosePredictions, _: int) -> Weighted:
-    """Mean negative log-probability of the right label, in nats. Lower is better."""
-    tiny = np.finfo(np.float64).eps  # as scikit-learn clips it
-    right = predictions.probabilities[np.arange(predictions.rows), predictions.gold]
-    return mean_of_rows(-np.log(right.clip(tiny, 1 - tiny)))
+def _logreg(learned: Learned) -> Answers:
+    """Logistic regression over the vectors, labels balanced; its strength by cross-validation where rows suffice."""
+    labels = learned.labels
+    gold = np.array([labels.index(str(example.label)) for example in learned.train])
+    present, counts = np.unique(gold, return_counts=True)
+    if len(present) < 2:
+        certain = np.eye(len(labels))[present[0]]
+        return lambda rows, _: [certain] * len(rows)
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+    model = LogisticRegression(C=_DEFAULT_STRENGTH, class_weight="balanced", max_iter=1000)
+    if counts.min() >= _FOLDS:
+        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=learned.seed)
+        model = GridSearchCV(model, {"C": _STRENGTHS}, scoring="neg_log_loss", cv=folds)
+    model.fit(learned.vectors(learned.train), gold)
+
+    def answer(rows: Rows, _: Sequence[Sequence[str]]) -> list[Floats]:
+        probabilities = np.zeros((len(rows), len(labels)))
+        if rows:
+            probabilities[:, model.classes_] = model.predict_proba(learned.vectors(rows))
+        return list(probabilities)
+
+    return answer
 
 
-@metric("ece", drifts=True, paper="Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (arXiv:1706.04599)")
-def ece(predictions: ChoosePredictions, _: int) -> Weighted:
-    """Expected calibration error of the most probable label, 15 bins of equal width. Lower is better."""
-    bins, gaps = calibration_gaps(predictions.probabilities, predictions.gold)
-    spread = np.where(bins[:, None] == np.arange(BINS), gaps[:, None], 0.0)  # (N, BINS)
-    return lambda weights: np.abs(weights @ spread).sum(1) / weights.sum(1)
-
-
-def _counted(predictions: ChoosePredictions) -> Floats:
-    """(N, 3 L) whether each label is right and chosen, right, and chosen in a row."""
-    labels = np.arange(predictions.probabilities.shape[1])
-    is_gold, is_chosen = predictions.gold[:, None] == labels, predictions.chosen[:, None] == labels  # (N, L)
-    return np.hstack([is_gold & is_chosen, is_gold, is_chosen]).astype(np.float64)
+def _for(labels: Sequence[str], logit: float) -> Floats:
+    """(2,) a logit for the label that means "liked", 0 for the other."""
+    return np.array([logit if place == positive_place(labels) else 0.0 for place in range(2)])

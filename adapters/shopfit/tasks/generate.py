@@ -1,21 +1,80 @@
 """`generate`: a text, or a JSON object written as text (see `answers`)."""
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from shopfit.merchant.catalog import Catalog
+from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.answers import as_text, field_counts, is_exact, parse_object
 from shopfit.tasks.answers import token_f1 as f1_of_words
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric, ratio
 from shopfit.tasks.predictions import Floats, Predictions
+from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.system import Answers, Learned, System
 from shopfit.tasks.task import Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest(Request):
+    """Asks for a generated answer. Defaults come from the recipe's `serve` section.
+
+    Args:
+        adapter: whose answer is wanted.
+        fields: what the recipe's prompt shows, by name.
+        max_new_tokens: tokens at most, 1 to 4096.
+        temperature: 0 is greedy, 5 at most.
+        top_p: share of the probability that tokens are drawn from, above 0, to 1.
+        stop: texts that end the answer and are not part of it, 64 at most, of 1 to 10,000 characters each.
+        seed: of the sampling; the same request with the same seed gets the same answer. Random by default.
+        json_schema: the answer is JSON that follows it; 32 KB at most.
+    """
+
+    task: ClassVar[Task] = "generate"
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: Sequence[str] | None = None
+    seed: int | None = None
+    json_schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateAnswer(Answer):
+    """A text.
+
+    Args:
+        text: as generated.
+        output: the same as JSON, if it is a JSON object.
+        finish: "stop" if it is complete, "length" if it was cut off.
+    """
+
+    text: str
+    output: Mapping[str, Any] | None
+    finish: Literal["stop", "length"] = "stop"
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the text."""
+        return self.text.splitlines()
+
+    def raw(self, labels: Sequence[str], pool: Sequence[str]) -> str:
+        """The text."""
+        return self.text
+
+    @classmethod
+    def of(cls, text: str, finish: Literal["stop", "length"]) -> "GenerateAnswer":
+        """The answer of a text and why it ended."""
+        return cls(text, _json_object(text), finish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +113,9 @@ class GeneratePredictions(Predictions):
 class Generate(TaskType):
     """Generates a text."""
 
+    name: ClassVar[Task] = "generate"
+    request = GenerateRequest
+
     def collect(
         self, labels: Sequence[str], rows: Rows, pools: Sequence[Pool], answers: Sequence[Any], catalog: Catalog | None
     ) -> GeneratePredictions:
@@ -65,9 +127,30 @@ class Generate(TaskType):
         assert question.example.output is not None
         return (question.prompter.output(question.example.output),), (True,)
 
-    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
+    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, tune: Tune | None = None) -> "Tensor":
         """Cross-entropy over the answers' tokens, each weighing the same."""
         return -(batch.weights * sums).sum() / batch.questions.lengths.sum()
+
+    def priors(
+        self,
+        recipe: Recipe,
+        train: Rows,
+        *,
+        labels: Sequence[str] = (),
+        catalog: Catalog | None = None,
+    ) -> list[System]:
+        """The most common answer; of objects, each field's most common value, if most objects have the field at all."""
+        outputs = [example.output for example in train]
+        objects = [output for output in outputs if isinstance(output, Mapping)]
+        if objects and len(objects) == len(outputs):
+            text = json.dumps(_common_fields(objects), ensure_ascii=False)
+        else:
+            text = Counter(map(as_text, outputs)).most_common(1)[0][0]
+        return [System("most-common", "prior", self, lambda rows, _: [text] * len(rows))]
+
+    def fit(self, name: str, learned: Learned) -> System:
+        """The answer to the training example whose text is nearest."""
+        return System(name, "baseline", self, _nearest(learned))
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -77,6 +160,37 @@ class Generate(TaskType):
     def from_columns(self, predictions: Any, references: Any, **_: Any) -> GeneratePredictions:
         """Predictions of N texts and N right ones."""
         return GeneratePredictions(tuple(predictions), tuple(references))
+
+
+TASK = Generate()
+
+
+def _nearest(learned: Learned) -> Answers:
+    train, text, embed = learned.train, learned.text, learned.embed
+    vectors = embed([text(example) for example in train])
+
+    def answer(rows: Rows, _: Sequence[Sequence[str]]) -> list[str]:
+        nearest = (embed([text(row) for row in rows]) @ vectors.T).argmax(1) if rows else []
+        return [as_text(train[place].output) for place in nearest]
+
+    return answer
+
+
+def _common_fields(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found = {}
+    for name in dict.fromkeys(name for value in objects for name in value):
+        values = Counter(json.dumps(value[name], sort_keys=True) for value in objects if name in value)
+        if 2 * values.total() >= len(objects):
+            found[name] = json.loads(values.most_common(1)[0][0])
+    return found
+
+
+def _json_object(text: str) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 @metric("valid_json", mean=True)

@@ -11,8 +11,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from shopfit.errors import RecipeError
-from shopfit.recipe.tasks import TASKS, Task
 from shopfit.tasks.predictions import Floats, Predictions
 
 Answers = TypeVar("Answers", bound=Predictions)
@@ -72,18 +70,6 @@ def metric(
         return of
 
     return define
-
-
-def metric_of(task: Task, name: str) -> Metric[Any]:
-    """A task's metric.
-
-    Raises:
-        RecipeError: if it is no metric of the task.
-    """
-    if name not in TASKS[task].metric_names:
-        allowed = ", ".join(TASKS[task].metric_names)
-        raise RecipeError(f"{name!r} is not a metric of task {task}", next_step=f"use one of {allowed}")
-    return DEFINED[name]
 
 
 def mean_of_rows(merits: Any) -> Weighted:

@@ -1,25 +1,39 @@
 """`rank`: items by score. Ties share their places (see `ranking`)."""
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from pydantic import Field
 
+from shopfit.adapter.head import Head
+from shopfit.adapter.score_fusion import ADAPTER, BM25, COSINE_UNIT, HISTORY, MINILM, ScoreFusion
+from shopfit.base.prompt import Prompter
+from shopfit.errors import Problem
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.examples import Example, seen
+from shopfit.merchant.examples import Example, Fields, seen
+from shopfit.merchant.histories import past_items
 from shopfit.merchant.item_sampling import draw_others
-from shopfit.recipe.schema import Recipe
+from shopfit.merchant.search import CatalogIndex, Embed, VectorIndex, WordIndex, titles_index
+from shopfit.merchant.statistics import popularity
+from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric
 from shopfit.tasks.predictions import Floats, Predictions
+from shopfit.tasks.rank_answers import RankRequest
 from shopfit.tasks.ranking import Ranking
-from shopfit.tasks.task import Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
+from shopfit.tasks.system import Answers, Learned, System
+from shopfit.tasks.task import FusionRow, HeldOutSet, Parts, Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from shopfit.base.scoring.questions import Question
+
+POPULARITY = "popularity"
+_BM25_UNIT = 5.0  # a difference that counts as about one logit
 _NEVER_UNSEEN = -700.0  # log of a probability that is as good as 0, yet can be multiplied by 0
 
 
@@ -62,8 +76,41 @@ class RankPredictions(Predictions):
         )
 
 
+class RankFusion(ScoreFusion):
+    """Parts: adapter, popularity, bm25, minilm and history, the cosines with the query and with the history.
+
+    Without a query, minilm is the cosine with the history, and there is no history.
+
+    Args:
+        popularity: for each item, the number of examples with it among the right ones or in the history.
+    """
+
+    parts: ClassVar[frozenset[str]] = frozenset({ADAPTER, POPULARITY, BM25, MINILM, HISTORY})
+
+    popularity: dict[str, int] = Field({})
+
+    def problems(self, labels: int) -> list[Problem]:
+        """Why it does not fit an adapter; empty if it does."""
+        least = min(self.popularity.values(), default=0)
+        return super().problems(labels) + ([Problem("popularity", str(least), "0 or more")] if least < 0 else [])
+
+
 class Rank(TaskType):
     """Ranks a catalog's items, or plain titles."""
+
+    name: ClassVar[Task] = "rank"
+    request = RankRequest
+    fusion = RankFusion
+
+    def question(
+        self, prompter: Prompter, labels: Sequence[str], fields: Fields, pool: Sequence[str], head: Head | None
+    ) -> "Question":
+        """The question which items fit; without answers if there are none."""
+        from shopfit.base.scoring.questions import Question
+
+        prompt, *more = prompter.asking(fields)
+        answers = tuple(prompter.item(item) for item in pool)
+        return Question(prompt, answers, tuple(more), recurring=prompter.asks_by_items(fields))
 
     def pools(self, recipe: Recipe, examples: Sequence[Example], catalog: Catalog | None) -> list[Pool]:
         """The items each example is to rank.
@@ -91,12 +138,59 @@ class Rank(TaskType):
         answers = tuple(question.prompter.item(item, title=example.titles) for item in items)
         return answers, (True,) * len(example.relevant) + (False,) * len(others)
 
-    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, smoothing: float = 0.0) -> "Tensor":
+    def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, tune: Tune | None = None) -> "Tensor":
         """Softmax of each relevant item against sampled items that are not relevant."""
         from shopfit.tasks.losses import cross_entropy
 
         scores = sums / batch.questions.lengths / temperature
         return (batch.weights * cross_entropy(scores, batch.gold, batch.questions.counts)).mean()
+
+    def priors(
+        self,
+        recipe: Recipe,
+        train: Rows,
+        *,
+        labels: Sequence[str] = (),
+        catalog: Catalog | None = None,
+    ) -> list[System]:
+        """Popularity: how many training rows each item was right for, or stood in the history of."""
+        counts = popularity(train)
+
+        def answer(_: Rows, pools: Sequence[Sequence[str]]) -> list[list[int]]:
+            return [[counts.get(item, 0) for item in pool] for pool in pools]
+
+        return [System("popularity", "prior", self, answer, catalog=catalog)]
+
+    def fit(self, name: str, learned: Learned) -> System:
+        """BM25, or cosine in the encoder's space. Neither is fitted."""
+        answer = _bm25(learned) if name == "bm25" else _cosine(learned)
+        return System(name, "baseline", self, answer, catalog=learned.catalog, fitted=False)
+
+    def facts(self, examples: Rows, labels: Sequence[str], text: Callable[[Example], str], embed: Embed | None) -> Any:
+        """Popularity."""
+        return {"popularity": popularity(examples)}
+
+    def fusion_rows(
+        self, recipe: Recipe, held: HeldOutSet, predictions: Predictions, embed: Embed | None
+    ) -> list[FusionRow]:
+        """The adapter's scores as logits, and the parts beside them."""
+        assert isinstance(predictions, RankPredictions)
+        rows: list[FusionRow] = []
+        prompter, facts = held.prompter, RankFusion(weights={ADAPTER: 1.0}, popularity=popularity(held.train))
+        whole = None if prompter.catalog is None else CatalogIndex(prompter.catalog, embed)
+        said = zip(held.valid, predictions.candidates, predictions.scores, predictions.relevant, strict=True)
+        for example, pool, scores, relevant in said:
+            index = whole or titles_index(pool, embed)
+            history = past_items(example.fields, prompter.history)
+            found = index.scores(prompter.query_text(example.fields), history, pool)
+            right = np.array([item in relevant for item in pool], np.float64)
+            rows.append(({ADAPTER: scores / recipe.tune.temperature, **item_parts(facts, found, pool)}, right))
+        return rows
+
+    def fused(self, held_out: Predictions, totals: Sequence[Floats]) -> RankPredictions:
+        """The same rows with other scores."""
+        assert isinstance(held_out, RankPredictions)
+        return replace(held_out, scores=tuple(totals))
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -111,6 +205,64 @@ class Rank(TaskType):
             tuple(frozenset(relevant) for relevant in references),
             catalog_size,
         )
+
+
+TASK = Rank()
+
+
+def item_parts(facts: RankFusion, found: Mapping[str, Floats], pool: Sequence[str]) -> Parts:
+    """Every part but the adapter's, for C candidates: arrays (C,).
+
+    Args:
+        facts: popularity.
+        found: their search scores, as `CatalogIndex.scores` returns them.
+        pool: ids of the candidates.
+    """
+    counts = np.array([facts.popularity.get(item, 0) for item in pool], np.float64)
+    parts = {POPULARITY: np.log1p(counts), HISTORY: np.zeros(len(pool))}  # a request may have no history
+    units = {BM25: _BM25_UNIT, MINILM: COSINE_UNIT, HISTORY: COSINE_UNIT}
+    return parts | {name: found[name] / unit for name, unit in units.items() if name in found}
+
+
+def _bm25(learned: Learned) -> Answers:
+    """BM25 of the example's text over the items' texts."""
+    catalog = learned.catalog
+
+    def answer(rows: Rows, pools: Sequence[Sequence[str]]) -> list[Floats]:
+        items = _all_items(catalog, pools)
+        place = {item: number for number, item in enumerate(items)}
+        index = WordIndex([_item_text(item, catalog) for item in items])
+        scores = [index.scores(learned.text(row)) for row in rows]
+        return [row[[place[item] for item in pool]] for row, pool in zip(scores, pools, strict=True)]
+
+    return answer
+
+
+def _cosine(learned: Learned) -> Answers:
+    """An item's cosine with the words of the example; where it has none, its largest with any item of its history."""
+    catalog, query_text = learned.catalog, learned.query_text
+    history = learned.history if learned.history is not None else catalog
+
+    def answer(rows: Rows, pools: Sequence[Sequence[str]]) -> list[Floats]:
+        items = _all_items(catalog, pools)
+        place = {item: number for number, item in enumerate(items)}
+        learned.embed([query_text(row) for row in rows])  # all at once is faster
+        index = VectorIndex([_item_text(item, catalog) for item in items], learned.embed)
+        answers = []
+        for row, pool in zip(rows, pools, strict=True):
+            titles = [_item_text(item, history) for item in seen(row.fields) if history is None or item in history]
+            answers.append(index.scores(query_text(row), titles)[[place[item] for item in pool]])
+        return answers
+
+    return answer
+
+
+def _all_items(catalog: Catalog | None, pools: Sequence[Sequence[str]]) -> list[str]:
+    return list(dict.fromkeys([*(catalog or ()), *(item for pool in pools for item in pool)]))
+
+
+def _item_text(item: str, catalog: Catalog | None) -> str:
+    return catalog[item].text if catalog is not None and item in catalog else item
 
 
 @metric(

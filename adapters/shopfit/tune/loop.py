@@ -28,7 +28,7 @@ from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
 from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe, Tune
-from shopfit.recipe.tasks import METRICS
+from shopfit.recipe.tasks import METRICS, Task
 from shopfit.tasks import Predictions, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.objectives import Objective
@@ -270,8 +270,8 @@ def _end(accelerator: Accelerator, settings: Tune) -> None:
 
 
 def head_labels(base: Base, recipe: Recipe, merchants: Sequence[TrainingSet]) -> tuple[str, ...]:
-    """Labels that the adapter's head has a row for: all merchants' when it chooses on an encoder, else none."""
-    if not base.scorer.compares_texts or not recipe.spec.labels:
+    """Labels that the adapter's head has a row for: all merchants', on an encoder, if every question has them."""
+    if not base.scorer.compares_texts or not recipe.spec.closed:
         return ()
     return tuple(dict.fromkeys(label for training_set in merchants for label in training_set.labels))
 
@@ -294,18 +294,19 @@ def _attach(
         start=start,
     )
     if names:
-        adapter.train_head(_first_head(adapter, names, merchants, start))
+        adapter.train_head(_first_head(adapter, recipe.task, names, merchants, start))
     return adapter
 
 
 def _first_head(
-    adapter: TrainableAdapter, names: Sequence[str], merchants: Sequence[TrainingSet], start: Start | None
+    adapter: TrainableAdapter, task: Task, names: Sequence[str], merchants: Sequence[TrainingSet], start: Start | None
 ) -> Head:
     prompter = merchants[0].prompter
     examples: dict[str, list[tuple[int, ...]]] = {}
     for training_set in merchants:
         for example in training_set.train:
-            examples.setdefault(str(example.label), []).append(training_set.prompter.encode(example.fields))
+            for label in task_of(task).shows(example, training_set.labels):
+                examples.setdefault(label, []).append(training_set.prompter.encode(example.fields))
     adapter.peft.eval()
     words = {name: prompter.label(name) for name in names}
     known = None if start is None else start.head

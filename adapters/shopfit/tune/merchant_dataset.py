@@ -14,6 +14,7 @@ from shopfit.merchant.pretext import hold_out_pairs, pretext_pairs
 from shopfit.merchant.splits import Splits, digest_of, split
 from shopfit.merchant.unlabeled import load_unlabeled, unlabeled_file_of, without_copies
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import task_of
 from shopfit.tune.training_dataset import TrainingSet
 
 
@@ -47,7 +48,12 @@ class MerchantDataset:
         history = merchant.catalog(data.history_catalog, recipe) if data.history_catalog else None
         shown = Prompter(recipe, None, catalog, history)
         splits = split(
-            merchant, recipe, text=lambda example: shown.text(example.fields), catalog=catalog, history=history
+            merchant,
+            recipe,
+            text=lambda example: shown.text(example.fields),
+            labels=task_of(recipe.task).labels,
+            catalog=catalog,
+            history=history,
         )
         return cls(merchant, recipe, shown, splits)
 
@@ -91,13 +97,14 @@ class MerchantDataset:
         reporter("examples", _count(splits))
         if splits.absent:
             reporter("examples", splits.without_examples)
-        if splits.labels:
+        if recipe.spec.labels:
             reporter("labels", ", ".join(f"{label} {count}" for label, count in splits.label_counts.items()))
         if splits.merged:
             reporter("labels", spellings_text(splits.merged))
         if splits.contradictions.total:
             reporter("contradict", str(splits.contradictions))
-        if unseen := sorted(set(splits.labels) - {str(row.label) for row in (*splits.train, *splits.valid)}):
+        told = {str(row.label) for row in (*splits.train, *splits.valid)}
+        if recipe.spec.labels and (unseen := sorted(set(splits.labels) - told)):
             reporter("labels", f"no example to train on: {', '.join(unseen)}; what they mean is left to their words")
         if recipe.tune.self_training.rounds:
             reporter("unlabeled", f"{len(self.unlabeled)} rows that repeat no example")

@@ -51,7 +51,7 @@ class Objective(nn.Module):
             if self._hidden is not None and not pushed:
                 stack.enter_context(self._hidden.open())
             sums = answer_sums(self._adapter, questions)  # (A,)
-        loss = self._task.loss(sums, batch, settings.temperature, settings.label_smoothing)
+        loss = self._task.loss(sums, batch, settings.temperature, settings)
         shown = loss.detach()
         if pushed:
             return loss, shown

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from shopfit.adapter.bundle import SelfTrainingRound
 from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
-from shopfit.engine.questions import ask_choose
+from shopfit.engine.offline_scoring import ask
 from shopfit.evaluation.calibration import at_temperature, fit_temperature
 from shopfit.evaluation.metrics import measure
 from shopfit.merchant.examples import Example
@@ -195,7 +195,7 @@ def _train_and_ask(
     )
     try:
         asked = [example.fields for example in (*part.valid, *rows)]
-        answers = ask_choose(tuned.adapter, part.prompter, part.labels, asked)
+        answers = ask(tuned.adapter, part.prompter, asked, labels=part.labels)
     finally:
         tuned.adapter.detach()
     count = len(part.valid)

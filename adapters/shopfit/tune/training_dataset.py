@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from shopfit.merchant.item_sampling import draw_others
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.tasks import TrainingQuestion, task_of
 
+Row = tuple[Question, tuple[Any, ...], float]
+"""A question, a target of each of its answers, and its weight."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
@@ -25,7 +29,7 @@ class TrainingSet:
     Args:
         train: examples to learn from, at least one.
         valid: examples held out for early stopping; may be empty.
-        labels: choose: every label of this merchant.
+        labels: names of the answers that every question has: every label of `choose`.
         prompter: for this recipe and merchant.
         beside: further examples, not from the example file: pretext pairs, pseudo-labels.
     """
@@ -52,7 +56,7 @@ class Batch:
 
     Args:
         questions: laid out for the base.
-        gold: (A,) whether an answer is right: one a question for choose and generate, one or more for rank.
+        gold: (A, ...) the task's targets, such as whether an answer is right: one or more a question.
         weights: (B,) share of each example in the loss; 1 on average over all examples, not over the batch.
         classes: (B,) the same number for examples whose right answers are the same.
     """
@@ -73,9 +77,9 @@ class TrainingDataset:
     Args:
         examples: the training examples.
         prompter: writes their prompts and answers.
-        labels: choose: every label.
+        labels: as of the training set.
         tune: the recipe's `tune` section: seed and number of negatives.
-        head: choose: labels of the head's rows, where answers are classes; none where they are words.
+        head: labels of the head's rows, where answers are classes; none where they are words.
     """
 
     def __init__(
@@ -95,8 +99,8 @@ class TrainingDataset:
         # relative to the mean of all examples, not of the batch: batches of light examples count for less
         self._weights = [example.weight * len(examples) / total for example in examples]
         classes = {label: ClassIndex(row) for row, label in enumerate(head)}
-        self._labels = [classes[label] if head else prompter.label(label) for label in labels]
-        self._gold = [tuple(label == example.label for label in labels) for example in examples]
+        self._names = labels
+        self._answers = [classes[label] if head else prompter.label(label) for label in labels]
         self._asking = [prompter.asking(example.fields) for example in examples]
         self._augmentation = Augmentation(prompter.recipe, prompter.catalog, prompter.history)
         self._items = list(
@@ -108,12 +112,12 @@ class TrainingDataset:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> tuple[Question, tuple[bool, ...], float]:
-        """The question of one example, which of its answers are right, and its weight."""
+    def __getitem__(self, index: int) -> Row:
+        """The question of one example, the targets of its answers, and its weight."""
         example, weight = self.examples[index], self._weights[index]
         fields, (prompt, *more) = self._shown(index)
         negatives = partial(self._negatives, index, fields)
-        asked = TrainingQuestion(example, self.prompter, self._labels, self._gold[index], negatives)
+        asked = TrainingQuestion(example, self.prompter, self._names, self._answers, negatives)
         answers, right = self._task.training_answers(asked)
         return Question(prompt, answers, tuple(more)), right, weight
 
@@ -137,10 +141,10 @@ class TrainingDataset:
         """Tokens of the question, for sorting."""
         return self[index][0].tokens
 
-    def collate(self, rows: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
+    def collate(self, rows: Sequence[Row]) -> Batch:
         """Lay rows of the dataset out as one batch."""
         prompter = self.prompter
-        if prompter.scorer.compares_texts and prompter.recipe.task == "rank":
+        if prompter.scorer.compares_texts and prompter.recipe.spec.items:
             rows = share_negatives(rows)
         questions, gold, weights = zip(*rows, strict=True)
         right = [
@@ -155,9 +159,7 @@ class TrainingDataset:
         )
 
 
-def share_negatives(
-    rows: Sequence[tuple[Question, tuple[bool, ...], float]],
-) -> list[tuple[Question, tuple[bool, ...], float]]:
+def share_negatives(rows: Sequence[Row]) -> list[Row]:
     """In-batch negatives: what is right for one question is wrong for the others, unless it is among their answers.
 
     Where texts are compared they cost nothing: each text of a batch is there once.
@@ -214,8 +216,8 @@ class BalancedTrainingDataset:
     def __len__(self) -> int:
         return self._each * len(self._datasets)
 
-    def __getitem__(self, index: int) -> tuple[Question, tuple[bool, ...], float]:
-        """The question of one example, which of its answers are right, and its weight."""
+    def __getitem__(self, index: int) -> Row:
+        """The question of one example, the targets of its answers, and its weight."""
         merchant, place = divmod(index, self._each)
         return self._datasets[merchant][self._order[merchant][place]]
 
@@ -223,6 +225,6 @@ class BalancedTrainingDataset:
         """Tokens of the question, for sorting."""
         return self[index][0].tokens
 
-    def collate(self, rows: Sequence[tuple[Question, tuple[bool, ...], float]]) -> Batch:
+    def collate(self, rows: Sequence[Row]) -> Batch:
         """Lay rows of the dataset out as one batch."""
         return self._datasets[0].collate(rows)

@@ -6,7 +6,7 @@ import datasets
 import evaluate
 
 from shopfit.recipe.tasks import TASKS
-from shopfit.tasks import DEFINED, task_of
+from shopfit.tasks import metric_of, task_of
 
 
 class LocalMetric(evaluate.Metric):  # type: ignore[misc]
@@ -19,11 +19,12 @@ class LocalMetric(evaluate.Metric):  # type: ignore[misc]
 
     def __init__(self, metric: str, **options: Any) -> None:
         self.metric = metric
-        self._task = task_of(next(task for task, spec in TASKS.items() if metric in spec.metric_names))
+        task = next(task for task, spec in TASKS.items() if metric in spec.metric_names)
+        self._task, self._defined = task_of(task), metric_of(task, metric)
         super().__init__(**{"keep_in_memory": True} | options)
 
     def _info(self) -> Any:
-        columns, metric = self._task.columns, DEFINED[self.metric]
+        columns, metric = self._task.columns, self._defined
         return evaluate.MetricInfo(
             description=metric.what,
             citation=metric.paper,
@@ -37,7 +38,7 @@ class LocalMetric(evaluate.Metric):  # type: ignore[misc]
 
     def _compute(self, *, predictions: Any, references: Any, k: int = 10, **options: Any) -> dict[str, float]:
         found = self._task.from_columns(predictions, references, **options)
-        return {self.metric: DEFINED[self.metric].value(found, k)}
+        return {self.metric: self._defined.value(found, k)}
 
 
 def _feature(what: Any) -> Any:

@@ -1,4 +1,4 @@
-"""An adapter as an engine serves it: with its recipe, labels, items, score fusion and calibration."""
+"""An adapter as it is served: with its recipe, labels, items, score fusion and calibration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,11 +19,12 @@ from shopfit.adapter.artifacts import (
 )
 from shopfit.adapter.bundle import Bundle, HeldBundle
 from shopfit.adapter.manifest_rules import manifest_problems, printable
-from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion, fusion_problems
+from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion
 from shopfit.errors import BundleError, Problem, RecipeError
 from shopfit.merchant.catalog import Catalog
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import task_of
 
 _ITEM = 2 * 1024  # bytes of an item besides its values: dictionaries, and the index of its words
 _NESTED = (list, tuple, dict)
@@ -36,7 +37,7 @@ class Tenant:
     Args:
         name: for messages, such as `acme/review-sentiment@7`. Nothing is ever read from it.
         recipe: how requests become prompts.
-        labels: choose: every label.
+        labels: names of the answers that every question has: every label of `choose`.
         catalog: rank: the items to recommend.
         history: the items of histories, if they are not of the catalog.
         bundle: the adapter; None answers with the bare base, for comparison.
@@ -107,15 +108,19 @@ class Tenant:
             ]
             message = f"{bundle.manifest.reference}: {printable(error.message, 300)}"
             raise BundleError(message, problems=problems, next_step=error.next_step) from error
-        if recipe.spec.labels and not manifest.labels:
+        if recipe.spec.closed and not manifest.labels:
             raise BundleError(f"{bundle.manifest.reference} chooses among no labels at all", next_step=AGAIN)
-        blend = read_fusion(bundle)
-        if blend is not None and (problems := fusion_problems(blend, recipe.task, len(manifest.labels))):
+        blend = read_fusion(bundle, task_of(recipe.task).fusion)
+        if blend is not None and (problems := blend.problems(len(manifest.labels))):
             raise BundleError(
                 f"{FUSION} of {bundle.manifest.reference} is not a blend", problems=problems, next_step=AGAIN
             )
         labels, catalog, history = tuple(manifest.labels), read_items(bundle, CATALOG), read_items(bundle, HISTORY)
         return cls(name, recipe, labels, catalog, history, bundle, blend)
+
+
+Adapter = str | Bundle | Tenant
+"""How a request names its adapter: a registry reference, a bundle, or a tenant (maybe the bare base)."""
 
 
 def _held(value: Any) -> int:

@@ -1,0 +1,170 @@
+"""Requests to rank and to recommend, their answers, and how scores become them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from shopfit.adapter.finite import not_finite
+from shopfit.adapter.score_fusion import ADAPTER
+from shopfit.merchant.catalog import Catalog
+from shopfit.recipe.rules import Rules
+from shopfit.recipe.tasks import Task
+from shopfit.tasks.predictions import Floats
+from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.task import Parts
+
+if TYPE_CHECKING:
+    from shopfit.tasks.tenant import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class RankRequest(Request):
+    """Asks which items fit best.
+
+    Args:
+        adapter: whose answer is wanted.
+        fields: what the recipe's prompt shows, by name.
+        candidates: ids to rank (titles, without a catalog), each once, 10,000 at most; by default the catalog, less
+            what is out of stock or in the history.
+        top: how many to return, 1 or more; the recipe's `serve.top` by default.
+    """
+
+    task: ClassVar[Task] = "rank"
+
+    candidates: Sequence[str] | None = None
+    top: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RankedItem:
+    """One item of a ranking.
+
+    Args:
+        id: in the merchant's catalog.
+        title: as the catalog prints it.
+        score: higher is better, comparable within one answer only: mean log-probability a token, or the score
+            fusion's sum.
+    """
+
+    id: str
+    title: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class RankAnswer(Answer):
+    """A ranking.
+
+    Args:
+        items: best first.
+    """
+
+    items: tuple[RankedItem, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """An item a line."""
+        return [f"{item.score:7.3f}  {item.title}  ({item.id})" for item in self.items]
+
+    def raw(self, labels: Sequence[str], pool: Sequence[str]) -> list[float]:
+        """The scores, in the order of the pool."""
+        score = {item.id: item.score for item in self.items}
+        return [score[item] for item in pool]
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendRequest(Request):
+    """Asks what a shopper should see: search retrieves items, rules filter them, the adapter ranks them.
+
+    Args:
+        adapter: whose answer is wanted, of a `rank` recipe.
+        fields: what the recipe's prompt shows, by name, such as `query` and `history`.
+        k: how many to return, 1 or more; the recipe's `serve.top` by default.
+        rules: the request's own, besides those of the recipe: an item must pass both.
+    """
+
+    task: ClassVar[Task] = "rank"
+
+    k: int | None = None
+    rules: Rules | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendedItem:
+    """One recommendation.
+
+    Args:
+        id: in the merchant's catalog.
+        title: as the catalog prints it.
+        score: as in a ranking.
+        reasons: score of each stage that found or ranked it: "bm25", "adapter", and where the engine has an encoder,
+            "minilm" and "history".
+    """
+
+    id: str
+    title: str
+    score: float
+    reasons: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendAnswer(Answer):
+    """Recommendations.
+
+    Args:
+        items: best first; empty if no item passes the rules.
+    """
+
+    items: tuple[RecommendedItem, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """An item a line."""
+        return [f"{item.score:7.3f}  {item.title}  ({item.id})" for item in self.items]
+
+    def raw(self, labels: Sequence[str], pool: Sequence[str]) -> list[float]:
+        """The scores, in the order of the pool."""
+        score = {item.id: item.score for item in self.items}
+        return [score[item] for item in pool]
+
+
+def _item_scores(tenant: "Tenant", scores: Floats, others: Parts) -> Floats:
+    if tenant.blend is not None and others:
+        scores = tenant.blend.together({ADAPTER: scores / tenant.recipe.tune.temperature, **others})
+    if not np.isfinite(scores).all():
+        raise not_finite()
+    return scores
+
+
+def ranking(request: RankRequest, tenant: "Tenant", pool: Sequence[str], scores: Floats, others: Parts) -> RankAnswer:
+    """The C items of a pool, best score first."""
+    whole = _item_scores(tenant, scores, others)
+    order = sorted(range(len(pool)), key=lambda place: -whole[place])
+    items = (
+        RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(whole[place]))
+        for place in order[: request.top or tenant.recipe.serve.top]
+    )
+    return RankAnswer(tuple(items))
+
+
+def recommendations(
+    request: RecommendRequest,
+    tenant: "Tenant",
+    found: Mapping[str, Mapping[str, float]],
+    scores: Floats,
+    others: Parts,
+) -> RecommendAnswer:
+    """The items that search found, best score first, with the score of each stage."""
+    said = dict(zip(found, scores.tolist(), strict=False))  # empty where the blend leaves the adapter out
+    ranked = sorted(zip(found, _item_scores(tenant, scores, others).tolist(), strict=True), key=lambda pair: -pair[1])
+    items = []
+    for item, score in ranked[: request.k or tenant.recipe.serve.top]:
+        reasons = {**found[item], **({"adapter": said[item]} if item in said else {})}
+        items.append(RecommendedItem(item, _title(tenant.catalog, item), score, reasons))
+    return RecommendAnswer(tuple(items))
+
+
+def _title(catalog: Catalog | None, item: str) -> str:
+    return item if catalog is None else catalog[item].title
