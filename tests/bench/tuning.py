@@ -26,6 +26,7 @@ from shopfit.recipe.loading import load_recipe, parse_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.shipped import sample_folder
 from shopfit.settings import Settings
+from shopfit.tasks import task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.loop import learning_rate, make_accelerator, tune
 from shopfit.tune.training_dataset import TrainingDataset
@@ -89,7 +90,12 @@ def _examples(merchant: str, recipe: Recipe) -> list[Example]:
     assert folder is not None
     shown = Prompter(recipe, None)
     splits = split(
-        Merchant.open(folder), recipe, text=lambda example: shown.text(example.fields), catalog=None, history=None
+        Merchant.open(folder),
+        recipe,
+        text=lambda example: shown.text(example.fields),
+        labels=task_of(recipe.task).labels,
+        catalog=None,
+        history=None,
     )
     return [*splits.train, *splits.valid]
 

@@ -15,6 +15,7 @@ from shopfit.merchant.splits import Splits, split
 from shopfit.recipe.labels import label_key, loose_key
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import task_of
 
 
 def text(example: Example) -> str:
@@ -22,7 +23,7 @@ def text(example: Example) -> str:
 
 
 def run(folder: Path, task: Recipe, **files: list[dict[str, Any]]) -> Splits:
-    return split(shop(folder, **files), task, text=text, catalog=None, history=None)
+    return split(shop(folder, **files), task, text=text, labels=task_of(task.task).labels, catalog=None, history=None)
 
 
 def rows(*labels: Any, start: int = 0) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from shopfit.merchant.reading import read_rows
 from shopfit.merchant.splits import split
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.shipped import sample_folder, sample_merchants, shipped_recipes
+from shopfit.tasks import task_of
 
 MERCHANTS = sample_merchants()
 RECIPES = [entry.name for entry in shipped_recipes()]
@@ -52,7 +53,8 @@ def test_every_recipe_takes_every_sample(name: str, recipe_name: str, caplog: py
             shown += [titles[part].title if titles is not None else str(part) for part in parts]
         return " ".join(shown)
 
-    splits = split(merchant, recipe, text=text, catalog=catalog, history=history)
+    labels = task_of(recipe.task).labels
+    splits = split(merchant, recipe, text=text, labels=labels, catalog=catalog, history=history)
     assert splits.test_kind == "fixed"
     where = {
         each.id: each.where for each in load_examples(merchant, recipe, data.file, catalog=catalog, history=history)

@@ -12,6 +12,7 @@ from shopfit.errors import DataError
 from shopfit.merchant.examples import Example
 from shopfit.merchant.splits import Splits, split
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import task_of
 
 
 def text(example: Example) -> str:
@@ -19,7 +20,14 @@ def text(example: Example) -> str:
 
 
 def run(folder: Path, task: Recipe, **files: list[dict[str, Any]]) -> Splits:
-    return split(shop(folder, **files), task, text=text, catalog=ITEMS if task.data.catalog else None, history=None)
+    return split(
+        shop(folder, **files),
+        task,
+        text=text,
+        labels=task_of(task.task).labels,
+        catalog=ITEMS if task.data.catalog else None,
+        history=None,
+    )
 
 
 def refused(folder: Path, task: Recipe, **files: list[dict[str, Any]]) -> str:

@@ -71,8 +71,8 @@ def test_label_smoothing_is_that_of_torch(base: Base, smoothing: float) -> None:
     sums = -torch.rand(len(ROWS) * len(LABELS)) * 9
     scores = (sums / batch.questions.lengths / 0.2).view(len(ROWS), len(LABELS))
     gold = torch.tensor([LABELS.index(str(row.label)) for row in ROWS])
-    wanted = cross_entropy(scores, gold, label_smoothing=smoothing)
-    assert torch.allclose(task_of("choose").loss(sums, batch, 0.2, smoothing), wanted)
+    wanted, asked = cross_entropy(scores, gold, label_smoothing=smoothing), recipe(label_smoothing=smoothing).tune
+    assert torch.allclose(task_of("choose").loss(sums, batch, 0.2, asked), wanted)
 
 
 def test_the_push_has_the_wanted_size_and_leaves_the_embedding_alone(base: Base) -> None:

@@ -248,7 +248,7 @@ class Prompter:
         words = self.recipe.prompt.labels.get(label, label).strip()
         if self.encoder:
             words = words.replace("_", " ")
-        text = words if self.encoder else self._answer({"label": words})
+        text = words if self.encoder else self._answer({self.recipe.spec.answer: words})
         if is_blank(words) or is_blank(text):
             raise RequestError(
                 f"the label {label!r} has no words, so it cannot be an answer",

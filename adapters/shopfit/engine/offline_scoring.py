@@ -47,9 +47,8 @@ def ask(
     # in parts of the same size on any base: a sum's last bits depend on the size
     parts = [question.parts() for question in asked]
     scores = iter(score(adapted, prompter.scorer, [part for row in parts for part in row]))
-    return [
-        task.raw(prompter.recipe, np.concatenate([next(scores) for _ in row]) if row else np.empty(0)) for row in parts
-    ]
+    whole = [np.concatenate([next(scores) for _ in row]) if row else np.empty(0) for row in parts]
+    return [task.raw(prompter.recipe, labels, row) for row in whole]
 
 
 def ask_generate(

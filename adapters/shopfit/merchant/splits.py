@@ -73,7 +73,7 @@ class Splits:
     def label_counts(self) -> dict[str, int]:
         """choose: how many examples each label has to train on, those held out to stop early included."""
         counts = Counter(example.label for example in (*self.train, *self.valid))
-        return {label: counts[label] for label in self.labels}
+        return {label: counts[label] for label in self.labels} if any(counts.keys() - {None}) else {}
 
 
 def split(

@@ -8,9 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from shopfit.adapter.finite import not_finite
-from shopfit.adapter.head import Head
 from shopfit.adapter.score_fusion import ADAPTER, COSINE_UNIT, MINILM, ScoreFusion, log_shares, softmax
-from shopfit.base.prompt import Prompter
 from shopfit.errors import Problem
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, Fields
@@ -28,7 +26,6 @@ from shopfit.tasks.task import FusionRow, HeldOutSet, Parts, Pool, Rows, TaskTyp
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from shopfit.base.scoring.questions import Question
     from shopfit.tasks.tenant import Tenant
 
 MAJORITY, LIKE_RATE, ITEM_LIKES = "majority", "like-rate", "item-likes"
@@ -116,15 +113,12 @@ class Choose(TaskType):
         """Every label, as in `prompt.labels`, else those of the examples, sorted."""
         return labels_of(recipe, examples)
 
-    def question(
-        self, prompter: Prompter, labels: Sequence[str], fields: Fields, pool: Sequence[str], head: Head | None
-    ) -> "Question":
-        """The question which label fits."""
-        return labels_question(prompter, labels, fields, head)
-
-    def shows(self, example: Example, labels: Sequence[str]) -> tuple[str, ...]:
-        """Its own label."""
-        return (str(example.label),)
+    def shown_by(self, examples: Rows, labels: Sequence[str]) -> dict[str, list[Example]]:
+        """Examples by their own label."""
+        found: dict[str, list[Example]] = {}
+        for example in examples:
+            found.setdefault(str(example.label), []).append(example)
+        return found
 
     def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
         """Every label, the right one among them."""
@@ -140,7 +134,7 @@ class Choose(TaskType):
             losses = (1 - smoothing) * losses + smoothing * uniform_cross_entropy(scores, counts)
         return (batch.weights * losses).mean()
 
-    def raw(self, recipe: Recipe, scores: Floats) -> Floats:
+    def raw(self, recipe: Recipe, labels: Sequence[str], scores: Floats) -> Floats:
         """(L,) probabilities."""
         return softmax(scores / recipe.tune.temperature)
 
@@ -268,14 +262,6 @@ class Choose(TaskType):
 
 
 TASK = Choose()
-
-
-def labels_question(prompter: Prompter, labels: Sequence[str], fields: Fields, head: Head | None) -> "Question":
-    """The question which of the labels fits: by its class if the head has it, else by its words."""
-    from shopfit.base.scoring.questions import ClassIndex, Question
-
-    rows = {} if head is None else {label: ClassIndex(row) for row, label in enumerate(head.labels)}
-    return Question(prompter.encode(fields), tuple(rows.get(label) or prompter.label(label) for label in labels))
 
 
 def _like_rate(labels: tuple[str, ...]) -> Answers:

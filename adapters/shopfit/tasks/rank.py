@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
-from shopfit.adapter.head import Head
 from shopfit.adapter.score_fusion import ADAPTER, BM25, COSINE_UNIT, HISTORY, MINILM, ScoreFusion
 from shopfit.base.prompt import Prompter
 from shopfit.errors import Problem
@@ -30,6 +29,7 @@ from shopfit.tasks.task import FusionRow, HeldOutSet, Parts, Pool, Rows, TaskTyp
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from shopfit.adapter.head import Head
     from shopfit.base.scoring.questions import Question
 
 POPULARITY = "popularity"
@@ -103,7 +103,7 @@ class Rank(TaskType):
     fusion = RankFusion
 
     def question(
-        self, prompter: Prompter, labels: Sequence[str], fields: Fields, pool: Sequence[str], head: Head | None
+        self, prompter: Prompter, labels: Sequence[str], fields: Fields, pool: Sequence[str], head: "Head | None"
     ) -> "Question":
         """The question which items fit; without answers if there are none."""
         from shopfit.base.scoring.questions import Question

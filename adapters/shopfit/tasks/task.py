@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from shopfit.adapter.head import Head
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.base.prompt import Prompter
 from shopfit.errors import RecipeError
@@ -23,6 +22,7 @@ from shopfit.tasks.system import Learned, System
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from shopfit.adapter.head import Head
     from shopfit.base.scoring.questions import Question
     from shopfit.tasks.tenant import Tenant
 
@@ -117,9 +117,14 @@ class TaskType(ABC):
         return [()] * len(examples)
 
     def question(
-        self, prompter: Prompter, labels: Sequence[str], fields: Fields, pool: Sequence[str], head: Head | None
+        self,
+        prompter: Prompter,
+        labels: Sequence[str],
+        fields: Fields,
+        pool: Sequence[str],
+        head: "Head | None",
     ) -> "Question":
-        """What a base is asked about one row, if its answers are scored.
+        """What a base is asked about one row, if its answers are scored: by default, which of the labels fits.
 
         Args:
             prompter: writes prompt and answers.
@@ -128,11 +133,14 @@ class TaskType(ABC):
             pool: rank: the items to rank.
             head: of the adapter: a label is answered by its class if the head has it, else by its words.
         """
-        raise NotImplementedError(f"{self.name} scores no answers")
+        from shopfit.base.scoring.questions import ClassIndex, Question
 
-    def shows(self, example: Example, labels: Sequence[str]) -> Sequence[str]:
-        """The labels whose meaning an example shows, for the first prototypes of a head."""
-        return ()
+        rows = {} if head is None else {label: ClassIndex(row) for row, label in enumerate(head.labels)}
+        return Question(prompter.encode(fields), tuple(rows.get(label) or prompter.label(label) for label in labels))
+
+    def shown_by(self, examples: Rows, labels: Sequence[str]) -> dict[str, list[Example]]:
+        """Examples that show what each of a merchant's labels means, for the first prototypes of a head."""
+        return {}
 
     # training
 
@@ -153,7 +161,7 @@ class TaskType(ABC):
 
     # predictions
 
-    def raw(self, recipe: Recipe, scores: Floats) -> Any:
+    def raw(self, recipe: Recipe, labels: Sequence[str], scores: Floats) -> Any:
         """What `collect` takes of the scores (A,) of a question's answers, as trained."""
         return scores
 

@@ -119,7 +119,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
         evaluate_seconds=2 * test_seconds,
         peak_memory_mb=peak,
         dtype=base.dtype,
-        labels=splits.label_counts if recipe.spec.labels else {},
+        labels=splits.label_counts,
         spellings=splits.merged,
         contradictions=contrary.counts,
         contradict=str(contrary) if contrary.total else "",

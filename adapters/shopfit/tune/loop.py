@@ -304,9 +304,8 @@ def _first_head(
     prompter = merchants[0].prompter
     examples: dict[str, list[tuple[int, ...]]] = {}
     for training_set in merchants:
-        for example in training_set.train:
-            for label in task_of(task).shows(example, training_set.labels):
-                examples.setdefault(label, []).append(training_set.prompter.encode(example.fields))
+        for label, rows in task_of(task).shown_by(training_set.train, training_set.labels).items():
+            examples.setdefault(label, []).extend(training_set.prompter.encode(row.fields) for row in rows)
     adapter.peft.eval()
     words = {name: prompter.label(name) for name in names}
     known = None if start is None else start.head
