@@ -12,6 +12,7 @@ from shopfit.tasks.rank_answers import (
     RecommendedItem,
     RecommendRequest,
 )
+from shopfit.tasks.rate import RateAnswer, RateRequest
 from shopfit.tasks.requests import Answer, Request
 from shopfit.tasks.tenant import Tenant
 
@@ -25,6 +26,8 @@ __all__ = [
     "RankAnswer",
     "RankRequest",
     "RankedItem",
+    "RateAnswer",
+    "RateRequest",
     "RecommendAnswer",
     "RecommendRequest",
     "RecommendedItem",

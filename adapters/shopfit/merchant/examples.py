@@ -17,12 +17,14 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Cell, Row, read_rows
 from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing, mapped, meant
 from shopfit.recipe.labels import label_key
+from shopfit.recipe.levels import bounds_of
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.suggestions import did_you_mean, shown
 
 logger = logging.getLogger(__name__)
 
 _LARGEST_WEIGHT = 1e30  # what float32 can hold
+_LARGEST_SCORE = 1e12
 _MOST_COLUMNS = 20  # that a message shows
 _MOST_NAMES = 2000  # of a catalog that are searched for a near one
 _UNNAMED = "is not in prompt.labels"
@@ -41,6 +43,7 @@ class Example:
         relevant: rank: ids (or titles, without a catalog) of the right items.
         candidates: rank: ids to choose from, or None for the catalog.
         output: generate: the right answer, text or a JSON object.
+        score: rate: the right number.
         group: rows of one group (a user, an order) never lie on both sides of a split.
         weight: its share in the loss, above 0.
         at: ISO time, for the reader; not used in training.
@@ -56,6 +59,7 @@ class Example:
     relevant: tuple[str, ...] = ()
     candidates: tuple[str, ...] | None = None
     output: str | Mapping[str, Any] | None = None
+    score: float | None = None
     group: str | None = None
     weight: float = 1.0
     at: str | None = None
@@ -194,18 +198,22 @@ class _Formats:
 
     weight: NumberFormat
     at: times.TimeFormat
+    score: NumberFormat
 
     @classmethod
     def of(cls, rows: Sequence[Row], recipe: Recipe) -> "_Formats":
-        weights = settle((row.values.get("weight") for row in rows), recipe.data.decimal)
-        return cls(weights, times.settle_times(row.values.get("at") for row in rows))
+        weight = settle((row.values.get("weight") for row in rows), recipe.data.decimal)
+        numbers = [row.values.get(recipe.spec.answer) for row in rows] if recipe.spec.kind == "number" else []
+        at = times.settle_times(row.values.get("at") for row in rows)
+        return cls(weight, at, settle(numbers, recipe.data.decimal))
 
     def problems(self, where: str, recipe: Recipe) -> list[Problem]:
         """Columns whose format is ambiguous."""
         columns = recipe.data.columns
         problems = []
-        if self.weight.doubtful:
-            problems.append(ambiguous(f"{where} {columns.get('weight', 'weight')}", self.weight))
+        for name, form in (("weight", self.weight), (recipe.spec.answer, self.score)):
+            if form.doubtful:
+                problems.append(ambiguous(f"{where} {columns.get(name, name)}", form))
         if self.at.doubtful:
             what = f"{self.at.doubtful!r} may begin with the day or the month, and every time of the column fits both"
             problems.append(Problem(f"{where} {columns.get('at', 'at')}", what, "ISO 8601, such as 2026-05-01"))
@@ -287,8 +295,19 @@ class _RowCheck:
                 if is_missing(output) or not isinstance(output, str | dict):
                     checks.bad("output", output, "text, or a JSON object")
                 return {"output": output}
+            case "number":
+                return {"score": self._score(checks, values.get(self.recipe.spec.answer))}
             case _:
                 assert_never(self.recipe.spec.kind)
+
+    def _score(self, checks: Checks, value: Any) -> float | None:
+        bounds = bounds_of(self.recipe.data.bounds, self.recipe.prompt.labels)
+        least, most = bounds or (-_LARGEST_SCORE, _LARGEST_SCORE)
+        read = None if no_number(value) else self._formats.score.read(value)
+        if read is None or read.currency is not None or not least <= read.value <= most:
+            checks.bad(self.recipe.spec.answer, value, f"a number from {least:g} to {most:g}")
+            return None
+        return float(read.value)
 
     def _no_answer(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
         """Of an unlabeled row: nothing but what it may be ranked from."""

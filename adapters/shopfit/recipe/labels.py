@@ -2,6 +2,9 @@
 
 import re
 import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+
+from shopfit.recipe.suggestions import listed, shown
 
 _WHOLE = re.compile(r"([+-]?\d+)[.,]0")  # of three zeros, the mark may stand between thousands
 _FLAG, _TAGS = "\U0001f3f4", "".join(map(chr, range(0xE0020, 0xE0080)))
@@ -45,3 +48,24 @@ def visible(text: str) -> str:
     return "".join(
         sign for sign in text if sign in kept or (unicodedata.category(sign) != "Cf" and sign not in _VARIANTS)
     )
+
+
+def alike_labels(labels: Iterable[str]) -> list[list[str]]:
+    """Labels that are one, each time there are several spellings of it."""
+    spellings: dict[str, list[str]] = {}
+    for label in labels:
+        spellings.setdefault(label_key(label), []).append(label)
+    return [alike for alike in spellings.values() if len(alike) > 1]
+
+
+def alias_problems(aliases: Mapping[str, str], labels: Collection[str]) -> list[str]:
+    """What is wrong with `data.label_aliases` beside `prompt.labels`; empty if nothing is."""
+    problems = [
+        f"data.label_aliases.{theirs}: {shown(ours)} is not in prompt.labels (allowed: {listed(labels)})"
+        for theirs, ours in aliases.items()
+        if labels and ours not in labels
+    ]
+    problems += [
+        f"data.label_aliases: {listed(alike)} are one label (allowed: one of them)" for alike in alike_labels(aliases)
+    ]
+    return problems

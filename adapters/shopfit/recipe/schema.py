@@ -1,6 +1,5 @@
 """The recipe contract: what a YAML recipe may say. One file serves tuning, evaluation and serving."""
 
-from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -8,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from shopfit.recipe.augmenting import Augment, augment_problems
-from shopfit.recipe.labels import label_key
+from shopfit.recipe.labels import alias_problems, alike_labels
+from shopfit.recipe.levels import level_problems
 from shopfit.recipe.methods import LARGEST_RANK, MAX_VIRTUAL_TOKENS, METHOD_RULES, NO_DORA, SWITCHES, Method
 from shopfit.recipe.names import SLUG, SLUG_RULE
 from shopfit.recipe.rules import Rules
@@ -63,6 +63,9 @@ class Data(Section):
     label_aliases: dict[str, str] = Field(
         {}, description='choose: the file\'s label: ours, such as {"5": positive, "1": negative}'
     )
+    bounds: list[float] | None = Field(
+        None, description="rate: the least and the largest score, such as [1, 5]; those of the examples if left out"
+    )
     catalog: MerchantPath | None = Field(
         None, description="catalog the ranked items come from; leave out for plain titles"
     )
@@ -98,9 +101,11 @@ class Prompt(Section):
 
     template: Template = Field(min_length=1, description="the prompt, with {field} placeholders")
     answer: Template = Field(
-        "", description="how an answer is written: {label}, {output} or fields of the catalog such as {title}"
+        "", description="how an answer is written: {label}, {score}, {output} or fields of the catalog such as {title}"
     )
-    labels: dict[str, str] = Field({}, description="choose: label: the words that stand for it after the prompt")
+    labels: dict[str, str] = Field(
+        {}, description="choose, rate: the words that stand for a label, or for a level of the score, after the prompt"
+    )
     max_tokens: int = Field(
         512, ge=16, le=8192, description="tokens of the prompt at most; the longest field is shortened"
     )
@@ -179,7 +184,13 @@ class Tune(Section):
         0.2, gt=0, le=0.5, description="share of the training examples held out for early stopping"
     )
     negatives: int = Field(7, ge=1, le=1023, description="rank: sampled items that are not relevant, an example")
-    temperature: float = Field(0.2, gt=0, description="choose, rank: softmax of scores / temperature")
+    temperature: float = Field(0.2, gt=0, description="choose, rank, rate: softmax of scores / temperature")
+    huber: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="rate: share of the range beyond which an error counts linearly (Huber, 1964); 0 squares all",
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="choose: share of the target that is spread over all labels (arXiv:1512.00567)"
     )
@@ -244,7 +255,7 @@ class Recipe(Section):
     schema_: Literal[1] = Field(1, alias="schema", description="version of this contract")
     name: str = Field(pattern=rf"^{SLUG}$", description=f"the recipe's name: {SLUG_RULE}")
     description: str = Field("", description="what the adapter does, in one line")
-    task: Task = Field(description="choose a label, rank items, or generate text")
+    task: Task = Field(description="choose a label, rank items, rate with a number, or generate text")
     base: str = Field(
         "smollm2-135m",
         min_length=1,
@@ -270,7 +281,7 @@ class Recipe(Section):
     )
     blend: bool = Field(
         True,
-        description="choose and rank: whether popularity, search and the like may add to the adapter's score, with "
+        description="choose, rank, rate: whether popularity, search and the like may add to the adapter's score, with "
         "weights learned from held-out examples, where that is better in cross-validation",
     )
     evaluate: Evaluate
@@ -314,7 +325,9 @@ class Recipe(Section):
             what = "learns nothing from a catalog: it needs examples, or a starter that is asked instead"
             problems.append(f"data.shots: task {self.task} {what} (allowed: 1 or more)")
         if "data.label_aliases" in spec.own_keys:
-            problems += _alias_problems(self.data, self.prompt)
+            problems += alias_problems(self.data.label_aliases, self.prompt.labels)
+        if spec.kind == "number":
+            problems += level_problems(self.data.bounds, self.prompt.labels)
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -331,15 +344,19 @@ class Recipe(Section):
 
 
 def _foreign_keys(recipe: Recipe) -> list[str]:
-    """Keys that have a value, and are for another task alone."""
-    problems = []
+    """Keys that have a value, and are for other tasks alone."""
+    owners: dict[str, list[str]] = {}
+    allowed: dict[str, str] = {}
     for task, spec in TASKS.items():
-        for key, allowed in spec.own_keys.items() if task != recipe.task else ():
-            if attrgetter(key)(recipe):
-                problems.append(
-                    f"{key}: only for task {task}, not {recipe.task}" + (f" (allowed: {allowed})" if allowed else "")
-                )
-    return problems
+        for key, elsewhere in spec.own_keys.items():
+            owners.setdefault(key, []).append(task)
+            allowed[key] = elsewhere
+    return [
+        f"{key}: only for task {' or '.join(tasks)}, not {recipe.task}"
+        + (f" (allowed: {allowed[key]})" if allowed[key] else "")
+        for key, tasks in owners.items()
+        if recipe.task not in tasks and attrgetter(key)(recipe)
+    ]
 
 
 def _prompt_problems(task: Task, spec: TaskSpec, prompt: Prompt) -> list[str]:
@@ -364,31 +381,10 @@ def _prompt_problems(task: Task, spec: TaskSpec, prompt: Prompt) -> list[str]:
         problems.append("prompt.labels: two labels share the same words, so they cannot be told apart")
     problems += [
         f"prompt.labels: {listed(alike)} differ by case, spaces, width or Unicode form (allowed: one of them)"
-        for alike in _alike(prompt.labels)
+        for alike in alike_labels(prompt.labels)
     ]
     if not all(words):
         problems.append("prompt.labels: a label has no words")
     if len(words) == 1:
         problems.append("prompt.labels: one label leaves nothing to choose (allowed: none, or at least two)")
-    return problems
-
-
-def _alike(labels: Iterable[str]) -> list[list[str]]:
-    """Labels that are one, each time there are several spellings of it."""
-    spellings: dict[str, list[str]] = {}
-    for label in labels:
-        spellings.setdefault(label_key(label), []).append(label)
-    return [alike for alike in spellings.values() if len(alike) > 1]
-
-
-def _alias_problems(data: Data, prompt: Prompt) -> list[str]:
-    problems = [
-        f"data.label_aliases.{theirs}: {shown(ours)} is not in prompt.labels (allowed: {listed(prompt.labels)})"
-        for theirs, ours in data.label_aliases.items()
-        if prompt.labels and ours not in prompt.labels
-    ]
-    problems += [
-        f"data.label_aliases: {listed(alike)} are one label (allowed: one of them)"
-        for alike in _alike(data.label_aliases)
-    ]
     return problems

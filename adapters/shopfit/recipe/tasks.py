@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Task = Literal["choose", "rank", "generate"]
-Kind = Literal["label", "items", "text"]
-Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg"]
+Task = Literal["choose", "rank", "generate", "rate"]
+Kind = Literal["label", "items", "text", "number"]
+Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg", "minilm-ridge"]
 
 _STEERING = ("id", "group", "weight", "at")  # fields of any row that a prompt never shows
 
@@ -47,9 +47,9 @@ class TaskSpec:
         baselines: that a recipe may name.
         answer_template: the default of `prompt.answer`.
         answer_field: the one field that `prompt.answer` shows; none where it shows those of a catalog's item.
-        own_keys: recipe keys for this task alone, each with the value that is allowed elsewhere, if one is.
-        kind: what an answer is: one of a merchant's labels, an order of items (of a catalog or plain titles), or a text
-            that is written token by token; others are scored.
+        own_keys: recipe keys that only tasks with them have, each with the value that is allowed elsewhere, if one is.
+        kind: what an answer is: one of a merchant's labels, an order of items (of a catalog or plain titles), a text
+            that is written token by token, or a number; all but texts are scored.
         from_catalog: whether there is something to learn from a catalog, without any example.
         limit: what a model card says against every adapter of this task; empty if there is nothing.
     """
@@ -165,6 +165,23 @@ TASKS: dict[Task, TaskSpec] = {
         answer_template=" {output}",
         answer_field="output",
         limit="It can write what is not true, or not valid JSON. Check its output before it reaches anyone.",
+    ),
+    "rate": TaskSpec(
+        does="rates with a number",
+        answer="score",
+        kind="number",
+        metrics=(
+            MetricSpec("rmse", lower_is_better=True),
+            MetricSpec("mae", lower_is_better=True),
+            MetricSpec("spearman"),
+            MetricSpec("rating_ndcg"),
+        ),
+        tie_break="rmse",
+        baselines=("minilm-ridge",),
+        answer_template=" {score}",
+        answer_field="score",
+        own_keys={"prompt.labels": "", "data.bounds": "", "tune.huber": "0"},
+        limit="It has seen scores of few shoppers: a mean of its answers is surer than any one of them.",
     ),
 }
 
