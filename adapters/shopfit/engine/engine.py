@@ -38,6 +38,7 @@ from shopfit.settings import Settings
 from shopfit.tasks.choose import ChooseAnswer, ChooseRequest
 from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
 from shopfit.tasks.rank_answers import RankAnswer, RankRequest, RecommendAnswer, RecommendRequest
+from shopfit.tasks.rate import RateAnswer, RateRequest
 from shopfit.tasks.requests import Answer, Request
 from shopfit.tasks.tenant import Adapter
 
@@ -186,6 +187,10 @@ class Engine:
     def generate(self, requests: Sequence[GenerateRequest]) -> list[GenerateAnswer]:
         """Generate an answer to each request. Raises as `choose` does."""
         return cast("list[GenerateAnswer]", self.answer(requests))
+
+    def rate(self, requests: Sequence[RateRequest]) -> list[RateAnswer]:
+        """Rate each request with a number. Raises as `choose` does."""
+        return cast("list[RateAnswer]", self.answer(requests))
 
     def recommend(
         self,
