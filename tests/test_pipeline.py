@@ -14,8 +14,8 @@ from shopfit.pipeline import trained_run
 from shopfit.recipe.loading import load_recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from shopfit.tune.loop import make_accelerator
 from shopfit.tune.run_context import TrainedRun, prepare
+from shopfit.tune.trainer import make_accelerator
 from tests.cli.conftest import TITLES, open_shop, review
 
 

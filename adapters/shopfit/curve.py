@@ -25,9 +25,9 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tasks import Kind, Predictions
-from shopfit.tune.loop import make_accelerator
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.run_context import RunContext, prepare
+from shopfit.tune.trainer import make_accelerator
 from shopfit.warm_start.donors import Neighbours
 
 if TYPE_CHECKING:

@@ -29,7 +29,6 @@ from shopfit.settings import Settings
 from shopfit.tasks import task_of
 from shopfit.tune.bundle_writer import save, staging
 from shopfit.tune.folds import HeldOut, predictions_of, with_enough_examples
-from shopfit.tune.loop import TrainingCallback, Tuned, make_accelerator, tune
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.run_context import RunContext, TrainedRun, prepare
@@ -37,6 +36,7 @@ from shopfit.tune.score_fusion import as_served, fit_fusion
 from shopfit.tune.search import check_search, search
 from shopfit.tune.self_training import self_train
 from shopfit.tune.study import STUDY
+from shopfit.tune.trainer import Trainer, TrainingCallback, Tuned, make_accelerator
 from shopfit.warm_start.donors import find_start
 from shopfit.warm_start.selection import Choice
 
@@ -252,17 +252,7 @@ def _tune(
     plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}{processes}"
     fixed = "" if splits.valid else "; too few examples to stop early, so the schedule is fixed"
     reporter("tuning", "no step: the start stays as it is" if start.kept else plan + fixed)
-    tuned = tune(
-        context.base,
-        recipe,
-        context.training_set.training_examples,
-        splits.valid,
-        splits.labels,
-        context.prompter,
-        start=start,
-        accelerator=accelerator,
-        callback=callback,
-    )
+    tuned = Trainer(context.base, accelerator, callback).fit(context.training_set, recipe, start=start)
     reporter(
         "tuned",
         f"{tuned.steps} steps in {tuned.seconds:.0f} s, weights of epoch {tuned.best_epoch}"

@@ -19,10 +19,10 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tasks import ChoosePredictions
 from shopfit.tune.cost import peak_memory_mb
-from shopfit.tune.loop import make_accelerator
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.run_context import RunContext, TrainedRun, prepare
 from shopfit.tune.score_fusion import as_served
+from shopfit.tune.trainer import make_accelerator
 
 
 def report_on(

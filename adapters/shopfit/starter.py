@@ -27,11 +27,11 @@ from shopfit.registry.temp_folders import sweep
 from shopfit.settings import Settings
 from shopfit.tasks import Predictions
 from shopfit.tune.bundle_writer import save, staging
-from shopfit.tune.loop import TrainingCallback, Tuned, make_accelerator, tune_together
 from shopfit.tune.merchant_dataset import MerchantDataset
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.run_context import base_of
+from shopfit.tune.trainer import Trainer, TrainingCallback, Tuned, make_accelerator
 
 PER_MERCHANT = 64  # examples of each donor an epoch, at most
 _VALID, _TEST = 16, 50  # of each donor, at most: together they are many
@@ -107,9 +107,7 @@ def fit_starter(
             "tuning",
             f"{each} examples of each of {len(training_sets)} donors an epoch, up to {recipe.tune.epochs} epochs",
         )
-        tuned = tune_together(
-            base, recipe, training_sets, per_merchant=each, accelerator=accelerator, callback=callback
-        )
+        tuned = Trainer(base, accelerator, callback).fit_together(training_sets, recipe, per_merchant=each)
         if not accelerator.is_main_process:
             tuned.adapter.detach()
             return None

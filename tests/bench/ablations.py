@@ -31,8 +31,9 @@ from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.shipped import sample_folder
 from shopfit.settings import Settings
 from shopfit.tasks import task_of
-from shopfit.tune.loop import make_accelerator, tune
 from shopfit.tune.merchant_dataset import MerchantDataset
+from shopfit.tune.trainer import Trainer, make_accelerator
+from shopfit.tune.training_dataset import TrainingSet
 from tests.bench.results import Row, publish
 from tests.bench.shops import domains, intent_shop, review_shop
 
@@ -96,8 +97,8 @@ def run(base: Base, folder: Path, of: Set, overrides: Sequence[str]) -> dict[str
     recipe = load_recipe(of.recipe, overrides=[f"data.shots={of.shots}", *overrides])
     shop = MerchantDataset.read(Merchant.open(folder), recipe)
     prompter, splits = shop.prompter(base), shop.splits
-    tuned = tune(
-        base, recipe, splits.train, splits.valid, splits.labels, prompter, accelerator=make_accelerator(recipe)
+    tuned = Trainer(base, make_accelerator(recipe)).fit(
+        TrainingSet(splits.train, splits.valid, splits.labels, prompter), recipe
     )
     try:
         tuned.adapter.peft.eval()

@@ -46,8 +46,8 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter
 from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions
-from shopfit.tune.loop import make_accelerator
 from shopfit.tune.run_context import RunContext, prepare
+from shopfit.tune.trainer import make_accelerator
 from tests.bench.results import Row, publish
 from tests.bench.shops import domains, intent_shop, intention_shop, movie_shop, office_shop, review_shop
 

@@ -28,8 +28,8 @@ from shopfit.recipe.shipped import sample_folder
 from shopfit.settings import Settings
 from shopfit.tasks import task_of
 from shopfit.tune.batches import LengthSortedBatches
-from shopfit.tune.loop import learning_rate, make_accelerator, tune
-from shopfit.tune.training_dataset import TrainingDataset
+from shopfit.tune.trainer import Trainer, learning_rate, make_accelerator
+from shopfit.tune.training_dataset import TrainingDataset, TrainingSet
 from tests.bench.results import Row
 
 ROUNDS, EPOCHS, BATCH, ROWS, LR, SEED = 3, 3, 8, 64, 5e-4, 7
@@ -115,7 +115,7 @@ def _loss(model: Any, base: Base, examples: Sequence[Example], prompter: Prompte
 
 def _ours(base: Base, recipe: Recipe, examples: list[Example], prompter: Prompter) -> tuple[float, float]:
     started = time.perf_counter()
-    tuned = tune(base, recipe, examples, [], (), prompter, accelerator=make_accelerator(recipe))
+    tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(examples, [], (), prompter), recipe)
     seconds = time.perf_counter() - started
     loss = _loss(tuned.adapter.model, base, examples, prompter)
     tuned.adapter.detach()

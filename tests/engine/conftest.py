@@ -15,7 +15,8 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
-from shopfit.tune.loop import make_accelerator, tune
+from shopfit.tune.trainer import Trainer, make_accelerator
+from shopfit.tune.training_dataset import TrainingSet
 
 ITEMS = Catalog(
     {
@@ -95,7 +96,7 @@ def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
         )
         labels = ["negative", "positive"] if task == "choose" else []
         prompter = Prompter(recipe, base.tokenizer, ITEMS if task == "rank" else None)
-        tuned = tune(base, recipe, EXAMPLES[task], [], labels, prompter, accelerator=make_accelerator(recipe))
+        tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(EXAMPLES[task], [], labels, prompter), recipe)
         folder = tmp_path / f"{merchant}-{task}-{method}-{seed}"
         tuned.adapter.save(folder / NATIVE)
         tuned.adapter.detach()

@@ -23,8 +23,8 @@ from shopfit.merchant.examples import Example
 from shopfit.merchant.pretext import pretext_pairs
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.bundle_writer import save
-from shopfit.tune.loop import Tuned, make_accelerator, tune
-from shopfit.tune.training_dataset import TrainingDataset
+from shopfit.tune.trainer import Trainer, Tuned, make_accelerator
+from shopfit.tune.training_dataset import TrainingDataset, TrainingSet
 
 MakeBundle = Callable[..., Bundle]
 WORDS = {"order_status": "where is my parcel", "refund": "money back please", "thanks": "lovely, thank you"}
@@ -48,14 +48,8 @@ def recipe_for(base: Base, task: str, method: str, seed: int) -> Recipe:
 
 def tuned_on(base: Base, recipe: Recipe, labels: list[str]) -> Tuned:
     catalog = ITEMS if recipe.task == "rank" else None
-    return tune(
-        base,
-        recipe,
-        rows_of(recipe.task),
-        [],
-        labels,
-        Prompter(recipe, base.tokenizer, catalog, encoder=True),
-        accelerator=make_accelerator(recipe),
+    return Trainer(base, make_accelerator(recipe)).fit(
+        TrainingSet(rows_of(recipe.task), [], labels, Prompter(recipe, base.tokenizer, catalog, encoder=True)), recipe
     )
 
 
@@ -188,14 +182,8 @@ def test_an_adversarial_pass_pushes_every_text(encoder: Base) -> None:
         replace(row, fields={"query": f"{row.fields['query']} {'really ' * 20 * place}"})
         for place, row in enumerate(rows_of("rank"))
     ]
-    tuned = tune(
-        encoder,
-        recipe,
-        rows,
-        [],
-        [],
-        Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True),
-        accelerator=make_accelerator(recipe),
+    tuned = Trainer(encoder, make_accelerator(recipe)).fit(
+        TrainingSet(rows, [], [], Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True)), recipe
     )
     tuned.adapter.detach()
     assert tuned.curve[-1].train_loss < 0.5 * tuned.curve[0].train_loss

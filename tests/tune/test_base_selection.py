@@ -19,8 +19,8 @@ from shopfit.settings import Settings
 from shopfit.starter import fit_starter
 from shopfit.tasks import ChoosePredictions
 from shopfit.tune.base_selection import candidates, choose_base, clearly_better
-from shopfit.tune.loop import make_accelerator
 from shopfit.tune.merchant_dataset import MerchantDataset
+from shopfit.tune.trainer import make_accelerator
 
 
 def recipe(base: str, **sections: object) -> Recipe:

@@ -16,7 +16,7 @@ from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, RankPredictions
 from shopfit.tune.folds import calibrated_loss, folds, in_batches, loss_at, predictions_of, trained
-from shopfit.tune.loop import make_accelerator, total_steps, tune
+from shopfit.tune.trainer import Trainer, make_accelerator, total_steps
 from shopfit.tune.training_dataset import TrainingSet
 
 
@@ -70,7 +70,9 @@ def test_a_training_and_its_held_out_answers_go_by_one_recipe(base: Base) -> Non
     mine = other.under(hot)
     tuned = []
     for one in (other, mine):
-        tuned.append(tune(base, hot, one.train, one.valid, LABELS, one.prompter, accelerator=make_accelerator(hot)))
+        tuned.append(
+            Trainer(base, make_accelerator(hot)).fit(TrainingSet(one.train, one.valid, LABELS, one.prompter), hot)
+        )
         tuned[-1].adapter.detach()
     parts = [predictions_of(base, hot, folds(hot, one), Start(), make_accelerator(hot)) for one in (other, mine)]
     answers = [[*one.held_out, *(said for _, said in part)] for one, part in zip(tuned, parts, strict=True)]

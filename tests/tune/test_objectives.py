@@ -17,8 +17,8 @@ from shopfit.recipe.schema import Adapter, Recipe, Tune
 from shopfit.tasks import task_of
 from shopfit.tune.adversarial import Push
 from shopfit.tune.contrastive import contrastive_loss
-from shopfit.tune.loop import Tuned, make_accelerator, tune
 from shopfit.tune.objectives import Objective
+from shopfit.tune.trainer import Trainer, Tuned, make_accelerator
 from shopfit.tune.training_dataset import BalancedTrainingDataset, Batch, TrainingDataset, TrainingSet
 
 LABELS = ("negative", "positive", "neither")
@@ -59,7 +59,9 @@ def attached(base: Base) -> TrainableAdapter:
 
 
 def run(base: Base, asked: Recipe) -> tuple[Tuned, list[torch.Tensor]]:
-    tuned = tune(base, asked, ROWS, [], LABELS, Prompter(asked, base.tokenizer), accelerator=make_accelerator(asked))
+    tuned = Trainer(base, make_accelerator(asked)).fit(
+        TrainingSet(ROWS, [], LABELS, Prompter(asked, base.tokenizer)), asked
+    )
     state = tuned.adapter.state()
     tuned.adapter.detach()
     return tuned, state

@@ -18,9 +18,9 @@ from shopfit.pipeline import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
-from shopfit.tune.loop import make_accelerator
 from shopfit.tune.search import Found, Space, changed, check_search, search, study_digest
 from shopfit.tune.study import STUDY, Study, opened
+from shopfit.tune.trainer import make_accelerator
 
 FACTORS = Start("house/r@1", factors={})
 PREFIX = Start("house/r@2", prefix=torch.zeros(1))

@@ -15,8 +15,8 @@ from shopfit.engine.offline_scoring import ask
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import folds, trained
-from shopfit.tune.loop import make_accelerator
 from shopfit.tune.self_training import WEIGHT, SelfTrained, pseudo_labels, self_train
+from shopfit.tune.trainer import make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
 
 

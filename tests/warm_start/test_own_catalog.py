@@ -13,7 +13,7 @@ from shopfit.merchant.examples import Example
 from shopfit.merchant.pretext import pairs_of_catalog
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import FOLDS
-from shopfit.tune.loop import make_accelerator
+from shopfit.tune.trainer import make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.own_catalog import CATALOG, LEAST, catalog_start
 from shopfit.warm_start.selection import candidates, choose_start, kept_and_trained

@@ -10,7 +10,7 @@ from tests.tune.reviews import LABELS, RECIPE, reviews, training_set
 from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.tune.loop import make_accelerator, tune
+from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
 from shopfit.warm_start.selection import Candidate, Donor, candidates, choose_start, kept_and_trained
 
@@ -19,7 +19,9 @@ def learned(base: Base, name: str, *, upside_down: bool = False) -> Start:
     """An adapter that learned the task, or its opposite, from many rows of another shop."""
     recipe = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"epochs": 8})})
     rows = reviews(24, seed=5, upside_down=upside_down)
-    tuned = tune(base, recipe, rows, [], LABELS, Prompter(recipe, base.tokenizer), accelerator=make_accelerator(recipe))
+    tuned = Trainer(base, make_accelerator(recipe)).fit(
+        TrainingSet(rows, [], LABELS, Prompter(recipe, base.tokenizer)), recipe
+    )
     factors = {
         layer: (module.lora_A["default"].weight.detach().clone(), module.lora_B["default"].weight.detach() * 4.0)
         for layer, module in tuned.adapter.model.named_modules()
@@ -78,15 +80,8 @@ def test_a_starter_may_stay_as_it_is(base: Base) -> None:
     choice = choose_start(base, gentle, shop, among, accelerator=make_accelerator(gentle))
     assert choice.start.kept  # training changes nothing
     assert choice.losses["house/r@1 as it is"] == pytest.approx(choice.losses["house/r@1"], rel=0.01)
-    tuned = tune(
-        base,
-        gentle,
-        shop.train,
-        shop.valid,
-        LABELS,
-        shop.prompter,
-        start=choice.start,
-        accelerator=make_accelerator(gentle),
+    tuned = Trainer(base, make_accelerator(gentle)).fit(
+        TrainingSet(shop.train, shop.valid, LABELS, shop.prompter), gentle, start=choice.start
     )
     assert (tuned.steps, tuned.best_epoch, tuned.curve) == (0, 0, [])
     assert len(tuned.held_out) == 1

@@ -35,8 +35,8 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.settings import Settings
     from shopfit.tune.cost import plan
     from shopfit.tune.folds import without_trackers
-    from shopfit.tune.loop import make_accelerator
     from shopfit.tune.run_context import prepare
+    from shopfit.tune.trainer import make_accelerator
 
     accelerator = make_accelerator(without_trackers(loaded))
     context = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=accelerator)

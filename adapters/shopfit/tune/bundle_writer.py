@@ -18,7 +18,7 @@ from shopfit.errors import ShopfitError
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry.temp_folders import STAGING, owned_folder, sweep_folder
-from shopfit.tune.loop import Tuned
+from shopfit.tune.trainer import Tuned
 
 LIBRARIES = ("shopfit", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "evaluate")
 

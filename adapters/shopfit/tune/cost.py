@@ -19,8 +19,8 @@ from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Pool, task_of
 from shopfit.tune.batches import LengthSortedBatches
-from shopfit.tune.loop import total_steps
 from shopfit.tune.objectives import Objective
+from shopfit.tune.trainer import total_steps
 from shopfit.tune.training_dataset import TrainingDataset
 
 _COUNTED = 256  # training rows whose tokens are counted, where there are more

@@ -21,7 +21,7 @@ from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, Predictions, task_of
-from shopfit.tune.loop import Tuned, head_labels, held_out_answers, tune
+from shopfit.tune.trainer import Trainer, Tuned, head_labels, held_out_answers
 from shopfit.tune.training_dataset import Batch, TrainingDataset, TrainingSet
 
 FOLDS = 3
@@ -85,9 +85,7 @@ def trained(base: Base, recipe: Recipe, part: TrainingSet, start: Start, acceler
         accelerator: from `make_accelerator`.
     """
     quiet = without_trackers(recipe)
-    tuned = tune(
-        base, quiet, part.training_examples, [], part.labels, part.prompter, start=start, accelerator=accelerator
-    )
+    tuned = Trainer(base, accelerator).fit(replace(part, valid=[]), quiet, start=start)
     try:
         yield tuned
     finally:

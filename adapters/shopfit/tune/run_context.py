@@ -15,11 +15,11 @@ from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.tune.base_selection import AUTO, choose_base
 from shopfit.tune.folds import HeldOut, folds
-from shopfit.tune.loop import Tuned
 from shopfit.tune.merchant_dataset import MerchantDataset
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.self_training import SelfTrained
 from shopfit.tune.study import Study
+from shopfit.tune.trainer import Tuned
 from shopfit.tune.training_dataset import TrainingSet
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from shopfit.recipe.tasks import METRICS
 from shopfit.tasks import ChoosePredictions, task_of
 from shopfit.tasks.predictions import Floats
 from shopfit.tune.folds import folds, without_trackers
-from shopfit.tune.loop import tune
+from shopfit.tune.trainer import Trainer
 from shopfit.tune.training_dataset import TrainingSet
 
 WEIGHT = 0.5  # of a pseudo-label, where an example weighs 1
@@ -183,16 +183,7 @@ def _train_and_ask(
 ) -> _Answers:
     """Train with what there is, and ask about the held-out examples and the unlabeled rows."""
     valid = part.valid if last else []  # a fold is not looked at while training
-    tuned = tune(
-        base,
-        without_trackers(recipe),
-        part.training_examples,
-        valid,
-        part.labels,
-        part.prompter,
-        start=start,
-        accelerator=accelerator,
-    )
+    tuned = Trainer(base, accelerator).fit(replace(part, valid=valid), without_trackers(recipe), start=start)
     try:
         asked = [example.fields for example in (*part.valid, *rows)]
         answers = ask(tuned.adapter, part.prompter, asked, labels=part.labels)

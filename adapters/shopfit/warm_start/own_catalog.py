@@ -22,7 +22,7 @@ from shopfit.methods.method import Factors
 from shopfit.recipe.schema import Recipe
 from shopfit.registry.temp_folders import CATALOG_PASS, owned_folder
 from shopfit.tune.folds import calibrated_loss, scored, trained, without_trackers
-from shopfit.tune.loop import tune
+from shopfit.tune.trainer import Trainer
 from shopfit.tune.training_dataset import TrainingSet
 
 CATALOG = "catalog"
@@ -54,7 +54,7 @@ def catalog_start(
         return Start()
     reporter("start", f"{CATALOG}: one pass over {len(pairs)} items, from what is said of each to its title")
     once = _pass_recipe(recipe)
-    tuned = tune(base, once, pairs, [], (), training_set.prompter, accelerator=accelerator)
+    tuned = Trainer(base, accelerator).fit(TrainingSet(pairs, [], (), training_set.prompter), once)
     try:
         start = Start(CATALOG, factors=_factors(tuned.adapter))
     finally:

@@ -13,7 +13,7 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, task_of
-from shopfit.tune.loop import Tuned, held_out_answers, make_accelerator, total_steps, tune
+from shopfit.tune.trainer import Trainer, Tuned, held_out_answers, make_accelerator, total_steps
 from shopfit.tune.training_dataset import TrainingDataset, TrainingSet
 
 GOOD, BAD = (
@@ -79,7 +79,7 @@ def run(
     catalog = ITEMS if recipe.task == "rank" else None
     labels = ("negative", "positive") if recipe.task == "choose" else ()
     prompter = Prompter(recipe, base.tokenizer, catalog, encoder=base.encoder)
-    return tune(base, recipe, train, valid, labels, prompter, callback=callback, accelerator=make_accelerator(recipe))  # type: ignore[arg-type]
+    return Trainer(base, make_accelerator(recipe), callback).fit(TrainingSet(train, valid, labels, prompter), recipe)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])

@@ -1,4 +1,4 @@
-"""The training loop: examples -> weights, on one process or several, through Accelerate.
+"""The Trainer: examples -> weights, on one process or several, through Accelerate.
 
 Below 100 examples too few can be held out to say when to stop, so the schedule is fixed; from 100 on a part of the
 training examples is held out, training stops when the recipe's metric on it no longer rises, and the best weights are
@@ -8,7 +8,7 @@ put back.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, Protocol, cast
 
@@ -21,11 +21,9 @@ from shopfit.adapter.head import Head, open_head
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
-from shopfit.base.prompt import Prompter
 from shopfit.evaluation.assess import ask
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.report import CurvePoint
-from shopfit.merchant.examples import Example
 from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import METRICS, Task
@@ -116,140 +114,135 @@ def total_steps(recipe: Recipe, examples: int, processes: int = 1) -> int:
     return recipe.tune.epochs * math.ceil(batches / recipe.tune.accumulate)
 
 
-def tune(
-    base: Base,
-    recipe: Recipe,
-    train: Sequence[Example],
-    valid: Sequence[Example],
-    labels: Sequence[str],
-    prompter: Prompter,
-    *,
-    accelerator: Accelerator,
-    start: Start | None = None,
-    callback: TrainingCallback | None = None,
-) -> Tuned:
-    """Train one merchant's adapter. Same seed, same machine: bitwise the same weights.
+class Trainer:
+    """Trains adapters on one base, on the run's processes.
 
     Args:
-        base: frozen; the adapter stays on it until `Tuned.adapter.detach()`.
-        recipe: says everything else.
-        train: examples to learn from, at least one.
-        valid: examples held out for early stopping; empty for a fixed schedule.
-        labels: choose: every label.
-        prompter: for this recipe and merchant.
+        base: frozen; an adapter stays on it until `Tuned.adapter.detach()`.
         accelerator: the run's, from `make_accelerator`.
-        start: weights to start from; from scratch by default. One that is kept as it is is not trained.
         callback: sees every step.
-
-    Returns:
-        the adapter with its best weights.
     """
-    training_set = TrainingSet(train, valid, labels, prompter.under(recipe))
-    if start is not None and start.kept:
-        return _untrained(base, recipe, training_set, start, accelerator)
-    return tune_together(base, recipe, [training_set], start=start, accelerator=accelerator, callback=callback)
+
+    def __init__(self, base: Base, accelerator: Accelerator, callback: TrainingCallback | None = None) -> None:
+        self._base = base
+        self._accelerator = accelerator
+        self._callback = callback if callback is not None and accelerator.is_main_process else NoCallback()
+
+    def fit(self, training_set: TrainingSet, recipe: Recipe, start: Start | None = None) -> Tuned:
+        """Train one merchant's adapter. Same seed, same machine: bitwise the same weights.
+
+        Args:
+            training_set: the merchant's.
+            recipe: how to train.
+            start: weights to start from; from scratch by default. One that is kept as it is is not trained.
+
+        Returns:
+            the adapter with its best weights.
+        """
+        if start is not None and start.kept:
+            return _untrained(self._base, recipe, _to_learn(training_set, recipe), start, self._accelerator)
+        return self.fit_together([training_set], recipe, start=start)
+
+    def fit_together(
+        self,
+        merchants: Sequence[TrainingSet],
+        recipe: Recipe,
+        *,
+        per_merchant: int | None = None,
+        start: Start | None = None,
+    ) -> Tuned:
+        """Train one adapter for one or several merchants: in every epoch each gives the same number of examples.
+
+        Args:
+            merchants: what each of them gives.
+            recipe: how to train.
+            per_merchant: examples of each an epoch; those of the one with the most by default.
+            start: weights to start from; from scratch by default.
+
+        Returns:
+            the adapter with the weights that are best on the merchants' held-out examples, the mean over merchants.
+        """
+        base, accelerator, callback = self._base, self._accelerator, self._callback
+        merchants = [_to_learn(training_set, recipe) for training_set in merchants]
+        started, settings = time.perf_counter(), recipe.tune
+        set_seed(settings.seed)
+        names = head_labels(base, recipe, merchants)
+        dataset = BalancedTrainingDataset(merchants, settings, per_merchant, names)
+        steps = total_steps(recipe, len(dataset), accelerator.num_processes)
+        adapter = _attach(base, recipe, merchants, steps, names, start)
+        adapter.peft.train()
+        origin, way = adapter.state(), _interpolation(base, recipe)
+        sampler = LengthSortedBatches(len(dataset), settings.batch_size, dataset.length, settings.seed)
+        # the generator draws each worker's seed, which would otherwise depend on what ran before
+        loader: Any = DataLoader(
+            cast("Dataset[Any]", dataset),
+            batch_sampler=sampler,
+            collate_fn=dataset.collate,
+            generator=torch.Generator().manual_seed(settings.seed),
+        )
+        optimizer = _optimizer(recipe, adapter)
+        objective, optimizer, loader = accelerator.prepare(Objective(adapter, recipe.task, settings), optimizer, loader)
+        # stepped by hand, once an optimizer step, so that it means the same on any number of processes
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer.optimizer, lambda done: learning_rate(done, steps, settings.warmup)
+        )
+        if settings.trackers:
+            accelerator.init_trackers(recipe.name)
+        callback.begin(steps)
+
+        tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0, interpolation=way)
+        best: list[torch.Tensor] | None = None
+        best_merit: tuple[float, ...] = ()
+        for epoch in range(1, settings.epochs + 1):
+            dataset.epoch = sampler.epoch = epoch
+            losses = []
+            for batch in loader:
+                with accelerator.accumulate(objective):
+                    batch = batch.to(accelerator.device)
+                    loss, shown = objective(batch)
+                    accelerator.backward(loss)
+                    if settings.adversarial:
+                        accelerator.backward(objective(batch, pushed=True)[0])
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(list(adapter.parameters()), settings.clip)
+                    optimizer.step()
+                    if accelerator.sync_gradients:
+                        schedule.step()
+                        tuned.steps += 1
+                        adapter.after_step(tuned.steps)
+                        callback.step(tuned.steps, float(shown))
+                    optimizer.zero_grad()
+                losses.append(shown)
+                if settings.trackers:
+                    accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
+            with adapter.interpolated(origin, way):
+                answers = _validate(adapter, base, recipe, merchants, accelerator)
+                values = _values(recipe, answers)
+                point = CurvePoint(
+                    epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
+                )
+                tuned.curve.append(point)
+                callback.epoch(point)
+                if values is None or not adapter.settled(tuned.steps):
+                    tuned.best_epoch = epoch
+                elif (merit := _merit(recipe, values)) > best_merit:
+                    best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
+                elif epoch - tuned.best_epoch >= settings.patience:
+                    tuned.stopped_early = epoch < settings.epochs
+                    break
+        if best is None:
+            adapter.interpolate(origin, way)
+        else:
+            adapter.restore(best)
+        adapter.peft.eval()
+        _end(accelerator, settings)
+        tuned.seconds = time.perf_counter() - started
+        return tuned
 
 
-def tune_together(
-    base: Base,
-    recipe: Recipe,
-    merchants: Sequence[TrainingSet],
-    *,
-    accelerator: Accelerator,
-    per_merchant: int | None = None,
-    start: Start | None = None,
-    callback: TrainingCallback | None = None,
-) -> Tuned:
-    """Train one adapter for one or several merchants: in every epoch each gives the same number of examples.
-
-    Args:
-        base: frozen; the adapter stays on it until `Tuned.adapter.detach()`.
-        recipe: says everything else.
-        merchants: what each of them gives.
-        accelerator: the run's, from `make_accelerator`.
-        per_merchant: examples of each an epoch; those of the one with the most by default.
-        start: weights to start from; from scratch by default.
-        callback: sees every step.
-
-    Returns:
-        the adapter with the weights that are best on the merchants' held-out examples, the mean over merchants.
-    """
-    merchants = [training_set.under(recipe) for training_set in merchants]
-    callback = callback if callback is not None and accelerator.is_main_process else NoCallback()
-    started, settings = time.perf_counter(), recipe.tune
-    set_seed(settings.seed)
-    names = head_labels(base, recipe, merchants)
-    dataset = BalancedTrainingDataset(merchants, settings, per_merchant, names)
-    steps = total_steps(recipe, len(dataset), accelerator.num_processes)
-    adapter = _attach(base, recipe, merchants, steps, names, start)
-    adapter.peft.train()
-    origin, way = adapter.state(), _interpolation(base, recipe)
-    sampler = LengthSortedBatches(len(dataset), settings.batch_size, dataset.length, settings.seed)
-    # the generator draws each worker's seed, which would otherwise depend on what ran before
-    loader: Any = DataLoader(
-        cast("Dataset[Any]", dataset),
-        batch_sampler=sampler,
-        collate_fn=dataset.collate,
-        generator=torch.Generator().manual_seed(settings.seed),
-    )
-    optimizer = _optimizer(recipe, adapter)
-    objective, optimizer, loader = accelerator.prepare(Objective(adapter, recipe.task, settings), optimizer, loader)
-    # stepped by hand, once an optimizer step, so that it means the same on any number of processes
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer.optimizer, lambda done: learning_rate(done, steps, settings.warmup)
-    )
-    if settings.trackers:
-        accelerator.init_trackers(recipe.name)
-    callback.begin(steps)
-
-    tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0, interpolation=way)
-    best: list[torch.Tensor] | None = None
-    best_merit: tuple[float, ...] = ()
-    for epoch in range(1, settings.epochs + 1):
-        dataset.epoch = sampler.epoch = epoch
-        losses = []
-        for batch in loader:
-            with accelerator.accumulate(objective):
-                batch = batch.to(accelerator.device)
-                loss, shown = objective(batch)
-                accelerator.backward(loss)
-                if settings.adversarial:
-                    accelerator.backward(objective(batch, pushed=True)[0])
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(list(adapter.parameters()), settings.clip)
-                optimizer.step()
-                if accelerator.sync_gradients:
-                    schedule.step()
-                    tuned.steps += 1
-                    adapter.after_step(tuned.steps)
-                    callback.step(tuned.steps, float(shown))
-                optimizer.zero_grad()
-            losses.append(shown)
-            if settings.trackers:
-                accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
-        with adapter.interpolated(origin, way):
-            answers = _validate(adapter, base, recipe, merchants, accelerator)
-            values = _values(recipe, answers)
-            point = CurvePoint(
-                epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
-            )
-            tuned.curve.append(point)
-            callback.epoch(point)
-            if values is None or not adapter.settled(tuned.steps):
-                tuned.best_epoch = epoch
-            elif (merit := _merit(recipe, values)) > best_merit:
-                best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
-            elif epoch - tuned.best_epoch >= settings.patience:
-                tuned.stopped_early = epoch < settings.epochs
-                break
-    if best is None:
-        adapter.interpolate(origin, way)
-    else:
-        adapter.restore(best)
-    adapter.peft.eval()
-    _end(accelerator, settings)
-    tuned.seconds = time.perf_counter() - started
-    return tuned
+def _to_learn(training_set: TrainingSet, recipe: Recipe) -> TrainingSet:
+    """The training set with all that the weights are fitted on among its examples, read by the recipe."""
+    return replace(training_set, train=training_set.training_examples, beside=()).under(recipe)
 
 
 def _untrained(base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, accelerator: Accelerator) -> Tuned:
