@@ -194,6 +194,12 @@ class Tune(Section):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="choose: share of the target that is spread over all labels (arXiv:1512.00567)"
     )
+    two_hot: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="rate: share of cross-entropy with the two levels around the score (arXiv:2403.03950); 0 is off",
+    )
     adversarial: float = Field(
         0.0,
         ge=0,

@@ -140,27 +140,35 @@ class Rate(TaskType):
         return found
 
     def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Every level; of each, where it and the right score lie in the range, as shares of it."""
+        """Every level; of each, where it and the right score lie in the range, and its share in the score.
+
+        Both places are shares of the range. The levels' shares sum to 1, and their mean is the score.
+        """
         levels, low, span = _levels(question.names)
-        target = (_score(question.example) - low) / span
-        return tuple(question.answers), tuple(((level - low) / span, target) for level in levels.tolist())
+        places, target = (levels - low) / span, (_score(question.example) - low) / span
+        shares = [float(np.interp(target, np.sort(places), row)) for row in np.eye(len(places))[np.argsort(places)].T]
+        return tuple(question.answers), tuple(zip(places.tolist(), [target] * len(places), shares, strict=True))
 
     def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, tune: Tune | None = None) -> "Tensor":
-        """Squared error of the levels' mean, or Huber's loss, which is linear for large errors (Huber, 1964)."""
+        """Squared error of the levels' mean, or Huber's loss, which is linear for large errors (Huber, 1964).
+
+        In training a share of it is the cross-entropy with the two levels around each score, weighed so that their mean
+        is the score: where a model is sure of a wrong level, the squared error of the mean has hardly any gradient.
+        """
         import torch
 
         counts = list(batch.questions.counts)
         scores = sums / batch.questions.lengths / temperature
-        means = [
-            mine.softmax(0) @ gold[:, 0]
-            for mine, gold in zip(torch.split(scores, counts), torch.split(batch.gold, counts), strict=True)
-        ]
-        firsts = torch.tensor([sum(counts[:place]) for place in range(len(counts))], device=sums.device)
-        away = (torch.stack(means) - batch.gold[firsts, 1]).abs()  # (B,)
-        losses = away**2
-        if tune is not None and tune.huber:
-            losses = torch.where(away <= tune.huber, losses, tune.huber * (2 * away - tune.huber))
-        return _NATS * (batch.weights * losses).mean()
+        errors, entropies = [], []
+        for mine, gold in zip(torch.split(scores, counts), torch.split(batch.gold, counts), strict=True):
+            logs, level, right = mine.log_softmax(0), gold[:, 0], gold[0, 1]
+            away = (logs.exp() @ level - right).abs()
+            linear = tune is not None and 0 < tune.huber < away
+            errors.append(tune.huber * (2 * away - tune.huber) if tune is not None and linear else away**2)
+            entropies.append(-(gold[:, 2] * logs).sum())
+        share = 0.0 if tune is None else tune.two_hot
+        losses = (1 - share) * _NATS * torch.stack(errors) + share * torch.stack(entropies)  # (B,)
+        return (batch.weights * losses).mean()
 
     def raw(self, recipe: Recipe, labels: Sequence[str], scores: Floats) -> float:
         """The levels' mean."""
