@@ -9,8 +9,13 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.schema import Recipe
 
-PROMPTS = {"choose": "Text: {text}\nLabel:", "rank": "Seen: {history}\nSearch: {query}", "generate": "In: {input}"}
-METRICS = {"choose": "accuracy", "rank": "mrr", "generate": "exact_match"}
+PROMPTS = {
+    "choose": "Text: {text}\nLabel:",
+    "rank": "Seen: {history}\nSearch: {query}",
+    "generate": "In: {input}",
+    "rate": "Text: {text}\nScore:",
+}
+METRICS = {"choose": "accuracy", "rank": "mrr", "generate": "exact_match", "rate": "rmse"}
 ITEMS = Catalog({key: Item(key, f"Item {key}", {"id": key, "title": f"Item {key}"}) for key in ("a", "b", "c", "7")})
 
 

@@ -66,6 +66,15 @@ def test_generate(tmp_path: Path) -> None:
     assert (first.output, second.output, first.fields) == ({"a": []}, "o", {"input": "i"})
 
 
+def test_rate(tmp_path: Path) -> None:
+    row = {"text": "Fine.", "score": 4, "user": "ann", "weight": 2, "label": "x"}
+    [example] = load(tmp_path, recipe("rate", bounds=[1, 5]), row)
+    wanted = Example(example.id, {"text": "Fine.", "user": "ann", "label": "x"}, score=4.0, weight=2.0)
+    assert (example, type(example.score)) == (wanted, float)
+    [other] = load(tmp_path, recipe("choose"), {"text": "Fine.", "label": "x", "score": 4})
+    assert (other.score, other.fields["score"]) == (None, 4)  # of another task it is a field like any
+
+
 @pytest.mark.parametrize(
     ("task", "row", "message"),
     [
@@ -124,6 +133,20 @@ def test_generate(tmp_path: Path) -> None:
         ("generate", {"input": "x", "output": {}}, ":2 output: is missing"),
         ("generate", {"input": "x", "output": ["a"]}, ":2 output: ['a'] is not accepted"),
         ("generate", {"output": "x"}, ":2: none of the fields that the prompt shows is there (allowed: any of input)"),
+        ("rate", {"text": "x"}, ":2 score: is missing (allowed: a number from -1e+12 to 1e+12)"),
+        *[
+            ("rate", {"text": "x", "score": value}, f":2 score: {shown} is ")
+            for value, shown in (
+                (True, "true"),
+                ("many", "'many'"),
+                ([4], "[4]"),
+                ("4 €", "'4 €'"),
+                (1e13, "10000000000000.0"),
+            )
+        ],
+        ("rate", {"text": "x", "score": 10**400}, ":2 score: 1000"),
+        ("rate", {"text": "x", "score": "n/a"}, ":2 score: 'n/a' is not accepted"),
+        ("rate", {"text": "x", "score": 4, "weight": 0}, ":2 weight: 0 is not accepted"),
     ],
 )
 def test_bad_rows(tmp_path: Path, task: str, row: dict[str, Any], message: str) -> None:
@@ -131,6 +154,7 @@ def test_bad_rows(tmp_path: Path, task: str, row: dict[str, Any], message: str) 
         "choose": {"text": "t", "label": "a"},
         "rank": {"query": "q", "relevant": ["a"]},
         "generate": {"input": "i", "output": "o"},
+        "rate": {"text": "t", "score": 4},
     }
     [problem] = problems(tmp_path, recipe(task), fine[task] | {"id": "one"}, row)
     assert problem.startswith(message)
@@ -257,6 +281,58 @@ def test_weights_and_times_have_the_format_of_their_column(tmp_path: Path) -> No
     (tmp_path / "rows.csv").write_text("text;label;weight;at\na;x;0,5;31.12.2025\nb;y;1.250,0;1.2.2026\nc;x;nan;\n")
     found = load_examples(shop(tmp_path), recipe("choose"), "rows.csv", catalog=None, history=None)
     assert [(row.weight, row.at) for row in found] == [(0.5, "2025-12-31"), (1250.0, "2026-02-01"), (1.0, None)]
+
+
+@pytest.mark.parametrize(
+    ("written", "scores"),
+    [
+        (["4,5", "3", "1,0"], [4.5, 3.0, 1.0]),
+        (["4.5", "3", "1.0"], [4.5, 3.0, 1.0]),
+        (["4.5", "-3", " 2 "], [4.5, -3.0, 2.0]),
+        (["1.250,5", "3,5", "10"], [1250.5, 3.5, 10.0]),
+        (["1e2", "3", "-0"], [100.0, 3.0, 0.0]),
+    ],
+)
+def test_scores_are_numbers_in_the_format_of_their_column(
+    tmp_path: Path, written: list[str], scores: list[float]
+) -> None:
+    lines = [f"t{row};{score};{row + 1},5\n" for row, score in enumerate(written)]
+    (tmp_path / "rows.csv").write_text("text;score;weight\n" + "".join(lines))
+    found = load_examples(shop(tmp_path), recipe("rate"), "rows.csv", catalog=None, history=None)
+    assert [row.score for row in found] == scores
+    assert [row.weight for row in found] == [1.5, 2.5, 3.5]  # in the format of its own
+
+
+@pytest.mark.parametrize("given", [{"bounds": [1, 5]}, {"prompt": {"labels": {"1": "poor", "5": "fine"}}}])
+def test_scores_lie_in_the_bounds_of_the_recipe(tmp_path: Path, given: dict[str, Any]) -> None:
+    written = [1, 5, 0.99, "5,01", float("nan")]
+    rows = [{"text": f"t{row}", "score": score} for row, score in enumerate(written)]
+    found = problems(tmp_path, recipe("rate", **given), *rows)
+    allowed = "(allowed: a number from 1 to 5)"
+    assert found == [
+        f":3 score: 0.99 is not accepted {allowed}",
+        f":4 score: '5,01' is not accepted {allowed}",
+        f":5 score: is missing {allowed}",
+    ]
+
+
+def test_a_column_of_scores_that_may_mean_two_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,Stars,weight\na,4.500,1.500\nb,2,\n")
+    task = recipe("rate", columns={"score": "Stars"})
+    with pytest.raises(DataError) as caught:
+        load_examples(shop(tmp_path), task, "rows.csv", catalog=None, history=None)
+    weight, score = map(str, caught.value.problems)
+    assert "weight: '1.500' is 1.5 or 1500" in weight
+    assert "Stars: '4.500' is 4.5 or 4500" in score
+    named = recipe("rate", columns={"score": "Stars"}, decimal="point")
+    first, _ = load_examples(shop(tmp_path), named, "rows.csv", catalog=None, history=None)
+    assert (first.score, first.weight) == (4.5, 1.5)
+
+
+def test_a_huge_number_in_json_is_no_score(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "score": 4}\n{"text": "b", "score": 1e400}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl:2"):
+        load_examples(shop(tmp_path), recipe("rate"), "rows.jsonl", catalog=None, history=None)
 
 
 @pytest.mark.parametrize("weight", ["inf", "-1", "0", "1e40", "2 €", "heavy"])

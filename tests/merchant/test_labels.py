@@ -185,6 +185,10 @@ def test_aliases_of_the_recipe(tmp_path: Path) -> None:
             {"prompt": {"labels": {"a": "y", "b": "n"}}, "data": {"label_aliases": {"x": "c"}}},
             "'c' is not in prompt.labels",
         ),
+        (
+            {"prompt": {"labels": {"a": "y", "b": "n"}}, "data": {"label_aliases": {"5 *": "c"}}},
+            "data.label_aliases: for '5 *', 'c' is not in prompt.labels (allowed: 'a', 'b')",
+        ),
         ({"data": {"label_aliases": {"X": "a", "x": "b"}}}, "'X', 'x' are one label"),
         ({"task": "generate", "data": {"label_aliases": {"X": "a"}}}, "only for task choose"),
     ],

@@ -12,7 +12,7 @@ from shopfit.tasks import task_of
 
 MERCHANTS = sample_merchants()
 RECIPES = [entry.name for entry in shipped_recipes()]
-LEAST = {"catalog": 60, "reviews": 150, "searches": 120, "profiles": 60}
+LEAST = {"catalog": 60, "reviews": 150, "ratings": 150, "searches": 120, "profiles": 60}
 
 
 def open_sample(name: str) -> Merchant:

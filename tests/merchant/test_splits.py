@@ -10,7 +10,7 @@ from tests.merchant.shop import ITEMS, recipe, shop
 
 from shopfit.errors import DataError
 from shopfit.merchant.examples import Example
-from shopfit.merchant.splits import Splits, split
+from shopfit.merchant.splits import Splits, digest_of, split
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import task_of
 
@@ -216,6 +216,18 @@ def test_bad_rows_of_both_files_at_once(tmp_path: Path) -> None:
     message = refused(tmp_path, recipe("choose"), rows=[{"text": "a"}], rows_test=[{"label": "a"}])
     assert "rows.jsonl label" in message
     assert "rows.test.jsonl:1: none of the fields" in message
+
+
+def test_a_digest_stays_what_it_was_and_a_score_is_part_of_it() -> None:
+    parts = (
+        [Example("1", {"text": "a", "stars": 4}, label="x", group="g", weight=2.0)],
+        [Example("2", {"query": "q"}, relevant=("a", "b"), candidates=("a", "b", "c"))],
+        [Example("3", {"input": "i"}, output={"a": [1]}), Example("4", {"input": "j"}, output="o", at="2026-05-01")],
+    )
+    # adapters in registries name their data by it
+    assert digest_of(*parts) == "94d06dde19e6ed75a4b682be2b24e15864b60aabf3780e7ed215d96d318df538"
+    rated = [digest_of([Example("1", {"text": "a"}, score=score)]) for score in (None, 4.0, 4.5, 0.0)]
+    assert len(set(rated)) == 4
 
 
 def test_the_digest_is_that_of_the_rows_used(tmp_path: Path) -> None:

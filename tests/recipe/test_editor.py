@@ -24,4 +24,4 @@ def test_unknown_keys_are_errors_in_an_editor_too() -> None:
     schema = json_schema()
     assert all(owner["additionalProperties"] is False for owner in (schema, *schema["$defs"].values()))
     assert set(schema["required"]) == {"name", "task", "data", "prompt", "evaluate"}
-    assert schema["properties"]["task"]["enum"] == ["choose", "rank", "generate"]
+    assert schema["properties"]["task"]["enum"] == ["choose", "rank", "generate", "rate"]

@@ -115,7 +115,7 @@ evaluate: {metric: accuracy, rank: 3}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": None}, "task: null is not accepted (allowed: choose, rank, generate)"),
+        ({"task": None}, "task: null is not accepted (allowed: choose, rank, generate, rate)"),
         ({"data": {}}, "data.file: is missing (allowed: text; example file"),
         ({"data": {"file": ""}}, "data.file: is empty"),
         ({"data": {"file": "/etc/passwd"}}, "must be a path inside the merchant's folder"),

@@ -7,8 +7,10 @@ from shopfit.recipe.schema import Recipe
 from shopfit.recipe.tasks import METRICS, TASKS, Task
 
 VALUES = {
-    "prompt.labels": {"a": "good", "b": "bad"},
-    "data.label_aliases": {"5": "a"},
+    "prompt.labels": {"1": "bad", "5": "good"},  # names that are numbers: levels of a rating too
+    "data.label_aliases": {"*****": "5"},
+    "data.bounds": [1, 5],
+    "tune.huber": 0.1,
     "tune.label_smoothing": 0.1,
     "tune.contrastive": 0.1,
     "tune.self_training.rounds": 1,
@@ -51,17 +53,24 @@ def test_what_only_steers_training_is_never_shown(task: Task) -> None:
 
 
 @pytest.mark.parametrize(("owner", "key"), [(task, key) for task, spec in TASKS.items() for key in spec.own_keys])
-def test_a_key_of_one_task_is_refused_for_every_other(owner: Task, key: str) -> None:
+def test_a_key_of_some_tasks_is_refused_for_every_other(owner: Task, key: str) -> None:
     section, *path = key.split(".")
     value = VALUES[key]
     for name in reversed(path[1:]):
         value = {name: value}
+    owners = [task for task, spec in TASKS.items() if key in spec.own_keys]
+    assert owner in owners
     for task in TASKS:
-        if task == owner:
+        if task in owners:
             recipe(task, **{section: {path[0]: value}})
         else:
-            with pytest.raises(ValidationError, match=rf"{key}: only for task {owner}, not {task}"):
+            with pytest.raises(ValidationError, match=rf"{key}: only for task {' or '.join(owners)}, not {task}"):
                 recipe(task, **{section: {path[0]: value}})
+
+
+def test_a_key_of_two_tasks_names_both() -> None:
+    with pytest.raises(ValidationError, match=r"prompt\.labels: only for task choose or rate, not generate"):
+        recipe("generate", prompt={"labels": {"1": "bad", "5": "good"}})
 
 
 def test_of_two_values_the_better_one_has_the_gain() -> None:

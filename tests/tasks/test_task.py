@@ -31,22 +31,31 @@ def test_texts_stay_as_they_are() -> None:
     assert (found.outputs, found.gold) == (("{",), ({"a": 1},))
 
 
+def test_ratings_keep_their_bounds() -> None:
+    rows = [Example("1", {}, score=4.0), Example("2", {}, score=1.5)]
+    found: Any = task_of("rate").collect(["1", "3", "5"], rows, [(), ()], [3.5, 2.0], None)
+    assert (found.scores.tolist(), found.gold.tolist()) == ([3.5, 2.0], [4.0, 1.5])
+    assert (found.low, found.high) == (1.0, 5.0)
+
+
 def test_no_rows() -> None:
     found: Any = task_of("choose").collect(["a", "b"], [], [], [], None)
     assert found.probabilities.shape == (0, 2)
+    assert task_of("rate").collect(["1", "2"], [], [], [], None).rows == 0
 
 
 def test_every_task_of_the_table_is_known_and_no_other() -> None:
     assert {type(task_of(task)) for task in TASKS} == set(TaskType.__subclasses__())
-    with pytest.raises(AssertionError):
-        task_of("rate")  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        task_of("sort")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_collected_is_of_the_task_and_measured_by_every_metric_of_it(task: Task) -> None:
-    row = Example("1", {}, label="a", relevant=("x",), output={"a": 1})
-    answer = {"choose": [0.9, 0.1], "rank": [2.0, 1.0], "generate": '{"a": 1}'}[task]
-    found = task_of(task).collect(["a", "b"], [row], [("x", "y")], [answer], None)
+    row = Example("1", {}, label="a", relevant=("x",), output={"a": 1}, score=2.0)
+    answer = {"choose": [0.9, 0.1], "rank": [2.0, 1.0], "generate": '{"a": 1}', "rate": 1.5}[task]
+    labels = {"choose": ["a", "b"], "rate": ["1", "2"]}.get(task, [])
+    found = task_of(task).collect(labels, [row], [("x", "y")], [answer], None)
     assert (found.task, found.rows) == (task, 1)
     assert set(measure(found, TASKS[task].metric_names)) == set(TASKS[task].metric_names)
     assert pooled([found, found]).rows == 2

@@ -61,7 +61,7 @@ def alike_labels(labels: Iterable[str]) -> list[list[str]]:
 def alias_problems(aliases: Mapping[str, str], labels: Collection[str]) -> list[str]:
     """What is wrong with `data.label_aliases` beside `prompt.labels`; empty if nothing is."""
     problems = [
-        f"data.label_aliases.{theirs}: {shown(ours)} is not in prompt.labels (allowed: {listed(labels)})"
+        f"data.label_aliases: for {shown(theirs)}, {shown(ours)} is not in prompt.labels (allowed: {listed(labels)})"
         for theirs, ours in aliases.items()
         if labels and ours not in labels
     ]

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import floor, log10
+
+from shopfit.recipe.suggestions import shown
 
 _MOST_WHOLE = 10  # steps of one between the bounds, if these are whole numbers
 _STEPS = 10  # else
+_DIGITS = 4  # after the first of the range, which a level between the bounds is rounded to
 _LARGEST = 1e12
 
 
@@ -22,10 +26,15 @@ def bounds_of(bounds: Sequence[float] | None, labels: Mapping[str, str]) -> tupl
 
 
 def levels_between(low: float, high: float) -> tuple[str, ...]:
-    """Levels from one bound to the other, as they are written: every whole number, or eleven evenly spaced ones."""
+    """Levels from one bound to the other, as they are written: every whole number, or eleven evenly spaced ones.
+
+    They rise, and the first and the last are the bounds exactly; of bounds that are next to each other there are fewer.
+    """
     if low.is_integer() and high.is_integer() and high - low <= _MOST_WHOLE:
         return tuple(str(level) for level in range(int(low), int(high) + 1))
-    return tuple(f"{low + (high - low) * step / _STEPS:.10g}" for step in range(_STEPS + 1))
+    digits = _DIGITS - floor(log10(high - low))
+    between = (round(low + (high - low) * step / _STEPS, digits) + 0.0 for step in range(1, _STEPS))
+    return tuple(dict.fromkeys(repr(level).removesuffix(".0") for level in (low, *between, high)))
 
 
 def level_problems(bounds: Sequence[float] | None, labels: Mapping[str, str]) -> list[str]:
@@ -37,7 +46,7 @@ def level_problems(bounds: Sequence[float] | None, labels: Mapping[str, str]) ->
         )
     strange = [label for label in labels if not _is_number(label)]
     problems += [
-        f"prompt.labels.{label}: a level of a rating is a number (allowed: such as '1', or no labels)"
+        f"prompt.labels: {shown(label)} is no level of a rating (allowed: a number such as '1', or no labels)"
         for label in strange
     ]
     if problems or not labels:

@@ -19,6 +19,7 @@ from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, Fields
 from shopfit.merchant.search import Embed
+from shopfit.merchant.values import as_id
 from shopfit.recipe.levels import bounds_of, levels_between
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
@@ -172,7 +173,7 @@ class Rate(TaskType):
 
     def raw(self, recipe: Recipe, labels: Sequence[str], scores: Floats) -> float:
         """The levels' mean."""
-        return float(softmax(scores / recipe.tune.temperature) @ _levels(labels)[0])
+        return _mean(softmax(scores / recipe.tune.temperature), labels)
 
     def collect(
         self, labels: Sequence[str], rows: Rows, pools: Sequence[Pool], answers: Sequence[Any], catalog: Catalog | None
@@ -189,9 +190,11 @@ class Rate(TaskType):
         facts = _statistics(train)
         found = [System("mean", "prior", self, lambda rows, _: [facts["mean"]] * len(rows), names)]
         if facts["users"] or facts["items"]:
+            low, high = _ends(names)
 
             def answer(rows: Rows, _: Sequence[Sequence[str]]) -> list[float]:
-                return [facts["mean"] + sum(_biases(facts["users"], facts["items"], row.fields)) for row in rows]
+                found = [facts["mean"] + sum(_biases(facts["users"], facts["items"], row.fields)) for row in rows]
+                return list(np.clip(found, low, high))
 
             found.append(System("biases", "prior", self, answer, names))
         return found
@@ -212,7 +215,7 @@ class Rate(TaskType):
         said, spread = None, None
         if len(scores):
             shares = softmax(scores / tenant.temperature)
-            said = float(shares @ levels)
+            said = _mean(shares, tenant.labels)
             spread = float(np.sqrt(shares @ (levels - said) ** 2))
             if not np.isfinite(said):
                 raise not_finite()
@@ -223,6 +226,8 @@ class Rate(TaskType):
         if said is not None:
             parts[ADAPTER] = _from_middle(np.array([said]), low, span)
         total = float(tenant.blend.together(parts)[0])
+        if np.isnan(total):
+            raise not_finite()
         return RateAnswer(float(np.clip(low + span * (total + 0.5), low, low + span)), spread)
 
     def uncertainty(self, answers: Sequence[RateAnswer], labels: Sequence[str]) -> tuple[Floats, list[str]]:
@@ -330,15 +335,20 @@ def _levels(labels: Sequence[str]) -> tuple[Floats, float, float]:
     return levels, low, high - low
 
 
+def _mean(shares: Floats, labels: Sequence[str]) -> float:
+    """The mean of the levels, which rounding does not lead beyond them."""
+    levels, low, span = _levels(labels)
+    return float(np.clip(low + shares @ (levels - low), low, low + span))
+
+
 def _from_middle(numbers: Floats, low: float, span: float) -> Floats:
     """Scores as differences from the middle of their range, in shares of it."""
     return (numbers - low) / span - 0.5
 
 
 def _named(fields: Fields, name: str) -> str | None:
-    """The user or item of a row, if it names one."""
-    value = fields.get(name)
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    """The user or item of a row, if it names one: the same one however a table writes it."""
+    return as_id(fields.get(name))
 
 
 def _statistics(examples: Rows) -> dict[str, Any]:
@@ -369,6 +379,8 @@ def _biases(users: dict[str, float], items: dict[str, float], fields: Fields) ->
 
 def _ridge(vectors: Floats, examples: Rows) -> tuple[Floats, float]:
     """Coefficients (D,) and intercept; its strength by leaving each example out once."""
+    if len(examples) < 2:  # nothing can be left out
+        return np.zeros(vectors.shape[1]), _score(examples[0])
     from sklearn.linear_model import RidgeCV
 
     model = RidgeCV(alphas=_STRENGTHS).fit(vectors, [_score(example) for example in examples])
