@@ -187,6 +187,8 @@ def attach(
             f"(allowed: {', '.join(allowed)})",
             next_step=f"set adapter.method to {allowed[0]}, or base to a decoder such as smollm2-135m",
         )
+    if reason := method.no_training(settings, base.quantization):
+        raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
     if isinstance(settings.targets, list):
         _check_targets(base, settings.targets)
     training = turns_of(base.model).train(base.name)

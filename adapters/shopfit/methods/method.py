@@ -95,6 +95,10 @@ class PeftMethod(ABC):
             RecipeError: if the method cannot adapt one of the base's layers.
         """
 
+    def no_training(self, settings: Adapter, quantization: str) -> str:  # noqa: ARG002 - only DoRA has limits
+        """Why it cannot be trained on a base of this quantization, and what is allowed; empty if it can."""
+        return ""
+
     def no_plain_form(self, settings: Adapter) -> str:  # noqa: ARG002 - only DoRA is low-rank and has none
         """Why no plain LoRA equals what is trained, though it takes a slot, and what to do; empty if one does."""
         return ""
