@@ -29,9 +29,7 @@ def answers(adapter: TrainableAdapter) -> torch.Tensor:
 
 
 def settings_of(method: str, **more: object) -> Adapter:
-    return Adapter.model_validate(
-        {"rank": 4} | ({"dora": True} if method == "dora" else {"method": method}) | more
-    )
+    return Adapter.model_validate({"rank": 4} | ({"dora": True} if method == "dora" else {"method": method}) | more)
 
 
 def trained(base: Base, method: str, **more: object) -> TrainableAdapter:

@@ -86,9 +86,7 @@ def seal_as(folder: Path, base: Base, recipe: Recipe, merchant: str, *, method: 
 def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
     """Train a small adapter and seal its bundle."""
 
-    def make(
-        merchant: str, *, task: str = "choose", method: str = "lora", seed: int = 0, switch: str = ""
-    ) -> Bundle:
+    def make(merchant: str, *, task: str = "choose", method: str = "lora", seed: int = 0, switch: str = "") -> Bundle:
         recipe = recipe_of(
             base,
             task,
