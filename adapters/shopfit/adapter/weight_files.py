@@ -49,6 +49,8 @@ def write_native(peft: Any, folder: Path, base_name: str) -> None:
 def write_norm_scales(folder: Path, norm_scales: NormScales) -> None:
     """Write DoRA's factors of the base's outputs beside PEFT's files, so that no engine has to compute them.
 
+    They are of the base in the numeric form that the adapter was trained on.
+
     Args:
         folder: as `write_native` left it.
         norm_scales: of a trained adapter; of one that is not DoRA there are none, and nothing is written.
