@@ -164,3 +164,10 @@ def test_a_row_of_numbers_that_grow_too_large_spoils_no_other(base: Base, dora: 
             futures[0].result(60)
         for future in futures[1:]:
             assert dict(future.result(60).probabilities) == pytest.approx(want, abs=1e-4)
+
+
+def test_a_file_above_its_limit_is_refused_before_it_is_read(dora: Bundle) -> None:
+    with (dora.folder / SCALES).open("r+b") as file:
+        file.truncate(256 * 1024**2 + 1)  # sparse: no disk is written
+    with pytest.raises(BundleError, match=r"norm_scales\.safetensors has 268435457 bytes"):
+        dora.read(SCALES)
