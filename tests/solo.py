@@ -42,7 +42,7 @@ def wearing(base: Base, bundle: Bundle | None) -> Iterator[Worn]:
         base.model, folder, adapter_name=_NAME, autocast_adapter_dtype=base.quantization != "none"
     )
     peft.eval()
-    if bundle.lora is None:
+    if bundle.manifest.method == "prefix":
         yield Worn(base.model, peft)
         return
     try:

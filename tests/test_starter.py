@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shopfit.errors import BaseError, DataError, RecipeError, UnknownReference
+from shopfit.errors import BaseError, BundleError, DataError, RecipeError, UnknownReference
 from shopfit.merchant.merchant import Merchant
 from shopfit.pipeline import Onboarded, onboard
 from shopfit.recipe.loading import load_recipe
@@ -218,3 +218,25 @@ def test_every_method_has_starters(make_shop: MakeShop, recipe: Recipe, settings
         registry.promote("house/sentiment@1", actor="test", force=True)
     made = make(make_shop("newcomer", share=False, count=10), mine, settings)
     assert "house/sentiment@1" in made.report.start_losses
+
+
+def test_dora_starts_from_what_others_learned_and_nothing_starts_from_dora(
+    make_shop: MakeShop, recipe: Recipe, settings: Settings
+) -> None:
+    folders = [make_shop("one"), make_shop("two")]
+    dora = changed(recipe, adapter={"rank": 4, "dora": True}, blend=False)
+    with pytest.raises(RecipeError, match=r"(?s)adapter\.dora: .*--set adapter\.dora=false"):
+        fit(folders, dora, settings)
+    fit(folders, recipe, settings)
+    few = changed(dora, data=recipe.data.model_dump() | {"shots": 10}, tune=recipe.tune.model_dump() | {"epochs": 1})
+    said: list[str] = []
+    made = make(make_shop("newcomer"), few, settings, said)
+    assert made.bundle.lora is None
+    assert made.bundle.manifest.start == "house/sentiment@1"
+    assert any("adapter lora, rank 4 on all-linear, DoRA; " in line and "vLLM" in line for line in said)
+    with Registry.open(settings) as registry:
+        registry.promote("newcomer/sentiment@1", actor="test", force=True)
+    other = make(make_shop("other"), changed(recipe, blend=False), settings)
+    assert all("newcomer" not in name for name in other.report.start_losses)
+    with pytest.raises(BundleError, match="newcomer/sentiment@1 is DoRA"):
+        make(make_shop("third"), changed(recipe, start="newcomer/sentiment@1"), settings)

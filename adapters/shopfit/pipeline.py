@@ -12,6 +12,7 @@ from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
+from shopfit.adapter.weight_files import form_note
 from shopfit.base.embed import LateEmbedder
 from shopfit.evaluation import Report, card
 from shopfit.evaluation.calibration import calibrate
@@ -247,7 +248,8 @@ def _tune(
 ) -> Tuned:
     recipe, splits = context.recipe, context.splits
     adapter, settings = recipe.adapter, recipe.tune
-    reporter("adapter", f"{adapter.method}, {METHODS[adapter.method].size_in_words(adapter)}{rank_note(adapter)}")
+    notes = rank_note(adapter) + form_note(adapter)
+    reporter("adapter", f"{adapter.method}, {METHODS[adapter.method].size_in_words(adapter)}{notes}")
     processes = "" if accelerator.num_processes == 1 else f", {accelerator.num_processes} processes"
     plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}{processes}"
     fixed = "" if splits.valid else "; too few examples to stop early, so the schedule is fixed"

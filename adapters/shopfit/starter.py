@@ -12,13 +12,14 @@ from pathlib import Path
 from shopfit.adapter.bundle import DataIdentity, Manifest, seal, write_json
 from shopfit.base.load import Base
 from shopfit.engine import Engine, Tenant
-from shopfit.errors import DataError, Problem, ShopfitError
+from shopfit.errors import DataError, Problem, RecipeError, ShopfitError
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.evidence import Evidence, mean_of, weigh
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.wording import signed_with_span
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
+from shopfit.methods import METHODS
 from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
@@ -81,10 +82,17 @@ def fit_starter(
         what came of it; None on every process but the first.
 
     Raises:
+        RecipeError: if it asks for DoRA, which nothing can start from.
         DataError: if a donor does not share, is there twice, or has bad rows; with all of them at once.
         ShopfitError: for anything else that is wrong; then nothing is registered.
     """
     started = time.perf_counter()
+    if METHODS[recipe.adapter.method].no_plain_form(recipe.adapter):
+        raise RecipeError(
+            f"adapter.dora: a starter of {recipe.name} with DoRA is one that no other adapter can start from",
+            next_step="leave adapter.dora out for the starter (`--set adapter.dora=false`); adapters with DoRA start "
+            "from one of LoRA",
+        )
     sweep(settings.home)
     with Registry.open(settings) as registry:
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))

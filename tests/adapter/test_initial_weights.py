@@ -1,5 +1,7 @@
 """A start gives a fresh adapter exactly what was learned, as far as its rank reaches."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tests.solo import Factors, learned
@@ -8,7 +10,7 @@ from torch import Tensor
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.adapter.trainable import TrainableAdapter, attach
-from shopfit.base.load import Base
+from shopfit.base.load import Base, load_base
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.questions import Question
 from shopfit.recipe.schema import Adapter
@@ -27,7 +29,8 @@ def with_stack(base: Base, factors: Factors) -> Tensor:
 
 def begun(base: Base, method: str, start: Start, **settings: object) -> TrainableAdapter:
     torch.manual_seed(9)
-    adapter = attach(base, Adapter(method=method, **settings), total_steps=10, opening=(5, 6, 7), start=start)  # type: ignore[arg-type]
+    said = settings | ({"dora": True} if method == "dora" else {"method": method})
+    adapter = attach(base, Adapter.model_validate(said), total_steps=10, opening=(5, 6, 7), start=start)
     adapter.peft.eval()
     return adapter
 
@@ -37,7 +40,8 @@ def answers(adapter: TrainableAdapter) -> Tensor:
         return CausalScorer(0).collate(QUESTIONS).forward(adapter.model, prefix=adapter.prefix(2))
 
 
-@pytest.mark.parametrize(("method", "rank"), [("lora", 3), ("lora", 8), ("adalora", 3), ("adalora", 8)])
+@pytest.mark.parametrize("rank", [3, 8])
+@pytest.mark.parametrize("method", ["lora", "adalora", "dora"])
 def test_an_adapter_begins_as_its_start(base: Base, method: str, rank: int) -> None:
     factors = learned(base, 3)
     want = with_stack(base, factors)
@@ -67,9 +71,12 @@ def test_a_prefix_begins_as_its_start(base: Base) -> None:
     adapter.detach()
 
 
-def test_from_scratch_the_base_answers(base: Base) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_from_scratch_the_base_answers(tiny_base: Path, home: Path, method: str, dtype: str) -> None:
+    base = load_base(str(tiny_base), home, dtype=dtype)
     with torch.no_grad():
         bare = CausalScorer(0).collate(QUESTIONS).forward(base.model)
-    adapter = begun(base, "lora", Start(), rank=4)
+    adapter = begun(base, method, Start(), rank=4)
     torch.testing.assert_close(answers(adapter), bare)
     adapter.detach()

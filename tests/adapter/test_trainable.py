@@ -10,7 +10,7 @@ from tests.solo import wearing
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.trainable import TrainableAdapter, attach
-from shopfit.adapter.weight_files import WEIGHTS, write_plain
+from shopfit.adapter.weight_files import NORM_SCALES, WEIGHTS, write_served
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.base.scoring.causal import CausalScorer
@@ -18,7 +18,7 @@ from shopfit.base.scoring.questions import Question
 from shopfit.errors import BaseError, RecipeError
 from shopfit.recipe.schema import Adapter
 
-METHODS = ["lora", "adalora", "prefix"]
+METHODS = ["lora", "adalora", "prefix", "dora"]
 QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
 STEPS = 12
 OPENING = (5, 6, 7, 8)
@@ -28,9 +28,13 @@ def answers(adapter: TrainableAdapter) -> torch.Tensor:
     return CausalScorer(0).collate(QUESTIONS).forward(adapter.model, prefix=adapter.prefix(2))
 
 
-def trained(base: Base, method: str, **settings: object) -> TrainableAdapter:
+def settings_of(method: str, **more: object) -> Adapter:
+    return Adapter.model_validate({"rank": 4} | ({"dora": True} if method == "dora" else {"method": method}) | more)
+
+
+def trained(base: Base, method: str, **more: object) -> TrainableAdapter:
     torch.manual_seed(3)
-    adapter = attach(base, Adapter(method=method, rank=4, **settings), total_steps=STEPS, opening=OPENING)  # type: ignore[arg-type]
+    adapter = attach(base, settings_of(method, **more), total_steps=STEPS, opening=OPENING)
     optimizer = torch.optim.Adam(adapter.parameters(), lr=0.02)
     for step in range(1, STEPS + 1):
         (-answers(adapter).sum() + adapter.penalty()).backward()
@@ -43,7 +47,8 @@ def trained(base: Base, method: str, **settings: object) -> TrainableAdapter:
 
 def bundle_of(adapter: TrainableAdapter, method: str, folder: Path) -> Bundle:
     adapter.save(folder / NATIVE)
-    rank = 16 if method == "prefix" else write_plain(folder / NATIVE, folder / LORA)
+    settings = settings_of(method)
+    rank = write_served(folder / NATIVE, folder / LORA, settings)
     manifest = Manifest(
         schema=1,
         merchant="acme",
@@ -52,7 +57,7 @@ def bundle_of(adapter: TrainableAdapter, method: str, folder: Path) -> Bundle:
         base=BaseIdentity(name=adapter.base.name, fingerprint=adapter.base.fingerprint),
         data=DataIdentity(digest="", train=[], valid=[], test=[]),
         seed=1,
-        method=method,
+        method=settings.method,
         rank=rank,
         trainable_parameters=1,
         steps=1,
@@ -104,6 +109,7 @@ def test_on_a_base_of_half_precision_the_adapter_is_trained_and_kept_in_float32(
         assert answers(adapter).sum() > before.sum() + 1
     adapter.save(tmp_path)
     assert {tensor.dtype for tensor in load_file(tmp_path / WEIGHTS).values()} == {torch.float32}
+    assert (tmp_path / NORM_SCALES).exists() == (method == "dora")
     adapter.detach()
     assert base.dtype == dtype
     assert {str(weight.dtype) for weight in base.model.parameters()} == {f"torch.{dtype}"}

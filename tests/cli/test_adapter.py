@@ -106,6 +106,25 @@ def test_other_methods_through_set(run: Run, shop: Path, method: str) -> None:
     assert (Path(document["bundle"]) / "lora").is_dir() == (method != "prefix")
 
 
+@pytest.mark.parametrize("interpolation", ["1", "0.5"])
+def test_dora_from_its_plan_to_its_evaluation(run: Run, shop: Path, interpolation: str) -> None:
+    more = ["--set", "adapter.dora=true", "--set", f"tune.interpolation={interpolation}"]
+    arguments = ["acme", str(shop / "sentiment.yaml"), "--data", str(shop)]
+    planned = run("plan", *arguments, *more)
+    assert "vLLM and others do not" in planned.stdout, planned.stderr
+    document = json.loads(run(*sentiment(shop, "--json", *more)).stdout)
+    folder, reference = Path(document["bundle"]), "acme/sentiment@1"
+    assert not (folder / "lora").exists()
+    assert (folder / "native" / "norm_scales.safetensors").exists()
+    assert f"{document['version']['rank']}" == "4"
+    assert json.loads(run("registry", "verify", "--json").stdout) == []
+    again = json.loads(run("evaluate", reference, "--data", str(shop), "--json").stdout)
+    wanted = {row["name"]: row["metrics"]["accuracy"]["value"] for row in document["report"]["systems"]}
+    found = {row["name"]: row["metrics"]["accuracy"]["value"] for row in again["systems"]}
+    assert found == {name: pytest.approx(value, abs=1e-6) for name, value in wanted.items()}
+    assert json.loads(run("predict", reference, "lovely crema", "--json").stdout)["answer"]["label"]
+
+
 def test_a_refused_adapter_is_registered_but_not_promoted(run: Run, shop: Path) -> None:
     done = run(*sentiment(shop, "--set", "gate.min_gain=1"))
     assert done.returncode == 3

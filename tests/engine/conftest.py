@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from shopfit.adapter.artifacts import CATALOG, write_items
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
-from shopfit.adapter.weight_files import write_plain
+from shopfit.adapter.weight_files import write_served
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.catalog import Catalog, Item
@@ -87,20 +87,20 @@ def seal_as(folder: Path, base: Base, recipe: Recipe, merchant: str, *, method: 
 def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
     """Train a small adapter and seal its bundle."""
 
-    def make(merchant: str, *, task: str = "choose", method: str = "lora", seed: int = 0) -> Bundle:
+    def make(merchant: str, *, task: str = "choose", method: str = "lora", seed: int = 0, switch: str = "") -> Bundle:
         recipe = recipe_of(
             base,
             task,
-            adapter={"method": method, "rank": 4},
+            adapter={"method": method, "rank": 4} | ({switch: True} if switch else {}),
             tune={"lr": 0.02, "epochs": 20, "batch_size": 2, "seed": seed, "temperature": 1.0},
         )
         labels = ["negative", "positive"] if task == "choose" else []
         prompter = Prompter(recipe, base.tokenizer, ITEMS if task == "rank" else None)
         tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(EXAMPLES[task], [], labels, prompter), recipe)
-        folder = tmp_path / f"{merchant}-{task}-{method}-{seed}"
+        folder = tmp_path / f"{merchant}-{task}-{method}{switch}-{seed}"
         tuned.adapter.save(folder / NATIVE)
         tuned.adapter.detach()
-        rank = 16 if method == "prefix" else write_plain(folder / NATIVE, folder / LORA)
+        rank = write_served(folder / NATIVE, folder / LORA, recipe.adapter)
         return seal_as(folder, base, recipe, merchant, method=method, rank=rank, seed=seed)
 
     return make

@@ -41,7 +41,7 @@ def recipe_for(base: Base, task: str, method: str, seed: int) -> Recipe:
     return recipe_of(
         base,
         task,
-        adapter={"method": method, "rank": 4},
+        adapter={"rank": 4} | ({"dora": True} if method == "dora" else {"method": method}),
         tune={"lr": 0.01, "epochs": 15 if task == "choose" else 40, "batch_size": 4, "seed": seed},
     )
 
@@ -68,7 +68,7 @@ def make(encoder: Base, tmp_path: Path) -> MakeBundle:
     return bundle
 
 
-@pytest.mark.parametrize("method", ["lora", "adalora"])
+@pytest.mark.parametrize("method", ["lora", "adalora", "dora"])
 def test_it_learns_and_answers_as_in_training(encoder: Base, make: MakeBundle, method: str) -> None:
     tenant = Tenant.of(make("acme", method=method))
     with Engine(encoder) as engine:
@@ -89,7 +89,7 @@ def test_a_batch_of_many_adapters_gives_each_its_own_head(encoder: Base, make: M
     tenants = [
         one,
         Tenant.of(make("acme-too", method="adalora", seed=2, extra="spam")),
-        Tenant.of(make("me", seed=3)),
+        Tenant.of(make("me", method="dora", seed=3)),
         Tenant("bare", one.recipe, one.labels),
     ]
     ranker = Tenant.of(make("acme", "rank", seed=4))

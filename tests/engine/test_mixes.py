@@ -15,7 +15,8 @@ from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, 
 from shopfit.engine.offline_scoring import ask, ask_generate
 
 MakeBundle = Callable[..., Bundle]
-METHODS = ["lora", "adalora", "prefix", "bare"]
+METHODS = ["lora", "adalora", "prefix", "dora", "rslora", "bare"]
+SWITCHES = {"dora", "rslora"}  # of LoRA
 TASKS = ["choose", "rank", "generate"]
 TEXTS = ["lovely crema", "arrived cracked, and the box was wet", "x"]
 ITEMS = ["tent", "bag", "stove", "boots"]
@@ -26,7 +27,8 @@ def tenants(make_bundle: MakeBundle) -> dict[tuple[str, str], Tenant]:
     known = {}
     for task in TASKS:
         for seed, method in enumerate(METHODS[:-1]):
-            known[task, method] = Tenant.of(make_bundle(f"acme-{method}", task=task, method=method, seed=seed))
+            said = {"switch": method} if method in SWITCHES else {"method": method}
+            known[task, method] = Tenant.of(make_bundle(f"acme-{method}", task=task, seed=seed, **said))
         one = known[task, "lora"]
         known[task, "bare"] = Tenant("acme", one.recipe, one.labels, one.catalog)
     return known

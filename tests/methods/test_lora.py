@@ -2,19 +2,32 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from torch import Tensor
 
 from shopfit.adapter.bundle import LORA, NATIVE
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.trainable import TrainableAdapter, attach
-from shopfit.adapter.weight_files import CONFIG, WEIGHTS, read_plain, write_plain
+from shopfit.adapter.weight_files import (
+    CONFIG,
+    NORM_SCALES,
+    WEIGHTS,
+    form_note,
+    read_plain,
+    write_plain,
+    write_served,
+)
 from shopfit.base.load import Base
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.questions import Question
+from shopfit.errors import BundleError
+from shopfit.methods import METHODS
+from shopfit.methods.lora import as_lora
 from shopfit.recipe.schema import Adapter
 
 QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
@@ -26,9 +39,9 @@ def answers(adapter: TrainableAdapter) -> Tensor:
         return CausalScorer(0).collate(QUESTIONS).forward(adapter.model, prefix=adapter.prefix(2))
 
 
-def fresh(base: Base, *, rslora: bool, start: Start | None = None) -> TrainableAdapter:
+def fresh(base: Base, *, rslora: bool, dora: bool = False, start: Start | None = None) -> TrainableAdapter:
     torch.manual_seed(3)
-    settings = Adapter(rank=RANK, alpha=ALPHA, rslora=rslora)
+    settings = Adapter(rank=RANK, alpha=ALPHA, rslora=rslora, dora=dora)
     adapter = attach(base, settings, total_steps=4, opening=(5, 6), start=start)
     adapter.peft.eval()
     return adapter
@@ -85,3 +98,49 @@ def test_a_start_is_the_same_under_either_scale(base: Base, tmp_path: Path, rslo
     begun = fresh(base, rslora=rslora, start=Start("x", factors=factors))
     torch.testing.assert_close(answers(begun), wanted, rtol=1e-4, atol=1e-4)
     begun.detach()
+
+
+def test_dora_has_no_plain_form_and_each_place_says_why(base: Base, tmp_path: Path) -> None:
+    settings = Adapter(rank=RANK, alpha=ALPHA, dora=True)
+    adapter = with_random_b(fresh(base, rslora=False, dora=True))
+    adapter.save(tmp_path / NATIVE)
+    adapter.detach()
+    assert write_served(tmp_path / NATIVE, tmp_path / LORA, settings) == RANK
+    with pytest.raises(BundleError, match=r"(?s)use_dora: True.*for vLLM .* train it again without adapter\.dora"):
+        write_plain(tmp_path / NATIVE, tmp_path / LORA)
+    assert not (tmp_path / LORA).exists()
+    assert "no plain LoRA equals it" in form_note(settings)
+    assert form_note(Adapter(rslora=True)) == form_note(Adapter(method="prefix")) == ""
+    assert METHODS["lora"].size_in_words(settings) == f"rank {RANK} on all-linear, DoRA"
+
+
+def test_dora_keeps_its_magnitudes_and_what_engines_multiply_by(base: Base, tmp_path: Path) -> None:
+    adapter = with_random_b(fresh(base, rslora=True, dora=True))
+    plain = sum(RANK * (layer.in_features + layer.out_features) for layer in projections(base))
+    with torch.no_grad():
+        for name, weight in adapter.peft.named_parameters():
+            if "magnitude" in name:
+                weight.mul_(1.5)
+    adapter.save(tmp_path)
+    assert adapter.size() == plain + sum(len(scales) for scales in load_file(tmp_path / NORM_SCALES).values())
+    adapter.detach()
+    weights = load_file(tmp_path / WEIGHTS)
+    for layer, scales in load_file(tmp_path / NORM_SCALES).items():
+        a, b, magnitude = (
+            weights[f"base_model.model.{layer}.lora_{part}"] for part in ("A.weight", "B.weight", "magnitude_vector")
+        )
+        row = base.model.get_submodule(layer).weight + ALPHA / RANK**0.5 * b @ a
+        torch.testing.assert_close(scales, magnitude / row.norm(dim=1))
+
+
+def projections(base: Base) -> list[Any]:
+    return [
+        getattr(layer, "base_layer", layer)
+        for name, layer in base.model.named_modules()
+        if name.rpartition(".")[2].endswith("_proj")
+    ]
+
+
+def test_what_starts_others_is_never_dora() -> None:
+    settings, rate = as_lora(Adapter(rank=RANK, dora=True), 0.1)
+    assert (settings.dora, settings.rank, rate) == (False, RANK, 0.1)

@@ -146,7 +146,8 @@ evaluate: {metric: accuracy, rank: 3}
         ({"adapter": {"method": "adalora", "init_rank": 4}}, "init_rank must be above rank (8)"),
         ({"adapter": {"method": "adalora", "rslora": True}}, "rslora is only for the method lora, not adalora"),
         ({"adapter": {"method": "prefix", "rslora": True}}, "rslora is only for the method lora, not prefix"),
-        ({"adapter": {"dora": True}}, "DoRA scales the base's own weights"),
+        ({"adapter": {"method": "adalora", "dora": True}}, "dora is only for the method lora, not adalora"),
+        ({"adapter": {"method": "prefix", "dora": True}}, "dora is only for the method lora, not prefix"),
     ],
 )
 def test_one_mistake_one_message(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

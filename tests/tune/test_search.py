@@ -172,10 +172,11 @@ def test_a_rank_above_the_initial_one_takes_it_along() -> None:
     assert changed(recipe, {"adapter.rank": 8}).adapter.init_rank is None
 
 
-def test_a_method_without_a_switch_lets_go_of_it(base: Base) -> None:
-    recipe = Recipe.model_validate(RECIPE.model_dump(by_alias=True) | {"adapter": {"rslora": True}})
-    assert changed(recipe, {"adapter.rank": 5}).adapter.rslora
-    assert not changed(recipe, {"adapter.method": "adalora"}).adapter.rslora
+@pytest.mark.parametrize("switch", ["rslora", "dora"])
+def test_a_method_without_a_switch_lets_go_of_it(base: Base, switch: str) -> None:
+    recipe = Recipe.model_validate(RECIPE.model_dump(by_alias=True) | {"adapter": {switch: True}})
+    assert getattr(changed(recipe, {"adapter.rank": 5}).adapter, switch)
+    assert not getattr(changed(recipe, {"adapter.method": "adalora"}).adapter, switch)
     rows = training_set(base, reviews(12))
     digests = {study_digest(base, one, rows, Start(), "d1") for one in (recipe, RECIPE)}
     assert len(digests) == 2

@@ -2,7 +2,7 @@
 
     bundle.json     what it is, and the SHA-256 of every other file
     native/         the PEFT folder as trained
-    lora/           the same adapter as plain LoRA, for the serving engines (absent for prefix tuning)
+    lora/           the same adapter as plain LoRA, for the serving engines (absent for prefix tuning and DoRA)
     catalog.jsonl   the items it was trained to rank, history.jsonl those of its histories (rank only)
     report.json, report.png, README.md
     study.json      every trial of the search for its settings, if there was one
@@ -93,7 +93,7 @@ class Manifest(BaseModel):
     vector: list[float] = Field([], description="direction of the training texts, where the merchant shares")
     seed: int
     method: str
-    rank: int = Field(description="rank of lora/; virtual tokens for prefix tuning")
+    rank: int = Field(description="rank of lora/, or of DoRA; virtual tokens for prefix tuning")
     trainable_parameters: int
     steps: int
     interpolation: float = Field(1.0, description="share of the way from the first to the trained weights that is kept")
@@ -109,6 +109,11 @@ class Manifest(BaseModel):
     def reference(self) -> str:
         """The adapter's reference, such as `acme/review-sentiment`."""
         return f"{self.merchant}/{self.recipe}"
+
+    @property
+    def plain(self) -> bool:
+        """Whether the bundle holds `lora/`: prefix tuning and DoRA have no such form."""
+        return any(name.startswith(f"{LORA}/") for name in self.files)
 
 
 def parse_manifest(content: bytes, where: str) -> Manifest:
@@ -209,7 +214,7 @@ class Bundle:
 
     @property
     def lora(self) -> Path | None:
-        """The plain-LoRA folder, or None for prefix tuning."""
+        """The plain-LoRA folder, or None for prefix tuning and DoRA, which only this engine and PEFT serve."""
         folder = self.folder / LORA
         return folder if folder.is_dir() else None
 

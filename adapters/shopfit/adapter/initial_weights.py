@@ -6,11 +6,12 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from shopfit.adapter.bundle import Bundle, HeldBundle
+from shopfit.adapter.bundle import Bundle, HeldBundle, Manifest
 from shopfit.adapter.head import Head
 from shopfit.adapter.stack import check_finite
-from shopfit.adapter.weights import check_prefix, head_of, read_weights
+from shopfit.adapter.weights import Dora, check_prefix, head_of, read_weights
 from shopfit.base.load import Base
+from shopfit.errors import BundleError
 from shopfit.methods import METHODS, Form
 from shopfit.methods.method import Factors
 
@@ -46,6 +47,11 @@ class Start:
         return self.factors is None and self.prefix is None
 
 
+def can_start(manifest: Manifest) -> bool:
+    """Whether other adapters can start from the weights of one: not from DoRA's, whose norm scales are no factors."""
+    return manifest.plain or METHODS[manifest.method].form is not Form.FACTORS
+
+
 def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
     """Take the weights of a finished adapter as a start.
 
@@ -56,12 +62,17 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
 
     Raises:
         BaseError: if it was trained on another base.
-        BundleError: if its weights cannot be read, or are not finite.
+        BundleError: if its weights cannot be read, or are not finite, or it is DoRA.
     """
     weights, labels = read_weights(bundle, base), frozenset(bundle.manifest.labels)
     if isinstance(weights, Tensor):
         check_prefix(weights, name)
         return Start(name, prefix=weights, labels=labels)
+    if isinstance(weights, Dora):
+        raise BundleError(
+            f"{name} is DoRA, which scales the base's own outputs: no other adapter can start from that",
+            next_step="start from an adapter of LoRA or AdaLoRA, which DoRA can start from too, or set `start: auto`",
+        )
     check_finite(weights, torch.float32, name)
     return Start(name, factors=weights, head=head_of(bundle), labels=labels)
 

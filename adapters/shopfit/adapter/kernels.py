@@ -87,3 +87,24 @@ def expand(out: Tensor, low: Tensor, up: Tensor, plan: Plan) -> Tensor:
     weights = up[plan.index] if plan.layout == "rows" else up[plan.first : plan.last]
     cells = out.view(len(weights), -1, out.shape[-1])
     return (torch.baddbmm(cells, low, weights) if keep else cells.baddbmm_(low, weights)).view_as(out)
+
+
+def rescale(out: Tensor, bias: Tensor | None, beyond: Tensor, rows: Tensor | None, count: int) -> Tensor:
+    """out + beyond (out - bias) in some rows: what the base computed without its bias, times 1 + beyond.
+
+    The other rows stay as they are, bit for bit. In place when gradients are disabled.
+
+    Args:
+        out: (B, T, out), or (B, out), as the base computed it.
+        bias: (out,), if there is one.
+        beyond: (N, out), or (1, out) for all N rows.
+        rows: (N,) places of the rows; None for all B.
+        count: B.
+    """
+    cells = out.view(count, -1, out.shape[-1])
+    old = cells if rows is None else cells[rows]
+    new = torch.addcmul(old, old if bias is None else old - bias.to(old.dtype), beyond.unsqueeze(1))
+    if rows is None:
+        return new.view_as(out)
+    keep = torch.is_grad_enabled()
+    return (cells.index_copy(0, rows, new) if keep else cells.index_copy_(0, rows, new)).view_as(out)

@@ -16,6 +16,7 @@ from shopfit.methods.low_rank import DEFAULT_ALPHA, NO_PLAIN_FORM, LowRankMethod
 
 _PLAIN = "plain LoRA: one rank, lora_alpha equal to it, and nothing besides"
 _CONVERT = "write the PEFT folder as plain LoRA with shopfit.adapter.weight_files.write_plain, and seal that as lora/"
+_NO_DORA = "for vLLM and others train it again without adapter.dora; shopfit's engine and PEFT serve native/ as it is"
 _OFF: tuple[Any, ...] = (None, False, "none", "", {}, [])
 _HARMLESS = {
     *("peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
@@ -75,7 +76,9 @@ def check_convertible(config: dict[str, Any], modules: Collection[str], where: s
         ]
     if problems:
         raise BundleError(
-            f"{where} asks for what this adapter cannot be served with", problems=problems, next_step=NO_PLAIN_FORM
+            f"{where} asks for what this adapter cannot be served with",
+            problems=problems,
+            next_step=_NO_DORA if config.get("use_dora") is True else NO_PLAIN_FORM,
         )
 
 

@@ -18,6 +18,7 @@ _LARGEST = {
     "blend.json": 16 * 1024**2,  # counts of 300,000 items
     "adapter_config.json": 4 * 1024**2,  # AdaLoRA lists every singular value
     "head.safetensors": 256 * 1024**2,
+    "norm_scales.safetensors": 256 * 1024**2,  # a number an output of a layer
     "catalog.jsonl": 1024 * 1024**2,
     "history.jsonl": 1024 * 1024**2,
 }

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shopfit.adapter.dora_slots import DoraSlots, Rescaling, pack_norm_scales
 from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.adapter.layer_lock import turns_of
 from shopfit.base.load import Base
 from shopfit.base.shared_inputs import Shared, shared_inputs
 from shopfit.errors import BaseError, BundleError
 from shopfit.methods import METHODS
-from shopfit.methods.method import Factors
+from shopfit.methods.method import Factors, NormScales
 from shopfit.recipe.schema import Adapter
 
 MAX_RANK = 64  # on all linear layers of smollm2-135m, 32 slots take 2.6 GB; of rank 8, 0.3 GB
@@ -102,6 +103,12 @@ class Stack:
         self._held = [0] * (slots + 1)  # rank of the adapter in each slot
         self._slab = self._slots_of(self.rank)
         self._brought: Counter[int] = Counter()  # number of adapters that each slot has received
+        self._dora = DoraSlots(
+            [layer for group in self._groups for layer in group.layers],
+            [out for group in self._groups for out in group.outs],
+            self._device,
+        )
+        self._rescaling: Rescaling | None = None
         self._copies: _Copies | None
         self.link()
 
@@ -129,12 +136,13 @@ class Stack:
         """Numbers in a slot for adapters of `rank`."""
         return rank * sum(self._widths)
 
-    def pack(self, factors: Factors, name: str) -> "Packed":
+    def pack(self, factors: Factors, name: str, norm_scales: NormScales | None = None) -> "Packed":
         """Pack an adapter in a slot's memory layout, on the CPU.
 
         Args:
             factors: its weights.
             name: of the adapter, for messages.
+            norm_scales: of DoRA, by which the factors' B are multiplied already.
 
         Raises:
             BaseError: if it has weights for a layer that the base does not have, or of another shape.
@@ -176,7 +184,10 @@ class Stack:
         # one norm of all weights is enough for ordinary ones: |B A x| <= |B| |A| <= |A|^2 + |B|^2 for any x of length 1
         if not float(torch.linalg.vector_norm(flat, dtype=torch.float32)) ** 2 <= torch.finfo(self._dtype).max:
             check_finite(factors, self._dtype, name)
-        return Packed(rank, flat)
+        if not norm_scales:
+            return Packed(rank, flat)
+        outs = {layer: out for group in self._groups for layer, out in zip(group.names, group.outs, strict=True)}
+        return Packed(rank, flat, pack_norm_scales(norm_scales, outs, self._dtype, name))
 
     def _check_shape(self, weights: Tensor, shape: tuple[int, int], layer: str, name: str) -> None:
         rows, width = weights.shape
@@ -198,6 +209,7 @@ class Stack:
         needed = max(self._least, packed.rank, others)
         if needed > self.rank or 2 * needed <= self.rank:
             self._resize(needed)
+        self._dora.put(slot, packed.beyond)
         self._brought[slot] += 1
         self._held[slot] = packed.rank
         if packed.rank == self.rank:
@@ -251,6 +263,7 @@ class Stack:
             return
         with self._turns.forward(self._base_name):
             self._plan, of, self._runner = wanted, self._views, threading.get_ident()
+            self._rescaling = self._dora.of(slots)
             if decoding and wanted.layout == "rows" and not self._slab.requires_grad:
                 self._plan, of = Plan("grid", last=len(slots)), self._copied(slots)
             try:
@@ -284,10 +297,13 @@ class Stack:
         if threading.get_ident() != self._runner:
             return out  # this thread runs the bare base while another is inside of `rows`
         step = self._plan
+        kind = out.dtype
+        if self._rescaling is not None:
+            out = self._rescaling.apply(layer, out.to(self._dtype))
         low = group.shared.of(place, x, lambda: shrink(x.to(self._dtype), views.down, step))
         low = low[..., place * self.rank : (place + 1) * self.rank]
-        if out.dtype != self._dtype:
-            return expand(out.to(self._dtype), low, views.ups[place], step).to(out.dtype)
+        if kind != self._dtype:
+            return expand(out.to(self._dtype), low, views.ups[place], step).to(kind)
         return expand(out, low, views.ups[place], step)
 
     @property
@@ -303,10 +319,17 @@ class Packed:
     Args:
         rank: of every layer; lower ones are padded with zeros.
         flat: all weights, concatenated.
+        beyond: of DoRA, (sum of all layers' outputs,): what its factors of the base's outputs are beyond 1.
     """
 
     rank: int
     flat: Tensor
+    beyond: Tensor | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Size in memory."""
+        return self.flat.nbytes + (0 if self.beyond is None else self.beyond.nbytes)
 
 
 def rank_note(settings: Adapter) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from shopfit.adapter.head import Head
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.layer_lock import Training, turns_of
-from shopfit.adapter.weight_files import write_native
+from shopfit.adapter.weight_files import write_native, write_norm_scales
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.errors import Problem, RecipeError, ShopfitError
@@ -135,13 +135,14 @@ class TrainableAdapter:
             self.restore(end)
 
     def save(self, folder: Path) -> None:
-        """Write the PEFT folder (adapter_config.json, adapter_model.safetensors).
+        """Write the PEFT folder (adapter_config.json, adapter_model.safetensors), and beside them DoRA's norm scales.
 
         Raises:
             ShopfitError: if training diverged.
         """
         self.check()
         write_native(self.peft, folder, self.base.name)
+        write_norm_scales(folder, self._method.norm_scales(self.peft))
 
     def detach(self) -> None:
         """Remove the adapter; the base is as it was before."""
@@ -172,7 +173,8 @@ def attach(
         start: weights to start from; from scratch by default.
 
     Raises:
-        RecipeError: if `adapter.targets` names a layer the base does not have, or the base does not support the method.
+        RecipeError: if `adapter.targets` names a layer the base does not have, or the base does not support the method,
+            or a layer of it does not.
         BaseError: if another adapter is being trained on the base.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
@@ -185,6 +187,8 @@ def attach(
             f"(allowed: {', '.join(allowed)})",
             next_step=f"set adapter.method to {allowed[0]}, or base to a decoder such as smollm2-135m",
         )
+    if reason := method.no_training(settings, base.quantization):
+        raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
     if isinstance(settings.targets, list):
         _check_targets(base, settings.targets)
     training = turns_of(base.model).train(base.name)
@@ -194,8 +198,13 @@ def attach(
     peft = get_peft_model(base.model, method.config(settings, total_steps=total_steps, task_type=task_type))
     if gradient_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
-    method.initialise(peft, Beginning(base, opening, start.factors, start.prefix))
-    return TrainableAdapter(base, method, peft, training)
+    adapter = TrainableAdapter(base, method, peft, training)
+    try:
+        method.initialise(peft, Beginning(base, opening, start.factors, start.prefix))
+    except RecipeError:
+        adapter.detach()
+        raise
+    return adapter
 
 
 def _check_targets(base: Base, targets: list[str]) -> None:

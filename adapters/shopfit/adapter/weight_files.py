@@ -1,4 +1,4 @@
-"""Adapter weights on disk: the PEFT folder as trained, and the same adapter as plain LoRA.
+"""Adapter weights on disk: the PEFT folder as trained, and the same adapter as plain LoRA, if it has that form.
 
 Plain means: one rank, the scale folded into B, `lora_alpha == r`, no patterns, no dropout. vLLM, SGLang, LoRAX and PEFT
 then all compute the same numbers from it, however they treat alpha, rank patterns or AdaLoRA's singular values.
@@ -19,11 +19,14 @@ from shopfit.adapter.safe_reading import read_file
 from shopfit.errors import BundleError
 from shopfit.methods import METHODS, Form
 from shopfit.methods.lora import PLAIN
+from shopfit.methods.method import Factors, NormScales
 from shopfit.recipe.methods import MAX_VIRTUAL_TOKENS
 from shopfit.recipe.schema import Adapter
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+NORM_SCALES = "norm_scales.safetensors"  # beside PEFT's files of DoRA
 _PEFT_PREFIX = "base_model.model."
+_MAGNITUDE = ".lora_magnitude_vector"
 _AGAIN = "bring the bundle again, or train it again"
 _FLOATS = {torch.float32, torch.float16, torch.bfloat16, torch.float64}
 
@@ -43,8 +46,22 @@ def write_native(peft: Any, folder: Path, base_name: str) -> None:
     _write_config(folder, config)
 
 
+def write_norm_scales(folder: Path, norm_scales: NormScales) -> None:
+    """Write DoRA's factors of the base's outputs beside PEFT's files, so that no engine has to compute them.
+
+    They are of the base in the numeric form that the adapter was trained on.
+
+    Args:
+        folder: as `write_native` left it.
+        norm_scales: of a trained adapter; of one that is not DoRA there are none, and nothing is written.
+    """
+    if norm_scales:
+        weights = {layer: scales.to("cpu", torch.float32).contiguous() for layer, scales in norm_scales.items()}
+        save_file(weights, folder / NORM_SCALES, metadata={"format": "pt"})
+
+
 def write_served(native: Path, plain: Path, settings: Adapter) -> int:
-    """Write the form that engines serve, if it is not the PEFT folder itself.
+    """Write the form that engines serve, if it is not the PEFT folder itself, as for DoRA and prefix tuning.
 
     Args:
         native: as `write_native` left it.
@@ -57,7 +74,7 @@ def write_served(native: Path, plain: Path, settings: Adapter) -> int:
     method = METHODS[settings.method]
     match method.form:
         case Form.FACTORS:
-            return write_plain(native, plain)
+            return method.size(settings) if method.no_plain_form(settings) else write_plain(native, plain)
         case Form.PREFIX:
             return method.size(settings)
         case other:
@@ -116,6 +133,16 @@ def write_plain(native: Path, folder: Path) -> int:
     return rank
 
 
+def form_note(settings: Adapter) -> str:
+    """A note for an adapter that takes a slot here, but that no plain LoRA equals; empty for all but DoRA.
+
+    Args:
+        settings: a recipe's `adapter` section.
+    """
+    why = METHODS[settings.method].no_plain_form(settings)
+    return f"; {why}" if why else ""
+
+
 def read_plain(content: bytes, where: str, config: bytes | None = None) -> dict[str, tuple[Tensor, Tensor]]:
     """Read the weights that `write_plain` wrote.
 
@@ -139,6 +166,47 @@ def read_plain(content: bytes, where: str, config: bytes | None = None) -> dict[
         place = where.replace(WEIGHTS, CONFIG)
         check_plain(read_config(config, place), ranks.pop(), modules.keys(), place)
     return {layer: (parts["A"], parts["B"]) for layer, parts in modules.items()}
+
+
+def read_dora(content: bytes, where: str, config: bytes | None, norm_scales: bytes) -> tuple[Factors, NormScales]:
+    """Read a DoRA adapter as `write_native` and `write_norm_scales` wrote it.
+
+    Args:
+        content: of the weights' file.
+        where: it is, for messages.
+        config: content of the adapter_config.json beside it; None if there is none.
+        norm_scales: content of `NORM_SCALES` beside it.
+
+    Returns:
+        A (r, in) and B (out, r) of each layer, scale and norm scale folded into B, and the norm scales, (out,).
+
+    Raises:
+        BundleError: if it holds anything else, or settings besides DoRA that plain LoRA cannot follow.
+    """
+    place, beside = where.replace(WEIGHTS, CONFIG), where.replace(WEIGHTS, NORM_SCALES)
+    if config is None:
+        raise BundleError(f"{place} is missing", next_step=_AGAIN)
+    # the magnitudes went into the norm scales
+    tensors = {key: weight for key, weight in read_tensors(content, where).items() if not key.endswith(_MAGNITUDE)}
+    modules = _modules(tensors, where, parts=PLAIN.parts, prefix=_PEFT_PREFIX)
+    said = read_config(config, place)
+    if said["peft_type"] != PLAIN.peft_type or said.pop("use_dora", None) is not True:
+        raise BundleError(f"{place} is not that of DoRA, which {beside} is for", next_step=_AGAIN)
+    check_convertible(said, modules.keys(), place, PLAIN)
+    scales = {layer: scale.float() for layer, scale in read_tensors(norm_scales, beside).items()}
+    if scales.keys() != modules.keys():
+        strange = scales.keys() ^ modules.keys()
+        raise BundleError(f"{beside} and {where} do not agree on {_listed(strange)}", next_step=_AGAIN)
+    factors = {}
+    for layer, parts in modules.items():
+        down, up = PLAIN.plain(parts, said, layer, where)
+        if scales[layer].shape != (len(up),):
+            shape = tuple(scales[layer].shape)
+            raise BundleError(
+                f"{beside} has shape {shape} for {_shown(layer)} (allowed: ({len(up)},))", next_step=_AGAIN
+            )
+        factors[layer] = down, up * scales[layer][:, None]
+    return factors, scales
 
 
 def read_prefix(content: bytes, where: str, layers: int, heads: int, dim: int) -> Tensor:

@@ -9,16 +9,27 @@ from torch import Tensor
 from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.head import HEAD, Head, read_head
 from shopfit.adapter.stack import Packed, Stack
-from shopfit.adapter.weight_files import CONFIG, WEIGHTS, read_plain, read_prefix
+from shopfit.adapter.weight_files import CONFIG, NORM_SCALES, WEIGHTS, read_dora, read_plain, read_prefix
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, BundleError
 from shopfit.methods import METHODS, Form
-from shopfit.methods.method import Factors
-
-_FOLDERS = {Form.FACTORS: LORA, Form.PREFIX: NATIVE}
+from shopfit.methods.method import Factors, NormScales
 
 Key = frozenset[tuple[str, str]]
 """Identity of an adapter: path and SHA-256 of every file of its bundle, never a name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dora:
+    """What is read of a DoRA adapter.
+
+    Args:
+        factors: as of LoRA, with the norm scales folded into B.
+        norm_scales: by which the base's outputs are multiplied.
+    """
+
+    factors: Factors
+    norm_scales: NormScales
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +38,7 @@ class Weights:
 
     Args:
         key: of its bundle.
-        packed: plain LoRA: it takes a slot.
+        packed: plain LoRA or DoRA: it takes a slot.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens: it takes no slot.
         head: of a `choose` adapter on an encoder.
     """
@@ -40,10 +51,9 @@ class Weights:
     @property
     def bytes(self) -> int:
         """Size in memory."""
-        numbers = self.prefix if self.packed is None else self.packed.flat
-        assert numbers is not None
+        prefix = 0 if self.prefix is None else self.prefix.nbytes
         head = 0 if self.head is None else self.head.prototypes.nbytes
-        return numbers.nbytes + head
+        return prefix + head + (0 if self.packed is None else self.packed.bytes)
 
     @property
     def prefix_length(self) -> int:
@@ -77,7 +87,8 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
             f"and the base {base.name} has vectors of {width}",
             next_step="train it again on this base",
         )
-    return Weights(key, packed=stack.pack(weights, bundle.manifest.reference), head=head)
+    factors, norm_scales = (weights.factors, weights.norm_scales) if isinstance(weights, Dora) else (weights, None)
+    return Weights(key, packed=stack.pack(factors, bundle.manifest.reference, norm_scales), head=head)
 
 
 def check_prefix(prefix: Tensor, name: str) -> None:
@@ -97,8 +108,8 @@ def check_prefix(prefix: Tensor, name: str) -> None:
         )
 
 
-def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
-    """A bundle's weights as they are on disk: plain LoRA by layer, or (layers, 2, heads, n, dim) of a prefix.
+def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Dora | Tensor:
+    """A bundle's weights as they are on disk: plain LoRA by layer, DoRA, or (layers, 2, heads, n, dim) of a prefix.
 
     Raises:
         BaseError: if the adapter was trained on another base.
@@ -106,13 +117,17 @@ def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Tensor:
     """
     check_base(bundle, base)
     form = METHODS[bundle.manifest.method].form
-    folder = _FOLDERS[form]
+    scales = None if bundle.manifest.plain else bundle.read(f"{NATIVE}/{NORM_SCALES}")
+    folder = LORA if form is Form.FACTORS and scales is None else NATIVE
     where = f"{folder}/{WEIGHTS} of {bundle.manifest.reference}"
     content = bundle.read(f"{folder}/{WEIGHTS}")
     if content is None:
         raise BundleError(f"{where} is missing", next_step="bring the bundle again, or train it again")
-    weights: Factors | Tensor
+    weights: Factors | Dora | Tensor
     match form:
+        case Form.FACTORS if scales is not None:
+            weights = Dora(*read_dora(content, where, bundle.read(f"{folder}/{CONFIG}"), scales))
+            size = max(len(down) for down, _ in weights.factors.values())
         case Form.FACTORS:
             weights = read_plain(content, where, bundle.read(f"{folder}/{CONFIG}"))
             size = len(next(iter(weights.values()))[0])

@@ -31,6 +31,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     check_named(opened, loaded, overrides)
     quiet()
     from shopfit.adapter.stack import rank_note
+    from shopfit.adapter.weight_files import form_note
     from shopfit.merchant.labels import spellings_text
     from shopfit.settings import Settings
     from shopfit.tune.cost import plan
@@ -53,7 +54,8 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         "tokens": f"{cost.tokens_per_epoch:,} an epoch, {cost.longest} in the longest row",
         "adapter": f"{loaded.adapter.method}, {counted(cost.trainable_parameters, 'parameter')}, "
         + f"{cost.adapter_mb:.1f} MB"
-        + rank_note(loaded.adapter),
+        + rank_note(loaded.adapter)
+        + form_note(loaded.adapter),
         "memory": f"{cost.peak_memory_mb:,.0f} MB at most, with the base in {cost.dtype}",
         "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",
     }

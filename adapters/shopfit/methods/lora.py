@@ -1,24 +1,36 @@
-"""LoRA: every linear layer adds a product of two small matrices (arXiv:2106.09685)."""
+"""LoRA: every linear layer adds a product of two small matrices (arXiv:2106.09685).
+
+With DoRA (arXiv:2402.09353) a layer also has a magnitude m of each output, and computes g (W x + s B A x) + bias, where
+g = m / ||W + s B A|| with the norm of each row. Once trained, g is constant: engines need no more than A, g s B and g.
+"""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from shopfit.errors import BundleError
+from shopfit.errors import BundleError, RecipeError
 from shopfit.methods.fusing import fuse
 from shopfit.methods.low_rank import DEFAULT_ALPHA, NO_PLAIN_FORM, LowRankMethod, compress, shown
-from shopfit.methods.method import ADAPTER, Beginning
+from shopfit.methods.method import ADAPTER, Beginning, NormScales
 from shopfit.methods.module_patterns import matches
 from shopfit.recipe.schema import Adapter
 
 DEFAULT_RANK = 8  # PEFT's, where adapter_config.json does not say
+NO_PLAIN_DORA = (
+    "DoRA scales the base's own outputs, so that no plain LoRA equals it: shopfit's engine and PEFT serve it, vLLM and "
+    "others do not (for those leave adapter.dora out)"
+)
 _MOST_PATTERNS = 1000
 
 
 class Lora(LowRankMethod):
-    """LoRA. The update of a layer is scaled by alpha / rank; by alpha / sqrt(rank) with `rslora` (arXiv:2312.03732)."""
+    """LoRA. The update of a layer is scaled by alpha / rank; by alpha / sqrt(rank) with `rslora` (arXiv:2312.03732).
+
+    With `dora` it is DoRA.
+    """
 
     name = "lora"
     peft_type = "LORA"
@@ -26,8 +38,18 @@ class Lora(LowRankMethod):
     converted = frozenset({"r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"})
 
     def size_in_words(self, settings: Adapter) -> str:
-        """Its rank, its target layers, and whether it is rsLoRA."""
-        return super().size_in_words(settings) + (", rsLoRA" if settings.rslora else "")
+        """Its rank, its target layers, and whether it is rsLoRA or DoRA."""
+        switches = (", rsLoRA" if settings.rslora else "") + (", DoRA" if settings.dora else "")
+        return super().size_in_words(settings) + switches
+
+    def no_training(self, settings: Adapter, quantization: str) -> str:
+        """PEFT's DoRA dequantizes a layer at every forward, and replaces one of int8 on a CPU by a broken one."""
+        refused = settings.dora and quantization == "int8"
+        return "adapter.dora is not trained on a base in int8 (allowed: none, nf4)" if refused else ""
+
+    def no_plain_form(self, settings: Adapter) -> str:
+        """DoRA multiplies the base's own outputs, which a sum with a low-rank product cannot."""
+        return NO_PLAIN_DORA if settings.dora else ""
 
     def config(self, settings: Adapter, *, total_steps: int, task_type: str) -> Any:  # noqa: ARG002
         """PEFT's configuration; it does not depend on `total_steps`."""
@@ -38,14 +60,43 @@ class Lora(LowRankMethod):
             r=settings.rank,
             lora_alpha=settings.alpha,
             use_rslora=settings.rslora,
+            use_dora=settings.dora,
             lora_dropout=settings.dropout,
             target_modules=settings.targets,
         )
 
     def initialise(self, peft: Any, beginning: Beginning) -> None:
-        """Initialise the layers from the factors, and fuse their forward (see `fusing`)."""
+        """Initialise the layers from the factors; fuse their forward (see `fusing`), or begin DoRA's magnitudes."""
         super().initialise(peft, beginning)
-        fuse(peft)
+        if not peft.peft_config[ADAPTER].use_dora:
+            fuse(peft)
+            return
+        for name, layer in _dora_layers(peft).items():
+            # PEFT began them before there were factors, and on a base of half precision rounded
+            weights = {"lora_A": layer.lora_A[ADAPTER].weight, "lora_B": layer.lora_B[ADAPTER].weight}
+            magnitude = layer.lora_magnitude_vector[ADAPTER]
+            with torch.no_grad():
+                magnitude.update_layer(base_layer=layer.get_base_layer(), scaling=layer.scaling[ADAPTER], **weights)
+            if not magnitude.weight.all():
+                raise RecipeError(
+                    f"adapter.dora: the layer {name} of the base {beginning.base.name} has outputs whose weights are "
+                    "all zero, which DoRA cannot scale",
+                    next_step="leave adapter.dora out, or that layer out of adapter.targets",
+                )
+
+    def norm_scales(self, peft: Any) -> NormScales:
+        """Each layer's g, computed by PEFT; a quantized layer is dequantized for it."""
+        from peft.utils.integrations import dequantize_module_weight
+
+        found = {}
+        with torch.no_grad():
+            for name, layer in _dora_layers(peft).items():
+                down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+                weight = dequantize_module_weight(layer.get_base_layer()).to(down.dtype)
+                magnitude = layer.lora_magnitude_vector[ADAPTER]
+                norm = magnitude.get_weight_norm(weight, up @ down, layer.scaling[ADAPTER])
+                found[name] = magnitude.weight / norm
+        return found
 
     def initialise_layer(self, layer: Any, down: Tensor, up: Tensor) -> None:
         """Copy the factors if the rank allows, else their best approximation of that rank."""
@@ -73,14 +124,24 @@ PLAIN = Lora()
 """The method that a bundle's `lora/` is read as."""
 
 
+def _dora_layers(peft: Any) -> dict[str, Any]:
+    """The layers of a PEFT model that have a magnitude, by their names in the base's model."""
+    return {
+        name: layer
+        for name, layer in peft.get_base_model().named_modules()
+        if ADAPTER in getattr(layer, "lora_magnitude_vector", ())
+    }
+
+
 def as_lora(settings: Adapter, rate: float | None) -> tuple[Adapter, float | None]:
-    """The same settings as LoRA, and the learning rate if it was set for LoRA.
+    """The same settings as LoRA without DoRA, and the learning rate if it was set for LoRA.
 
     Args:
         settings: a recipe's `adapter` section.
         rate: its `tune.lr`; None for the method's own.
     """
-    return settings.model_copy(update={"method": Lora.name}), rate if settings.method == Lora.name else None
+    plain = settings.model_copy(update={"method": Lora.name, "dora": False})
+    return plain, rate if settings.method == Lora.name else None
 
 
 def rank_and_scale(config: Mapping[str, Any], module: str, where: str) -> tuple[int, float]:

@@ -19,6 +19,10 @@ Factors = Mapping[str, tuple[Tensor, Tensor]]
 """Plain LoRA by layer name: A (r, in) and B (out, r), scale folded into B."""
 
 
+NormScales = Mapping[str, Tensor]
+"""DoRA's constant factor of each output of a layer, (out,) by layer name: m / ||W + s B A||; see `methods.lora`."""
+
+
 class Form(Enum):
     """The form in which an engine serves an adapter."""
 
@@ -86,7 +90,22 @@ class PeftMethod(ABC):
         Args:
             peft: PEFT's model, its adapter called `ADAPTER`.
             beginning: a method only uses starts of its own form.
+
+        Raises:
+            RecipeError: if the method cannot adapt one of the base's layers.
         """
+
+    def no_training(self, settings: Adapter, quantization: str) -> str:  # noqa: ARG002 - only DoRA has limits
+        """Why it cannot be trained on a base of this quantization, and what is allowed; empty if it can."""
+        return ""
+
+    def no_plain_form(self, settings: Adapter) -> str:  # noqa: ARG002 - only DoRA is low-rank and has none
+        """Why no plain LoRA equals what is trained, though it takes a slot, and what to do; empty if one does."""
+        return ""
+
+    def norm_scales(self, peft: Any) -> NormScales:  # noqa: ARG002 - only DoRA has them
+        """DoRA's factors of the base's outputs, by layer; empty for all but DoRA."""
+        return {}
 
     def prefix(self, peft: Any, rows: int) -> Prefix | None:  # noqa: ARG002 - only prefix tuning has one
         """The trained prefix for `rows` rows, if the method has one."""

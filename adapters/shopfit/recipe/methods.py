@@ -36,13 +36,8 @@ class MethodRules:
     no_checkpointing: str = ""
 
 
-NO_DORA = (
-    "dora is not to be had: DoRA scales the base's own weights, which all merchants share, so that it has no plain "
-    "LoRA form in which to serve it beside others (allowed: rslora)"
-)
-
 METHOD_RULES: Mapping[Method, MethodRules] = {
-    "lora": MethodRules("LoRA", "2106.09685", 5e-4, switches=("rslora",)),
+    "lora": MethodRules("LoRA", "2106.09685", 5e-4, switches=("rslora", "dora")),
     "adalora": MethodRules("AdaLoRA", "2303.10512", 2e-3, prunes=True),
     "prefix": MethodRules(
         "prefix tuning",

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from shopfit.recipe.augmenting import Augment, augment_problems
 from shopfit.recipe.labels import alias_problems, alike_labels
 from shopfit.recipe.levels import level_problems
-from shopfit.recipe.methods import LARGEST_RANK, MAX_VIRTUAL_TOKENS, METHOD_RULES, NO_DORA, SWITCHES, Method
+from shopfit.recipe.methods import LARGEST_RANK, MAX_VIRTUAL_TOKENS, METHOD_RULES, SWITCHES, Method
 from shopfit.recipe.names import SLUG, SLUG_RULE
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.section import Section
@@ -120,19 +120,17 @@ class Adapter(Section):
     rslora: bool = Field(
         False, description="lora: scale it by alpha / sqrt(rank), which suits large ranks (rsLoRA, arXiv:2312.03732)"
     )
+    dora: bool = Field(
+        False,
+        description="lora: train the length of each row of the base's weights apart from its direction (DoRA, "
+        "arXiv:2402.09353); slower to train, and served by this engine and PEFT alone, as no plain LoRA equals it",
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input while training")
     targets: Literal["all-linear"] | list[str] = Field("all-linear", description="names of the base's linear layers")
     init_rank: int | None = Field(
         None, ge=2, le=LARGEST_RANK, description="adalora: rank before pruning; 1.5 times `rank` by default"
     )
     virtual_tokens: int = Field(16, ge=1, le=MAX_VIRTUAL_TOKENS, description="prefix: length of the prefix, in tokens")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_dora(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("dora"):
-            raise ValueError(NO_DORA)
-        return values
 
     @model_validator(mode="after")
     def _fits_the_method(self) -> "Adapter":

@@ -32,7 +32,7 @@ class Version:
         base_name: the base it was trained on.
         base_fingerprint: fingerprint of that base.
         method: lora, adalora or prefix.
-        rank: rank of its plain LoRA form; virtual tokens for prefix tuning.
+        rank: rank of its low-rank weights; virtual tokens for prefix tuning.
         size: bytes of all its files.
         metrics: what its report measured.
         aliases: the aliases that name it now, sorted.

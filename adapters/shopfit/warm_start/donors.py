@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Manifest
-from shopfit.adapter.initial_weights import Start, start_from
+from shopfit.adapter.initial_weights import Start, can_start, start_from
 from shopfit.base.load import Base
 from shopfit.errors import BundleError, RecipeError
 from shopfit.merchant.examples import Example
@@ -24,7 +24,7 @@ _LOOKED_AT = 256  # the latest versions, at most
 
 
 class Neighbours:
-    """Others' finished adapters that fit a recipe, a base and a method.
+    """Others' finished adapters that fit a recipe, a base and a method; DoRA fits none.
 
     Args:
         registry: where they are.
@@ -49,7 +49,7 @@ class Neighbours:
         for version in self._registry.versions(HOUSE, self._recipe.name):
             if "production" in version.aliases and self._fits(version):
                 manifest = self._manifest(version)
-                if manifest is not None and self._merchant not in manifest.donors:
+                if manifest is not None and can_start(manifest) and self._merchant not in manifest.donors:
                     return version
         return None
 
@@ -71,7 +71,7 @@ class Neighbours:
         ]
         for version in sorted(versions, key=lambda version: version.created, reverse=True)[:_LOOKED_AT]:
             manifest = self._manifest(version)
-            if manifest is not None and manifest.share and manifest.vector:
+            if manifest is not None and can_start(manifest) and manifest.share and manifest.vector:
                 found.append((version, manifest))
         if not found:
             return []
