@@ -125,3 +125,8 @@ def test_a_refusal_is_told(report: Report) -> None:
 
 def test_a_prefix_has_virtual_tokens(report: Report) -> None:
     assert "prefix, virtual tokens 8" in card(report, manifest(method="prefix"))
+
+
+def test_a_switch_of_the_method_is_told(report: Report) -> None:
+    told = card(report, manifest(recipe_snapshot=manifest().recipe_snapshot | {"adapter": {"dora": True}}))
+    assert "lora, dora, rank 8" in told

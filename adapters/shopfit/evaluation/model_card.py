@@ -9,7 +9,7 @@ from shopfit.adapter.bundle import Manifest
 from shopfit.evaluation.gate import leads
 from shopfit.evaluation.report import PLOT, Report
 from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span, trained_on
-from shopfit.recipe.methods import METHOD_RULES, Method
+from shopfit.recipe.methods import METHOD_RULES, SWITCHES, Method
 from shopfit.recipe.schema import Tune
 from shopfit.recipe.tasks import TASKS
 
@@ -89,12 +89,14 @@ def _table(report: Report) -> str:
 def _facts(report: Report, manifest: Manifest) -> str:
     base, data = manifest.base, manifest.data
     unit = METHOD_RULES[cast("Method", manifest.method)].unit
+    asked = manifest.recipe_snapshot.get("adapter", {})
+    switches = [switch for switch in SWITCHES if asked.get(switch)]
     size = f"{manifest.trainable_parameters:,} trainable parameters"
     rows = f"{len(data.train)} to fit, {len(data.valid)} to choose the best epoch, {len(data.test)} to test"
     cost = f"{report.seconds:.0f} s, {report.peak_memory_mb:.0f} MB at most"
     kept = f"{manifest.interpolation:.0%} of the way kept, " if manifest.interpolation < 1 else ""
     facts = {
-        "method": f"{manifest.method}, {unit} {manifest.rank}, {size}",
+        "method": ", ".join([manifest.method, *switches, f"{unit} {manifest.rank}", size]),
         "base": f"`{base.name}`, fingerprint `{base.fingerprint}`, quantization {base.quantization}",
         "labels": ", ".join(f"`{label}`" for label in manifest.labels),
         "data digest": f"`{data.digest}`",
