@@ -33,7 +33,7 @@ from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
-from shopfit.tasks import task_of
+from shopfit.tasks import closed_task_of, task_of
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.run_context import base_of
 
@@ -203,7 +203,7 @@ def _uncertainty(pool: Pool, settings: Settings, embed: Embed, reporter: Reporte
         if pool.recipe.spec.items:
             return _rank_uncertainty(engine, tenant, pool, embed)
         answers = engine.answer([request_for(task, tenant, row.fields, {}) for row in pool.rows])
-        return Uncertainty(*task_of(task).uncertainty(answers, tenant.labels))
+        return Uncertainty(*closed_task_of(task).uncertainty(answers, tenant.labels))
 
 
 def _no_uncertainty(recipe: Recipe) -> RecipeError:

@@ -24,7 +24,7 @@ from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
-from shopfit.tasks import Kind, Predictions
+from shopfit.tasks import Predictions, SystemKind
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.run_context import RunContext, prepare
 from shopfit.tune.trainer import make_accelerator
@@ -33,7 +33,7 @@ from shopfit.warm_start.donors import Neighbours
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Values = dict[tuple[str, Kind], list[float]]
+Values = dict[tuple[str, SystemKind], list[float]]
 """The metric of each system, one a seed."""
 
 

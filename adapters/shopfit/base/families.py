@@ -11,7 +11,7 @@ from typing import Any, Literal
 from shopfit.base.checkpoint import BUFFERS, Checkpoint
 from shopfit.errors import BaseError, Problem
 
-Kind = Literal["decoder", "encoder"]
+BaseKind = Literal["decoder", "encoder"]
 
 DECODERS = frozenset(
     {
@@ -102,7 +102,7 @@ _HEADS = (
 """Weights of encoders' training heads, which vectors do not use."""
 
 
-def kind_of(name: str, checkpoint: Checkpoint) -> Kind:
+def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
     """Whether a base is a decoder or an encoder, before the model is built.
 
     Args:
@@ -168,8 +168,12 @@ def writes(name: str, checkpoint: Checkpoint) -> Literal["decoder", "encoder-dec
 
 
 def _as(
-    name: str, kind: Kind, family: str, architectures: list[str] | None, *mappings: Mapping[str, str | tuple[str, ...]]
-) -> Kind:
+    name: str,
+    kind: BaseKind,
+    family: str,
+    architectures: list[str] | None,
+    *mappings: Mapping[str, str | tuple[str, ...]],
+) -> BaseKind:
     """Return the kind, if the checkpoint was saved from a model class of that kind; else refuse it."""
     classes = _classes(family, *mappings)
     if architectures and not set(architectures) & set(classes):
@@ -183,7 +187,7 @@ def _classes(family: str, *mappings: Mapping[str, str | tuple[str, ...]]) -> lis
     return [one for each in found for one in ([each] if isinstance(each, str) else each)]
 
 
-def check_settings(name: str, kind: Kind, config: Any) -> None:
+def check_settings(name: str, kind: BaseKind, config: Any) -> None:
     """Refuse settings under which scores would be wrong, or would depend on other rows of the batch.
 
     Args:
@@ -238,7 +242,7 @@ def longest_text(name: str, model: Any) -> int:
     return limit
 
 
-def check_weights(name: str, kind: Kind | None, loaded: Mapping[str, Any]) -> None:
+def check_weights(name: str, kind: BaseKind | None, loaded: Mapping[str, Any]) -> None:
     """Refuse a model whose weights are not exactly those of its checkpoint.
 
     Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from shopfit.base.checkpoint import Checkpoint, reason
-from shopfit.base.families import Kind, check_settings, check_weights, kind_of, longest_text
+from shopfit.base.families import BaseKind, check_settings, check_weights, kind_of, longest_text
 from shopfit.base.fingerprint import identify
 from shopfit.base.packaged import PACKAGED, bases_folder, fetch_packaged
 from shopfit.errors import BaseError, Problem, ShopfitError
@@ -210,7 +210,7 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
 
 
 def load_pretrained(
-    name: str, checkpoint: Checkpoint, loader: Any, *, kind: Kind | None, **options: Any
+    name: str, checkpoint: Checkpoint, loader: Any, *, kind: BaseKind | None, **options: Any
 ) -> tuple[Any, Any]:
     """Load a model and its tokenizer from the files of a checkpoint and nothing else, without remote code.
 

@@ -30,12 +30,12 @@ from shopfit.merchant.histories import past_items
 from shopfit.merchant.search import CatalogIndex, Embed, titles_index
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.tasks import Task
-from shopfit.tasks import task_of
+from shopfit.tasks import closed_task_of, scored_task_of, task_of
 from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
 from shopfit.tasks.rank import RankFusion, item_parts
 from shopfit.tasks.rank_answers import RankRequest, RecommendRequest, ranking, recommendations
 from shopfit.tasks.requests import Answer, Request
-from shopfit.tasks.task import Parts
+from shopfit.tasks.scored import Parts
 from shopfit.tasks.tenant import Adapter, Tenant
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Compiler:
             case GenerateRequest():
                 return Work(loaded.weights, _written, sequence=self._sequence(request, prompter, loaded))
             case _:
-                task, others = task_of(request.task), self._label_parts(tenant, prompter, request.fields)
+                task, others = closed_task_of(request.task), self._label_parts(tenant, prompter, request.fields)
                 question = self._question(loaded, tenant, prompter, request.fields)
                 return self._scoring(loaded, question, lambda scores: task.answer(tenant, scores, others))
 
@@ -176,7 +176,7 @@ class Compiler:
         if not tenant.speaks or (items is not None and not items):
             return None
         head = None if loaded.weights is None else loaded.weights.head
-        return task_of(tenant.recipe.task).question(prompter, tenant.labels, fields, items or (), head)
+        return scored_task_of(tenant.recipe.task).question(prompter, tenant.labels, fields, items or (), head)
 
     def _scoring(self, loaded: Loaded, question: Question | None, answer: Callable[[Floats], Answer]) -> Work:
         """Work that scores one question and makes its answer; no question if the blend leaves the adapter out."""
@@ -254,7 +254,7 @@ class Compiler:
         embed = self._embed if blend.encoded else None
         if blend.encoded:
             self._check_encoder(tenant)
-        return task_of(tenant.recipe.task).parts(blend, tenant.labels, fields, prompter.text(fields), embed)
+        return closed_task_of(tenant.recipe.task).parts(blend, tenant.labels, fields, prompter.text(fields), embed)
 
     def _item_parts(
         self, tenant: Tenant, pool: Sequence[str], search: Callable[[Callable[[str], bool]], Parts]

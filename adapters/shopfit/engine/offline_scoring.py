@@ -21,7 +21,7 @@ from shopfit.engine.sampling import Sampling
 from shopfit.merchant.examples import Fields
 from shopfit.recipe.rules import Rules
 from shopfit.recipe.schema import Serve
-from shopfit.tasks import task_of
+from shopfit.tasks import scored_task_of
 
 
 def ask(
@@ -41,7 +41,7 @@ def ask(
         labels: of the merchant.
         pools: rank: the items that each row is to rank.
     """
-    task = task_of(prompter.recipe.task)
+    task = scored_task_of(prompter.recipe.task)
     pools = [()] * len(rows) if pools is None else pools
     asked = [task.question(prompter, labels, row, pool, adapted.head) for row, pool in zip(rows, pools, strict=True)]
     # in parts of the same size on any base: a sum's last bits depend on the size

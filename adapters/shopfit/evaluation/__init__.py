@@ -10,7 +10,7 @@ from shopfit.evaluation.model_card import card
 from shopfit.evaluation.picture import plot
 from shopfit.evaluation.report import Contender, CurvePoint, Report, make_report
 from shopfit.evaluation.terminal import show, table
-from shopfit.tasks import ChoosePredictions, GeneratePredictions, Predictions, RankPredictions, System
+from shopfit.tasks import ChoosePredictions, GeneratePredictions, Predictions, RankPredictions, RatePredictions, System
 
 __all__ = [
     "ChoosePredictions",
@@ -20,6 +20,7 @@ __all__ = [
     "Interval",
     "Predictions",
     "RankPredictions",
+    "RatePredictions",
     "Report",
     "System",
     "SystemResult",

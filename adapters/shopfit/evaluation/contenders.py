@@ -7,7 +7,8 @@ import numpy as np
 
 from shopfit.adapter.score_fusion import log_shares
 from shopfit.base.prompt import Prompter
-from shopfit.engine import ChooseRequest, Engine, Tenant
+from shopfit.engine import Engine, Tenant
+from shopfit.engine.compilation import request_for
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.report import Contender, Held
 from shopfit.merchant.examples import Example
@@ -91,8 +92,8 @@ def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:
     texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
     if not recipe.spec.labels or not texts:
         return None
-    answers = engine.choose([ChooseRequest(tenant, dict.fromkeys(texts, text)) for text in _SAYS_NOTHING])
-    shares = np.array([[answer.probabilities[label] for label in tenant.labels] for answer in answers])
+    asked = [request_for(recipe.task, tenant, dict.fromkeys(texts, text), {}) for text in _SAYS_NOTHING]
+    shares = np.array([answer.raw(tenant.labels, ()) for answer in engine.answer(asked)])
     offsets = tenant.temperature * log_shares(shares).mean(0)
     return replace(tenant, offsets=tuple(float(offset) for offset in offsets))
 

@@ -8,13 +8,12 @@ labels without rows might take away is subtracted. docs/benchmarks.md has how of
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from shopfit.evaluation.intervals import Interval, jackknife, paired_difference
 from shopfit.recipe.tasks import METRICS
-from shopfit.tasks import ChoosePredictions, Metric, Predictions, metric_of
+from shopfit.tasks import Predictions, metric_of
 
 LEAST_TELLING = 6  # groups: that fewer all favour one of two equals happens by chance in more than 2.5% of all cases
 LEAST_ROWS = 20  # groups, where the metric is no mean of bounded rows: its interval is too narrow for fewer
@@ -102,7 +101,7 @@ def weigh(
     pair = (second, first) if METRICS[metric].lower_is_better else (first, second)
     gain = paired_difference(*pair, metric, k, groups, resamples, seed)
     said = jackknife(*pair, metric, k, groups)
-    known, unseen = _labels(first, defined, labels)
+    known, unseen = first.labels_seen(labels) if defined.by_label else ((), ())
     share = len(unseen) / len(known) if known else 0.0
     low = math.nan if unseen and not defined.bounded else (1 - share) * gain.low - share
     return Evidence(
@@ -142,14 +141,3 @@ def mean_of(parts: Sequence[Evidence]) -> Evidence:
         spread=error * math.sqrt(groups),
         unseen=tuple(dict.fromkeys(label for one in parts for label in one.unseen)),
     )
-
-
-def _labels(
-    predictions: Predictions, metric: Metric[Any], labels: Collection[str] | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The labels that the metric depends on, each of them, and those that no row has."""
-    if not isinstance(predictions, ChoosePredictions) or not metric.by_label:
-        return (), ()
-    seen = {predictions.labels[place] for place in predictions.gold}
-    known = tuple(label for label in predictions.labels if labels is None or label in labels or label in seen)
-    return known, tuple(label for label in known if label not in seen)

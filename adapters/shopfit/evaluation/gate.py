@@ -14,7 +14,7 @@ from shopfit.evaluation.intervals import Interval
 from shopfit.evaluation.wording import metric_name, number, signed, signed_with_span
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.tasks import METRICS
-from shopfit.tasks import Kind
+from shopfit.tasks import SystemKind
 
 _ROUNDING = 1e-9  # a gain that equals the smallest one allowed is a tie, whatever floating point makes of it
 
@@ -30,7 +30,7 @@ class SystemResult:
     """
 
     name: str
-    kind: Kind
+    kind: SystemKind
     metrics: dict[str, Interval]
 
 
@@ -200,7 +200,7 @@ def leads(row: SystemResult, rows: Sequence[SystemResult], metric: str) -> bool:
     return row.metrics[metric].defined and min(behind) >= -_ROUNDING and max(behind) > _ROUNDING
 
 
-def _only(rows: Sequence[SystemResult], kind: Kind) -> SystemResult:
+def _only(rows: Sequence[SystemResult], kind: SystemKind) -> SystemResult:
     found = [row for row in rows if row.kind == kind]
     if len(found) != 1:
         raise ValueError(f"a report has one {kind}: got {len(found)}")

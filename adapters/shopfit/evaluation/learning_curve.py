@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from shopfit.evaluation.intervals import Number
 from shopfit.evaluation.wording import metric_name, number
 from shopfit.recipe.tasks import METRICS, Task
-from shopfit.tasks import Kind
+from shopfit.tasks import SystemKind
 
 LEAST_GAIN = 0.01  # of the metric: less is not worth a merchant's time
 
@@ -28,13 +28,13 @@ class Standing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
-    kind: Kind
+    kind: SystemKind
     values: list[Number]
     mean: Number
     spread: Number
 
     @classmethod
-    def of(cls, name: str, kind: Kind, values: Sequence[float]) -> "Standing":
+    def of(cls, name: str, kind: SystemKind, values: Sequence[float]) -> "Standing":
         """From the values alone."""
         spread = 0.0 if len(values) == 1 else math.nan if any(map(math.isnan, values)) else stdev(values)
         return cls(name=name, kind=kind, values=list(values), mean=fmean(values), spread=spread)
@@ -105,7 +105,7 @@ class LearningCurve(BaseModel):
     seconds: float
 
     @property
-    def names(self) -> list[tuple[str, Kind]]:
+    def names(self) -> list[tuple[str, SystemKind]]:
         """Every system of any point, in order."""
         return list(dict.fromkeys((one.name, one.kind) for point in reversed(self.points) for one in point.systems))
 

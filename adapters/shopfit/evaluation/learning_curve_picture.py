@@ -12,7 +12,7 @@ from shopfit.recipe.tasks import METRICS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from shopfit.tasks import Kind
+    from shopfit.tasks import SystemKind
 
 _STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)))  # of the first, second and third of a kind
 
@@ -30,7 +30,7 @@ def plot_learning(curve: LearningCurve, path: Path) -> None:
         lower = ", lower is better" if METRICS[curve.metric].lower_is_better else ""
         over = f", mean and spread over {seeds} seeds" if seeds > 1 else ""
         plain_axes(axes, f"{name} on {curve.n_test} test rows{over}{lower}")
-        places: dict[Kind, int] = {}
+        places: dict[SystemKind, int] = {}
         for system, kind in sorted(curve.names, key=lambda one: one[1] == "adapter"):  # the adapter above the others
             style: Any = (0, (3, 3)) if kind == "base" else _STYLES[places.get(kind, 0) % len(_STYLES)]
             places[kind] = places.get(kind, 0) + 1

@@ -15,7 +15,7 @@ from shopfit.evaluation.intervals import Interval, Number, bootstrap
 from shopfit.evaluation.wording import number, settings_in_words
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.tasks import Task
-from shopfit.tasks import Kind, Predictions, pooled
+from shopfit.tasks import Predictions, SystemKind, pooled
 
 REPORT, PLOT, CARD = "report.json", "report.png", "README.md"
 TestKind = Literal["fixed", "held out", "pretext"]
@@ -79,7 +79,7 @@ class Contender:
     """
 
     name: str
-    kind: Kind
+    kind: SystemKind
     predictions: Predictions
 
 

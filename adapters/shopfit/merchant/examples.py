@@ -284,19 +284,19 @@ class _RowCheck:
     def _answer(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
         if not self.labelled:
             return self._no_answer(checks, values)
+        answer = values.get(self.recipe.spec.answer)
         match self.recipe.spec.kind:
             case "label":
-                label, written = self._label(checks, values.get("label")), as_label(values.get("label"))
+                label, written = self._label(checks, answer), as_label(answer)
                 return {"label": label, "written": written if written != label else ""}
             case "items":
                 return self._relevant(checks, values)
             case "text":
-                output = values.get("output")
-                if is_missing(output) or not isinstance(output, str | dict):
-                    checks.bad("output", output, "text, or a JSON object")
-                return {"output": output}
+                if is_missing(answer) or not isinstance(answer, str | dict):
+                    checks.bad(self.recipe.spec.answer, answer, "text, or a JSON object")
+                return {"output": answer}
             case "number":
-                return {"score": self._score(checks, values.get(self.recipe.spec.answer))}
+                return {"score": self._score(checks, answer)}
             case _:
                 assert_never(self.recipe.spec.kind)
 
@@ -322,18 +322,19 @@ class _RowCheck:
         if label is not None:
             label = self._named.get(label_key(label), label)
         if label is None:
-            checks.bad("label", value, ", ".join(labels) or "text, a whole number, true or false")
+            checks.bad(self.recipe.spec.answer, value, ", ".join(labels) or "text, a whole number, true or false")
         elif labels and label not in labels:
             allowed = f"{', '.join(labels)}; or what it means, in data.label_aliases"
-            checks.bad("label", value, allowed, f"{_UNNAMED}{self._hint(label, labels)}")
+            checks.bad(self.recipe.spec.answer, value, allowed, f"{_UNNAMED}{self._hint(label, labels)}")
         return label
 
     def _relevant(self, checks: Checks, values: Mapping[str, Any]) -> dict[str, Any]:
-        relevant = as_ids(values["relevant"]) if not is_missing(values.get("relevant")) else None
+        name = self.recipe.spec.answer
+        relevant = as_ids(values[name]) if not is_missing(values.get(name)) else None
         if relevant is None:
-            checks.bad("relevant", values.get("relevant"), "a list of item ids, at least one")
+            checks.bad(name, values.get(name), "a list of item ids, at least one")
         else:
-            self._known(checks, "relevant", relevant, self.catalog)
+            self._known(checks, name, relevant, self.catalog)
         return {"relevant": relevant} | self._candidates(checks, values, relevant or ())
 
     def _candidates(self, checks: Checks, values: Mapping[str, Any], relevant: Sequence[str]) -> dict[str, Any]:

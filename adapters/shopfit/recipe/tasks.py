@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Task = Literal["choose", "rank", "generate", "rate"]
-Kind = Literal["label", "items", "text", "number"]
+AnswerKind = Literal["label", "items", "text", "number"]
 Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg", "minilm-ridge"]
 
 _STEERING = ("id", "group", "weight", "at")  # fields of any row that a prompt never shows
@@ -56,7 +56,7 @@ class TaskSpec:
 
     does: str
     answer: str
-    kind: Kind
+    kind: AnswerKind
     metrics: tuple[MetricSpec, ...]
     tie_break: str
     baselines: tuple[Baseline, ...]

@@ -13,24 +13,31 @@ from shopfit.tasks.generate import GeneratePredictions
 from shopfit.tasks.metric import DEFINED, Metric, Weighted
 from shopfit.tasks.predictions import Predictions, pooled
 from shopfit.tasks.rank import RankPredictions
-from shopfit.tasks.system import Kind, Learned, System
+from shopfit.tasks.rate_predictions import RatePredictions
+from shopfit.tasks.scored import ClosedTask, ScoredTask
+from shopfit.tasks.system import Learned, System, SystemKind
 from shopfit.tasks.task import Pool, TaskType, TrainingQuestion
 
 __all__ = [
     "ChoosePredictions",
+    "ClosedTask",
     "GeneratePredictions",
-    "Kind",
     "Learned",
     "Metric",
     "Pool",
     "Predictions",
     "RankPredictions",
+    "RatePredictions",
+    "ScoredTask",
     "System",
+    "SystemKind",
     "TaskType",
     "TrainingQuestion",
     "Weighted",
+    "closed_task_of",
     "metric_of",
     "pooled",
+    "scored_task_of",
     "task_of",
 ]
 
@@ -44,6 +51,20 @@ def task_of(name: Task) -> TaskType:
     """
     TASKS[name]
     task: TaskType = import_module(f"shopfit.tasks.{name}").TASK
+    return task
+
+
+def scored_task_of(name: Task) -> ScoredTask:
+    """The task of that name, whose answers are scored."""
+    task = task_of(name)
+    assert isinstance(task, ScoredTask), f"the answers of {name} are written"
+    return task
+
+
+def closed_task_of(name: Task) -> ClosedTask:
+    """The task of that name, whose questions all have the same answers."""
+    task = task_of(name)
+    assert isinstance(task, ClosedTask), f"every question of {name} has answers of its own"
     return task
 
 

@@ -20,8 +20,9 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.choose_predictions import ChoosePredictions
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.scored import ClosedTask, FusionRow, HeldOutSet, Parts
 from shopfit.tasks.system import Answers, Learned, System
-from shopfit.tasks.task import FusionRow, HeldOutSet, Parts, Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
+from shopfit.tasks.task import Pool, Rows, TrainingBatch, TrainingQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +103,7 @@ class ChooseFusion(ScoreFusion):
         return problems
 
 
-class Choose(TaskType):
+class Choose(ClosedTask):
     """Chooses one of a merchant's labels."""
 
     name: ClassVar[Task] = "choose"

@@ -1,6 +1,6 @@
 """What was answered to `choose`, and its metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -39,6 +39,12 @@ class ChoosePredictions(Predictions):
         """(N,) index of the most probable label, the first of equals."""
         chosen: NDArray[np.int64] = self.probabilities.argmax(1)
         return chosen
+
+    def labels_seen(self, known: Collection[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The labels that a metric over labels depends on, and those of them that no row has."""
+        seen = {self.labels[place] for place in self.gold}
+        asked = tuple(label for label in self.labels if known is None or label in known or label in seen)
+        return asked, tuple(label for label in asked if label not in seen)
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:

@@ -1,7 +1,7 @@
 """What a system answered on a test set: one class a task, in the task's own file."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -22,6 +22,14 @@ class Predictions(ABC):
     @abstractmethod
     def rows(self) -> int:
         """N, the rows predicted."""
+
+    def labels_seen(self, known: Collection[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The labels that a metric over labels depends on, and those of them that no row has; none without labels.
+
+        Args:
+            known: those that the merchant's examples have; by default all that can be answered.
+        """
+        return (), ()
 
     @classmethod
     @abstractmethod

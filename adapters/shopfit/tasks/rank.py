@@ -23,8 +23,9 @@ from shopfit.tasks.metric import Weighted, mean_of_rows, metric
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.rank_answers import RankRequest
 from shopfit.tasks.ranking import Ranking
+from shopfit.tasks.scored import FusionRow, HeldOutSet, Parts, ScoredTask
 from shopfit.tasks.system import Answers, Learned, System
-from shopfit.tasks.task import FusionRow, HeldOutSet, Parts, Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
+from shopfit.tasks.task import Pool, Rows, TrainingBatch, TrainingQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +96,7 @@ class RankFusion(ScoreFusion):
         return super().problems(labels) + ([Problem("popularity", str(least), "0 or more")] if least < 0 else [])
 
 
-class Rank(TaskType):
+class Rank(ScoredTask):
     """Ranks a catalog's items, or plain titles."""
 
     name: ClassVar[Task] = "rank"

@@ -13,7 +13,7 @@ from shopfit.recipe.rules import Rules
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.predictions import Floats
 from shopfit.tasks.requests import Answer, Request
-from shopfit.tasks.task import Parts
+from shopfit.tasks.scored import Parts
 
 if TYPE_CHECKING:
     from shopfit.tasks.tenant import Tenant

@@ -26,8 +26,9 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.rate_predictions import RatePredictions
 from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.scored import ClosedTask, FusionRow, HeldOutSet, Parts
 from shopfit.tasks.system import Learned, System
-from shopfit.tasks.task import FusionRow, HeldOutSet, Parts, Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
+from shopfit.tasks.task import Pool, Rows, TrainingBatch, TrainingQuestion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +106,7 @@ class RateFusion(ScoreFusion):
         return super().problems(labels) + ([Problem("coefficients", "none", "numbers, for minilm")] if lacks else [])
 
 
-class Rate(TaskType):
+class Rate(ClosedTask):
     """Rates with a number."""
 
     name: ClassVar[Task] = "rate"

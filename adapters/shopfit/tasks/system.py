@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from shopfit.merchant.search import Embed
     from shopfit.tasks.task import TaskType
 
-Kind = Literal["base", "adapter", "prior", "baseline"]
+SystemKind = Literal["base", "adapter", "prior", "baseline"]
 Text = Callable[[Example], str]
 """An example -> what its prompt shows of it, histories as titles."""
 Answers = Callable[[Sequence[Example], Sequence[Sequence[str]]], Sequence[Any]]
@@ -34,7 +34,7 @@ class System:
     """
 
     name: str
-    kind: Kind
+    kind: SystemKind
     task: "TaskType"
     answer: Answers
     labels: tuple[str, ...] = ()

@@ -15,8 +15,8 @@ from shopfit.evaluation.calibration import cross_fitted, temperature_helps
 from shopfit.evaluation.evidence import NATS, NATS_AN_EXAMPLE
 from shopfit.merchant.search import Embed, Floats
 from shopfit.recipe.schema import Recipe
-from shopfit.tasks import ChoosePredictions, Predictions, TaskType, task_of
-from shopfit.tasks.task import FusionRow
+from shopfit.tasks import ChoosePredictions, Predictions, ScoredTask, scored_task_of
+from shopfit.tasks.scored import FusionRow
 from shopfit.tune.folds import HeldOut
 from shopfit.tune.training_dataset import TrainingSet
 
@@ -34,12 +34,12 @@ class _Regression:
         biases: parts whose weight is 1 unless examples say otherwise; other parts may be useless.
     """
 
-    task: TaskType
+    task: ScoredTask
     biases: Collection[str]
 
     @classmethod
     def of(cls, recipe: Recipe) -> "_Regression":
-        task = task_of(recipe.task)
+        task = scored_task_of(recipe.task)
         return cls(task, frozenset() if task.fusion is None else task.fusion.biases)
 
     def fit(self, rows: Sequence[FusionRow], names: Sequence[str]) -> Floats:
@@ -116,7 +116,7 @@ def fit_fusion(
         the blend, None if the adapter alone is best or there is too little to tell; and the cross-validated loss of
         the blend and of every part that may answer by itself.
     """
-    regression, task = _Regression.of(recipe), task_of(recipe.task)
+    regression, task = _Regression.of(recipe), scored_task_of(recipe.task)
     assert task.fusion is not None
     rows = [
         row for part, held_out in parts for row in task.fusion_rows(recipe, part, held_out, embed) if task.tells(row)
@@ -155,7 +155,7 @@ def as_served(
     """
     if blend is None:
         return _at_temperature([held_out for _, held_out in parts])
-    task = task_of(recipe.task)
+    task = scored_task_of(recipe.task)
     by_part = [task.fusion_rows(recipe, part, held_out, embed) for part, held_out in parts]
     rows, names = [row for some in by_part for row in some], list(blend.weights)
     totals: list[Floats] = [np.zeros(0)] * len(rows)

@@ -27,7 +27,7 @@ from shopfit.evaluation.report import CurvePoint
 from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import METRICS, Task
-from shopfit.tasks import Predictions, task_of
+from shopfit.tasks import Predictions, closed_task_of, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.objectives import Objective
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
@@ -297,7 +297,7 @@ def _first_head(
     prompter = merchants[0].prompter
     examples: dict[str, list[tuple[int, ...]]] = {}
     for training_set in merchants:
-        for label, rows in task_of(task).shown_by(training_set.train, training_set.labels).items():
+        for label, rows in closed_task_of(task).shown_by(training_set.train, training_set.labels).items():
             examples.setdefault(label, []).extend(training_set.prompter.encode(row.fields) for row in rows)
     adapter.peft.eval()
     words = {name: prompter.label(name) for name in names}

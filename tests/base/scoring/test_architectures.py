@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from shopfit.base.families import Kind
+from shopfit.base.families import BaseKind
 from shopfit.base.load import Base
 from shopfit.base.scoring.architectures import scorer_of
 from shopfit.base.scoring.causal import CausalScorer
@@ -10,7 +10,7 @@ from shopfit.base.scoring.dual_encoder import DualEncoderScorer
 
 
 def test_every_kind_of_base_has_a_scorer_of_its_own() -> None:
-    assert len({type(scorer_of(kind, 0)) for kind in get_args(Kind)}) == len(get_args(Kind))
+    assert len({type(scorer_of(kind, 0)) for kind in get_args(BaseKind)}) == len(get_args(BaseKind))
 
 
 def test_a_base_knows_its_scorer(base: Base, encoder: Base) -> None:

@@ -2,13 +2,13 @@
 
 from typing import Any, assert_never
 
-from shopfit.base.families import Kind
+from shopfit.base.families import BaseKind
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.dual_encoder import DualEncoderScorer
 from shopfit.base.scoring.scorer import Scorer
 
 
-def scorer_of(kind: Kind, pad: int) -> Scorer[Any]:
+def scorer_of(kind: BaseKind, pad: int) -> Scorer[Any]:
     """The scorer of a kind of base.
 
     Args:

@@ -1,0 +1,158 @@
+"""Tasks whose answers a base scores: each question's own, or the same for every question (a closed set)."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from shopfit.base.prompt import Prompter
+from shopfit.merchant.examples import Example, Fields
+from shopfit.merchant.search import Embed
+from shopfit.recipe.schema import Recipe
+from shopfit.tasks.predictions import Floats, Predictions
+from shopfit.tasks.requests import Answer
+from shopfit.tasks.task import Rows, TaskType
+
+if TYPE_CHECKING:
+    from shopfit.adapter.head import Head
+    from shopfit.base.scoring.questions import Question
+    from shopfit.tasks.tenant import Tenant
+
+Parts = dict[str, Floats]
+"""Scores of A answers by part of the blend, each (A,)."""
+FusionRow = tuple[Parts, Floats]
+"""Parts of one example, and what is right of its A answers, (A,)."""
+
+
+class HeldOutSet(Protocol):
+    """Examples to learn from and others that are held out, of one merchant."""
+
+    @property
+    def train(self) -> Sequence[Example]: ...  # noqa: D102
+
+    @property
+    def valid(self) -> Sequence[Example]: ...  # noqa: D102
+
+    @property
+    def labels(self) -> Sequence[str]: ...  # noqa: D102
+
+    @property
+    def prompter(self) -> Prompter: ...  # noqa: D102
+
+
+class ScoredTask(TaskType):
+    """A task whose answers are scored."""
+
+    @abstractmethod
+    def question(
+        self,
+        prompter: Prompter,
+        labels: Sequence[str],
+        fields: Fields,
+        pool: Sequence[str],
+        head: "Head | None",
+    ) -> "Question":
+        """What a base is asked about one row, if its answers are scored.
+
+        Args:
+            prompter: writes prompt and answers.
+            labels: of the merchant.
+            fields: of the row.
+            pool: rank: the items to rank.
+            head: of the adapter: a label is answered by its class if the head has it, else by its words.
+        """
+
+    def raw(self, recipe: Recipe, labels: Sequence[str], scores: Floats) -> Any:
+        """What `collect` takes of the scores (A,) of a question's answers, as trained."""
+        return scores
+
+    # score fusion
+
+    @abstractmethod
+    def facts(self, examples: Rows, labels: Sequence[str], text: Callable[[Example], str], embed: Embed | None) -> Any:
+        """The fields of the task's `fusion` besides the weights, by name: statistics of a merchant's examples."""
+
+    @abstractmethod
+    def fusion_rows(
+        self, recipe: Recipe, held: HeldOutSet, predictions: Predictions, embed: Embed | None
+    ) -> list[FusionRow]:
+        """Parts of the held-out examples, from facts of the training examples only; none without score fusion."""
+
+    def tells(self, row: FusionRow) -> bool:
+        """Whether weights can be learned from a row: some of its answers are right and others are not."""
+        return bool(0 < row[1].sum() < len(row[1]))
+
+    def varies(self, part: Floats) -> bool:
+        """Whether a part of a row changes what is answered."""
+        return bool(np.ptp(part) > 0)
+
+    def fusion_loss(self, total: Floats, right: Floats) -> float:
+        """The loss of a row's fused scores (A,) in nats: right answers' mean cross-entropy against the wrong ones."""
+        wrong, ceiling = total[right == 0], total.max()
+        mass = np.log(np.exp(wrong - ceiling).sum() + np.exp(total[right == 1] - ceiling)) + ceiling
+        return float((mass - total[right == 1]).mean())
+
+    def guessing(self, row: FusionRow) -> float:
+        """The loss of a row of who knows nothing."""
+        return float(np.log((row[1] == 0).sum() + 1))
+
+    @abstractmethod
+    def fused(self, held_out: Predictions, totals: Sequence[Floats]) -> Predictions:
+        """The same rows with other scores."""
+
+
+class ClosedTask(ScoredTask):
+    """A task whose questions all have the same answers: a merchant's labels, or levels."""
+
+    @abstractmethod
+    def labels(self, recipe: Recipe, examples: Rows) -> tuple[str, ...]:
+        """Names of the answers, as of any task."""
+
+    def question(
+        self,
+        prompter: Prompter,
+        labels: Sequence[str],
+        fields: Fields,
+        pool: Sequence[str],
+        head: "Head | None",
+    ) -> "Question":
+        """Which of the labels fits: by its class if the head has it, else by its words."""
+        from shopfit.base.scoring.questions import ClassIndex, Question
+
+        rows = {} if head is None else {label: ClassIndex(row) for row, label in enumerate(head.labels)}
+        return Question(prompter.encode(fields), tuple(rows.get(label) or prompter.label(label) for label in labels))
+
+    @abstractmethod
+    def shown_by(self, examples: Rows, labels: Sequence[str]) -> dict[str, list[Example]]:
+        """Examples that show what each of a merchant's labels means, for the first prototypes of a head."""
+
+    @abstractmethod
+    def answer(self, tenant: "Tenant", scores: Floats, others: Parts) -> Answer:
+        """The answer to a request, of a task whose questions have the same answers.
+
+        Args:
+            tenant: the adapter.
+            scores: (A,) its scores of the answers; empty if its blend leaves it out.
+            others: what the blend adds to them.
+        """
+
+    @abstractmethod
+    def uncertainty(self, answers: Sequence[Any], labels: Sequence[str]) -> tuple[Floats, list[str]]:
+        """How unsure U answers of `answer` are.
+
+        Returns:
+            (U, L) gradients of the likeliest answers' loss by the labels' scores, and U short reasons.
+        """
+
+    @abstractmethod
+    def parts(self, facts: Any, labels: Sequence[str], fields: Fields, text: str, embed: Embed | None) -> Parts:
+        """Every part but the adapter's, for a row of a task whose questions have the same answers.
+
+        Args:
+            facts: a `fusion`.
+            labels: L of them.
+            fields: of the row.
+            text: of the prompt's fields.
+            embed: turns texts into vectors; None to leave out what needs it.
+        """
