@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         Tenant,
     )
     from shopfit.errors import ShopfitError
+    from shopfit.recipe.item_rules import Rules
     from shopfit.recipe.loading import load_recipe
-    from shopfit.recipe.rules import Rules
     from shopfit.registry import Registry
     from shopfit.settings import Settings
 
@@ -61,7 +61,7 @@ __all__ = [
 _HOMES = {
     "Bundle": "shopfit.adapter.bundle",
     "Registry": "shopfit.registry",
-    "Rules": "shopfit.recipe.rules",
+    "Rules": "shopfit.recipe.item_rules",
     "Settings": "shopfit.settings",
     "ShopfitError": "shopfit.errors",
     "load_recipe": "shopfit.recipe.loading",

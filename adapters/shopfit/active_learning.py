@@ -19,7 +19,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, RankRequest, Tenant
-from shopfit.engine.compilation import request_for
+from shopfit.engine.request_compilation import request_for
 from shopfit.errors import DataError, Problem, RecipeError, UnknownReference
 from shopfit.merchant.examples import Example, load_examples, seen
 from shopfit.merchant.histories import past_items

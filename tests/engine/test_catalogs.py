@@ -16,7 +16,7 @@ from shopfit.engine import Engine, RankRequest, RecommendRequest, Tenant
 from shopfit.errors import RequestError
 from shopfit.evaluation.contenders import bare
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.recipe.rules import Rules
+from shopfit.recipe.item_rules import Rules
 from shopfit.tasks.rank import RankFusion
 
 QuickBundle = Callable[..., Bundle]

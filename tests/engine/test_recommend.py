@@ -14,7 +14,7 @@ from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, RecommendRequest, Tenant
 from shopfit.errors import RecipeError, RequestError
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.recipe.rules import Rules
+from shopfit.recipe.item_rules import Rules
 from shopfit.tasks.rank import RankFusion
 
 QuickBundle = Callable[..., Bundle]

@@ -16,7 +16,7 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RecommendRequest, Tenant
 from shopfit.errors import DeadlineExceeded, RequestError, ShopfitError
-from shopfit.recipe.rules import Rules
+from shopfit.recipe.item_rules import Rules
 
 QuickBundle = Callable[..., Bundle]
 CASES = int(os.environ.get("SHOPFIT_FUZZ_CASES", "150"))

@@ -8,7 +8,7 @@ from tests.merchant.shop import recipe
 from shopfit.errors import DataError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.items import read_catalog
-from shopfit.recipe.rules import Rules
+from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.schema import Recipe
 
 

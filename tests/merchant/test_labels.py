@@ -12,7 +12,7 @@ from shopfit.errors import DataError, RecipeError
 from shopfit.merchant.examples import Example, load_examples
 from shopfit.merchant.labels import contradictions, one_spelling
 from shopfit.merchant.splits import Splits, split
-from shopfit.recipe.labels import label_key, loose_key
+from shopfit.recipe.label_spelling import label_key, loose_key
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import task_of

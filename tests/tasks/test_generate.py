@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopfit.evaluation import GeneratePredictions, measure
-from shopfit.tasks.answers import field_counts, is_exact, parse_object, token_f1
+from shopfit.tasks.text_similarity import field_counts, is_exact, parse_object, token_f1
 
 NAMES = ["valid_json", "field_f1", "exact_match", "token_f1"]
 GOLD = {"interests": ["espresso", "beans"], "level": "expert", "budget": "high"}

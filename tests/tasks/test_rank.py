@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from shopfit.evaluation import RankPredictions, measure
-from shopfit.tasks.ranking import Ranking
+from shopfit.tasks.ranking_metrics import Ranking
 
 NAMES = ["ndcg@k", "hr@k", "mrr", "coverage@k"]
 

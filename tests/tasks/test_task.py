@@ -1,12 +1,15 @@
-from typing import Any
+import ast
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+import shopfit
 from shopfit.evaluation import measure
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example
 from shopfit.recipe.tasks import TASKS, Task
-from shopfit.tasks import TaskType, pooled, task_of
+from shopfit.tasks import ClosedTask, ScoredTask, pooled, task_of
 
 
 def test_choices_keep_the_order_of_the_labels() -> None:
@@ -45,9 +48,29 @@ def test_no_rows() -> None:
 
 
 def test_every_task_of_the_table_is_known_and_no_other() -> None:
-    assert {type(task_of(task)) for task in TASKS} == set(TaskType.__subclasses__())
+    assert get_args(Task) == tuple(TASKS)
+    for name in TASKS:
+        task = task_of(name)
+        assert (task.name, task.request.task) == (name, name)
+        assert isinstance(task, ClosedTask) == TASKS[name].closed
+        assert isinstance(task, ScoredTask) != TASKS[name].written
     with pytest.raises(KeyError):
         task_of("sort")  # type: ignore[arg-type]
+
+
+def test_no_other_room_compares_the_name_of_a_task() -> None:
+    room = Path(shopfit.__file__).parent
+    found = []
+    for path in sorted(set(room.rglob("*.py")) - set((room / "tasks").glob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            asked = [getattr(side, "attr", getattr(side, "id", None)) for side in sides]
+            named = {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)}
+            if isinstance(node, ast.MatchValue) and isinstance(node.value, ast.Constant):
+                asked, named = ["task"], {node.value.value}
+            if "task" in asked and named & set(TASKS):
+                found.append(f"{path}:{node.lineno}")
+    assert found == []
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -19,12 +19,12 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
-from shopfit.engine.compilation import Compiler, request_for
 from shopfit.engine.delivery import AnswerFuture, OrderedCalls, Parts
 from shopfit.engine.fair_thread_pool import Workers
 from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job, Ticket
 from shopfit.engine.quota import Shares
+from shopfit.engine.request_compilation import Compiler, request_for
 from shopfit.engine.scheduler import Scheduler
 from shopfit.engine.slot_pool import SlotPool
 from shopfit.engine.status import Status
@@ -32,7 +32,7 @@ from shopfit.engine.validation import asked, check_sizes, merchant_asking, merch
 from shopfit.errors import Overloaded, RequestError, ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.search import Embed
-from shopfit.recipe.rules import Rules
+from shopfit.recipe.item_rules import Rules
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tasks.choose import ChooseAnswer, ChooseRequest

@@ -9,9 +9,9 @@ from typing import Any
 
 from shopfit.engine.adapter_cache import Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
-from shopfit.engine.compilation import Compiler
 from shopfit.engine.fair_thread_pool import Workers
 from shopfit.engine.jobs import Job, Ticket
+from shopfit.engine.request_compilation import Compiler
 from shopfit.engine.scheduler import Scheduler
 from shopfit.errors import RequestError, ShopfitError
 from shopfit.tasks.requests import Request

@@ -19,7 +19,7 @@ from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.sampling import Sampling
 from shopfit.merchant.examples import Fields
-from shopfit.recipe.rules import Rules
+from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.schema import Serve
 from shopfit.tasks import scored_task_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.errors import RequestError
-from shopfit.recipe.rules import Rules
+from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.suggestions import did_you_mean, shown
 from shopfit.registry import Reference
 from shopfit.tasks.generate import GenerateRequest

@@ -7,8 +7,8 @@ from shopfit.adapter.adapted_model import AdaptedModel
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant, offline_scoring
-from shopfit.engine.compilation import request_for
 from shopfit.engine.offline_scoring import ask_generate
+from shopfit.engine.request_compilation import request_for
 from shopfit.merchant.examples import Example
 from shopfit.tasks import Predictions, task_of
 

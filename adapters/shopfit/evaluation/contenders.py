@@ -8,7 +8,7 @@ import numpy as np
 from shopfit.adapter.score_fusion import log_shares
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
-from shopfit.engine.compilation import request_for
+from shopfit.engine.request_compilation import request_for
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.report import Contender, Held
 from shopfit.merchant.examples import Example

@@ -16,7 +16,7 @@ from shopfit.merchant.items import FIELDS, ambiguous
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Cell, Row, read_rows
 from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing, mapped, meant
-from shopfit.recipe.labels import label_key
+from shopfit.recipe.label_spelling import label_key
 from shopfit.recipe.levels import bounds_of
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.suggestions import did_you_mean, shown

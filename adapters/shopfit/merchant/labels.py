@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.examples import Example
 from shopfit.merchant.leaks import normalised
-from shopfit.recipe.labels import label_key, loose_key
+from shopfit.recipe.label_spelling import label_key, loose_key
 from shopfit.recipe.schema import Recipe
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from shopfit.errors import Problem
-from shopfit.recipe.labels import visible
+from shopfit.recipe.label_spelling import visible
 from shopfit.recipe.suggestions import shown
 
 _LONGEST_ID = 2000  # characters; a title is an id where there is no catalog

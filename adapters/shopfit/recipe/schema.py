@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from shopfit.recipe.augmenting import Augment, augment_problems
-from shopfit.recipe.labels import alias_problems, alike_labels
+from shopfit.recipe.item_rules import Rules
+from shopfit.recipe.label_spelling import alias_problems, alike_labels
 from shopfit.recipe.levels import level_problems
 from shopfit.recipe.methods import LARGEST_RANK, MAX_VIRTUAL_TOKENS, METHOD_RULES, SWITCHES, Method
 from shopfit.recipe.names import SLUG, SLUG_RULE
-from shopfit.recipe.rules import Rules
 from shopfit.recipe.section import Section
 from shopfit.recipe.suggestions import listed, shown
 from shopfit.recipe.tasks import TASKS, Baseline, Task, TaskSpec

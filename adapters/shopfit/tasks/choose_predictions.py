@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shopfit.recipe.tasks import Task
-from shopfit.tasks.calibration import BINS, calibration_gaps
+from shopfit.tasks.calibration_error import BINS, calibration_gaps
 from shopfit.tasks.metric import Weighted, mean_of_known, mean_of_rows, metric, ratio
 from shopfit.tasks.predictions import Floats, Predictions
 

@@ -11,13 +11,13 @@ import numpy as np
 from shopfit.merchant.catalog import Catalog
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
-from shopfit.tasks.answers import as_text, field_counts, is_exact, parse_object
-from shopfit.tasks.answers import token_f1 as f1_of_words
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric, ratio
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.requests import Answer, Request
 from shopfit.tasks.system import Answers, Learned, System
 from shopfit.tasks.task import Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
+from shopfit.tasks.text_similarity import as_text, field_counts, is_exact, parse_object
+from shopfit.tasks.text_similarity import token_f1 as f1_of_words
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,7 +22,7 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.rank_answers import RankRequest
-from shopfit.tasks.ranking import Ranking
+from shopfit.tasks.ranking_metrics import Ranking
 from shopfit.tasks.scored import FusionRow, HeldOutSet, Parts, ScoredTask
 from shopfit.tasks.system import Answers, Learned, System
 from shopfit.tasks.task import Pool, Rows, TrainingBatch, TrainingQuestion

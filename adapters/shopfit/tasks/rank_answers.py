@@ -9,7 +9,7 @@ import numpy as np
 from shopfit.adapter.finite import not_finite
 from shopfit.adapter.score_fusion import ADAPTER
 from shopfit.merchant.catalog import Catalog
-from shopfit.recipe.rules import Rules
+from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.predictions import Floats
 from shopfit.tasks.requests import Answer, Request

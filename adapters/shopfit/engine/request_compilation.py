@@ -28,7 +28,7 @@ from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields, seen
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.search import CatalogIndex, Embed, titles_index
-from shopfit.recipe.rules import Rules
+from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.tasks import Task
 from shopfit.tasks import closed_task_of, scored_task_of, task_of
 from shopfit.tasks.generate import GenerateAnswer, GenerateRequest

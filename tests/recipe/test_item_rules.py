@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from shopfit.errors import RecipeError
+from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.loading import parse_recipe
-from shopfit.recipe.rules import Rules
 from shopfit.recipe.schema import Adapter, Data, Recipe, Serve
 
 
