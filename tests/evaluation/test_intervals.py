@@ -158,6 +158,8 @@ def test_a_difference_is_the_difference_of_the_values(task: str, metric: str) ->
         bad = ChoosePredictions(bad.labels, bad.probabilities[:, ::-1].copy(), bad.gold)
     elif isinstance(bad, RankPredictions):
         bad = RankPredictions(bad.candidates, tuple(-scores for scores in bad.scores), bad.relevant, 60)
+    elif isinstance(bad, RatePredictions):
+        bad = RatePredictions(6 - bad.scores, bad.gold, 1.0, 5.0)
     else:
         bad = GeneratePredictions(("?",) * 60, bad.gold)
     found = paired_difference(good, bad, metric, 5)
