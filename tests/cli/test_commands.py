@@ -14,6 +14,7 @@ RECIPES = {
     "content-recommendation",
     "product-recommendation",
     "review-sentiment",
+    "review-stars",
     "support-intent",
     "user-profile",
 }

@@ -219,6 +219,14 @@ def test_a_recipe_of_another_kind_is_refused_as_the_bundles_own(quick_bundle: Qu
         Tenant.of(held(with_manifest(bundle, labels=[])))
 
 
+@pytest.mark.parametrize("labels", [["good", "bad"], ["1", "nan"], ["1", "1e999"], ["3"], ["1", "1.0"]])
+def test_levels_that_no_mean_can_be_made_of_are_refused(quick_bundle: QuickBundle, labels: list[str]) -> None:
+    bundle = quick_bundle("acme", task="rate")
+    assert Tenant.of(bundle).labels == ("1", "2", "3", "4", "5")
+    with pytest.raises(BundleError, match="of acme/r are no levels of a rating"):
+        Tenant.of(held(with_manifest(bundle, labels=labels)))
+
+
 @pytest.mark.parametrize("file", [CATALOG, HISTORY])
 @pytest.mark.parametrize(
     ("line", "message"),
@@ -304,6 +312,22 @@ def test_no_catalog_is_written_with_numbers_that_are_none(tmp_path: Path) -> Non
 )
 def test_a_blend_that_is_none(quick_bundle: QuickBundle, blend: Any, message: str) -> None:
     contents = contents_of(quick_bundle("acme"))
+    with pytest.raises(BundleError, match=f"(?s)blend.json of acme/r is not a blend.*{message}"):
+        Tenant.of(held(contents | {FUSION: json.dumps(blend).encode()}))
+
+
+@pytest.mark.parametrize(
+    ("blend", "message"),
+    [
+        ({"weights": {"mean": 1}}, "mean"),
+        ({"weights": {"mean": 1}, "mean": float("nan")}, "NaN"),
+        ({"weights": {"bm25": 1}, "mean": 3}, "'bm25' is no part of a blend"),
+        ({"weights": {"minilm": 1}, "mean": 3}, "coefficients"),
+        ({"weights": {"user-bias": 1}, "mean": 3, "users": {"ann": "x"}}, "users"),
+    ],
+)
+def test_a_blend_that_is_none_of_ratings(quick_bundle: QuickBundle, blend: Any, message: str) -> None:
+    contents = contents_of(quick_bundle("acme", task="rate"))
     with pytest.raises(BundleError, match=f"(?s)blend.json of acme/r is not a blend.*{message}"):
         Tenant.of(held(contents | {FUSION: json.dumps(blend).encode()}))
 

@@ -18,6 +18,7 @@ from shopfit.evaluation import (
 )
 from shopfit.recipe.tasks import TASKS
 from shopfit.tasks import metric_of
+from shopfit.tasks.rate_predictions import RatePredictions
 
 TASK_METRICS = [(task, metric) for task, spec in TASKS.items() for metric in spec.metric_names]
 
@@ -38,6 +39,9 @@ def drawn(task: str, rows: int, seed: int, labels: int = 3, skill: float = 1.0) 
             for pool, right in zip(pools, relevant, strict=True)
         )
         return RankPredictions(pools, scores_of, relevant, 60)
+    if task == "rate":
+        stars = draw.integers(1, 6, rows).astype(np.float64)
+        return RatePredictions(np.round(skill * stars + draw.normal(size=rows)).clip(1, 5), stars, 1.0, 5.0)
     gold_of = tuple(
         {"a": str(draw.integers(3)), "b": [str(part) for part in draw.integers(0, 4, 2)]} for _ in range(rows)
     )
@@ -58,6 +62,8 @@ def rows_of(predictions: Predictions, chosen: Any) -> Predictions:
             for column in (predictions.candidates, predictions.scores, predictions.relevant)
         ]
         return RankPredictions(*picked, predictions.catalog_size)
+    if isinstance(predictions, RatePredictions):
+        return RatePredictions(predictions.scores[chosen], predictions.gold[chosen], predictions.low, predictions.high)
     return GeneratePredictions(
         tuple(predictions.outputs[row] for row in chosen), tuple(predictions.gold[row] for row in chosen)
     )
@@ -152,6 +158,8 @@ def test_a_difference_is_the_difference_of_the_values(task: str, metric: str) ->
         bad = ChoosePredictions(bad.labels, bad.probabilities[:, ::-1].copy(), bad.gold)
     elif isinstance(bad, RankPredictions):
         bad = RankPredictions(bad.candidates, tuple(-scores for scores in bad.scores), bad.relevant, 60)
+    elif isinstance(bad, RatePredictions):
+        bad = RatePredictions(6 - bad.scores, bad.gold, 1.0, 5.0)
     else:
         bad = GeneratePredictions(("?",) * 60, bad.gold)
     found = paired_difference(good, bad, metric, 5)

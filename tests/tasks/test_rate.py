@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tests.tasks.ratings import NATS, RATE, STARS, UNEVEN, rated, recipe, tenant
-from torch.nn.functional import huber_loss, mse_loss
+from torch.nn.functional import cross_entropy, huber_loss, mse_loss
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
@@ -62,12 +62,30 @@ def test_a_level_is_first_shown_by_the_examples_nearest_to_it() -> None:
 # training
 
 
-def test_training_answers_are_all_levels_with_their_places_and_the_scores() -> None:
-    [example] = rated(2.0)
-    question = TrainingQuestion(example, Prompter(recipe(UNEVEN), None), tuple(UNEVEN), tuple("nprs"), tuple)
-    answers, targets = RATE.training_answers(question)
-    assert answers == tuple("nprs")
-    assert targets == ((0.0, 0.2), (0.1, 0.2), (0.25, 0.2), (1.0, 0.2))
+@pytest.mark.parametrize(
+    ("score", "shares"),
+    [
+        (0.0, [1, 0, 0, 0]),
+        (2.0, [0, 1 / 3, 2 / 3, 0]),
+        (2.5, [0, 0, 1, 0]),
+        (6.25, [0, 0, 0.5, 0.5]),
+        (10.0, [0, 0, 0, 1]),
+    ],
+)
+def test_training_answers_are_all_levels_with_their_places_and_their_shares_in_the_score(
+    score: float, shares: list[float]
+) -> None:
+    [example] = rated(score)
+    answers, places, named = tuple("nprs"), [0.0, 0.1, 0.25, 1.0], tuple(UNEVEN)
+    for order in ([0, 1, 2, 3], [2, 0, 3, 1]):  # a starter has the levels in the order of its donors
+        names = tuple(named[place] for place in order)
+        mine = tuple(answers[place] for place in order)
+        question = TrainingQuestion(example, Prompter(recipe(UNEVEN), None), names, mine, tuple)
+        said, targets = RATE.training_answers(question)
+        assert said == mine
+        assert [place for place, _, _ in targets] == [places[place] for place in order]
+        assert {right for _, right, _ in targets} == {score / 10}
+        assert [share for _, _, share in targets] == pytest.approx([shares[place] for place in order])
 
 
 def batch_of(base: Base, asked: Recipe, rows: list[Example], levels: Sequence[str]) -> Batch:
@@ -79,14 +97,30 @@ def expected_errors(batch: Batch, sums: torch.Tensor, levels: Sequence[str], sco
     """(B,) the levels' mean less the score, in shares of the range, worked out in 64 bits a question."""
     places = torch.tensor([float(level) for level in levels], dtype=torch.float64)
     span = places[-1] - places[0]
-    each = (sums.double() / batch.questions.lengths.double() / 0.2).view(len(scores), len(levels))
-    return ((torch.softmax(each, 1) * places).sum(1) - torch.tensor(scores, dtype=torch.float64)) / span
+    shares = torch.softmax(logits(batch, sums, levels, scores), 1)
+    return ((shares * places).sum(1) - torch.tensor(scores, dtype=torch.float64)) / span
+
+
+def logits(batch: Batch, sums: torch.Tensor, levels: Sequence[str], scores: list[float]) -> torch.Tensor:
+    return (sums.double() / batch.questions.lengths.double() / 0.2).view(len(scores), len(levels))
+
+
+def shares_of(levels: Sequence[str], score: float) -> list[float]:
+    """Shares of the levels just below and above a score, whose mean it is."""
+    places = [float(level) for level in levels]
+    above = next(place for place, level in enumerate(places) if level >= score)
+    shares = [0.0] * len(places)
+    below = max(above - 1, 0)
+    shares[above] = 1.0 if above == below else (score - places[below]) / (places[above] - places[below])
+    shares[below] += 1 - shares[above]
+    return shares
 
 
 @pytest.mark.parametrize("labels", [None, UNEVEN])
 @pytest.mark.parametrize("huber", [0.0, 0.05, 0.3])
-def test_the_loss_is_that_of_torch(base: Base, labels: dict[str, str] | None, huber: float) -> None:
-    asked = recipe(labels, None if labels else [0, 10], huber=huber)
+@pytest.mark.parametrize("two_hot", [0.0, 0.3])
+def test_the_loss_is_that_of_torch(base: Base, labels: dict[str, str] | None, huber: float, two_hot: float) -> None:
+    asked = recipe(labels, None if labels else [0, 10], huber=huber, two_hot=two_hot)
     scores = [0.0, 10.0, 2.5, 7.25, 1.0]
     rows = rated(*scores)
     levels = RATE.labels(asked, rows)
@@ -96,14 +130,17 @@ def test_the_loss_is_that_of_torch(base: Base, labels: dict[str, str] | None, hu
         sums = (-9 * torch.rand(len(rows) * len(levels), generator=generator)).requires_grad_()
         away, zero = expected_errors(batch, sums, levels, scores), torch.zeros(len(rows), dtype=torch.float64)
         # torch halves what is squared
-        wanted = 2 * huber_loss(away, zero, delta=huber) if huber else mse_loss(away, zero)
+        errors = 2 * huber_loss(away, zero, delta=huber) if huber else mse_loss(away, zero)
+        right = torch.tensor([shares_of(levels, score) for score in scores], dtype=torch.float64)
+        entropy = cross_entropy(logits(batch, sums, levels, scores), right)
+        wanted = (1 - two_hot) * NATS * errors + two_hot * entropy
         loss = RATE.loss(sums, batch, 0.2, asked.tune)
-        assert loss.item() == pytest.approx(NATS * wanted.item(), rel=1e-5)
+        assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
         [mine] = torch.autograd.grad(loss, sums, retain_graph=True)
-        [theirs] = torch.autograd.grad(NATS * wanted, sums)
+        [theirs] = torch.autograd.grad(wanted, sums)
         assert torch.allclose(mine, theirs, atol=1e-6)
-        if not huber:
-            assert RATE.loss(sums, batch, 0.2, None).item() == loss.item()
+        plain = RATE.loss(sums, batch, 0.2, None).item()  # what is measured is the squared error, however it trains
+        assert plain == pytest.approx(NATS * mse_loss(away, zero).item(), rel=1e-5)
 
 
 def test_an_examples_weight_is_its_share_in_the_loss(base: Base) -> None:
@@ -113,7 +150,7 @@ def test_an_examples_weight_is_its_share_in_the_loss(base: Base) -> None:
     sums = -9 * torch.rand(15, generator=torch.Generator().manual_seed(4))
     errors = expected_errors(batch, sums, STARS, scores) ** 2
     weights = torch.tensor([0.5, 2.0, 0.5])
-    loss = RATE.loss(sums, Batch(batch.questions, batch.gold, weights, batch.classes), 0.2, Tune())
+    loss = RATE.loss(sums, Batch(batch.questions, batch.gold, weights, batch.classes), 0.2, Tune(two_hot=0))
     assert loss.item() == pytest.approx(NATS * (weights * errors).mean().item(), rel=1e-5)
 
 

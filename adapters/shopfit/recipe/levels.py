@@ -1,6 +1,6 @@
 """The levels of a rating: the numbers that a model weighs, whose mean is its answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from math import floor, log10
 
@@ -59,6 +59,11 @@ def level_problems(bounds: Sequence[float] | None, labels: Mapping[str, str]) ->
             f"prompt.labels: levels go from {levels[0]:g} to {levels[-1]:g} (allowed: those of data.bounds)"
         )
     return problems
+
+
+def are_levels(labels: Collection[str]) -> bool:
+    """Whether labels are numbers, two of which differ: what a mean can be made of."""
+    return all(map(_is_number, labels)) and len({float(label) for label in labels}) > 1
 
 
 def _is_number(text: str) -> bool:

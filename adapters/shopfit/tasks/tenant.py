@@ -22,6 +22,7 @@ from shopfit.adapter.manifest_rules import manifest_problems, printable
 from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion
 from shopfit.errors import BundleError, Problem, RecipeError
 from shopfit.merchant.catalog import Catalog
+from shopfit.recipe.levels import are_levels
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import task_of
@@ -110,6 +111,8 @@ class Tenant:
             raise BundleError(message, problems=problems, next_step=error.next_step) from error
         if recipe.spec.closed and not manifest.labels:
             raise BundleError(f"{bundle.manifest.reference} chooses among no labels at all", next_step=AGAIN)
+        if recipe.spec.kind == "number" and not are_levels(manifest.labels):
+            raise BundleError(f"the labels of {bundle.manifest.reference} are no levels of a rating", next_step=AGAIN)
         blend = read_fusion(bundle, task_of(recipe.task).fusion)
         if blend is not None and (problems := blend.problems(len(manifest.labels))):
             raise BundleError(
