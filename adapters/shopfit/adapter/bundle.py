@@ -84,7 +84,9 @@ class Manifest(BaseModel):
     merchant: str
     recipe: str
     recipe_snapshot: dict[str, Any]
-    labels: list[str] = Field([], description="choose: every label, in order")
+    labels: list[str] = Field(
+        [], description="names of the answers that every question has, in order: labels, or the levels of a rating"
+    )
     base: BaseIdentity
     data: DataIdentity
     share: bool = Field(False, description="whether the merchant lets others start from this adapter")

@@ -25,7 +25,7 @@ class Start:
         factors: plain LoRA by layer name, scale folded into B.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens.
         head: prototypes of labels, on an encoder.
-        labels: choose: the labels that the weights were trained on.
+        labels: those that the weights were trained on.
         kept: whether the weights are used as they are, without training.
     """
 

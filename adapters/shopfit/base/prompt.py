@@ -289,7 +289,7 @@ class Prompter:
 
         Args:
             examples: rows to check.
-            labels: choose: every label.
+            labels: names of the answers that every question has.
         """
         items = self.catalog or () if self.recipe.spec.items else ()
         checks: Iterable[tuple[str, Callable[[Any], str], Any]] = chain(

@@ -1,13 +1,12 @@
-"""The PEFT methods: one file each, and one line in the table. Other rooms use a method only through its object."""
+"""The PEFT methods, a file each that is named after it. Other rooms use a method only through its object."""
 
 from collections.abc import Mapping
+from importlib import import_module
 
-from shopfit.methods.adalora import AdaLora
-from shopfit.methods.lora import PLAIN
 from shopfit.methods.method import Form, PeftMethod
-from shopfit.methods.prefix import PrefixTuning
+from shopfit.recipe.methods import METHOD_RULES
 
 __all__ = ["METHODS", "Form", "PeftMethod"]
 
-METHODS: Mapping[str, PeftMethod] = {method.name: method for method in (PLAIN, AdaLora(), PrefixTuning())}
+METHODS: Mapping[str, PeftMethod] = {name: import_module(f"shopfit.methods.{name}").METHOD for name in METHOD_RULES}
 """Every method that a recipe may name, by name."""

@@ -103,3 +103,6 @@ def _scale(config: Mapping[str, Any], where: str) -> float:
             next_step=NO_PLAIN_FORM,
         )
     return float(alpha) / (rank + _EPSILON)
+
+
+METHOD = AdaLora()

@@ -120,7 +120,7 @@ class Lora(LowRankMethod):
         return parts["A"], parts["B"] * scale
 
 
-PLAIN = Lora()
+METHOD = PLAIN = Lora()
 """The method that a bundle's `lora/` is read as."""
 
 

@@ -65,3 +65,6 @@ def _open_with(peft: Any, base: Base, tokens: Sequence[int]) -> None:
     with torch.no_grad(), peft.disable_adapter():
         kept = peft(input_ids=torch.tensor([read], device=base.device), use_cache=True).past_key_values
     initialize_kv_prefix_from_past_key_values(peft, past_key_values=kept)
+
+
+METHOD = PrefixTuning()

@@ -28,7 +28,7 @@ class System:
         kind: "prior" or "baseline".
         task: what it answers.
         answer: gives the answers.
-        labels: choose: every label.
+        labels: names of the answers that every question has.
         catalog: rank: the items; None for plain titles.
         fitted: whether it has learned from examples; if not, it answers the same without any.
     """
@@ -61,7 +61,7 @@ class Learned:
         text: an example's text.
         query_text: the same without items.
         embed: turns texts into vectors.
-        labels: choose: every label, in the order of predictions.
+        labels: names of the answers that every question has, in the order of predictions.
         catalog: rank: the items; None for plain titles.
         history: rank: the items of histories, where they are others.
         seed: of the cross-validation's folds.

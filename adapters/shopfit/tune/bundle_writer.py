@@ -63,7 +63,7 @@ def save(
         recipe: that it was made with.
         folder: of the bundle to be.
         merchant: whose adapter it is.
-        labels: choose: every label.
+        labels: names of the answers that every question has.
         data: which rows it saw.
         share: whether others may start from it.
         more: further fields of the manifest.
