@@ -11,6 +11,7 @@ VALUES = {
     "data.label_aliases": {"*****": "5"},
     "data.bounds": [1, 5],
     "tune.huber": 0.1,
+    "tune.two_hot": 0.2,
     "tune.label_smoothing": 0.1,
     "tune.contrastive": 0.1,
     "tune.self_training.rounds": 1,

@@ -192,11 +192,11 @@ class Tune(Section):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="choose: share of the target that is spread over all labels (arXiv:1512.00567)"
     )
-    two_hot: float = Field(
-        0.5,
+    two_hot: float | None = Field(
+        None,
         ge=0,
         lt=1,
-        description="rate: share of cross-entropy with the two levels around the score (arXiv:2403.03950); 0 is off",
+        description="rate: share of cross-entropy with the two levels around a score (arXiv:2403.03950); 0.5 if unset",
     )
     adversarial: float = Field(
         0.0,

@@ -180,7 +180,7 @@ TASKS: dict[Task, TaskSpec] = {
         baselines=("minilm-ridge",),
         answer_template=" {score}",
         answer_field="score",
-        own_keys={"prompt.labels": "", "data.bounds": "", "tune.huber": "0"},
+        own_keys={"prompt.labels": "", "data.bounds": "", "tune.huber": "0", "tune.two_hot": "0"},
         limit="It has seen scores of few shoppers: a mean of its answers is surer than any one of them.",
     ),
 }

@@ -40,6 +40,7 @@ _SHRINKAGE = 5.0  # ratings of an average user or item that each one's bias is a
 _NATS = (
     6.0  # a squared error, as a share of the range, in nats: that of a normal with the variance of even scores, 1/12
 )
+_TWO_HOT = 0.5  # share of cross-entropy in the loss
 _STRENGTHS = [0.01, 0.1, 1.0, 10.0, 100.0]  # of the ridge; vectors have length 1
 
 
@@ -168,7 +169,7 @@ class Rate(ClosedTask):
             linear = tune is not None and 0 < tune.huber < away
             errors.append(tune.huber * (2 * away - tune.huber) if tune is not None and linear else away**2)
             entropies.append(-(gold[:, 2] * logs).sum())
-        share = 0.0 if tune is None else tune.two_hot
+        share = 0.0 if tune is None else _TWO_HOT if tune.two_hot is None else tune.two_hot
         losses = (1 - share) * _NATS * torch.stack(errors) + share * torch.stack(entropies)  # (B,)
         return (batch.weights * losses).mean()
 
