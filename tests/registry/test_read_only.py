@@ -17,7 +17,7 @@ from tests.registry.conftest import MakeBundle
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.errors import RegistryError
-from shopfit.registry import Reference, Registry, garbage
+from shopfit.registry import KeyCache, Reference, Registry, garbage
 from shopfit.settings import Settings, sqlite_url
 
 IMPORTED_BEFORE_BECOMING_ANOTHER = (garbage, Reference)
@@ -32,6 +32,7 @@ def place(home: Path) -> Settings:
 def filled(home: Path, bundle: Bundle) -> None:
     with Registry.open(place(home)) as registry:
         registry.publish(bundle, promote=True, actor="ada")
+        (home / "token").write_text(registry.create_key("acme", ["infer"], actor="ada").token)
 
 
 def everything(home: Path) -> dict[Path, bytes | None]:
@@ -47,6 +48,8 @@ def read_all(home: Path) -> None:
         assert registry.identities([Reference.parse(version.name)])
         assert registry.verify() == []
         assert registry.audit("acme")
+        grant = KeyCache(registry).check((home / "token").read_text())
+        assert registry.keys()[-1].id == grant.key
 
 
 @pytest.fixture
@@ -157,6 +160,8 @@ def test_what_would_write_says_that_it_cannot(mounted: Path, make_bundle: MakeBu
             lambda: registry.remove(version.name, actor="ada"),
             lambda: registry.erase("acme", home, actor="ada"),
             registry.collect_garbage,
+            lambda: registry.create_key("acme", ["infer"], actor="ada"),
+            lambda: registry.revoke_key(registry.keys()[0].id, actor="ada"),
         ]
         for change in changes:
             with pytest.raises(

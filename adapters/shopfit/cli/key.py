@@ -102,7 +102,7 @@ def _no_keys(registry: "Registry", merchant: str | None) -> str:
     if merchant is None:
         return "no keys yet; make one with `shopfit key create MERCHANT --scope infer`"
     keys, versions = registry.keys(), registry.versions()
-    known = sorted({one.merchant for one in [*keys, *versions] if one.merchant is not None})
+    known = sorted({key.merchant for key in keys if key.merchant} | {version.merchant for version in versions})
     return f"merchant {merchant!r} has no keys{'' if merchant in known else did_you_mean(merchant, known)}"
 
 
