@@ -286,6 +286,7 @@ def test_killed_at_every_step(durable: Settings, make_bundle: MakeBundle, tmp_pa
         with Registry.open(durable) as registry:
             registry.publish(with_secret(make_bundle("gone", seed=1)), promote=True, actor="ada")
             registry.fetch(registry.resolve(NAME), durable.cache)
+            registry.create_key("gone", ["infer"], actor="ada")
             numbers += 1
         study = durable.home / "studies" / "gone" / "1.db"
         study.parent.mkdir(parents=True, exist_ok=True)
@@ -298,8 +299,10 @@ def test_killed_at_every_step(durable: Settings, make_bundle: MakeBundle, tmp_pa
             assert list(receipt.versions.values()) == list(dict.fromkeys(receipt.versions.values()))
             assert holding(durable.home) == []
             assert registry.versions() == [kept]
+            assert registry.keys() == []
             assert registry.collect_garbage(grace=timedelta(0)).count == 0
     assert step > 30
     with Registry.open(durable) as registry:
         told = [name for receipt in registry.receipts("gone") for name in receipt.versions]
         assert told == [f"{NAME}@{number}" for number in range(1, numbers + 1)]  # each in one receipt, and none missing
+        assert sum(receipt.keys for receipt in registry.receipts("gone")) == numbers
