@@ -16,7 +16,7 @@ def test_tokens_are_256_random_bits_that_are_one_word() -> None:
     assert len({token[:15] for token in tokens}) == 2000
     assert all(re.fullmatch(r"sf_[0-9a-z]{12}_[0-9A-Za-z]{43}", token) for token in tokens)
     assert 62**43 > 2**256 > 62**42
-    for place in range(16, 58):  # every digit, everywhere but in front, where the largest are rare
+    for place in range(16, 58):  # every digit, everywhere but at the end, where the largest are rare
         assert len({token[place] for token in tokens}) == 62
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import pickle
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,8 @@ from tests.registry.conftest import MakeBundle
 from shopfit.errors import KeyRefused, RegistryError, UnknownReference
 from shopfit.registry import Grant, Registry
 from shopfit.settings import Settings
+
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @contextmanager
@@ -192,6 +195,23 @@ def test_a_token_is_shown_once_and_kept_nowhere(
         assert secret not in one
     if place.registry.startswith("sqlite"):
         assert not any(secret.encode() in path.read_bytes() for path in place.home.glob("registry.db*"))
+
+
+def test_no_failure_and_no_log_of_statements_has_a_hash(place: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "sqlalchemy.engine"), Registry.open(place) as registry:
+        issued = registry.create_key(None, ["infer"], actor="ada")
+        registry.check_key(issued.token)
+        change(place, "ALTER TABLE shopfit_keys RENAME COLUMN scopes TO elsewhere")
+        for refused in (
+            lambda: registry.create_key(None, ["infer"], actor="ada"),
+            lambda: registry.check_key(issued.token),
+        ):
+            with pytest.raises(RegistryError) as caught:
+                refused()
+            assert not HASH.search("".join(traceback.format_exception(caught.value)))
+    assert "INSERT INTO shopfit_keys" in caplog.text
+    assert not HASH.search(caplog.text)
+    assert issued.token[16:] not in caplog.text
 
 
 def test_making_and_revoking_are_audited(registry: Registry) -> None:

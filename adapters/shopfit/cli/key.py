@@ -9,6 +9,8 @@ from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, pla
 from shopfit.errors import RegistryError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from shopfit.registry import Key, Registry
 
 _ONCE = "This is shown once: only its SHA-256 is kept. Whoever has it can use it."
@@ -137,5 +139,5 @@ def _owner(key: "Key") -> str:
     return "(platform)" if key.merchant is None else key.merchant
 
 
-def _moment(moment: Any, otherwise: str) -> str:
+def _moment(moment: "datetime | None", otherwise: str) -> str:
     return otherwise if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
