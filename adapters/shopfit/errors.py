@@ -7,6 +7,7 @@ ShopfitError                 any of them; `exit_code` is what the command line r
 ├── BundleError              a bundle on disk that is incomplete or edited
 ├── UnknownReference         a reference such as `acme/review-sentiment@7` that is malformed or names nothing
 ├── RegistryError            the registry or its blobs cannot be reached or written
+├── KeyRefused               an API key that is malformed, unknown, expired or revoked
 ├── RequestError             a request to an engine that it cannot answer
 ├── Overloaded               an engine that has as many requests as it may hold
 └── DeadlineExceeded         a request whose time was up before its answer
@@ -14,6 +15,7 @@ ShopfitError                 any of them; `exit_code` is what the command line r
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 _LONGEST = 4096  # characters of a line: as long as a path may be
 
@@ -96,6 +98,23 @@ class UnknownReference(ShopfitError):  # noqa: N818 - reads as what it is
 
 class RegistryError(ShopfitError):
     """The registry or its blobs cannot be reached, read or written."""
+
+
+class KeyRefused(ShopfitError):  # noqa: N818 - reads as what it is
+    """An API key is not accepted. Whoever presents it learns no more; why is for the platform's logs.
+
+    Args:
+        why: what is wrong with it. It is expired or revoked only to who has the whole key.
+        key: id of the key that is expired or revoked.
+    """
+
+    def __init__(self, why: Literal["malformed", "unknown", "expired", "revoked"], key: str | None = None) -> None:
+        super().__init__(
+            "this API key is not valid",
+            next_step="check that all of it was copied (sf_…), or ask whoever runs the platform for another",
+        )
+        self.why = why
+        self.key = key
 
 
 class RequestError(ShopfitError):

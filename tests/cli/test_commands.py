@@ -22,7 +22,19 @@ RECIPES = {
 
 def test_help_lists_every_command(run: Run) -> None:
     shown = run("--help").stdout
-    for name in ("adapter", "label-next", "curve", "data", "plan", "predict", "evaluate", "recipe", "base", "registry"):
+    for name in (
+        "adapter",
+        "label-next",
+        "curve",
+        "data",
+        "plan",
+        "predict",
+        "evaluate",
+        "recipe",
+        "base",
+        "registry",
+        "key",
+    ):
         assert f"  {name} " in shown
         assert run(name, "--help").returncode == 0
 

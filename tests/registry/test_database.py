@@ -14,6 +14,7 @@ from tests.registry.conftest import MakeBundle
 from shopfit.adapter.bundle import Bundle
 from shopfit.errors import RegistryError
 from shopfit.registry import Registry
+from shopfit.registry.schema import HEAD
 from shopfit.settings import Settings
 
 
@@ -74,7 +75,9 @@ def test_a_registry_of_a_newer_release(durable: Settings) -> None:
     Registry.open(durable).close()
     with connected(durable.registry) as connection:
         connection.execute(text("UPDATE shopfit_schema SET version_num = '9999'"))
-    with pytest.raises(RegistryError, match=r"newer release \(schema 9999; this release knows up to 0001\)") as caught:
+    with pytest.raises(
+        RegistryError, match=rf"newer release \(schema 9999; this release knows up to {HEAD}\)"
+    ) as caught:
         Registry.open(durable)
     assert "pip install --upgrade shopfit" in caught.value.next_step
     with connected(durable.registry) as connection:

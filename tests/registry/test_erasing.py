@@ -10,7 +10,7 @@ from tests.registry.conftest import MakeBundle
 from tests.registry.publisher import child, die_at
 
 from shopfit.adapter.bundle import Bundle, seal
-from shopfit.errors import RegistryError, UnknownReference
+from shopfit.errors import KeyRefused, RegistryError, UnknownReference
 from shopfit.registry import Reference, Registry
 from shopfit.registry.erasing import Receipt
 from shopfit.settings import Settings
@@ -89,6 +89,55 @@ def test_nothing_of_it_stays(registry: Registry, place: Settings, make_bundle: M
     assert holding(place.home / "cache") == holding(place.home / "blobs") == []
     if not place.blobs.startswith("memory"):
         assert holding(place.home) == []
+
+
+def test_its_keys_go_and_nobody_elses(registry: Registry, place: Settings, make_bundle: MakeBundle) -> None:
+    fill(registry, place, make_bundle)
+    before = registry.create_key("gone", ["infer"], name=SECRET, actor="ada")
+    registry.revoke_key(registry.create_key("gone", ["admin"], actor="ada").key.id, actor="ada")
+    others = [registry.create_key(who, ["infer"], actor="ada") for who in ("stays", "gone-not", None)]
+    assert registry.erase("gone", place, actor="eve", dry_run=True).keys == 2
+    assert registry.check_key(before.token).merchant == "gone"
+    receipt = registry.erase("gone", place, actor="eve")
+    assert receipt.keys == 2
+    assert registry.receipts("gone") == [receipt]
+    with pytest.raises(KeyRefused) as caught:
+        registry.check_key(before.token)
+    assert caught.value.why == "unknown"
+    assert [registry.check_key(other.token).key for other in others] == [other.key.id for other in others]
+    assert registry.keys("gone") == []
+    assert SECRET not in str(registry.audit())
+
+
+def test_a_merchant_of_keys_alone_is_erased(registry: Registry, place: Settings) -> None:
+    for _ in range(2):
+        token = registry.create_key("gone", ["infer"], new=True, actor="ada").token
+        receipt = registry.erase("gone", place, actor="eve")
+        assert (receipt.keys, receipt.versions) == (1, {})
+        with pytest.raises(KeyRefused):
+            registry.check_key(token)
+        assert registry.erase("gone", place, actor="eve") == receipt
+
+
+def test_receipts_and_begun_erasures_from_before_keys_are_read(
+    registry: Registry, place: Settings, make_bundle: MakeBundle
+) -> None:
+    fill(registry, place, make_bundle)
+    receipt = registry.erase("gone", place, actor="eve")
+    engine = create_engine(place.registry)
+    with engine.begin() as connection:  # as an earlier release wrote them, the second one not at its end
+        for row in connection.execute(text("SELECT id, action, detail FROM shopfit_audit WHERE action LIKE 'erase%'")):
+            detail = {name: value for name, value in json.loads(row.detail).items() if name != "keys"}
+            change = {"id": row.id, "detail": json.dumps(detail)}
+            connection.execute(text("UPDATE shopfit_audit SET detail = :detail WHERE id = :id"), change)
+    engine.dispose()
+    assert registry.receipts("gone") == [receipt]
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM shopfit_audit WHERE action = 'erase'"))
+    engine.dispose()
+    registry.create_key("gone", ["infer"], new=True, actor="ada")
+    receipt = registry.erase("gone", place, actor="eve")
+    assert (receipt.keys, len(receipt.versions), len(receipt.ends)) == (1, 3, 2)
 
 
 def test_the_receipt_is_kept_under_the_merchant(registry: Registry, place: Settings, make_bundle: MakeBundle) -> None:
@@ -237,6 +286,7 @@ def test_killed_at_every_step(durable: Settings, make_bundle: MakeBundle, tmp_pa
         with Registry.open(durable) as registry:
             registry.publish(with_secret(make_bundle("gone", seed=1)), promote=True, actor="ada")
             registry.fetch(registry.resolve(NAME), durable.cache)
+            registry.create_key("gone", ["infer"], actor="ada")
             numbers += 1
         study = durable.home / "studies" / "gone" / "1.db"
         study.parent.mkdir(parents=True, exist_ok=True)
@@ -249,8 +299,10 @@ def test_killed_at_every_step(durable: Settings, make_bundle: MakeBundle, tmp_pa
             assert list(receipt.versions.values()) == list(dict.fromkeys(receipt.versions.values()))
             assert holding(durable.home) == []
             assert registry.versions() == [kept]
+            assert registry.keys() == []
             assert registry.collect_garbage(grace=timedelta(0)).count == 0
     assert step > 30
     with Registry.open(durable) as registry:
         told = [name for receipt in registry.receipts("gone") for name in receipt.versions]
         assert told == [f"{NAME}@{number}" for number in range(1, numbers + 1)]  # each in one receipt, and none missing
+        assert sum(receipt.keys for receipt in registry.receipts("gone")) == numbers

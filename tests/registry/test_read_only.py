@@ -16,8 +16,8 @@ import pytest
 from tests.registry.conftest import MakeBundle
 
 from shopfit.adapter.bundle import Bundle
-from shopfit.errors import RegistryError
-from shopfit.registry import Reference, Registry, garbage
+from shopfit.errors import KeyRefused, RegistryError
+from shopfit.registry import KeyCache, Reference, Registry, garbage
 from shopfit.settings import Settings, sqlite_url
 
 IMPORTED_BEFORE_BECOMING_ANOTHER = (garbage, Reference)
@@ -157,6 +157,8 @@ def test_what_would_write_says_that_it_cannot(mounted: Path, make_bundle: MakeBu
             lambda: registry.remove(version.name, actor="ada"),
             lambda: registry.erase("acme", home, actor="ada"),
             registry.collect_garbage,
+            lambda: registry.create_key("acme", ["infer"], actor="ada"),
+            lambda: registry.revoke_key("0" * 12, actor="ada"),
         ]
         for change in changes:
             with pytest.raises(
@@ -170,6 +172,30 @@ def test_what_would_write_says_that_it_cannot(mounted: Path, make_bundle: MakeBu
             registry.fetch(version, home.cache)
         assert garbage.collect(registry, home, grace=timedelta(0), dry_run=True).blobs.count == 0
         assert registry.erase("acme", home, actor="ada", dry_run=True).blobs.count > 0
+
+
+def test_keys_are_checked_where_nothing_may_be_written(small_disk: Path) -> None:
+    with Registry.open(place(small_disk)) as registry:
+        issued, revoked = (registry.create_key("acme", ["infer"], new=True, actor="ada") for _ in range(2))
+        registry.revoke_key(revoked.key.id, actor="ada")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    before = everything(small_disk)
+    with Registry.open(place(small_disk)) as registry:
+        assert KeyCache(registry).check(issued.token).merchant == "acme"
+        with pytest.raises(KeyRefused):
+            KeyCache(registry).check(revoked.token)
+        assert len(registry.keys("acme")) == 2
+    assert everything(small_disk) == before
+
+
+def test_tables_from_before_keys_are_told(small_disk: Path, make_bundle: MakeBundle) -> None:
+    filled(small_disk, make_bundle())
+    with closing(sqlite3.connect(small_disk / "registry.db")) as database:
+        database.executescript("DROP TABLE shopfit_keys; UPDATE shopfit_schema SET version_num = '0001'")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(RegistryError, match="its tables are those of schema 0001; this release has 0002") as caught:
+        Registry.open(place(small_disk))
+    assert "where it can be written" in caught.value.next_step
 
 
 def test_a_registry_that_is_not_there(small_disk: Path) -> None:

@@ -2,7 +2,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
+from tests.registry.conftest import MakeBundle
 
 from shopfit.registry import Registry, database
 from shopfit.registry.schema import HEAD, METADATA, VERSION_TABLE
@@ -23,3 +24,22 @@ def test_head_is_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(database._MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_a_registry_from_before_keys_keeps_its_versions(durable: Settings, make_bundle: MakeBundle) -> None:
+    with Registry.open(durable) as registry:
+        first = registry.publish(make_bundle(), promote=True, actor="ada")
+        registry.publish(make_bundle(seed=1), promote=True, actor="ada")
+        versions, audit = registry.versions(), registry.audit()
+    engine = create_engine(durable.registry)
+    with engine.begin() as connection:  # the tables of schema 0001, which had no more than these
+        connection.execute(text("DROP TABLE shopfit_keys"))
+        connection.execute(text("UPDATE shopfit_schema SET version_num = '0001'"))
+    engine.dispose()
+    with Registry.open(durable) as registry:
+        assert (registry.versions(), registry.audit(), registry.keys()) == (versions, audit, [])
+        assert registry.verify() == []
+        assert registry.fetch(first, durable.cache).digest == first.digest
+        token = registry.create_key("acme", ["infer"], actor="ada").token
+        assert registry.check_key(token).merchant == "acme"
+    test_the_migrations_build_these_tables(durable)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.registry.conftest import MakeBundle
 
 from shopfit.adapter.bundle import Manifest, seal
-from shopfit.errors import BundleError, RegistryError, UnknownReference
+from shopfit.errors import BundleError, KeyRefused, RegistryError, UnknownReference
 from shopfit.registry import Reference, Registry, Version
 from shopfit.settings import Settings
 
@@ -67,14 +67,23 @@ def calls(registry: Registry, place: Settings, version: Version, value: Any) -> 
         "verify": lambda: registry.verify(value if value is not None else 0),
         "audit": lambda: registry.audit(value if value is not None else 0),
         "receipts": lambda: registry.receipts(value),
+        "create_key": lambda: registry.create_key(value if value is not None else 0, ["infer"], actor="ada"),
+        "create_key for": lambda: registry.create_key("acme", [value], actor="ada"),
+        "create_key with": lambda: registry.create_key("acme", value, actor="ada"),
+        "create_key until": lambda: registry.create_key(
+            "acme", ["infer"], expires=value if value is not None else 0, actor="ada"
+        ),
+        "revoke_key": lambda: registry.revoke_key(value, actor="ada"),
+        "keys": lambda: registry.keys(value if value is not None else 0),
+        "check_key": lambda: registry.check_key(value),
         "publish": lambda: registry.publish(value, promote=True, actor="ada"),
     }
 
 
-def refusal(call: Callable[[], Any]) -> UnknownReference | RegistryError | None:
+def refusal(call: Callable[[], Any]) -> UnknownReference | RegistryError | KeyRefused | None:
     try:
         call()
-    except (UnknownReference, RegistryError) as error:
+    except (UnknownReference, RegistryError, KeyRefused) as error:
         return error
     return None
 
@@ -111,6 +120,8 @@ def test_an_actor_that_cannot_be_kept(registry: Registry, place: Settings, make_
         lambda: registry.unalias(NAME, actor=actor),
         lambda: registry.remove(f"{NAME}@1", actor=actor),
         lambda: registry.erase("acme", place, actor=actor),
+        lambda: registry.create_key("acme", ["infer"], actor=actor),
+        lambda: registry.revoke_key("0" * 12, actor=actor),
     ]
     for change in changes:
         with pytest.raises(RegistryError, match=r"actor is .*allowed: 1-200 characters"):

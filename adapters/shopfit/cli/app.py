@@ -29,6 +29,7 @@ COMMANDS = {
     "recipe": "List, show, copy and check recipes.",
     "base": "List, fetch and show base models.",
     "registry": "List, promote, roll back, verify and remove versions; collect garbage.",
+    "key": "Make, list and revoke API keys.",
     "merchant": "Erase a merchant, with a receipt.",
 }
 

@@ -59,8 +59,11 @@ def _no_versions(registry: "Registry", merchant: str | None, recipe: str | None)
     if recipe is not None and recipes:
         hint = did_you_mean(recipe, recipes) or f"; there is {listed(recipes)}"
         return f"merchant {merchant!r} has no versions of a recipe {recipe!r}{hint}"
-    if not registry.audit(merchant):
+    audit = registry.audit(merchant)
+    if not audit:
         return _unknown(registry, merchant)
+    if all(one.action.startswith("key-") for one in audit):
+        return f"merchant {merchant!r} has no versions yet, only API keys: `shopfit key ls {merchant}` lists them"
     erased = registry.receipts(merchant)
     gone = f"it was erased {erased[-1].time:%Y-%m-%d %H:%M:%S} by {erased[-1].actor}" if erased else "all were removed"
     return f"merchant {merchant!r} has no versions any more: {gone}; `shopfit registry audit {merchant}` tells more"
@@ -70,7 +73,7 @@ def _unknown(registry: "Registry", merchant: str) -> str:
     """That nothing was ever registered of a merchant."""
     from shopfit.recipe.suggestions import did_you_mean
 
-    names = sorted({one.reference.partition("/")[0] for one in registry.audit()})
+    names = sorted({one.reference.partition("/")[0] for one in registry.audit()} - {""})
     hint = did_you_mean(merchant, names) or "; `shopfit registry ls` shows every name"
     return f"there is no merchant {merchant!r} in the registry, and there never was{hint if names else ''}"
 
@@ -110,7 +113,7 @@ def _number(value: object) -> str:
 def _tell_audit(entries: "list[AuditEntry]") -> None:
     screen = console()
     for one in entries:
-        line = f"{one.time:%Y-%m-%d %H:%M:%S}  {one.actor}  {one.action}  {one.reference}  {_detail(one)}"
+        line = f"{one.time:%Y-%m-%d %H:%M:%S}  {one.actor}  {one.action}  {one.reference or 'platform'}  {_detail(one)}"
         screen.print(line, style="dim")
 
 
@@ -126,6 +129,7 @@ def _detail(entry: "AuditEntry") -> str:
         parts = [
             counted(len(erased["versions"]), "version") + named,
             counted(len(erased["aliases"]), "alias", "aliases"),
+            *([counted(erased["keys"], "API key")] if erased.get("keys") else []),
         ]
         if entry.action == "erase":
             spaces = [erased["blobs"], erased["orphans"], *erased["local"].values()]

@@ -1,17 +1,19 @@
-"""The registry: versions of adapters, their aliases, their files, and an audit log.
+"""The registry: versions of adapters, their aliases, their files, API keys, and an audit log.
 
 `Registry` is imported lazily, so that using `Reference` imports no database library.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from shopfit.registry.grant import Grant, IssuedKey, Key
+from shopfit.registry.key_cache import KeyCache
 from shopfit.registry.reference import Reference
 from shopfit.registry.version import AuditEntry, Identity, Version
 
 if TYPE_CHECKING:
     from shopfit.registry.registry import Registry
 
-__all__ = ["AuditEntry", "Identity", "Reference", "Registry", "Version"]
+__all__ = ["AuditEntry", "Grant", "Identity", "IssuedKey", "Key", "KeyCache", "Reference", "Registry", "Version"]
 
 
 def __getattr__(name: str) -> Any:

@@ -157,6 +157,7 @@ def _postgresql(url: URL, patience: float) -> Engine:
         return create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
+            hide_parameters=True,  # they hold hashes of keys, and names: neither logs nor tracebacks show them
             connect_args={"connect_timeout": max(2, int(patience))},
         )
     except ImportError as error:

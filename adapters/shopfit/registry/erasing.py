@@ -1,4 +1,4 @@
-"""Erases a merchant: its versions, aliases and blobs in the registry, and its files on this machine.
+"""Erases a merchant: its versions, aliases, keys and blobs in the registry, and its files on this machine.
 
 One transaction removes the merchant's rows and writes to the audit what to delete; then that is deleted; then the
 receipt is written. So if a process dies at any point, erasing again finds the unfinished erasure and completes it. The
@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from shopfit.adapter.bundle import MANIFEST
 from shopfit.errors import BundleError, Problem, RegistryError, UnknownReference
 from shopfit.recipe.names import HOUSE
-from shopfit.registry import fetching, queries
+from shopfit.registry import fetching, keys, queries
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
 from shopfit.registry.queries import batched
@@ -50,6 +50,7 @@ class Receipt:
         starters: starters that were trained on its examples: to be fitted again without them, then removed.
         unreadable: starters whose files are damaged, so that this cannot be told.
         ends: ids in the audit of the erasures that this receipt completes.
+        keys: how many API keys were removed; 0 in receipts from before there were any.
     """
 
     merchant: str
@@ -64,6 +65,7 @@ class Receipt:
     starters: tuple[str, ...]
     unreadable: tuple[str, ...]
     ends: tuple[str, ...]
+    keys: int = 0
 
     def to_json(self) -> str:
         """As JSON, for the audit."""
@@ -87,12 +89,14 @@ class _Work:
     aliases: list[str] = field(default_factory=list)
     blobs: dict[str, int] = field(default_factory=dict)  # bytes by digest
     ids: list[str] = field(default_factory=list)
+    keys: int = 0
 
     def add(self, other: "_Work") -> None:
         self.versions |= other.versions
         self.aliases += [alias for alias in other.aliases if alias not in self.aliases]
         self.blobs |= other.blobs
         self.ids += other.ids
+        self.keys += other.keys
 
 
 def took(audit: Iterable[AuditEntry], name: str) -> bool:
@@ -139,9 +143,10 @@ def erase(
         starters=starters,
         unreadable=unreadable,
         ends=tuple(work.ids),
+        keys=work.keys,
     )
     own = [space for place, space in receipt.local.items() if place != _LEAVINGS]
-    if not receipt.versions and not any(space.count for space in own):
+    if not receipt.versions and not receipt.keys and not any(space.count for space in own):
         if not earlier:
             raise UnknownReference(
                 f"there is nothing of a merchant {merchant!r}, neither in the registry nor in {settings.home}",
@@ -172,13 +177,15 @@ def _unfinished(audit: list[AuditEntry]) -> tuple[list[Receipt], _Work]:
 
 def _found(connection: Connection, merchant: str) -> _Work | None:
     versions = queries.find_all(connection, merchant)
-    if not versions:
+    found_keys = keys.count(connection, merchant)
+    if not versions and not found_keys:
         return None
     return _Work(
         versions={version.name: version.digest for version in versions},
         aliases=[f"{v.merchant}/{v.recipe}@{alias}" for v in versions for alias in v.aliases],
         blobs={file.sha256: file.size for version in versions for file in queries.files(connection, version)},
         ids=[secrets.token_hex(8)],
+        keys=found_keys,
     )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from shopfit.adapter.bundle import Manifest
 from shopfit.registry.reference import Reference
-from shopfit.registry.schema import ADAPTERS, ALIASES, AUDIT, FILES, VERSIONS
+from shopfit.registry.schema import ADAPTERS, ALIASES, AUDIT, FILES, KEYS, VERSIONS
 from shopfit.registry.version import AuditEntry, Identity, Status, Version
 
 _KEYS = 200  # values a statement: databases limit its parameters
@@ -133,8 +133,8 @@ def digests(connection: Connection) -> set[str]:
 
 
 def remove_merchant(connection: Connection, merchant: str) -> None:
-    """Delete every row of a merchant's versions, files and aliases. Its counters stay, and so does its audit."""
-    for table in (ALIASES, FILES, VERSIONS):
+    """Delete every row of a merchant's versions, files, aliases and keys. Its counters stay, and so does its audit."""
+    for table in (ALIASES, FILES, VERSIONS, KEYS):
         connection.execute(delete(table).where(*_of(table, merchant, None)))
 
 

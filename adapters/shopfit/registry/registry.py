@@ -17,6 +17,7 @@ from shopfit.registry import aliases, erasing, fetching, publishing, queries, va
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
 from shopfit.registry.erasing import Receipt
+from shopfit.registry.keys import Keyring
 from shopfit.registry.queries import File
 from shopfit.registry.reference import CANDIDATE, PRODUCTION, Reference
 from shopfit.registry.temp_folders import Space
@@ -24,16 +25,16 @@ from shopfit.registry.version import AuditEntry, Identity, Version
 from shopfit.settings import Settings
 
 
-class Registry:
-    """Versions of adapters. Thread-safe, and safe for any number of processes on one registry.
+class Registry(Keyring):
+    """Versions of adapters, and API keys. Thread-safe, and safe for any number of processes on one registry.
 
     Args:
-        database: of versions, aliases and the audit.
+        database: of versions, aliases, keys and the audit.
         blobs: store of files; it belongs to one registry.
     """
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
-        self._database = database
+        super().__init__(database)
         self._blobs = blobs
         self._claimed = False  # whether the blob store has this registry's mark
 

@@ -1,7 +1,7 @@
 """The tables of the registry.
 
-Every row has its merchant and recipe, and foreign keys include them: so one merchant's row can never reference another
-merchant's. The migrations create these tables; a test checks that both agree.
+Every row of a version has its merchant and recipe, and foreign keys include them: so one merchant's row can never
+reference another merchant's. The migrations create these tables; a test checks that both agree.
 """
 
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0001"  # the newest migration
+HEAD = "0002"  # the newest migration
 VERSION_TABLE = "shopfit_schema"  # Alembic's own; its usual name would clash in a database that others use too
 
 METADATA = MetaData()
@@ -107,6 +107,22 @@ ALIASES = Table(
     Column("alias", String(32), primary_key=True),
     Column("number", Integer, nullable=False),
     ForeignKeyConstraint(["merchant", "recipe", "number"], _VERSION, name="shopfit_aliases_version"),
+)
+
+# An API key of a merchant, or of the platform if it has none; no foreign keys, as it may precede the first version.
+KEYS = Table(
+    "shopfit_keys",
+    METADATA,
+    Column("id", String(12), primary_key=True),
+    Column("merchant", String(63), nullable=True),
+    Column("sha256", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created", UtcDateTime, nullable=False),
+    Column("expires", UtcDateTime, nullable=True),
+    Column("revoked", UtcDateTime, nullable=True),
+    Column("actor", Text, nullable=False),
+    Index("shopfit_keys_merchant", "merchant"),
 )
 
 # No foreign keys: entries outlive their versions.

@@ -51,7 +51,8 @@ class SqliteFile:
     def engine(self) -> Engine:
         """SQLAlchemy's engine on it."""
         pool: dict[str, Any] = {"poolclass": NullPool} if self.read_only else {}
-        engine = create_engine(self._url, connect_args={"timeout": self._patience}, **pool)
+        # parameters hold hashes of keys, and names: neither logs nor tracebacks show them
+        engine = create_engine(self._url, connect_args={"timeout": self._patience}, hide_parameters=True, **pool)
         event.listen(engine, "do_connect", self._name)
         event.listen(engine, "connect", self._prepare)
         event.listen(engine, "checkout", self._check)

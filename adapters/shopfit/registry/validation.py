@@ -2,13 +2,16 @@
 
 import os
 import unicodedata
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.errors import RegistryError, UnknownReference
 from shopfit.recipe.names import SLUG_RULE, is_slug
+from shopfit.recipe.suggestions import did_you_mean
+from shopfit.registry.grant import SCOPES, Scope
 from shopfit.registry.reference import Reference
 from shopfit.registry.version import Version
 
@@ -108,6 +111,50 @@ def patience(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise _refused("patience", value, "seconds, 0 or more")
     return float(min(value, _LONGEST_TIME.days))
+
+
+def label(value: Any) -> str:
+    """Check a key's name for humans; it may be empty. Raises as `actor` does."""
+    return value if isinstance(value, str) and not value else _text("name", value, _LONGEST_NAME, lines=False)
+
+
+def scopes(value: Any) -> tuple[Scope, ...]:
+    """Check what a key is to be allowed; each once, in the order of `SCOPES`. Raises as `actor` does."""
+    wanted = list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+    allowed = ", ".join(SCOPES)
+    for one in wanted:
+        if one not in SCOPES:
+            hint = did_you_mean(one, SCOPES) if isinstance(one, str) else ""
+            raise RegistryError(
+                f"a scope is {_shown(one)}{hint} (allowed: {allowed})", next_step="give the scopes that the key needs"
+            )
+    if not wanted:
+        raise RegistryError(f"a key has no scopes (allowed: {allowed})", next_step="give one or more")
+    return tuple(scope for scope in SCOPES if scope in wanted)
+
+
+def expiry(value: Any) -> datetime | None:
+    """Check when a key is to end, and count a duration from now. Raises as `actor` does."""
+    if value is None:
+        return None
+    now = datetime.now(UTC)
+    allowed = "a time to come, with its zone, or a positive duration; at most 100 years from now"
+    if isinstance(value, timedelta):
+        ends = now + min(value, 2 * _LONGEST_TIME) if value > timedelta(0) else now
+    elif isinstance(value, datetime) and value.utcoffset() is not None:
+        ends = value
+    else:
+        raise _refused("expires", value, allowed)
+    if not now < ends <= now + _LONGEST_TIME:
+        raise _refused("expires", value if isinstance(value, timedelta) else ends.isoformat(), allowed)
+    return ends.astimezone(UTC)
+
+
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """Check a number of a range. Raises as `actor` does."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise _refused(name, value, f"{least} to {most}")
+    return value
 
 
 def _text(name: str, value: Any, longest: int, *, lines: bool) -> str:

@@ -66,8 +66,9 @@ class AuditEntry:
     Args:
         time: when, with time zone.
         actor: who.
-        action: publish, promote, rollback, unalias, remove, erase-begun or erase.
-        reference: the version that was published, promoted, rolled back to or removed; the merchant that was erased.
+        action: publish, promote, rollback, unalias, remove, key-create, key-revoke, erase-begun or erase.
+        reference: the version that was published, promoted, rolled back to or removed; the merchant that was erased,
+            or whose key it is; empty for a key of the platform.
         detail: what changed; of an erased merchant, the receipt as JSON.
     """
 
