@@ -53,10 +53,10 @@ curve: base  ## measure how many examples to ask for: MERCHANT=, RECIPE=, SHOTS=
 
 test: base  ## run every test, in WORKERS processes
 	@echo "== test: everything, on tiny models and on the real base, in $(WORKERS) processes; about 15 minutes on two idle cores"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 test-fast: $(READY)  ## run the tests that do without the real base
-	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 soak: base  ## an hour or more: 64 callers on 1,000 adapters, and CASES= (20,000) of every property and fuzz
 	@echo "== soak: 64 callers on 1,000 adapters for a minute each on decoders and encoders"

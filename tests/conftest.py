@@ -27,9 +27,17 @@ hypothesis.settings.load_profile("shopfit")
 pytest_plugins = ["tests.postgresql"]
 
 
+LONG = ("tests/cli/test_adapter.py", "tests/test_starter.py", "tests/test_rate.py", "tests/cli/test_stopping.py")
+"""Files that take minutes."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that no process is left alone with it."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """What takes longest comes first, and a file stays in one process, but for the pages of the docs."""
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        page = item.get_closest_marker("slow") is not None and file.endswith("test_docs.py")
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if page else file))
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, not item.nodeid.startswith(LONG)))
 
 
 CORPUS = [

@@ -64,5 +64,5 @@ def test_links_lead_somewhere() -> None:
 def test_every_recipe_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text()
     recipes = [path.stem for path in (ROOT / "recipes").glob("*.yaml")]
-    assert len(recipes) == 7
+    assert len(recipes) == 8
     assert [name for name in recipes if f"`{name}`" not in text] == []
