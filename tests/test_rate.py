@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from shopfit.active_learning import label_next
+from shopfit.adapter.artifacts import FUSION
+from shopfit.adapter.bundle import seal
+from shopfit.cli.predict import command as predict
 from shopfit.curve import learning_curve
 from shopfit.engine import Engine, RateRequest
 from shopfit.errors import DataError
@@ -139,6 +143,29 @@ def test_an_adapter_is_measured_kept_and_answers_as_it_was_measured(
         assert asked.digest == answers[0].digest == done.version.digest
         alone: Any = engine.ask(done.version.name, {"text": "nobody said this", "user": 5})
         assert 1 <= alone.score <= 5
+
+
+def test_predict_is_told_who_rates_what_though_the_prompt_shows_neither(
+    shop: Path, of_decoder: Path, settings: Settings
+) -> None:
+    done = made(shop, load(of_decoder, "tune.epochs=1", "blend=false"), settings)
+    blend = {"weights": {"mean": 1, "user-bias": 1, "item-bias": 1}, "mean": 3, "users": {"7": 1}, "items": {"i1": 0.5}}
+    (done.bundle.folder / FUSION).write_text(json.dumps(blend))
+    with Registry.open(settings) as registry:
+        name = registry.publish(seal(done.bundle.folder, done.bundle.manifest), promote=False, actor="me").name
+
+    def asked(*arguments: str) -> Result:
+        return CliRunner().invoke(predict, [name, *arguments, "--json"])
+
+    for arguments, score in [
+        (['{"text": "wet box", "user": 7}'], 4.0),
+        (["wet box", "--field", "user=7", "--field", "item=i1"], 4.5),
+        (["wet box", "--field", "user=nobody"], 3.0),
+        (["wet box"], 3.0),
+    ]:
+        said = json.loads(asked(*arguments).stdout)
+        assert said["answer"]["score"] == score, said
+    assert "shows no 'colour' (allowed: text, user, item)" in str(asked("wet box", "--field", "colour=red").exception)
 
 
 @pytest.mark.parametrize("overrides", [["tune.huber=0.1"], ["prompt.labels={'1': awful, '2.5': fair, '5': superb}"]])
