@@ -42,8 +42,10 @@ TEMPLATES = {
     "choose": "Review: {text}\nSentiment:",
     "rank": "Viewed: {history}\nSearch: {query}\nProduct:",
     "generate": "Say: {input}\nWord:",
+    "rate": "Review: {text}\nStars:",
 }
-METRICS = {"choose": "accuracy", "rank": "mrr", "generate": "exact_match"}
+METRICS = {"choose": "accuracy", "rank": "mrr", "generate": "exact_match", "rate": "rmse"}
+LABELS = {"choose": ["negative", "positive"], "rate": ["1", "2", "3", "4", "5"]}
 
 
 def recipe_of(base: Base, task: str, name: str = "r", **sections: object) -> Recipe:
@@ -70,7 +72,7 @@ def seal_as(folder: Path, base: Base, recipe: Recipe, merchant: str, *, method: 
         merchant=merchant,
         recipe=recipe.name,
         recipe_snapshot=dump_recipe(recipe),
-        labels=["negative", "positive"] if recipe.task == "choose" else [],
+        labels=LABELS.get(recipe.task, []),
         base=BaseIdentity(name=base.name, fingerprint=base.fingerprint),
         data=DataIdentity(digest="d", train=["0", "1"], valid=[], test=[]),
         seed=seed,
@@ -94,7 +96,7 @@ def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
             adapter={"method": method, "rank": 4} | ({switch: True} if switch else {}),
             tune={"lr": 0.02, "epochs": 20, "batch_size": 2, "seed": seed, "temperature": 1.0},
         )
-        labels = ["negative", "positive"] if task == "choose" else []
+        labels = LABELS.get(task, [])
         prompter = Prompter(recipe, base.tokenizer, ITEMS if task == "rank" else None)
         tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(EXAMPLES[task], [], labels, prompter), recipe)
         folder = tmp_path / f"{merchant}-{task}-{method}{switch}-{seed}"
