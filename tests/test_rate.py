@@ -260,3 +260,22 @@ def test_a_new_merchant_starts_from_what_others_rated(tmp_path: Path, recipe: Pa
     named = made(make_shop(tmp_path / "four"), load(recipe, "tune.epochs=1", "start=house/stars@1"), settings)
     assert named.report.start == "house/stars@1"
     assert named.bundle.manifest.labels == ["1", "2", "3", "4", "5"]
+
+
+def test_donors_that_rate_on_several_scales_are_refused_before_anything_is_trained(
+    tmp_path: Path, of_decoder: Path, settings: Settings
+) -> None:
+    donors = [make_shop(tmp_path / name, share=True) for name in ("one", "two")]
+    rows = [json.loads(line) for line in (donors[1] / "ratings.jsonl").read_text().splitlines()]
+    write(donors[1] / "ratings.jsonl", [row | {"score": 20 * row["score"]} for row in rows])
+    heard: list[str] = []
+    with pytest.raises(DataError, match=r"(?s)on one scale.*one: its scores go from 1 to 5.*20 to 100") as no:
+        fit_starter(
+            donors,
+            load(of_decoder, "data.bounds=null"),
+            settings=settings,
+            actor="me",
+            reporter=lambda what, _: heard.append(what),
+        )
+    assert "data.bounds=[1,100]" in str(no.value.next_step)
+    assert heard == []
