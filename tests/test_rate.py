@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from shopfit.active_learning import label_next
+from shopfit.adapter.artifacts import FUSION
+from shopfit.adapter.bundle import seal
+from shopfit.cli.predict import command as predict
 from shopfit.curve import learning_curve
 from shopfit.engine import Engine, RateRequest
 from shopfit.errors import DataError
@@ -141,6 +145,29 @@ def test_an_adapter_is_measured_kept_and_answers_as_it_was_measured(
         assert 1 <= alone.score <= 5
 
 
+def test_predict_is_told_who_rates_what_though_the_prompt_shows_neither(
+    shop: Path, of_decoder: Path, settings: Settings
+) -> None:
+    done = made(shop, load(of_decoder, "tune.epochs=1", "blend=false"), settings)
+    blend = {"weights": {"mean": 1, "user-bias": 1, "item-bias": 1}, "mean": 3, "users": {"7": 1}, "items": {"i1": 0.5}}
+    (done.bundle.folder / FUSION).write_text(json.dumps(blend))
+    with Registry.open(settings) as registry:
+        name = registry.publish(seal(done.bundle.folder, done.bundle.manifest), promote=False, actor="me").name
+
+    def asked(*arguments: str) -> Result:
+        return CliRunner().invoke(predict, [name, *arguments, "--json"])
+
+    for arguments, score in [
+        (['{"text": "wet box", "user": 7}'], 4.0),
+        (["wet box", "--field", "user=7", "--field", "item=i1"], 4.5),
+        (["wet box", "--field", "user=nobody"], 3.0),
+        (["wet box"], 3.0),
+    ]:
+        said = json.loads(asked(*arguments).stdout)
+        assert said["answer"]["score"] == score, said
+    assert "shows no 'colour' (allowed: text, user, item)" in str(asked("wet box", "--field", "colour=red").exception)
+
+
 @pytest.mark.parametrize("overrides", [["tune.huber=0.1"], ["prompt.labels={'1': awful, '2.5': fair, '5': superb}"]])
 @pytest.mark.parametrize("method", ["lora", "prefix"])
 def test_other_losses_levels_and_methods(
@@ -233,3 +260,22 @@ def test_a_new_merchant_starts_from_what_others_rated(tmp_path: Path, recipe: Pa
     named = made(make_shop(tmp_path / "four"), load(recipe, "tune.epochs=1", "start=house/stars@1"), settings)
     assert named.report.start == "house/stars@1"
     assert named.bundle.manifest.labels == ["1", "2", "3", "4", "5"]
+
+
+def test_donors_that_rate_on_several_scales_are_refused_before_anything_is_trained(
+    tmp_path: Path, of_decoder: Path, settings: Settings
+) -> None:
+    donors = [make_shop(tmp_path / name, share=True) for name in ("one", "two")]
+    rows = [json.loads(line) for line in (donors[1] / "ratings.jsonl").read_text().splitlines()]
+    write(donors[1] / "ratings.jsonl", [row | {"score": 20 * row["score"]} for row in rows])
+    heard: list[str] = []
+    with pytest.raises(DataError, match=r"(?s)on one scale.*one: its scores go from 1 to 5.*20 to 100") as no:
+        fit_starter(
+            donors,
+            load(of_decoder, "data.bounds=null"),
+            settings=settings,
+            actor="me",
+            reporter=lambda what, _: heard.append(what),
+        )
+    assert "data.bounds=[1,100]" in str(no.value.next_step)
+    assert heard == []

@@ -20,6 +20,7 @@ from shopfit.evaluation.wording import signed_with_span
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
 from shopfit.methods import METHODS
+from shopfit.recipe.levels import as_written
 from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
@@ -178,7 +179,24 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[MerchantDataset]:
             problems=problems,
             next_step="leave them out, or correct them; a merchant shares by its own decision only",
         )
+    _check_ranges(recipe, list(donors.values()))
     return list(donors.values())
+
+
+def _check_ranges(recipe: Recipe, donors: Sequence[MerchantDataset]) -> None:
+    """Refuse scores of several ranges: one word cannot stand for a score in each, nor can their errors be averaged."""
+    levels = [donor.splits.labels for donor in donors]
+    if recipe.spec.kind == "number" and len(set(levels)) > 1:
+        least, most = (pick(float(level) for mine in levels for level in mine) for pick in (min, max))
+        raise DataError(
+            f"the donors of {recipe.name} do not rate on one scale",
+            problems=[
+                Problem(donor.merchant.name, f"its scores go from {mine[0]} to {mine[-1]}")
+                for donor, mine in zip(donors, levels, strict=True)
+            ],
+            next_step="leave some out, or name the range that all of them share, such as "
+            f"data.bounds=[{as_written(least)},{as_written(most)}]",
+        )
 
 
 def _donor(merchant: Merchant, recipe: Recipe) -> MerchantDataset:

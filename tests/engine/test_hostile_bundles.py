@@ -223,7 +223,7 @@ def test_a_recipe_of_another_kind_is_refused_as_the_bundles_own(quick_bundle: Qu
 def test_levels_that_no_mean_can_be_made_of_are_refused(quick_bundle: QuickBundle, labels: list[str]) -> None:
     bundle = quick_bundle("acme", task="rate")
     assert Tenant.of(bundle).labels == ("1", "2", "3", "4", "5")
-    with pytest.raises(BundleError, match="of acme/r are no levels of a rating"):
+    with pytest.raises(BundleError, match="the labels of acme/r are not of its recipe"):
         Tenant.of(held(with_manifest(bundle, labels=labels)))
 
 

@@ -133,7 +133,7 @@ def test_rate(tmp_path: Path) -> None:
         ("generate", {"input": "x", "output": {}}, ":2 output: is missing"),
         ("generate", {"input": "x", "output": ["a"]}, ":2 output: ['a'] is not accepted"),
         ("generate", {"output": "x"}, ":2: none of the fields that the prompt shows is there (allowed: any of input)"),
-        ("rate", {"text": "x"}, ":2 score: is missing (allowed: a number from -1e+12 to 1e+12)"),
+        ("rate", {"text": "x"}, ":2 score: is missing (allowed: a number from -1000000000000 to 1000000000000)"),
         *[
             ("rate", {"text": "x", "score": value}, f":2 score: {shown} is ")
             for value, shown in (
@@ -313,6 +313,15 @@ def test_scores_lie_in_the_bounds_of_the_recipe(tmp_path: Path, given: dict[str,
         f":3 score: 0.99 is not accepted {allowed}",
         f":4 score: '5,01' is not accepted {allowed}",
         f":5 score: is missing {allowed}",
+    ]
+
+
+def test_a_score_beyond_the_bounds_is_told_all_their_digits_and_what_a_price_has_too_many(tmp_path: Path) -> None:
+    rows = [{"text": "a", "score": 1234568}, {"text": "b", "score": "€4.50"}]
+    allowed = "allowed: a number from 0.1234567 to 1234567"
+    assert problems(tmp_path, recipe("rate", bounds=[0.1234567, 1234567]), *rows) == [
+        f":1 score: 1234568 is not accepted ({allowed})",
+        f":2 score: '€4.50' is not accepted ({allowed}, without a currency)",
     ]
 
 

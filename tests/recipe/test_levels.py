@@ -8,7 +8,7 @@ import pytest
 
 from shopfit.errors import RecipeError
 from shopfit.recipe.editor import json_schema
-from shopfit.recipe.levels import bounds_of, level_problems, levels_between
+from shopfit.recipe.levels import bounds_of, kept_level_problems, level_problems, levels_between
 from shopfit.recipe.loading import dump_recipe, parse_recipe
 
 RECIPE: dict[str, Any] = {
@@ -109,6 +109,10 @@ def test_what_are_no_numbers_are_no_bounds(bounds: Any) -> None:
         ({"1": "poor", "inf": "fine"}, None, [f"prompt.labels: 'inf' {LEVEL}"]),
         ({"1": "poor", "1e13": "fine"}, None, [f"prompt.labels: '1e13' {LEVEL}"]),
         ({"1": "poor", "1_0": "fine"}, None, [f"prompt.labels: '1_0' {LEVEL}"]),
+        *[
+            ({"0": "poor", odd: "fine"}, None, [f"prompt.labels: {odd!r} {LEVEL}"])
+            for odd in ("1\n", " 1", "\u0661", "0x1")
+        ],
         ({"1": "poor", "4,5": "fine"}, None, [f"prompt.labels: '4,5' {LEVEL}"]),
         (
             {"5": "fine", "1": "poor"},
@@ -123,7 +127,7 @@ def test_what_are_no_numbers_are_no_bounds(bounds: Any) -> None:
         (
             {"1": "poor", "5": "fine"},
             [0, 5],
-            ["prompt.labels: levels go from 1 to 5 (allowed: those of data.bounds)"],
+            ["prompt.labels: levels go from 1 to 5 (allowed: from 0 to 5, the bounds)"],
         ),
         ({"x": "poor", "5": "fine"}, [5, 0], [f"data.bounds: [5.0, 0.0] {RANGE}", f"prompt.labels: 'x' {LEVEL}"]),
         ({"5": "fine"}, None, ["prompt.labels: one label leaves nothing to choose (allowed: none, or at least two)"]),
@@ -149,3 +153,27 @@ def test_bounds_go_through_json_and_an_editor_knows_them() -> None:
     assert numbers["items"]["type"] == "number"
     assert parts["Tune"]["properties"]["huber"]["exclusiveMaximum"] == 1
     assert "minilm-ridge" in json.dumps(parts["Evaluate"]["properties"]["baselines"])
+
+
+@pytest.mark.parametrize(
+    ("levels", "bounds", "labels", "said"),
+    [
+        (["1", "3", "5"], [1, 5], {}, ""),
+        (["1", "3", "5"], None, {}, ""),
+        (["0", "2.5", "10"], None, {"0": "none", "2.5": "half", "10": "all"}, ""),
+        (["low", "5"], None, {}, f"'low' {LEVEL}"),
+        (["1", "nan"], None, {}, f"'nan' {LEVEL}"),
+        (["1", "inf"], None, {}, f"'inf' {LEVEL}"),
+        (["1", "1e308"], None, {}, f"'1e308' {LEVEL}"),
+        (["3"], None, {}, "one level leaves nothing to weigh (allowed: at least two)"),
+        ([], None, {}, "one level leaves nothing to weigh (allowed: at least two)"),
+        (["1", "1.0"], None, {}, "levels of a rating rise (allowed: the least first, each once)"),
+        (["5", "1"], None, {}, "levels of a rating rise (allowed: the least first, each once)"),
+        (["1", "5"], [0, 1234567.5], {}, "levels go from 1 to 5 (allowed: from 0 to 1234567.5, the bounds)"),
+        (["1", "5"], None, {"1": "a", "2": "b"}, "levels go from 1 to 5 (allowed: from 1 to 2, the bounds)"),
+    ],
+)
+def test_levels_of_a_bundle_are_those_that_its_recipe_makes(
+    levels: list[str], bounds: list[float] | None, labels: dict[str, str], said: str
+) -> None:
+    assert kept_level_problems(levels, bounds, labels) == ([said] if said else [])

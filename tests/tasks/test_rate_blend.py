@@ -10,6 +10,7 @@ from sklearn.linear_model import RidgeCV
 from tests.tasks.ratings import NATS, RATE, STARS, WORDS, by_word, rated, recipe, tenant, text_of
 
 from shopfit.base.prompt import Prompter
+from shopfit.errors import BundleError
 from shopfit.merchant.examples import Example
 from shopfit.tasks import Learned, System
 from shopfit.tasks.rate import RateAnswer, RateFusion
@@ -77,6 +78,13 @@ def test_a_blend_needs_what_its_parts_are_made_from() -> None:
     assert (problem.where, problem.allowed) == ("coefficients", "numbers, for minilm")
     [problem] = RateFusion(weights={"bm25": 1}, mean=3).problems(5)
     assert "'bm25' is no part of a blend" in problem.what
+
+
+@pytest.mark.parametrize("length", [1, 4, 6])
+def test_coefficients_of_another_encoder_are_told_as_the_bundles_own_mistake(length: int) -> None:
+    blend = RateFusion(weights={"minilm": 1}, mean=3, coefficients=[1.0] * length)
+    with pytest.raises(BundleError, match=f"coefficients of {length} numbers, and .* vectors of 5"):
+        RATE.parts(blend, STARS, {"text": "quick"}, "quick", by_word)
 
 
 def test_biases_are_drawn_towards_nothing_the_more_the_fewer_ratings_there_are() -> None:

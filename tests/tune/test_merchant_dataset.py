@@ -66,3 +66,15 @@ def test_a_shop_that_shows_everything_is_read(base: Base, tmp_path: Path) -> Non
     rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(20)]
     read = MerchantDataset.read(merchant(tmp_path / "acme", rows=rows), recipe("choose", template="{text}"))
     assert read.training_set(base).train
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"), [("po\ts", "has control characters"), ("x" * 1001, "has 1001 characters")]
+)
+def test_labels_that_no_bundle_can_hold_are_told_before_training(tmp_path: Path, label: str, reason: str) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"text {number}", "label": ("a", label)[number % 2]} for number in range(20)]
+    with pytest.raises(DataError, match="no adapter of r can be kept with these labels of acme") as error:
+        MerchantDataset.read(merchant(tmp_path / "acme", rows=rows), recipe("choose", template="{text}"))
+    [problem] = error.value.problems
+    assert problem.where == "labels.1"
+    assert reason in problem.what

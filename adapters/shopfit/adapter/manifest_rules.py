@@ -27,7 +27,7 @@ def manifest_problems(manifest: "Manifest") -> list[Problem]:
         *_name_problems(manifest),
         *_size_problems(manifest),
         *_number_problems(manifest),
-        *_label_problems(manifest.labels),
+        *label_problems(manifest.labels),
         *_file_problems(manifest.files),
     ]
 
@@ -78,7 +78,8 @@ def _number_problems(manifest: "Manifest") -> Iterator[Problem]:
         yield Problem("calibration.temperature", str(temperature), "above 0")
 
 
-def _label_problems(labels: Sequence[str]) -> Iterator[Problem]:
+def label_problems(labels: Sequence[str]) -> Iterator[Problem]:
+    """Why a manifest cannot hold these labels; none if it can."""
     if len(labels) > MAX_LABELS:
         yield Problem("labels", f"there are {len(labels)}", f"{MAX_LABELS} at most")
         return

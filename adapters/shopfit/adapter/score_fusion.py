@@ -4,13 +4,13 @@ Which parts there are, and what they are computed from, is the task's: its file 
 scale of logits, so that weights near 1 are ordinary ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shopfit.errors import Problem
+from shopfit.errors import BundleError, Problem
 from shopfit.merchant.search import Floats
 
 ADAPTER, BM25, MINILM, HISTORY = "adapter", "bm25", "minilm", "history"
@@ -58,6 +58,28 @@ class ScoreFusion(BaseModel):
             for name in self.weights
             if name not in self.parts
         ]
+
+
+def weighed(rows: Sequence[float] | Sequence[Sequence[float]], vector: Any, what: str) -> Floats:
+    """The products of one or more rows of a blend with a text's vector.
+
+    Args:
+        rows: (D,) or (L, D) numbers.
+        vector: (D,) of the sentence encoder.
+        what: the rows are, for messages.
+
+    Raises:
+        BundleError: if they are of another encoder's dimension.
+    """
+    numbers = np.asarray(rows, np.float64)
+    if numbers.shape[-1] != len(vector):
+        raise BundleError(
+            f"blend.json has {what} of {numbers.shape[-1]} numbers, and the sentence encoder has vectors of "
+            f"{len(vector)}",
+            next_step="bring the bundle again, or train it again",
+        )
+    product: Floats = numbers @ vector.astype(np.float64)
+    return product
 
 
 def log_shares(probabilities: Floats) -> Floats:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     type=TEXT,
     multiple=True,
     metavar="NAME=VALUE",
-    help="Any other field of the prompt. Repeatable.",
+    help="Any other field of the prompt, or one that the task uses, such as user. Repeatable.",
 )
 @click.option(
     "--candidate",
@@ -98,7 +98,7 @@ def command(
 def _fields(
     recipe: "Recipe", request: str | None, query: str | None, history: tuple[str, ...], named: tuple[str, ...]
 ) -> dict[str, Any]:
-    """The request's fields; what names none of the prompt's, or one twice, is a mistake."""
+    """The request's fields; what names none that the prompt shows or the task uses, or one twice, is a mistake."""
     texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
     given: list[tuple[str, Any]] = []
     if request is not None and request.lstrip().startswith("{"):
@@ -122,10 +122,11 @@ def _fields(
             )
         given.append((name, value))
     fields = dict(given)
-    if unknown := sorted(fields.keys() - set(recipe.fields)):
+    known = dict.fromkeys([*recipe.fields, *recipe.spec.used])
+    if unknown := sorted(fields.keys() - set(known)):
         raise RequestError(
             f"the prompt of recipe {recipe.name} shows no {', '.join(map(repr, unknown))} "
-            f"(allowed: {', '.join(recipe.fields)})",
+            f"(allowed: {', '.join(known)})",
             next_step="leave it out, or name a field of the prompt",
         )
     names = [name for name, _ in given]

@@ -210,5 +210,5 @@ def _form(base: Base | BaseIdentity) -> str:
 
 
 def _key(adapter: Bundle | Tenant) -> Hashable:
-    """Bundles are identified by their digest; tenants, which may change a bundle's recipe or items, by identity."""
-    return adapter.digest if isinstance(adapter, Bundle) else ("tenant", id(adapter))
+    """Bundles are identified by their digest; tenants, which may change a bundle's recipe or items, by their own."""
+    return adapter.digest if isinstance(adapter, Bundle) else ("tenant", adapter.identity)

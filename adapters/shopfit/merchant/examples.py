@@ -17,7 +17,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Cell, Row, read_rows
 from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing, mapped, meant
 from shopfit.recipe.label_spelling import label_key
-from shopfit.recipe.levels import bounds_of
+from shopfit.recipe.levels import as_written, bounds_of
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.suggestions import did_you_mean, shown
 
@@ -305,7 +305,10 @@ class _RowCheck:
         least, most = bounds or (-_LARGEST_SCORE, _LARGEST_SCORE)
         read = None if no_number(value) else self._formats.score.read(value)
         if read is None or read.currency is not None or not least <= read.value <= most:
-            checks.bad(self.recipe.spec.answer, value, f"a number from {least:g} to {most:g}")
+            alone = "" if read is None or read.currency is None else ", without a currency"
+            checks.bad(
+                self.recipe.spec.answer, value, f"a number from {as_written(least)} to {as_written(most)}{alone}"
+            )
             return None
         return float(read.value)
 

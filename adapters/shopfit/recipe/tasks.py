@@ -40,6 +40,7 @@ class TaskSpec:
         does: what an adapter does, in words.
         answer: field of an example that holds its right answer.
         beside: other fields of an example that only this task knows, and no prompt shows.
+        used: fields of an example that an answer may use although the prompt does not show them.
         cells: how its fields are written in a CSV file, where that is not text.
         metrics: that a recipe may name, in a report's order.
         tie_break: name of the metric that chooses between epochs whose metric is the same: on a few held-out rows it
@@ -63,6 +64,7 @@ class TaskSpec:
     answer_template: str
     answer_field: str | None
     beside: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
     cells: Mapping[str, Literal["list", "json"]] = field(default_factory=dict)
     own_keys: Mapping[str, str] = field(default_factory=dict)
     from_catalog: bool = False
@@ -121,6 +123,7 @@ TASKS: dict[Task, TaskSpec] = {
         baselines=("minilm-logreg",),
         answer_template=" {label}",
         answer_field="label",
+        used=("liked", "disliked", "item"),
         own_keys={
             "prompt.labels": "",
             "data.label_aliases": "",
@@ -180,6 +183,7 @@ TASKS: dict[Task, TaskSpec] = {
         baselines=("minilm-ridge",),
         answer_template=" {score}",
         answer_field="score",
+        used=("user", "item"),
         own_keys={"prompt.labels": "", "data.bounds": "", "tune.huber": "0", "tune.two_hot": "0"},
         limit="It has seen scores of few shoppers: a mean of its answers is surer than any one of them.",
     ),

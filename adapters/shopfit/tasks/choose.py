@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from shopfit.adapter.finite import not_finite
-from shopfit.adapter.score_fusion import ADAPTER, COSINE_UNIT, MINILM, ScoreFusion, log_shares, softmax
+from shopfit.adapter.score_fusion import ADAPTER, COSINE_UNIT, MINILM, ScoreFusion, log_shares, softmax, weighed
 from shopfit.errors import Problem
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, Fields
@@ -214,7 +214,7 @@ class Choose(ClosedTask):
                 liked, disliked = facts.likes.get(item, (0, 0))
                 parts[ITEM_LIKES] = _for(labels, np.log((liked + _UNSEEN) / (disliked + _UNSEEN)))
         if facts.centroids and embed is not None:
-            parts[MINILM] = np.asarray(facts.centroids, np.float64) @ embed([text])[0].astype(np.float64) / COSINE_UNIT
+            parts[MINILM] = weighed(facts.centroids, embed([text])[0], "centroids") / COSINE_UNIT
         return parts
 
     def fusion_rows(

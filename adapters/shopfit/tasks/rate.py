@@ -14,13 +14,13 @@ import numpy as np
 from pydantic import Field
 
 from shopfit.adapter.finite import not_finite
-from shopfit.adapter.score_fusion import ADAPTER, MINILM, ScoreFusion, softmax
+from shopfit.adapter.score_fusion import ADAPTER, MINILM, ScoreFusion, softmax, weighed
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, Fields
 from shopfit.merchant.search import Embed
 from shopfit.merchant.values import as_id
-from shopfit.recipe.levels import bounds_of, levels_between
+from shopfit.recipe.levels import as_written, bounds_of, kept_level_problems, levels_between
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.predictions import Floats, Predictions
@@ -128,10 +128,15 @@ class Rate(ClosedTask):
             return ()
         if bounds[0] == bounds[1]:
             raise DataError(
-                f"every training example in {recipe.data.file} has the score {bounds[0]:g}",
+                f"every training example in {recipe.data.file} has the score {as_written(bounds[0])}",
                 next_step="add examples with other scores, or say what scores there can be: data.bounds=[1,5]",
             )
         return levels_between(*bounds)
+
+    def label_problems(self, recipe: Recipe, labels: Sequence[str]) -> list[Problem]:
+        """Levels that are no rising numbers from one bound of the recipe to the other."""
+        found = kept_level_problems(labels, recipe.data.bounds, recipe.prompt.labels)
+        return [Problem("labels", problem) for problem in found]
 
     def shown_by(self, examples: Rows, labels: Sequence[str]) -> dict[str, list[Example]]:
         """For each level, the examples whose scores are nearest to it."""
@@ -257,7 +262,7 @@ class Rate(ClosedTask):
             ITEM_BIAS: np.array([item / span]),
         }
         if facts.coefficients and embed is not None:
-            said = embed([text])[0].astype(np.float64) @ np.array(facts.coefficients) + facts.intercept
+            said = weighed(facts.coefficients, embed([text])[0], "coefficients") + facts.intercept
             parts[MINILM] = _from_middle(np.array([said]), low, span)
         return parts
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.base.prompt import Prompter
-from shopfit.errors import RecipeError
+from shopfit.errors import Problem, RecipeError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe, Tune
@@ -85,6 +85,10 @@ class TaskType(ABC):
             examples: to train on; may be empty.
         """
         return ()
+
+    def label_problems(self, recipe: Recipe, labels: Sequence[str]) -> list[Problem]:
+        """Why a bundle's labels, all valid names, cannot be those of its recipe; empty if they can."""
+        return []
 
     def pools(self, recipe: Recipe, examples: Rows, catalog: Catalog | None) -> list[Pool]:
         """The items each of N examples is to rank; empty for other tasks."""

@@ -1,7 +1,7 @@
 """An adapter as it is served: with its recipe, labels, items, score fusion and calibration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sys import getsizeof
 from typing import Any
 
@@ -22,7 +22,6 @@ from shopfit.adapter.manifest_rules import manifest_problems, printable
 from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion
 from shopfit.errors import BundleError, Problem, RecipeError
 from shopfit.merchant.catalog import Catalog
-from shopfit.recipe.levels import are_levels
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import task_of
@@ -45,6 +44,7 @@ class Tenant:
         blend: score fusion with other parts; None for the adapter's score alone.
         offsets: choose: subtracted from the scores of the labels, in their order; none by default.
         merchant: for fairness and catalogs; by default the bundle's, or without a bundle `name`.
+        identity: of this tenant and no other, also when it is gone; an `id` may be taken again.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Tenant:
     blend: ScoreFusion | None = None
     offsets: tuple[float, ...] = ()
     merchant: str = ""
+    identity: object = field(init=False, default_factory=object, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.merchant:
@@ -111,8 +112,10 @@ class Tenant:
             raise BundleError(message, problems=problems, next_step=error.next_step) from error
         if recipe.spec.closed and not manifest.labels:
             raise BundleError(f"{bundle.manifest.reference} chooses among no labels at all", next_step=AGAIN)
-        if recipe.spec.kind == "number" and not are_levels(manifest.labels):
-            raise BundleError(f"the labels of {bundle.manifest.reference} are no levels of a rating", next_step=AGAIN)
+        if problems := task_of(recipe.task).label_problems(recipe, manifest.labels):
+            raise BundleError(
+                f"the labels of {bundle.manifest.reference} are not of its recipe", problems=problems, next_step=AGAIN
+            )
         blend = read_fusion(bundle, task_of(recipe.task).fusion)
         if blend is not None and (problems := blend.problems(len(manifest.labels))):
             raise BundleError(

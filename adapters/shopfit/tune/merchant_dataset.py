@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from shopfit.adapter.manifest_rules import label_problems
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.errors import DataError
@@ -55,6 +56,12 @@ class MerchantDataset:
             catalog=catalog,
             history=history,
         )
+        if problems := list(label_problems(splits.labels)):  # else they would be refused when all is trained
+            raise DataError(
+                f"no adapter of {recipe.name} can be kept with these labels of {merchant.name}",
+                problems=problems,
+                next_step="write them otherwise in the example file, or say what they mean in data.label_aliases",
+            )
         return cls(merchant, recipe, shown, splits)
 
     def with_unlabeled(self) -> "MerchantDataset":
