@@ -9,6 +9,7 @@ import sys
 import time
 
 from shopfit.cli.terminal import quiet
+from shopfit.recipe.tasks import METRICS
 from tests.bench.results import Row, publish
 
 RUNS = (
@@ -21,6 +22,9 @@ RUNS = (
     ("crema", "review-sentiment", "prefix"),
     ("foliant", "support-intent", "lora"),
     ("foliant", "user-profile", "lora"),
+    ("crema", "review-stars", "lora"),
+    ("foliant", "review-stars", "lora"),
+    ("trailhead", "review-stars", "lora"),
 )
 
 
@@ -35,10 +39,9 @@ def measure() -> list[Row]:
         seconds = time.perf_counter() - started
         metric = report["metric"]
         value = {row["name"]: row["metrics"][metric]["value"] for row in report["systems"]}
-        best = max(
-            (row["metrics"][metric]["value"], row["name"]) for row in report["systems"] if row["kind"] != "adapter"
-        )
-        what = f"{merchant}/{recipe} {method}, {seconds:.0f} s; best other: {best[1]} {best[0]:.3f}"
+        others = [row["name"] for row in report["systems"] if row["kind"] != "adapter"]
+        best = max(others, key=lambda name: METRICS[metric].merit(value[name]))
+        what = f"{merchant}/{recipe} {method}, {seconds:.0f} s; best other: {best} {value[best]:.3f}"
         promoted = report["verdict"]["promote"]
         rows.append(Row(what, value["adapter"], value["base"], metric, "gate promotes", promoted))
     return rows
