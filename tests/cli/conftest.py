@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.cli.forks import Forks
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -17,17 +18,36 @@ BLAME = ["arrived cracked", "the box was wet", "broken after a week", "nobody an
 TITLES = {"tent": "Ridge tent", "bag": "Down bag", "stove": "Gas stove", "boots": "Hiking boots", "lamp": "Head lamp"}
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """What runs commands without starting Python anew."""
+    with Forks(tmp_path_factory.mktemp("f")) as forks:
+        yield forks
+
+
 @pytest.fixture
-def run() -> Run:
-    """Run `shopfit` with arguments."""
+def run(forks: Forks) -> Run:
+    """Run `shopfit` with arguments, as a fork of a process that has imported it."""
 
     def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "shopfit", *arguments]
-        return subprocess.run(
-            command, env=os.environ | environment, capture_output=True, text=True, timeout=1200, check=False
-        )
+        if any(name.startswith(("PYTHON", "LC_")) for name in environment):
+            return anew(*arguments, **environment)
+        return forks.run(list(arguments), os.environ | environment)
 
     return run
+
+
+@pytest.fixture
+def run_anew() -> Run:
+    """Run `shopfit` with arguments, as a command of its own."""
+    return anew
+
+
+def anew(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "shopfit", *arguments]
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=1200, check=False
+    )
 
 
 @pytest.fixture

@@ -201,13 +201,9 @@ def test_rank_with_plan_predict_and_evaluate(run: Run, shop: Path) -> None:
     assert {row["name"]: pytest.approx(row["metrics"]["mrr"]["value"], abs=1e-6) for row in again["systems"]} == wanted
 
 
-def test_the_same_run_twice_is_bitwise_the_same_adapter(run: Run, shop: Path) -> None:
-    weights = [
-        (
-            Path(json.loads(run(*sentiment(shop, "--json")).stdout)["bundle"]) / "native" / "adapter_model.safetensors"
-        ).read_bytes()
-        for _ in range(2)
-    ]
+def test_the_same_run_twice_is_bitwise_the_same_adapter(run: Run, run_anew: Run, shop: Path) -> None:
+    bundles = [Path(json.loads(command(*sentiment(shop, "--json")).stdout)["bundle"]) for command in (run, run_anew)]
+    weights = [(bundle / "native" / "adapter_model.safetensors").read_bytes() for bundle in bundles]
     assert weights[0] == weights[1]
 
 
