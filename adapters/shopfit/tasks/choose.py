@@ -20,7 +20,7 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.choose_predictions import ChoosePredictions
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.requests import Answer, Request
-from shopfit.tasks.scored import ClosedTask, FusionRow, HeldOutSet, Parts
+from shopfit.tasks.scored import ClosedTask, Parts
 from shopfit.tasks.system import Answers, Learned, System
 from shopfit.tasks.task import Pool, Rows, TrainingBatch, TrainingQuestion
 
@@ -217,30 +217,11 @@ class Choose(ClosedTask):
             parts[MINILM] = weighed(facts.centroids, embed([text])[0], "centroids") / COSINE_UNIT
         return parts
 
-    def fusion_rows(
-        self,
-        recipe: Recipe,
-        held: HeldOutSet,
-        predictions: Predictions,
-        embed: Embed | None,
-    ) -> list[FusionRow]:
-        """Log-probabilities of the labels, and the parts beside them."""
+    def judged(self, labels: Sequence[str], predictions: Predictions) -> list[tuple[Floats, Floats]]:
+        """Log-probabilities of the labels, and 1 for the right one."""
         assert isinstance(predictions, ChoosePredictions)
-        texts = [held.prompter.text(example.fields) for example in held.valid]
-        facts = ChooseFusion(
-            weights={ADAPTER: 1.0},
-            **self.facts(held.train, held.labels, lambda example: held.prompter.text(example.fields), embed),
-        )
-        if embed is not None:
-            embed(texts)  # all at once is faster
-        rows = []
-        told = zip(held.valid, texts, predictions.probabilities, predictions.gold, strict=True)
-        for example, text, probabilities, gold in told:
-            right = np.zeros(len(probabilities))
-            right[gold] = 1
-            others = self.parts(facts, held.labels, example.fields, text, embed)
-            rows.append(({ADAPTER: log_shares(probabilities), **others}, right))
-        return rows
+        right = np.eye(predictions.probabilities.shape[1])[predictions.gold]
+        return list(zip(log_shares(predictions.probabilities), right, strict=True))
 
     def fused(self, held_out: Predictions, totals: Sequence[Floats]) -> ChoosePredictions:
         """The same rows with the probabilities of other logits."""

@@ -92,7 +92,7 @@ class RecommendRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
-class RecommendedItem:
+class RecommendedItem(RankedItem):
     """One recommendation.
 
     Args:
@@ -103,14 +103,11 @@ class RecommendedItem:
             "minilm" and "history".
     """
 
-    id: str
-    title: str
-    score: float
     reasons: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class RecommendAnswer(Answer):
+class RecommendAnswer(RankAnswer):
     """Recommendations.
 
     Args:
@@ -118,16 +115,6 @@ class RecommendAnswer(Answer):
     """
 
     items: tuple[RecommendedItem, ...]
-
-    @property
-    def lines(self) -> list[str]:
-        """An item a line."""
-        return [f"{item.score:7.3f}  {item.title}  ({item.id})" for item in self.items]
-
-    def raw(self, labels: Sequence[str], pool: Sequence[str]) -> list[float]:
-        """The scores, in the order of the pool."""
-        score = {item.id: item.score for item in self.items}
-        return [score[item] for item in pool]
 
 
 def _item_scores(tenant: "Tenant", scores: Floats, others: Parts) -> Floats:

@@ -26,7 +26,7 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.rate_predictions import RatePredictions
 from shopfit.tasks.requests import Answer, Request
-from shopfit.tasks.scored import ClosedTask, FusionRow, HeldOutSet, Parts
+from shopfit.tasks.scored import ClosedTask, FusionRow, Parts
 from shopfit.tasks.system import Learned, System
 from shopfit.tasks.task import Pool, Rows, TrainingBatch, TrainingQuestion
 
@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 
 MEAN, USER_BIAS, ITEM_BIAS = "mean", "user-bias", "item-bias"
 _SHRINKAGE = 5.0  # ratings of an average user or item that each one's bias is averaged with
-_NATS = (
-    6.0  # a squared error, as a share of the range, in nats: that of a normal with the variance of even scores, 1/12
-)
+# a squared error, as a share of the range, in nats: that of a normal with the variance of even scores, 1/12
+_NATS = 6.0
 _TWO_HOT = 0.5  # share of cross-entropy in the loss
 _STRENGTHS = [0.01, 0.1, 1.0, 10.0, 100.0]  # of the ridge; vectors have length 1
 
@@ -165,14 +164,13 @@ class Rate(ClosedTask):
         """
         import torch
 
-        counts = list(batch.questions.counts)
+        counts, huber = list(batch.questions.counts), 0.0 if tune is None else tune.huber
         scores = sums / batch.questions.lengths / temperature
         errors, entropies = [], []
         for mine, gold in zip(torch.split(scores, counts), torch.split(batch.gold, counts), strict=True):
             logs, level, right = mine.log_softmax(0), gold[:, 0], gold[0, 1]
             away = (logs.exp() @ level - right).abs()
-            linear = tune is not None and 0 < tune.huber < away
-            errors.append(tune.huber * (2 * away - tune.huber) if tune is not None and linear else away**2)
+            errors.append(huber * (2 * away - huber) if 0 < huber < away else away**2)
             entropies.append(-(gold[:, 2] * logs).sum())
         share = 0.0 if tune is None else _TWO_HOT if tune.two_hot is None else tune.two_hot
         losses = (1 - share) * _NATS * torch.stack(errors) + share * torch.stack(entropies)  # (B,)
@@ -266,25 +264,12 @@ class Rate(ClosedTask):
             parts[MINILM] = _from_middle(np.array([said]), low, span)
         return parts
 
-    def fusion_rows(
-        self, recipe: Recipe, held: HeldOutSet, predictions: Predictions, embed: Embed | None
-    ) -> list[FusionRow]:
-        """The adapter's number and the parts beside it; what is right is the score, as a difference from the middle."""
+    def judged(self, labels: Sequence[str], predictions: Predictions) -> list[tuple[Floats, Floats]]:
+        """The adapter's number and the right one, as differences from the middle."""
         assert isinstance(predictions, RatePredictions)
-        _, low, span = _levels(held.labels)
-        texts = [held.prompter.text(example.fields) for example in held.valid]
-        facts = RateFusion(
-            weights={ADAPTER: 1.0},
-            **self.facts(held.train, held.labels, lambda example: held.prompter.text(example.fields), embed),
-        )
-        if embed is not None:
-            embed(texts)  # all at once is faster
+        _, low, span = _levels(labels)
         said, right = (_from_middle(numbers, low, span) for numbers in (predictions.scores, predictions.gold))
-        rows: list[FusionRow] = []
-        for place, (example, text) in enumerate(zip(held.valid, texts, strict=True)):
-            others = self.parts(facts, held.labels, example.fields, text, embed)
-            rows.append(({ADAPTER: said[place : place + 1], **others}, right[place : place + 1]))
-        return rows
+        return list(zip(said[:, None], right[:, None], strict=True))
 
     def tells(self, row: FusionRow) -> bool:
         """Every row tells something."""

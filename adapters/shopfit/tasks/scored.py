@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from shopfit.adapter.score_fusion import ADAPTER
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.examples import Example, Fields
 from shopfit.merchant.search import Embed
@@ -156,3 +157,27 @@ class ClosedTask(ScoredTask):
             text: of the prompt's fields.
             embed: turns texts into vectors; None to leave out what needs it.
         """
+
+    @abstractmethod
+    def judged(self, labels: Sequence[str], predictions: Predictions) -> list[tuple[Floats, Floats]]:
+        """The adapter's part of N held-out answers, and what is right of them: two arrays (A,) each."""
+
+    def fusion_rows(
+        self, recipe: Recipe, held: HeldOutSet, predictions: Predictions, embed: Embed | None
+    ) -> list[FusionRow]:
+        """The adapter's part of the held-out answers, and the parts beside it."""
+        assert self.fusion is not None
+
+        def text(example: Example) -> str:
+            return held.prompter.text(example.fields)
+
+        facts = self.fusion(weights={ADAPTER: 1.0}, **self.facts(held.train, held.labels, text, embed))
+        texts = [text(example) for example in held.valid]
+        if embed is not None:
+            embed(texts)  # all at once is faster
+        rows = []
+        judged = self.judged(held.labels, predictions)
+        for example, shown, (said, right) in zip(held.valid, texts, judged, strict=True):
+            others = self.parts(facts, held.labels, example.fields, shown, embed)
+            rows.append(({ADAPTER: said, **others}, right))
+        return rows
