@@ -1,6 +1,6 @@
 """`make bench`: the numbers of the main job."""
 
-from shopfit.cli.terminal import quiet
+from shopfit.libraries import quiet
 from tests.bench import startup, tuning
 from tests.bench.results import publish
 

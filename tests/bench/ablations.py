@@ -23,7 +23,7 @@ from statistics import mean, stdev
 import torch
 
 from shopfit.base.load import Base, load_base
-from shopfit.cli.terminal import quiet
+from shopfit.libraries import quiet
 from shopfit.evaluation.assess import ask
 from shopfit.evaluation.metrics import measure
 from shopfit.merchant.merchant import Merchant

@@ -14,7 +14,7 @@ from shopfit.adapter.adapted_model import Bare
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.base.load import load_base
 from shopfit.base.scoring.questions import Question
-from shopfit.cli.terminal import quiet
+from shopfit.libraries import quiet
 from shopfit.engine.offline_scoring import score
 from shopfit.settings import Settings
 from tests.bench.results import Row, best_time, publish

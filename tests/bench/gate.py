@@ -26,7 +26,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from shopfit.base.embed import Embedder
-from shopfit.cli.terminal import quiet
+from shopfit.libraries import quiet
 from shopfit.evaluation.evidence import weigh
 from shopfit.evaluation.metrics import measure
 from shopfit.recipe.tasks import METRICS

@@ -30,7 +30,7 @@ from sklearn.metrics import roc_auc_score
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
-from shopfit.cli.terminal import quiet
+from shopfit.libraries import quiet
 from shopfit.engine import Engine, Tenant
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.contenders import compare

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from shopfit.cli.terminal import quiet
+from shopfit.libraries import quiet
 from shopfit.recipe.tasks import METRICS
 from tests.bench.results import Row, publish
 

@@ -113,7 +113,7 @@ def test_errors_are_data_too(tmp_path: Path) -> None:
 def test_libraries_get_a_temporary_folder_where_there_is_none(tmp_path: Path) -> None:
     script = (
         "import os, sys, tempfile; tempfile._candidate_tempdir_list = lambda: [os.environ.get('TMPDIR', '/nowhere')];"
-        "from shopfit.cli.terminal import quiet; quiet(); print(tempfile.gettempdir())"
+        "from shopfit.libraries import quiet; quiet(); print(tempfile.gettempdir())"
     )
     environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     environment |= {"SHOPFIT_HOME": str(tmp_path / "home"), "HOME": "/nonexistent"}

@@ -18,9 +18,9 @@ from shopfit.cli.terminal import (
     keep,
     merchant_of,
     print_json,
-    quiet,
     recipe_options,
 )
+from shopfit.libraries import quiet
 
 if TYPE_CHECKING:
     from shopfit.cli.screen import Screen

@@ -26,6 +26,7 @@ COMMANDS = {
     "plan": "Say what training an adapter would cost; train nothing.",
     "predict": "Answer one request with an adapter from the registry.",
     "evaluate": "Measure a registered adapter again, beside base, priors and baselines.",
+    "serve": "Serve every merchant's adapter over HTTP.",
     "recipe": "List, show, copy and check recipes.",
     "base": "List, fetch and show base models.",
     "registry": "List, promote, roll back, verify and remove versions; collect garbage.",

@@ -48,7 +48,7 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
     for name in names:
         if not there.get(name):
             console(to_stderr=as_json).print(f"== base: fetching {name}, once")
-            from shopfit.cli.terminal import quiet
+            from shopfit.libraries import quiet
 
             quiet()
         folders[name] = locate_base(name, home)

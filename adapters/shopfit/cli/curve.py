@@ -19,9 +19,9 @@ from shopfit.cli.terminal import (
     only_prints,
     plain,
     print_json,
-    quiet,
     recipe_options,
 )
+from shopfit.libraries import quiet
 
 if TYPE_CHECKING:
     from rich.table import Table

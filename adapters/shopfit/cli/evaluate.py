@@ -3,7 +3,8 @@
 import click
 
 from shopfit.cli.arguments import PLACE, TEXT
-from shopfit.cli.terminal import as_json, console, merchant_of, only_prints, print_json, quiet
+from shopfit.cli.terminal import as_json, console, merchant_of, only_prints, print_json
+from shopfit.libraries import quiet
 
 
 @click.command(short_help="Measure a registered adapter again, beside base, priors and baselines.")

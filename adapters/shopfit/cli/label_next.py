@@ -16,9 +16,9 @@ from shopfit.cli.terminal import (
     keep,
     merchant_of,
     print_json,
-    quiet,
     recipe_options,
 )
+from shopfit.libraries import quiet
 from shopfit.errors import DataError
 
 if TYPE_CHECKING:

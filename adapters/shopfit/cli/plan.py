@@ -13,9 +13,9 @@ from shopfit.cli.terminal import (
     only_prints,
     plain,
     print_json,
-    quiet,
     recipe_options,
 )
+from shopfit.libraries import quiet
 
 
 @click.command(short_help="Say what training an adapter would cost; train nothing.")

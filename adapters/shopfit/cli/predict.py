@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shopfit.cli.arguments import TEXT
-from shopfit.cli.terminal import as_json, console, only_prints, print_json, quiet
+from shopfit.cli.terminal import as_json, console, only_prints, print_json
+from shopfit.libraries import quiet
 from shopfit.errors import RequestError
 
 if TYPE_CHECKING:

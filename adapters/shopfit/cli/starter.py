@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from shopfit.cli.arguments import PLACE, TEXT
-from shopfit.cli.terminal import actor, announce, as_json, check_home, console, keep, only_prints, print_json, quiet
+from shopfit.cli.terminal import actor, announce, as_json, check_home, console, keep, only_prints, print_json
+from shopfit.libraries import quiet
 
 
 @click.group(short_help="Fit and list starters: adapters that others start from.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shopfit.errors import KeyRefused
 from shopfit.registry import validation
-from shopfit.registry.grant import Grant, has_passed, read_token
+from shopfit.registry.grant import Grant, Proof, has_passed, read_token
 
 if TYPE_CHECKING:
     from shopfit.registry.registry import Registry
@@ -46,6 +46,14 @@ class KeyCache:
         """How many keys it remembers."""
         return len(self._held)
 
+    def known(self, token: str) -> Grant | None:
+        """What the key of `token` may do, if that is remembered; no look-up, so it never waits.
+
+        Raises:
+            KeyRefused: if it is malformed, or has expired since it was remembered.
+        """
+        return self._remembered(read_token(token), time.monotonic())
+
     def check(self, token: str) -> Grant:
         """What the key of `token` may do.
 
@@ -55,17 +63,8 @@ class KeyCache:
         """
         asked = time.monotonic()  # before it is read, so that what is read is never older than it is taken for
         proof = read_token(token)
-        with self._lock:
-            held = self._held.get(proof.key)
-            if held is not None and asked >= held.until:
-                del self._held[proof.key]
-                held = None
-            elif held is not None:
-                self._held.move_to_end(proof.key)
-        if held is not None and hmac.compare_digest(proof.sha256, held.sha256):
-            if has_passed(held.grant.expires):
-                raise KeyRefused("expired", proof.key)
-            return held.grant
+        if (known := self._remembered(proof, asked)) is not None:
+            return known
         grant = self._registry.check_key(token)
         with self._lock:
             self._held[proof.key] = _Held(proof.sha256, grant, asked + self._seconds)
@@ -73,3 +72,17 @@ class KeyCache:
             if len(self._held) > self._size:
                 self._held.popitem(last=False)
         return grant
+
+    def _remembered(self, proof: Proof, now: float) -> Grant | None:
+        with self._lock:
+            held = self._held.get(proof.key)
+            if held is not None and now >= held.until:
+                del self._held[proof.key]
+                held = None
+            elif held is not None:
+                self._held.move_to_end(proof.key)
+        if held is None or not hmac.compare_digest(proof.sha256, held.sha256):
+            return None
+        if has_passed(held.grant.expires):
+            raise KeyRefused("expired", proof.key)
+        return held.grant

@@ -1,0 +1,59 @@
+"""`shopfit serve`: every merchant's adapter over HTTP."""
+
+import logging
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from shopfit.cli.arguments import TEXT
+from shopfit.cli.terminal import keep
+from shopfit.errors import ShopfitError
+
+
+@click.command(short_help="Serve every merchant's adapter over HTTP.")
+@click.option("--host", type=TEXT, default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", type=int, default=8000, show_default=True, help="To listen at; 0 for any free one.")
+@click.option("--no-auth", is_flag=True, help="Ask for no key; at an address of this machine only.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds that an answer may take.")
+@click.option(
+    "--drain", type=float, default=10.0, show_default=True, help="Seconds for what is under way at SIGTERM."
+)
+@click.option("--queue", type=int, default=1024, show_default=True, help="Requests under way of one engine.")
+@click.option("--slots", type=int, default=32, show_default=True, help="Adapters on the device, of one engine.")
+@click.option("--rows", type=int, default=32, show_default=True, help="Answers written at a time, by one engine.")
+@click.option(
+    "--memory", type=float, default=2.0, show_default=True, help="Gigabytes of adapters in memory, of one engine."
+)
+@click.option("--threads", type=int, default=0, help="Of one engine; as many as there are cores by default.")
+@click.option("--encoder", type=TEXT, default="minilm-l6", show_default=True, help="That searches for recommendations.")
+@click.option(
+    "--requests-per-minute", type=int, default=0, help="Of a merchant without its own limit; none by default."
+)
+@click.option("--concurrent", type=int, default=0, help="Requests under way of a merchant without its own limit.")
+@click.option("--tokens-per-day", type=int, default=0, help="Of a merchant without its own limit.")
+@click.option(
+    "--limits", type=TEXT, default="memory://", show_default=True, help="Where rates are counted; or redis://host:6379."
+)
+@click.option("--shown", type=TEXT, default="", help="Folder or URL of the log of what was shown; none by default.")
+@click.option("--shown-texts", is_flag=True, help="Keep texts of requests and answers in that log, too.")
+@click.option("--log-texts", is_flag=True, help="Write texts of requests to the log on standard error, too.")
+def command(memory: float, no_auth: bool, **options: Any) -> None:
+    """Answer over HTTP with what the registry has in production, until SIGTERM or Ctrl-C.
+
+    API docs are at /docs. Requests need a key: `shopfit key create`.
+    """
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        raise ShopfitError(
+            "the packages that serve HTTP are not installed", next_step="pip install 'shopfit[serve]'"
+        )
+    from shopfit.serve.options import ServeOptions
+    from shopfit.serve.server import run
+    from shopfit.settings import Settings
+
+    chosen = ServeOptions(**options, auth=not no_auth, memory=round(memory * 1024**3))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if no_auth:
+        logging.getLogger("shopfit").warning("--no-auth: whoever can log in to this machine may ask everything")
+    keep("what was answered stays so")
+    run(Settings.from_environment(), chosen)

@@ -1,0 +1,37 @@
+"""Libraries that are for programmers, made quiet, and given a folder to write in where they have none."""
+
+import logging
+import os
+import tempfile
+import warnings
+
+from shopfit.settings import Settings, may_write
+
+
+def quiet() -> None:
+    """Silence libraries' warnings and progress bars, and give them a home."""
+    _house()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # commands show their own bar
+    warnings.simplefilter("ignore")
+    for name in ("bitsandbytes", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def _house() -> None:
+    """Where containers leave no home or no temporary folder to write in, libraries get a folder in SHOPFIT_HOME."""
+    folder = Settings.from_environment().home / "libraries"
+    if not may_write(os.path.expanduser("~")):  # noqa: PTH111 - which says "~" where there is no home
+        os.environ.setdefault("XDG_CACHE_HOME", str(folder))  # Hugging Face's, torch's
+        os.environ.setdefault("XDG_CONFIG_HOME", str(folder))  # matplotlib's
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["TMPDIR"] = str(folder)

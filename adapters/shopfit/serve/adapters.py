@@ -1,0 +1,117 @@
+"""What a model name means now: the version behind it, and what the gateway must know to ask it."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from shopfit.errors import UnknownReference
+from shopfit.recipe.loading import parse_recipe
+from shopfit.recipe.tasks import Task
+from shopfit.registry import Grant, Reference, Registry, Version
+from shopfit.registry.alias_cache import AliasCache
+from shopfit.serve.engines.pool import BaseKey
+from shopfit.serve.registry_threads import RegistryThreads
+
+_FACTS = 10_000  # versions whose facts stay in memory, 1 kB each
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """What of a version's manifest the gateway needs.
+
+    Args:
+        task: what it does.
+        base: that it was trained on, which is the engine that answers.
+        fields: names of the fields that its prompt shows, in order.
+        text_field: the one that a plain text is; empty if the prompt shows only items.
+        labels: names of its answers, where every question has the same ones.
+    """
+
+    task: Task
+    base: BaseKey
+    fields: tuple[str, ...]
+    text_field: str
+    labels: tuple[str, ...]
+
+
+class Adapters:
+    """Adapters by name, as a key may see them. For the event loop; the registry is asked on other threads.
+
+    Args:
+        registry: where they are.
+        threads: that ask it.
+    """
+
+    def __init__(self, registry: Registry, threads: RegistryThreads) -> None:
+        self._registry = registry
+        self._threads = threads
+        self._names = AliasCache(registry, lambda _: None, lambda _: None, lambda _: False)
+        self._facts: OrderedDict[str, AdapterFacts] = OrderedDict()
+        self._lock = threading.Lock()
+
+    async def find(self, model: str, grant: Grant) -> tuple[Reference, Version]:
+        """The version that `model` names now.
+
+        Raises:
+            UnknownReference: if it is no name, names nothing, or names what the key may not use; the message is the
+                same for all of them.
+            RegistryError: if it must be looked up, and the registry cannot be read.
+        """
+        reference = _reference(model)
+        if not grant.allows("infer", reference.merchant):
+            raise unknown_model(model)
+        try:
+            version = self._names.known(reference)
+            if version is None:
+                version = await self._threads.run(self._names.resolve, reference)
+        except UnknownReference:
+            raise unknown_model(model) from None
+        return reference, version
+
+    async def facts(self, version: Version) -> AdapterFacts:
+        """What is to be known of a version.
+
+        Raises:
+            BundleError: if its files are damaged, or its recipe is not one that this release reads.
+            RegistryError: if the registry cannot be read.
+        """
+        with self._lock:
+            if (known := self._facts.get(version.digest)) is not None:
+                self._facts.move_to_end(version.digest)
+                return known
+        facts = await self._threads.run(self.read, version)
+        with self._lock:
+            self._facts[version.digest] = facts
+            if len(self._facts) > _FACTS:
+                self._facts.popitem(last=False)
+        return facts
+
+    def close(self) -> None:
+        """Watch no names any more."""
+        self._names.close()
+
+    def read(self, version: Version) -> AdapterFacts:
+        """What is to be known of a version, from its manifest; it blocks. Raises as `facts` does."""
+        manifest = self._registry.manifest(version)
+        recipe = parse_recipe(manifest.recipe_snapshot)
+        texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
+        base = BaseKey(manifest.base.name, manifest.base.quantization)
+        fields, labels = tuple(dict.fromkeys([*recipe.fields, *recipe.spec.used])), tuple(manifest.labels)
+        return AdapterFacts(recipe.task, base, fields, texts[0] if texts else "", labels)
+
+
+def unknown_model(model: object) -> UnknownReference:
+    """The one answer for a name that is none, that names nothing, and that names what is another merchant's."""
+    shown = repr(model) if len(repr(model)) <= 200 else f"{repr(model)[:200]}…"
+    return UnknownReference(
+        f"the model {shown} does not exist, or your key may not use it (allowed: merchant/recipe, with @alias or "
+        "@number)",
+        next_step="ask /v1/models for the models of your key",
+    )
+
+
+def _reference(model: object) -> Reference:
+    try:
+        return Reference.parse(model)  # type: ignore[arg-type]
+    except UnknownReference:
+        raise unknown_model(model) from None

@@ -1,0 +1,75 @@
+"""The gateway as an ASGI application: its endpoints, its errors, its middleware."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shopfit import __version__
+from shopfit.errors import ShopfitError
+from shopfit.serve.endpoints import classify, health, models
+from shopfit.serve.failures import error_response, invalid_body, other_failure
+from shopfit.serve.gateway import Gateway
+from shopfit.serve.middleware import RequestGuard
+
+_ROUTERS = (models.router, classify.router, health.router)
+
+
+def make_app(gateway: Gateway) -> FastAPI:
+    """The application of a gateway, which it starts and closes.
+
+    Args:
+        gateway: not yet started.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await gateway.start()
+        try:
+            yield
+        finally:
+            await gateway.close()
+
+    app = FastAPI(
+        title="shopfit",
+        version=__version__,
+        description="Every merchant's adapter, by key. `model` is `merchant/recipe`, with `@alias` or `@number`.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.gateway = gateway
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(ShopfitError, _shopfit_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(RequestGuard, timeout=gateway.options.timeout)
+    return app
+
+
+async def _shopfit_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ShopfitError)
+    return error_response(error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return error_response(invalid_body(error, _body_fields(request.scope.get("route"))))
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return other_failure(error)
+
+
+def _body_fields(route: Any) -> dict[str, Any]:
+    """Names of the fields that a route's body has."""
+    body = route.body_field if isinstance(route, APIRoute) else None
+    model = getattr(getattr(body, "field_info", None), "annotation", None)
+    return getattr(model, "model_fields", {})

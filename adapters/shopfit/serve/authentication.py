@@ -1,0 +1,72 @@
+"""Whose request it is: the key in its Authorization header."""
+
+from starlette.requests import Request
+
+from shopfit.errors import KeyRefused, ScopeMissing
+from shopfit.registry import Grant, KeyCache, Registry
+from shopfit.registry.grant import Scope
+from shopfit.serve.registry_threads import RegistryThreads
+
+_ELSEWHERE = ("x-api-key", "api-key", "x-shopfit-key")
+_EVERYTHING = Grant("no-auth", None, frozenset({"admin"}), None)
+
+
+class Authentication:
+    """Checks keys. For the event loop; the registry is asked on other threads, once a key and second.
+
+    Args:
+        registry: that holds the keys.
+        threads: that ask it.
+        needed: whether requests need a key; without, every request may do everything.
+    """
+
+    def __init__(self, registry: Registry, threads: RegistryThreads, *, needed: bool = True) -> None:
+        self._keys = KeyCache(registry)
+        self._threads = threads
+        self._needed = needed
+
+    async def grant(self, request: Request) -> Grant:
+        """What the request's key may do.
+
+        Raises:
+            KeyRefused: if there is no key in its Authorization header, or it is not valid.
+            RegistryError: if the key must be looked up, and the registry cannot be read.
+        """
+        if not self._needed:
+            return _EVERYTHING
+        token = _token(request)
+        known = self._keys.known(token)
+        return known or await self._threads.once(("key", token), lambda: self._keys.check(token))
+
+
+def check_scope(grant: Grant, scope: Scope, merchant: str | None) -> None:
+    """Make sure that a key may do something.
+
+    Args:
+        grant: of the key.
+        scope: that is needed.
+        merchant: with whose data; None for the platform as a whole.
+
+    Raises:
+        ScopeMissing: if it may not.
+    """
+    if not grant.allows(scope, merchant):
+        raise ScopeMissing(
+            f"this key may not do that (allowed: a key with the scope {scope!r}"
+            f"{'' if merchant is None else ', of the merchant or of the platform'})",
+            next_step=f"ask whoever runs the platform for one: `shopfit key create … --scope {scope}`",
+        )
+
+
+def _token(request: Request) -> str:
+    sent = request.headers.getlist("authorization")
+    kind, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
+    if kind.lower() == "bearer" and token:
+        return token.strip()
+    elsewhere = any(name in request.headers for name in _ELSEWHERE) or any("key" in name for name in request.query_params)
+    refused = KeyRefused("malformed")
+    refused.message = (
+        "there is no API key where it belongs" if elsewhere or sent else "there is no API key in this request"
+    )
+    refused.next_step = "send it in one header: `Authorization: Bearer sf_…`"
+    raise refused

@@ -1,0 +1,46 @@
+"""`/v1/classify`: the label of each input, by an adapter to choose."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.responses import JSONResponse
+
+from shopfit.serve.endpoints.asking import Asks, InputBody, Usage
+from shopfit.serve.gateway import Ask
+
+router = APIRouter(tags=["answers"])
+
+
+class Classified(BaseModel):
+    """One input's label."""
+
+    index: int
+    label: str
+    probabilities: dict[str, float]
+    sure: bool
+
+
+class Classification(BaseModel):
+    """The labels of all inputs, in their order."""
+
+    id: str
+    object: Literal["list"]
+    model: str
+    data: list[Classified]
+    usage: Usage
+
+
+@router.post("/v1/classify", response_model=Classification)
+async def classify(body: InputBody, asks: Asks) -> JSONResponse:
+    """Choose a label for each input. `sure` says whether its probability reaches the recipe's `serve.precision`."""
+    inputs = body.inputs()
+    async with asks.gateway.turn(asks.grant, body.model, ["choose"], body.user or asks.user) as turn:
+        answers = await turn.ask_all([Ask("choose", turn.fields(text, fields)) for text, fields in inputs])
+        data = [
+            {"index": index, **{name: answer[name] for name in ("label", "probabilities", "sure")}}
+            for index, answer in enumerate(answers)
+        ]
+        usage = {"prompt_tokens": turn.read, "total_tokens": turn.read}
+        content = {"id": turn.id, "object": "list", "model": turn.version.name, "data": data, "usage": usage}
+        return JSONResponse(content, headers=turn.headers)

@@ -1,0 +1,27 @@
+"""`/health` and `/ready`: whether the process lives, and whether it takes requests. Neither needs a key."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from shopfit.serve.gateway import Gateway
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """The process lives."""
+    return {"status": "ok"}
+
+
+@router.get("/ready")
+async def ready(request: Request) -> JSONResponse:
+    """Every engine has loaded its base, and the gateway is not ending; else 503."""
+    gateway: Gateway = request.app.state.gateway
+    engines = {
+        f"{engine.base.name}:{engine.base.quantization}": engine.running is not None for engine in gateway.engines.engines
+    }
+    fine = all(engines.values()) and not gateway.draining
+    status = "ready" if fine else "draining" if gateway.draining else "starting"
+    return JSONResponse({"status": status, "engines": engines}, 200 if fine else 503)

@@ -1,0 +1,184 @@
+"""All engines of a gateway: one a base, started when an adapter needs it, and again whenever it ends."""
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, NamedTuple
+
+from shopfit.errors import EngineEnded, Overloaded, ShopfitError
+from shopfit.serve.engines.process import EngineProcess
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds before an engine that ended is started again
+_WARMED = 64  # adapters that a restarted engine loads at once: those asked last
+
+
+class BaseKey(NamedTuple):
+    """What one engine process has loaded.
+
+    Args:
+        name: of the base.
+        quantization: "none", "int8" or "nf4".
+    """
+
+    name: str
+    quantization: str
+
+
+class Supervised:
+    """The engine of one base, whichever process it is now.
+
+    Args:
+        base: that it loads.
+        settings: of the process; see `EngineProcess.start`.
+        most: requests that may wait while it starts.
+    """
+
+    def __init__(self, base: BaseKey, settings: Mapping[str, Any], most: int) -> None:
+        self.base = base
+        self.starts = 0
+        self._settings = settings
+        self._most = most
+        self._process: EngineProcess | None = None
+        self._failed: ShopfitError | None = None
+        self._changed = asyncio.Event()
+        self._waiting = 0
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._task = asyncio.create_task(self._keep_running())
+
+    @property
+    def running(self) -> EngineProcess | None:
+        """The process, if it is ready."""
+        return self._process
+
+    @property
+    def under_way(self) -> int:
+        """Requests that it has not answered, those that wait for its start included."""
+        return self._waiting + (0 if self._process is None else self._process.under_way)
+
+    async def ready(self) -> EngineProcess:
+        """The process, once it has loaded its base.
+
+        Raises:
+            Overloaded: if too many wait for it already.
+            ShopfitError: why it cannot be started.
+        """
+        if self._process is not None:
+            return self._process
+        if self._waiting >= self._most:
+            raise Overloaded(
+                f"the engine of {self.base.name} is being started, and {self._waiting} requests wait for it",
+                next_step="try again in a moment",
+            )
+        self._waiting += 1
+        try:
+            while self._process is None:
+                if self._failed is not None:
+                    raise self._failed
+                await self._changed.wait()
+            return self._process
+        finally:
+            self._waiting -= 1
+
+    async def ask(self, message: Mapping[str, Any]) -> Any:
+        """Ask the process; raises as `EngineProcess.ask` and `ready` do."""
+        process = await self.ready()
+        self._note(message["adapter"])
+        return await process.ask(message)
+
+    async def stream(self, message: Mapping[str, Any]) -> AsyncIterator[tuple[str, Any]]:
+        """Ask the process for a text as it is written; raises as `EngineProcess.stream` and `ready` do."""
+        process = await self.ready()
+        self._note(message["adapter"])
+        async with contextlib.aclosing(process.stream(message)) as parts:
+            async for part in parts:
+                yield part
+
+    async def close(self) -> None:
+        """End the process, and start it no more."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        if self._process is not None:
+            await self._process.close()
+
+    def _note(self, adapter: str) -> None:
+        self._recent[adapter] = None
+        self._recent.move_to_end(adapter)
+        if len(self._recent) > _WARMED:
+            self._recent.popitem(last=False)
+
+    async def _keep_running(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                process = await EngineProcess.start(self._settings)
+            except Exception as error:
+                logger.exception("the engine of %s could not be started", self.base.name)
+                self._failed = error if isinstance(error, ShopfitError) else _unstarted(self.base, error)
+                self._tell()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            self.starts += 1
+            self._failed, self._process = None, process
+            process.warm(list(self._recent))
+            self._tell()
+            logger.info("the engine of %s is ready: process %s", self.base.name, process.number)
+            try:
+                began = asyncio.get_running_loop().time()
+                await process.ended.wait()
+                if asyncio.get_running_loop().time() - began > _LONGEST_PAUSE:
+                    pause = _FIRST_PAUSE
+            finally:
+                if process.ended.is_set():
+                    self._process = None
+            logger.error("the engine of %s ended: process %s", self.base.name, process.number)
+            self._tell()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _tell(self) -> None:
+        """Wake who waits for a change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class EnginePool:
+    """The engines of a gateway, by base.
+
+    Args:
+        settings: of every process but for its base: `home`, `registry`, `blobs`, `threads`, `options`.
+        most: requests that may wait for one engine to start.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], most: int) -> None:
+        self._settings = settings
+        self._most = most
+        self._engines: dict[BaseKey, Supervised] = {}
+
+    def of(self, base: BaseKey) -> Supervised:
+        """The engine of a base; started now if no adapter needed it before."""
+        if (engine := self._engines.get(base)) is None:
+            settings = {**self._settings, "base": base.name, "quantization": base.quantization}
+            engine = self._engines[base] = Supervised(base, settings, self._most)
+        return engine
+
+    @property
+    def engines(self) -> list[Supervised]:
+        """Those that were needed so far."""
+        return list(self._engines.values())
+
+    async def close(self) -> None:
+        """End all processes."""
+        await asyncio.gather(*(engine.close() for engine in self._engines.values()))
+
+
+def _unstarted(base: BaseKey, error: Exception) -> EngineEnded:
+    return EngineEnded(
+        f"the engine of {base.name} cannot be started: {type(error).__name__}: {error}",
+        next_step="look into the gateway's log; it is tried again",
+    )

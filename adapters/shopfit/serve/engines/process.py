@@ -1,0 +1,226 @@
+"""One engine process, as the gateway sees it: what it is asked, and what comes back."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shopfit.errors import EngineEnded, ShopfitError
+from shopfit.serve.engines.frames import Message, packed, receive
+
+_MUTE = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What waits for the replies to one message: the last one completes `answer`, parts before it go to `parts`."""
+
+    answer: asyncio.Future[Any]
+    parts: "asyncio.Queue[Any] | None" = None
+
+
+@dataclass(slots=True, eq=False)
+class EngineProcess:
+    """A running engine process.
+
+    Args:
+        number: of the process.
+        fingerprint: of the base it has loaded.
+        ended: set when it has ended, for whatever reason.
+    """
+
+    _process: asyncio.subprocess.Process
+    _writer: asyncio.StreamWriter
+    fingerprint: str = ""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked: dict[int, _Asked] = field(default_factory=dict)
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    _listening: "asyncio.Task[None] | None" = None
+
+    @classmethod
+    async def start(cls, settings: Mapping[str, Any]) -> "EngineProcess":
+        """Start a process, and wait until it has loaded its base.
+
+        Args:
+            settings: `home`, `registry`, `blobs`, `base`, `quantization`, `threads` and the engine's `options`.
+
+        Raises:
+            ShopfitError: why the base could not be loaded.
+            EngineEnded: if the process ended before it had.
+        """
+        own, its = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "shopfit.serve.engines.worker",
+                str(its.fileno()),
+                pass_fds=[its.fileno()],
+                env={**_MUTE, **os.environ},
+                start_new_session=True,  # a Ctrl-C is for the gateway, which lets its engines finish first
+            )
+        except BaseException:
+            own.close()
+            raise
+        finally:
+            its.close()
+        reader, writer = await asyncio.open_unix_connection(sock=own)
+        engine = cls(process, writer)
+        try:
+            engine._send(settings)
+            first = await receive(reader)
+            if first is None:
+                raise await engine._why_ended()
+            if "error" in first:
+                raise ShopfitError.from_document(first["error"])
+        except BaseException:
+            await engine.kill()
+            raise
+        engine.fingerprint = first["answer"]["fingerprint"]
+        engine._listening = asyncio.create_task(engine._listen(reader))
+        return engine
+
+    @property
+    def number(self) -> int:
+        """Of the process, as the system knows it."""
+        return self._process.pid
+
+    @property
+    def under_way(self) -> int:
+        """Requests that it has not answered."""
+        return len(self._asked)
+
+    async def ask(self, message: Mapping[str, Any]) -> Any:
+        """Ask, and wait for the answer. If the caller is cancelled, so is the request.
+
+        Raises:
+            ShopfitError: what the engine says is wrong with the request.
+            EngineEnded: if the process ends before it has answered.
+        """
+        number, asked = self._begin(message)
+        try:
+            return await asked.answer
+        finally:
+            self._end(number)
+
+    async def stream(self, message: Mapping[str, Any]) -> AsyncIterator[tuple[str, Any]]:
+        """Ask for a text as it is written. Yields ("part", text or tokens) and last ("answer", the whole).
+
+        Raises as `ask` does, after the parts so far.
+        """
+        parts: asyncio.Queue[Any] = asyncio.Queue()
+        number, asked = self._begin({**message, "stream": True}, parts)
+        try:
+            while (part := await parts.get()) is not None:
+                while not parts.empty() and isinstance(part, str) and isinstance(parts._queue[0], str):  # type: ignore[attr-defined]
+                    part += parts.get_nowait()
+                yield "part", part
+            yield "answer", await asked.answer
+        finally:
+            self._end(number)
+
+    def warm(self, adapters: list[str]) -> None:
+        """Load adapters into its memory before they are asked."""
+        if adapters:
+            self._send({"do": "warm", "adapters": adapters})
+
+    async def status(self) -> dict[str, Any]:
+        """What the engine holds; see `shopfit.engine.Status`."""
+        answer: dict[str, Any] = await self.ask({"do": "status"})
+        return answer
+
+    async def close(self) -> None:
+        """Let it end: its socket is closed, and it is killed if it has not ended a few seconds later."""
+        self._writer.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), 5)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End it at once."""
+        self._writer.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+
+    def _begin(self, message: Mapping[str, Any], parts: "asyncio.Queue[Any] | None" = None) -> tuple[int, _Asked]:
+        if self.ended.is_set():
+            raise _ended()
+        number = next(self._numbers)
+        asked = _Asked(asyncio.get_running_loop().create_future(), parts)
+        self._asked[number] = asked
+        try:
+            self._send({"id": number, **message})
+        except BaseException:
+            del self._asked[number]
+            raise
+        return number, asked
+
+    def _end(self, number: int) -> None:
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            return
+        if not asked.answer.done():
+            asked.answer.cancel()
+            if not self.ended.is_set():
+                self._send({"do": "cancel", "id": number})
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        self._writer.write(packed(message))  # what is under way is bounded, so this buffer is
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while (message := await receive(reader)) is not None:
+            self._reply(message)
+        error = await self._why_ended()
+        self.ended.set()
+        for asked in list(self._asked.values()):
+            _settle(asked, error)
+
+    def _reply(self, message: Message) -> None:
+        asked = self._asked.get(message.get("id", 0))
+        if asked is None:  # it was cancelled
+            return
+        if "part" in message:
+            assert asked.parts is not None
+            asked.parts.put_nowait(message["part"])
+        elif "error" in message:
+            _settle(asked, ShopfitError.from_document(message["error"]))
+        else:
+            _settle(asked, message["answer"])
+
+    async def _why_ended(self) -> EngineEnded:
+        self._writer.close()
+        try:
+            status = await asyncio.wait_for(self._process.wait(), 5)
+        except TimeoutError:
+            await self.kill()
+            status = self._process.returncode or 0
+        why = f"signal {-status}" if status < 0 else f"status {status}"
+        return _ended(f" ({why})")
+
+
+def _settle(asked: _Asked, result: Any) -> None:
+    if not asked.answer.done():
+        if isinstance(result, Exception):
+            asked.answer.set_exception(result)
+        else:
+            asked.answer.set_result(result)
+    if asked.parts is not None:
+        asked.parts.put_nowait(None)
+
+
+def _ended(why: str = "") -> EngineEnded:
+    return EngineEnded(
+        f"the engine that answered ended{why}, and is being started again", next_step="send the request again in a moment"
+    )

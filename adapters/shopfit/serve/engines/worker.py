@@ -1,0 +1,169 @@
+"""An engine process: loads one base, and answers what the gateway asks on a socket until that is closed."""
+
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from shopfit.documents import document
+from shopfit.errors import RequestError, ShopfitError
+from shopfit.serve.engines.current_catalogs import CurrentCatalogs
+from shopfit.serve.engines.frames import FrameSocket, Message
+
+logger = logging.getLogger(__name__)
+
+
+class EngineServer:
+    """Answers the messages of one gateway.
+
+    Messages in: `ask` a request, `cancel` one, `warm` adapters, tell the `status`. Out: `part`s of a text, an `answer`
+    or an `error`; each names the `id` of what it is about.
+
+    Args:
+        engine: that answers.
+        catalogs: the merchants' current ones.
+        frames: to the gateway.
+    """
+
+    def __init__(self, engine: Any, catalogs: CurrentCatalogs, frames: FrameSocket) -> None:
+        self._engine = engine
+        self._catalogs = catalogs
+        self._frames = frames
+        self._asked: dict[int, Future[Any]] = {}
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Answer until the gateway closes its end."""
+        while (message := self._frames.receive()) is not None:
+            number = message.get("id", 0)
+            try:
+                self._handle(number, message)
+            except Exception as error:  # whatever a message does, the next one is answered
+                self._fail(number, error)
+
+    def _handle(self, number: int, message: Message) -> None:
+        match message["do"]:
+            case "ask":
+                self._ask(number, message)
+            case "cancel":
+                with self._lock:
+                    future = self._asked.pop(number, None)
+                if future is not None:
+                    future.cancel()
+            case "warm":
+                self._engine.prefetch(message["adapters"])
+            case "status":
+                self._frames.send({"id": number, "answer": document(self._engine.status())})
+
+    def _ask(self, number: int, message: Message) -> None:
+        merchant, digest = message["adapter"].partition("/")[0], message.get("catalog")
+        if digest is not None and not self._catalogs.is_current(merchant, digest):
+
+            def go_on(error: Exception | None) -> None:
+                if error is not None:
+                    self._fail(number, error)
+                    return
+                self._submit(number, merchant, message)
+
+            self._catalogs.bring(merchant, digest, go_on)
+        else:
+            self._submit(number, merchant, message)
+
+    def _submit(self, number: int, merchant: str, message: Message) -> None:
+        try:
+            request = _request(message)
+        except Exception as error:
+            self._fail(number, error)
+            return
+        show = self._shower(number) if message.get("stream") else None
+        future = self._engine.submit(request, timeout=message.get("timeout"), show=show)
+        self._catalogs.hold(merchant)
+        with self._lock:
+            self._asked[number] = future
+        future.add_done_callback(lambda done: self._done(number, merchant, done))
+
+    def _shower(self, number: int) -> Callable[[Any], None]:
+        return lambda part: self._frames.send({"id": number, "part": part if isinstance(part, str) else document(part)})
+
+    def _done(self, number: int, merchant: str, future: "Future[Any]") -> None:
+        with self._lock:
+            self._asked.pop(number, None)
+        self._catalogs.release(merchant)
+        if future.cancelled():
+            return
+        if (error := future.exception()) is not None:
+            self._fail(number, error)
+            return
+        self._frames.send({"id": number, "answer": document(future.result())})
+
+    def _fail(self, number: int, error: BaseException) -> None:
+        if not isinstance(error, ShopfitError):
+            logger.error("a request failed", exc_info=error)
+            error = RequestError(
+                f"the request could not be answered: {type(error).__name__}",
+                next_step="other requests go on; please report this one if it comes again",
+            )
+        self._frames.send({"id": number, "error": error.document()})
+
+
+def _request(message: Mapping[str, Any]) -> Any:
+    from shopfit.engine import EmbedRequest, RecommendRequest
+    from shopfit.recipe.item_rules import Rules
+    from shopfit.tasks import task_of
+
+    kinds = {"embed": EmbedRequest, "recommend": RecommendRequest}
+    kind = message["kind"]
+    options = dict(message.get("options") or {})
+    if kind == "recommend" and options.get("rules") is not None:
+        options["rules"] = Rules(**options["rules"])
+    made = kinds.get(kind) or task_of(kind).request
+    return made(message["adapter"], message["fields"], **options)
+
+
+def serve(frames: FrameSocket) -> None:
+    """Load the base that the first message names, say that it is ready, and answer."""
+    start = frames.receive()
+    if start is None:
+        return
+    from shopfit.libraries import quiet
+
+    quiet()
+    try:
+        import torch
+
+        from shopfit.engine import Engine
+        from shopfit.registry import Registry
+        from shopfit.settings import Settings
+
+        if start["threads"]:
+            torch.set_num_threads(start["threads"])
+        settings = Settings(Path(start["home"]), start["registry"], start["blobs"])
+        registry = Registry.open(settings)
+        engine = Engine.load(
+            start["base"],
+            registry=registry,
+            settings=settings,
+            quantization=start["quantization"],
+            **start["options"],
+        )
+    except ShopfitError as error:
+        frames.send({"id": 0, "error": error.document()})
+        return
+    with registry, engine:
+        frames.send({"id": 0, "answer": {"process": os.getpid(), "fingerprint": engine.base.fingerprint}})
+        EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog), frames).run()
+
+
+def main() -> None:
+    """Serve on the socket whose number is the one argument."""
+    serve(FrameSocket(socket.socket(fileno=int(sys.argv[1]))))
+    os._exit(0)  # threads that still load or build would keep the process
+
+
+if __name__ == "__main__":
+    main()

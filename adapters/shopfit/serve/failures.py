@@ -1,0 +1,101 @@
+"""Errors as HTTP answers: the status of each class, in the shape of OpenAI's API, with what is allowed and what next."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from shopfit.errors import (
+    DeadlineExceeded,
+    KeyRefused,
+    LimitExceeded,
+    Problem,
+    RequestError,
+    ScopeMissing,
+    ShopfitError,
+    UnknownReference,
+)
+from shopfit.recipe.suggestions import did_you_mean
+
+_RETRY_SOON = 1  # seconds, where an engine is full or being started
+_TYPES: dict[type[ShopfitError], tuple[str, str]] = {
+    KeyRefused: ("authentication_error", "invalid_api_key"),
+    ScopeMissing: ("permission_error", "insufficient_scope"),
+    UnknownReference: ("invalid_request_error", "model_not_found"),
+    LimitExceeded: ("rate_limit_error", "rate_limit_exceeded"),
+    DeadlineExceeded: ("timeout_error", "deadline_exceeded"),
+    RequestError: ("invalid_request_error", "invalid_request"),
+}
+
+
+def error_body(error: ShopfitError, param: str | None = None) -> dict[str, Any]:
+    """An error in OpenAI's shape, with every problem and the next step."""
+    told = error.document()
+    status = error.http_status
+    kind, code = next(
+        (names for known, names in _TYPES.items() if isinstance(error, known)),
+        ("invalid_request_error", "invalid_request") if status < 500 else ("server_error", "unavailable"),
+    )
+    if status == 503:
+        code = "overloaded"
+    return {
+        "error": {
+            "message": "\n".join(error.lines),
+            "type": kind,
+            "param": param,
+            "code": code,
+            "problems": told["problems"],
+            "next": told["next"],
+        }
+    }
+
+
+def error_response(error: ShopfitError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error as an answer; it says when to come again where that may help, and not to where it cannot."""
+    more = dict(headers or {})
+    status = error.http_status
+    if isinstance(error, LimitExceeded):
+        more["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+    elif status == 503:
+        more["retry-after"] = str(_RETRY_SOON)
+    else:
+        more["x-should-retry"] = "false"
+    if status == 401:
+        more["www-authenticate"] = "Bearer"
+    return JSONResponse(error_body(error), status, more)
+
+
+def invalid_body(error: RequestValidationError, known: Mapping[str, Any]) -> ShopfitError:
+    """What is wrong with a body, every mistake of it.
+
+    Args:
+        error: as FastAPI found it.
+        known: names that the body may have, for a "did you mean".
+    """
+    problems = []
+    for one in error.errors():
+        where = ".".join(str(part) for part in one["loc"][1:]) or "body"
+        if one["type"] == "extra_forbidden":
+            name = str(one["loc"][-1])
+            problems.append(Problem(_short(where), f"there is no such field{did_you_mean(name, known)}"))
+        elif one["type"] == "json_invalid":
+            problems.append(Problem("body", f"it is not JSON: {one.get('ctx', {}).get('error', '')}"))
+        else:
+            problems.append(Problem(_short(where), one["msg"]))
+    return RequestError(
+        "the request's body is not valid", problems=problems[:50], next_step="correct it; /docs shows every field"
+    )
+
+
+def other_failure(error: HTTPException) -> JSONResponse:
+    """What the framework refuses (no such path, no such method), in the same shape."""
+    body = {"message": str(error.detail), "type": "invalid_request_error", "param": None, "code": None}
+    known = {**body, "problems": [], "next": "see /docs for what there is"}
+    return JSONResponse({"error": known}, error.status_code, dict(error.headers or {}))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -1,0 +1,121 @@
+"""Pure ASGI middleware: the body's size and time, and a client that goes away, before any endpoint is reached."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from shopfit.errors import DeadlineExceeded, ShopfitError
+from shopfit.serve.failures import error_response
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MOST_BODY = 1024 * 1024
+"""Bytes of a body."""
+_MOST_CATALOG = 256 * 1024 * 1024  # of one that holds a catalog
+_SLOWEST = 30.0  # seconds that a body may take, and a slow reader beyond the answer's own time
+
+
+class BodyTooLarge(ShopfitError):
+    """A request's body has too many bytes."""
+
+    http_status = 413
+
+
+class BodyTooSlow(ShopfitError):
+    """A request's body did not arrive in time."""
+
+    http_status = 408
+
+
+class RequestGuard:
+    """Reads the whole body within its limits, and ends the request's work when its client goes away or time is up.
+
+    Args:
+        app: that answers.
+        timeout: seconds that an answer may take; some more are left for sending it.
+    """
+
+    def __init__(self, app: App, timeout: float) -> None:
+        self._app = app
+        self._most_time = timeout + _SLOWEST
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection of ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(_SLOWEST if scope["method"] != "PUT" else 10 * _SLOWEST):
+                body = await _body(receive, _MOST_CATALOG if scope["path"].endswith("/catalog") else MOST_BODY)
+        except TimeoutError:
+            slow = BodyTooSlow("the body of the request did not arrive in time", next_step="send it again, faster")
+            await error_response(slow, {"connection": "close"})(scope, receive, send)
+            return
+        except BodyTooLarge as error:
+            await error_response(error, {"connection": "close"})(scope, receive, send)
+            return
+        if body is None:  # the client went away
+            return
+        await self._run(scope, body, receive, send)
+
+    async def _run(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        gone = asyncio.Event()
+        sent = begun = False
+
+        async def replay() -> MutableMapping[str, Any]:
+            nonlocal sent
+            if not sent:
+                sent = True
+                return {"type": "http.request", "body": body, "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        work = asyncio.ensure_future(self._app(scope, replay, answer))
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+            work.cancel()
+
+        watching = asyncio.ensure_future(watch())
+        try:
+            async with asyncio.timeout(self._most_time):
+                await work
+        except asyncio.CancelledError:
+            if not gone.is_set():  # the server itself is ending
+                raise
+        except TimeoutError:
+            if not begun:
+                late = DeadlineExceeded("the request was not answered in time", next_step="send it again in a moment")
+                await error_response(late)(scope, receive, send)
+            # else the server closes the connection, as its answer is not complete
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+
+async def _body(receive: Receive, most: int) -> bytes | None:
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > most:
+            raise BodyTooLarge(
+                f"the body of the request has more than {most:,} bytes", next_step="send less in one request"
+            )
+        if not message.get("more_body", False):
+            return b"".join(parts)

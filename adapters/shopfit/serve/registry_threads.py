@@ -1,0 +1,38 @@
+"""Threads that ask the registry, so that the event loop never waits for a database."""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_THREADS = 8
+
+
+class RegistryThreads:
+    """Runs calls that may block. For the event loop."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, "shopfit-registry")
+        self._asked: dict[Hashable, asyncio.Future[Any]] = {}
+
+    async def run(self, call: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> T:
+        """The result of a call on another thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: call(*arguments, **options))
+
+    async def once(self, key: Hashable, call: Callable[[], T]) -> T:
+        """The result of a call; those who ask for the same key meanwhile get the same result."""
+        future = self._asked.get(key)
+        if future is None:
+            loop = asyncio.get_running_loop()
+            future = self._asked[key] = loop.run_in_executor(self._threads, call)
+            future.add_done_callback(lambda _: self._asked.pop(key, None))
+        result: T = await asyncio.shield(future)
+        return result
+
+    def close(self) -> None:
+        """Start no more calls."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
