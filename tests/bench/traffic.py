@@ -1,34 +1,26 @@
 """The engine under traffic: many writers at once, adapters not seen before, a thousand of them with few slots."""
 
 import random
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from shopfit.adapter.bundle import LORA, BaseIdentity, DataIdentity, Manifest, seal
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest
 from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
-from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
-from shopfit.settings import Settings
+from tests.bench.random_adapters import random_adapters
 from tests.bench.results import Row, best_time
 
-ROWS, TOKENS, WRITTEN, RANK, RUNS = 32, 48, 32, 8, 3
+ROWS, TOKENS, WRITTEN, RUNS = 32, 48, 32, 3
 ADAPTERS, SLOTS, MEMORY, UNSEEN, FILL = 1000, 32, 1024**3, 20, 120
 CHOICES, ANSWERS = 256, 96  # requests a measurement
-_SMALL = 0.002  # weights: the base's answers change, and stay answers
 
 
 def writing(base: Base, stack: Stack, hosts: Sequence[Packed], plain: Any) -> list[Row]:
@@ -83,7 +75,7 @@ def traffic(base: Base) -> list[Row]:
     rows = []
     recipes = {task: _recipe(task) for task in ("choose", "generate")}
     with (
-        _shops(base, recipes) as settings,
+        random_adapters(base, recipes, ADAPTERS) as settings,
         Registry.open(settings) as registry,
         Engine(base, registry=registry, cache=settings.cache, slots=SLOTS, memory=MEMORY) as engine,
     ):
@@ -160,52 +152,4 @@ def _recipe(task: str) -> Recipe:
             "evaluate": {"metric": "auc" if task == "choose" else "exact_match"},
             "serve": {"max_new_tokens": WRITTEN},
         }
-    )
-
-
-@contextmanager
-def _shops(base: Base, recipes: dict[str, Recipe]) -> Iterator[Settings]:
-    """A registry in a folder that goes away: adapters with random weights, one merchant each and recipe."""
-    folder = Path(tempfile.mkdtemp(prefix="shopfit-bench-"))
-    settings = Settings(folder, f"sqlite:///{folder}/registry.db", str(folder / "blobs"))
-    torch.manual_seed(0)
-    layers = {name: layer for name, layer in base.model.named_modules() if name.endswith("_proj")}
-    noise = torch.randn(8_000_000) * _SMALL
-    try:
-        with Registry.open(settings) as registry:
-            for number in range(ADAPTERS):
-                at, weights = 0, {}
-                file = folder / "bundle" / LORA / "adapter_model.safetensors"
-                turned = noise.roll(number * 7919)
-                for name, layer in layers.items():
-                    for part, shape in (("A", (RANK, layer.in_features)), ("B", (layer.out_features, RANK))):
-                        size = shape[0] * shape[1]
-                        weights[f"base_model.model.{name}.lora_{part}.weight"] = turned[at : at + size].view(shape)
-                        at += size
-                file.parent.mkdir(parents=True)
-                save_file({name: tensor.clone() for name, tensor in weights.items()}, file)
-                for recipe in recipes.values():
-                    bundle = seal(folder / "bundle", _manifest(base, f"m{number}", recipe))
-                    registry.publish(bundle, promote=True, actor="bench")
-                shutil.rmtree(folder / "bundle")
-        yield settings
-    finally:
-        shutil.rmtree(folder)
-
-
-def _manifest(base: Base, merchant: str, recipe: Recipe) -> Manifest:
-    return Manifest(
-        schema=1,
-        merchant=merchant,
-        recipe=recipe.name,
-        recipe_snapshot=dump_recipe(recipe),
-        labels=["negative", "positive"] if recipe.task == "choose" else [],
-        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint),
-        data=DataIdentity(digest="d", train=[], valid=[], test=[]),
-        seed=0,
-        method="lora",
-        rank=RANK,
-        trainable_parameters=1,
-        steps=1,
-        libraries={},
     )
