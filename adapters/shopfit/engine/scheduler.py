@@ -23,7 +23,7 @@ from shopfit.engine.fair_thread_pool import closed
 from shopfit.engine.fairness import FairQueue
 from shopfit.engine.jobs import Entry, Job, Ticket
 from shopfit.engine.slot_pool import SlotPool
-from shopfit.errors import RequestError
+from shopfit.errors import EngineEnded
 
 _AHEAD = 2  # forwards' worth of entries to choose from, so that rows of similar length share a forward
 _CHECKED = 0.05  # seconds between looks at deadlines while nothing can run
@@ -40,7 +40,7 @@ class Scheduler:
     """
 
     def __init__(self, base: Base, pool: SlotPool, *, rows: int, batch_tokens: int) -> None:
-        self.pool = pool
+        self.pool, self.rows = pool, rows
         self._base = base
         self._budget = batch_tokens
         self._writers = Writers(Decoder(base.model, base.tokenizer, rows=rows, stack=pool.stack), pool, rows)
@@ -51,7 +51,7 @@ class Scheduler:
         self._watched: set[Ticket] = set()
         self._unwanted: set[Key] = set()
         self._news = threading.Condition()
-        self._ended: RequestError | None = None
+        self._ended: EngineEnded | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -61,7 +61,7 @@ class Scheduler:
         return waiting, len(self._writers), self._writers.paused
 
     @property
-    def ended(self) -> RequestError | None:
+    def ended(self) -> EngineEnded | None:
         """Why the serving thread has ended; None while it runs."""
         with self._news:
             self._look_alive()
@@ -71,7 +71,7 @@ class Scheduler:
         """Give jobs to the serving thread, all at once.
 
         Raises:
-            RequestError: if the thread has ended.
+            EngineEnded: if the thread has ended.
         """
         with self._news:
             self._begin()
@@ -82,7 +82,7 @@ class Scheduler:
         """Let a request fail at its deadline, at whatever stage it is.
 
         Raises:
-            RequestError: if the thread has ended.
+            EngineEnded: if the thread has ended.
         """
         with self._news:
             self._begin()
@@ -236,6 +236,9 @@ class Scheduler:
 
     def _score_rows(self, alike: list[list[Entry]]) -> None:
         """Compute each row once, for all entries that wait for it."""
+        for entries in alike:
+            for entry in entries:
+                entry.job.ticket.begin()
         try:
             slots = self.pool.seat([entries[0].job.work.weights for entries in alike])
             order = sorted(range(len(alike)), key=slots.__getitem__)  # for rows in slot order, kernels copy no weights
@@ -258,6 +261,7 @@ class Scheduler:
             return
         for entries, part in zip(alike, results, strict=True):
             for entry in entries:
+                entry.job.ticket.read += entry.tokens
                 entry.job.scored(entry.place, part)
             loaded, key = entries[0].job.work.loaded, entries[0].row.key
             if loaded is not None and key is not None:
@@ -283,8 +287,8 @@ def _key(entry: Entry) -> int:
     return id(entry.job.work.weights)
 
 
-def _dead(why: str) -> RequestError:
-    return RequestError(f"the serving thread of this engine has ended: {why}", next_step="load a new engine")
+def _dead(why: str) -> EngineEnded:
+    return EngineEnded(f"the serving thread of this engine has ended: {why}", next_step="load a new engine")
 
 
 def _alike(batch: Iterable[Entry]) -> list[list[Entry]]:
