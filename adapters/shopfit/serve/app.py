@@ -13,12 +13,13 @@ from starlette.responses import Response
 
 from shopfit import __version__
 from shopfit.errors import ShopfitError
-from shopfit.serve.endpoints import classify, health, models
+from shopfit.serve.endpoints import classify, feedback, health, metrics, models, releases
 from shopfit.serve.failures import error_response, invalid_body, other_failure
 from shopfit.serve.gateway import Gateway
 from shopfit.serve.middleware import RequestGuard
+from shopfit.serve.request_observer import RequestObserver
 
-_ROUTERS = (models.router, classify.router, health.router)
+_ROUTERS = (models.router, classify.router, releases.router, feedback.router, health.router, metrics.router)
 
 
 def make_app(gateway: Gateway) -> FastAPI:
@@ -50,6 +51,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(RequestGuard, timeout=gateway.options.timeout)
+    app.add_middleware(RequestObserver, gateway=gateway)  # the last is the outermost
     return app
 
 

@@ -1,5 +1,6 @@
 """Pure ASGI middleware around all others: headers that every answer has, and what is logged and counted of it."""
 
+import logging
 from collections.abc import MutableMapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -8,10 +9,12 @@ from starlette.datastructures import MutableHeaders
 
 from shopfit.serve.middleware import App, Receive, Scope, Send
 from shopfit.serve.request_log import log_request
-from shopfit.serve.request_record import begin_record
+from shopfit.serve.request_record import RequestRecord, begin_record
 
 if TYPE_CHECKING:
     from shopfit.serve.gateway import Gateway
+
+logger = logging.getLogger(__name__)
 
 CLIENT_GONE = 499  # as proxies log it: the client went away before there was an answer
 
@@ -55,8 +58,15 @@ class RequestObserver:
                 self._gateway.metrics.answered(record, endpoint, status, seconds)
                 log_request(record, endpoint, status, seconds)
                 span.end(record, endpoint, status)
-                for call in record.after:
-                    call()
+                _finish(record)
+
+
+def _finish(record: RequestRecord) -> None:
+    for call in record.after:
+        try:
+            call()
+        except Exception:  # the answer is sent: nobody but the log can be told
+            logger.exception("what follows the answer %s failed", record.answer)
 
 
 def _endpoint(scope: Scope) -> str:

@@ -1,6 +1,7 @@
 """`/v1/feedback`: what came of answers."""
 
 import json
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -55,11 +56,17 @@ async def add_feedback(body: FeedbackBody, asks: Asks) -> JSONResponse:
     problems = [problem for place, event in enumerate(body.events) for problem in _problems(place, event)]
     if problems:
         raise RequestError("there are events that cannot be kept", problems=problems, next_step="correct them")
-    async with asks.gateway.limits.admit(merchant, current_record()):
+    async with _admitted(asks):
         now = datetime.now(UTC)
         rows = [_row(asks, merchant, event, now) for event in body.events]
         await asks.gateway.threads.run(asks.gateway.registry.add_feedback, rows)
     return JSONResponse({"object": "feedback", "events": len(rows)})
+
+
+def _admitted(asks: Asking) -> AbstractAsyncContextManager[None]:
+    """A merchant's events count as one of its requests; the platform's, which names the merchant in a text, do not."""
+    own = asks.grant.merchant
+    return nullcontext() if own is None else asks.gateway.limits.admit(own, current_record())
 
 
 def _merchant(asks: Asking, named: str | None) -> str:
