@@ -3,7 +3,7 @@
 import click
 
 from shopfit.cli.arguments import TEXT
-from shopfit.cli.terminal import as_json, counted, keep, print_json
+from shopfit.cli.terminal import as_json, console, counted, keep, print_json
 
 
 @click.group()
@@ -28,4 +28,4 @@ def erase(merchant: str, log: str, as_json: bool) -> None:
     if as_json:
         print_json({"merchant": merchant, "files": files})
     else:
-        click.echo(f"removed {counted(files, 'file')} of {merchant}")
+        console().print(f"removed {counted(files, 'file')} of {merchant}")

@@ -130,7 +130,7 @@ class MerchantLimits:
         record.merchant = merchant
         limits = self.of(merchant)
         if limits.concurrent is not None and self._under_way[merchant] >= limits.concurrent:
-            raise self._refusal("concurrent", f"{limits.concurrent} requests at the same time", 1.0)
+            raise self._refusal("concurrent", "requests at the same time", limits.concurrent, 1.0)
         self._under_way[merchant] += 1
         try:
             if limits.tokens_per_day is not None:
@@ -147,18 +147,18 @@ class MerchantLimits:
         taken, left, wait = await self._rates.take(merchant, most)
         record.headers.update(_headers("requests", most, left, wait))
         if not taken:
-            raise self._refusal("requests", f"{most:,} requests a minute", wait)
+            raise self._refusal("requests", "requests a minute", most, wait)
 
     async def _check_tokens(self, merchant: str, most: int, record: RequestRecord) -> None:
         used, wait = await self._budgets.used(merchant), seconds_of_today()
         record.headers.update(_headers("tokens", most, max(0, most - used), wait))
         if used >= most:
-            raise self._refusal("tokens", f"{most:,} tokens a day (UTC)", wait)
+            raise self._refusal("tokens", "tokens a day of UTC", most, wait)
 
-    def _refusal(self, limit: str, allowed: str, wait: float) -> LimitExceeded:
+    def _refusal(self, limit: str, what: str, most: int, wait: float) -> LimitExceeded:
         self._metrics.limited(limit)
         return LimitExceeded(
-            f"this merchant has used up what it may ask (allowed: {allowed})",
+            f"this merchant has used up what it may ask (allowed: {what}, at most {most:,})",
             retry_after=wait,
             next_step="try again later, or ask whoever runs the platform for more: `shopfit limit set`",
         )

@@ -1,7 +1,7 @@
 """`/v1/feedback`: what came of answers."""
 
-import json
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 from starlette.responses import JSONResponse
 
-from shopfit.errors import Problem, RequestError
+from shopfit.errors import DataError, Problem, RequestError
 from shopfit.registry import Feedback
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asking, Asks, Body
@@ -18,7 +18,8 @@ from shopfit.serve.request_record import current_record
 router = APIRouter(tags=["feedback"])
 
 _MOST = 1000  # events of one request
-_LARGEST = 10_000  # bytes of a value as JSON
+_BAD, _MEND = "there are events that cannot be kept, so none is", "correct those, and send all of them again"
+_NAMES = {"answer_id": "answer", "user_hash": "user"}  # of the registry, and here
 _LATEST = timedelta(minutes=5)  # that the sender's clock may be ahead
 
 
@@ -43,10 +44,11 @@ class FeedbackBody(Body):
 
 
 class Kept(BaseModel):
-    """How many there were; those that were known already included."""
+    """How many events there were, and how many of them were not known already."""
 
     object: Literal["feedback"]
     events: int
+    new: int
 
 
 @router.post("/v1/feedback", response_model=Kept)
@@ -55,12 +57,15 @@ async def add_feedback(body: FeedbackBody, asks: Asks) -> JSONResponse:
     merchant = _merchant(asks, body.merchant)
     problems = [problem for place, event in enumerate(body.events) for problem in _problems(place, event)]
     if problems:
-        raise RequestError("there are events that cannot be kept", problems=problems, next_step="correct them")
+        raise RequestError(_BAD, problems=problems, next_step=_MEND)
     async with _admitted(asks):
         now = datetime.now(UTC)
         rows = [_row(asks, merchant, event, now) for event in body.events]
-        await asks.gateway.threads.run(asks.gateway.registry.add_feedback, rows)
-    return JSONResponse({"object": "feedback", "events": len(rows)})
+        try:
+            new = await asks.gateway.threads.run(asks.gateway.registry.add_feedback, rows)
+        except DataError as error:
+            raise RequestError(_BAD, problems=[_renamed(one) for one in error.problems], next_step=_MEND) from None
+    return JSONResponse({"object": "feedback", "events": len(rows), "new": new})
 
 
 def _admitted(asks: Asking) -> AbstractAsyncContextManager[None]:
@@ -84,8 +89,6 @@ def _problems(place: int, event: Event) -> list[Problem]:
     where, found = f"events.{place}", []
     if event.kind in ("label", "correction") and event.value is None:
         found.append(Problem(f"{where}.value", "it is missing", "what is right"))
-    if len(json.dumps(event.value)) > _LARGEST:
-        found.append(Problem(f"{where}.value", "it is too long", f"{_LARGEST:,} bytes of JSON"))
     if event.at is not None and event.at > datetime.now(UTC) + _LATEST:
         found.append(Problem(f"{where}.at", f"{event.at.isoformat()} is in the future"))
     return found
@@ -95,3 +98,9 @@ def _row(asks: Asking, merchant: str, event: Event, now: datetime) -> Feedback:
     more: dict[str, Any] = {"item": event.item, "value": event.value, "version": event.version, "event": event.event}
     user = asks.gateway.user_hashes.of(merchant, event.user or "")
     return Feedback(merchant, event.answer, event.kind, event.at or now, user_hash=user, **more)
+
+
+def _renamed(problem: Problem) -> Problem:
+    """A problem of the registry, which counts rows from 1 and has its own names for fields."""
+    row, _, name = problem.where.partition(" ")
+    return replace(problem, where=f"events.{int(row.partition(':')[2]) - 1}.{_NAMES.get(name, name)}")
