@@ -1,6 +1,6 @@
 """`/v1/releases`, `/v1/promote` and `/v1/rollback`: which version answers, without a restart."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -82,7 +82,7 @@ async def start_release(body: ReleaseBody, asks: Asks) -> JSONResponse:
 
 @router.delete("/v1/releases", response_model=ReleaseShown)
 async def end_release(
-    asks: Asks, model: str = Query(description="`merchant/recipe`."), kind: Kind = Query()  # noqa: B008 - FastAPI's
+    asks: Asks, model: Annotated[str, Query(description="`merchant/recipe`.")], kind: Kind
 ) -> JSONResponse:
     """Take a release's part of the traffic back. The answer is the release that ended."""
     reference = adapter_to_change(asks, model, "promote")
