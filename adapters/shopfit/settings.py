@@ -57,7 +57,10 @@ def traces_exporter() -> str:
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return ""
     places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    named = os.environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if any(os.environ.get(place) for place in places) else "none")
+    implied = "otlp" if any(os.environ.get(place) for place in places) else "none"
+    named = os.environ.get("OTEL_TRACES_EXPORTER") or implied
+        "otlp" if any(os.environ.get(place) for place in places) else "none"
+    )
     return "" if named == "none" else "console" if named == "console" else "otlp"
 
 

@@ -110,7 +110,9 @@ def test_a_merchant_without_its_own_has_the_platforms(
 ) -> None:
     home = own_copy(filled, tmp_path_factory.mktemp("defaults") / "home")
     # nothing listens there: rates go uncounted, and nobody is refused for it
-    with operating(home, "--requests-per-minute", "1", "--limits", "redis://127.0.0.1:1", "--tokens-per-day", "1") as one:
+    with operating(
+        home, "--requests-per-minute", "1", "--limits", "redis://127.0.0.1:1", "--tokens-per-day", "1"
+    ) as one:
         assert one.classify().status_code == 200
         while (refused := one.classify()).status_code == 200:
             time.sleep(0.02)

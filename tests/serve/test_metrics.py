@@ -67,7 +67,11 @@ def test_adapters_beyond_the_first_count_together() -> None:
         record = RequestRecord(adapter=f"m{number}/r", release="production", read=2)
         metrics.answered(record, "POST /v1/classify", 200, 0.1)
     families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
-    counts = {sample.labels["adapter"]: sample.value for sample in families["shopfit_requests"].samples if "_total" in sample.name}
+    counts = {
+        sample.labels["adapter"]: sample.value
+        for sample in families["shopfit_requests"].samples
+        if "_total" in sample.name
+    }
     assert counts == {"m0/r": 1, "m1/r": 1, OTHER: 998}
 
 
@@ -99,7 +103,9 @@ def test_the_dashboard_shows_what_there_is() -> None:
             names = set(NAME.findall(target["expr"]))
             assert names, panel["title"]
             assert names <= there.keys(), panel["title"]
-            labels = {label.strip() for pair in LABELS.findall(target["expr"]) for part in pair for label in part.split(",")}
+            labels = {
+                label.strip() for pair in LABELS.findall(target["expr"]) for part in pair for label in part.split(",")
+            }
             legend = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
             for name in names:
                 assert (labels | legend) - {""} <= there[name], panel["title"]

@@ -3,24 +3,23 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset
 import pytest
-from tests.serve.operated import SENTIMENT, Operated, operating, own_copy, publish_second
+from tests.serve.operated import SENTIMENT, operating, own_copy, publish_second
 
 from shopfit.serve.shown_store import schema
-from shopfit.settings import Settings
 from shopfit.serve.user_hashes import UserHashes
+from shopfit.settings import Settings
 
 SECRET = "nobody else may read this"
 SHOPPER = "jane@example.com"
 
 
 @pytest.fixture(scope="module")
-def shown(filled: Settings, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shown(filled: Settings, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what two gateways logged: `plain`, and `texts` of one that was told to keep texts."""
     folder = tmp_path_factory.mktemp("shown")
     settings = own_copy(filled, folder / "home")
@@ -33,10 +32,14 @@ def shown(filled: Settings, tiny_encoder: Path, tmp_path_factory: pytest.TempPat
         for number in range(40):
             assert one.classify("lovely crema", user=str(number)).status_code == 200
         assert one.classify("lovely crema", model="acme/none").status_code == 404
-    with operating(settings, "--shown", f"file://{folder / 'texts'}", "--shown-texts", "--log-texts", name="texts") as one:
+    with operating(
+        settings, "--shown", f"file://{folder / 'texts'}", "--shown-texts", "--log-texts", name="texts"
+    ) as one:
         assert one.classify(SECRET, model=f"{SENTIMENT}@1").status_code == 200
-        one.gateway.ask("/v1/rerank", {"model": "acme/products", "query": "keep warm", "documents": ["a tent", "a bag"]})
-    yield folder
+        one.gateway.ask(
+            "/v1/rerank", {"model": "acme/products", "query": "keep warm", "documents": ["a tent", "a bag"]}
+        )
+    return folder
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ class Adapters:
             RegistryError: if it must be looked up, and the registry cannot be read.
         """
         known = self._names.known(reference)
-        return known or await self._threads.run(self._names.resolve, reference)
+        return await self._threads.run(self._names.resolve, reference) if known is None else known
 
     async def refresh(self, reference: Reference) -> None:
         """See at once that a reference names another version; raises as `look_up` does."""

@@ -1,4 +1,4 @@
-"""Tokens that merchants used today: counted here, and in the registry a second later, where all gateways add them up."""
+"""Tokens that merchants used today: counted here, and a second later in the registry, where all gateways add up."""
 
 import asyncio
 import logging

@@ -14,7 +14,7 @@ from shopfit.registry import Grant, Registry, Version
 from shopfit.serve.adapters import AdapterFacts, Adapters
 from shopfit.serve.authentication import Authentication
 from shopfit.serve.budgets import TokenBudgets
-from shopfit.serve.engines.pool import EnginePool, Supervised
+from shopfit.serve.engines.pool import EnginePool
 from shopfit.serve.limits import MerchantLimits
 from shopfit.serve.metrics import Metrics
 from shopfit.serve.options import ServeOptions
@@ -229,7 +229,9 @@ class Gateway:
         record = current_record()
         record.key = grant.key
         async with AsyncExitStack() as admitted:
-            if grant.merchant is not None:  # before names are looked up, so that a flood of unknown ones is limited, too
+            if (
+                grant.merchant is not None
+            ):  # before names are looked up, so that a flood of unknown ones is limited, too
                 await admitted.enter_async_context(self.limits.admit(grant.merchant, record))
             reference, version = await self.adapters.find(model, grant)
             if grant.merchant is None:

@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-from limits.aio.storage import MovingWindowSupport
+from limits.aio.storage import SlidingWindowCounterSupport
 from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 
@@ -30,7 +30,9 @@ _PAUSE = 5.0  # seconds that rates go uncounted when it does not answer
 
 
 class RequestRates:
-    """Counts requests in a moving minute, in this process or in a Redis. For the event loop.
+    """Counts requests in a sliding minute, in this process or in a Redis. For the event loop.
+
+    A merchant has two counters, of this minute and the last: the last one fades as the minute goes on.
 
     A Redis that does not answer limits nobody: it is logged, and tried again some seconds later.
 
@@ -59,7 +61,7 @@ class RequestRates:
                 f"--limits is {masked(address)!r}, and it cannot be used: {error}",
                 next_step="correct the option, or install the package for it: pip install 'shopfit[serve]'",
             ) from error
-        assert isinstance(store, MovingWindowSupport)
+        assert isinstance(store, SlidingWindowCounterSupport)
         self._store: Any = store
 
     async def take(self, merchant: str, most: int) -> tuple[bool, int, float]:
@@ -70,20 +72,44 @@ class RequestRates:
             most: requests a minute, 0 or more. Another number holds at once: the requests before it count.
 
         Returns:
-            whether there is room; how many more there is room for; seconds until there is room for one more than that.
+            whether there is room; how many more there is room for; seconds until there is room for one (more).
         """
         if time.monotonic() < self._paused_until:
             return True, most, 0.0
         key = f"shopfit/requests/{merchant}"
         try:
             async with asyncio.timeout(_PATIENCE):
-                taken = await self._store.acquire_entry(key, most, _MINUTE)
-                oldest, count = await self._store.get_moving_window(key, most, _MINUTE)
+                taken = await self._store.acquire_sliding_window_entry(key, most, _MINUTE)
+                counts = _Counts(*await self._store.get_sliding_window(key, _MINUTE))
         except Exception:  # each store raises its own
             logger.warning("requests are not counted for %s s: the store does not answer", _PAUSE, exc_info=True)
             self._paused_until = time.monotonic() + _PAUSE
             return True, most, 0.0
-        return taken, max(0, most - count), max(0.0, oldest + _MINUTE - time.time()) if count else 0.0
+        return taken, max(0, most - counts.now), counts.wait(most)
+
+
+class _Counts(NamedTuple):
+    """Requests of the last whole minute and of the one that runs, and the seconds until they count no more."""
+
+    last: int
+    last_ends: float
+    running: int
+    running_ends: float
+
+    @property
+    def now(self) -> int:
+        """Requests that count."""
+        return math.floor(self.last * self.last_ends / _MINUTE + self.running)
+
+    def wait(self, most: int) -> float:
+        """Seconds until one less counts than may, or if that is so, than does now; all grow old evenly."""
+        below = min(most, self.now)
+        if below <= 0:
+            return _MINUTE if most <= 0 else 0.0
+        if self.running < below:  # enough of the last minute grows old in this one
+            return max(0.0, self.last_ends - (below - self.running) * _MINUTE / self.last)
+        rest = max(0.0, self.running_ends - _MINUTE)  # until this minute is the last
+        return rest + _MINUTE - below * _MINUTE / self.running
 
 
 class MerchantLimits:

@@ -48,9 +48,13 @@ class Metrics:
         answered = ("adapter", "release", "endpoint", "status")
         self._requests = counter("shopfit_requests_total", "HTTP requests that are over.", *answered)
         self._seconds = histogram("shopfit_request_seconds", "From a request to the end of its answer.", "endpoint")
-        self._tokens = counter("shopfit_tokens_total", "Tokens that forwards read, or that were written.", "adapter", "kind")
+        self._tokens = counter(
+            "shopfit_tokens_total", "Tokens that forwards read, or that were written.", "adapter", "kind"
+        )
         self._queue = histogram("shopfit_queue_seconds", "From a question to its first forward.", "adapter")
-        self._first = histogram("shopfit_first_token_seconds", "From a request to the first part of a stream.", "adapter")
+        self._first = histogram(
+            "shopfit_first_token_seconds", "From a request to the first part of a stream.", "adapter"
+        )
         self._between = histogram("shopfit_between_tokens_seconds", "Mean of a stream, from token to token.", "adapter")
         self._limited = counter("shopfit_limited_requests_total", "Requests refused by a limit.", "limit")
         self._shadows = counter("shopfit_shadow_answers_total", "Requests repeated on a shadow.", "adapter", "outcome")

@@ -99,7 +99,7 @@ def differ(ask: "Ask", one: Mapping[str, Any], other: Mapping[str, Any], labels:
         case "choose":
             return bool(one["label"] != other["label"])
         case "rank" | "recommend":
-            return _first(one) != _first(other)
+            return bool(_first(one) != _first(other))
         case "rate":
             levels = [float(label) for label in labels]
             span = max(levels) - min(levels) if levels else 0.0

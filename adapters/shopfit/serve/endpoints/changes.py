@@ -1,4 +1,4 @@
-"""What endpoints that change the registry share: who may, which adapter is meant, and that the change is seen at once."""
+"""What endpoints that change the registry share: who may, what is meant, and that the change is seen at once."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +13,7 @@ from shopfit.serve.endpoints.asking import Asking
 T = TypeVar("T")
 
 
-class Conflict(ShopfitError):
+class Conflict(ShopfitError):  # noqa: N818 - reads as what it is
     """The registry does not allow a change, as it is now."""
 
     http_status = 409

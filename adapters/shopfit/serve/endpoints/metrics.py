@@ -1,12 +1,13 @@
 """`/metrics`: what is counted, for Prometheus.
 
 It names merchants' adapters, so it is for the platform: with any of its keys (Prometheus sends one from a file), or
-from this machine itself, as with `curl` or an agent beside the gateway. A request that a proxy on this machine passes on
-is not from this machine: it says for whom it is.
+from this machine itself, as with `curl` or an agent beside the gateway. What a proxy on this machine passes on is not
+from this machine: it says for whom it is.
 """
 
 import asyncio
 import ipaddress
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -15,7 +16,9 @@ from starlette.responses import Response
 
 from shopfit.errors import ScopeMissing
 from shopfit.serve.engine_statuses import ask_engines
-from shopfit.serve.gateway import Gateway
+
+if TYPE_CHECKING:
+    from shopfit.serve.gateway import Gateway
 
 router = APIRouter(tags=["health"])
 

@@ -74,9 +74,7 @@ async def start_release(body: ReleaseBody, asks: Asks) -> JSONResponse:
     """Give a version a part of its adapter's traffic, in place of the version that had it."""
     reference = adapter_to_change(asks, body.model, "promote")
     registry, who = asks.gateway.registry, actor(asks)
-    release = await change(
-        asks, lambda: registry.start_release(reference, kind=body.kind, share=body.share, actor=who)
-    )
+    release = await change(asks, lambda: registry.start_release(reference, kind=body.kind, share=body.share, actor=who))
     return JSONResponse(_release(release))
 
 
