@@ -59,8 +59,6 @@ def traces_exporter() -> str:
     places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     implied = "otlp" if any(os.environ.get(place) for place in places) else "none"
     named = os.environ.get("OTEL_TRACES_EXPORTER") or implied
-        "otlp" if any(os.environ.get(place) for place in places) else "none"
-    )
     return "" if named == "none" else "console" if named == "console" else "otlp"
 
 
