@@ -25,7 +25,7 @@ from shopfit.serve.endpoints import (
     recommend,
     rerank,
 )
-from shopfit.serve.failures import error_response, invalid_body, other_failure
+from shopfit.serve.failures import FAILURES, error_response, invalid_body, other_failure
 from shopfit.serve.gateway import Gateway
 from shopfit.serve.middleware import RequestGuard
 
@@ -64,6 +64,7 @@ def make_app(gateway: Gateway) -> FastAPI:
         description="Every merchant's adapter, by key. `model` is `merchant/recipe`, with `@alias` or `@number`.",
         lifespan=lifespan,
         redirect_slashes=False,
+        responses=FAILURES,
     )
     app.state.gateway = gateway
     for router in _ROUTERS:

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse, Response
 
 from shopfit.serve.endpoints.asking import Asks, Body, Fields, ignored, unsupported, usage_of
-from shopfit.serve.endpoints.event_stream import begin_stream
+from shopfit.serve.endpoints.event_stream import STREAMED, begin_stream
 from shopfit.serve.endpoints.generating import MOST_LOGPROBS, GenerateBody, GeneratedUsage, chat_logprobs, envelope
 from shopfit.serve.gateway import Ask, Document, Turn
 from shopfit.serve.json_route import json_router
@@ -137,7 +137,7 @@ class ChatCompletion(BaseModel):
     usage: GeneratedUsage
 
 
-@router.post("/v1/chat/completions", response_model=ChatCompletion)
+@router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
 async def chat(body: ChatBody, asks: Asks) -> Response:
     """Answer a conversation; with `stream`, as server-sent events."""
     logprobs = (body.top_logprobs or 0) if body.logprobs else None

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from shopfit.errors import RequestError
 from shopfit.serve.endpoints.asking import MOST_INPUTS, Asks, Fields, Texts, paired, unsupported, usage_of
-from shopfit.serve.endpoints.event_stream import begin_stream
+from shopfit.serve.endpoints.event_stream import STREAMED, begin_stream
 from shopfit.serve.endpoints.generating import MOST_LOGPROBS, GenerateBody, GeneratedUsage, envelope, text_logprobs
 from shopfit.serve.gateway import Ask, Document, Turn
 from shopfit.serve.json_route import json_router
@@ -63,7 +63,7 @@ class Completion(BaseModel):
     usage: GeneratedUsage
 
 
-@router.post("/v1/completions", response_model=Completion)
+@router.post("/v1/completions", response_model=Completion, responses=STREAMED)
 async def complete(body: CompletionBody, asks: Asks) -> Response:
     """Write a text for each prompt; with `stream`, as server-sent events."""
     inputs = paired("prompt", body.prompt, body.fields)

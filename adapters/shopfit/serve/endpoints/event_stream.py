@@ -16,6 +16,9 @@ from shopfit.serve.gateway import Ask, Document, Turn
 
 logger = logging.getLogger(__name__)
 
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+"""What the API's docs say of an answer that may be a stream."""
+
 _PING = 15.0  # seconds without an event, after which a comment keeps the connection alive
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
