@@ -13,13 +13,41 @@ from starlette.responses import Response
 
 from shopfit import __version__
 from shopfit.errors import ShopfitError
-from shopfit.serve.endpoints import classify, feedback, health, metrics, models, releases
-from shopfit.serve.failures import error_response, invalid_body, other_failure
+from shopfit.serve.endpoints import (
+    catalog,
+    chat,
+    classify,
+    completions,
+    embeddings,
+    feedback,
+    health,
+    metrics,
+    models,
+    rate,
+    recommend,
+    releases,
+    rerank,
+)
+from shopfit.serve.failures import FAILURES, error_response, invalid_body, other_failure
 from shopfit.serve.gateway import Gateway
 from shopfit.serve.middleware import RequestGuard
 from shopfit.serve.request_observer import RequestObserver
 
-_ROUTERS = (models.router, classify.router, releases.router, feedback.router, health.router, metrics.router)
+_ROUTERS = (
+    models.router,
+    completions.router,
+    chat.router,
+    embeddings.router,
+    classify.router,
+    rerank.router,
+    rate.router,
+    recommend.router,
+    catalog.router,
+    releases.router,
+    feedback.router,
+    health.router,
+    metrics.router,
+)
 
 
 def make_app(gateway: Gateway) -> FastAPI:
@@ -43,6 +71,7 @@ def make_app(gateway: Gateway) -> FastAPI:
         description="Every merchant's adapter, by key. `model` is `merchant/recipe`, with `@alias` or `@number`.",
         lifespan=lifespan,
         redirect_slashes=False,
+        responses=FAILURES,
     )
     app.state.gateway = gateway
     for router in _ROUTERS:
