@@ -8,8 +8,8 @@ import click
 
 from shopfit.cli.arguments import TEXT
 from shopfit.cli.terminal import as_json, console, only_prints, print_json
-from shopfit.libraries import quiet
 from shopfit.errors import RequestError
+from shopfit.libraries import quiet
 
 if TYPE_CHECKING:
     from shopfit.recipe.schema import Recipe

@@ -16,9 +16,7 @@ from shopfit.errors import ShopfitError
 @click.option("--port", type=int, default=8000, show_default=True, help="To listen at; 0 for any free one.")
 @click.option("--no-auth", is_flag=True, help="Ask for no key; at an address of this machine only.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds that an answer may take.")
-@click.option(
-    "--drain", type=float, default=10.0, show_default=True, help="Seconds for what is under way at SIGTERM."
-)
+@click.option("--drain", type=float, default=10.0, show_default=True, help="Seconds for what is under way at SIGTERM.")
 @click.option("--queue", type=int, default=1024, show_default=True, help="Requests under way of one engine.")
 @click.option("--slots", type=int, default=32, show_default=True, help="Adapters on the device, of one engine.")
 @click.option("--rows", type=int, default=32, show_default=True, help="Answers written at a time, by one engine.")
@@ -44,9 +42,7 @@ def command(memory: float, no_auth: bool, **options: Any) -> None:
     API docs are at /docs. Requests need a key: `shopfit key create`.
     """
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-        raise ShopfitError(
-            "the packages that serve HTTP are not installed", next_step="pip install 'shopfit[serve]'"
-        )
+        raise ShopfitError("the packages that serve HTTP are not installed", next_step="pip install 'shopfit[serve]'")
     from shopfit.serve.options import ServeOptions
     from shopfit.serve.server import run
     from shopfit.settings import Settings

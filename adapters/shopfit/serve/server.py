@@ -63,9 +63,7 @@ def run(settings: Settings, options: ServeOptions) -> None:
 
 def _listen(options: ServeOptions) -> socket.socket:
     try:
-        found = socket.getaddrinfo(
-            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         listening = socket.create_server(found[0][4][:2], family=found[0][0], backlog=2048)
     except OSError as error:
         raise ShopfitError(
