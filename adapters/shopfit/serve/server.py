@@ -58,7 +58,12 @@ def run(settings: Settings, options: ServeOptions) -> None:
         server = _Server(config, gateway)
         host, port = listening.getsockname()[:2]
         logger.info("serving http://%s:%s", host, port)
-        asyncio.run(server.serve(sockets=[listening]))
+        try:
+            asyncio.run(server.serve(sockets=[listening]))
+        except KeyboardInterrupt:  # uvicorn raises the signal again when it has ended as it should
+            if not gateway.draining:
+                raise
+        logger.info("ended")
 
 
 def _listen(options: ServeOptions) -> socket.socket:
