@@ -23,9 +23,9 @@ from statistics import mean, stdev
 import torch
 
 from shopfit.base.load import Base, load_base
-from shopfit.libraries import quiet
 from shopfit.evaluation.assess import ask
 from shopfit.evaluation.metrics import measure
+from shopfit.libraries import quiet
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.shipped import sample_folder

@@ -14,8 +14,8 @@ from shopfit.adapter.adapted_model import Bare
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.base.load import load_base
 from shopfit.base.scoring.questions import Question
-from shopfit.libraries import quiet
 from shopfit.engine.offline_scoring import score
+from shopfit.libraries import quiet
 from shopfit.settings import Settings
 from tests.bench.results import Row, best_time, publish
 from tests.bench.traffic import traffic, writing

@@ -26,9 +26,9 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from shopfit.base.embed import Embedder
-from shopfit.libraries import quiet
 from shopfit.evaluation.evidence import weigh
 from shopfit.evaluation.metrics import measure
+from shopfit.libraries import quiet
 from shopfit.recipe.tasks import METRICS
 from shopfit.settings import Settings
 from shopfit.tasks import ChoosePredictions, Predictions, RankPredictions, metric_of, pooled

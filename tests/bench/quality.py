@@ -30,12 +30,12 @@ from sklearn.metrics import roc_auc_score
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
-from shopfit.libraries import quiet
 from shopfit.engine import Engine, Tenant
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.contenders import compare
 from shopfit.evaluation.intervals import Interval, bootstrap
 from shopfit.evaluation.metrics import measure
+from shopfit.libraries import quiet
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
 from shopfit.pipeline import trained_run

@@ -18,8 +18,8 @@ from shopfit.cli.terminal import (
     print_json,
     recipe_options,
 )
-from shopfit.libraries import quiet
 from shopfit.errors import DataError
+from shopfit.libraries import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from shopfit.cli.arguments import TEXT
-from shopfit.cli.terminal import keep
 from shopfit.errors import ShopfitError
 
 
@@ -52,5 +51,4 @@ def command(memory: float, no_auth: bool, **options: Any) -> None:
     log_to_stderr()
     if no_auth:
         logging.getLogger("shopfit").warning("--no-auth: whoever can log in to this machine may ask everything")
-    keep("what was answered stays so")
     run(Settings.from_environment(), chosen)

@@ -3,10 +3,8 @@
 import functools
 import getpass
 import json
-import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -299,7 +299,12 @@ class Engine:
         pool, cache = self._scheduler.pool, self._loader.adapter_cache
         ended = self._scheduler.ended
         why = "" if ended is None else ended.message
-        sizes = {"requests": self._room.held, "queue": self._room.whole, "slots": pool.slots, "rows": self._scheduler.rows}
+        sizes = {
+            "requests": self._room.held,
+            "queue": self._room.whole,
+            "slots": pool.slots,
+            "rows": self._scheduler.rows,
+        }
         return Status(waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why, **sizes)
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:

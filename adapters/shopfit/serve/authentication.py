@@ -36,7 +36,9 @@ class Authentication:
             return _EVERYTHING
         token = _token(request)
         known = self._keys.known(token)
-        return known or await self._threads.once(("key", token), lambda: self._keys.check(token))
+        if known is not None:
+            return known
+        return await self._threads.once(("key", token), lambda: self._keys.check(token))
 
 
 def check_scope(grant: Grant, scope: Scope, merchant: str | None) -> None:
@@ -63,10 +65,11 @@ def _token(request: Request) -> str:
     kind, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
     if kind.lower() == "bearer" and token:
         return token.strip()
-    elsewhere = any(name in request.headers for name in _ELSEWHERE) or any("key" in name for name in request.query_params)
+    misplaced = [name for name in _ELSEWHERE if name in request.headers]
+    misplaced += [name for name in request.query_params if "key" in name]
     refused = KeyRefused("malformed")
     refused.message = (
-        "there is no API key where it belongs" if elsewhere or sent else "there is no API key in this request"
+        "there is no API key where it belongs" if misplaced or sent else "there is no API key in this request"
     )
     refused.next_step = "send it in one header: `Authorization: Bearer sf_…`"
     raise refused

@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: the status of each class, in the shape of OpenAI's API, with what is allowed and what next."""
+"""Errors as HTTP answers: the status of each class, in the shape of OpenAI's API, with what is allowed and next."""
 
 import math
 from collections.abc import Mapping
@@ -125,7 +125,7 @@ def invalid_body(error: RequestValidationError, known: Mapping[str, Any]) -> Sho
 def other_failure(error: HTTPException) -> JSONResponse:
     """What the framework refuses (no such path, no such method), in the same shape."""
     body = {"message": str(error.detail), "type": "invalid_request_error", "param": None, "code": None}
-    known = {**body, "problems": [], "next": "see /docs for what there is"}
+    known: dict[str, Any] = {**body, "problems": [], "next": "see /docs for what there is"}
     return JSONResponse({"error": known}, error.status_code, dict(error.headers or {}))
 
 

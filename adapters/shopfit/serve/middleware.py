@@ -19,13 +19,13 @@ _MOST_CATALOG = 256 * 1024 * 1024  # of one that holds a catalog
 _SLOWEST = 30.0  # seconds that a body may take, and a slow reader beyond the answer's own time
 
 
-class BodyTooLarge(ShopfitError):
+class BodyTooLargeError(ShopfitError):
     """A request's body has too many bytes."""
 
     http_status = 413
 
 
-class BodyTooSlow(ShopfitError):
+class BodyTooSlowError(ShopfitError):
     """A request's body did not arrive in time."""
 
     http_status = 408
@@ -52,10 +52,10 @@ class RequestGuard:
             async with asyncio.timeout(_SLOWEST if scope["method"] != "PUT" else 10 * _SLOWEST):
                 body = await _body(receive, _MOST_CATALOG if scope["path"].endswith("/catalog") else MOST_BODY)
         except TimeoutError:
-            slow = BodyTooSlow("the body of the request did not arrive in time", next_step="send it again, faster")
+            slow = BodyTooSlowError("the body of the request did not arrive in time", next_step="send it again, faster")
             await error_response(slow, {"connection": "close"})(scope, receive, send)
             return
-        except BodyTooLarge as error:
+        except BodyTooLargeError as error:
             await error_response(error, {"connection": "close"})(scope, receive, send)
             return
         if body is None:  # the client went away
@@ -114,7 +114,7 @@ async def _body(receive: Receive, most: int) -> bytes | None:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > most:
-            raise BodyTooLarge(
+            raise BodyTooLargeError(
                 f"the body of the request has more than {most:,} bytes", next_step="send less in one request"
             )
         if not message.get("more_body", False):

@@ -58,14 +58,17 @@ def run(settings: Settings, options: ServeOptions) -> None:
         server = _Server(config, gateway)
         host, port = listening.getsockname()[:2]
         logger.info("serving http://%s:%s", host, port)
-        asyncio.run(server.serve(sockets=[listening]))
+        try:
+            asyncio.run(server.serve(sockets=[listening]))
+        except KeyboardInterrupt:  # uvicorn raises the signal again when it has ended as it should
+            if not gateway.draining:
+                raise
+        logger.info("ended")
 
 
 def _listen(options: ServeOptions) -> socket.socket:
     try:
-        found = socket.getaddrinfo(
-            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         listening = socket.create_server(found[0][4][:2], family=found[0][0], backlog=2048)
     except OSError as error:
         raise ShopfitError(

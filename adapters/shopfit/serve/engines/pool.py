@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, NamedTuple
 
 from shopfit.errors import EngineEnded, Overloaded, ShopfitError
@@ -75,11 +75,11 @@ class Supervised:
             )
         self._waiting += 1
         try:
-            while self._process is None:
+            while (process := self.running) is None:
                 if self._failed is not None:
                     raise self._failed
                 await self._changed.wait()
-            return self._process
+            return process
         finally:
             self._waiting -= 1
 
@@ -89,7 +89,7 @@ class Supervised:
         self._note(message["adapter"])
         return await process.ask(message)
 
-    async def stream(self, message: Mapping[str, Any]) -> AsyncIterator[tuple[str, Any]]:
+    async def stream(self, message: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
         """Ask the process for a text as it is written; raises as `EngineProcess.stream` and `ready` do."""
         process = await self.ready()
         self._note(message["adapter"])

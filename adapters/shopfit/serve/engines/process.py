@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,7 +114,7 @@ class EngineProcess:
         finally:
             self._end(number)
 
-    async def stream(self, message: Mapping[str, Any]) -> AsyncIterator[tuple[str, Any]]:
+    async def stream(self, message: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
         """Ask for a text as it is written. Yields ("part", text or tokens) and last ("answer", the whole).
 
         Raises as `ask` does, after the parts so far.
@@ -222,5 +222,6 @@ def _settle(asked: _Asked, result: Any) -> None:
 
 def _ended(why: str = "") -> EngineEnded:
     return EngineEnded(
-        f"the engine that answered ended{why}, and is being started again", next_step="send the request again in a moment"
+        f"the engine that answered ended{why}, and is being started again",
+        next_step="send the request again in a moment",
     )

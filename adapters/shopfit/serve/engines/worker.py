@@ -6,14 +6,16 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shopfit.documents import document
 from shopfit.errors import RequestError, ShopfitError
 from shopfit.serve.engines.current_catalogs import CurrentCatalogs
 from shopfit.serve.engines.frames import FrameSocket, Message
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 logger = logging.getLogger(__name__)
 
