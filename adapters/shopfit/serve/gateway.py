@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from shopfit.errors import RequestError
+from shopfit.errors import RequestError, ShopfitError
 from shopfit.recipe.suggestions import listed
 from shopfit.registry import Grant, Registry, Version
 from shopfit.serve.adapters import AdapterFacts, Adapters
@@ -240,7 +240,11 @@ class Gateway:
             facts = await self.adapters.facts(chosen.version)
             _check_task(chosen.version, facts, kinds)
             turn = Turn(self, chosen, facts, record)
-            yield turn
+            try:
+                yield turn
+            except ShopfitError as error:
+                record.broken = error.http_status
+                raise
             record.after.append(lambda: self._after(turn, user))
 
     def message(self, version: Version, ask: Ask, timeout: float) -> dict[str, Any]:
