@@ -25,12 +25,13 @@ class Readiness(BaseModel):
     engines: dict[str, bool]
 
 
-.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
+@router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 async def ready(request: Request) -> JSONResponse:
     """Every engine has loaded its base, and the gateway is not ending; else 503."""
     gateway: Gateway = request.app.state.gateway
     engines = {
-        f"{engine.base.name}:{engine.base.quantization}": engine.running is not None for engine in gateway.engines.engines
+        f"{engine.base.name}:{engine.base.quantization}": engine.running is not None
+        for engine in gateway.engines.engines
     }
     fine = all(engines.values()) and not gateway.draining
     status = "ready" if fine else "draining" if gateway.draining else "starting"
