@@ -1,7 +1,7 @@
 """A merchant's catalog over HTTP: what is sent is what the next answer goes by, and nobody else's."""
 
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +22,7 @@ PATH = "/v1/merchants/acme/catalog"
 @pytest.fixture(scope="module")
 def changed(filled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedGateway]:
     """A gateway of this file's own, whose catalogs change."""
-    import shutil
-
-    home: Path = tmp_path_factory.mktemp("changed") / "home"
+    home = tmp_path_factory.mktemp("changed") / "home"
     shutil.copytree(filled.home, home)
     settings = Settings(home, f"sqlite:///{home}/registry.db", str(home / "blobs"))
     with Registry.open(settings) as registry:
@@ -63,7 +61,9 @@ def test_what_is_sent_is_what_the_next_answer_goes_by(changed: ServedGateway) ->
     assert shown["items"] == SHOP
     assert shown["digest"] == told["digest"]
 
-    patched = put(changed, {"items": {"stove": {"price": 99}, "axe": None, "pot": {"title": "Pot", "price": 9}}}, method="PATCH")
+    patched = put(
+        changed, {"items": {"stove": {"price": 99}, "axe": None, "pot": {"title": "Pot", "price": 9}}}, method="PATCH"
+    )
     assert patched["digest"] != told["digest"]
     assert ranked(changed) == {"tent", "stove", "pot"}
     assert cheap(changed, 60) == {"pot"}

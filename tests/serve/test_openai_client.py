@@ -87,7 +87,12 @@ def test_what_stops_an_answer(client: openai.OpenAI) -> None:
 
 
 def test_a_stream_is_the_whole_answer_in_parts(client: openai.OpenAI) -> None:
-    options: dict[str, Any] = {"model": WORDS, "prompt": "keep warm", "max_tokens": 64, "extra_body": {"json_schema": LONG}}
+    options: dict[str, Any] = {
+        "model": WORDS,
+        "prompt": "keep warm",
+        "max_tokens": 64,
+        "extra_body": {"json_schema": LONG},
+    }
     whole = client.completions.create(**options)
     chunks = list(client.completions.create(**options, stream=True, stream_options={"include_usage": True}))
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == whole.choices[0].text
@@ -145,7 +150,12 @@ def test_the_helper_for_streams_takes_ours(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize("response_format", [as_format(SCHEMA), {"type": "json_object"}])
 def test_an_answer_follows_its_schema(client: openai.OpenAI, response_format: Any) -> None:
     answer = client.chat.completions.create(
-        model=WORDS, messages=said("keep warm"), response_format=response_format, max_tokens=200, temperature=1.0, seed=1
+        model=WORDS,
+        messages=said("keep warm"),
+        response_format=response_format,
+        max_tokens=200,
+        temperature=1.0,
+        seed=1,
     )
     if answer.choices[0].finish_reason == "stop":
         written = json.loads(answer.choices[0].message.content or "")

@@ -21,6 +21,7 @@ from shopfit.errors import (
 )
 from shopfit.recipe.suggestions import did_you_mean
 
+
 class FailureProblem(BaseModel):
     """One mistake."""
 

@@ -5,7 +5,8 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
@@ -23,7 +24,8 @@ _PING = 15.0  # seconds without an event, after which a comment keeps the connec
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-class Written(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Written:
     """What came of one of several texts: a part of it, or its whole answer, which is the last.
 
     Args:

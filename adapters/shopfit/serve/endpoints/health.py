@@ -25,7 +25,7 @@ class Readiness(BaseModel):
     engines: dict[str, bool]
 
 
-.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
+@router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 async def ready(request: Request) -> JSONResponse:
     """Every engine has loaded its base, and the gateway is not ending; else 503."""
     gateway: Gateway = request.app.state.gateway

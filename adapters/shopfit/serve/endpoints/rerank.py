@@ -1,4 +1,4 @@
-"""`/v1/rerank` and `/v2/rerank`: texts or items by how well they fit a query, in the shapes of Cohere's and Jina's APIs.
+"""`/v1/rerank` and `/v2/rerank`: texts or items by how well they fit a query, as Cohere's and Jina's APIs rank them.
 
 What is ranked are `documents`, or without any the merchant's catalog.
 """
@@ -42,14 +42,20 @@ class RerankBody(AskBody):
     )
     fields: Fields | None = Field(None, description="The other fields of the prompt, by name, such as `history`.")
     top_n: int | None = Field(
-        None, ge=1, le=_MOST, description="How many; all documents by default, or of a catalog the recipe's `serve.top`."
+        None,
+        ge=1,
+        le=_MOST,
+        description="How many; all documents by default, or of a catalog the recipe's `serve.top`.",
     )
-    return_documents: bool | None = Field(None, description="Whether texts are returned; items of a catalog always are.")
+    return_documents: bool | None = Field(
+        None, description="Whether texts are returned; items of a catalog always are."
+    )
 
     max_chunks_per_doc: JsonValue = unsupported(_OWN_LENGTH)
     max_tokens_per_doc: JsonValue = unsupported(_OWN_LENGTH)
     priority: JsonValue = ignored("merchants share an engine equally")
     rank_fields: JsonValue = unsupported("a document is ranked by its `text`", ["text"])
+    relevant_spans: JsonValue = unsupported("a document is ranked as a whole")
     truncation: JsonValue = unsupported(_OWN_LENGTH, True)
 
 
