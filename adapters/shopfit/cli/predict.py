@@ -1,6 +1,5 @@
 """`shopfit predict`: one request, answered from the registry alone."""
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from shopfit.cli.arguments import TEXT
 from shopfit.cli.terminal import as_json, console, only_prints, print_json
 from shopfit.errors import RequestError
 from shopfit.libraries import quiet
+from shopfit.strict_json import parse_json
 
 if TYPE_CHECKING:
     from shopfit.recipe.schema import Recipe
@@ -138,29 +138,10 @@ def _fields(
 
 def _json_fields(request: str) -> dict[str, Any]:
     try:
-        fields = json.loads(request, parse_constant=_refuse, object_pairs_hook=_unique)
-        json.dumps(fields, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
+        fields = parse_json(request)
+    except ValueError as error:
         raise RequestError(
-            f"the request is not text: it holds {error.object[error.start : error.end]!r}, half of a character",
-            next_step="send whole characters",
-        ) from None
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise RequestError(
-            f"the request looks like JSON but is not: {reason}",
-            next_step="quote it as one argument, or send plain text",
+            f"the request looks like JSON but is not: {error}", next_step="quote it as one argument, or send plain text"
         ) from None
     assert isinstance(fields, dict)
     return fields
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number in JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{twice!r} stands there twice")
-    return dict(pairs)

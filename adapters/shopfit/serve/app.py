@@ -13,12 +13,34 @@ from starlette.responses import Response
 
 from shopfit import __version__
 from shopfit.errors import ShopfitError
-from shopfit.serve.endpoints import classify, health, models
-from shopfit.serve.failures import error_response, invalid_body, other_failure
+from shopfit.serve.endpoints import (
+    catalog,
+    chat,
+    classify,
+    completions,
+    embeddings,
+    health,
+    models,
+    rate,
+    recommend,
+    rerank,
+)
+from shopfit.serve.failures import FAILURES, error_response, invalid_body, other_failure
 from shopfit.serve.gateway import Gateway
 from shopfit.serve.middleware import RequestGuard
 
-_ROUTERS = (models.router, classify.router, health.router)
+_ROUTERS = (
+    models.router,
+    completions.router,
+    chat.router,
+    embeddings.router,
+    classify.router,
+    rerank.router,
+    rate.router,
+    recommend.router,
+    catalog.router,
+    health.router,
+)
 
 
 def make_app(gateway: Gateway) -> FastAPI:
@@ -42,6 +64,7 @@ def make_app(gateway: Gateway) -> FastAPI:
         description="Every merchant's adapter, by key. `model` is `merchant/recipe`, with `@alias` or `@number`.",
         lifespan=lifespan,
         redirect_slashes=False,
+        responses=FAILURES,
     )
     app.state.gateway = gateway
     for router in _ROUTERS:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -19,6 +20,38 @@ from shopfit.errors import (
     UnknownReference,
 )
 from shopfit.recipe.suggestions import did_you_mean
+
+
+class FailureProblem(BaseModel):
+    """One mistake."""
+
+    where: str
+    what: str
+    allowed: str
+
+
+class FailureDetail(BaseModel):
+    """What is wrong, in the words of OpenAI's API and in ours."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+    problems: list[FailureProblem]
+    next: str
+
+
+class Failure(BaseModel):
+    """The body of every error."""
+
+    error: FailureDetail
+
+
+FAILURES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Failure, "description": "The request cannot be answered; the error says why, and what next."},
+    "5XX": {"model": Failure, "description": "The gateway or an engine cannot answer now."},
+}
+"""What the API's docs say of errors."""
 
 _RETRY_SOON = 1  # seconds, where an engine is full or being started
 _TYPES: dict[type[ShopfitError], tuple[str, str]] = {

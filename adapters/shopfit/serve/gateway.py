@@ -3,13 +3,13 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from shopfit.errors import RequestError
-from shopfit.recipe.suggestions import listed
+from shopfit.recipe.suggestions import did_you_mean, listed, shown
 from shopfit.registry import Grant, Registry, Version
 from shopfit.serve.adapters import AdapterFacts, Adapters
 from shopfit.serve.authentication import Authentication
@@ -76,9 +76,15 @@ class Turn:
             name: the field that the text is, if the prompt shows one of that name.
 
         Raises:
-            RequestError: if the prompt shows no text, or the field is given twice.
+            RequestError: if the prompt shows no text or not such a field, or a field is given twice.
         """
         known = dict(fields or {})
+        if unknown := next((one for one in known if one not in self.facts.fields), None):
+            raise RequestError(
+                f"the prompt of {self.version.name} shows no {shown(unknown)}{did_you_mean(unknown, self.facts.fields)} "
+                f"(allowed: {', '.join(self.facts.fields)})",
+                next_step="leave it out, or name a field of the prompt",
+            )
         if text is None:
             return known
         field = name if name in self.facts.fields else self.facts.text_field
@@ -112,7 +118,7 @@ class Turn:
             for task in tasks:
                 task.cancel()
 
-    async def stream(self, ask: Ask) -> AsyncIterator[tuple[str, Any]]:
+    async def stream(self, ask: Ask) -> AsyncGenerator[tuple[str, Any], None]:
         """A text as it is written: ("part", text or tokens), and last ("answer", the whole)."""
         async for kind, value in self._engine.stream(self._message(ask)):
             if kind == "answer":

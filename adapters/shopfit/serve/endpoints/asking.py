@@ -1,19 +1,25 @@
 """What endpoints share: the gateway and the key behind a request, and the fields that every body has."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
 from shopfit.errors import RequestError
+from shopfit.recipe.suggestions import shown
 from shopfit.registry import Grant
 from shopfit.serve.gateway import Gateway
 
 MOST_INPUTS = 1024
 """Inputs of one request."""
 _LONGEST_USER = 512
+
+Fields = dict[str, JsonValue]
+"""Fields of a prompt, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,44 @@ async def _asking(request: Request) -> Asking:
 Asks = Annotated[Asking, Depends(_asking)]
 
 
+def unsupported(why: str, *neutral: JsonValue) -> Any:
+    """A field of another API's bodies that cannot be honoured. It is refused unless its value changes nothing.
+
+    Args:
+        why: it cannot be, in the field's words.
+        neutral: values that change nothing, besides null.
+    """
+    return Field(None, description=f"not supported: {why}", json_schema_extra={"enum": [None, *neutral]})
+
+
+def ignored(why: str) -> Any:
+    """A field of another API's bodies that never changes an answer, so that it may have any value."""
+    return Field(None, description=f"without effect: {why}")
+
+
 class Body(BaseModel):
     """A request's body: names that it does not have are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _changes_nothing(cls, value: Any, info: ValidationInfo) -> Any:
+        about = cls.model_fields[info.field_name or ""]
+        neutral = about.json_schema_extra.get("enum") if isinstance(about.json_schema_extra, dict) else None
+        if not isinstance(neutral, list) or any(_same(value, one) for one in neutral):
+            return value
+        allowed = ", ".join(map(shown, neutral))
+        raise PydanticCustomError("unsupported", "it is {why} (allowed: {allowed})", _told(about.description, allowed))
+
+
+def _told(why: str | None, allowed: str) -> dict[str, Any]:
+    return {"why": why or "", "allowed": allowed}
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same: 0 and 0.0 are, 0 and false are not."""
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
 class AskBody(Body):
@@ -53,35 +93,58 @@ class AskBody(Body):
     user: str | None = Field(None, max_length=_LONGEST_USER, description="Your shopper: releases are sticky by it.")
 
 
+def _no_token_ids(value: Any) -> Any:
+    if isinstance(value, list) and value and isinstance(value[0], int | list):
+        raise PydanticCustomError("token_ids", "token ids are not taken (allowed: a text, or a list of texts)")
+    return value
+
+
+Texts = Annotated[str | list[str], BeforeValidator(_no_token_ids)]
+"""A text or several; not their tokens, which other models have others of."""
+
+
 class InputBody(AskBody):
     """Texts, or the fields of prompts."""
 
-    input: str | list[str] | None = Field(None, description="Texts of the prompt's main field.")
-    fields: dict[str, JsonValue] | list[dict[str, JsonValue]] | None = Field(
+    input: Texts | None = Field(None, description="Texts of the prompt's main field.")
+    fields: Fields | list[Fields] | None = Field(
         None, description="Fields of the prompt by name; beside `input`, those that are not its text."
     )
 
-    def inputs(self) -> list[tuple[str | None, dict[str, Any] | None]]:
-        """A text, fields, or both for each question.
+    def inputs(self) -> list[tuple[str | None, Fields | None]]:
+        """A text, fields, or both for each question. Raises as `paired` does."""
+        return paired("input", self.input, self.fields)
 
-        Raises:
-            RequestError: if there are none, too many, or not as many texts as fields.
-        """
-        texts = [self.input] if isinstance(self.input, str) else self.input
-        fields = self.fields if isinstance(self.fields, list) else None
-        count = len(texts) if texts is not None else len(fields) if fields is not None else int(bool(self.fields))
-        if not 1 <= count <= MOST_INPUTS:
-            raise RequestError(
-                f"there are {count} inputs (allowed: 1 to {MOST_INPUTS:,} a request)",
-                next_step="send `input`, `fields` or both",
-            )
-        if texts is not None and fields is not None and len(texts) != len(fields):
-            raise RequestError(
-                f"there are {len(texts)} texts in `input` and {len(fields)} objects in `fields`",
-                next_step="send as many of each, or one object in `fields` for all",
-            )
-        given = fields if fields is not None else [self.fields if isinstance(self.fields, dict) else None] * count
-        return list(zip(texts if texts is not None else [None] * count, given, strict=True))
+
+def paired(
+    name: str, texts: str | Sequence[str] | None, fields: Fields | Sequence[Fields] | None
+) -> list[tuple[str | None, Fields | None]]:
+    """A text, fields, or both for each question.
+
+    Args:
+        name: of the body's field that holds the texts.
+        texts: one or several.
+        fields: of each question, or the same ones for all.
+
+    Raises:
+        RequestError: if there are none, too many, or not as many texts as fields.
+    """
+    several = [texts] if isinstance(texts, str) else texts
+    shared = fields if isinstance(fields, Mapping) else None
+    each = None if isinstance(fields, Mapping) else fields
+    count = len(several) if several is not None else len(each) if each is not None else int(bool(shared))
+    if not 1 <= count <= MOST_INPUTS:
+        raise RequestError(
+            f"there are {count} inputs (allowed: 1 to {MOST_INPUTS:,} a request)",
+            next_step=f"send `{name}`, `fields` or both",
+        )
+    if several is not None and each is not None and len(several) != len(each):
+        raise RequestError(
+            f"there are {len(several)} texts in `{name}` and {len(each)} objects in `fields`",
+            next_step="send as many of each, or one object in `fields` for all",
+        )
+    given = [shared] * count if each is None else each
+    return list(zip([None] * count if several is None else several, given, strict=True))
 
 
 class Usage(BaseModel):
@@ -89,3 +152,15 @@ class Usage(BaseModel):
 
     prompt_tokens: int
     total_tokens: int
+
+
+def usage_of(read: int, written: int | None = None) -> dict[str, int]:
+    """Tokens as OpenAI's API tells them.
+
+    Args:
+        read: by forwards, prompts and answers that were scored.
+        written: of generated texts; None where none are.
+    """
+    if written is None:
+        return {"prompt_tokens": read, "total_tokens": read}
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

@@ -2,14 +2,14 @@
 
 from typing import Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from shopfit.serve.endpoints.asking import Asks, InputBody, Usage
+from shopfit.serve.endpoints.asking import Asks, InputBody, Usage, usage_of
 from shopfit.serve.gateway import Ask
+from shopfit.serve.json_route import json_router
 
-router = APIRouter(tags=["answers"])
+router = json_router("answers")
 
 
 class Classified(BaseModel):
@@ -41,6 +41,5 @@ async def classify(body: InputBody, asks: Asks) -> JSONResponse:
             {"index": index, **{name: answer[name] for name in ("label", "probabilities", "sure")}}
             for index, answer in enumerate(answers)
         ]
-        usage = {"prompt_tokens": turn.read, "total_tokens": turn.read}
-        content = {"id": turn.id, "object": "list", "model": turn.version.name, "data": data, "usage": usage}
-        return JSONResponse(content, headers=turn.headers)
+        content = {"id": turn.id, "object": "list", "model": turn.version.name, "data": data}
+        return JSONResponse({**content, "usage": usage_of(turn.read)}, headers=turn.headers)

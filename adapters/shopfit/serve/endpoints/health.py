@@ -1,6 +1,9 @@
 """`/health` and `/ready`: whether the process lives, and whether it takes requests. Neither needs a key."""
 
+from typing import Literal
+
 from fastapi import APIRouter
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -15,7 +18,14 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/ready")
+class Readiness(BaseModel):
+    """Whether requests are taken, and which engines are."""
+
+    status: Literal["ready", "starting", "draining"]
+    engines: dict[str, bool]
+
+
+@router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 async def ready(request: Request) -> JSONResponse:
     """Every engine has loaded its base, and the gateway is not ending; else 503."""
     gateway: Gateway = request.app.state.gateway

@@ -1,0 +1,44 @@
+"""`/v1/rate`: a number for each input, by an adapter to rate."""
+
+from typing import Literal
+
+from pydantic import BaseModel
+from starlette.responses import JSONResponse
+
+from shopfit.serve.endpoints.asking import Asks, InputBody, Usage, usage_of
+from shopfit.serve.gateway import Ask
+from shopfit.serve.json_route import json_router
+
+router = json_router("answers")
+
+
+class Rated(BaseModel):
+    """One input's score, and how unsure it is: a standard deviation, in the score's unit."""
+
+    index: int
+    score: float
+    spread: float | None
+
+
+class Ratings(BaseModel):
+    """The scores of all inputs, in their order."""
+
+    id: str
+    object: Literal["list"]
+    model: str
+    data: list[Rated]
+    usage: Usage
+
+
+@router.post("/v1/rate", response_model=Ratings)
+async def rate(body: InputBody, asks: Asks) -> JSONResponse:
+    """Rate each input; `fields` may also name its `user` and `item`."""
+    inputs = body.inputs()
+    async with asks.gateway.turn(asks.grant, body.model, ["rate"], body.user or asks.user) as turn:
+        answers = await turn.ask_all([Ask("rate", turn.fields(text, fields)) for text, fields in inputs])
+        data = [
+            {"index": index, "score": answer["score"], "spread": answer["spread"]}
+            for index, answer in enumerate(answers)
+        ]
+        content = {"id": turn.id, "object": "list", "model": turn.version.name, "data": data}
+        return JSONResponse({**content, "usage": usage_of(turn.read)}, headers=turn.headers)

@@ -1,0 +1,60 @@
+"""A gateway with real engine processes on tiny bases, once a worker: `shopfit serve` on a free port of this machine."""
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.serve.gateways import ServedGateway, serving
+from tests.serve.shops import fill
+
+from shopfit.registry import Registry
+from shopfit.settings import Settings, sqlite_url
+
+MERCHANTS = ("acme", "rival")
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_base: Path) -> Settings:
+    """A registry with the adapters of two merchants; `own_registry` is a copy that a test may change."""
+    home = tmp_path_factory.mktemp("filled")
+    settings = _settings(home)
+    with Registry.open(settings) as registry:
+        fill(registry, home, tiny_encoder, tiny_base, MERCHANTS)
+    return settings
+
+
+@pytest.fixture
+def own_registry(filled: Settings, tmp_path: Path) -> Settings:
+    """A copy of that registry, for a test alone."""
+    home = tmp_path / "own"
+    shutil.copytree(filled.home, home)
+    return _settings(home)
+
+
+@pytest.fixture(scope="session")
+def gateway(filled: Settings) -> Iterator[ServedGateway]:
+    """A gateway that all tests of a worker share: they must not change what others see."""
+    with Registry.open(filled) as registry:
+        keys = make_keys(registry)
+    with serving(filled, filled.home / "gateway.log", keys) as served:
+        yield served
+
+
+def make_keys(registry: Registry) -> dict[str, str]:
+    """Tokens by name: each merchant's, which may ask; and others, named by what they may do."""
+    keys = {name: registry.create_key(name, ["infer"], actor="tests").token for name in MERCHANTS}
+    keys |= {f"{name}-publish": registry.create_key(name, ["publish"], actor="tests").token for name in MERCHANTS}
+    keys["platform"] = registry.create_key(None, ["admin"], actor="tests").token
+    keys["feedback"] = registry.create_key("acme", ["feedback"], actor="tests").token
+    revoked = registry.create_key("acme", ["infer"], actor="tests")
+    registry.revoke_key(revoked.key.id, actor="tests")
+    keys["revoked"] = revoked.token
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    keys["expired"] = registry.create_key("acme", ["infer"], expires=soon, actor="tests").token
+    return keys
+
+
+def _settings(home: Path) -> Settings:
+    return Settings(home, sqlite_url(home / "registry.db"), str(home / "blobs"))

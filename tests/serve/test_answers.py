@@ -1,0 +1,90 @@
+"""Labels, ratings and recommendations over HTTP: the engine's answers, in the order that was asked."""
+
+from typing import Any
+
+import pytest
+from tests.engine.conftest import ITEMS
+from tests.serve.gateways import ServedGateway
+
+
+def test_labels_of_texts_and_of_fields(gateway: ServedGateway) -> None:
+    texts = ["lovely crema", "arrived cracked"]
+    answer = gateway.ask("/v1/classify", {"model": "acme/sentiment", "input": texts})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert told["id"] == answer.headers["x-shopfit-answer-id"]
+    assert told["model"] == answer.headers["x-shopfit-version"] == "acme/sentiment@1"
+    assert [one["label"] for one in told["data"]] == ["positive", "negative"]
+    for one in told["data"]:
+        assert sum(one["probabilities"].values()) == pytest.approx(1)
+    same = gateway.ask("/v1/classify", {"model": "acme/sentiment", "fields": [{"text": text} for text in texts]}).json()
+    assert [one["label"] for one in same["data"]] == ["positive", "negative"]
+
+
+def test_ratings(gateway: ServedGateway) -> None:
+    answer = gateway.ask("/v1/rate", {"model": "acme/stars", "input": ["lovely crema", "arrived cracked"]}).json()
+    good, bad = answer["data"]
+    assert 1 <= bad["score"] < good["score"] <= 5
+    assert good["spread"] >= 0
+    assert answer["usage"]["prompt_tokens"] > 0
+
+
+def test_recommendations(gateway: ServedGateway) -> None:
+    body: dict[str, Any] = {"model": "acme/products", "query": "tent or boots", "k": 3}
+    answer = gateway.ask("/v1/recommend", body)
+    assert answer.status_code == 200, answer.text
+    data = answer.json()["data"]
+    assert [one["index"] for one in data] == list(range(len(data)))
+    assert {one["id"] for one in data} <= set(ITEMS)
+    assert all(one["title"] == ITEMS[one["id"]].title for one in data)
+    scores = [one["score"] for one in data]
+    assert scores == sorted(scores, reverse=True)
+    assert all("adapter" in one["reasons"] for one in data)
+    seen = gateway.ask("/v1/recommend", {"model": "acme/products", "history": ["tent"], "k": 10}).json()["data"]
+    assert "tent" not in {one["id"] for one in seen}
+    assert {one["id"] for one in seen} <= set(ITEMS) - {"tent", "lamp"}
+    none = gateway.ask("/v1/recommend", {**body, "rules": {"max_price": 0.5}}).json()["data"]
+    assert none == []  # of no item a price is known
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"rules": {"max_prize": 3}}, "max_prize"),
+        ({"rules": {"min_price": 5, "max_price": 3}}, "min_price"),
+        ({"rules": {"age": -1}}, "age"),
+        ({"k": 0}, "k"),
+        ({"history": "tent"}, "history"),
+        ({"history": ["a"], "fields": {"history": ["b"]}}, "history is given twice"),
+        ({"query": "a", "fields": {"query": "b"}}, "'query' is given twice"),
+        ({"query": "a", "fields": {"colour": "b"}}, "colour"),
+    ],
+)
+def test_recommendations_that_are_refused(gateway: ServedGateway, more: Any, said: str) -> None:
+    answer = gateway.ask("/v1/recommend", {"model": "acme/products", **more})
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "recipe", "where"),
+    [
+        ("/v1/classify", "stars", "/v1/rate"),
+        ("/v1/rate", "sentiment", "/v1/classify"),
+        ("/v1/rerank", "words", "/v1/completions"),
+        ("/v1/recommend", "words", "/v1/completions"),
+        ("/v1/completions", "products", "/v1/rerank"),
+        ("/v1/chat/completions", "products", "/v1/recommend"),
+    ],
+)
+def test_an_adapter_of_another_task_says_where_it_is_asked(
+    gateway: ServedGateway, path: str, recipe: str, where: str
+) -> None:
+    asks: dict[str, Any] = {"input": "a"}
+    if path.endswith(("rerank", "recommend")):
+        asks = {"query": "a"}
+    elif path.endswith("completions"):
+        asks = {"messages": [{"role": "user", "content": "a"}]} if "chat" in path else {"prompt": "a"}
+    answer = gateway.ask(path, {"model": f"acme/{recipe}", **asks})
+    assert answer.status_code == 422
+    assert where in answer.json()["error"]["next"]

@@ -1,0 +1,116 @@
+"""A merchant's catalog over HTTP: what is sent is what the next answer goes by, and nobody else's."""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.serve.conftest import make_keys
+from tests.serve.gateways import ServedGateway, serving
+
+from shopfit.registry import Registry
+from shopfit.settings import Settings
+
+SHOP = [
+    {"id": "tent", "title": "Ridge tent", "price": 199.0, "in_stock": True},
+    {"id": "stove", "title": "Gas stove", "price": 39.0},
+    {"id": "axe", "title": "Small axe", "price": 59.0, "colour": "red"},
+]
+PATH = "/v1/merchants/acme/catalog"
+
+
+@pytest.fixture(scope="module")
+def changed(filled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedGateway]:
+    """A gateway of this file's own, whose catalogs change."""
+    home = tmp_path_factory.mktemp("changed") / "home"
+    shutil.copytree(filled.home, home)
+    settings = Settings(home, f"sqlite:///{home}/registry.db", str(home / "blobs"))
+    with Registry.open(settings) as registry:
+        keys = make_keys(registry)
+    with serving(settings, home / "catalog.log", keys) as served:
+        yield served
+
+
+def ranked(gateway: ServedGateway, merchant: str = "acme") -> set[str]:
+    answer = gateway.ask("/v1/rerank", {"model": f"{merchant}/products", "query": "cook", "top_n": 50}, key=merchant)
+    assert answer.status_code == 200, answer.text
+    return {one["document"]["id"] for one in answer.json()["results"]}
+
+
+def cheap(gateway: ServedGateway, most: float) -> set[str]:
+    body = {"model": "acme/products", "query": "cook", "k": 50, "rules": {"max_price": most}}
+    return {one["id"] for one in gateway.ask("/v1/recommend", body).json()["data"]}
+
+
+def put(gateway: ServedGateway, items: Any, *, method: str = "PUT", key: str = "acme-publish") -> dict[str, Any]:
+    answer = gateway.ask(PATH, items, method=method, key=key)
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def test_what_is_sent_is_what_the_next_answer_goes_by(changed: ServedGateway) -> None:
+    assert changed.ask(PATH, key="acme-publish").status_code == 404  # that of its bundles
+    theirs = ranked(changed, "rival")
+    told = put(changed, SHOP)
+    assert (told["merchant"], told["count"], told["object"]) == ("acme", 3, "catalog")
+    assert ranked(changed) == {"tent", "stove", "axe"}
+    assert cheap(changed, 60) == {"stove", "axe"}
+    assert ranked(changed, "rival") == theirs
+    shown = changed.ask(PATH, key="acme-publish").json()
+    assert shown["items"] == SHOP
+    assert shown["digest"] == told["digest"]
+
+    patched = put(
+        changed, {"items": {"stove": {"price": 99}, "axe": None, "pot": {"title": "Pot", "price": 9}}}, method="PATCH"
+    )
+    assert patched["digest"] != told["digest"]
+    assert ranked(changed) == {"tent", "stove", "pot"}
+    assert cheap(changed, 60) == {"pot"}
+    put(changed, {"items": {"tent": {"in_stock": False}}}, method="PATCH", key="platform")
+    assert ranked(changed) == {"stove", "pot"}
+    put(changed, {"items": SHOP})
+    assert ranked(changed) == {"tent", "stove", "axe"}
+
+
+def test_who_may_send_it(changed: ServedGateway) -> None:
+    for key in ("acme", "feedback", "rival", "rival-publish"):
+        for method in ("GET", "PUT", "PATCH"):
+            answer = changed.ask(PATH, SHOP if method != "GET" else None, method=method, key=key)
+            assert answer.status_code == 403
+            assert answer.json()["error"]["code"] == "insufficient_scope"
+    for merchant in ("nobody", "..%2Facme", "A", "a" * 100):
+        sent = changed.ask(f"/v1/merchants/{merchant}/catalog", SHOP, method="PUT", key="platform")
+        assert sent.status_code == 404, merchant
+    assert changed.ask("/v1/merchants/nobody/catalog", SHOP, method="PUT", key="acme-publish").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "said"),
+    [
+        ("PUT", [{"id": "a"}, {"id": "b", "title": "B", "price": -1}], "title"),
+        ("PUT", [{"id": "a", "title": "A"}, {"id": "a", "title": "B"}], "a"),
+        ("PUT", [], "rows"),
+        ("PUT", {"item": []}, "items"),
+        ("PUT", {"items": {"a": {}}}, "a list of items"),
+        ("PUT", "tent", "items"),
+        ("PUT", [5], "5"),
+        ("PATCH", {"items": []}, "an object of items by id"),
+        ("PATCH", {"items": {"new": {"price": 5}}}, "title"),
+        ("PATCH", {"items": {"tent": 5}}, "tent"),
+        ("PATCH", {"items": {"tent": {"price": "cheap"}}}, "price"),
+    ],
+)
+def test_bad_items_change_nothing(changed: ServedGateway, method: str, body: Any, said: str) -> None:
+    put(changed, SHOP)
+    answer = changed.ask(PATH, body, method=method, key="acme-publish")
+    assert answer.status_code == 422, answer.text
+    assert said in answer.json()["error"]["message"]
+    assert changed.ask(PATH, key="acme-publish").json()["items"] == SHOP
+
+
+def test_a_body_that_is_no_json(changed: ServedGateway) -> None:
+    for content in (b"[", b'[{"id": "a", "title": NaN}]', b"\xff", b'[{"id": "\\ud800", "title": "A"}]'):
+        answer = changed.ask(PATH, method="PUT", key="acme-publish", content=content)
+        assert answer.status_code == 422
+        assert "JSON" in answer.json()["error"]["message"]

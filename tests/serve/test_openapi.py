@@ -1,0 +1,53 @@
+"""schemathesis makes requests from the OpenAPI document: whatever it finds to send, no answer is a failure of ours."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+from tests.serve.gateways import ServedGateway
+
+MODELS = {
+    "/v1/completions": "acme/words",
+    "/v1/chat/completions": "acme/words",
+    "/v1/embeddings": "acme/sentiment",
+    "/v1/classify": "acme/sentiment",
+    "/v1/rate": "acme/stars",
+    "/v1/rerank": "acme/products",
+    "/v2/rerank": "acme/products",
+    "/v1/recommend": "acme/products",
+}
+CHANGES = ("/v1/merchants/{merchant}/catalog",)  # what other tests go by
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["any-model", "ours"])
+def test_no_operation_fails(gateway: ServedGateway, named: bool) -> None:
+    schema = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json")
+    seen = set()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        seen.add(operation.path)
+        if named and operation.path not in MODELS:
+            continue
+        check(gateway, operation, named)
+    assert set(MODELS) | {"/v1/models", "/health", "/ready", *CHANGES} <= seen
+
+
+def check(gateway: ServedGateway, operation: Any, named: bool) -> None:
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operation.as_strategy())
+    def every(case: Any) -> None:
+        if isinstance(case.body, dict):
+            case.body.pop("stream", None)
+            case.body.pop("stream_options", None)
+            if named:
+                case.body["model"] = MODELS[operation.path]
+        key = "acme" if operation.path not in CHANGES else "rival-publish"
+        case.call_and_validate(
+            headers={"authorization": f"Bearer {gateway.keys[key]}"},
+            checks=[not_a_server_error, response_schema_conformance, content_type_conformance],
+        )
+
+    every()
