@@ -47,6 +47,21 @@ def sqlite_url(file: Path) -> str:
     return f"sqlite:///{quote(str(file))}"
 
 
+def user_key() -> str:
+    """The key that pseudonyms of users are made with (`SHOPFIT_USER_KEY`); empty for the one that `home` keeps."""
+    return os.environ.get("SHOPFIT_USER_KEY", "")
+
+
+def traces_exporter() -> str:
+    """Where OpenTelemetry's own variables send spans: "otlp" or "console"; empty for nowhere."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return ""
+    places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    implied = "otlp" if any(os.environ.get(place) for place in places) else "none"
+    named = os.environ.get("OTEL_TRACES_EXPORTER") or implied
+    return "" if named == "none" else "console" if named == "console" else "otlp"
+
+
 def studies(home: Path, merchant: str) -> Path:
     """Folder of a merchant's searches for settings."""
     return home / "studies" / merchant

@@ -17,7 +17,7 @@ import httpx2
 
 from shopfit.settings import Settings
 
-_SERVING = re.compile(r"serving (http://\S+)")
+_SERVING = re.compile(r"serving (http://[^\s\"]+)")
 
 
 @dataclass(frozen=True)

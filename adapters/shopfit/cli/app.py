@@ -32,6 +32,7 @@ COMMANDS = {
     "registry": "List, promote, roll back, verify and remove versions; collect garbage.",
     "key": "Make, list and revoke API keys.",
     "merchant": "Erase a merchant, with a receipt.",
+    "shown": "Remove a merchant from the log of what was shown.",
 }
 
 

@@ -43,11 +43,12 @@ def command(memory: float, no_auth: bool, **options: Any) -> None:
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         raise ShopfitError("the packages that serve HTTP are not installed", next_step="pip install 'shopfit[serve]'")
     from shopfit.serve.options import ServeOptions
+    from shopfit.serve.request_log import log_to_stderr
     from shopfit.serve.server import run
     from shopfit.settings import Settings
 
     chosen = ServeOptions(**options, auth=not no_auth, memory=round(memory * 1024**3))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     if no_auth:
         logging.getLogger("shopfit").warning("--no-auth: whoever can log in to this machine may ask everything")
     run(Settings.from_environment(), chosen)

@@ -9,6 +9,7 @@ from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.tasks import Task
 from shopfit.registry import Grant, Reference, Registry, Version
 from shopfit.registry.alias_cache import AliasCache
+from shopfit.registry.grant import Scope
 from shopfit.serve.engines.pool import BaseKey
 from shopfit.serve.registry_threads import RegistryThreads
 
@@ -57,16 +58,25 @@ class Adapters:
                 same for all of them.
             RegistryError: if it must be looked up, and the registry cannot be read.
         """
-        reference = _reference(model)
-        if not grant.allows("infer", reference.merchant):
-            raise unknown_model(model)
+        reference = named_reference(model, grant, "infer")
         try:
-            version = self._names.known(reference)
-            if version is None:
-                version = await self._threads.run(self._names.resolve, reference)
+            return reference, await self.look_up(reference)
         except UnknownReference:
             raise unknown_model(model) from None
-        return reference, version
+
+    async def look_up(self, reference: Reference) -> Version:
+        """What a reference names now.
+
+        Raises:
+            UnknownReference: if it names nothing.
+            RegistryError: if it must be looked up, and the registry cannot be read.
+        """
+        known = self._names.known(reference)
+        return await self._threads.run(self._names.resolve, reference) if known is None else known
+
+    async def refresh(self, reference: Reference) -> None:
+        """See at once that a reference names another version; raises as `look_up` does."""
+        await self._threads.run(self._names.resolve, reference)
 
     async def facts(self, version: Version) -> AdapterFacts:
         """What is to be known of a version.
@@ -110,8 +120,16 @@ def unknown_model(model: object) -> UnknownReference:
     )
 
 
-def _reference(model: object) -> Reference:
+def named_reference(model: object, grant: Grant, scope: Scope) -> Reference:
+    """What a client calls a model, if its key may do something with that merchant's.
+
+    Raises:
+        UnknownReference: if it is no name, or the key may not; the message is the same as of one that names nothing.
+    """
     try:
-        return Reference.parse(model)  # type: ignore[arg-type]
+        reference = Reference.parse(model)  # type: ignore[arg-type]
     except UnknownReference:
         raise unknown_model(model) from None
+    if not grant.allows(scope, reference.merchant):
+        raise unknown_model(model)
+    return reference

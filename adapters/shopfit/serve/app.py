@@ -19,15 +19,19 @@ from shopfit.serve.endpoints import (
     classify,
     completions,
     embeddings,
+    feedback,
     health,
+    metrics,
     models,
     rate,
     recommend,
+    releases,
     rerank,
 )
 from shopfit.serve.failures import FAILURES, error_response, invalid_body, other_failure
 from shopfit.serve.gateway import Gateway
 from shopfit.serve.middleware import RequestGuard
+from shopfit.serve.request_observer import RequestObserver
 
 _ROUTERS = (
     models.router,
@@ -39,7 +43,10 @@ _ROUTERS = (
     rate.router,
     recommend.router,
     catalog.router,
+    releases.router,
+    feedback.router,
     health.router,
+    metrics.router,
 )
 
 
@@ -73,6 +80,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(RequestGuard, timeout=gateway.options.timeout)
+    app.add_middleware(RequestObserver, gateway=gateway)  # the last is the outermost
     return app
 
 

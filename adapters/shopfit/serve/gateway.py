@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,22 @@ from shopfit.recipe.suggestions import did_you_mean, listed, shown
 from shopfit.registry import Grant, Registry, Version
 from shopfit.serve.adapters import AdapterFacts, Adapters
 from shopfit.serve.authentication import Authentication
-from shopfit.serve.engines.pool import EnginePool, Supervised
+from shopfit.serve.budgets import TokenBudgets
+from shopfit.serve.engines.pool import EnginePool
+from shopfit.serve.limits import MerchantLimits
+from shopfit.serve.metrics import Metrics
 from shopfit.serve.options import ServeOptions
 from shopfit.serve.registry_state import RegistryState
 from shopfit.serve.registry_threads import RegistryThreads
-from shopfit.settings import Settings
+from shopfit.serve.releases import Chosen, Releases
+from shopfit.serve.request_record import RequestRecord, current_record
+from shopfit.serve.shadows import Shadows
+from shopfit.serve.shown_answer import ShownAnswer
+from shopfit.serve.shown_log import ShownLog
+from shopfit.serve.shown_store import ShownStore
+from shopfit.serve.tracing import Tracing
+from shopfit.serve.user_hashes import UserHashes
+from shopfit.settings import Settings, traces_exporter, user_key
 
 Document = dict[str, Any]
 """An engine's answer as JSON; see the answers in `shopfit.tasks`."""
@@ -43,19 +54,27 @@ class Turn:
 
     Args:
         gateway: that answers.
-        version: that answers.
+        chosen: the version that answers.
         facts: of that version.
-        engine: that has its base.
+        record: of the request.
+
+    Attributes:
+        answers: what was asked and answered so far.
     """
 
-    def __init__(self, gateway: "Gateway", version: Version, facts: AdapterFacts, engine: Supervised) -> None:
-        self.id = f"ans_{secrets.token_hex(16)}"
-        self.version = version
+    def __init__(self, gateway: "Gateway", chosen: Chosen, facts: AdapterFacts, record: RequestRecord) -> None:
+        self.id = record.answer = f"ans_{secrets.token_hex(16)}"
+        self.version = chosen.version
+        self.chosen = chosen
         self.facts = facts
         self.read = 0
         self.written = 0
+        self.answers: list[tuple[Ask, Document]] = []
+        record.adapter = f"{self.version.merchant}/{self.version.recipe}"
+        record.version, record.release = self.version.name, chosen.release
         self._gateway = gateway
-        self._engine = engine
+        self._engine = gateway.engines.of(facts.base)
+        self._record = record
         self._ends = time.monotonic() + gateway.options.timeout
 
     @property
@@ -103,8 +122,9 @@ class Turn:
         Raises:
             ShopfitError: as the engine does.
         """
-        answer: Document = await self._engine.ask(self._message(ask))
-        self._count(answer)
+        with self._gateway.tracing.ask(ask.kind, self.version.name):
+            answer: Document = await self._engine.ask(self._message(ask))
+        self._answered(ask, answer)
         return answer
 
     async def ask_all(self, asks: Sequence[Ask]) -> list[Document]:
@@ -120,25 +140,34 @@ class Turn:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[tuple[str, Any], None]:
         """A text as it is written: ("part", text or tokens), and last ("answer", the whole)."""
-        async for kind, value in self._engine.stream(self._message(ask)):
-            if kind == "answer":
-                self._count(value)
-            yield kind, value
+        parts = 0  # that nothing was counted for yet
+        try:
+            async for kind, value in self._engine.stream(self._message(ask)):
+                if kind == "answer":
+                    parts = 0
+                    self._answered(ask, value)
+                else:
+                    parts += 1
+                    self._record.part()
+                yield kind, value
+        finally:
+            self._spend(0, parts)  # broken off: each part was a token at least
 
     def _message(self, ask: Ask) -> dict[str, Any]:
-        return {
-            "do": "ask",
-            "kind": ask.kind,
-            "adapter": self.version.name,
-            "fields": ask.fields,
-            "options": ask.options,
-            "timeout": max(0.001, self._ends - time.monotonic()),
-            "catalog": self._gateway.state.catalogs.get(self.version.merchant, ""),
-        }
+        if self._gateway.options.log_texts:
+            self._record.texts.append(ask.fields)
+        return self._gateway.message(self.version, ask, max(0.001, self._ends - time.monotonic()))
 
-    def _count(self, answer: Document) -> None:
-        self.read += answer.get("read", 0)
-        self.written += answer.get("written", 0)
+    def _answered(self, ask: Ask, answer: Document) -> None:
+        self.answers.append((ask, answer))
+        self._record.waited.append(answer.get("waited", 0.0))
+        self._spend(answer.get("read", 0), answer.get("written", 0))
+
+    def _spend(self, read: int, written: int) -> None:
+        self.read += read
+        self.written += written
+        self._record.read, self._record.written = self.read, self.written
+        self._gateway.budgets.add(self.version.merchant, read + written)
 
 
 class Gateway:
@@ -161,6 +190,14 @@ class Gateway:
         engines = {**places, "threads": options.threads, "options": options.engine_options}
         self.engines = EnginePool(engines, options.queue)
         self.draining = False
+        self.metrics = Metrics(options.adapters_in_metrics)
+        self.tracing = Tracing(traces_exporter())
+        self.budgets = TokenBudgets(registry, self.threads)
+        self.limits = MerchantLimits(self.state, self.budgets, self.metrics, options)
+        self.releases = Releases(self.state, self.adapters)
+        self.shadows = Shadows(self, self.releases, self.metrics)
+        self.user_hashes = UserHashes(settings.home, user_key())
+        self.shown = _shown_log(options, self.metrics)
 
     async def start(self) -> None:
         """Start the engines of every base that a production adapter names, without waiting for them."""
@@ -169,10 +206,15 @@ class Gateway:
             self.engines.of(base)
 
     async def close(self) -> None:
-        """End the engines and the threads."""
+        """End the engines and the threads; what was counted and logged is written."""
+        await self.shadows.close()
         await self.state.close()
         self.adapters.close()
         await self.engines.close()
+        await self.budgets.close()
+        if self.shown is not None:
+            await self.shown.close()
+        await asyncio.to_thread(self.tracing.close)
         self.threads.close()
 
     @asynccontextmanager
@@ -190,10 +232,46 @@ class Gateway:
             RequestError: if the adapter is of another task.
             LimitExceeded: if the merchant has used up what it may.
         """
-        _, version = await self.adapters.find(model, grant)
-        facts = await self.adapters.facts(version)
-        _check_task(version, facts, kinds)
-        yield Turn(self, version, facts, self.engines.of(facts.base))
+        record = current_record()
+        record.key = grant.key
+        async with AsyncExitStack() as admitted:
+            if (
+                grant.merchant is not None
+            ):  # before names are looked up, so that a flood of unknown ones is limited, too
+                await admitted.enter_async_context(self.limits.admit(grant.merchant, record))
+            reference, version = await self.adapters.find(model, grant)
+            if grant.merchant is None:
+                await admitted.enter_async_context(self.limits.admit(version.merchant, record))
+            chosen = await self.releases.choose(reference, version, user)
+            facts = await self.adapters.facts(chosen.version)
+            _check_task(chosen.version, facts, kinds)
+            turn = Turn(self, chosen, facts, record)
+            yield turn
+            record.after.append(lambda: self._after(turn, user))
+
+    def message(self, version: Version, ask: Ask, timeout: float) -> dict[str, Any]:
+        """What an engine is sent to ask a version."""
+        return {
+            "do": "ask",
+            "kind": ask.kind,
+            "adapter": version.name,
+            "fields": ask.fields,
+            "options": ask.options,
+            "timeout": timeout,
+            "catalog": self.state.catalogs.get(version.merchant, ""),
+        }
+
+    def _after(self, turn: Turn, user: str) -> None:
+        """A turn's answer was sent."""
+        if turn.chosen.release == "production":
+            self.shadows.repeat(turn)
+        if self.shown is None:
+            return
+        version, texts = turn.version, self.options.shown_texts
+        answers = [(ask.kind, ask.fields if texts else {}, answer) for ask, answer in turn.answers]
+        hashed = self.user_hashes.of(version.merchant, user)
+        who = (version.merchant, version.recipe, version.name, version.digest, *turn.chosen[1:], turn.id, hashed)
+        self.shown.add(ShownAnswer(*who, answers))
 
     def _bases(self) -> list[Any]:
         """Of every version in production, with the first of each base read to know its quantization."""
@@ -210,6 +288,14 @@ def _check_task(version: Version, facts: AdapterFacts, kinds: Sequence[str]) -> 
             f"{version.name} is an adapter to {facts.task}, and this endpoint is for {listed(kinds)}",
             next_step=f"ask {_ENDPOINTS[facts.task]}",
         )
+
+
+def _shown_log(options: ServeOptions, metrics: Metrics) -> ShownLog | None:
+    if not options.shown:
+        return None
+    store = ShownStore(options.shown)
+    store.check()
+    return ShownLog(store, metrics, texts=options.shown_texts)
 
 
 _ENDPOINTS = {

@@ -1,0 +1,52 @@
+"""What endpoints that change the registry share: who may, what is meant, and that the change is seen at once."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from shopfit.errors import RegistryError, ShopfitError
+from shopfit.registry import Reference
+from shopfit.registry.grant import Scope
+from shopfit.serve.adapters import named_reference
+from shopfit.serve.authentication import check_scope
+from shopfit.serve.endpoints.asking import Asking
+
+T = TypeVar("T")
+
+
+class Conflict(ShopfitError):  # noqa: N818 - reads as what it is
+    """The registry does not allow a change, as it is now."""
+
+    http_status = 409
+
+
+def actor(asks: Asking) -> str:
+    """Who changes something, for the audit: the key's public id."""
+    return f"key {asks.grant.key}"
+
+
+def adapter_to_change(asks: Asking, model: str, scope: Scope) -> Reference:
+    """The adapter or version that a request is about.
+
+    Raises:
+        ScopeMissing: if the key may not do this with any adapter.
+        UnknownReference: if `model` is no name, or another merchant's.
+    """
+    check_scope(asks.grant, scope, asks.grant.merchant)
+    return named_reference(model, asks.grant, scope)
+
+
+async def change(asks: Asking, call: Callable[[], T]) -> T:
+    """Change the registry, and have this gateway see it at once; others do in less than a second.
+
+    Raises:
+        Conflict: if the registry does not allow it.
+        ShopfitError: whatever else the change raises.
+    """
+    try:
+        changed = await asks.gateway.threads.run(call)
+    except RegistryError as error:
+        if error.__cause__ is not None:  # of a database or a disk; else the registry was reached, and says no
+            raise
+        raise Conflict(error.message, problems=error.problems, next_step=error.next_step) from None
+    await asks.gateway.state.refresh()
+    return changed

@@ -1,0 +1,50 @@
+"""`/metrics`: what is counted, for Prometheus.
+
+It names merchants' adapters, so it is for the platform: with any of its keys (Prometheus sends one from a file), or
+from this machine itself, as with `curl` or an agent beside the gateway. What a proxy on this machine passes on is not
+from this machine: it says for whom it is.
+"""
+
+import asyncio
+import ipaddress
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shopfit.errors import ScopeMissing
+from shopfit.serve.engine_statuses import ask_engines
+
+if TYPE_CHECKING:
+    from shopfit.serve.gateway import Gateway
+
+router = APIRouter(tags=["health"])
+
+_PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """All metrics, in Prometheus' text format."""
+    gateway: Gateway = request.app.state.gateway
+    if not _is_from_here(request):
+        grant = await gateway.authentication.grant(request)
+        if grant.merchant is not None:
+            raise ScopeMissing(
+                "this key is a merchant's, and metrics are of all merchants",
+                next_step="ask with a key of the platform: `shopfit key create --platform --scope infer`",
+            )
+    await ask_engines(gateway.engines, gateway.metrics.engines)
+    text = await asyncio.to_thread(gateway.metrics.text)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+def _is_from_here(request: Request) -> bool:
+    if "authorization" in request.headers or any(name in request.headers for name in _PASSED_ON):
+        return False
+    try:
+        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,199 @@
+"""What merchants may ask in a time: requests a minute, requests at the same time, tokens a day."""
+
+import asyncio
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from limits.aio.storage import SlidingWindowCounterSupport
+from limits.errors import ConfigurationError
+from limits.storage import storage_from_string
+
+from shopfit.errors import LimitExceeded, ShopfitError
+from shopfit.registry import Limits
+from shopfit.registry.failures import masked
+from shopfit.serve.budgets import TokenBudgets, seconds_of_today
+from shopfit.serve.metrics import Metrics
+from shopfit.serve.options import ServeOptions
+from shopfit.serve.registry_state import RegistryState
+from shopfit.serve.request_record import RequestRecord
+
+logger = logging.getLogger(__name__)
+
+_MINUTE = 60
+_PATIENCE = 1.0  # seconds that the store of rates may take
+_PAUSE = 5.0  # seconds that rates go uncounted when it does not answer
+
+
+class RequestRates:
+    """Counts requests in a sliding minute, in this process or in a Redis. For the event loop.
+
+    A merchant has two counters, of this minute and the last: the last one fades as the minute goes on.
+
+    A Redis that does not answer limits nobody: it is logged, and tried again some seconds later.
+
+    Args:
+        address: `memory://`, `redis://…` or `rediss://…`.
+
+    Raises:
+        ShopfitError: if it is none of these, or the package for it is missing.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._paused_until = 0.0  # time.monotonic()
+        scheme = address.partition("://")[0]
+        if scheme not in ("memory", "redis", "rediss"):
+            raise ShopfitError(
+                f"--limits is {masked(address)!r} (allowed: memory://, redis://host:6379, rediss://host:6379)",
+                next_step="correct the option",
+            )
+        more: dict[str, Any] = {}
+        if scheme != "memory":
+            more = {"implementation": "redispy", "socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
+        try:
+            store = storage_from_string(f"async+{address}", **more)
+        except (ConfigurationError, ValueError) as error:
+            raise ShopfitError(
+                f"--limits is {masked(address)!r}, and it cannot be used: {error}",
+                next_step="correct the option, or install the package for it: pip install 'shopfit[serve]'",
+            ) from error
+        assert isinstance(store, SlidingWindowCounterSupport)
+        self._store: Any = store
+
+    async def take(self, merchant: str, most: int) -> tuple[bool, int, float]:
+        """Count a request of a merchant, if there is room for it.
+
+        Args:
+            merchant: that was found by key or by name.
+            most: requests a minute, 0 or more. Another number holds at once: the requests before it count.
+
+        Returns:
+            whether there is room; how many more there is room for; seconds until there is room for one (more).
+        """
+        if time.monotonic() < self._paused_until:
+            return True, most, 0.0
+        key = f"shopfit/requests/{merchant}"
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                taken = await self._store.acquire_sliding_window_entry(key, most, _MINUTE)
+                counts = _Counts(*await self._store.get_sliding_window(key, _MINUTE))
+        except Exception:  # each store raises its own
+            logger.warning("requests are not counted for %s s: the store does not answer", _PAUSE, exc_info=True)
+            self._paused_until = time.monotonic() + _PAUSE
+            return True, most, 0.0
+        return taken, max(0, most - counts.now), counts.wait(most)
+
+
+class _Counts(NamedTuple):
+    """Requests of the last whole minute and of the one that runs, and the seconds until they count no more."""
+
+    last: int
+    last_ends: float
+    running: int
+    running_ends: float
+
+    @property
+    def now(self) -> int:
+        """Requests that count."""
+        return math.floor(self.last * self.last_ends / _MINUTE + self.running)
+
+    def wait(self, most: int) -> float:
+        """Seconds until one less counts than may, or if that is so, than does now; all grow old evenly."""
+        below = min(most, self.now)
+        if below <= 0:
+            return _MINUTE if most <= 0 else 0.0
+        if self.running < below:  # enough of the last minute grows old in this one
+            return max(0.0, self.last_ends - (below - self.running) * _MINUTE / self.last)
+        rest = max(0.0, self.running_ends - _MINUTE)  # until this minute is the last
+        return rest + _MINUTE - below * _MINUTE / self.running
+
+
+class MerchantLimits:
+    """Admits requests by the limits of their merchants. For the event loop.
+
+    A limit that is changed holds for the next request after the registry's state was read, whatever is cached of its
+    key. A merchant without limits of its own has those of the options.
+
+    Args:
+        state: of the registry, with each merchant's limits.
+        budgets: tokens that merchants used.
+        metrics: that count refusals.
+        options: of the gateway.
+
+    Raises:
+        ShopfitError: if the store of rates cannot be used.
+    """
+
+    def __init__(self, state: RegistryState, budgets: TokenBudgets, metrics: Metrics, options: ServeOptions) -> None:
+        self._state = state
+        self._budgets = budgets
+        self._metrics = metrics
+        self._rates = RequestRates(options.limits)
+        self._under_way: Counter[str] = Counter()
+        self._default = Limits(
+            options.requests_per_minute or None, options.concurrent or None, options.tokens_per_day or None
+        )
+
+    def of(self, merchant: str) -> Limits:
+        """What a merchant may ask now."""
+        return self._state.limits.get(merchant, self._default)
+
+    @asynccontextmanager
+    async def admit(self, merchant: str, record: RequestRecord) -> AsyncIterator[None]:
+        """A request of a merchant is under way, if the merchant may.
+
+        Args:
+            merchant: that was found by key or by name, never a text that a client sent.
+            record: of the request; its headers say what is left.
+
+        Raises:
+            LimitExceeded: if it may not.
+        """
+        record.merchant = merchant
+        limits = self.of(merchant)
+        if limits.concurrent is not None and self._under_way[merchant] >= limits.concurrent:
+            raise self._refusal("concurrent", "requests at the same time", limits.concurrent, 1.0)
+        self._under_way[merchant] += 1
+        try:
+            if limits.tokens_per_day is not None:
+                await self._check_tokens(merchant, limits.tokens_per_day, record)
+            if limits.requests_per_minute is not None:
+                await self._check_rate(merchant, limits.requests_per_minute, record)
+            yield
+        finally:
+            self._under_way[merchant] -= 1
+            if not self._under_way[merchant]:
+                del self._under_way[merchant]
+
+    async def _check_rate(self, merchant: str, most: int, record: RequestRecord) -> None:
+        taken, left, wait = await self._rates.take(merchant, most)
+        record.headers.update(_headers("requests", most, left, wait))
+        if not taken:
+            raise self._refusal("requests", "requests a minute", most, wait)
+
+    async def _check_tokens(self, merchant: str, most: int, record: RequestRecord) -> None:
+        used, wait = await self._budgets.used(merchant), seconds_of_today()
+        record.headers.update(_headers("tokens", most, max(0, most - used), wait))
+        if used >= most:
+            raise self._refusal("tokens", "tokens a day of UTC", most, wait)
+
+    def _refusal(self, limit: str, what: str, most: int, wait: float) -> LimitExceeded:
+        self._metrics.limited(limit)
+        return LimitExceeded(
+            f"this merchant has used up what it may ask (allowed: {what}, at most {most:,})",
+            retry_after=wait,
+            next_step="try again later, or ask whoever runs the platform for more: `shopfit limit set`",
+        )
+
+
+def _headers(what: str, most: int, left: int, wait: float) -> dict[str, str]:
+    """As OpenAI's API has them."""
+    return {
+        f"x-ratelimit-limit-{what}": str(most),
+        f"x-ratelimit-remaining-{what}": str(left),
+        f"x-ratelimit-reset-{what}": f"{math.ceil(wait)}s",
+    }

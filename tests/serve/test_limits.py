@@ -1,0 +1,132 @@
+"""Rates, concurrency and token budgets by merchant: they hold at once, are told in headers, and are nobody else's."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.serve.operated import Operated, operating, own_copy
+
+from shopfit.registry import Limits
+from shopfit.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def operated(filled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
+    with operating(own_copy(filled, tmp_path_factory.mktemp("limits") / "home")) as operated:
+        yield operated
+
+
+@pytest.fixture(autouse=True)
+def unlimited(operated: Operated) -> Iterator[None]:
+    """Each test begins without limits."""
+    yield
+    set_limits(operated, Limits())
+
+
+def set_limits(operated: Operated, limits: Limits) -> None:
+    """Change a merchant's limits, and wait until the gateway has seen it."""
+    operated.registry.set_limits("acme", limits, actor="tests")
+    wanted = {"requests": limits.requests_per_minute, "tokens": limits.tokens_per_day}
+    while told(operated.classify()) != {name: str(most) for name, most in wanted.items() if most is not None}:
+        time.sleep(0.02)
+
+
+def told(answer: Any) -> dict[str, str]:
+    start = "x-ratelimit-limit-"
+    return {name.removeprefix(start): value for name, value in answer.headers.items() if name.startswith(start)}
+
+
+def test_no_more_requests_a_minute_than_that(operated: Operated) -> None:
+    assert "x-ratelimit-limit-requests" not in operated.classify().headers
+    set_limits(operated, Limits(requests_per_minute=1000))
+    answer = operated.classify()
+    left = int(answer.headers["x-ratelimit-remaining-requests"])
+    assert answer.headers["x-ratelimit-limit-requests"] == "1000"
+    assert 0 < left < 1000
+    assert 0 < int(answer.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 60
+    assert int(operated.classify().headers["x-ratelimit-remaining-requests"]) < left
+    before = operated.counted("shopfit_limited_requests_total", limit="requests")
+    set_limits(operated, Limits(requests_per_minute=1))  # of the same key, which the gateway knows
+    refused = operated.classify()
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert "requests a minute, at most 1)" in refused.json()["error"]["message"]
+    assert operated.counted("shopfit_limited_requests_total", limit="requests") > before
+    assert operated.classify(model="rival/sentiment", key="rival").status_code == 200
+    assert operated.classify(key="platform").status_code == 429  # whoever asks, it is this merchant's
+    assert operated.classify(model="acme/unknown").status_code == 429  # no way to look up names without end
+    set_limits(operated, Limits(requests_per_minute=100_000))
+    assert operated.classify().status_code == 200
+
+
+def test_no_more_tokens_a_day_than_that(operated: Operated) -> None:
+    set_limits(operated, Limits(tokens_per_day=10**9))
+    before = left(operated)
+    operated.classify("a much longer text than the others")
+    assert 0 < left(operated) < before
+    set_limits(operated, Limits(tokens_per_day=1))
+    refused = operated.classify()
+    assert refused.status_code == 429
+    assert "tokens a day of UTC, at most 1)" in refused.json()["error"]["message"]
+    assert 0 < int(refused.headers["retry-after"]) <= 24 * 3600
+    assert operated.classify(model="rival/sentiment", key="rival").status_code == 200
+    while not operated.registry.usage(datetime.now(UTC).date()).get("acme"):
+        time.sleep(0.02)
+
+
+def left(operated: Operated) -> int:
+    return int(operated.classify().headers["x-ratelimit-remaining-tokens"])
+
+
+def test_what_another_gateway_used_counts(operated: Operated) -> None:
+    set_limits(operated, Limits(tokens_per_day=10**9))
+    operated.registry.add_usage({"acme": 10**9}, datetime.now(UTC).date())
+    while operated.classify().status_code != 429:
+        time.sleep(0.02)
+    operated.registry.set_limits("acme", Limits(), actor="tests")
+    while operated.classify().status_code != 200:
+        time.sleep(0.02)
+
+
+def test_no_more_requests_at_a_time_than_that(operated: Operated) -> None:
+    operated.registry.set_limits("acme", Limits(concurrent=0), actor="tests")
+    while (refused := operated.classify()).status_code != 429:
+        time.sleep(0.02)
+    assert "requests at the same time, at most 0)" in refused.json()["error"]["message"]
+    operated.registry.set_limits("acme", Limits(concurrent=1), actor="tests")
+    while operated.classify().status_code != 200:
+        time.sleep(0.02)
+    assert [operated.classify().status_code for _ in range(5)] == [200] * 5  # each one was over
+
+
+def test_a_merchant_without_its_own_has_the_platforms(
+    filled: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = own_copy(filled, tmp_path_factory.mktemp("defaults") / "home")
+    # nothing listens there: rates go uncounted, and nobody is refused for it
+    with operating(
+        home, "--requests-per-minute", "1", "--limits", "redis://127.0.0.1:1", "--tokens-per-day", "1"
+    ) as one:
+        assert one.classify().status_code == 200
+        while (refused := one.classify()).status_code == 200:
+            time.sleep(0.02)
+        assert "tokens a day of UTC, at most 1)" in refused.json()["error"]["message"]
+        one.registry.set_limits("acme", Limits(tokens_per_day=10**9), actor="tests")
+        while one.classify().status_code != 200:
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("address", ["memcached://127.0.0.1", "nowhere", "redis://:secret@127.0.0.1:nine"])
+def test_a_place_that_cannot_count(address: str) -> None:
+    command = [sys.executable, "-m", "shopfit", "serve", "--port", "0", "--limits", address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--limits is" in done.stderr
+    assert "memory://" in done.stderr or "cannot be used" in done.stderr
+    assert "secret" not in done.stderr
