@@ -58,7 +58,7 @@ class RequestRates:
             store = storage_from_string(f"async+{address}", **more)
         except (ConfigurationError, ValueError) as error:
             raise ShopfitError(
-                f"--limits is {masked(address)!r}, and it cannot be used: {error}",
+                f"--limits is {masked(address)!r}, and it cannot be used: {masked(str(error))}",
                 next_step="correct the option, or install the package for it: pip install 'shopfit[serve]'",
             ) from error
         assert isinstance(store, SlidingWindowCounterSupport)
