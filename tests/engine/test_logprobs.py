@@ -172,5 +172,5 @@ def test_an_async_stream_has_them_too(base: Base, quick_bundle: MakeBundle) -> N
 @pytest.mark.parametrize("logprobs", [-1, 21, True, 1.5, "3"])
 def test_how_many_is_bounded(base: Base, quick_bundle: MakeBundle, logprobs: Any) -> None:
     bundle = quick_bundle("acme", task="generate")
-    with Engine(base) as engine, pytest.raises(RequestError, match="logprobs is .* .allowed: 0 to 20"):
+    with Engine(base) as engine, pytest.raises(RequestError, match=r"logprobs is .* .allowed: 0 to 20"):
         ask(engine, bundle, logprobs=logprobs)

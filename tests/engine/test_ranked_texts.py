@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.engine.conftest import ITEMS
-from tests.engine.encoder_bundles import MakeBundle, maker_on
+from tests.engine.encoder_bundles import maker_on
 from tests.engine.test_fused_scores import by_letters
 
 from shopfit.adapter.bundle import Bundle
@@ -73,9 +73,7 @@ def test_the_same_text_twice_has_two_places(base: Base, ranker: Tenant) -> None:
         ({"documents": ["tent"] * 10_001}, "a list of 10001 .allowed: 10000 at most"),
     ],
 )
-def test_what_is_no_list_of_texts_is_refused(
-    base: Base, ranker: Tenant, options: dict[str, Any], message: str
-) -> None:
+def test_what_is_no_list_of_texts_is_refused(base: Base, ranker: Tenant, options: dict[str, Any], message: str) -> None:
     with Engine(base) as engine, pytest.raises(RequestError, match=message):
         engine.rank([RankRequest(ranker, QUERY, **options)])
 

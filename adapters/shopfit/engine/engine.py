@@ -248,8 +248,8 @@ class Engine:
         Args:
             request: of any task.
             timeout: seconds after which the request fails.
-            show: generate: called with each part of the text, in order, on threads of the merchant; with a `TextPart` if
-                the request has `logprobs`. The future is done after the last call.
+            show: generate: called with each part of the text, in order, on threads of the merchant; if the request has
+                `logprobs`, with a `TextPart`. The future is done after the last call.
 
         Returns:
             a future of the answer, or of its error. Cancelling it frees at once what the request holds. Its callbacks
@@ -299,7 +299,12 @@ class Engine:
         pool, cache = self._scheduler.pool, self._loader.adapter_cache
         ended = self._scheduler.ended
         why = "" if ended is None else ended.message
-        sizes = {"requests": self._room.held, "queue": self._room.whole, "slots": pool.slots, "rows": self._scheduler.rows}
+        sizes = {
+            "requests": self._room.held,
+            "queue": self._room.whole,
+            "slots": pool.slots,
+            "rows": self._scheduler.rows,
+        }
         return Status(waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why, **sizes)
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:

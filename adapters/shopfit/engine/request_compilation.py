@@ -347,4 +347,3 @@ def _check_task(request: Request, tenant: Tenant) -> None:
     if not isinstance(request, EmbedRequest) and task != request.task:
         what = f"{tenant.name} is an adapter to {task}, not to {request.task}"
         raise RequestError(what, next_step=f"ask it with `{task}`")
-
