@@ -98,7 +98,7 @@ def test_processes_that_count_the_same_merchants_lose_nothing(durable: Settings,
         try:
             with Registry.open(durable) as own:
                 for _ in range(25):
-                    own.add_usage({name: 1 for name in (names if turn % 2 else reversed(names))}, TODAY)
+                    own.add_usage(dict.fromkeys(names if turn % 2 else reversed(names), 1), TODAY)
         except BaseException as error:
             failures.append(error)
 
