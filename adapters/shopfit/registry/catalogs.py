@@ -165,7 +165,7 @@ class Catalogs(VersionFiles):
                 return _read(row, content), row
             before, row = row, self.stored_catalog(merchant)
             if row == before:
-                raise _damaged(row, "its content is missing")
+                raise _damaged(before, "its content is missing")
         raise _busy(merchant)
 
     def _in_production(self, merchant: str, items: set[str]) -> tuple[Catalog, str]:
