@@ -89,8 +89,8 @@ def test_many_rows_and_many_processes(durable: Settings) -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"merchant": "../acme"}, "merchant"),
-        ({"merchant": None}, "merchant"),
+        ({"merchant": "../acme", "version": None}, "merchant"),
+        ({"merchant": None, "version": None}, "merchant"),
         ({"answer_id": ""}, "answer_id"),
         ({"answer_id": "a b"}, "answer_id"),
         ({"answer_id": "a" * 65}, "answer_id"),
@@ -147,7 +147,7 @@ def test_what_is_no_list(filled: Registry, rows: list[Feedback]) -> None:
     with pytest.raises(RegistryError, match="rows is"):
         filled.add_feedback(rows)
     with pytest.raises(DataError, match="is no feedback"):
-        filled.add_feedback([rows])
+        filled.add_feedback([CLICK, [rows]])
 
 
 def test_nothing_is_kept_of_whom_there_is_nothing(filled: Registry, place: Settings) -> None:
