@@ -290,6 +290,17 @@ def test_what_cannot_be_honoured_is_refused_by_its_name(client: openai.OpenAI, n
     assert caught.value.response.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("best_of", 2), ("echo", True), ("suffix", "."), ("logprobs", 21), ("prompt", [1, 2]), ("prompt", ["a"] * 1025)],
+)
+def test_what_cannot_be_honoured_of_completions(client: openai.OpenAI, name: str, value: Any) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match=name):
+        client.completions.create(**({"model": WORDS, "prompt": "keep warm"} | {name: value}))
+    same = {"best_of": 1, "echo": False, "suffix": ""} | {name: None}
+    client.completions.create(**({"model": WORDS, "max_tokens": 1} | same | {"prompt": "keep warm"}))  # type: ignore[call-overload]
+
+
 def test_what_changes_nothing_is_taken(client: openai.OpenAI) -> None:
     neutral: dict[str, Any] = {
         "frequency_penalty": 0.0,
