@@ -69,7 +69,7 @@ def test_it_is_of_the_keys_merchant(operated: Operated) -> None:
         ({"at": "yesterday"}, "events.0.at"),
         ({"at": "2026-01-31T12:00:00"}, "events.0.at"),
         ({"at": "2999-01-31T12:00:00Z"}, "events.0.at"),
-        ({"item": "\ud800"}, "events.0.item"),
+        ({"item": "a\u0000b"}, "events.0.item"),
         ({"version": "rival/sentiment@1"}, "events.0.version"),
         ({"itme": "tent"}, "events.0.itme"),
     ],

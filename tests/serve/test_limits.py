@@ -11,6 +11,7 @@ import pytest
 from tests.serve.operated import Operated, operating, own_copy
 
 from shopfit.registry import Limits
+from shopfit.serve.limits import WindowCounts
 from shopfit.settings import Settings
 
 
@@ -47,13 +48,13 @@ def test_no_more_requests_a_minute_than_that(operated: Operated) -> None:
     left = int(answer.headers["x-ratelimit-remaining-requests"])
     assert answer.headers["x-ratelimit-limit-requests"] == "1000"
     assert 0 < left < 1000
-    assert 0 < int(answer.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 60
+    assert 0 < int(answer.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 120
     assert int(operated.classify().headers["x-ratelimit-remaining-requests"]) < left
     before = operated.counted("shopfit_limited_requests_total", limit="requests")
     set_limits(operated, Limits(requests_per_minute=1))  # of the same key, which the gateway knows
     refused = operated.classify()
     assert refused.status_code == 429
-    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert 1 <= int(refused.headers["retry-after"]) <= 120  # what came under the old limit counts
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert refused.json()["error"]["type"] == "rate_limit_error"
     assert "requests a minute, at most 1)" in refused.json()["error"]["message"]
@@ -130,3 +131,21 @@ def test_a_place_that_cannot_count(address: str) -> None:
     assert "--limits is" in done.stderr
     assert "memory://" in done.stderr or "cannot be used" in done.stderr
     assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("last", "last_ends", "running", "running_ends", "most", "now", "wait"),
+    [
+        (0, 0.0, 0, 120.0, 5, 0, 0.0),
+        (0, 0.0, 0, 120.0, 0, 0, 60.0),
+        (0, 0.0, 5, 90.0, 5, 5, 30.0),  # from the next minute on they fade
+        (0, 0.0, 10, 90.0, 5, 10, 60.0),  # and half of them is gone after half of it
+        (60, 30.0, 0, 90.0, 30, 30, 0.0),  # one is gone the next moment
+        (60, 30.0, 10, 90.0, 20, 40, 20.0),
+    ],
+)
+def test_when_there_is_room_again(
+    last: int, last_ends: float, running: int, running_ends: float, most: int, now: int, wait: float
+) -> None:
+    counts = WindowCounts(last, last_ends, running, running_ends)
+    assert (counts.now, counts.wait(most)) == (now, pytest.approx(wait))

@@ -4,11 +4,11 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from shopfit.errors import RequestError
+from shopfit.errors import RequestError, ShopfitError
 from shopfit.recipe.suggestions import did_you_mean, listed, shown
 from shopfit.registry import Grant, Registry, Version
 from shopfit.serve.adapters import AdapterFacts, Adapters
@@ -142,14 +142,15 @@ class Turn:
         """A text as it is written: ("part", text or tokens), and last ("answer", the whole)."""
         parts = 0  # that nothing was counted for yet
         try:
-            async for kind, value in self._engine.stream(self._message(ask)):
-                if kind == "answer":
-                    parts = 0
-                    self._answered(ask, value)
-                else:
-                    parts += 1
-                    self._record.part()
-                yield kind, value
+            async with aclosing(self._engine.stream(self._message(ask))) as events:
+                async for kind, value in events:
+                    if kind == "answer":
+                        parts = 0
+                        self._answered(ask, value)
+                    else:
+                        parts += 1
+                        self._record.part()
+                    yield kind, value
         finally:
             self._spend(0, parts)  # broken off: each part was a token at least
 
@@ -246,7 +247,11 @@ class Gateway:
             facts = await self.adapters.facts(chosen.version)
             _check_task(chosen.version, facts, kinds)
             turn = Turn(self, chosen, facts, record)
-            yield turn
+            try:
+                yield turn
+            except ShopfitError as error:
+                record.broken = error.http_status
+                raise
             record.after.append(lambda: self._after(turn, user))
 
     def message(self, version: Version, ask: Ask, timeout: float) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class RequestRates:
             store = storage_from_string(f"async+{address}", **more)
         except (ConfigurationError, ValueError) as error:
             raise ShopfitError(
-                f"--limits is {masked(address)!r}, and it cannot be used: {error}",
+                f"--limits is {masked(address)!r}, and it cannot be used: {masked(str(error))}",
                 next_step="correct the option, or install the package for it: pip install 'shopfit[serve]'",
             ) from error
         assert isinstance(store, SlidingWindowCounterSupport)
@@ -80,7 +80,7 @@ class RequestRates:
         try:
             async with asyncio.timeout(_PATIENCE):
                 taken = await self._store.acquire_sliding_window_entry(key, most, _MINUTE)
-                counts = _Counts(*await self._store.get_sliding_window(key, _MINUTE))
+                counts = WindowCounts(*await self._store.get_sliding_window(key, _MINUTE))
         except Exception:  # each store raises its own
             logger.warning("requests are not counted for %s s: the store does not answer", _PAUSE, exc_info=True)
             self._paused_until = time.monotonic() + _PAUSE
@@ -88,7 +88,7 @@ class RequestRates:
         return taken, max(0, most - counts.now), counts.wait(most)
 
 
-class _Counts(NamedTuple):
+class WindowCounts(NamedTuple):
     """Requests of the last whole minute and of the one that runs, and the seconds until they count no more."""
 
     last: int

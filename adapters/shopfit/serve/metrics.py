@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -35,6 +35,7 @@ class Metrics:
     def __init__(self, most: int) -> None:
         self._most = most
         self._named: set[str] = set()
+        disable_created_metrics()  # they would double the series, and nothing reads them
         self._registry = CollectorRegistry()
         self.engines = EngineMetrics()
         self._registry.register(self.engines)

@@ -54,6 +54,7 @@ class RequestObserver:
                 raise
             finally:
                 endpoint = _endpoint(scope)
+                status = record.broken or status
                 seconds = perf_counter() - record.began
                 self._gateway.metrics.answered(record, endpoint, status, seconds)
                 log_request(record, endpoint, status, seconds)

@@ -18,6 +18,7 @@ class RequestRecord:
         version: that answers.
         release: why that version: "production", "canary" or "named".
         answer: id of the answer.
+        broken: status of the error that ended a stream; 0 without.
         read: tokens that forwards read.
         written: tokens generated.
         waited: seconds until the first forward of each answer.
@@ -35,6 +36,7 @@ class RequestRecord:
     version: str = ""
     release: str = ""
     answer: str = ""
+    broken: int = 0
     read: int = 0
     written: int = 0
     waited: list[float] = field(default_factory=list)

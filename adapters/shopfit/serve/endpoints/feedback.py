@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 from starlette.responses import JSONResponse
 
@@ -13,9 +12,10 @@ from shopfit.errors import DataError, Problem, RequestError
 from shopfit.registry import Feedback
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asking, Asks, Body
+from shopfit.serve.json_route import json_router
 from shopfit.serve.request_record import current_record
 
-router = APIRouter(tags=["feedback"])
+router = json_router("feedback")
 
 _MOST = 1000  # events of one request
 _BAD, _MEND = "there are events that cannot be kept, so none is", "correct those, and send all of them again"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
@@ -10,8 +10,9 @@ from shopfit.registry import Reference, Release, Version
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asking, Asks, Body
 from shopfit.serve.endpoints.changes import actor, adapter_to_change, change
+from shopfit.serve.json_route import json_router
 
-router = APIRouter(tags=["releases"])
+router = json_router("releases")
 
 Kind = Literal["canary", "shadow"]
 
