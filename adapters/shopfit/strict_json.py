@@ -5,8 +5,10 @@ RFC 8259, and of RFC 7493 (I-JSON): UTF-8, each name once, whole characters, fin
 
 import json
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEEPEST = 100
 """Lists and objects in one another."""

@@ -49,7 +49,7 @@ def test_an_encoder_reads_what_is_not_known_yet(encoder: Base, tmp_path: Path) -
         held = engine.submit(RankRequest(tenant, {"query": "walk"}, ["lamp"]))
         gate.wait_until_held()
         both = [engine.submit(request) for _ in range(2)]
-        while engine.status().waiting < 2 * (1 + len(QUERIES)):
+        while engine.status().waiting < len(both):
             time.sleep(0.001)
         gate.open()
         held.result(GUARD)

@@ -3,15 +3,18 @@
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from tests.registry.conftest import MakeBundle
 from tests.registry.test_keys import statements
 
 from shopfit.registry import Feedback, Limits, Registry
 from shopfit.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAME = "acme/review-sentiment"
 ITEMS = [{"id": "a", "title": "Tent"}]

@@ -47,6 +47,7 @@ def make_keys(registry: Registry) -> dict[str, str]:
     keys = {name: registry.create_key(name, ["infer"], actor="tests").token for name in MERCHANTS}
     keys |= {f"{name}-publish": registry.create_key(name, ["publish"], actor="tests").token for name in MERCHANTS}
     keys["platform"] = registry.create_key(None, ["admin"], actor="tests").token
+    keys["spare"] = registry.create_key("spare", ["admin"], new=True, actor="tests").token
     keys["feedback"] = registry.create_key("acme", ["feedback"], actor="tests").token
     revoked = registry.create_key("acme", ["infer"], actor="tests")
     registry.revoke_key(revoked.key.id, actor="tests")

@@ -1,10 +1,15 @@
 """Labels, ratings and recommendations over HTTP: the engine's answers, in the order that was asked."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.engine.conftest import ITEMS
 from tests.serve.gateways import ServedGateway
+
+from shopfit.engine import ChooseAnswer, Engine
+from shopfit.registry import Registry
+from shopfit.settings import Settings
 
 
 def test_labels_of_texts_and_of_fields(gateway: ServedGateway) -> None:
@@ -19,6 +24,24 @@ def test_labels_of_texts_and_of_fields(gateway: ServedGateway) -> None:
         assert sum(one["probabilities"].values()) == pytest.approx(1)
     same = gateway.ask("/v1/classify", {"model": "acme/sentiment", "fields": [{"text": text} for text in texts]}).json()
     assert [one["label"] for one in same["data"]] == ["positive", "negative"]
+
+
+def test_each_merchants_answers_are_those_of_the_engine(
+    gateway: ServedGateway, filled: Settings, tiny_encoder: Path
+) -> None:
+    served = {}
+    with (
+        Registry.open(filled) as registry,
+        Engine.load(str(tiny_encoder), registry=registry, settings=filled) as engine,
+    ):
+        for merchant in ("acme", "rival"):
+            body = {"model": f"{merchant}/sentiment", "input": "would buy again"}
+            (answer,) = gateway.ask("/v1/classify", body, key=merchant).json()["data"]
+            alone = engine.ask(body["model"], {"text": body["input"]})
+            assert isinstance(alone, ChooseAnswer)
+            assert answer["probabilities"] == pytest.approx(alone.probabilities, abs=1e-5)
+            served[merchant] = answer["probabilities"]
+    assert served["acme"] != pytest.approx(served["rival"], abs=1e-3)
 
 
 def test_ratings(gateway: ServedGateway) -> None:

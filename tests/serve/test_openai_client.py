@@ -138,13 +138,16 @@ def test_a_chat(client: openai.OpenAI, gateway: ServedGateway) -> None:
 
 
 def test_the_helper_for_streams_takes_ours(client: openai.OpenAI) -> None:
-    with client.chat.completions.stream(model=WORDS, messages=said("see at night")) as stream:
+    options: dict[str, Any] = {
+        "model": WORDS,
+        "messages": said("see at night"),
+        "extra_body": {"json_schema": {"enum": [5]}},
+    }
+    with client.chat.completions.stream(**options) as stream:
         kinds = {event.type for event in stream}
         final = stream.get_final_completion()
     assert "content.done" in kinds
-    assert final.choices[0].message.content == (
-        client.chat.completions.create(model=WORDS, messages=said("see at night")).choices[0].message.content
-    )
+    assert final.choices[0].message.content == "5"
 
 
 @pytest.mark.parametrize("response_format", [as_format(SCHEMA), {"type": "json_object"}])
@@ -285,6 +288,17 @@ def test_what_cannot_be_honoured_is_refused_by_its_name(client: openai.OpenAI, n
         client.chat.completions.create(**options)
     assert name in str(caught.value)
     assert caught.value.response.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("best_of", 2), ("echo", True), ("suffix", "."), ("logprobs", 21), ("prompt", [1, 2]), ("prompt", ["a"] * 1025)],
+)
+def test_what_cannot_be_honoured_of_completions(client: openai.OpenAI, name: str, value: Any) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match=name):
+        client.completions.create(**({"model": WORDS, "prompt": "keep warm"} | {name: value}))
+    same = {"best_of": 1, "echo": False, "suffix": ""} | {name: None}
+    client.completions.create(**({"model": WORDS, "max_tokens": 1} | same | {"prompt": "keep warm"}))  # type: ignore[call-overload]
 
 
 def test_what_changes_nothing_is_taken(client: openai.OpenAI) -> None:

@@ -248,8 +248,8 @@ class Engine:
         Args:
             request: of any task.
             timeout: seconds after which the request fails.
-            show: generate: called with each part of the text, in order, on threads of the merchant; with a `TextPart` if
-                the request has `logprobs`. The future is done after the last call.
+            show: generate: called with each part of the text, in order, on threads of the merchant; if the request has
+                `logprobs`, with a `TextPart`. The future is done after the last call.
 
         Returns:
             a future of the answer, or of its error. Cancelling it frees at once what the request holds. Its callbacks

@@ -70,7 +70,7 @@ def patched(catalog: Catalog, changes: Mapping[str, dict[str, Any] | None]) -> C
         raise _bad([Problem("changes", "no item would be left", "one item or more; or drop the catalog")])
     if len(items) > LIMITS.rows:
         raise _bad([Problem("changes", f"there would be {len(items)} items", f"at most {LIMITS.rows}")])
-    columns = set().union(*(item.fields for item in items.values()))
+    columns = {name for item in items.values() for name in item.fields}
     if len(columns) > LIMITS.columns:
         raise _bad([Problem("changes", f"items would have {len(columns)} names", f"at most {LIMITS.columns}")])
     return Catalog(items)

@@ -64,7 +64,7 @@ class Catalogs(VersionFiles):
             self._store(connection, stored, content)
             queries.record(connection, actor, "catalog", name, "", 0, f"{stored.items} items; digest {stored.digest}")
             self._claim(connection)
-        self._free_catalog(before, stored)
+        self._let_go(before)
         return stored
 
     def patch_catalog(self, merchant: str, changes: Changes, *, actor: str) -> StoredCatalog:
@@ -151,7 +151,7 @@ class Catalogs(VersionFiles):
                 )
             connection.execute(delete(CATALOGS).where(CATALOGS.c.merchant == name))
             queries.record(connection, actor, "catalog-drop", name, "", 0, f"{before.items} items")
-        self._free_catalog(before, None)
+        self._let_go(before)
         return before
 
     def _held(self, merchant: str) -> tuple[Catalog, StoredCatalog] | None:
@@ -165,7 +165,7 @@ class Catalogs(VersionFiles):
                 return _read(row, content), row
             before, row = row, self.stored_catalog(merchant)
             if row == before:
-                raise _damaged(row, "its content is missing")
+                raise _damaged(before, "its content is missing")
         raise _busy(merchant)
 
     def _in_production(self, merchant: str, items: set[str]) -> tuple[Catalog, str]:
@@ -190,20 +190,18 @@ class Catalogs(VersionFiles):
         """Store a catalog in place of `before`; False if that is not stored any more."""
         self._blobs.put(content, stored.digest)
         with self._database.writing() as connection:
-            if _row(connection, stored.merchant, lock=True) != before:
-                return False
+            same = _row(connection, stored.merchant, lock=True) == before
             if before is None:
                 check_known(connection, stored.merchant, _NO_KEY)
-            if not self._store(connection, stored, content, only_new=before is None):
-                return False
-            if before is None:
+            done = same and self._store(connection, stored, content, only_new=before is None)
+            if done and before is None:
                 detail = f"{stored.items} items, from {base}; digest {stored.digest}"
                 queries.record(connection, stored.actor, "catalog", stored.merchant, "", 0, detail)
-            else:
+            elif done:
                 queries.touch(connection)
             self._claim(connection)
-        self._free_catalog(before, stored)
-        return True
+        self._let_go(before if done else stored)
+        return done
 
     def _store(self, connection: Connection, stored: StoredCatalog, content: bytes, *, only_new: bool = False) -> bool:
         """Write a catalog's row; False if there is one already, and it was to be new."""
@@ -217,10 +215,11 @@ class Catalogs(VersionFiles):
         connection.execute(statement.on_conflict_do_update(index_elements=["merchant"], set_=values))
         return True
 
-    def _free_catalog(self, before: StoredCatalog | None, now: StoredCatalog | None) -> None:
-        if before is not None and (now is None or before.digest != now.digest):
+    def _let_go(self, stored: StoredCatalog | None) -> None:
+        """Remove the content of a catalog that was replaced, unless it is another's, too."""
+        if stored is not None:
             with suppress(RegistryError):  # what stays is collected as garbage
-                self._free([before.digest])
+                self._free([stored.digest])
 
 
 def _stored(merchant: str, catalog: Catalog, actor: str) -> tuple[StoredCatalog, bytes]:

@@ -198,7 +198,7 @@ def _found(connection: Connection, merchant: str) -> _Work | None:
         aliases=[f"{v.merchant}/{v.recipe}@{alias}" for v in versions for alias in v.aliases],
         blobs={
             **{file.sha256: file.size for version in versions for file in queries.files(connection, version)},
-            **{row.digest: row.size for row in connection.execute(catalog)},
+            **{row.digest: row.size for row in catalog},
         },
         ids=[secrets.token_hex(8)],
         keys=found_keys,

@@ -1,6 +1,7 @@
 """Quotas: what merchants may ask of all servers together, and the tokens that they used of it."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date
 
 from sqlalchemy import delete, select
@@ -32,7 +33,7 @@ class Quotas:
             RegistryError: if a limit is out of range, or the registry cannot be written.
         """
         name, actor, limits = validation.merchant(merchant), validation.actor(actor), validation.limits(limits)
-        values = {column: getattr(limits, column) for column in Limits.__dataclass_fields__}
+        values = asdict(limits)
         with self._database.writing() as connection:
             if limits == Limits():
                 connection.execute(delete(LIMITS).where(LIMITS.c.merchant == name))

@@ -191,12 +191,13 @@ def token_counts(value: Any) -> dict[str, int]:
         UnknownReference: if a name cannot be a merchant's.
         RegistryError: if a count is none.
     """
-    given = _of_type("tokens", value, Mapping, "a count by merchant")
-    for name, count in given.items():
+    if not isinstance(value, Mapping):
+        raise _refused("tokens", value, "a count by merchant")
+    for name, count in value.items():
         merchant(name)
         if type(count) is not int or not 0 <= count <= _LARGEST_LIMIT:
             raise _refused(f"tokens of {name}", count, f"a whole number, 0 to {_LARGEST_LIMIT}")
-    return dict(given)
+    return dict(value)
 
 
 def rows(name: str, value: Any) -> Sequence[Any]:

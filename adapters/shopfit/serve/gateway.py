@@ -98,7 +98,7 @@ class Turn:
             RequestError: if the prompt shows no text or not such a field, or a field is given twice.
         """
         known = dict(fields or {})
-        if unknown := next((one for one in known if one not in self.facts.fields), None):
+        if (unknown := next((one for one in known if one not in self.facts.fields), None)) is not None:
             raise RequestError(
                 f"the prompt of {self.version.name} shows no {shown(unknown)}{did_you_mean(unknown, self.facts.fields)} "
                 f"(allowed: {', '.join(self.facts.fields)})",

@@ -36,8 +36,8 @@ class GenerateRequest(Request):
         stop: texts that end the answer and are not part of it, 64 at most, of 1 to 10,000 characters each.
         seed: of the sampling; the same request with the same seed gets the same answer. Random by default.
         json_schema: the answer is JSON that follows it; 32 KB at most.
-        logprobs: 0 to 20: the answer has its tokens, each with its log-probability and the so many most probable ones in
-            its place; None leaves them out.
+        logprobs: 0 to 20: the answer has its tokens, each with its log-probability and so many of the most probable
+            ones in its place; None leaves them out.
     """
 
     task: ClassVar[Task] = "generate"

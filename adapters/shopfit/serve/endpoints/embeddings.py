@@ -51,10 +51,8 @@ async def embed(body: EmbeddingBody, asks: Asks) -> JSONResponse:
     """Embed texts with an adapter of any task, on a base that is an encoder."""
     inputs = body.inputs()
     async with asks.gateway.turn(asks.grant, body.model, [], body.user or asks.user) as turn:
-        first, *others = [_question(turn, text, fields, body.input_type) for text, fields in inputs]
-        answers = [await turn.ask(first)]
+        answers = await turn.ask_all([_question(turn, text, fields, body.input_type) for text, fields in inputs])
         _check_size(body.dimensions, answers[0]["vector"])
-        answers += await turn.ask_all(others)
         encode = _base64 if body.encoding_format == "base64" else list
         data = [
             {"object": "embedding", "index": index, "embedding": encode(answer["vector"])}

@@ -90,7 +90,7 @@ class EngineServer:
         future.add_done_callback(lambda done: self._done(number, merchant, done))
 
     def _shower(self, number: int) -> Callable[[Any], None]:
-        return lambda part: self._frames.send({"id": number, "part": part if isinstance(part, str) else document(part)})
+        return lambda part: self._frames.send({"id": number, "part": _part(part)})
 
     def _done(self, number: int, merchant: str, future: "Future[Any]") -> None:
         with self._lock:
@@ -111,6 +111,12 @@ class EngineServer:
                 next_step="other requests go on; please report this one if it comes again",
             )
         self._frames.send({"id": number, "error": error.document()})
+
+
+def _part(part: str) -> Any:
+    """A part of a text; with its tokens, if they are known."""
+    tokens = getattr(part, "tokens", None)
+    return part if tokens is None else {"text": str(part), "tokens": document(tokens)}
 
 
 def _request(message: Mapping[str, Any]) -> Any:
