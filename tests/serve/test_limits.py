@@ -1,6 +1,7 @@
 """Rates, concurrency and token budgets by merchant: they hold at once, are told in headers, and are nobody else's."""
 
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.serve.operated import Operated, operating, own_copy
 
@@ -108,6 +110,32 @@ def test_no_more_requests_at_a_time_than_that(operated: Operated) -> None:
     while operated.classify().status_code != 200:
         time.sleep(0.02)
     assert [operated.classify().status_code for _ in range(5)] == [200] * 5  # each one was over
+
+
+def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operated) -> None:
+    for concurrent, status in ((0, 429), (1, 200)):  # so that the gateway has surely seen it
+        operated.registry.set_limits("acme", Limits(concurrent=concurrent), actor="tests")
+        while operated.classify().status_code != status:
+            time.sleep(0.02)
+    host, port = operated.gateway.url.removeprefix("http://").split(":")
+    body = json.dumps({"model": "acme/sentiment", "input": "lovely crema"})
+    head = f"POST /v1/classify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {operated.gateway.keys['acme']}\r\n"
+    engines = psutil.Process(operated.gateway.process.pid).children()
+    for engine in engines:
+        engine.suspend()
+    try:
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+            while operated.counted("shopfit_engine_requests") != 1:
+                time.sleep(0.02)
+            assert operated.classify().status_code == 429
+            assert operated.counted("shopfit_engine_running") == 2  # though they say nothing
+        while operated.counted("shopfit_engine_requests") != 0:
+            time.sleep(0.02)
+    finally:
+        for engine in engines:
+            engine.resume()
+    assert operated.classify().status_code == 200
 
 
 def test_a_merchant_without_its_own_has_the_platforms(
