@@ -119,13 +119,14 @@ def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operate
             time.sleep(0.02)
     host, port = operated.gateway.url.removeprefix("http://").split(":")
     body = json.dumps({"model": "acme/sentiment", "input": "lovely crema"})
-    head = f"POST /v1/classify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {operated.gateway.keys['acme']}\r\n"
+    head = "POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head += f"content-length: {len(body)}\r\nauthorization: Bearer {operated.gateway.keys['acme']}\r\n\r\n"
     engines = psutil.Process(operated.gateway.process.pid).children()
     for engine in engines:
         engine.suspend()
     try:
         with socket.create_connection((host, int(port))) as client:
-            client.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+            client.sendall((head + body).encode())
             while operated.counted("shopfit_engine_requests") != 1:
                 time.sleep(0.02)
             assert operated.classify().status_code == 429
