@@ -35,7 +35,7 @@ class Metrics:
     def __init__(self, most: int) -> None:
         self._most = most
         self._named: set[str] = set()
-        disable_created_metrics()  # they would double the series, and nothing reads them
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series, and nothing reads them
         self._registry = CollectorRegistry()
         self.engines = EngineMetrics()
         self._registry.register(self.engines)
