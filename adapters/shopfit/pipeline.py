@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shopfit.adapter.artifacts import CATALOG, FUSION, HISTORY, write_items
+from shopfit.adapter.artifacts import FUSION, write_items
 from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
 from shopfit.adapter.initial_weights import Start
+from shopfit.adapter.items import CATALOG, HISTORY
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
 from shopfit.adapter.weight_files import form_note

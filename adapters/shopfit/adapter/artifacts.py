@@ -3,43 +3,28 @@
 `catalog.jsonl` and `history.jsonl` hold items, `blend.json` the score fusion; the calibration is in the manifest.
 """
 
-import json
-import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.finite import finite_json
 from shopfit.adapter.head import HEAD
-from shopfit.adapter.manifest_rules import place_of, printable
-from shopfit.adapter.safe_reading import lines
+from shopfit.adapter.items import AGAIN, CATALOG, HISTORY, parsed, written
+from shopfit.adapter.manifest_rules import place_of
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.errors import BundleError
-from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.catalog import Catalog
 
-CATALOG, HISTORY, FUSION = "catalog.jsonl", "history.jsonl", "blend.json"
+FUSION = "blend.json"
 TEMPERATURE, THRESHOLD = "temperature", "threshold"  # in a manifest's `calibration`
-AGAIN = "bring the bundle again, or train it again"
-_NUMBERS = {"price", "min_age"}
 
 
 def write_items(path: Path, catalog: Catalog | None) -> None:
     """Write a catalog into a bundle; None writes nothing."""
     if catalog is not None:
-        path.write_text("".join(_line(item) for item in catalog.values()), encoding="utf-8")
-
-
-def _line(item: Item) -> str:
-    fields = {name: value for name, value in item.fields.items() if not _endless(value)}
-    return json.dumps(fields, ensure_ascii=False, default=str) + "\n"
-
-
-def _endless(value: Any) -> bool:
-    """Whether it is NaN (pandas' empty cell) or infinite."""
-    return isinstance(value, float) and not math.isfinite(value)
+        path.write_text(written(catalog.values()), encoding="utf-8")
 
 
 def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
@@ -51,41 +36,7 @@ def read_items(bundle: Bundle | HeldBundle, name: str) -> Catalog | None:
     content = bundle.read(name)
     if content is None:
         return None
-    items: dict[str, Item] = {}
-    for number, line in enumerate(lines(content, f"{name} of {bundle.manifest.reference}"), start=1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line, parse_constant=lambda _: None)
-            reason = "it is no item" if not isinstance(row, dict) else _item_problem(row)
-        except (ValueError, RecursionError) as error:
-            reason = printable(str(error), 200)
-        if not reason and row["id"] in items:
-            reason = "its id is there twice"
-        if reason:
-            raise BundleError(
-                f"{name} of {bundle.manifest.reference} is not a catalog: line {number}: {reason}", next_step=AGAIN
-            )
-        items[row["id"]] = Item(row["id"], row["title"], row)
-    return Catalog(items)
-
-
-def _item_problem(row: dict[str, Any]) -> str:
-    """Why `read_catalog` would refuse a row; empty if it would not. Missing values are removed from the row."""
-    for name in [name for name, value in row.items() if value is None or _endless(value)]:
-        del row[name]
-    for name in ("id", "title"):
-        if not isinstance(row.get(name), str) or not row[name].strip():
-            return f"its {name} is no text"
-    for name in _NUMBERS & row.keys():
-        if type(row[name]) not in {int, float} or row[name] < 0:
-            return f"its {name} is no number from 0"
-    if type(row.get("in_stock", True)) is not bool:
-        return "its in_stock is neither true nor false"
-    texts = [value for value in row.values() if isinstance(value, str)]
-    if any("\ud800" <= character <= "\udfff" for text in texts if not text.isascii() for character in text):
-        return "a text in it holds half a character"
-    return ""
+    return parsed(content, f"{name} of {bundle.manifest.reference}")
 
 
 def read_fusion(bundle: Bundle | HeldBundle, kind: type[ScoreFusion] | None) -> ScoreFusion | None:

@@ -1,8 +1,8 @@
 """Reading a catalog: rows checked and turned into items."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.exports import of_export
 from shopfit.merchant.files import MerchantFile
 from shopfit.merchant.markup import text_of
-from shopfit.merchant.reading import Row, read_rows
+from shopfit.merchant.reading import Row, given_rows, read_rows
 from shopfit.merchant.values import Checks, as_id, is_missing, mapped, meant
 from shopfit.recipe.currencies import common, currency_of
 from shopfit.recipe.schema import DecimalMark, Recipe
@@ -26,6 +26,7 @@ TEXTS = ("description", "brand", "category", "currency", "group", "variant")
 FIELDS = ("id", "title", *TEXTS, *NUMBERS, "in_stock", "image")
 
 _SHOWN_COLUMNS = 12
+Place = MerchantFile | Path | str  # a file, or the name of what a program gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,26 @@ def read_catalog(path: MerchantFile | Path, recipe: Recipe | None = None) -> Cat
         DataError: with every bad row.
     """
     problems: list[Problem] = []
-    table = understand(path, read_rows(path, problems=problems), recipe, problems)
+    return _catalog(path, read_rows(path, problems=problems), recipe, problems)
+
+
+def given_catalog(rows: Iterable[object], name: str = "catalog") -> Catalog:
+    """The catalog of rows that a program gives, by the rules for a line of a `catalog.jsonl`.
+
+    Args:
+        rows: mappings of names to what JSON can hold.
+        name: what they are, for messages; rows are counted from 1.
+
+    Raises:
+        DataError: with every bad row.
+    """
+    problems: list[Problem] = []
+    return _catalog(name, given_rows(rows, name, problems), None, problems)
+
+
+def _catalog(path: Place, rows: Sequence[Row], recipe: Recipe | None, problems: list[Problem]) -> Catalog:
+    """The catalog of rows, if there are no problems with them, nor were any before."""
+    table = understand(path, rows, recipe, problems)
     check = _Check(path, table, recipe)
     items: dict[str, Item] = {}
     lines: dict[str, int] = {}
@@ -86,11 +106,11 @@ def read_catalog(path: MerchantFile | Path, recipe: Recipe | None = None) -> Cat
     return catalog
 
 
-def understand(path: MerchantFile | Path, rows: Sequence[Row], recipe: Recipe | None, problems: list[Problem]) -> Table:
+def understand(path: Place, rows: Sequence[Row], recipe: Recipe | None, problems: list[Problem]) -> Table:
     """A catalog's rows under our names, with the format of each column that holds numbers.
 
     Args:
-        path: of the file, for messages.
+        path: of the file, or what else they are from, for messages.
         rows: as they were read.
         recipe: its `data` section maps columns and may name the decimal mark.
         problems: where mistakes go that are those of a whole column.
@@ -98,7 +118,7 @@ def understand(path: MerchantFile | Path, rows: Sequence[Row], recipe: Recipe | 
     columns: Mapping[str, str] = {} if recipe is None else recipe.data.columns
     decimal: DecimalMark = "auto" if recipe is None else recipe.data.decimal
     own = dict.fromkeys(name for row in rows for name in row.values)
-    export = of_export(rows, FIELDS)
+    export = None if isinstance(path, str) else of_export(rows, FIELDS)  # a program gives rows of ours
     if export is not None:  # what the recipe maps comes before what the export's columns mean
         by_line = {row.line: row.values for row in rows}
         mine = {ours: theirs for ours, theirs in columns.items() if theirs in own and ours in FIELDS}
@@ -110,7 +130,8 @@ def understand(path: MerchantFile | Path, rows: Sequence[Row], recipe: Recipe | 
     if read:
         problems += _column_problems(path, recipe, own, there)
     formats = {name: settle((row.values.get(name) for row in read), decimal) for name in NUMBERS if name in there}
-    problems += [ambiguous(f"{path} {name}", found) for name, found in formats.items() if found.doubtful]
+    unclear = [ambiguous(f"{path} {name}", found) for name, found in formats.items() if found.doubtful]
+    problems += [replace(one, allowed="numbers") for one in unclear] if isinstance(path, str) else unclear
     if export is None:
         return Table(read, formats, own=tuple(own))
     return Table(read, formats, export.name, export.left_out, tuple(own))
@@ -134,7 +155,7 @@ def ambiguous(where: str, found: NumberFormat) -> Problem:
 
 
 def _column_problems(
-    path: MerchantFile | Path, recipe: Recipe | None, own: Mapping[str, None], there: Mapping[str, None]
+    path: Place, recipe: Recipe | None, own: Mapping[str, None], there: Mapping[str, None]
 ) -> list[Problem]:
     problems = []
     for name in ("id", "title"):
@@ -142,11 +163,12 @@ def _column_problems(
             near = meant(name, own)
             hint = f"; did you mean {near!r}?" if near else did_you_mean(name, own)
             named = ", ".join(list(own)[:_SHOWN_COLUMNS]) + (", …" if len(own) > _SHOWN_COLUMNS else "")
+            given = f"{name} in every row"
             problems.append(
                 Problem(
                     f"{path} {name}",
                     f"there is no column {name!r} (there are {named}){hint}",
-                    f"data.columns: {{{name}: the file's name for it}}",
+                    given if isinstance(path, str) else f"data.columns: {{{name}: the file's name for it}}",
                 )
             )
     for ours, theirs in ({} if recipe is None else recipe.data.columns).items():
@@ -173,7 +195,7 @@ def _next_step(problems: Sequence[Problem]) -> str:
 class _Check:
     """Turns one row into an item, or into everything that is wrong with it."""
 
-    def __init__(self, path: MerchantFile | Path, table: Table, recipe: Recipe | None) -> None:
+    def __init__(self, path: Place, table: Table, recipe: Recipe | None) -> None:
         self._file = str(path)
         self._formats = table.formats
         self._columns = {} if recipe is None or table.export else recipe.data.columns

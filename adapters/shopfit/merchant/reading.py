@@ -25,6 +25,7 @@ Cell = Literal["list", "number", "flag", "json"]
 Cells = Mapping[str, Cell]
 
 _LONGEST_NAME = 100  # characters of a column's name that a message shows
+_HALF = "holds half a character (a lone surrogate such as \\ud83d)"
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _CELL_FORMS: dict[Cell, str] = {
     "list": "a JSON list, or parts between |",
@@ -105,6 +106,58 @@ def read_rows(
     return rows
 
 
+def given_rows(values: Iterable[object], name: str, problems: list[Problem], limits: Limits = LIMITS) -> list[Row]:
+    """Every row of those that a program gives that can be read, as if a file held it as a line of JSON.
+
+    Args:
+        values: mappings of names to what JSON can hold.
+        name: what they are, for messages.
+        problems: where mistakes go.
+        limits: how much they may hold.
+    """
+    rows: list[Row] = []
+    budget = Budget(limits)
+    try:
+        for line, value in enumerate(values, 1):
+            try:
+                row = _json_row(value, limits)
+                budget.take(row)
+            except BadValue as error:
+                problems.append(_bad(name, line, error))
+            else:
+                rows.append(Row(line, row))
+            if len(problems) > limits.problems:
+                raise TooMuch(f"is left unread from here on, after {len(problems)} problems", "")
+    except TooMuch as error:
+        problems.append(Problem(_at(name, len(rows)), error.what, error.allowed))
+    if not rows and not problems:
+        problems.append(Problem(name, "has no rows"))
+    return rows
+
+
+def _json_row(value: object, limits: Limits) -> dict[str, Any]:
+    """A row as reading its JSON gives it.
+
+    Raises:
+        BadValue: if JSON cannot hold it, or it is too long for one.
+    """
+    if not isinstance(value, Mapping):
+        raise BadValue(f"{shown(value)} is no row", 'an object, such as {"id": "1", "title": "Tent"}')
+    if not all(isinstance(key, str) for key in value):
+        raise BadValue("has a name that is no text", "names and their values")
+    try:
+        text = json.dumps(dict(value), ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadValue(_HALF) from None
+    except (TypeError, ValueError, RecursionError):
+        raise BadValue("holds what JSON cannot hold", "texts, numbers, truth values, lists and objects") from None
+    if len(text) > limits.row:
+        raise BadValue(f"has {len(text)} characters", f"at most {limits.row} a row")
+    row: dict[str, Any] = _json(text)
+    return row
+
+
 Items = Generator[Row | Problem, None, None]
 Reader = Callable[[MerchantFile, Cells, Budget], Items]
 
@@ -163,7 +216,7 @@ def _json(text: str) -> Any:
     except json.JSONDecodeError:
         raise
     except UnicodeEncodeError:
-        raise BadValue("holds half a character (a lone surrogate such as \\ud83d)") from None
+        raise BadValue(_HALF) from None
     except (BadValue, RecursionError) as error:
         raise error if isinstance(error, BadValue) else BadValue("is nested too deep") from None
     except ValueError:  # the language's limit
@@ -299,10 +352,10 @@ def _lines(text: str, line: re.Pattern[str]) -> Iterator[str]:
     return (found[0] for found in line.finditer(text))
 
 
-def _bad(file: MerchantFile, line: int, error: BadValue) -> Problem:
+def _bad(file: MerchantFile | str, line: int, error: BadValue) -> Problem:
     name = f" {error.name if len(error.name) <= _LONGEST_NAME else shown(error.name)}" if error.name else ""
     return Problem(f"{_at(file, line)}{name}", error.what, error.allowed)
 
 
-def _at(file: MerchantFile, line: int | None) -> str:
+def _at(file: MerchantFile | str, line: int | None) -> str:
     return str(file) if line is None else f"{file}:{line}"

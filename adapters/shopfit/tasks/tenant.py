@@ -7,17 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from shopfit.adapter.artifacts import (
-    AGAIN,
-    CATALOG,
-    FUSION,
-    HISTORY,
-    TEMPERATURE,
-    THRESHOLD,
-    read_fusion,
-    read_items,
-)
+from shopfit.adapter.artifacts import FUSION, TEMPERATURE, THRESHOLD, read_fusion, read_items
 from shopfit.adapter.bundle import Bundle, HeldBundle
+from shopfit.adapter.items import AGAIN, CATALOG, HISTORY
 from shopfit.adapter.manifest_rules import manifest_problems, printable
 from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion
 from shopfit.errors import BundleError, Problem, RecipeError
