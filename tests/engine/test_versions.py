@@ -11,10 +11,9 @@ import pytest
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine
-from shopfit.engine.aliases import AliasBook
 from shopfit.errors import BundleError, DeadlineExceeded, RegistryError, UnknownReference
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.registry import Reference, Registry
+from shopfit.registry import Registry
 from shopfit.settings import Settings
 
 QuickBundle = Callable[..., Bundle]
@@ -305,51 +304,10 @@ def test_a_catalog_that_was_set_goes_with_its_merchant_and_not_with_one_version(
             positive(engine, "zeta/r")
         registry.erase("acme", settings, actor="test")
         assert soon(lambda: titles(engine) is None)
-        time.sleep(2)  # the engine looks at the registry twice a second
+        time.sleep(2)  # the engine looks at the registry several times a second
         registry.publish(quick_bundle("acme", seed=9, task="rank"), promote=True, actor="test")
         assert soon(lambda: titles(engine) is not None)
         assert titles(engine) != ["their tent"]
-
-
-def test_a_version_is_watched_as_long_as_it_is_kept(
-    registry: Registry, quick_bundle: QuickBundle, settings: Settings
-) -> None:
-    for seed in (1, 2):
-        registry.publish(quick_bundle("acme", seed=seed), promote=seed == 1, actor="test")
-    removed: list[str] = []
-    erased: list[str] = []
-    reference = Reference.parse("acme/r")
-    book = AliasBook(
-        registry, lambda one: removed.append(one.name), erased.append, lambda _: True, interval=0.01, idle=0
-    )
-    first = book.resolve(reference)
-    registry.promote("acme/r@2", actor="test")
-    assert soon(lambda: book.known(reference) is None)
-    book.watch(reference, first)  # its load ended after the promotion
-    registry.erase("acme", settings, actor="test")
-    assert soon(lambda: erased == ["acme"])
-    assert removed == ["acme/r@1"]
-    book.close()
-
-
-@pytest.mark.parametrize("way", ["erase", "remove"])
-def test_a_merchant_that_comes_back_between_two_looks_was_erased_all_the_same(
-    registry: Registry, quick_bundle: QuickBundle, settings: Settings, way: str
-) -> None:
-    registry.publish(quick_bundle("acme", seed=1), refused="so that no alias names it", promote=False, actor="test")
-    removed: list[str] = []
-    erased: list[str] = []
-    book = AliasBook(registry, lambda one: removed.append(one.name), erased.append, lambda _: True, interval=0.2)
-    book.resolve(Reference.parse("acme/r@1"))
-    if way == "erase":
-        registry.erase("acme", settings, actor="test")
-    registry.publish(quick_bundle("acme", seed=2), promote=True, actor="test")
-    if way == "remove":
-        registry.remove("acme/r@1", actor="test")
-    assert soon(lambda: removed == ["acme/r@1"])
-    time.sleep(1)
-    assert erased == (["acme"] if way == "erase" else [])
-    book.close()
 
 
 def test_a_bundle_that_is_several_versions_answers_as_the_one_that_was_named(

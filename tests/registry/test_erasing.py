@@ -1,7 +1,7 @@
 """Erasing a merchant: nothing of it stays, nobody else loses anything, and it can be killed at any step."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from tests.registry.publisher import child, die_at
 
 from shopfit.adapter.bundle import Bundle, seal
 from shopfit.errors import KeyRefused, RegistryError, UnknownReference
-from shopfit.registry import Reference, Registry
+from shopfit.registry import Feedback, Limits, Reference, Registry
 from shopfit.registry.erasing import Receipt
 from shopfit.settings import Settings
 
@@ -306,3 +306,50 @@ def test_killed_at_every_step(durable: Settings, make_bundle: MakeBundle, tmp_pa
         told = [name for receipt in registry.receipts("gone") for name in receipt.versions]
         assert told == [f"{NAME}@{number}" for number in range(1, numbers + 1)]  # each in one receipt, and none missing
         assert sum(receipt.keys for receipt in registry.receipts("gone")) == numbers
+
+
+def test_what_servers_shared_of_it_goes_and_nobody_elses(
+    registry: Registry, place: Settings, make_bundle: MakeBundle
+) -> None:
+    fill(registry, place, make_bundle)
+    for name in ("gone", "stays"):
+        registry.publish(make_bundle(name, seed=7), promote=True, actor="ada")
+        registry.start_release(f"{name}/review-sentiment@1", kind="canary", share=0.1, actor="ada")
+        registry.start_release(f"{name}/review-sentiment@1", kind="shadow", share=1, actor="ada")
+        registry.put_catalog(name, [{"id": "a", "title": SECRET if name == "gone" else "Tent"}], actor="ada")
+        registry.set_limits(name, Limits(concurrent=1), actor="ada")
+        for day in (1, 2, 3):
+            registry.add_usage({name: 5}, date(2027, 1, day))
+        label = Feedback(name, "ans_1", "correction", datetime.now(UTC), value=SECRET)
+        registry.add_feedback([label, label])
+    planned = registry.erase("gone", place, actor="eve", dry_run=True)
+    receipt = registry.erase("gone", place, actor="eve")
+    counts = {"releases": 2, "catalogs": 1, "limits": 1, "usage": 3, "feedback": 2}
+    assert planned.rows == receipt.rows == counts
+    assert planned.blobs == receipt.blobs
+    assert registry.receipts("gone") == [receipt]
+    assert SECRET not in str(registry.audit())
+    engine = create_engine(place.registry)
+    with engine.connect() as connection:
+        for table in ("releases", "catalogs", "limits", "usage", "feedback"):
+            merchants = connection.execute(text(f"SELECT DISTINCT merchant FROM shopfit_{table}")).scalars()
+            assert list(merchants) == ["stays"]
+    engine.dispose()
+    assert registry.erase("stays", place, actor="eve").rows == counts
+    if not place.blobs.startswith("memory"):
+        assert holding(place.home / "blobs") == []
+
+
+def test_receipts_from_before_servers_shared_anything_are_read(
+    registry: Registry, place: Settings, make_bundle: MakeBundle
+) -> None:
+    fill(registry, place, make_bundle)
+    receipt = registry.erase("gone", place, actor="eve")
+    engine = create_engine(place.registry)
+    with engine.begin() as connection:
+        for row in connection.execute(text("SELECT id, detail FROM shopfit_audit WHERE action LIKE 'erase%'")):
+            detail = {name: value for name, value in json.loads(row.detail).items() if name != "rows"}
+            change = {"id": row.id, "detail": json.dumps(detail)}
+            connection.execute(text("UPDATE shopfit_audit SET detail = :detail WHERE id = :id"), change)
+    engine.dispose()
+    assert registry.receipts("gone") == [receipt]

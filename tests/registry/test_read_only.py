@@ -9,7 +9,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from tests.registry.conftest import MakeBundle
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.errors import KeyRefused, RegistryError
-from shopfit.registry import KeyCache, Reference, Registry, garbage
+from shopfit.registry import Feedback, KeyCache, Limits, Reference, Registry, garbage
 from shopfit.settings import Settings, sqlite_url
 
 IMPORTED_BEFORE_BECOMING_ANOTHER = (garbage, Reference)
@@ -47,6 +47,10 @@ def read_all(home: Path) -> None:
         assert registry.identities([Reference.parse(version.name)])
         assert registry.verify() == []
         assert registry.audit("acme")
+        assert registry.revision() == registry.revision()
+        assert (registry.releases(), registry.limits(), registry.catalogs()) == ([], {}, {})
+        assert registry.catalog("acme") is None
+        assert registry.feedback("acme") == []
 
 
 @pytest.fixture
@@ -159,6 +163,12 @@ def test_what_would_write_says_that_it_cannot(mounted: Path, make_bundle: MakeBu
             registry.collect_garbage,
             lambda: registry.create_key("acme", ["infer"], actor="ada"),
             lambda: registry.revoke_key("0" * 12, actor="ada"),
+            lambda: registry.start_release(version.name, kind="canary", share=0.1, actor="ada"),
+            lambda: registry.end_release("acme/review-sentiment", kind="canary", actor="ada"),
+            lambda: registry.set_limits("acme", Limits(), actor="ada"),
+            lambda: registry.add_usage({"acme": 1}, date(2027, 1, 31)),
+            lambda: registry.add_feedback([Feedback("acme", "ans_1", "click", datetime.now(UTC))]),
+            lambda: registry.drop_catalog("acme", actor="ada"),
         ]
         for change in changes:
             with pytest.raises(
@@ -191,9 +201,9 @@ def test_keys_are_checked_where_nothing_may_be_written(small_disk: Path) -> None
 def test_tables_from_before_keys_are_told(small_disk: Path, make_bundle: MakeBundle) -> None:
     filled(small_disk, make_bundle())
     with closing(sqlite3.connect(small_disk / "registry.db")) as database:
-        database.executescript("DROP TABLE shopfit_keys; UPDATE shopfit_schema SET version_num = '0001'")
+        database.executescript("UPDATE shopfit_schema SET version_num = '0001'")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(RegistryError, match="its tables are those of schema 0001; this release has 0002") as caught:
+    with pytest.raises(RegistryError, match="its tables are those of schema 0001; this release has 0003") as caught:
         Registry.open(place(small_disk))
     assert "where it can be written" in caught.value.next_step
 

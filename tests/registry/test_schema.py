@@ -5,9 +5,18 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from tests.registry.conftest import MakeBundle
 
-from shopfit.registry import Registry, database
+from shopfit.registry import Limits, Registry, database
 from shopfit.registry.schema import HEAD, METADATA, VERSION_TABLE
 from shopfit.settings import Settings
+
+SINCE_0003 = (
+    "shopfit_revision",
+    "shopfit_releases",
+    "shopfit_catalogs",
+    "shopfit_limits",
+    "shopfit_usage",
+    "shopfit_feedback",
+)
 
 
 def test_the_migrations_build_these_tables(durable: Settings) -> None:
@@ -33,7 +42,8 @@ def test_a_registry_from_before_keys_keeps_its_versions(durable: Settings, make_
         versions, audit = registry.versions(), registry.audit()
     engine = create_engine(durable.registry)
     with engine.begin() as connection:  # the tables of schema 0001, which had no more than these
-        connection.execute(text("DROP TABLE shopfit_keys"))
+        for table in (*SINCE_0003, "shopfit_keys"):
+            connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("UPDATE shopfit_schema SET version_num = '0001'"))
     engine.dispose()
     with Registry.open(durable) as registry:
@@ -42,4 +52,31 @@ def test_a_registry_from_before_keys_keeps_its_versions(durable: Settings, make_
         assert registry.fetch(first, durable.cache).digest == first.digest
         token = registry.create_key("acme", ["infer"], actor="ada").token
         assert registry.check_key(token).merchant == "acme"
+    test_the_migrations_build_these_tables(durable)
+
+
+def test_a_registry_from_before_gateways_keeps_what_it_has(durable: Settings, make_bundle: MakeBundle) -> None:
+    with Registry.open(durable) as registry:
+        for seed in range(2):
+            registry.publish(make_bundle(seed=seed), promote=seed == 0, actor="ada")
+        token = registry.create_key("acme", ["infer"], actor="ada").token
+        versions, audit, keys = registry.versions(), registry.audit(), registry.keys()
+    engine = create_engine(durable.registry)
+    with engine.begin() as connection:  # the tables of schema 0002
+        for table in SINCE_0003:
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("UPDATE shopfit_schema SET version_num = '0002'"))
+    engine.dispose()
+    with Registry.open(durable) as registry:
+        assert (registry.versions(), registry.audit(), registry.keys()) == (versions, audit, keys)
+        assert registry.check_key(token).merchant == "acme"
+        assert registry.verify() == []
+        assert (registry.releases(), registry.catalogs(), registry.limits()) == ([], {}, {})
+        before = registry.revision()
+        registry.start_release("acme/review-sentiment@2", kind="canary", share=0.1, actor="ada")
+        registry.set_limits("acme", Limits(concurrent=1), actor="ada")
+        registry.put_catalog("acme", [{"id": "a", "title": "Tent"}], actor="ada")
+        assert registry.revision() != before
+        receipt = registry.erase("acme", durable, actor="ada")
+        assert receipt.rows == {"releases": 1, "catalogs": 1, "limits": 1}
     test_the_migrations_build_these_tables(durable)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from tests.registry.conftest import MakeBundle
 
 from shopfit.adapter.bundle import Manifest, seal
-from shopfit.errors import BundleError, KeyRefused, RegistryError, UnknownReference
-from shopfit.registry import Reference, Registry, Version
+from shopfit.errors import BundleError, DataError, KeyRefused, RegistryError, ShopfitError, UnknownReference
+from shopfit.registry import Limits, Reference, Registry, Version
 from shopfit.settings import Settings
 
 NAME = "acme/review-sentiment"
+ITEMS = [{"id": "a", "title": "Tent"}]
 HOSTILE: list[Any] = [
     None,
     True,
@@ -77,13 +78,38 @@ def calls(registry: Registry, place: Settings, version: Version, value: Any) -> 
         "keys": lambda: registry.keys(value if value is not None else 0),
         "check_key": lambda: registry.check_key(value),
         "publish": lambda: registry.publish(value, promote=True, actor="ada"),
+        "start_release": lambda: registry.start_release(value, kind="canary", share=0.1, actor="ada"),
+        "start_release as": lambda: registry.start_release(NAME, kind=value, share=0.1, actor="ada"),
+        "start_release for": lambda: registry.start_release(NAME, kind="canary", share=value, actor="ada"),
+        "end_release": lambda: registry.end_release(value, kind="canary", actor="ada"),
+        "end_release of": lambda: registry.end_release(NAME, kind=value, actor="ada"),
+        "releases": lambda: registry.releases(value if value is not None else 0),
+        "set_limits": lambda: registry.set_limits(value, Limits(concurrent=1), actor="ada"),
+        "set_limits to": lambda: registry.set_limits("acme", value, actor="ada"),
+        "add_usage": lambda: registry.add_usage({value if not isinstance(value, list | dict) else 0: 1}, date.max),
+        "add_usage of": lambda: registry.add_usage({"acme": value if value != 0 else -1}, date.max),
+        "add_usage on": lambda: registry.add_usage({"acme": 1}, value),
+        "usage": lambda: registry.usage(value),
+        "put_catalog": lambda: registry.put_catalog(value, ITEMS, actor="ada"),
+        "put_catalog of": lambda: registry.put_catalog("acme", value, actor="ada"),
+        "put_catalog of items": lambda: registry.put_catalog("acme", [value], actor="ada"),
+        "patch_catalog": lambda: registry.patch_catalog(value, {"a": None}, actor="ada"),
+        "patch_catalog with": lambda: registry.patch_catalog("acme", value, actor="ada"),
+        "patch_catalog of": lambda: registry.patch_catalog("acme", {"a": value}, actor="ada"),
+        "catalog": lambda: registry.catalog(value),
+        "stored_catalog": lambda: registry.stored_catalog(value),
+        "drop_catalog": lambda: registry.drop_catalog(value, actor="ada"),
+        "add_feedback": lambda: registry.add_feedback(value if value != [] else None),
+        "add_feedback of": lambda: registry.add_feedback([value]),
+        "feedback": lambda: registry.feedback(value),
+        "feedback since": lambda: registry.feedback("acme", value if value is not None else 0),
     }
 
 
-def refusal(call: Callable[[], Any]) -> UnknownReference | RegistryError | KeyRefused | None:
+def refusal(call: Callable[[], Any]) -> ShopfitError | None:
     try:
         call()
-    except (UnknownReference, RegistryError, KeyRefused) as error:
+    except (UnknownReference, RegistryError, KeyRefused, DataError) as error:
         return error
     return None
 

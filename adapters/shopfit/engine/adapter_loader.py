@@ -14,11 +14,10 @@ from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
-from shopfit.engine.aliases import AliasBook
 from shopfit.engine.fair_thread_pool import Workers, closed
 from shopfit.engine.validation import merchant_of
 from shopfit.errors import RequestError, ShopfitError
-from shopfit.registry import Reference, Registry, Version
+from shopfit.registry import AliasCache, Reference, Registry, Version
 from shopfit.tasks.tenant import Adapter, Tenant
 
 logger = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ class AdapterLoader:
         self._cache = cache
         self._gone = gone
         self._merchant_kept = keeps
-        self._book = None if registry is None else AliasBook(registry, self._drop, erased, self._keeps)
+        self._book = None if registry is None else AliasCache(registry, self._drop, erased, self._keeps)
         self._loading: dict[Hashable, list[Ready]] = {}
         self._lock = threading.Lock()
         self._told: set[str] = set()
@@ -196,7 +195,7 @@ class AdapterLoader:
                 own,
             )
 
-    def _known_registry(self) -> tuple[Registry, AliasBook]:
+    def _known_registry(self) -> tuple[Registry, AliasCache]:
         if self._registry is None or self._book is None or self._cache is None:
             raise RequestError(
                 "this engine has no registry to look up references",

@@ -1,19 +1,37 @@
-"""The registry: versions of adapters, their aliases, their files, API keys, and an audit log.
+"""The registry: versions of adapters, their aliases, their files, API keys, what servers share, and an audit log.
 
 `Registry` is imported lazily, so that using `Reference` imports no database library.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from shopfit.registry.alias_cache import AliasCache
 from shopfit.registry.grant import Grant, IssuedKey, Key
 from shopfit.registry.key_cache import KeyCache
 from shopfit.registry.reference import Reference
-from shopfit.registry.version import AuditEntry, Identity, Version
+from shopfit.registry.serving import Feedback, Limits, Release, StoredCatalog
+from shopfit.registry.version import AuditEntry, Identity, Revision, Version
 
 if TYPE_CHECKING:
     from shopfit.registry.registry import Registry
 
-__all__ = ["AuditEntry", "Grant", "Identity", "IssuedKey", "Key", "KeyCache", "Reference", "Registry", "Version"]
+__all__ = [
+    "AliasCache",
+    "AuditEntry",
+    "Feedback",
+    "Grant",
+    "Identity",
+    "IssuedKey",
+    "Key",
+    "KeyCache",
+    "Limits",
+    "Reference",
+    "Registry",
+    "Release",
+    "Revision",
+    "StoredCatalog",
+    "Version",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Resolves references, and moves aliases with an audit entry each.
+"""Resolves references, and moves aliases with an audit entry each; releases end with what they are beside.
 
 Arguments are validated by `registry` before.
 """
@@ -21,10 +21,32 @@ def found(connection: Connection, reference: Reference) -> Version:
     return version
 
 
+def check_unreleased(connection: Connection, version: Version) -> None:
+    """Check that a version gets no part of the traffic.
+
+    Raises:
+        RegistryError: if it does.
+    """
+    adapter = f"{version.merchant}/{version.recipe}"
+    kinds = [
+        one.kind
+        for one in queries.releases(connection, version.merchant, version.recipe)
+        if one.number == version.number
+    ]
+    if kinds:
+        raise RegistryError(
+            f"{version.name} cannot be removed: it is the {' and the '.join(kinds)} of {adapter}",
+            next_step=f"end that before: {' and '.join(f'`shopfit release end {adapter} {kind}`' for kind in kinds)}",
+        )
+
+
 def point(
     connection: Connection, merchant: str, recipe: str, alias: str, number: int, actor: str, note: str = ""
 ) -> None:
-    """Move `alias` to `number`, and with @production also @previous to its old version; no-op if already there."""
+    """Move `alias` to `number`, and with @production also @previous to its old version; no-op if already there.
+
+    Releases of a version that comes into production end.
+    """
     current = queries.aliases(connection, merchant, recipe).get(alias)
     if current == number:
         return
@@ -33,6 +55,15 @@ def point(
         moves[PREVIOUS] = current
     moved = queries.move_aliases(connection, merchant, recipe, moves)
     queries.record(connection, actor, "promote", merchant, recipe, number, moved + note)
+    if alias == PRODUCTION:
+        _end_releases(connection, merchant, recipe, number, actor, "; in production")
+
+
+def _end_releases(connection: Connection, merchant: str, recipe: str, number: int | None, actor: str, why: str) -> None:
+    """End the releases of a version, or of all versions of an adapter."""
+    for release in queries.releases(connection, merchant, recipe):
+        if number in {release.number, None}:
+            queries.end_release(connection, release, actor, why)
 
 
 def promote(database: Database, reference: Reference, alias: str, actor: str, *, force: bool) -> Version:
@@ -73,6 +104,7 @@ def rollback(database: Database, reference: Reference, actor: str) -> Version:
             )
         moved = queries.move_aliases(connection, merchant, recipe, {PRODUCTION: previous, PREVIOUS: current})
         queries.record(connection, actor, "rollback", merchant, recipe, previous, moved)
+        _end_releases(connection, merchant, recipe, previous, actor, "; in production")
         return found(connection, reference)
 
 
@@ -94,4 +126,6 @@ def unalias(database: Database, reference: Reference, actor: str) -> Version:
             )
         gone = queries.remove_alias(connection, reference.merchant, reference.recipe, reference.alias)
         queries.record(connection, actor, "unalias", reference.merchant, reference.recipe, version.number, gone)
+        if reference.alias == PRODUCTION:  # nothing is left that a release could be beside
+            _end_releases(connection, reference.merchant, reference.recipe, None, actor, "; nothing in production")
         return found(connection, Reference(version.merchant, version.recipe, version.number))

@@ -1,4 +1,4 @@
-"""Erases a merchant: its versions, aliases, keys and blobs in the registry, and its files on this machine.
+"""Erases a merchant: all of its rows and blobs in the registry, and its files on this machine.
 
 One transaction removes the merchant's rows and writes to the audit what to delete; then that is deleted; then the
 receipt is written. So if a process dies at any point, erasing again finds the unfinished erasure and completes it. The
@@ -14,15 +14,16 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from shopfit.adapter.bundle import MANIFEST
 from shopfit.errors import BundleError, Problem, RegistryError, UnknownReference
 from shopfit.recipe.names import HOUSE
-from shopfit.registry import fetching, keys, queries
+from shopfit.registry import fetching, queries
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
 from shopfit.registry.queries import batched
+from shopfit.registry.schema import CATALOGS, FEEDBACK, KEYS, LIMITS, RELEASES, USAGE
 from shopfit.registry.temp_folders import Space, remove, sweep
 from shopfit.registry.version import AuditEntry
 from shopfit.settings import Settings, curve_pictures, rewrites, studies, unsorted_rewrites
@@ -31,6 +32,7 @@ _BEGUN, _DONE = "erase-begun", "erase"
 _LEAVINGS = "leavings"
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b", re.ASCII)
 _BLOBS_A_LOCK = 64  # blobs removed in one transaction, for which publishers wait
+_ROWS = {"releases": RELEASES, "catalogs": CATALOGS, "limits": LIMITS, "usage": USAGE, "feedback": FEEDBACK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,15 @@ class Receipt:
         actor: who erased it.
         versions: the removed versions: reference -> the bundle's digest.
         aliases: the removed aliases, such as `acme/review-sentiment@production`.
-        blobs: removed files of those versions.
-        shared_blobs: files of those versions that stay, since other versions have the same content.
+        blobs: removed files of those versions, and of the catalog.
+        shared_blobs: files of them that stay, since others have the same content.
         orphans: removed blobs of no version, some of which may have been the merchant's; and unfinished writes.
         local: removed files on this machine, by place: cache, studies, curves, rewrites, leavings.
         starters: starters that were trained on its examples: to be fitted again without them, then removed.
         unreadable: starters whose files are damaged, so that this cannot be told.
         ends: ids in the audit of the erasures that this receipt completes.
         keys: how many API keys were removed; 0 in receipts from before there were any.
+        rows: what else was removed, and how much of it: releases, catalogs, limits, usage (a row a day) and feedback.
     """
 
     merchant: str
@@ -66,6 +69,7 @@ class Receipt:
     unreadable: tuple[str, ...]
     ends: tuple[str, ...]
     keys: int = 0
+    rows: dict[str, int] = field(default_factory=dict, hash=False)
 
     def to_json(self) -> str:
         """As JSON, for the audit."""
@@ -90,6 +94,7 @@ class _Work:
     blobs: dict[str, int] = field(default_factory=dict)  # bytes by digest
     ids: list[str] = field(default_factory=list)
     keys: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: "_Work") -> None:
         self.versions |= other.versions
@@ -97,6 +102,8 @@ class _Work:
         self.blobs |= other.blobs
         self.ids += other.ids
         self.keys += other.keys
+        for what, count in other.rows.items():
+            self.rows[what] = self.rows.get(what, 0) + count
 
 
 def took(audit: Iterable[AuditEntry], name: str) -> bool:
@@ -144,9 +151,10 @@ def erase(
         unreadable=unreadable,
         ends=tuple(work.ids),
         keys=work.keys,
+        rows=work.rows,
     )
     own = [space for place, space in receipt.local.items() if place != _LEAVINGS]
-    if not receipt.versions and not receipt.keys and not any(space.count for space in own):
+    if not (receipt.versions or receipt.keys or receipt.rows or any(space.count for space in own)):
         if not earlier:
             raise UnknownReference(
                 f"there is nothing of a merchant {merchant!r}, neither in the registry nor in {settings.home}",
@@ -177,15 +185,24 @@ def _unfinished(audit: list[AuditEntry]) -> tuple[list[Receipt], _Work]:
 
 def _found(connection: Connection, merchant: str) -> _Work | None:
     versions = queries.find_all(connection, merchant)
-    found_keys = keys.count(connection, merchant)
-    if not versions and not found_keys:
+    found_keys = queries.count(connection, KEYS, merchant)
+    counts = {what: queries.count(connection, table, merchant) for what, table in _ROWS.items()}
+    rows = {what: count for what, count in counts.items() if count}
+    if not versions and not found_keys and not rows:
         return None
+    catalog = connection.execute(
+        select(CATALOGS.c.digest, CATALOGS.c.size).where(CATALOGS.c.merchant == merchant)
+    ).all()
     return _Work(
         versions={version.name: version.digest for version in versions},
         aliases=[f"{v.merchant}/{v.recipe}@{alias}" for v in versions for alias in v.aliases],
-        blobs={file.sha256: file.size for version in versions for file in queries.files(connection, version)},
+        blobs={
+            **{file.sha256: file.size for version in versions for file in queries.files(connection, version)},
+            **{row.digest: row.size for row in catalog},
+        },
         ids=[secrets.token_hex(8)],
         keys=found_keys,
+        rows=rows,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from shopfit.errors import KeyRefused, RegistryError, UnknownReference
 from shopfit.recipe.names import HOUSE
@@ -18,21 +18,18 @@ from shopfit.recipe.suggestions import did_you_mean
 from shopfit.registry import queries, validation
 from shopfit.registry.database import Database
 from shopfit.registry.grant import SCOPES, Grant, IssuedKey, Key, has_passed, new_token, read_id, read_token
-from shopfit.registry.schema import KEYS, VERSIONS
+from shopfit.registry.merchants import check_known
+from shopfit.registry.schema import KEYS
 
 _NO_HASH = "0" * 64  # compared with where there is no key, so that this takes the same steps
 _LISTED = [column for column in KEYS.c if column.name != "sha256"]
+_NEW = "if its first adapter is yet to come, add `--new` (in Python: `new=True`)"
 
 
 class Keyring:
-    """The part of `Registry` that is about API keys.
+    """The part of `Registry` that is about API keys."""
 
-    Args:
-        database: of the registry.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    _database: Database
 
     def create_key(
         self,
@@ -71,7 +68,7 @@ class Keyring:
         key = Key(proof.key, owner, allowed, label, datetime.now(UTC), ends, None, actor)
         with self._database.writing() as connection:
             if owner is not None and not new:
-                _check_known(connection, owner)
+                check_known(connection, owner, _NEW)
             row = {column.name: getattr(key, column.name) for column in _LISTED}
             connection.execute(insert(KEYS).values(**row | {"scopes": list(allowed), "sha256": proof.sha256}))
             until = "until revoked" if ends is None else f"until {ends.isoformat(timespec='seconds')}"
@@ -135,23 +132,6 @@ class Keyring:
         if has_passed(row.expires):
             raise KeyRefused("expired", proof.key)
         return Grant(row.id, row.merchant, frozenset(row.scopes), row.expires)
-
-
-def count(connection: Connection, merchant: str) -> int:
-    """How many keys a merchant has, expired and revoked ones included."""
-    return connection.execute(select(func.count()).where(KEYS.c.merchant == merchant)).scalar_one()
-
-
-def _check_known(connection: Connection, merchant: str) -> None:
-    """Check that a merchant has versions or keys: one that is mistyped may come to be somebody's name."""
-    known = set(connection.execute(select(VERSIONS.c.merchant).distinct()).scalars()) - {HOUSE}
-    known |= set(connection.execute(select(KEYS.c.merchant).where(KEYS.c.merchant.is_not(None)).distinct()).scalars())
-    if merchant not in known:
-        raise UnknownReference(
-            f"there is nothing of a merchant {merchant!r} in the registry{did_you_mean(merchant, sorted(known))}",
-            next_step="correct the name (`shopfit registry ls` shows them), or, if its first adapter is yet to come, "
-            "add `--new` (in Python: `new=True`)",
-        )
 
 
 def _key(row: Row[Any]) -> Key:

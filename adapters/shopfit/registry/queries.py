@@ -1,24 +1,40 @@
-"""The registry's SQL: every statement on versions, files, aliases and the audit, on a given connection.
+"""The registry's SQL: every statement on versions, files, aliases, releases and the audit, on a given connection.
 
 Statements select merchant and recipe by equality only.
 """
 
 import hashlib
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, Table, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shopfit.adapter.bundle import Manifest
 from shopfit.registry.reference import Reference
-from shopfit.registry.schema import ADAPTERS, ALIASES, AUDIT, FILES, KEYS, VERSIONS
-from shopfit.registry.version import AuditEntry, Identity, Status, Version
+from shopfit.registry.schema import (
+    ADAPTERS,
+    ALIASES,
+    AUDIT,
+    CATALOGS,
+    FEEDBACK,
+    FILES,
+    KEYS,
+    LIMITS,
+    RELEASES,
+    REVISION,
+    USAGE,
+    VERSIONS,
+)
+from shopfit.registry.serving import Release, ReleaseKind
+from shopfit.registry.version import AuditEntry, Identity, Revision, Status, Version
 
 _KEYS = 200  # values a statement: databases limit its parameters
+_BLOBS = (FILES.c.sha256, CATALOGS.c.digest)
 T = TypeVar("T")
 
 
@@ -32,9 +48,8 @@ class File(NamedTuple):
 
 def next_number(connection: Connection, merchant: str, recipe: str) -> int:
     """The next version number; other writers to this adapter wait for the transaction; a rollback frees it."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement: Any = (
-        dialect.insert(ADAPTERS)
+        upsert(connection, ADAPTERS)
         .values(merchant=merchant, recipe=recipe, last_number=1)
         .on_conflict_do_update(index_elements=["merchant", "recipe"], set_={"last_number": ADAPTERS.c.last_number + 1})
         .returning(ADAPTERS.c.last_number)
@@ -117,14 +132,18 @@ def files(connection: Connection, version: Version) -> list[File]:
 
 
 def used_blobs(connection: Connection) -> set[str]:
-    """Digests of the files of all versions."""
-    return set(connection.execute(select(FILES.c.sha256).distinct()).scalars())
+    """Digests of the files of all versions, and of all catalogs."""
+    return {one for column in _BLOBS for one in connection.execute(select(column).distinct()).scalars()}
 
 
 def used_of(connection: Connection, digests: Iterable[str], but: str | None) -> set[str]:
-    """Those of `digests` that files of versions have; versions of the merchant `but` do not count."""
-    where = [FILES.c.sha256.in_(list(digests)), *([FILES.c.merchant != but] if but is not None else [])]
-    return set(connection.execute(select(FILES.c.sha256).where(*where).distinct()).scalars())
+    """Those of `digests` that versions or catalogs have; what the merchant `but` has does not count."""
+    asked = list(digests)
+    used: set[str] = set()
+    for column in _BLOBS:
+        where = [column.in_(asked), *([column.table.c.merchant != but] if but is not None else [])]
+        used |= set(connection.execute(select(column).where(*where).distinct()).scalars())
+    return used
 
 
 def digests(connection: Connection) -> set[str]:
@@ -132,10 +151,43 @@ def digests(connection: Connection) -> set[str]:
     return set(connection.execute(select(VERSIONS.c.digest).distinct()).scalars())
 
 
+def count(connection: Connection, table: Table, merchant: str) -> int:
+    """How many rows of a table are of a merchant."""
+    return connection.execute(select(func.count()).where(table.c.merchant == merchant)).scalar_one()
+
+
 def remove_merchant(connection: Connection, merchant: str) -> None:
-    """Delete every row of a merchant's versions, files, aliases and keys. Its counters stay, and so does its audit."""
-    for table in (ALIASES, FILES, VERSIONS, KEYS):
+    """Delete every row of a merchant. Its counters stay, and so does its audit."""
+    for table in (RELEASES, ALIASES, FILES, VERSIONS, KEYS, CATALOGS, LIMITS, USAGE, FEEDBACK):
         connection.execute(delete(table).where(*_of(table, merchant, None)))
+
+
+def releases(connection: Connection, merchant: str | None, recipe: str | None = None) -> list[Release]:
+    """The releases of all, of a merchant, or of an adapter; by name and kind."""
+    same = [VERSIONS.c[column] == RELEASES.c[column] for column in ("merchant", "recipe", "number")]
+    columns = [
+        *(RELEASES.c[name] for name in ("merchant", "recipe", "kind", "number")),
+        VERSIONS.c.digest,
+        RELEASES.c.share,
+    ]
+    rows = connection.execute(select(*columns).where(*same, *_of(RELEASES, merchant, recipe)))
+    return sorted((Release(*row) for row in rows), key=lambda release: (release.merchant, release.recipe, release.kind))
+
+
+def put_release(
+    connection: Connection, merchant: str, recipe: str, kind: ReleaseKind, number: int, share: float
+) -> None:
+    """Give a version a part of the traffic in place of the version that had it; call `lock` before."""
+    values = {"number": number, "share": share}
+    statement = upsert(connection, RELEASES).values(merchant=merchant, recipe=recipe, kind=kind, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["merchant", "recipe", "kind"], set_=values))
+
+
+def end_release(connection: Connection, release: Release, actor: str, why: str = "") -> None:
+    """Delete a release, and tell the audit; call `lock` before."""
+    where = [*_of(RELEASES, release.merchant, release.recipe), RELEASES.c.kind == release.kind]
+    connection.execute(delete(RELEASES).where(*where))
+    record(connection, actor, "release-end", release.merchant, release.recipe, release.number, f"{release.kind}{why}")
 
 
 def remove_version(connection: Connection, version: Version) -> None:
@@ -180,7 +232,10 @@ def remove_alias(connection: Connection, merchant: str, recipe: str, alias: str)
 def record(
     connection: Connection, actor: str, action: str, merchant: str, recipe: str, number: int, detail: str
 ) -> None:
-    """Add an entry to the audit; `recipe` is empty and `number` 0 if it is about a merchant as a whole."""
+    """Add an entry to the audit; `recipe` is empty and `number` 0 if it is about a merchant as a whole.
+
+    The registry's revision changes with it. Call this after the rows of the change are locked.
+    """
     connection.execute(
         insert(AUDIT).values(
             time=datetime.now(UTC),
@@ -192,6 +247,17 @@ def record(
             detail=detail,
         )
     )
+    touch(connection)
+
+
+def revision(connection: Connection) -> Revision:
+    """The mark that each change replaces."""
+    return Revision(connection.execute(select(REVISION.c.mark)).scalar_one())
+
+
+def touch(connection: Connection) -> None:
+    """Replace the mark; other writers that do so wait for the transaction. So every other lock is taken before."""
+    connection.execute(update(REVISION).values(mark=secrets.token_hex(16)))
 
 
 def identity(connection: Connection) -> str | None:
@@ -240,6 +306,11 @@ def _of(table: Table, merchant: str | None, recipe: str | None) -> list[Any]:
 
 def _is(table: Table, version: Version) -> list[Any]:
     return [*_of(table, version.merchant, version.recipe), table.c.number == version.number]
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """An insert that can say what is done with a row that is there: both databases have it, each in its own words."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
 
 
 def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -5,38 +5,41 @@ whole version or none; unreferenced blobs are collected as garbage later.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
+from weakref import WeakValueDictionary
 
-from shopfit.adapter.bundle import MANIFEST, Bundle, HeldBundle, Manifest, bundle_digest
-from shopfit.errors import Problem, RegistryError, UnknownReference
-from shopfit.registry import aliases, erasing, fetching, publishing, queries, validation
+from shopfit.adapter.bundle import Bundle, bundle_digest
+from shopfit.errors import RegistryError
+from shopfit.registry import aliases, erasing, publishing, queries, validation
 from shopfit.registry.blobs import BlobStore
+from shopfit.registry.catalogs import Catalogs
 from shopfit.registry.database import Database
 from shopfit.registry.erasing import Receipt
+from shopfit.registry.feedback import FeedbackLog
 from shopfit.registry.keys import Keyring
 from shopfit.registry.queries import File
+from shopfit.registry.quotas import Quotas
 from shopfit.registry.reference import CANDIDATE, PRODUCTION, Reference
-from shopfit.registry.temp_folders import Space
-from shopfit.registry.version import AuditEntry, Identity, Version
+from shopfit.registry.releases import Releases
+from shopfit.registry.version import AuditEntry, Identity, Revision, Version
 from shopfit.settings import Settings
 
 
-class Registry(Keyring):
-    """Versions of adapters, and API keys. Thread-safe, and safe for any number of processes on one registry.
+class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog):
+    """Versions of adapters, and what servers share. Thread-safe, and safe for any number of processes on one registry.
 
     Args:
-        database: of versions, aliases, keys and the audit.
+        database: of all but the files.
         blobs: store of files; it belongs to one registry.
     """
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
-        super().__init__(database)
+        self._database = database
         self._blobs = blobs
-        self._claimed = False  # whether the blob store has this registry's mark
+        self._claimed = False
+        self._patching = WeakValueDictionary()
 
     @classmethod
     def open(cls, settings: Settings, *, patience: float = 30.0) -> "Registry":
@@ -100,9 +103,7 @@ class Registry(Keyring):
             queries.record(connection, actor, "publish", merchant, recipe, number, f"{outcome}; digest {digest}")
             if refused is None:
                 aliases.point(connection, merchant, recipe, PRODUCTION if promote else CANDIDATE, number, actor)
-            if not self._claimed and (own := queries.identity(connection)):
-                self._blobs.claim(own)
-                self._claimed = True
+            self._claim(connection)
             return aliases.found(connection, Reference(merchant, recipe, number))
 
     def resolve(self, reference: str | Reference) -> Version:
@@ -116,6 +117,19 @@ class Registry(Keyring):
         with self._database.reading() as connection:
             return aliases.found(connection, parsed)
 
+    def revision(self) -> Revision:
+        """What changes with every change that servers watch: one cheap statement, to be asked several times a second.
+
+        It is another one after each publishing, promotion, rollback, removal and erasure, after each change of an
+        alias, release, limit, catalog or key, and when a backup was put back. Usage and feedback leave it as it is. Ask
+        for it before what is read because of it.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        with self._database.reading() as connection:
+            return queries.revision(connection)
+
     def identities(self, references: Iterable[Reference]) -> dict[Reference, Identity]:
         """The number and the digest that each reference names now, in one snapshot of the registry.
 
@@ -128,11 +142,6 @@ class Registry(Keyring):
         asked = [validation.reference(reference) for reference in references]
         with self._database.reading() as connection:
             return queries.identities(connection, asked)
-
-    @property
-    def near(self) -> bool:
-        """Whether its blobs are in a local folder, so that reading them takes no network."""
-        return self._blobs.local
 
     def erased(self, version: Version) -> bool:
         """Whether a removed version's merchant has no versions left, or the version was removed by an erasure.
@@ -166,64 +175,6 @@ class Registry(Keyring):
         """
         with self._database.reading() as connection:
             return queries.digests(connection)
-
-    def fetch(self, version: Version, cache: Path) -> Bundle:
-        """The bundle of `version`, on local disk.
-
-        It is in `cache/<digest>/`; an existing one is used after re-hashing all of it (10 ms for 20 MB).
-        Every file is verified before the folder gets that name.
-
-        Args:
-            version: from `resolve` or `versions`.
-            cache: folder, such as `Settings.cache`.
-
-        Raises:
-            BundleError: if stored files of the version are damaged.
-            UnknownReference: if the version was removed, or its number names other weights by now.
-            RegistryError: if the registry cannot be read, or the cache cannot be written.
-        """
-        folder, version = validation.folder(cache), validation.version(version)
-        return fetching.fetch(version, folder, self._files(version), self._blobs)
-
-    def read(
-        self,
-        version: Version,
-        needed: Callable[[Collection[str]], Collection[str]],
-        cache: Path | None = None,
-    ) -> HeldBundle:
-        """Read files of a version into memory, every one verified.
-
-        Args:
-            version: from `resolve` or `versions`.
-            needed: the paths of all files -> those to read, `bundle.json` among them.
-            cache: folder of downloads from a remote store, as `fetch` fills it; unused if blobs are local.
-
-        Raises:
-            BundleError: if stored files are damaged.
-            UnknownReference: if the version was removed, or its number names other weights by now.
-            RegistryError: if the registry cannot be read, or the cache cannot be written.
-        """
-        version = validation.version(version)
-        folder = None if cache is None or self._blobs.local else validation.folder(cache)
-        return fetching.read(version, self._files(version), needed, self._blobs, folder)
-
-    def manifest(self, version: Version) -> Manifest:
-        """The manifest of a version. Raises as `read` does."""
-        return self.read(version, lambda _: {MANIFEST}).manifest
-
-    def _files(self, version: Version) -> list[File]:
-        reference = Reference(version.merchant, version.recipe, version.number)
-        with self._database.reading() as connection:
-            if files := queries.files(connection, version):
-                return files
-            now = aliases.found(connection, reference)
-            if now.digest != version.digest:
-                raise UnknownReference(
-                    f"{version.name} of digest {version.digest[:12]} is not there any more: the number names "
-                    f"{now.digest[:12]} now, since the registry was put back from a backup",
-                    next_step="resolve the reference again",
-                )
-            return []
 
     def promote(
         self, reference: str | Reference, *, alias: str = PRODUCTION, actor: str, force: bool = False
@@ -275,7 +226,7 @@ class Registry(Keyring):
 
         Raises:
             UnknownReference: if there is no such version.
-            RegistryError: if an alias names it, or the registry cannot be written.
+            RegistryError: if an alias names it, a release is of it, or the registry cannot be written.
         """
         parsed, actor = validation.reference(reference), validation.actor(actor)
         with self._database.writing() as connection:
@@ -288,6 +239,7 @@ class Registry(Keyring):
                     f"{'names' if len(version.aliases) == 1 else 'name'} it",
                     next_step=f"promote another version, or {aliases.to_unalias(version)}",
                 )
+            aliases.check_unreleased(connection, version)
             files = queries.files(connection, version)
             queries.remove_version(connection, version)
             detail = f"{version.status}; digest {version.digest}; {version.size} bytes"
@@ -295,11 +247,6 @@ class Registry(Keyring):
         with suppress(RegistryError):  # the version is removed; `collect_garbage` removes blobs that stay
             self._free({file.sha256 for file in files})
         return version
-
-    def _free(self, digests: set[str]) -> None:
-        with self._database.writing(alone=True) as connection:
-            self._blobs.check_sole(queries.identity(connection))
-            self._blobs.remove(digests - queries.used_of(connection, digests, None))
 
     def unalias(self, reference: str | Reference, *, actor: str) -> Version:
         """Remove an alias. Its version stays, and can be removed once it has no alias.
@@ -345,22 +292,6 @@ class Registry(Keyring):
         """The receipts of a merchant's erasures, oldest first. Raises as `audit` does."""
         return erasing.receipts(self.audit(validation.merchant(merchant)))
 
-    def verify(self, reference: str | Reference | None = None) -> list[tuple[Version, Problem]]:
-        """Re-hash every blob of a version, or of all of them.
-
-        Returns:
-            every difference from what was published; empty if there is none.
-
-        Raises:
-            UnknownReference: if there is no such version.
-            RegistryError: if the registry cannot be read.
-        """
-        parsed = None if reference is None else validation.reference(reference)
-        with self._database.reading() as connection:
-            versions = queries.find_all(connection) if parsed is None else [aliases.found(connection, parsed)]
-            kept = [(version, queries.files(connection, version)) for version in versions]
-        return [(v, problem) for v, files in kept for problem in fetching.problems(v, files, self._blobs)]
-
     def audit(self, merchant: str | None = None) -> list[AuditEntry]:
         """Who changed what, oldest first; of one merchant, or of all.
 
@@ -371,21 +302,3 @@ class Registry(Keyring):
         merchant = None if merchant is None else validation.merchant(merchant)
         with self._database.reading() as connection:
             return queries.audit(connection, merchant)
-
-    def collect_garbage(self, *, grace: timedelta = timedelta(days=1), dry_run: bool = False) -> Space:
-        """Remove blobs that no version uses, and temporary files of interrupted writes.
-
-        Args:
-            grace: younger blobs stay, as they may be of a version that is being published.
-            dry_run: only count.
-
-        Returns:
-            how many files were or would be removed, and their bytes.
-
-        Raises:
-            RegistryError: if another registry uses the store, or the registry or its blobs cannot be written.
-        """
-        before = datetime.now(UTC) - validation.grace(grace)
-        with self._database.reading() if dry_run else self._database.writing(alone=True) as connection:
-            self._blobs.check_sole(queries.identity(connection))
-            return self._blobs.remove_stale(queries.used_blobs(connection), before, dry_run=dry_run)

@@ -12,8 +12,10 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Dialect,
+    Float,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -24,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0002"  # the newest migration
+HEAD = "0003"  # the newest migration
 VERSION_TABLE = "shopfit_schema"  # Alembic's own; its usual name would clash in a database that others use too
 
 METADATA = MetaData()
@@ -138,4 +140,73 @@ AUDIT = Table(
     Column("number", Integer, nullable=False),
     Column("detail", Text, nullable=False),
     Index("shopfit_audit_merchant", "merchant"),
+)
+
+# One row: a random mark, which every change that servers watch replaces.
+REVISION = Table(
+    "shopfit_revision",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("mark", String(32), nullable=False),
+)
+
+# The foreign key keeps a version as long as it gets traffic.
+RELEASES = Table(
+    "shopfit_releases",
+    METADATA,
+    Column("merchant", String(63), primary_key=True),
+    Column("recipe", String(63), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("share", Float, nullable=False),
+    ForeignKeyConstraint(["merchant", "recipe", "number"], _VERSION, name="shopfit_releases_version"),
+    CheckConstraint("kind IN ('canary', 'shadow')", name="shopfit_releases_kind"),
+    CheckConstraint("share > 0 AND share <= 1", name="shopfit_releases_share"),
+)
+
+# A merchant's current catalog: its content is the blob of that digest.
+CATALOGS = Table(
+    "shopfit_catalogs",
+    METADATA,
+    Column("merchant", String(63), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("items", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("changed", UtcDateTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("shopfit_catalogs_digest", "digest"),
+)
+
+LIMITS = Table(
+    "shopfit_limits",
+    METADATA,
+    Column("merchant", String(63), primary_key=True),
+    Column("requests_per_minute", BigInteger, nullable=True),
+    Column("concurrent", BigInteger, nullable=True),
+    Column("tokens_per_day", BigInteger, nullable=True),
+)
+
+USAGE = Table(
+    "shopfit_usage",
+    METADATA,
+    Column("merchant", String(63), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+)
+
+# `event_key` is a hash of what makes an event the same one, so that telling it again changes nothing.
+FEEDBACK = Table(
+    "shopfit_feedback",
+    METADATA,
+    Column("merchant", String(63), primary_key=True),
+    Column("event_key", String(64), primary_key=True),
+    Column("answer_id", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("item", Text, nullable=True),
+    Column("value", JSON(none_as_null=True), nullable=True),
+    Column("version", String(160), nullable=True),
+    Column("user_hash", Text, nullable=True),
+    Column("event", Text, nullable=True),
+    Index("shopfit_feedback_at", "merchant", "at"),
 )

@@ -2,8 +2,9 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +14,13 @@ from shopfit.recipe.names import SLUG_RULE, is_slug
 from shopfit.recipe.suggestions import did_you_mean
 from shopfit.registry.grant import SCOPES, Scope
 from shopfit.registry.reference import Reference
+from shopfit.registry.serving import RELEASE_KINDS, Limits, ReleaseKind
 from shopfit.registry.version import Version
 
 _LONGEST_NAME, _LONGEST_TEXT = 200, 10_000  # characters
 _LONGEST_PATH = 4095  # bytes: the longest path that systems open
 _LONGEST_TIME = timedelta(days=36_500)
+_LARGEST_LIMIT = 10**15  # sums of it fit into 64 bits
 T = TypeVar("T")
 
 
@@ -148,6 +151,69 @@ def expiry(value: Any) -> datetime | None:
     if not now < ends <= now + _LONGEST_TIME:
         raise _refused("expires", value if isinstance(value, timedelta) else ends.isoformat(), allowed)
     return ends.astimezone(UTC)
+
+
+def release_kind(value: Any) -> ReleaseKind:
+    """Check the kind of a release. Raises as `actor` does."""
+    if value not in RELEASE_KINDS:
+        raise _refused("kind", value, " or ".join(RELEASE_KINDS))
+    return value  # type: ignore[no-any-return]
+
+
+def share(value: Any) -> float:
+    """Check a release's part of the traffic. Raises as `actor` does."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise _refused("share", value, "above 0, at most 1")
+    return float(value)
+
+
+def limits(value: Any) -> Limits:
+    """Check a merchant's limits. Raises as `actor` does."""
+    given = _of_type("limits", value, Limits, "Limits(requests_per_minute=600, concurrent=20, tokens_per_day=10**6)")
+    for field in fields(given):
+        one = getattr(given, field.name)
+        if one is not None and (type(one) is not int or not 0 <= one <= _LARGEST_LIMIT):
+            raise _refused(field.name, one, f"a whole number, 0 to {_LARGEST_LIMIT}, or None for no limit")
+    return given
+
+
+def day(value: Any) -> date:
+    """Check a day. Raises as `actor` does."""
+    if isinstance(value, datetime) or not isinstance(value, date):
+        raise _refused("day", value, "a date")
+    return value
+
+
+def token_counts(value: Any) -> dict[str, int]:
+    """Check counts of tokens by merchant.
+
+    Raises:
+        UnknownReference: if a name cannot be a merchant's.
+        RegistryError: if a count is none.
+    """
+    if not isinstance(value, Mapping):
+        raise _refused("tokens", value, "a count by merchant")
+    for name, count in value.items():
+        merchant(name)
+        if type(count) is not int or not 0 <= count <= _LARGEST_LIMIT:
+            raise _refused(f"tokens of {name}", count, f"a whole number, 0 to {_LARGEST_LIMIT}")
+    return dict(value)
+
+
+def rows(name: str, value: Any) -> Sequence[Any]:
+    """Check that a value is a list of rows; each row is checked elsewhere. Raises as `actor` does."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise _refused(name, value, "a list of mappings")
+    return value
+
+
+def moment(name: str, value: Any) -> datetime | None:
+    """Check a time, if there is one. Raises as `actor` does."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise _refused(name, value, "a time with its zone")
+    return value
 
 
 def number(name: str, value: Any, least: float, most: float) -> float:

@@ -1,4 +1,4 @@
-"""Value classes of the registry: versions, their identities and audit entries. No database code."""
+"""Value classes of the registry: versions, their identities, audit entries, and its revision. No database code."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +15,19 @@ class Identity(NamedTuple):
 
     number: int
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What the registry held at a moment: another one, if anything that servers watch has changed since.
+
+    Revisions are compared by `==` and nothing else: they are neither ordered nor counted.
+
+    Args:
+        mark: random; each change makes a new one.
+    """
+
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +79,10 @@ class AuditEntry:
     Args:
         time: when, with time zone.
         actor: who.
-        action: publish, promote, rollback, unalias, remove, key-create, key-revoke, erase-begun or erase.
-        reference: the version that was published, promoted, rolled back to or removed; the merchant that was erased,
-            or whose key it is; empty for a key of the platform.
+        action: publish, promote, rollback, unalias, remove, release, release-end, limit, catalog, catalog-drop,
+            key-create, key-revoke, erase-begun or erase.
+        reference: the version that was published, promoted, rolled back to, removed or released; the merchant that was
+            erased, or whose key, limits or catalog it is; empty for a key of the platform.
         detail: what changed; of an erased merchant, the receipt as JSON.
     """
 

@@ -1,9 +1,10 @@
-"""Which version a reference names, without asking the registry for each request.
+"""Which version a reference names, for servers: without asking the registry for each request.
 
-One thread polls all references in use twice a second, so that a promotion or rollback reaches requests within a second;
-while the registry does not answer, the last known versions stay valid. Versions are compared by digest: in a registry
-that was restored from a backup, the same number may name other weights. A version is watched as long as anything of it
-is cached, also when no alias names it any more. References that name nothing are cached for a moment, too.
+One thread looks several times a second at the one marker that every change of the registry moves, and asks for all
+references in use when it moved, so that a promotion or rollback reaches requests within a second. While the registry
+does not answer, the last known versions stay valid. Versions are compared by digest: in a registry that was restored
+from a backup, the same number may name other weights. A version is watched as long as anything of it is cached, also
+when no alias names it any more. References that name nothing are cached for a moment, too.
 """
 
 import threading
@@ -11,17 +12,23 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from shopfit.errors import ShopfitError, UnknownReference
-from shopfit.registry import Reference, Registry, Version
+from shopfit.registry.reference import Reference
+from shopfit.registry.version import Revision, Version
 
-INTERVAL = 0.5  # seconds between polls of the registry
+if TYPE_CHECKING:
+    from shopfit.registry.registry import Registry
+
+INTERVAL = 0.25  # seconds between looks at the registry's revision
 IDLE = 600.0  # seconds until a reference that nobody asks for is forgotten
+_AT_LEAST = 5.0  # seconds until all references are asked for even if the revision stays
 _UNKNOWN = 1.0  # seconds that a reference which names nothing is remembered
 _MOST_UNKNOWN = 4096
 
 
-class AliasBook:
+class AliasCache:
     """Known references. Any thread may ask.
 
     Args:
@@ -29,16 +36,16 @@ class AliasBook:
         gone: called with a version that was removed, when no reference in use names it any more.
         erased: called with the name of a merchant that was erased, or whose last version was removed.
         kept: whether anything of a version is cached: it is then watched even if no request asks for it.
-        interval: seconds between polls.
+        interval: seconds between looks at the registry.
         idle: seconds until a reference that nobody asks for is forgotten, where nothing of it is cached.
     """
 
     def __init__(
         self,
-        registry: Registry,
-        gone: Callable[[Version], None],
-        erased: Callable[[str], None],
-        kept: Callable[[Version], bool],
+        registry: "Registry",
+        gone: Callable[[Version], None] = lambda _: None,
+        erased: Callable[[str], None] = lambda _: None,
+        kept: Callable[[Version], bool] = lambda _: False,
         *,
         interval: float = INTERVAL,
         idle: float = IDLE,
@@ -53,9 +60,15 @@ class AliasBook:
         self._known: dict[Reference, Version] = {}
         self._asked: dict[Reference, float] = {}
         self._unknown: OrderedDict[Reference, tuple[float, UnknownReference]] = OrderedDict()
+        self._compared: Revision | None = None  # the registry's when all references were; None if some are newer
+        self._due = 0.0  # time.monotonic() of the next comparison, whatever the revision
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def __len__(self) -> int:
+        """How many references it watches."""
+        return len(self._known)
 
     def known(self, reference: Reference) -> Version | None:
         """What `reference` names, if that is known.
@@ -90,8 +103,7 @@ class AliasBook:
                     self._unknown.popitem(last=False)
             raise
         with self._lock:
-            self._known[reference] = version  # a poll may have seen a newer one meanwhile; the next poll corrects this
-            self._asked[reference] = time.monotonic()
+            self._add(reference, version)
             if self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._watch, name="shopfit-aliases", daemon=True)
                 self._thread.start()
@@ -104,7 +116,7 @@ class AliasBook:
                 self._watch_number(version)
 
     def close(self) -> None:
-        """Stop polling."""
+        """Stop looking at the registry."""
         self._closing.set()
 
     def _watch(self) -> None:
@@ -113,6 +125,20 @@ class AliasBook:
                 self._look()
 
     def _look(self) -> None:
+        revision, now = self._registry.revision(), time.monotonic()
+        with self._lock:
+            if revision == self._compared and now < self._due:
+                return
+            self._compared, self._due = revision, now + _AT_LEAST
+        try:
+            self._compare()
+        except ShopfitError:
+            with self._lock:
+                self._compared = None
+            raise
+
+    def _compare(self) -> None:
+        """Ask for every reference that is watched, and act on what changed."""
         with self._lock:
             idle = time.monotonic() - self._idle
             for reference in [reference for reference, asked in self._asked.items() if asked < idle]:
@@ -147,4 +173,9 @@ class AliasBook:
     def _watch_number(self, version: Version) -> None:
         reference = Reference(version.merchant, version.recipe, version.number)
         if reference not in self._known:
-            self._known[reference], self._asked[reference] = version, time.monotonic()
+            self._add(reference, version)
+
+    def _add(self, reference: Reference, version: Version) -> None:
+        """Watch a reference, which may have changed since it was read: so the next look compares."""
+        self._known[reference], self._asked[reference] = version, time.monotonic()
+        self._compared = None
