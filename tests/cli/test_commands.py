@@ -34,6 +34,8 @@ def test_help_lists_every_command(run: Run) -> None:
         "base",
         "registry",
         "key",
+        "release",
+        "limit",
     ):
         assert f"  {name} " in shown
         assert run(name, "--help").returncode == 0

@@ -29,7 +29,9 @@ COMMANDS = {
     "recipe": "List, show, copy and check recipes.",
     "base": "List, fetch and show base models.",
     "registry": "List, promote, roll back, verify and remove versions; collect garbage.",
+    "release": "Start, list and end canaries and shadows.",
     "key": "Make, list and revoke API keys.",
+    "limit": "Set and list limits of merchants.",
     "merchant": "Erase a merchant, with a receipt.",
 }
 

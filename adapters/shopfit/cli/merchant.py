@@ -24,7 +24,7 @@ def command() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 def erase(name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Remove all that is kept of the merchant NAME: versions, aliases, keys, files, cache, studies, curves, rewrites.
+    """Remove all that is kept of the merchant NAME: in the registry, and in this machine's cache and folders.
 
     The merchant's own folder of data stays. Engines drop its adapters within a second. Broken off, the same command
     goes on; on another machine that served the merchant, it removes what that one keeps. The receipt stays in the
@@ -86,6 +86,7 @@ def _show(receipt: "Receipt", what: str) -> None:
     lines += [("starter", f"{name} is damaged, and may have learned from it") for name in receipt.unreadable]
     if receipt.keys:
         lines.append(("keys", counted(receipt.keys, "API key")))
+    lines += [(what, counted(count, "row")) for what, count in receipt.rows.items()]
     for name, line in lines:
         screen.row(name, line)
 

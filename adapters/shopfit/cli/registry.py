@@ -62,7 +62,7 @@ def _no_versions(registry: "Registry", merchant: str | None, recipe: str | None)
     audit = registry.audit(merchant)
     if not audit:
         return _unknown(registry, merchant)
-    if all(one.action.startswith("key-") for one in audit):
+    if not any(one.action.startswith(("publish", "erase")) for one in audit):
         return f"merchant {merchant!r} has no versions yet, only API keys: `shopfit key ls {merchant}` lists them"
     erased = registry.receipts(merchant)
     gone = f"it was erased {erased[-1].time:%Y-%m-%d %H:%M:%S} by {erased[-1].actor}" if erased else "all were removed"
@@ -130,6 +130,7 @@ def _detail(entry: "AuditEntry") -> str:
             counted(len(erased["versions"]), "version") + named,
             counted(len(erased["aliases"]), "alias", "aliases"),
             *([counted(erased["keys"], "API key")] if erased.get("keys") else []),
+            *(f"{count} of {what}" for what, count in erased.get("rows", {}).items()),
         ]
         if entry.action == "erase":
             spaces = [erased["blobs"], erased["orphans"], *erased["local"].values()]
