@@ -11,21 +11,13 @@ from pydantic import ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.finite import finite_json
-<<<<<<< HEAD
-=======
-from shopfit.adapter.head import HEAD
->>>>>>> wt-regi
 from shopfit.adapter.items import AGAIN, CATALOG, HISTORY, parsed, written
 from shopfit.adapter.manifest_rules import place_of
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.errors import BundleError
 from shopfit.merchant.catalog import Catalog
 
-<<<<<<< HEAD
 FUSION, HEAD = "blend.json", "head.safetensors"
-=======
-FUSION = "blend.json"
->>>>>>> wt-regi
 TEMPERATURE, THRESHOLD = "temperature", "threshold"  # in a manifest's `calibration`
 
 

@@ -8,13 +8,8 @@ import hashlib
 import re
 import threading
 from collections import deque
-<<<<<<< HEAD
-from collections.abc import Mapping, MutableMapping, Sequence
-from contextlib import suppress
-=======
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
->>>>>>> wt-regi
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -62,12 +57,7 @@ class Catalogs(VersionFiles):
         with self._database.reading() as connection:
             check_known(connection, name, _NO_KEY)
         stored, content = _stored(name, given_catalog(rows), actor)
-<<<<<<< HEAD
-        self._blobs.put(content, stored.digest)
-        with self._database.writing() as connection:
-=======
         with self._kept(stored, content) as connection:
->>>>>>> wt-regi
             check_known(connection, name, _NO_KEY)  # it may have been erased meanwhile
             before = _row(connection, name, lock=True)
             self._store(connection, stored, content)
@@ -197,12 +187,7 @@ class Catalogs(VersionFiles):
 
     def _exchange(self, before: StoredCatalog | None, stored: StoredCatalog, content: bytes, base: str) -> bool:
         """Store a catalog in place of `before`; False if that is not stored any more."""
-<<<<<<< HEAD
-        self._blobs.put(content, stored.digest)
-        with self._database.writing() as connection:
-=======
         with self._kept(stored, content) as connection:
->>>>>>> wt-regi
             same = _row(connection, stored.merchant, lock=True) == before
             if before is None:
                 check_known(connection, stored.merchant, _NO_KEY)
@@ -216,8 +201,6 @@ class Catalogs(VersionFiles):
         self._let_go(before if done else stored)
         return done
 
-<<<<<<< HEAD
-=======
     @contextmanager
     def _kept(self, stored: StoredCatalog, content: bytes) -> Iterator[Connection]:
         """A transaction that stores a catalog, whose content is there before; if it fails, that goes again."""
@@ -229,7 +212,6 @@ class Catalogs(VersionFiles):
             self._let_go(stored)
             raise
 
->>>>>>> wt-regi
     def _store(self, connection: Connection, stored: StoredCatalog, content: bytes, *, only_new: bool = False) -> bool:
         """Write a catalog's row; False if there is one already, and it was to be new."""
         if self._blobs.missing([stored.digest]):  # collected as garbage since; the transaction excludes more of that
