@@ -2,7 +2,7 @@
 
 A base model is loaded once; each merchant gets a small adapter, trained from a handful of examples, kept in a
 registry, and put on the base for that merchant's requests only. Importing this package is cheap: torch and its
-friends load with the first name that needs them.
+friends load with the first name that needs them, which no request or answer does.
 """
 
 from importlib import import_module
@@ -60,15 +60,29 @@ __all__ = [
 
 _HOMES = {
     "Bundle": "shopfit.adapter.bundle",
+    "ChooseAnswer": "shopfit.tasks.choose",
+    "ChooseRequest": "shopfit.tasks.choose",
+    "Engine": "shopfit.engine",
+    "GenerateAnswer": "shopfit.tasks.generate",
+    "GenerateRequest": "shopfit.tasks.generate",
+    "RankAnswer": "shopfit.tasks.rank_answers",
+    "RankRequest": "shopfit.tasks.rank_answers",
+    "RankedItem": "shopfit.tasks.rank_answers",
+    "RateAnswer": "shopfit.tasks.rate",
+    "RateRequest": "shopfit.tasks.rate",
+    "RecommendAnswer": "shopfit.tasks.rank_answers",
+    "RecommendRequest": "shopfit.tasks.rank_answers",
+    "RecommendedItem": "shopfit.tasks.rank_answers",
     "Registry": "shopfit.registry",
     "Rules": "shopfit.recipe.item_rules",
     "Settings": "shopfit.settings",
     "ShopfitError": "shopfit.errors",
+    "Tenant": "shopfit.tasks.tenant",
     "load_recipe": "shopfit.recipe.loading",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'shopfit' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "shopfit.engine")), name)
+    return getattr(import_module(_HOMES[name]), name)

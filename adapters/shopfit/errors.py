@@ -1,6 +1,6 @@
 """What can go wrong, one class a kind of user mistake.
 
-ShopfitError                 any of them; `exit_code` is what the command line returns
+ShopfitError                 any of them; `exit_code` is what the command line returns, `http_status` what HTTP answers
 ├── RecipeError              a recipe file or a `--set` override
 ├── DataError                a merchant's folder, examples or catalog
 ├── BaseError                a base that is missing, altered, or not the one an adapter was trained on
@@ -8,14 +8,17 @@ ShopfitError                 any of them; `exit_code` is what the command line r
 ├── UnknownReference         a reference such as `acme/review-sentiment@7` that is malformed or names nothing
 ├── RegistryError            the registry or its blobs cannot be reached or written
 ├── KeyRefused               an API key that is malformed, unknown, expired or revoked
+├── ScopeMissing             an API key that may not do this
 ├── RequestError             a request to an engine that it cannot answer
+├── LimitExceeded            a merchant that has used up what it may have in this time
 ├── Overloaded               an engine that has as many requests as it may hold
+├── EngineEnded              an engine that was closed, or whose thread or process has ended
 └── DeadlineExceeded         a request whose time was up before its answer
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, Self
 
 _LONGEST = 4096  # characters of a line: as long as a path may be
 
@@ -53,7 +56,9 @@ class ShopfitError(Exception):
     """
 
     exit_code = 2
+    http_status: ClassVar[int] = 500
     shown_problems = 20
+    _more: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, message: str, *, problems: Sequence[Problem] = (), next_step: str = "") -> None:
         super().__init__(_line(message))
@@ -75,6 +80,27 @@ class ShopfitError(Exception):
     def __str__(self) -> str:
         return "\n".join(self.lines)
 
+    def document(self) -> dict[str, Any]:
+        """It as JSON: message, kind (the name of its class), problems, the next step, and what its class has besides."""
+        problems = [asdict(problem) for problem in self.problems]
+        known = {"message": self.message, "kind": type(self).__name__, "problems": problems, "next": self.next_step}
+        return known | {name: getattr(self, name) for name in self._more}
+
+    @staticmethod
+    def from_document(document: Mapping[str, Any]) -> "ShopfitError":
+        """The error that another process made a document of, of its class; of ShopfitError if there is no such class.
+
+        Args:
+            document: as `document` makes it.
+        """
+        return _KINDS.get(str(document["kind"]), ShopfitError)._of(document)
+
+    @classmethod
+    def _of(cls, document: Mapping[str, Any]) -> Self:
+        problems = [Problem(**problem) for problem in document["problems"]]
+        more = {name: document[name] for name in cls._more}
+        return cls(document["message"], problems=problems, next_step=document["next"], **more)
+
 
 class RecipeError(ShopfitError):
     """A recipe file or an override is not valid."""
@@ -82,6 +108,8 @@ class RecipeError(ShopfitError):
 
 class DataError(ShopfitError):
     """A merchant's folder, examples or catalog cannot be used."""
+
+    http_status = 422
 
 
 class BaseError(ShopfitError):
@@ -95,9 +123,13 @@ class BundleError(ShopfitError):
 class UnknownReference(ShopfitError):  # noqa: N818 - reads as what it is
     """A reference is malformed or names nothing in the registry."""
 
+    http_status = 404
+
 
 class RegistryError(ShopfitError):
     """The registry or its blobs cannot be reached, read or written."""
+
+    http_status = 503
 
 
 class KeyRefused(ShopfitError):  # noqa: N818 - reads as what it is
@@ -108,6 +140,8 @@ class KeyRefused(ShopfitError):  # noqa: N818 - reads as what it is
         key: id of the key that is expired or revoked.
     """
 
+    http_status = 401
+
     def __init__(self, why: Literal["malformed", "unknown", "expired", "revoked"], key: str | None = None) -> None:
         super().__init__(
             "this API key is not valid",
@@ -116,14 +150,76 @@ class KeyRefused(ShopfitError):  # noqa: N818 - reads as what it is
         self.why = why
         self.key = key
 
+    @classmethod
+    def _of(cls, document: Mapping[str, Any]) -> Self:  # noqa: ARG003 - why it was refused is told to nobody
+        return cls("unknown")
+
+
+class ScopeMissing(ShopfitError):  # noqa: N818 - reads as what it is
+    """An API key is valid, and may not do this."""
+
+    http_status = 403
+
 
 class RequestError(ShopfitError):
     """An engine cannot answer this request."""
+
+    http_status = 422
+
+
+class LimitExceeded(ShopfitError):  # noqa: N818 - reads as what it is
+    """A merchant has used up what it may have in this time.
+
+    Args:
+        message: which limit it is, in one line.
+        retry_after: seconds until there is room again, 0 or more.
+        problems: as of any error.
+        next_step: what to do now.
+    """
+
+    http_status = 429
+    _more = ("retry_after",)
+
+    def __init__(
+        self, message: str, *, retry_after: float, problems: Sequence[Problem] = (), next_step: str = ""
+    ) -> None:
+        super().__init__(message, problems=problems, next_step=next_step)
+        self.retry_after = retry_after
 
 
 class Overloaded(ShopfitError):  # noqa: N818 - reads as what it is
     """An engine has as many requests as it may hold."""
 
+    http_status = 503
+
+
+class EngineEnded(ShopfitError):  # noqa: N818 - reads as what it is
+    """An engine was closed, or its serving thread or its process has ended: the same request may be sent again."""
+
+    http_status = 503
+
 
 class DeadlineExceeded(ShopfitError, TimeoutError):  # noqa: N818 - reads as what it is
     """A request's time was up before it was answered."""
+
+    http_status = 504
+
+
+_KINDS: dict[str, type[ShopfitError]] = {
+    kind.__name__: kind
+    for kind in (
+        RecipeError,
+        DataError,
+        BaseError,
+        BundleError,
+        UnknownReference,
+        RegistryError,
+        KeyRefused,
+        ScopeMissing,
+        RequestError,
+        LimitExceeded,
+        Overloaded,
+        EngineEnded,
+        DeadlineExceeded,
+    )
+}

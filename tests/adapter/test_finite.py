@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
+from shopfit.adapter.artifacts import HEAD
 from shopfit.adapter.bundle import BaseIdentity, Bundle, DataIdentity, HeldBundle, Manifest, check_servable, seal
 from shopfit.adapter.finite import tensor_problems
-from shopfit.adapter.head import HEAD
 from shopfit.adapter.initial_weights import start_from
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.trainable import attach

@@ -13,7 +13,7 @@ from tests.engine.gate import GUARD
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import Engine, RankRequest, RecommendRequest, Tenant
-from shopfit.errors import RequestError
+from shopfit.errors import RequestError, ShopfitError
 from shopfit.evaluation.contenders import bare
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.recipe.item_rules import Rules
@@ -135,7 +135,7 @@ def test_an_encoder_that_fails_fails_its_requests_and_is_asked_again(base: Base,
         return works(texts)
 
     with Engine(base, embed=fails_once) as engine:
-        with pytest.raises(RequestError, match="no room"):
+        with pytest.raises(ShopfitError, match="no room"):
             engine.submit(RecommendRequest(tenant, {"query": "tent"}, 3)).result(GUARD)
         assert engine.submit(RecommendRequest(tenant, {"query": "tent"}, 3)).result(GUARD).items  # type: ignore[union-attr]
 

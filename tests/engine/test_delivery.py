@@ -12,7 +12,7 @@ from tests.engine.gate import GUARD, gated
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest
-from shopfit.errors import RequestError
+from shopfit.errors import EngineEnded, RequestError
 
 QuickBundle = Callable[..., Bundle]
 BAD = [ValueError("no"), asyncio.CancelledError(), SystemExit(1), KeyboardInterrupt(), GeneratorExit()]
@@ -74,7 +74,7 @@ def test_a_listener_may_ask_the_engine(engine: Engine, quick_bundle: QuickBundle
 
 def test_a_listener_may_close_the_engine(base: Base, quick_bundle: QuickBundle) -> None:
     engine = Engine(base)
-    with pytest.raises(RequestError, match="closed"):
+    with pytest.raises(EngineEnded, match="closed"):
         engine.submit(night(quick_bundle("acme", task="generate"), 400), show=lambda _: engine.close()).result(GUARD)
 
 
@@ -111,11 +111,11 @@ def test_a_serving_thread_that_ends_is_noticed(base: Base, quick_bundle: QuickBu
         gate.fail(lambda _: True, SystemExit)
         gate.open()
         for future in futures:
-            with pytest.raises(RequestError, match="serving thread of this engine has ended: SystemExit"):
+            with pytest.raises(EngineEnded, match="serving thread of this engine has ended: SystemExit"):
                 future.result(GUARD)
-        with pytest.raises(RequestError, match="has ended"):
+        with pytest.raises(EngineEnded, match="has ended"):
             engine.submit(night(bundle)).result(GUARD)
-        with pytest.raises(RequestError, match="has ended"):
+        with pytest.raises(EngineEnded, match="has ended"):
             engine.generate([night(bundle)])
         assert "SystemExit" in engine.status().ended
 

@@ -10,9 +10,8 @@ import torch
 from tests.engine.conftest import ITEMS, recipe_of
 from tests.solo import wearing
 
-from shopfit.adapter.artifacts import CATALOG, write_items
+from shopfit.adapter.artifacts import CATALOG, HEAD, write_items
 from shopfit.adapter.bundle import Bundle, DataIdentity, seal
-from shopfit.adapter.head import HEAD
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant

@@ -10,7 +10,7 @@ from tests.engine.gate import GUARD, gated
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base, load_base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest
-from shopfit.errors import RequestError
+from shopfit.errors import RequestError, ShopfitError
 
 QuickBundle = Callable[..., Bundle]
 ENDLESS = {"type": "string", "minLength": 20_000}
@@ -86,7 +86,7 @@ def test_a_forward_that_fails_is_tried_again_until_only_the_guilty_fail(base: Ba
         assert engine.status().ended == ""
     for place, (answer, right) in enumerate(zip(got, want, strict=True)):
         if texts[place % 6] == "FAIL box":
-            assert isinstance(answer, RequestError)
+            assert isinstance(answer, ShopfitError)
             assert "this forward cannot be done" in str(answer)
         elif place < 6:
             assert answer.probabilities == pytest.approx(right.probabilities, abs=1e-5)  # type: ignore[attr-defined]
@@ -112,6 +112,6 @@ def test_a_step_that_fails_ends_one_answer(base: Base, quick_bundle: QuickBundle
         hold.result(GUARD)
         outcomes = [future.exception(GUARD) for future in futures]
         for outcome, future, right in zip(outcomes, futures, want, strict=True):
-            assert isinstance(outcome, RequestError) or future.result() == right
+            assert isinstance(outcome, ShopfitError) or future.result() == right
         assert any(outcome is not None for outcome in outcomes)
         assert engine.generate(requests[:1])

@@ -12,7 +12,7 @@ from tests.engine.gate import GUARD, gated
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
-from shopfit.errors import BundleError, DeadlineExceeded, Overloaded, RequestError, UnknownReference
+from shopfit.errors import BundleError, DeadlineExceeded, EngineEnded, Overloaded, RequestError, UnknownReference
 
 QuickBundle = Callable[..., Bundle]
 LONG = {"max_new_tokens": 400}
@@ -260,9 +260,9 @@ def test_a_closed_engine_says_so(base: Base, quick_bundle: QuickBundle) -> None:
     running = engine.submit(never_ends(bundle, **LONG))
     until(lambda: engine.status().writing == 1)
     engine.close()
-    with pytest.raises(RequestError, match="closed"):
+    with pytest.raises(EngineEnded, match="closed"):
         running.result(60)
-    with pytest.raises(RequestError, match="closed"):
+    with pytest.raises(EngineEnded, match="closed"):
         engine.generate([GenerateRequest(bundle, {"input": "x"})])
     engine.close()
 

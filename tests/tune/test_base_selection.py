@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.tune.reviews import LABELS, reviews
 
-from shopfit.adapter.head import HEAD
+from shopfit.adapter.artifacts import HEAD
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, Tenant
 from shopfit.errors import DataError

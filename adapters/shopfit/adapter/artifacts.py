@@ -1,6 +1,7 @@
 """A bundle's serving artifacts: the files that answering needs besides the weights.
 
-`catalog.jsonl` and `history.jsonl` hold items, `blend.json` the score fusion; the calibration is in the manifest.
+`catalog.jsonl` and `history.jsonl` hold items, `blend.json` the score fusion, `head.safetensors` an encoder's prototypes
+(see `head`); the calibration is in the manifest. Their names, and reading items and fusion, need no torch.
 """
 
 import json
@@ -13,14 +14,13 @@ from pydantic import ValidationError
 
 from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.finite import finite_json
-from shopfit.adapter.head import HEAD
 from shopfit.adapter.manifest_rules import place_of, printable
 from shopfit.adapter.safe_reading import lines
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.errors import BundleError
 from shopfit.merchant.catalog import Catalog, Item
 
-CATALOG, HISTORY, FUSION = "catalog.jsonl", "history.jsonl", "blend.json"
+CATALOG, HISTORY, FUSION, HEAD = "catalog.jsonl", "history.jsonl", "blend.json", "head.safetensors"
 TEMPERATURE, THRESHOLD = "temperature", "threshold"  # in a manifest's `calibration`
 AGAIN = "bring the bundle again, or train it again"
 _NUMBERS = {"price", "min_age"}

@@ -16,7 +16,6 @@ from shopfit.adapter.weight_files import read_tensors
 from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
 from shopfit.errors import BundleError
 
-HEAD = "head.safetensors"
 _ROWS = "rows"
 _WORDS = 1.0  # weight of a label's words, or of its prototype in the start, in examples
 _BATCH = 32

@@ -6,8 +6,9 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
+from shopfit.adapter.artifacts import HEAD
 from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
-from shopfit.adapter.head import HEAD, Head, read_head
+from shopfit.adapter.head import Head, read_head
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.adapter.weight_files import CONFIG, NORM_SCALES, WEIGHTS, read_dora, read_plain, read_prefix
 from shopfit.base.load import Base

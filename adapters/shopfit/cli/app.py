@@ -134,9 +134,8 @@ def _mended(error: OSError) -> ShopfitError:
 
 def _show(error: ShopfitError, outcome: Outcome) -> None:
     if "--json" in sys.argv:
-        problems = [{"where": one.where, "what": one.what, "allowed": one.allowed} for one in error.problems]
-        document = {"error": error.message, "kind": type(error).__name__, "problems": problems, "next": error.next_step}
-        print_json(document)
+        document = error.document()
+        print_json({"error": document.pop("message"), **document})
     write("error: " + "\n".join(one_line(line) for line in error.lines), err=True)
     if outcome.kept:
         write(f"All the same, {one_line(outcome.kept)}.", err=True)

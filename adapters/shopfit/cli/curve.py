@@ -17,11 +17,11 @@ from shopfit.cli.terminal import (
     keep,
     merchant_of,
     only_prints,
-    plain,
     print_json,
     quiet,
     recipe_options,
 )
+from shopfit.documents import document
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,7 +66,7 @@ def command(
     screen = console(to_stderr=as_json)
     curve = learning_curve(opened, loaded, numbers, seeds, settings=settings, reporter=announce(screen))
     if as_json:
-        print_json(plain(curve) | {"picture": picture})
+        print_json(document(curve) | {"picture": picture})
     else:
         screen.print()
         screen.print(table(curve))

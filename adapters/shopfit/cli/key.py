@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shopfit.cli.arguments import TEXT
-from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, plain, print_json
+from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, print_json
+from shopfit.documents import document
 from shopfit.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _tell(key: "Key") -> None:
 
 
 def _document(key: "Key") -> dict[str, Any]:
-    return plain(key) | {"state": key.state}  # type: ignore[no-any-return]
+    return document(key) | {"state": key.state}  # type: ignore[no-any-return]
 
 
 def _owner(key: "Key") -> str:

@@ -11,11 +11,11 @@ from shopfit.cli.terminal import (
     counted,
     merchant_of,
     only_prints,
-    plain,
     print_json,
     quiet,
     recipe_options,
 )
+from shopfit.documents import document
 
 
 @click.command(short_help="Say what training an adapter would cost; train nothing.")
@@ -45,7 +45,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         context.base, loaded, replace(context.splits, train=context.training_set.training_examples), context.prompter
     )
     if as_json:
-        print_json(plain(cost) | {"without_examples": context.splits.without_examples})
+        print_json(document(cost) | {"without_examples": context.splits.without_examples})
         return
     rows = {
         "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test"

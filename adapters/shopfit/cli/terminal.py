@@ -1,11 +1,9 @@
 """What commands share: options, quiet libraries, the console, JSON for machines, and what came of a run."""
 
-import dataclasses
 import functools
 import getpass
 import json
 import logging
-import math
 import os
 import tempfile
 import warnings
@@ -18,6 +16,7 @@ import click
 
 from shopfit.cli.arguments import PLACE, TEXT
 from shopfit.cli.streams import CONTROLS, holds, write
+from shopfit.documents import document
 from shopfit.errors import DataError, ShopfitError
 
 if TYPE_CHECKING:
@@ -242,25 +241,11 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     """A value as JSON that standard output shows as it is: nothing in it has to be spelt out to be printed.
 
     Args:
-        value: as `plain` takes it.
+        value: as `document` takes it.
         indent: spaces a level, 0 or more; None for one line.
     """
-    document = json.dumps(plain(value), ensure_ascii=False, indent=indent)
-    if not holds(document):
-        document = json.dumps(plain(value), indent=indent)
-    return CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], document)
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, pydantic models, paths and times as JSON has them."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(value, "model_dump"):
-        return json.loads(value.model_dump_json(by_alias=True))  # what is undefined is null, not NaN
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return value.isoformat() if hasattr(value, "isoformat") else str(value) if isinstance(value, Path) else value
+    plain = document(value)
+    text = json.dumps(plain, ensure_ascii=False, indent=indent)
+    if not holds(text):
+        text = json.dumps(plain, indent=indent)
+    return CONTROLS.sub(lambda found: json.dumps(found[0])[1:-1], text)

@@ -114,7 +114,7 @@ class AdapterLoader:
             ready: called with the adapter, held, or with the error of loading it; it must not raise.
 
         Raises:
-            RequestError: if the engine is closed.
+            EngineEnded: if the engine is closed.
         """
         name = adapter if isinstance(adapter, str) else _key(adapter)
         with self._lock:

@@ -9,7 +9,7 @@ import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
-from shopfit.errors import RequestError
+from shopfit.errors import EngineEnded
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Workers:
         """Run a task when it is the merchant's turn. Its exception is logged and dropped.
 
         Raises:
-            RequestError: if `close` was called.
+            EngineEnded: if `close` was called.
         """
         with self._news:
             if self._closed:
@@ -108,6 +108,6 @@ class Workers:
             return None
 
 
-def closed() -> RequestError:
+def closed() -> EngineEnded:
     """The error of requests to a closed engine."""
-    return RequestError("this engine is closed", next_step="load a new one")
+    return EngineEnded("this engine is closed", next_step="load a new one")

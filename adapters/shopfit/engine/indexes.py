@@ -47,7 +47,7 @@ class Indexes:
         """The future index of a catalog; building it begins with the first call.
 
         Raises:
-            RequestError: if the engine is closed.
+            EngineEnded: if the engine is closed.
         """
         with self._lock:
             made = self._made.get(id(catalog))

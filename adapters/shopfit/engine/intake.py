@@ -40,7 +40,7 @@ class Intake:
         """Load, compile and schedule a request, all on other threads.
 
         Raises:
-            RequestError: if the engine is closed.
+            EngineEnded: if the engine is closed.
         """
         self._workers.submit(ticket.merchant, lambda: self._advance(ticket, request))
 

@@ -16,7 +16,7 @@ from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.adapter_cache import Loaded
 from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.delivery import AnswerFuture, Parts
-from shopfit.errors import DeadlineExceeded, RequestError, ShopfitError
+from shopfit.errors import DeadlineExceeded, ShopfitError
 
 NONE: frozenset[Key] = frozenset()
 
@@ -57,7 +57,7 @@ class Ticket:
     def fail(self, error: Exception) -> None:
         """Set an error in place of the answer; one that is no ShopfitError becomes the cause of one."""
         if not isinstance(error, ShopfitError):
-            unforeseen = RequestError(
+            unforeseen = ShopfitError(
                 f"the request could not be answered: {type(error).__name__}: {error}",
                 next_step="other requests go on; please report this one if it comes again",
             )

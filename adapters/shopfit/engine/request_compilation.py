@@ -105,7 +105,8 @@ class Compiler:
         """The index that must be built before a request can be compiled; None if it need not wait.
 
         Raises:
-            RequestError: if the request cannot be answered by any adapter, or the engine is closed.
+            RequestError: if the request cannot be answered by any adapter.
+            EngineEnded: if the engine is closed.
         """
         check(request)
         tenant, _ = self._now(loaded)

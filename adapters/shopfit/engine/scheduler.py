@@ -23,7 +23,7 @@ from shopfit.engine.fair_thread_pool import closed
 from shopfit.engine.fairness import FairQueue
 from shopfit.engine.jobs import Entry, Job, Ticket
 from shopfit.engine.slot_pool import SlotPool
-from shopfit.errors import RequestError
+from shopfit.errors import EngineEnded
 
 _AHEAD = 2  # forwards' worth of entries to choose from, so that rows of similar length share a forward
 _CHECKED = 0.05  # seconds between looks at deadlines while nothing can run
@@ -51,7 +51,7 @@ class Scheduler:
         self._watched: set[Ticket] = set()
         self._unwanted: set[Key] = set()
         self._news = threading.Condition()
-        self._ended: RequestError | None = None
+        self._ended: EngineEnded | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -61,7 +61,7 @@ class Scheduler:
         return waiting, len(self._writers), self._writers.paused
 
     @property
-    def ended(self) -> RequestError | None:
+    def ended(self) -> EngineEnded | None:
         """Why the serving thread has ended; None while it runs."""
         with self._news:
             self._look_alive()
@@ -71,7 +71,7 @@ class Scheduler:
         """Give jobs to the serving thread, all at once.
 
         Raises:
-            RequestError: if the thread has ended.
+            EngineEnded: if the thread has ended.
         """
         with self._news:
             self._begin()
@@ -82,7 +82,7 @@ class Scheduler:
         """Let a request fail at its deadline, at whatever stage it is.
 
         Raises:
-            RequestError: if the thread has ended.
+            EngineEnded: if the thread has ended.
         """
         with self._news:
             self._begin()
@@ -283,8 +283,8 @@ def _key(entry: Entry) -> int:
     return id(entry.job.work.weights)
 
 
-def _dead(why: str) -> RequestError:
-    return RequestError(f"the serving thread of this engine has ended: {why}", next_step="load a new engine")
+def _dead(why: str) -> EngineEnded:
+    return EngineEnded(f"the serving thread of this engine has ended: {why}", next_step="load a new engine")
 
 
 def _alike(batch: Iterable[Entry]) -> list[list[Entry]]:

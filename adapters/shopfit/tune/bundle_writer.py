@@ -10,8 +10,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from shopfit.adapter.artifacts import HEAD
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, DataIdentity, Manifest
-from shopfit.adapter.head import HEAD, write_head
+from shopfit.adapter.head import write_head
 from shopfit.adapter.weight_files import write_served
 from shopfit.base.load import Base
 from shopfit.errors import ShopfitError
