@@ -161,6 +161,8 @@ class Writers:
 
     def _begin(self, jobs: Sequence[Job]) -> None:
         sequences = [job.work.sequence for job in jobs if job.work.sequence is not None]
+        for job in jobs:
+            job.ticket.begin()
         try:
             self._decoder.join(sequences)
         except Exception as error:
@@ -170,6 +172,7 @@ class Writers:
             self._in_halves(jobs, error)
             return
         for job, sequence in zip(jobs, sequences, strict=True):
+            job.ticket.read += len(sequence.prompt)
             self._hold(job, sequence)
             job.written()
 

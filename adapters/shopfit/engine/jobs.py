@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from shopfit.engine.adapter_cache import Loaded
 from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.delivery import AnswerFuture, Parts
 from shopfit.errors import DeadlineExceeded, ShopfitError
+from shopfit.tasks.requests import Answer
 
 NONE: frozenset[Key] = frozenset()
 
@@ -31,6 +32,9 @@ class Ticket:
         expires: `time.monotonic()` of the deadline.
         parts: generate: streams each new part of the text; None if only the whole is wanted.
         ended: whether it was answered, or failed.
+        since: `time.monotonic()` of the submission.
+        waited: seconds until its first forward; None before that.
+        read: tokens that forwards have read for it.
     """
 
     merchant: str
@@ -38,6 +42,9 @@ class Ticket:
     expires: float = math.inf
     parts: Parts | None = None
     ended: bool = False
+    since: float = field(default_factory=time.monotonic)
+    waited: float | None = None
+    read: int = 0
 
     @property
     def over(self) -> bool:
@@ -49,6 +56,11 @@ class Ticket:
                 )
             )
         return self.ended or self.future.done()
+
+    def begin(self) -> None:
+        """A forward begins to work on it."""
+        if self.waited is None:
+            self.waited = time.monotonic() - self.since
 
     def give(self, answer: Any) -> None:
         """Set the answer."""
@@ -92,17 +104,22 @@ class Work:
 
     Args:
         weights: of the adapter; None for the bare base.
-        answer: makes the answer of the results of all rows (scores or vectors), or of the finished sequence.
+        answer: makes the answer of the results of all rows (scores or vectors), or of the finished sequence; who made
+            it, and of how many tokens, is added to it.
         rows: choose and rank: what forwards compute; empty where the model is not needed.
         sequence: generate: what is decoded.
         loaded: the adapter, which caches vectors of recurring texts; None where there are none.
+        version: that answers, by name.
+        digest: of its bundle; empty if it has none.
     """
 
     weights: Weights | None
-    answer: Callable[[Any], Any]
+    answer: Callable[[Any], Answer]
     rows: Sequence[Row] = ()
     sequence: GeneratedSequence | None = None
     loaded: Loaded | None = None
+    version: str = ""
+    digest: str = ""
 
     @property
     def needs(self) -> frozenset[Key]:
@@ -171,8 +188,16 @@ class Job:
 
     def finish(self, result: Any) -> None:
         """Make the answer of what was computed, and set it."""
+        work, ticket = self.work, self.ticket
         try:
-            answer = self.work.answer(result)
+            answer = replace(
+                work.answer(result),
+                version=work.version,
+                digest=work.digest,
+                read=ticket.read,
+                written=0 if work.sequence is None else len(work.sequence.detokenizer.tokens),
+                waited=ticket.waited or 0.0,
+            )
         except Exception as error:
             self.fail(error)
             return

@@ -138,9 +138,7 @@ class Compiler:
                 f"{self._base.max_length} at most",
                 next_step="shorten its texts, or lower `prompt.max_tokens` of the recipe, which shortens them",
             )
-        return replace(
-            work, answer=lambda results: replace(work.answer(results), version=tenant.name, digest=loaded.digest)
-        )
+        return replace(work, version=tenant.name, digest=loaded.digest)
 
     def _work(self, request: Request, tenant: Tenant, prompter: Prompter, loaded: Loaded) -> Work:
         match request:

@@ -236,6 +236,9 @@ class Scheduler:
 
     def _score_rows(self, alike: list[list[Entry]]) -> None:
         """Compute each row once, for all entries that wait for it."""
+        for entries in alike:
+            for entry in entries:
+                entry.job.ticket.begin()
         try:
             slots = self.pool.seat([entries[0].job.work.weights for entries in alike])
             order = sorted(range(len(alike)), key=slots.__getitem__)  # for rows in slot order, kernels copy no weights
@@ -258,6 +261,7 @@ class Scheduler:
             return
         for entries, part in zip(alike, results, strict=True):
             for entry in entries:
+                entry.job.ticket.read += entry.tokens
                 entry.job.scored(entry.place, part)
             loaded, key = entries[0].job.work.loaded, entries[0].row.key
             if loaded is not None and key is not None:

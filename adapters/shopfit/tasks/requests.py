@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shopfit.merchant.examples import Fields
@@ -29,7 +29,7 @@ class Request:
     @classmethod
     def options(cls) -> list[str]:
         """Names of the fields that only this kind of request has."""
-        return [field.name for field in fields(cls) if field.name not in {"adapter", "fields"}]
+        return [one.name for one in fields(cls) if one.name not in {"adapter", "fields"}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +39,17 @@ class Answer(ABC):
     Args:
         version: the version that made it, such as `acme/review-sentiment@7`; for a bundle or tenant, its name.
         digest: of that version's bundle, SHA-256 in hex; empty for the bare base and tenants that callers assembled.
+        read: tokens of prompts and answers that forwards read for it, also where other requests shared a row; vectors
+            that were cached were not read. 0 if the model was not needed.
+        written: tokens generated, without the one that ended the answer; 0 but for `generate`.
+        waited: seconds from its submission to its first forward; 0 where there was none.
     """
 
     version: str = ""
     digest: str = ""
+    read: int = field(default=0, compare=False)
+    written: int = field(default=0, compare=False)
+    waited: float = field(default=0.0, compare=False)
 
     @property
     @abstractmethod
