@@ -74,6 +74,12 @@ class Prompter:
         other._template, other._written = PromptTemplate(recipe.prompt.template), pieces_of(recipe.prompt.answer)
         return other
 
+    def of_texts(self) -> "Prompter":
+        """A copy for which any text is an item, by its title, and which caches no tokens for others."""
+        other = copy(self)
+        other.catalog, other._answers = None, {}
+        return other
+
     def text(self, fields: Mapping[str, Any]) -> str:
         """The fields of the prompt without the template: for baselines and leak checks."""
         return " ".join(shown for name in self.recipe.fields if (shown := self.show(name, fields.get(name))))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shopfit.adapter.score_fusion import BM25, HISTORY, MINILM
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.base.scoring.questions import Question
+from shopfit.base.scoring.questions import Question, Text
 from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.adapter_cache import Loaded
+from shopfit.engine.candidates import candidates, found_parts, of_texts, offered, searches
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
@@ -22,15 +22,15 @@ from shopfit.engine.indexes import Indexes
 from shopfit.engine.jobs import Work
 from shopfit.engine.offline_scoring import answer_constraint
 from shopfit.engine.sampling import Sampling
-from shopfit.engine.validation import MOST_ITEMS, check
+from shopfit.engine.validation import check
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.examples import Fields, seen
+from shopfit.merchant.examples import Fields
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.search import CatalogIndex, Embed, titles_index
-from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.tasks import Task
 from shopfit.tasks import closed_task_of, scored_task_of, task_of
+from shopfit.tasks.embeddings import EmbedAnswer, EmbedRequest
 from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
 from shopfit.tasks.rank import RankFusion, item_parts
 from shopfit.tasks.rank_answers import RankRequest, RecommendRequest, ranking, recommendations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 _CURRENT = 128  # adapters with a catalog other than their bundle's that are cached
-_SEARCHED = {BM25, MINILM, HISTORY}  # parts of a blend that a search computes
+_LEAST = 1e-12  # length that a vector is divided by
 
 
 class Compiler:
@@ -113,7 +113,7 @@ class Compiler:
         catalog = tenant.catalog
         if catalog is None or not isinstance(request, RankRequest | RecommendRequest):
             return None
-        if isinstance(request, RankRequest) and not (tenant.blend and _SEARCHED & tenant.blend.weights.keys()):
+        if isinstance(request, RankRequest) and (request.documents is not None or not searches(tenant)):
             return None
         index = self._indexes.of(tenant.merchant, catalog)
         if index.done():
@@ -142,9 +142,15 @@ class Compiler:
 
     def _work(self, request: Request, tenant: Tenant, prompter: Prompter, loaded: Loaded) -> Work:
         match request:
+            case EmbedRequest():
+                return Work(loaded.weights, _embedded, rows=[self._text(request, prompter)], loaded=loaded)
             case RankRequest():
-                pool = _candidates(request, tenant)
+                if request.documents is not None:
+                    tenant, prompter = of_texts(tenant), prompter.of_texts()
+                pool = candidates(request, tenant)
                 question = self._question(loaded, tenant, prompter, request.fields, pool)
+                if question is not None and request.documents is not None:
+                    question = replace(question, recurring_answers=False)
                 others = self._item_parts(
                     tenant, pool, lambda wanted: self._search_parts(tenant, prompter, request, pool, wanted)
                 )
@@ -152,7 +158,7 @@ class Compiler:
             case RecommendRequest():
                 found = self._search(request, tenant, prompter)
                 question = self._question(loaded, tenant, prompter, request.fields, list(found))
-                others = self._item_parts(tenant, list(found), lambda wanted: _found_parts(found, wanted))
+                others = self._item_parts(tenant, list(found), lambda wanted: found_parts(found, wanted))
                 return self._scoring(
                     loaded, question, lambda scores: recommendations(request, tenant, found, scores, others)
                 )
@@ -185,6 +191,14 @@ class Compiler:
         prototypes = None if head is None else head.prototypes.double().numpy()
         plan = self._base.scorer.plan([question], prototypes=prototypes, known=loaded.vectors)
         return Work(loaded.weights, lambda results: answer(plan.scores(results)[0]), rows=plan.rows, loaded=loaded)
+
+    def _text(self, request: EmbedRequest, prompter: Prompter) -> Text:
+        if not self._base.encoder:
+            raise RequestError(
+                f"the base {self._base.name} is a decoder, whose texts have no vectors",
+                next_step="embed with an adapter on an encoder such as minilm-l6",
+            )
+        return Text(prompter.encode(request.fields) if request.text is None else prompter.of_texts().item(request.text))
 
     def _now(self, loaded: Loaded) -> tuple[Tenant, Prompter]:
         """The tenant and its prompter with the catalog that is current now."""
@@ -237,7 +251,7 @@ class Compiler:
         for rule in rules:
             if unclear := rule.unclear_currency(catalog.currencies):
                 raise RequestError(f"rules for {tenant.name}: {unclear}", next_step="name one: rules.currency")
-        allowed = _offered(tenant, catalog, request.fields, rules)
+        allowed = offered(tenant, catalog, request.fields, rules)
         if not allowed:
             return {}
         history = past_items(request.fields, prompter.history)
@@ -319,44 +333,14 @@ def _written(sequence: GeneratedSequence) -> GenerateAnswer:
     return GenerateAnswer.of(sequence.detokenizer.text, sequence.finish)
 
 
+def _embedded(results: Sequence[Floats]) -> EmbedAnswer:
+    vector = results[0] / max(float(np.linalg.norm(results[0])), _LEAST)  # of a base in bfloat16 it is a little off
+    return EmbedAnswer(tuple(vector.tolist()))
+
+
 def _check_task(request: Request, tenant: Tenant) -> None:
     task = tenant.recipe.task
-    if task != request.task:
+    if not isinstance(request, EmbedRequest) and task != request.task:
         what = f"{tenant.name} is an adapter to {task}, not to {request.task}"
         raise RequestError(what, next_step=f"ask it with `{task}`")
 
-
-def _candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
-    if request.candidates is not None:
-        unknown = [item for item in request.candidates if tenant.catalog is not None and item not in tenant.catalog]
-        if unknown:
-            raise RequestError(
-                f"candidates name items that {tenant.name} does not know: {', '.join(map(repr, unknown[:5]))}",
-                next_step="send ids of its catalog",
-            )
-        return request.candidates
-    if tenant.catalog is None:
-        raise RequestError(f"{tenant.name} has no catalog to choose from", next_step="send `candidates`")
-    offered = _offered(tenant, tenant.catalog, request.fields, [Rules()])
-    if len(offered) > MOST_ITEMS:
-        raise RequestError(
-            f"{tenant.name} has {len(offered)} items to rank (allowed: {MOST_ITEMS} a request)",
-            next_step="use `recommend`, which searches first, or send `candidates`",
-        )
-    return offered
-
-
-def _offered(tenant: Tenant, catalog: Catalog, fields: Fields, rules: Sequence[Rules]) -> list[str]:
-    """Items that pass all rules, less those of the history unless the recipe has repeats."""
-    left_out = set() if tenant.recipe.data.repeats else set(seen(fields))
-    return [
-        item
-        for item, entry in catalog.items()
-        if item not in left_out and all(rule.allow(entry.fields) for rule in rules)
-    ]
-
-
-def _found_parts(found: Mapping[str, Mapping[str, float]], wanted: Callable[[str], bool]) -> Parts:
-    """The scores that items were found with, by retriever."""
-    names = dict.fromkeys(name for scores in found.values() for name in scores)
-    return {name: np.array([scores[name] for scores in found.values()]) for name in names if wanted(name)}

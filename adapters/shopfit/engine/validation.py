@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from shopfit.adapter.bundle import Bundle
+from shopfit.base.field_text import checked_text, is_blank
 from shopfit.errors import RequestError
 from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.suggestions import did_you_mean, shown
 from shopfit.registry import Reference
+from shopfit.tasks.embeddings import EmbedRequest
 from shopfit.tasks.generate import GenerateRequest
 from shopfit.tasks.rank_answers import RankRequest, RecommendRequest
 from shopfit.tasks.requests import Request
@@ -104,6 +106,8 @@ def check(request: Request) -> None:
         case RankRequest():
             if request.candidates is not None:
                 _check_items("candidates", request.candidates, once=True)
+            if request.documents is not None:
+                _check_documents(request)
             _check_count("top", request.top)
         case RecommendRequest():
             _check_count("k", request.k)
@@ -112,6 +116,8 @@ def check(request: Request) -> None:
         case GenerateRequest():
             _check_generation(request)
     _check_fields(request.fields)
+    if isinstance(request, EmbedRequest):
+        _check_embedding(request)
 
 
 def _check_fields(fields: Any) -> None:
@@ -139,6 +145,32 @@ def _check_items(name: str, items: Any, *, once: bool) -> None:
         known: set[str] = set()
         twice = next(item for item in items if item in known or known.add(item))  # type: ignore[func-returns-value]
         raise _wrong(name, f"{shown(twice)} named twice", "each item once", quote=False)
+
+
+def _check_documents(request: RankRequest) -> None:
+    documents = request.documents
+    if request.candidates is not None:
+        raise _wrong("documents", "given beside candidates", "one of both", quote=False)
+    if isinstance(documents, str) or not isinstance(documents, Sequence):
+        raise _wrong("documents", documents, "a list of texts")
+    if len(documents) > MOST_ITEMS:
+        raise _wrong("documents", f"a list of {len(documents)}", f"{MOST_ITEMS} at most", quote=False)
+    for place, text in enumerate(documents):
+        _check_text(f"documents[{place}]", text)
+
+
+def _check_embedding(request: EmbedRequest) -> None:
+    if bool(request.fields) == (request.text is not None):
+        given = "given beside fields" if request.fields else "missing, and so are fields"
+        raise _wrong("text", given, "one of both", quote=False)
+    if request.text is not None:
+        _check_text("text", request.text)
+
+
+def _check_text(name: str, text: Any) -> None:
+    if not isinstance(text, str) or is_blank(text):
+        raise _wrong(name, text, "text that shows something")
+    checked_text(name, text, len(text))
 
 
 def _check_count(name: str, count: Any) -> None:

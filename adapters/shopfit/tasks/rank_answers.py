@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from shopfit.adapter.finite import not_finite
-from shopfit.adapter.score_fusion import ADAPTER
+from shopfit.adapter.score_fusion import ADAPTER, softmax
 from shopfit.merchant.catalog import Catalog
 from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.tasks import Task
@@ -28,6 +28,8 @@ class RankRequest(Request):
         fields: what the recipe's prompt shows, by name.
         candidates: ids to rank (titles, without a catalog), each once, 10,000 at most; by default the catalog, less
             what is out of stock or in the history.
+        documents: texts to rank in place of items, 10,000 at most: each is read as the title of an item is, and has its
+            place as its id, "0" and so on. A blend has no popularity of them.
         top: how many to return, 1 or more; the recipe's `serve.top` by default.
     """
 
@@ -35,6 +37,7 @@ class RankRequest(Request):
 
     candidates: Sequence[str] | None = None
     top: int | None = None
+    documents: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,21 @@ class RankedItem:
     """One item of a ranking.
 
     Args:
-        id: in the merchant's catalog.
-        title: as the catalog prints it.
+        id: in the merchant's catalog; of a document, its place.
+        title: as the catalog prints it; of a document, its text.
         score: higher is better, comparable within one answer only: mean log-probability a token, or the score
             fusion's sum.
+        share: probability that it is the right one of all that were ranked, 0 to 1, as the adapter was trained to give
+            it: the softmax over all of them of the scores by the temperature of training, or of the score fusion's sums.
+        place: of it in what was ranked, from 0: among the request's candidates or documents, else in the order of the
+            catalog; of a recommendation, in the order of the search.
     """
 
     id: str
     title: str
     score: float
+    share: float
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,8 @@ class RecommendedItem(RankedItem):
         id: in the merchant's catalog.
         title: as the catalog prints it.
         score: as in a ranking.
+        share: as in a ranking, among all that the search found.
+        place: in the order of the search.
         reasons: score of each stage that found or ranked it: "bm25", "adapter", and where the engine has an encoder,
             "minilm" and "history".
     """
@@ -117,20 +128,28 @@ class RecommendAnswer(RankAnswer):
     items: tuple[RecommendedItem, ...]
 
 
-def _item_scores(tenant: "Tenant", scores: Floats, others: Parts) -> Floats:
+def _scores_and_shares(tenant: "Tenant", scores: Floats, others: Parts) -> tuple[Floats, Floats]:
+    """(C,) scores of items, and the softmax of them as logits."""
+    logits = scores / tenant.recipe.tune.temperature
     if tenant.blend is not None and others:
-        scores = tenant.blend.together({ADAPTER: scores / tenant.recipe.tune.temperature, **others})
+        scores = logits = tenant.blend.together({ADAPTER: logits, **others})
     if not np.isfinite(scores).all():
         raise not_finite()
-    return scores
+    return scores, softmax(logits) if len(logits) else logits
 
 
 def ranking(request: RankRequest, tenant: "Tenant", pool: Sequence[str], scores: Floats, others: Parts) -> RankAnswer:
-    """The C items of a pool, best score first."""
-    whole = _item_scores(tenant, scores, others)
+    """The C items of a pool, or its texts, best score first."""
+    whole, shares = _scores_and_shares(tenant, scores, others)
     order = sorted(range(len(pool)), key=lambda place: -whole[place])
     items = (
-        RankedItem(pool[place], _title(tenant.catalog, pool[place]), float(whole[place]))
+        RankedItem(
+            pool[place] if request.documents is None else str(place),
+            _title(tenant.catalog, pool[place]),
+            float(whole[place]),
+            float(shares[place]),
+            place,
+        )
         for place in order[: request.top or tenant.recipe.serve.top]
     )
     return RankAnswer(tuple(items))
@@ -144,12 +163,14 @@ def recommendations(
     others: Parts,
 ) -> RecommendAnswer:
     """The items that search found, best score first, with the score of each stage."""
-    said = dict(zip(found, scores.tolist(), strict=False))  # empty where the blend leaves the adapter out
-    ranked = sorted(zip(found, _item_scores(tenant, scores, others).tolist(), strict=True), key=lambda pair: -pair[1])
+    names, (whole, shares) = list(found), _scores_and_shares(tenant, scores, others)
     items = []
-    for item, score in ranked[: request.k or tenant.recipe.serve.top]:
-        reasons = {**found[item], **({"adapter": said[item]} if item in said else {})}
-        items.append(RecommendedItem(item, _title(tenant.catalog, item), score, reasons))
+    for place in sorted(range(len(names)), key=lambda place: -whole[place])[: request.k or tenant.recipe.serve.top]:
+        item, reasons = names[place], dict(found[names[place]])
+        if len(scores):  # empty where the blend leaves the adapter out
+            reasons["adapter"] = float(scores[place])
+        title, score, share = _title(tenant.catalog, item), float(whole[place]), float(shares[place])
+        items.append(RecommendedItem(item, title, score, share, place, reasons))
     return RecommendAnswer(tuple(items))
 
 

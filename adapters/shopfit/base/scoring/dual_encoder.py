@@ -160,7 +160,7 @@ class DualEncoderScorer(Scorer[Text]):
                     texts.setdefault(part, one.recurring)
             for part in one.answers:
                 if isinstance(part, tuple):
-                    texts.setdefault(part, True)
+                    texts.setdefault(part, one.recurring_answers)
 
         def scores(results: Sequence[Floats]) -> list[Floats]:
             found = dict(zip(texts, results, strict=True))
@@ -192,7 +192,8 @@ class _Comparison:
 
     asked: Sequence[Floats | Tokens]
     answers: Sequence[Floats | Tokens]
-    recurring: bool  # whether the question's texts recur; answers always do
+    recurring: bool  # whether the question's texts recur
+    recurring_answers: bool
 
     def scores(self, found: Mapping[Tokens, Floats]) -> Floats:
         """(A,) score of each answer: its cosine with the nearest of the question's texts."""
@@ -215,4 +216,4 @@ def _comparison(question: Question, prototypes: Floats | None, known: Mapping[To
             answers.append(prototypes[answer.row])
         else:
             answers.append(known.get(answer, answer))
-    return _Comparison(asked, answers, question.recurring)
+    return _Comparison(asked, answers, question.recurring, question.recurring_answers)

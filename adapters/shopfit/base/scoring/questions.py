@@ -31,6 +31,7 @@ class Question:
         answers: texts of at least one token each; for a dual encoder, maybe classes.
         more: for a dual encoder: more texts of the question; an answer's score is that with the nearest of them.
         recurring: whether the question's texts are of a catalog, so that they recur in other requests.
+        recurring_answers: whether those of the answers do.
 
     Raises:
         RequestError: if any text has no tokens.
@@ -40,6 +41,7 @@ class Question:
     answers: tuple[Tokens | ClassIndex, ...]
     more: tuple[Tokens, ...] = ()
     recurring: bool = False
+    recurring_answers: bool = True
 
     def __post_init__(self) -> None:
         _check("prompt", (self.prompt,))
