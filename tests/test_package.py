@@ -31,7 +31,9 @@ HEAVY = {"torch", "transformers", "peft", "sklearn"}
 
 def test_requests_answers_and_errors_need_no_torch() -> None:
     """A gateway imports them, and holds no model."""
-    tasks = sorted(path.stem for path in (ROOT / "adapters/shopfit/tasks").glob("*.py") if path.stem not in {"__init__", "losses"})
+    tasks = sorted(
+        path.stem for path in (ROOT / "adapters/shopfit/tasks").glob("*.py") if path.stem not in {"__init__", "losses"}
+    )
     modules = ["errors", "documents", "settings", "registry.registry", "tasks", *(f"tasks.{name}" for name in tasks)]
     names = [name for name in shopfit.__all__ if name != "Engine"]
     code = f"""

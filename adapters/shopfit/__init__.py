@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from shopfit.engine import (
         ChooseAnswer,
         ChooseRequest,
+        EmbedAnswer,
+        EmbedRequest,
         Engine,
         GenerateAnswer,
         GenerateRequest,
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
         RecommendedItem,
         RecommendRequest,
         Tenant,
+        TextPart,
+        WrittenToken,
     )
     from shopfit.errors import ShopfitError
     from shopfit.recipe.item_rules import Rules
@@ -38,6 +42,8 @@ __all__ = [
     "Bundle",
     "ChooseAnswer",
     "ChooseRequest",
+    "EmbedAnswer",
+    "EmbedRequest",
     "Engine",
     "GenerateAnswer",
     "GenerateRequest",
@@ -54,6 +60,8 @@ __all__ = [
     "Settings",
     "ShopfitError",
     "Tenant",
+    "TextPart",
+    "WrittenToken",
     "__version__",
     "load_recipe",
 ]
@@ -62,6 +70,8 @@ _HOMES = {
     "Bundle": "shopfit.adapter.bundle",
     "ChooseAnswer": "shopfit.tasks.choose",
     "ChooseRequest": "shopfit.tasks.choose",
+    "EmbedAnswer": "shopfit.tasks.embeddings",
+    "EmbedRequest": "shopfit.tasks.embeddings",
     "Engine": "shopfit.engine",
     "GenerateAnswer": "shopfit.tasks.generate",
     "GenerateRequest": "shopfit.tasks.generate",
@@ -78,6 +88,8 @@ _HOMES = {
     "Settings": "shopfit.settings",
     "ShopfitError": "shopfit.errors",
     "Tenant": "shopfit.tasks.tenant",
+    "TextPart": "shopfit.tasks.generate",
+    "WrittenToken": "shopfit.tasks.generate",
     "load_recipe": "shopfit.recipe.loading",
 }
 

@@ -81,7 +81,7 @@ class ShopfitError(Exception):
         return "\n".join(self.lines)
 
     def document(self) -> dict[str, Any]:
-        """It as JSON: message, kind (the name of its class), problems, the next step, and what its class has besides."""
+        """It as JSON: message, kind (the name of its class), problems, next step, and what its class has besides."""
         problems = [asdict(problem) for problem in self.problems]
         known = {"message": self.message, "kind": type(self).__name__, "problems": problems, "next": self.next_step}
         return known | {name: getattr(self, name) for name in self._more}

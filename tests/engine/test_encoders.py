@@ -1,6 +1,5 @@
 """Adapters on an encoder: heads of their own for labels, and vectors of their own for items."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,63 +7,25 @@ import numpy as np
 import pytest
 import torch
 from tests.engine.conftest import ITEMS, recipe_of
+from tests.engine.encoder_bundles import QUERIES, WORDS, MakeBundle, maker_on, recipe_for, rows_of, tuned_on
 from tests.solo import wearing
 
-from shopfit.adapter.artifacts import CATALOG, HEAD, write_items
-from shopfit.adapter.bundle import Bundle, DataIdentity, seal
+from shopfit.adapter.artifacts import HEAD
+from shopfit.adapter.bundle import Bundle, seal
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
 from shopfit.engine.offline_scoring import ask
 from shopfit.errors import BundleError, RequestError
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.merchant.examples import Example
 from shopfit.merchant.pretext import pretext_pairs
-from shopfit.recipe.schema import Recipe
-from shopfit.tune.bundle_writer import save
-from shopfit.tune.trainer import Trainer, Tuned, make_accelerator
+from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingDataset, TrainingSet
-
-MakeBundle = Callable[..., Bundle]
-WORDS = {"order_status": "where is my parcel", "refund": "money back please", "thanks": "lovely, thank you"}
-QUERIES = {"tent": "sleep outside", "bag": "keep warm", "stove": "cook", "boots": "walk"}
-
-
-def rows_of(task: str) -> list[Example]:
-    if task == "choose":
-        return [Example(label, {"text": text}, label=label) for label, text in WORDS.items()]
-    return [Example(item, {"query": query}, relevant=(item,)) for item, query in QUERIES.items()]
-
-
-def recipe_for(base: Base, task: str, method: str, seed: int) -> Recipe:
-    return recipe_of(
-        base,
-        task,
-        adapter={"rank": 4} | ({"dora": True} if method == "dora" else {"method": method}),
-        tune={"lr": 0.01, "epochs": 15 if task == "choose" else 40, "batch_size": 4, "seed": seed},
-    )
-
-
-def tuned_on(base: Base, recipe: Recipe, labels: list[str]) -> Tuned:
-    catalog = ITEMS if recipe.task == "rank" else None
-    return Trainer(base, make_accelerator(recipe)).fit(
-        TrainingSet(rows_of(recipe.task), [], labels, Prompter(recipe, base.tokenizer, catalog, encoder=True)), recipe
-    )
 
 
 @pytest.fixture
 def make(encoder: Base, tmp_path: Path) -> MakeBundle:
-    def bundle(merchant: str, task: str = "choose", method: str = "lora", seed: int = 0, extra: str = "") -> Bundle:
-        recipe = recipe_for(encoder, task, method, seed)
-        labels = [*WORDS, *([extra] if extra else [])] if task == "choose" else []
-        tuned = tuned_on(encoder, recipe, labels)
-        folder = tmp_path / f"{merchant}-{task}-{seed}"
-        identity = DataIdentity(digest="d", train=["0"], valid=[], test=[])
-        manifest = save(tuned, encoder, recipe, folder, merchant=merchant, labels=labels, data=identity, share=False)
-        write_items(folder / CATALOG, ITEMS if task == "rank" else None)
-        return seal(folder, manifest)
-
-    return bundle
+    return maker_on(encoder, tmp_path)
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "dora"])

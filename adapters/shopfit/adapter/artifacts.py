@@ -1,7 +1,7 @@
 """A bundle's serving artifacts: the files that answering needs besides the weights.
 
-`catalog.jsonl` and `history.jsonl` hold items, `blend.json` the score fusion, `head.safetensors` an encoder's prototypes
-(see `head`); the calibration is in the manifest. Their names, and reading items and fusion, need no torch.
+`catalog.jsonl` and `history.jsonl` hold items, `blend.json` the score fusion, `head.safetensors` prototypes (see
+`head`); the calibration is in the manifest. Their names, and reading items and fusion, need no torch.
 """
 
 import json

@@ -3,7 +3,8 @@
 from shopfit.engine.engine import Engine
 from shopfit.engine.status import Status
 from shopfit.tasks.choose import ChooseAnswer, ChooseRequest
-from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
+from shopfit.tasks.embeddings import EmbedAnswer, EmbedRequest
+from shopfit.tasks.generate import GenerateAnswer, GenerateRequest, TextPart, WrittenToken
 from shopfit.tasks.rank_answers import (
     RankAnswer,
     RankedItem,
@@ -20,6 +21,8 @@ __all__ = [
     "Answer",
     "ChooseAnswer",
     "ChooseRequest",
+    "EmbedAnswer",
+    "EmbedRequest",
     "Engine",
     "GenerateAnswer",
     "GenerateRequest",
@@ -34,4 +37,6 @@ __all__ = [
     "Request",
     "Status",
     "Tenant",
+    "TextPart",
+    "WrittenToken",
 ]

@@ -13,6 +13,7 @@ from shopfit.adapter.stack import Stack
 from shopfit.engine.constraints import Constraint, allow
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.kv_cache import Lifted, RowCache
+from shopfit.engine.logprobs import LogProbs, keep_logprobs
 from shopfit.engine.sampling import Sampling, pick
 
 Finish = Literal["stop", "length"]
@@ -30,6 +31,7 @@ class GeneratedSequence:
         prefix: (layers, 2, heads, n, dim) trained keys and values before the prompt.
         slot: of the stack; 0 for none.
         constraint: grammar that the answer follows.
+        logprobs: of its tokens; None if nobody asks for them.
         finish: "stop" at its end, "length" where it was cut off, None while it is being decoded.
         error: why decoding it failed.
         lifted: its keys and values, while it is paused.
@@ -42,6 +44,7 @@ class GeneratedSequence:
     prefix: Tensor | None = None
     slot: int = 0
     constraint: Constraint | None = None
+    logprobs: LogProbs | None = None
     finish: Finish | None = None
     error: Exception | None = None
     lifted: Lifted | None = None
@@ -73,6 +76,8 @@ class GeneratedSequence:
                 self.constraint.end()
             self.finish = "stop"
             return
+        if self.logprobs is not None:
+            self.logprobs.add(token, self.detokenizer.length)
         self.detokenizer.add(token)
         if self.constraint is not None:
             self.constraint.add(token)
@@ -199,8 +204,14 @@ class Decoder:
     def _tokens(self, sequences: Sequence[GeneratedSequence], hidden: Tensor) -> list[int | None]:
         """The next token of each of B sequences, by their last hidden states (B, D)."""
         logits = self._model.get_output_embeddings()(hidden).float()  # (B, V)
+        watched = [row for row, sequence in enumerate(sequences) if sequence.logprobs is not None]
+        own = logits[watched] if watched else None  # a copy: constraints change logits in place
         allow(logits, [sequence.constraint for sequence in sequences])
-        return pick(logits, [sequence.sampling for sequence in sequences])
+        tokens = pick(logits, [sequence.sampling for sequence in sequences])
+        if own is not None:
+            kept = [sequence.logprobs for sequence in sequences if sequence.logprobs is not None]
+            keep_logprobs(own, kept, [tokens[row] for row in watched])
+        return tokens
 
     def _write(self, sequences: Sequence[GeneratedSequence], tokens: Sequence[int | None]) -> None:
         for sequence, token in zip(sequences, tokens, strict=True):

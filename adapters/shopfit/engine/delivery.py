@@ -4,15 +4,17 @@ A thread that waits for a result is woken at once. Callbacks (for parts of a tex
 order on threads of the request's merchant, so that one that fails, sleeps or calls the engine delays nobody else.
 """
 
+import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any, cast
 
 from shopfit.engine.fair_thread_pool import Workers
 from shopfit.errors import RequestError, ShopfitError
+from shopfit.tasks.generate import TextPart
 
 logger = logging.getLogger(__name__)
 
@@ -105,21 +107,22 @@ class Parts:
         self._calls = calls
         self._show = show
         self._fail = fail
-        self._text = ""
+        self._parts: list[str] = []
         self._lock = threading.Lock()
 
     def add(self, part: str) -> None:
         """Add a part."""
         with self._lock:
-            waiting, self._text = bool(self._text), self._text + part
+            waiting = bool(self._parts)
+            self._parts.append(part)
         if not waiting:
             self._calls(self._give)
 
     def _give(self) -> None:
         with self._lock:
-            text, self._text = self._text, ""
+            parts, self._parts = self._parts, []
         try:
-            self._show(text)
+            self._show(TextPart.joined(parts))
         except Exception as error:
             self._fail(error)
         except BaseException as error:  # also SystemExit: it would end the thread that waits for the answer
@@ -128,3 +131,27 @@ class Parts:
     def then(self, call: Call) -> None:
         """Run a call after every part has been shown."""
         self._calls(call)
+
+
+async def streamed(submit: Callable[[Callable[[str], None]], Future[Any]]) -> AsyncIterator[str]:
+    """The parts of a text, as they are shown; what is left of the request is cancelled when the loop is left.
+
+    Args:
+        submit: begins the request, given what shows a part.
+
+    Raises:
+        ShopfitError: of the request, after the parts so far.
+    """
+    loop, parts = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+    def show(part: str | None) -> None:
+        loop.call_soon_threadsafe(parts.put_nowait, part)
+
+    future = submit(show)
+    future.add_done_callback(lambda _: None if loop.is_closed() else show(None))
+    try:
+        while (part := await parts.get()) is not None:
+            yield part
+        future.result()
+    finally:
+        future.cancel()

@@ -27,7 +27,8 @@ class IncrementalDetokenizer:
         self._adds_up = _adds_up(tokenizer)
         self._stops = [Stop(stop) for stop in stops]
         self._text = ""
-        self._shown = 0
+        self.shown = 0
+        """Characters that `fresh` has gone through, with the white space at the beginning."""
         self._whole, self._read = "", 0  # text up to the last complete character, and its number of tokens
 
     def add(self, token: int) -> None:
@@ -52,6 +53,16 @@ class IncrementalDetokenizer:
         """The answer so far, without white space around it, and without incomplete characters."""
         return self._text.strip(_AROUND)
 
+    @property
+    def length(self) -> int:
+        """Characters so far, without incomplete ones."""
+        return len(self._text.rstrip(_HALF))
+
+    @property
+    def cut(self) -> int | None:
+        """Characters before the stop that ended the answer; None if none did."""
+        return len(self._text) if self.stopped else None
+
     def fresh(self, *, over: bool) -> str:
         """The text that is new since the last call, without what a later token may still change.
 
@@ -62,8 +73,9 @@ class IncrementalDetokenizer:
         if not over and not self.stopped:
             text = text.rstrip(_HALF)
             text = text[: len(text) - max((stop.begun for stop in self._stops), default=0)]
-        part = text.strip(_AROUND)[self._shown :]
-        self._shown += len(part)
+        text = text.rstrip(_AROUND)
+        part = text[self.shown :] if self.shown else text.lstrip(_AROUND)
+        self.shown = max(self.shown, len(text))
         return part
 
 

@@ -4,7 +4,6 @@ Worker threads render prompts and build indexes, loader threads load adapters, c
 serving thread runs the model. Each of these resources is shared equally between merchants.
 """
 
-import asyncio
 import os
 import time
 import weakref
@@ -19,7 +18,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
-from shopfit.engine.delivery import AnswerFuture, OrderedCalls, Parts
+from shopfit.engine.delivery import AnswerFuture, OrderedCalls, Parts, streamed
 from shopfit.engine.fair_thread_pool import Workers
 from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job, Ticket
@@ -36,6 +35,7 @@ from shopfit.recipe.item_rules import Rules
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tasks.choose import ChooseAnswer, ChooseRequest
+from shopfit.tasks.embeddings import EmbedAnswer, EmbedRequest
 from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
 from shopfit.tasks.rank_answers import RankAnswer, RankRequest, RecommendAnswer, RecommendRequest
 from shopfit.tasks.rate import RateAnswer, RateRequest
@@ -192,6 +192,10 @@ class Engine:
         """Rate each request with a number. Raises as `choose` does."""
         return cast("list[RateAnswer]", self.answer(requests))
 
+    def embed(self, requests: Sequence[EmbedRequest]) -> list[EmbedAnswer]:
+        """The vector of each text, as its adapter on an encoder has it. Raises as `choose` does."""
+        return cast("list[EmbedAnswer]", self.answer(requests))
+
     def recommend(
         self,
         adapter: Adapter,
@@ -224,29 +228,17 @@ class Engine:
             known["history"] = history
         return cast("RecommendAnswer", self.answer([RecommendRequest(adapter, known, k, rules)])[0])
 
-    async def stream(self, request: GenerateRequest, *, timeout: float | None = None) -> AsyncIterator[str]:
+    def stream(self, request: GenerateRequest, *, timeout: float | None = None) -> AsyncIterator[str]:
         """The answer's text, part by part, as it is written. Leaving the loop cancels the request.
 
         Args:
-            request: of a `generate` adapter.
+            request: of a `generate` adapter; if it has `logprobs`, each part is a `TextPart`, which has its tokens.
             timeout: seconds that the whole answer may take.
 
         Raises:
             ShopfitError: as `choose` does, after the parts so far were yielded.
         """
-        loop, parts = asyncio.get_running_loop(), asyncio.Queue[str | None]()
-
-        def show(part: str | None) -> None:
-            loop.call_soon_threadsafe(parts.put_nowait, part)
-
-        future = self.submit(request, timeout=timeout, show=show)
-        future.add_done_callback(lambda _: None if loop.is_closed() else show(None))
-        try:
-            while (part := await parts.get()) is not None:
-                yield part
-            future.result()
-        finally:
-            future.cancel()
+        return streamed(lambda show: self.submit(request, timeout=timeout, show=show))
 
     def submit(
         self, request: Request, *, timeout: float | None = None, show: Callable[[str], None] | None = None
@@ -256,8 +248,8 @@ class Engine:
         Args:
             request: of any task.
             timeout: seconds after which the request fails.
-            show: generate: called with each part of the text, in order, on threads of the merchant; the future is done
-                after the last call.
+            show: generate: called with each part of the text, in order, on threads of the merchant; if the request has
+                `logprobs`, with a `TextPart`. The future is done after the last call.
 
         Returns:
             a future of the answer, or of its error. Cancelling it frees at once what the request holds. Its callbacks
@@ -307,7 +299,13 @@ class Engine:
         pool, cache = self._scheduler.pool, self._loader.adapter_cache
         ended = self._scheduler.ended
         why = "" if ended is None else ended.message
-        return Status(waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why)
+        sizes = {
+            "requests": self._room.held,
+            "queue": self._room.whole,
+            "slots": pool.slots,
+            "rows": self._scheduler.rows,
+        }
+        return Status(waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why, **sizes)
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
         """Use a merchant's current catalog in place of the one in its bundles. Returns at once.

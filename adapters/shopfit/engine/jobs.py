@@ -17,6 +17,7 @@ from shopfit.engine.adapter_cache import Loaded
 from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.delivery import AnswerFuture, Parts
 from shopfit.errors import DeadlineExceeded, ShopfitError
+from shopfit.tasks.generate import TextPart
 from shopfit.tasks.requests import Answer
 
 NONE: frozenset[Key] = frozenset()
@@ -178,13 +179,15 @@ class Job:
         sequence, parts = self.work.sequence, self.ticket.parts
         assert sequence is not None
         if parts is not None and sequence.error is None:
+            over, written, logprobs = sequence.finish is not None, sequence.detokenizer, sequence.logprobs
             try:
-                part = sequence.detokenizer.fresh(over=sequence.finish is not None)
+                part = written.fresh(over=over)
             except Exception as error:
                 self.fail(error)
                 return
-            if part:
-                parts.add(part)
+            tokens = () if logprobs is None else logprobs.fresh(written.cut if over else written.shown)
+            if part or tokens:
+                parts.add(part if logprobs is None else TextPart(part, tokens))
 
     def finish(self, result: Any) -> None:
         """Make the answer of what was computed, and set it."""

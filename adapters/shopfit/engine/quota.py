@@ -21,6 +21,11 @@ class Shares:
         self._total = 0
         self._change = threading.Condition()
 
+    @property
+    def held(self) -> int:
+        """Units that all merchants hold together."""
+        return self._total
+
     def take(self, merchant: str, *, wait: bool = False) -> bool:
         """Take one unit for a merchant.
 

@@ -20,6 +20,7 @@ from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.indexes import Indexes
 from shopfit.engine.jobs import Work
+from shopfit.engine.logprobs import LogProbs, TokenTexts
 from shopfit.engine.offline_scoring import answer_constraint
 from shopfit.engine.sampling import Sampling
 from shopfit.engine.validation import check
@@ -60,6 +61,7 @@ class Compiler:
         self._current: OrderedDict[Hashable, tuple[Loaded, Tenant, Prompter]] = OrderedDict()
         self._lock = threading.Lock()
         self._indexes = Indexes(embed)
+        self._token_texts = TokenTexts(base.tokenizer)
         head = base.model.get_output_embeddings()
         self._constraints = None if head is None else Constraints(base.tokenizer, head.weight.shape[0])
 
@@ -239,6 +241,7 @@ class Compiler:
             max(1, min(serve.max_new_tokens, self._base.max_length - behind - len(prompt))),
             Sampling(serve.temperature, serve.top_p, random.getrandbits(64) if request.seed is None else request.seed),
             constraint=answer_constraint(self._constraints, prompter, schema),
+            logprobs=None if request.logprobs is None else LogProbs(request.logprobs, self._token_texts),
         )
 
     def _search(
@@ -330,7 +333,8 @@ def request_for(task: Task, adapter: Adapter, fields: Fields, options: Mapping[s
 
 def _written(sequence: GeneratedSequence) -> GenerateAnswer:
     assert sequence.finish is not None
-    return GenerateAnswer.of(sequence.detokenizer.text, sequence.finish)
+    text, logprobs = sequence.detokenizer, sequence.logprobs
+    return GenerateAnswer.of(text.text, sequence.finish, () if logprobs is None else logprobs.before(text.cut))
 
 
 def _embedded(results: Sequence[Floats]) -> EmbedAnswer:
@@ -343,4 +347,3 @@ def _check_task(request: Request, tenant: Tenant) -> None:
     if not isinstance(request, EmbedRequest) and task != request.task:
         what = f"{tenant.name} is an adapter to {task}, not to {request.task}"
         raise RequestError(what, next_step=f"ask it with `{task}`")
-

@@ -40,7 +40,7 @@ class Scheduler:
     """
 
     def __init__(self, base: Base, pool: SlotPool, *, rows: int, batch_tokens: int) -> None:
-        self.pool = pool
+        self.pool, self.rows = pool, rows
         self._base = base
         self._budget = batch_tokens
         self._writers = Writers(Decoder(base.model, base.tokenizer, rows=rows, stack=pool.stack), pool, rows)

@@ -16,6 +16,10 @@ class Status:
         memory: bytes they take.
         paused: answers that were begun, and wait so that other merchants have their share of the rows.
         ended: why the engine has ended; empty while it runs.
+        requests: that are under way: not answered yet, at whatever stage.
+        queue: requests that one merchant may have under way while no other has any.
+        slots: for adapters beside the base.
+        rows: answers that can be decoded at a time.
     """
 
     waiting: int
@@ -26,3 +30,7 @@ class Status:
     memory: int
     paused: int = 0
     ended: str = ""
+    requests: int = 0
+    queue: int = 0
+    slots: int = 0
+    rows: int = 0

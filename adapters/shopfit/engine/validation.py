@@ -25,6 +25,7 @@ _MOST_FIELDS, _MOST_STOPS, _LONGEST_ID = 256, 64, 10_000
 _SIZES = ("slots", "max_rank", "memory", "rows", "queue", "batch_tokens")  # of an engine
 _COUNT = "a whole number, 1 or more"
 _MOST_TOKENS, _HOTTEST = 4096, 5.0  # the same limits as in a recipe's `serve` section
+_MOST_LOGPROBS = 20  # as OpenAI has it
 
 
 def merchant_of(adapter: Any) -> str:
@@ -185,6 +186,7 @@ def _check_generation(request: GenerateRequest) -> None:
         ("top_p", request.top_p, lambda n: _is_number(n) and 0 < n <= 1, "above 0, to 1"),
         ("seed", request.seed, lambda n: _is_whole(n) and abs(n) < 2**63, "a whole number of 64 bits"),
         ("json_schema", request.json_schema, lambda n: isinstance(n, Mapping), "a JSON schema: an object"),
+        ("logprobs", request.logprobs, lambda n: _is_whole(n) and 0 <= n <= _MOST_LOGPROBS, f"0 to {_MOST_LOGPROBS}"),
     )
     for name, value, fits, allowed in ranges:
         if value is not None and not fits(value):

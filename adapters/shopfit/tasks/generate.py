@@ -36,6 +36,8 @@ class GenerateRequest(Request):
         stop: texts that end the answer and are not part of it, 64 at most, of 1 to 10,000 characters each.
         seed: of the sampling; the same request with the same seed gets the same answer. Random by default.
         json_schema: the answer is JSON that follows it; 32 KB at most.
+        logprobs: 0 to 20: the answer has its tokens, each with its log-probability and so many of the most probable
+            ones in its place; None leaves them out.
     """
 
     task: ClassVar[Task] = "generate"
@@ -46,6 +48,50 @@ class GenerateRequest(Request):
     stop: Sequence[str] | None = None
     seed: int | None = None
     json_schema: Mapping[str, Any] | None = None
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenToken:
+    """One token of a generated text.
+
+    Args:
+        text: of it alone; half of a character is shown as "\ufffd".
+        logprob: its log-probability in nats, 0 or less, in the model's own distribution with the adapter: before
+            temperature, top_p and any schema.
+        top: the most probable tokens in its place, the most probable first: text and log-probability of each.
+    """
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+class TextPart(str):
+    """A part of a streamed text, of a request with `logprobs`.
+
+    Each token is with the part in which its first character is. Joined, the parts and their tokens are those of the
+    whole answer; the last part may have no text, but tokens of white space that the answer ends with.
+
+    Args:
+        text: of the part.
+        tokens: of the text.
+    """
+
+    tokens: tuple[WrittenToken, ...]
+
+    def __new__(cls, text: str, tokens: Sequence[WrittenToken] = ()) -> Self:
+        """A text with tokens."""
+        part = super().__new__(cls, text)
+        part.tokens = tuple(tokens)
+        return part
+
+    @classmethod
+    def joined(cls, parts: Sequence[str]) -> str:
+        """Several parts as one, with the tokens of all if they have any."""
+        text = "".join(parts)
+        logged = [part for part in parts if isinstance(part, cls)]
+        return cls(text, [token for part in logged for token in part.tokens]) if logged else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +102,14 @@ class GenerateAnswer(Answer):
         text: as generated.
         output: the same as JSON, if it is a JSON object.
         finish: "stop" if it is complete, "length" if it was cut off.
+        tokens: of the text, if the request has `logprobs`: without those of the stop that ended it, but with those of
+            white space around it.
     """
 
     text: str
     output: Mapping[str, Any] | None
     finish: Literal["stop", "length"] = "stop"
+    tokens: tuple[WrittenToken, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -72,9 +121,11 @@ class GenerateAnswer(Answer):
         return self.text
 
     @classmethod
-    def of(cls, text: str, finish: Literal["stop", "length"]) -> "GenerateAnswer":
-        """The answer of a text and why it ended."""
-        return cls(text, _json_object(text), finish)
+    def of(
+        cls, text: str, finish: Literal["stop", "length"], tokens: tuple[WrittenToken, ...] = ()
+    ) -> "GenerateAnswer":
+        """The answer of a text, why it ended, and of which tokens it is."""
+        return cls(text, _json_object(text), finish, tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class RankedItem:
         score: higher is better, comparable within one answer only: mean log-probability a token, or the score
             fusion's sum.
         share: probability that it is the right one of all that were ranked, 0 to 1, as the adapter was trained to give
-            it: the softmax over all of them of the scores by the temperature of training, or of the score fusion's sums.
+            it: the softmax over all of them of the scores by the temperature of training, or of the fusion's sums.
         place: of it in what was ranked, from 0: among the request's candidates or documents, else in the order of the
             catalog; of a recommendation, in the order of the search.
     """
