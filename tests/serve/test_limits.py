@@ -1,17 +1,23 @@
 """Rates, concurrency and token budgets by merchant: they hold at once, are told in headers, and are nobody else's."""
 
+import asyncio
+import json
+import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.serve.operated import Operated, operating, own_copy
 
 from shopfit.registry import Limits
-from shopfit.serve.limits import WindowCounts
+from shopfit.serve.limits import RequestRates, WindowCounts
 from shopfit.settings import Settings
 
 
@@ -106,6 +112,32 @@ def test_no_more_requests_at_a_time_than_that(operated: Operated) -> None:
     assert [operated.classify().status_code for _ in range(5)] == [200] * 5  # each one was over
 
 
+def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operated) -> None:
+    for concurrent, status in ((0, 429), (1, 200)):  # so that the gateway has surely seen it
+        operated.registry.set_limits("acme", Limits(concurrent=concurrent), actor="tests")
+        while operated.classify().status_code != status:
+            time.sleep(0.02)
+    host, port = operated.gateway.url.removeprefix("http://").split(":")
+    body = json.dumps({"model": "acme/sentiment", "input": "lovely crema"})
+    head = f"POST /v1/classify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {operated.gateway.keys['acme']}\r\n"
+    engines = psutil.Process(operated.gateway.process.pid).children()
+    for engine in engines:
+        engine.suspend()
+    try:
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+            while operated.counted("shopfit_engine_requests") != 1:
+                time.sleep(0.02)
+            assert operated.classify().status_code == 429
+            assert operated.counted("shopfit_engine_running") == 2  # though they say nothing
+        while operated.counted("shopfit_engine_requests") != 0:
+            time.sleep(0.02)
+    finally:
+        for engine in engines:
+            engine.resume()
+    assert operated.classify().status_code == 200
+
+
 def test_a_merchant_without_its_own_has_the_platforms(
     filled: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -149,3 +181,44 @@ def test_when_there_is_room_again(
 ) -> None:
     counts = WindowCounts(last, last_ends, running, running_ends)
     assert (counts.now, counts.wait(most)) == (now, pytest.approx(wait))
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[str]:
+    """A throw-away Redis; its URL."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        pytest.skip("Redis is not installed (Debian: apt-get install redis-server)")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                except ConnectionRefusedError:
+                    assert server.poll() is None
+                    time.sleep(0.02)
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def test_gateways_share_the_rates_of_a_redis(redis: str) -> None:
+    async def take() -> list[tuple[bool, int]]:
+        one, two = RequestRates(redis), RequestRates(redis)
+        return [(await rates.take("acme", 3))[:2] for rates in (one, two, one, two)]
+
+    assert asyncio.run(take()) == [(True, 2), (True, 1), (True, 0), (False, 0)]
+
+
+def test_in_memory_each_counts_by_itself_and_by_merchant() -> None:
+    async def take() -> list[bool]:
+        one, two = RequestRates("memory://"), RequestRates("memory://")
+        asked = [(one, "acme"), (one, "acme"), (one, "rival"), (two, "acme")]
+        return [(await rates.take(merchant, 1))[0] for rates, merchant in asked]
+
+    taken = asyncio.run(take())
+    assert (taken[0], taken[2:]) == (True, [True, True])  # the second has room if its minute has just begun

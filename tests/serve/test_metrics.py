@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def test_engines_say_what_they_hold(operated: Operated) -> None:
     assert operated.counted("shopfit_engine_running") == 2
     assert operated.counted("shopfit_engine_starts_total") == 2
     assert operated.counted("shopfit_engine_requests") == 0
-    names = {name for name, _ in operated.metrics()}
-    assert {"shopfit_engine_slots_used", "shopfit_engine_swaps_total", "shopfit_engine_host_bytes"} <= names
+    held = {"shopfit_engine_slots_used", "shopfit_engine_swaps_total", "shopfit_engine_host_bytes"}
+    while not held <= {name for name, _ in operated.metrics()}:  # an engine that is busy says nothing for now
+        time.sleep(0.02)
 
 
 def test_no_label_is_what_a_client_sent(operated: Operated) -> None:

@@ -10,6 +10,7 @@ import pyarrow.dataset
 import pytest
 from tests.serve.operated import SENTIMENT, operating, own_copy, publish_second
 
+from shopfit.errors import ShopfitError
 from shopfit.serve.shown_store import schema
 from shopfit.serve.user_hashes import UserHashes
 from shopfit.settings import Settings
@@ -98,6 +99,14 @@ def test_texts_are_kept_when_asked(shown: Path) -> None:
     assert any(SECRET in line.get("texts", "") for line in lines)
 
 
+def test_every_place_of_a_ranking_is_a_row(shown: Path) -> None:
+    found = [row for row in rows(shown / "texts") if row["kind"] == "rank"]
+    assert [row["place"] for row in found] == [0, 1]
+    assert {row["item"] for row in found} == {"0", "1"}
+    assert found[0]["score"] >= found[1]["score"]
+    assert found[0]["share"] + found[1]["share"] == pytest.approx(1)
+
+
 def test_a_log_line_a_request(shown: Path) -> None:
     lines = [json.loads(line) for line in (shown / "home" / "plain.log").read_text().splitlines()]
     requests = [line for line in lines if line["message"] == "request" and line["endpoint"] == "POST /v1/classify"]
@@ -140,4 +149,6 @@ def test_user_hashes_are_keyed(tmp_path: Path) -> None:
     assert one.of("acme", "") is None
     assert UserHashes(tmp_path, "another key, long enough").of("acme", SHOPPER) != one.of("acme", SHOPPER)
     assert (tmp_path / "user-hash.key").stat().st_mode & 0o777 == 0o600
-    assert [file.name for file in tmp_path.iterdir()] == ["user-hash.key"]
+    assert [file.name for file in tmp_path.glob("user*")] == ["user-hash.key"]
+    with pytest.raises(ShopfitError, match="SHOPFIT_USER_KEY has 5 bytes"):
+        UserHashes(tmp_path, "short")

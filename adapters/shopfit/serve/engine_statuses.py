@@ -15,10 +15,11 @@ _PATIENCE = 1.0  # seconds for the answer
 
 
 async def ask_engines(pool: EnginePool, metrics: EngineMetrics) -> None:
-    """Bring the metrics of engines up to date; one that does not answer counts as not running."""
+    """Bring the metrics of engines up to date; of one that does not answer, only what this process knows is told."""
     loop = asyncio.get_running_loop()
     engines = {f"{engine.base.name}:{engine.base.quantization}": engine for engine in pool.engines}
     metrics.starts = {name: engine.starts for name, engine in engines.items()}
+    metrics.running = {name: engine.running is not None for name, engine in engines.items()}
     metrics.under_way = {name: engine.under_way for name, engine in engines.items()}
     if loop.time() < metrics.until and metrics.statuses.keys() == engines.keys():
         return

@@ -101,8 +101,7 @@ class Turn:
         if (unknown := next((one for one in known if one not in self.facts.fields), None)) is not None:
             raise RequestError(
                 f"the prompt of {self.version.name} shows no {shown(unknown)}"
-                f"{did_you_mean(unknown, self.facts.fields)} "
-                f"(allowed: {', '.join(self.facts.fields)})",
+                f"{did_you_mean(unknown, self.facts.fields)} (allowed: {', '.join(self.facts.fields)})",
                 next_step="leave it out, or name a field of the prompt",
             )
         if text is None:
@@ -235,7 +234,6 @@ class Gateway:
             LimitExceeded: if the merchant has used up what it may.
         """
         record = current_record()
-        record.key = grant.key
         async with AsyncExitStack() as admitted:
             if (
                 grant.merchant is not None

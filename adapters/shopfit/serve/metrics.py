@@ -117,6 +117,7 @@ class EngineMetrics(Collector):
     Attributes:
         starts: of engine processes, by base.
         statuses: of those that run, by base; see `shopfit.engine.Status`.
+        running: whether a process is ready, by base.
         under_way: requests that were not answered, by base.
         until: time of the loop until which `statuses` is fresh.
     """
@@ -124,6 +125,7 @@ class EngineMetrics(Collector):
     def __init__(self) -> None:
         self.starts: Mapping[str, int] = {}
         self.statuses: Mapping[str, Mapping[str, Any]] = {}
+        self.running: Mapping[str, bool] = {}
         self.under_way: Mapping[str, int] = {}
         self.until = float("-inf")
 
@@ -134,7 +136,7 @@ class EngineMetrics(Collector):
         under_way = GaugeMetricFamily("shopfit_engine_requests", "Requests under way.", labels=["base"])
         for base, count in self.starts.items():
             starts.add_metric([base], count)
-            running.add_metric([base], base in self.statuses)
+            running.add_metric([base], self.running.get(base, False))
             under_way.add_metric([base], self.under_way.get(base, 0))
         swaps = CounterMetricFamily(
             "shopfit_engine_swaps", "Adapters brought into slots since the engine's start.", labels=["base"]

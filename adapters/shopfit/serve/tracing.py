@@ -94,7 +94,7 @@ def _provider(exporter: str) -> Any:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 
         if exporter == "console":
-            sends: Any = ConsoleSpanExporter(out=sys.stderr)
+            sends: Any = ConsoleSpanExporter(out=sys.stderr, formatter=lambda span: span.to_json(indent=None) + "\n")
         else:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 

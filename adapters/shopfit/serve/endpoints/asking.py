@@ -13,6 +13,7 @@ from shopfit.errors import RequestError
 from shopfit.recipe.suggestions import shown
 from shopfit.registry import Grant
 from shopfit.serve.gateway import Gateway
+from shopfit.serve.request_record import current_record
 
 MOST_INPUTS = 1024
 """Inputs of one request."""
@@ -40,6 +41,7 @@ class Asking:
 async def _asking(request: Request) -> Asking:
     gateway: Gateway = request.app.state.gateway
     grant = await gateway.authentication.grant(request)
+    current_record().key = grant.key
     return Asking(gateway, grant, request.headers.get("x-shopfit-user", "")[:_LONGEST_USER])
 
 
