@@ -30,6 +30,7 @@ from shopfit.serve.endpoints import (
 )
 from shopfit.serve.failures import FAILURES, error_response, invalid_body, other_failure
 from shopfit.serve.gateway import Gateway
+from shopfit.serve.key_guard import KeyGuard
 from shopfit.serve.middleware import RequestGuard
 from shopfit.serve.request_observer import RequestObserver
 
@@ -80,6 +81,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(RequestGuard, timeout=gateway.options.timeout)
+    app.add_middleware(KeyGuard, authentication=gateway.authentication)
     app.add_middleware(RequestObserver, gateway=gateway)  # the last is the outermost
     return app
 

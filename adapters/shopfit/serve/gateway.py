@@ -100,8 +100,8 @@ class Turn:
         known = dict(fields or {})
         if (unknown := next((one for one in known if one not in self.facts.fields), None)) is not None:
             raise RequestError(
-                f"the prompt of {self.version.name} shows no {shown(unknown)}{did_you_mean(unknown, self.facts.fields)} "
-                f"(allowed: {', '.join(self.facts.fields)})",
+                f"the prompt of {self.version.name} shows no {shown(unknown)}"
+                f"{did_you_mean(unknown, self.facts.fields)} (allowed: {', '.join(self.facts.fields)})",
                 next_step="leave it out, or name a field of the prompt",
             )
         if text is None:

@@ -38,9 +38,9 @@ class Asking:
 
 
 async def _asking(request: Request) -> Asking:
-    gateway: Gateway = request.app.state.gateway
-    grant = await gateway.authentication.grant(request)
-    return Asking(gateway, grant, request.headers.get("x-shopfit-user", "")[:_LONGEST_USER])
+    return Asking(
+        request.app.state.gateway, request.state.grant, request.headers.get("x-shopfit-user", "")[:_LONGEST_USER]
+    )
 
 
 Asks = Annotated[Asking, Depends(_asking)]
