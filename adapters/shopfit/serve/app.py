@@ -93,7 +93,8 @@ async def _shopfit_error(_: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(invalid_body(error, _body_fields(request.scope.get("route"))))
+    invalid = invalid_body(error, _body_fields(request.scope.get("route")))
+    return error_response(invalid, param=invalid.problems[0].where if invalid.problems else None)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
