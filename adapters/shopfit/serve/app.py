@@ -80,6 +80,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(ShopfitError, _shopfit_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _our_error)  # which is logged besides
     app.add_middleware(RequestGuard, timeout=gateway.options.timeout)
     app.add_middleware(KeyGuard, authentication=gateway.authentication)
     app.add_middleware(RequestObserver, gateway=gateway)  # the last is the outermost
@@ -100,6 +101,14 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return other_failure(error)
+
+
+async def _our_error(_: Request, error: Exception) -> Response:
+    failure = ShopfitError(
+        f"the gateway could not answer this request: {type(error).__name__}",
+        next_step="other requests go on; please report this one if it comes again",
+    )
+    return error_response(failure)
 
 
 def _body_fields(route: Any) -> dict[str, Any]:

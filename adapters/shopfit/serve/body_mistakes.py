@@ -50,7 +50,7 @@ def _place(error: Mapping[str, Any], body: Any) -> Place:
             here = here[part]
             place.append(part)
     if error["type"] == "missing":
-        place.append(parts[-1])
+        place += parts[-1:]  # none if the body itself is
     return tuple(place)
 
 
