@@ -71,8 +71,10 @@ def settings(name: str) -> dict[str, str]:
 
 def test_secrets_are_in_files_that_git_does_not_keep_and_have_examples() -> None:
     assert not any("environment" in one for one in SERVICES.values())
-    files = {entry["path"] for one in SERVICES.values() for entry in one.get("env_file", [])}
-    assert files == {f"secrets/{name}.env" for name in ("shopfit", "vllm", "postgres", "s3")}
+    files = {one["file"] for one in read("compose.yaml")["secrets"].values()}
+    files |= {entry["path"] for one in SERVICES.values() for entry in one.get("env_file", [])}
+    names = ("shopfit.env", "vllm.env", "postgres.env", "s3.env", "prometheus.key")
+    assert files == {f"secrets/{name}" for name in names}
     for file in files:
         assert (DEPLOY / f"{file}.example").is_file()
         ignored = subprocess.run(["git", "check-ignore", "-q", f"deploy/{file}"], cwd=ROOT, check=False)
