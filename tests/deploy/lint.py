@@ -1,6 +1,6 @@
 """What others' tools say of deploy/: `make lint-deploy`, in an environment of its own.
 
-It needs neither Docker, nor a cluster, nor a network. What no tool on the package index checks is in the tests beside it.
+It needs neither Docker, nor a cluster, nor a network. What no tool on the package index checks, the tests beside it do.
 """
 
 import json
@@ -22,8 +22,8 @@ RELEASE = "1.34"  # of Kubernetes
 UNKNOWN = {"InferencePool"}  # tests/deploy/test_inference_pool.py
 
 
-def run(*command: str | Path) -> str:
-    """What a tool prints.
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """A tool that found nothing, and what it printed.
 
     Raises:
         SystemExit: if it finds something.
@@ -31,7 +31,7 @@ def run(*command: str | Path) -> str:
     done = subprocess.run(command, cwd=DEPLOY.parent, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return done
 
 
 def dockerfiles() -> str:
@@ -48,7 +48,7 @@ def built() -> Iterator[dict[str, Any]]:
     """Every Kubernetes object, as kustomize makes it."""
     program = shutil.which("kustomize")
     command = [program, "build"] if program else [shutil.which("kubectl") or "kubectl", "kustomize"]
-    yield from yaml.safe_load_all(run(*command, KUBERNETES))
+    yield from yaml.safe_load_all(run(*command, KUBERNETES).stdout)
 
 
 def kubernetes() -> str:
@@ -66,7 +66,9 @@ def kubernetes() -> str:
 def envoy() -> str:
     files = [DEPLOY / "envoy" / "envoy.yaml", KUBERNETES / "router" / "envoy.yaml"]
     for file in files:
-        run(BINARIES / "envoy", "--mode", "validate", "--config-path", file, "--log-level", "error")
+        said = run(BINARIES / "envoy", "--mode", "validate", "--config-path", file, "--log-level", "warning").stderr
+        if "eprecated" in said:
+            sys.exit(f"{file}: {said}")
     told = check_routing(BINARIES / "envoy", files[0])
     return f"envoy: both configurations; {told}"
 

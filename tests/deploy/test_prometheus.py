@@ -11,7 +11,11 @@ RULES = [rule for group in read("prometheus/alerts.yaml")["groups"] for rule in 
 def test_every_target_is_a_service_and_its_port() -> None:
     services = compose()
     known = {"envoy:9902", "localhost:9090"}
-    known |= {f"{name}:{option(one['command'], 'port')}" for name, one in services.items() if "build" in one and name != "setup"}
+    known |= {
+        f"{name}:{option(one['command'], 'port')}"
+        for name, one in services.items()
+        if "build" in one and name != "setup"
+    }
     jobs = read("prometheus/prometheus.yaml")["scrape_configs"]
     assert {target for job in jobs for one in job["static_configs"] for target in one["targets"]} == known
 
