@@ -56,3 +56,14 @@ def seconds_to_end(arguments: list[str]) -> int:
     """That a gateway or a vLLM server may take for what is under way, by its arguments."""
     name = "drain" if "serve" in arguments else "shutdown-timeout"
     return int(option(arguments, name))
+
+
+def instructions(file: str | Path) -> list[tuple[str, str]]:
+    """Of a Dockerfile of deploy/: each one's name and what follows, on one line."""
+    lines = [line for line in (DEPLOY / file).read_text().splitlines() if not line.startswith("#")]
+    found = []
+    for line in "\n".join(lines).replace("\\\n", " ").splitlines():
+        if line.strip():
+            name, _, rest = line.strip().partition(" ")
+            found.append((name, re.sub(r"\s+", " ", rest)))
+    return found

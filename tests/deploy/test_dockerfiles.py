@@ -6,19 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tests.deploy.manifests import DEPLOY, ROOT, compose, deployment, option
+from tests.deploy.manifests import DEPLOY, ROOT, compose, deployment, instructions, option
 
 FILES = [DEPLOY / "Dockerfile", DEPLOY / "Dockerfile.vllm"]
-
-
-def instructions(file: Path) -> list[tuple[str, str]]:
-    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
-    found = []
-    for line in "\n".join(lines).replace("\\\n", " ").splitlines():
-        if line.strip():
-            name, _, rest = line.strip().partition(" ")
-            found.append((name, re.sub(r"\s+", " ", rest)))
-    return found
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
