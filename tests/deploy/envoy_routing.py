@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 ADAPTERS = [f"shop-{number}/review-sentiment@1" for number in range(64)]
-PATH = "/v1/chat/completions"
+PATH = "/v1/completions"
 
 
 class _Server(BaseHTTPRequestHandler):
@@ -124,6 +124,7 @@ def check_routing(program: Path, file: Path) -> str:
             (PATH, None),
             ("/v1/load_lora_adapter", ADAPTERS[0]),
             ("/v1/models", ADAPTERS[0]),
+            ("/v1/chat/completions", ADAPTERS[0]),
             ("/tokenize", ADAPTERS[0]),
             ("//v1/load_lora_adapter", ADAPTERS[0]),
             ("/v1/completions/../load_lora_adapter", ADAPTERS[0]),
