@@ -5,6 +5,8 @@ import re
 import pytest
 from tests.deploy.manifests import DEPLOY, ROOT, compose, option, read
 
+from shopfit.serve.metrics import Metrics
+
 RULES = [rule for group in read("prometheus/alerts.yaml")["groups"] for rule in group["rules"]]
 
 
@@ -31,3 +33,12 @@ def test_an_alert_says_what_to_do(rule: dict[str, dict[str, str]]) -> None:
     assert rule["annotations"]["runbook"] in headings
     assert rule["annotations"]["summary"]
     assert rule["labels"]["severity"] in {"page", "ticket"}
+
+
+def test_alerts_ask_for_metrics_that_there_are() -> None:
+    known: set[str] = set()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", Metrics(most=1).text().decode(), re.MULTILINE):
+        known |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if kind == "histogram" else {name}
+    used = {name for rule in RULES for name in re.findall(r"\bshopfit_\w+", rule["expr"])}
+    assert len(used) >= 5
+    assert used <= known
