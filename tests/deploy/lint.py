@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import kubernetes_validate
 import promql_parser
 import yaml
 from tests.deploy.envoy_routing import check_routing
-from tests.deploy.manifests import DEPLOY, KUBERNETES, read
+from tests.deploy.manifests import DEPLOY, KUBERNETES, objects, read
 
 BINARIES = Path(sys.executable).parent
 RELEASE = "1.34"  # of Kubernetes
@@ -44,15 +44,16 @@ def compose() -> str:
     return "check-jsonschema: compose.yaml"
 
 
-def built() -> Iterator[dict[str, Any]]:
-    """Every Kubernetes object, as kustomize makes it."""
-    program = shutil.which("kustomize")
-    command = [program, "build"] if program else [shutil.which("kubectl") or "kubectl", "kustomize"]
-    yield from yaml.safe_load_all(run(*command, KUBERNETES).stdout)
+def built() -> tuple[str, list[dict[str, Any]]]:
+    """Every Kubernetes object, as kustomize makes it; without it, as it is written."""
+    for name, arguments in (("kustomize", ["build"]), ("kubectl", ["kustomize"])):
+        if program := shutil.which(name):
+            return "as kustomize makes them", list(yaml.safe_load_all(run(program, *arguments, KUBERNETES).stdout))
+    return "as they are written (neither kustomize nor kubectl is here)", objects()
 
 
 def kubernetes() -> str:
-    found = list(built())
+    how, found = built()
     checked = [one for one in found if one["kind"] not in UNKNOWN]
     for one in checked:
         try:
@@ -60,7 +61,7 @@ def kubernetes() -> str:
         except kubernetes_validate.ValidationError as error:
             sys.exit(f"{one['kind']} {one['metadata']['name']}: {error.message} at {list(error.path)}")
     assert len(checked) == len(found) - 1
-    return f"kubernetes-validate {RELEASE}: {len(checked)} objects as kustomize builds them"
+    return f"kubernetes-validate {RELEASE}: {len(checked)} objects, {how}"
 
 
 def envoy() -> str:
@@ -80,7 +81,12 @@ def prometheus() -> str:
             promql_parser.parse(rule["expr"])
         except ValueError as error:
             sys.exit(f"{rule['alert']}: {error}")
-    return f"promql-parser: {len(rules)} alerts"
+    told = f"promql-parser: {len(rules)} alerts"
+    if promtool := shutil.which("promtool"):
+        run(promtool, "check", "config", "--syntax-only", "deploy/prometheus/prometheus.yaml")
+        run(promtool, "check", "rules", "deploy/prometheus/alerts.yaml")
+        return f"{told}; promtool: configuration and alerts"
+    return f"{told} (promtool is not here)"
 
 
 def dashboards() -> str:
