@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.deploy.manifests import compose
+
 ADAPTERS = [f"shop-{number}/review-sentiment@1" for number in range(64)]
 PATH = "/v1/completions"
 
@@ -113,6 +115,8 @@ def check_routing(program: Path, file: Path) -> str:
         text = text.replace(f"address: vllm-{number}, port_value: 8000", there)
     with _envoy(program, text):
         _wait_until_ready(ports["watch"])
+        asked = [word.replace("9902", str(ports["watch"])) for word in compose()["envoy"]["healthcheck"]["test"][1:]]
+        assert subprocess.run(asked, check=False).returncode == 0, asked
         homes = {adapter: _ask(ports["models"], PATH, adapter) for adapter in ADAPTERS}
         assert {status for status, _ in homes.values()} == {200}
         for _ in range(3):
