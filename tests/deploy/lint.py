@@ -16,6 +16,7 @@ import promql_parser
 import yaml
 from tests.deploy.envoy_routing import check_routing
 from tests.deploy.manifests import DEPLOY, KUBERNETES, objects, read
+from tests.deploy.picker_routing import check_picking
 
 BINARIES = Path(sys.executable).parent
 RELEASE = "1.34"  # of Kubernetes
@@ -71,7 +72,8 @@ def envoy() -> str:
         if "eprecated" in said:
             sys.exit(f"{file}: {said}")
     told = check_routing(BINARIES / "envoy", files[0])
-    return f"envoy: both configurations; {told}"
+    picked = check_picking(BINARIES / "envoy", files[1])
+    return f"envoy: both configurations; {told}; {picked}"
 
 
 def prometheus() -> str:
