@@ -21,7 +21,7 @@ from shopfit.adapter.items import CATALOG, parsed, written
 from shopfit.adapter.safe_reading import check_size, lines
 from shopfit.errors import BundleError, DataError, RegistryError, UnknownReference
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.items import given_catalog
+from shopfit.merchant.catalog_reading import given_catalog
 from shopfit.registry import queries, validation
 from shopfit.registry.catalog_changes import Changes, checked, patched
 from shopfit.registry.files import VersionFiles
