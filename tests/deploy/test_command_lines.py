@@ -15,7 +15,7 @@ def in_pages() -> list[str]:
     lines = [
         line.partition("  #")[0].strip() for text in texts for line in text.splitlines() if line.startswith("    ")
     ]
-    quoted = [quote for text in texts for quote in re.findall(r"`(shopfit \S+ [^`]+)`", text)]
+    quoted = [quote for text in texts for quote in re.findall(r"`(shopfit [^`\s]+ [^`]+)`", text)]
     found = [re.fullmatch(r"(?:docker .*(?:exec|run) .*)?shopfit (.+)", line) for line in [*lines, *quoted]]
     return [f"shopfit {one[1]}" for one in found if one and " -p " not in one[0]]
 
