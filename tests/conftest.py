@@ -1,6 +1,7 @@
 """What every test may use: an empty home, and tiny random bases with a real tokenizer."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import hypothesis
 import pytest
 
 from shopfit.settings import Settings
+from tests.forks import Forks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -65,6 +67,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def settings(home: Path) -> Settings:
     return Settings.from_environment()
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """What runs commands without starting Python anew."""
+    with Forks(tmp_path_factory.mktemp("f")) as forks:
+        yield forks
 
 
 @pytest.fixture(scope="session")

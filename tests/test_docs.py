@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import Forks
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -15,7 +17,8 @@ MADE = "shopfit adapter trailhead product-recommendation --set tune.epochs=1 --s
 PROMOTED = "shopfit registry promote trailhead/product-recommendation@1 --force"
 # `make` would set up a virtual environment again: its targets are thin, and this is the line behind `make adapter`
 BEHIND_MAKE = (
-    "shopfit adapter crema review-sentiment --data {root}/recipes/samples/crema --set tune.epochs=1 --set data.shots=8"
+    "shopfit adapter crema review-sentiment --data {root}/recipes/samples/crema "
+    "--set tune.epochs=1 --set data.shots=8 --set data.max_test=10"
 )
 GUARD = 3600  # seconds, against hanging: ten times what the longest page takes on an idle machine
 
@@ -24,21 +27,28 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text())
 
 
+def scripts(code: str) -> list[str]:
+    """The lines of a block, each to be run alone; one that leaves something in the background is run as a whole."""
+    lines = [
+        BEHIND_MAKE.format(root=ROOT) if line.startswith("make adapter") else line
+        for line in re.split(r"(?<!\\)\n", code.strip())
+    ]
+    if any(re.search(r"[^&]&$", line) for line in lines):
+        return ["\n".join(["trap 'kill $(jobs -p) || true' EXIT", *lines])]
+    return lines
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(2 * GUARD)
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, forks: Forks) -> None:
+    path = os.pathsep.join([str(forks.shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     commands = []
     for language, code in blocks(page):
         if language == "python":
             commands.append(["python", "-c", code])
-            continue
-        lines = [
-            BEHIND_MAKE.format(root=ROOT) if line.startswith("make adapter") else line
-            for line in code.strip().splitlines()
-        ]
-        commands += [["bash", "-ec", line] for line in lines]
+        else:
+            commands += [["bash", "-ec", script] for script in scripts(code)]
     if page.name == "README.md":  # the example after `make adapter` needs the version that it makes
         commands.insert(0, ["bash", "-c", f"{MADE}; {PROMOTED}"])
     for command in commands:

@@ -89,7 +89,7 @@ def report_on(
         sources,
         replace(course, seconds=time.perf_counter() - started, peak_memory_mb=peak_memory_mb()),
         served,
-        labels={str(example.label) for example in (*context.seen, *test)} if recipe.spec.labels else None,
+        labels={str(example.label) for example in (*context.seen, *test)} if recipe.spec.single_label else None,
         held_out=held_out,
     )
 

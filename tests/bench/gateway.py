@@ -53,7 +53,7 @@ class Gateway:
         threading.Thread(target=self._read, daemon=True).start()
         while (found := re.search(r"http://[\d.]+:(\d+)", line := self.lines.get(timeout=60))) is None:
             print(line, end="", file=sys.stderr)
-        self.url, self.port = found[0], int(found[1])
+        self.url, self.port, self.log = found[0], int(found[1]), ""
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -87,10 +87,13 @@ class Gateway:
         return time.perf_counter() - began
 
     @property
-    def engines(self) -> list[psutil.Process]:
-        """Its engine processes."""
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "shopfit.serve.engines.worker" in child.cmdline()]
+    def engine(self) -> int:
+        """Number of its newest engine process."""
+        while True:
+            self.log += "".join(self.lines.get_nowait() for _ in range(self.lines.qsize()))
+            if found := re.findall(r"is ready: process (\d+)", self.log):
+                return int(found[-1])
+            time.sleep(0.05)
 
 
 class Load:
@@ -238,7 +241,7 @@ def _soak(settings: Settings, key: str) -> list[Row]:
         idle = (after.user + after.system - before.user - before.system) / 10
         load.begin(url=gateway.url, clients=SOAKING, seconds=SECONDS, asks=asks)
         time.sleep(SECONDS / 3)
-        gateway.engines[0].kill()
+        os.kill(gateway.engine, signal.SIGKILL)
         time.sleep(SECONDS / 3)
         drain = gateway.end()
         again = Gateway(settings, gateway.port)

@@ -4,25 +4,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.cli.forks import Forks
+from tests.forks import Forks
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 PRAISE = ["lovely crema", "would buy again", "quick delivery", "five happy months with it"]
 BLAME = ["arrived cracked", "the box was wet", "broken after a week", "nobody answers"]
 TITLES = {"tent": "Ridge tent", "bag": "Down bag", "stove": "Gas stove", "boots": "Hiking boots", "lamp": "Head lamp"}
-
-
-@pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    """What runs commands without starting Python anew."""
-    with Forks(tmp_path_factory.mktemp("f")) as forks:
-        yield forks
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.cli.conftest import Run, open_shop, state
+from tests.forks import Forks
 
 TIMEOUT = 600  # against hanging
 
@@ -104,12 +105,13 @@ def test_a_stopped_command_leaves_nothing(
     started: dict[str, tuple[list[str], str]],
     home: Path,
     run: Run,
+    forks: Forks,
     name: str,
     number: signal.Signals,
     status: int,
 ) -> None:
     arguments, begun = started[name]
-    process = stopped(["-m", "shopfit", *arguments], begun, number)
+    process = stopped([str(forks.shim), *arguments], begun, number)
     assert process.returncode == status, process.stderr
     assert "nothing was registered" in process.stderr
     assert "Traceback" not in process.stderr
@@ -121,7 +123,7 @@ def test_a_stopped_launcher_stops_every_process_and_leaves_nothing(
     started: dict[str, tuple[list[str], str]], home: Path
 ) -> None:
     arguments, begun = started["adapter"]
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
     launcher += ["--rdzv-endpoint", "localhost:0", "-m", "shopfit"]
     process = stopped([*launcher, *arguments], begun, signal.SIGTERM, ACCELERATE_USE_CPU="true")
     assert process.returncode != 0
@@ -130,10 +132,9 @@ def test_a_stopped_launcher_stops_every_process_and_leaves_nothing(
 
 
 def stopped(
-    arguments: list[str], begun: str, number: signal.Signals, **environment: str
+    command: list[str], begun: str, number: signal.Signals, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Start Python, send it a signal when a line of its output has `begun` in it, and wait for its end."""
-    command = [sys.executable, *arguments]
+    """Start a command, send it a signal when a line of its output has `begun` in it, and wait for its end."""
     with subprocess.Popen(
         command,
         env=os.environ | environment,

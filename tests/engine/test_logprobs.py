@@ -179,3 +179,45 @@ def test_how_many_is_bounded(base: Base, quick_bundle: MakeBundle, logprobs: Any
     bundle = quick_bundle("acme", task="generate")
     with Engine(base) as engine, pytest.raises(RequestError, match=r"logprobs is .* .allowed: 0 to 20"):
         ask(engine, bundle, logprobs=logprobs)
+
+
+def test_a_paused_answer_goes_on_with_its_tokens(base: Base, quick_bundle: MakeBundle) -> None:
+    """With one row for two merchants, each has turns."""
+    requests = [
+        GenerateRequest(
+            quick_bundle(f"m{seed}", seed=seed, task="generate"), {"input": "x"}, 150, 1.2, seed=4, logprobs=1
+        )
+        for seed in range(2)
+    ]
+    with gated(base) as gate, Engine(base, rows=1) as engine:
+        wanted = [engine.generate([request])[0] for request in requests]
+        gate.close()
+        parts: list[Any] = []
+        futures = [
+            engine.submit(request, show=parts.append if place == 0 else None) for place, request in enumerate(requests)
+        ]
+        gate.wait_until_held()
+        while engine.status().waiting < 1:
+            threading.Event().wait(0.001)
+        gate.open()
+        found = [future.result(GUARD) for future in futures]
+    for answer, right in zip(found, wanted, strict=True):
+        assert answer.text == right.text
+        assert [token.text for token in answer.tokens] == [token.text for token in right.tokens]
+        pairs = zip(answer.tokens, right.tokens, strict=True)
+        assert all(token.logprob == pytest.approx(other.logprob, abs=1e-4) for token, other in pairs)
+    assert tuple(token for part in parts for token in part.tokens) == found[0].tokens
+
+
+def test_a_neighbour_whose_numbers_overflow_changes_none(base: Base, quick_bundle: MakeBundle) -> None:
+    mine, evil = quick_bundle("acme", task="generate"), quick_bundle("evil", seed=1, task="generate", scale=1e38)
+    with Engine(base) as engine:
+        wanted = ask(engine, mine)
+        harm = engine.submit(GenerateRequest(evil, {"input": "x"}, 24, logprobs=20))
+        found = ask(engine, mine)
+        with pytest.raises(RequestError, match="not finite"):
+            harm.result(GUARD)
+    assert found.text == wanted.text
+    assert [token.logprob for token in found.tokens] == pytest.approx(
+        [token.logprob for token in wanted.tokens], abs=1e-4
+    )

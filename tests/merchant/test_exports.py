@@ -10,7 +10,7 @@ import pytest
 from tests.merchant.shop import recipe
 
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.items import read_catalog
+from shopfit.merchant.catalog_reading import read_catalog
 from shopfit.recipe.schema import Recipe
 
 SHOPIFY = (

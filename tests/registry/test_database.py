@@ -181,7 +181,7 @@ def test_a_full_disk_registers_nothing(settings: Settings, make_bundle: MakeBund
 
 def test_blobs_that_do_not_fit_register_nothing(settings: Settings, make_bundle: MakeBundle, small_disk: Path) -> None:
     bundle = make_bundle()
-    (small_disk / "filler").write_bytes(b"\0" * 250 * 1024)
+    (small_disk / "filler").write_bytes(b"\0" * 506 * 1024)
     with Registry.open(replace(settings, blobs=str(small_disk / "blobs"))) as registry:
         with pytest.raises(RegistryError, match="No space left on device"):
             registry.publish(bundle, promote=True, actor="ada")

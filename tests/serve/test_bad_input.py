@@ -230,3 +230,19 @@ def test_paths_that_are_not_there(gateway: ServedGateway, method: str, path: str
     answer = gateway.ask(path, method=method)
     assert answer.status_code == status
     error_of(answer)
+
+
+def test_a_key_is_asked_for_before_a_body_is_read(gateway: ServedGateway) -> None:
+    place = urlsplit(gateway.url)
+    for path in ("/v1/classify", "/v1/merchants/acme/catalog", "/v1/nothing"):
+        request = b"PUT %s HTTP/1.1\r\nhost: a\r\ncontent-length: 200000000\r\nauthorization: Bearer sf_wrong\r\n\r\n"
+        with socket.create_connection((place.hostname or "", place.port or 0)) as connection:
+            connection.sendall(request % path.encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))  # nothing of the body was sent
+        assert b" 401 " in answer.partition(b"\r\n")[0], answer
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing", "/", "/score", "/v1/load_lora_adapter", "/health/"])
+def test_no_route_is_left_open(gateway: ServedGateway, path: str) -> None:
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
+        assert httpx2.request(method, f"{gateway.url}{path}", timeout=None).status_code == 401

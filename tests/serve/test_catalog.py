@@ -109,6 +109,17 @@ def test_bad_items_change_nothing(changed: ServedGateway, method: str, body: Any
     assert changed.ask(PATH, key="acme-publish").json()["items"] == SHOP
 
 
+def test_a_hundred_thousand_items(changed: ServedGateway) -> None:
+    many = [{"id": f"i{number}", "title": f"Thing {number}", "price": number / 100} for number in range(100_000)]
+    assert put(changed, many)["count"] == 100_000
+    body = {"model": "acme/products", "query": "Thing 77777", "k": 1}
+    assert [one["id"] for one in changed.ask("/v1/recommend", body).json()["data"]] == ["i77777"]
+    put(changed, {"items": {"i77777": {"in_stock": False}}}, method="PATCH")
+    assert [one["id"] for one in changed.ask("/v1/recommend", body).json()["data"]] != ["i77777"]
+    assert len(changed.ask(PATH, key="acme-publish").json()["items"]) == 100_000
+    put(changed, SHOP)
+
+
 def test_a_body_that_is_no_json(changed: ServedGateway) -> None:
     for content in (b"[", b'[{"id": "a", "title": NaN}]', b"\xff", b'[{"id": "\\ud800", "title": "A"}]'):
         answer = changed.ask(PATH, method="PUT", key="acme-publish", content=content)

@@ -287,6 +287,7 @@ def test_what_cannot_be_honoured_is_refused_by_its_name(client: openai.OpenAI, n
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         client.chat.completions.create(**options)
     assert name in str(caught.value)
+    assert str(caught.value.param).split(".")[0] in {name, "body"}
     assert caught.value.response.headers["x-should-retry"] == "false"
 
 
@@ -334,6 +335,11 @@ def test_errors_are_the_clients_own_classes(gateway: ServedGateway, client: open
         client.completions.create(model=SENTIMENT, prompt="a")
     with pytest.raises(openai.UnprocessableEntityError, match="gives_nothing"):
         client.completions.create(model=WORDS, prompt="a", extra_body={"gives_nothing": 1})
+    with (
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.keys["feedback"], max_retries=0) as other,
+        pytest.raises(openai.PermissionDeniedError),
+    ):
+        other.models.list()
     for key, wanted in (("sf_wrong", openai.AuthenticationError), (gateway.keys["feedback"], openai.NotFoundError)):
         with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as other, pytest.raises(wanted):
             other.completions.create(model=WORDS, prompt="a")

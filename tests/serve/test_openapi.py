@@ -34,6 +34,18 @@ def test_no_operation_fails(gateway: ServedGateway, named: bool) -> None:
     assert {*MODELS, CATALOG, "/v1/models", "/health", "/ready", "/metrics", "/v1/feedback"} <= seen
 
 
+def test_it_says_which_operations_need_a_key(gateway: ServedGateway) -> None:
+    document = gateway.ask("/openapi.json").json()
+    free = {
+        path
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        if not operation.get("security")
+    }
+    assert free == {"/health", "/ready", "/metrics"}
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
 def check(gateway: ServedGateway, operation: Any, named: bool) -> None:
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy())

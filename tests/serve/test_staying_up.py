@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -24,7 +25,7 @@ LONG = {  # an answer of some four hundred tokens, whatever the model would say
     "required": ["x"],
     "additionalProperties": False,
 }
-WORDS, SENTIMENT = "acme/words", "acme/sentiment"
+WORDS = "acme/words"
 
 
 def long_body(**more: Any) -> dict[str, Any]:
@@ -37,19 +38,17 @@ def served(filled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield operated
 
 
-def engine_of(operated: Operated, model: str) -> psutil.Process:
-    """The process that answers a model: the one that works when it is asked."""
-    workers = [
-        child
-        for child in psutil.Process(operated.gateway.process.pid).children()
-        if "shopfit.serve.engines.worker" in child.cmdline()
-    ]
-    before = [sum(worker.cpu_times()[:2]) for worker in workers]
-    body = long_body() if model == WORDS else {"model": model, "input": ["lovely crema " * 40] * 64}
-    path = "/v1/completions" if model == WORDS else "/v1/classify"
-    assert operated.gateway.ask(path, body).status_code == 200
-    spent = [sum(worker.cpu_times()[:2]) - earlier for worker, earlier in zip(workers, before, strict=True)]
-    return workers[spent.index(max(spent))]
+def engines_of(operated: Operated) -> dict[str, psutil.Process]:
+    """The engine processes, by the name of their base."""
+    told = re.findall(r"the engine of (\S+) is ready: process (\d+)", operated.gateway.log.read_text())
+    return {
+        Path(base).parent.name.rstrip("0123456789"): psutil.Process(int(number)) for base, number in dict(told).items()
+    }
+
+
+def decoder_of(operated: Operated) -> psutil.Process:
+    """The engine that writes: that of the tiny decoder."""
+    return engines_of(operated)["tiny"]
 
 
 @contextmanager
@@ -88,7 +87,7 @@ def under_way(operated: Operated) -> float:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_before_the_first_token_frees_its_row(served: Operated, stream: bool) -> None:
-    engine = engine_of(served, WORDS)
+    engine = decoder_of(served)
     written = served.counted("shopfit_tokens_total", kind="written")
     with halted(engine):
         connection = raw_request(served, "/v1/completions", long_body(stream=stream))
@@ -115,7 +114,7 @@ def test_a_client_that_goes_away_in_a_stream_frees_its_row(served: Operated) -> 
 
 
 def test_an_engine_that_is_killed_is_started_again_and_other_bases_notice_nothing(served: Operated) -> None:
-    engine = engine_of(served, WORDS)
+    engine = decoder_of(served)
     answers: list[httpx2.Response] = []
     asking = threading.Thread(target=lambda: answers.append(served.gateway.ask("/v1/completions", long_body())))
     with halted(engine):
@@ -133,7 +132,7 @@ def test_an_engine_that_is_killed_is_started_again_and_other_bases_notice_nothin
 
 
 def test_a_stream_whose_engine_is_killed_ends_with_an_error_event(served: Operated) -> None:
-    engine = engine_of(served, WORDS)
+    engine = decoder_of(served)
     connection = raw_request(served, "/v1/completions", long_body(stream=True, n=8))
     with connection, connection.makefile("rb") as answer:
         assert answer.readline().startswith(b"HTTP/1.1 200")
@@ -176,7 +175,7 @@ def test_sigterm_takes_no_new_requests_and_lets_streams_end(filled: Settings, tm
 
 def test_a_drain_does_not_wait_for_ever(filled: Settings, tmp_path: Path) -> None:
     with operating(own_copy(filled, tmp_path / "home"), "--drain", "1") as served:
-        engine = engine_of(served, WORDS)
+        engine = decoder_of(served)
         with halted(engine):
             connection = raw_request(served, "/v1/completions", long_body())
             until(lambda: under_way(served) == 1)
@@ -188,7 +187,7 @@ def test_a_drain_does_not_wait_for_ever(filled: Settings, tmp_path: Path) -> Non
 
 def test_engines_end_with_a_gateway_that_is_killed(filled: Settings, tmp_path: Path) -> None:
     with operating(own_copy(filled, tmp_path / "home")) as served:
-        engines = [child.pid for child in psutil.Process(served.gateway.process.pid).children()]
+        engines = [engine.pid for engine in engines_of(served).values()]
         assert len(engines) == 2
         os.kill(served.gateway.process.pid, signal.SIGKILL)
         served.gateway.process.wait()

@@ -58,6 +58,20 @@ def test_every_task_of_the_table_is_known_and_no_other() -> None:
         task_of("sort")  # type: ignore[arg-type]
 
 
+def test_only_a_task_with_score_fusion_says_what_it_is_of() -> None:
+    asked = {ScoredTask: ("facts", "fusion_rows", "fused"), ClosedTask: ("facts", "parts", "judged", "fused")}
+    for kind, methods in asked.items():
+        bare: Any = type("Bare", (kind,), dict.fromkeys(kind.__abstractmethods__))()
+        assert bare.fusion is None
+        assert bare.facts([], [], str, None) == {}
+        assert bare.fusion_rows(None, None, None, None) == []
+        for name in TASKS:
+            task = task_of(name)
+            if isinstance(task, kind) and isinstance(task, ClosedTask) == (kind is ClosedTask):
+                assert task.fusion is not None
+                assert set(methods) <= vars(type(task)).keys()
+
+
 def test_no_other_room_compares_the_name_of_a_task() -> None:
     room = Path(shopfit.__file__).parent
     found = []

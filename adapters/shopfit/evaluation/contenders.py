@@ -90,7 +90,7 @@ def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:
     """
     recipe = tenant.recipe
     texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
-    if not recipe.spec.labels or not texts:
+    if not recipe.spec.single_label or not texts:
         return None
     asked = [request_for(recipe.task, tenant, dict.fromkeys(texts, text), {}) for text in _SAYS_NOTHING]
     shares = np.array([answer.raw(tenant.labels, ()) for answer in engine.answer(asked)])

@@ -170,6 +170,6 @@ def _limits(report: Report, manifest: Manifest) -> list[str]:
         )
     if report.gain_over_base.low <= 0 <= report.gain_over_base.high:
         limits.append("The interval of its gain over the base includes 0.")
-    if TASKS[report.task].labels:
+    if TASKS[report.task].single_label:
         limits.append(_calibrated(report, manifest))
     return [*limits, *filter(None, [TASKS[report.task].limit])]

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.amounts import Amount, no_number, settle
+from shopfit.merchant.catalog_reading import NUMBERS, read_catalog, understand
 from shopfit.merchant.examples import cells_of
-from shopfit.merchant.items import NUMBERS, read_catalog, understand
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import SUFFIXES, Row, read_rows
 from shopfit.merchant.splits import test_file_of
-from shopfit.merchant.stock import as_stock
+from shopfit.merchant.stock_cell import as_stock
 from shopfit.merchant.times import settle_times
 from shopfit.merchant.unlabeled import unlabeled_file_of
 from shopfit.merchant.values import as_label, is_missing, mapped

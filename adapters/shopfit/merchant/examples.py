@@ -11,8 +11,8 @@ from shopfit.errors import DataError, Problem, ShopfitError
 from shopfit.merchant import times
 from shopfit.merchant.amounts import NumberFormat, no_number, settle
 from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.catalog_reading import FIELDS, ambiguous
 from shopfit.merchant.files import MerchantFile
-from shopfit.merchant.items import FIELDS, ambiguous
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Cell, Row, read_rows
 from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing, mapped, meant

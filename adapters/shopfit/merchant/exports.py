@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from shopfit.merchant.reading import Row
-from shopfit.merchant.stock import as_stock
+from shopfit.merchant.stock_cell import as_stock
 from shopfit.merchant.values import is_missing
 
 Values = Mapping[str, Any]

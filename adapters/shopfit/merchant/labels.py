@@ -169,7 +169,7 @@ def _answer(example: Example) -> str | None:
 
 def labels_of(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
     """choose: every label, as in `prompt.labels`, else those of the examples, sorted."""
-    if not recipe.spec.labels:
+    if not recipe.spec.single_label:
         return ()
     [train], _ = one_spelling(recipe, train)
     return tuple(recipe.prompt.labels) or tuple(sorted({example.label for example in train if example.label}))

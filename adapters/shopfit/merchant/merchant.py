@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.catalog_reading import read_catalog
 from shopfit.merchant.files import MerchantFile
-from shopfit.merchant.items import read_catalog
 from shopfit.recipe.mistakes import explain
 from shopfit.recipe.names import HOUSE, SLUG, SLUG_RULE
 from shopfit.recipe.plain_yaml import LARGEST, KeyPath, dotted, read_content

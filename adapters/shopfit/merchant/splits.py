@@ -113,7 +113,7 @@ def split(
         _check(recipe, train, test, leaks)
     names = labels(recipe, train)
     if data.shots is not None:
-        sample = draw_balanced if recipe.spec.labels else draw
+        sample = draw_balanced if recipe.spec.single_label else draw
         train = sample(train, data.shots, f"{seed}/shots")
     train, valid = _validation(recipe, train)
     digest = digest_of(train, valid, test)
@@ -240,7 +240,7 @@ def _check(recipe: Recipe, train: Sequence[Example], test: Sequence[Example], le
             f"{file} leaves {_count(train)} to train on{without}; at least 2 are needed",
             next_step="add examples" + (", or other ones to the test set" if leaks.total else ""),
         )
-    if recipe.spec.labels:
+    if recipe.spec.single_label:
         counts = Counter(str(example.label) for example in train)
         if len(counts) < 2:
             raise DataError(

@@ -71,7 +71,7 @@ class TaskSpec:
     limit: str = ""
 
     @property
-    def labels(self) -> bool:
+    def single_label(self) -> bool:
         """Whether an answer is one of a merchant's labels."""
         return self.kind == "label"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.merchant.items import given_catalog
+from shopfit.merchant.catalog_reading import given_catalog
 from shopfit.merchant.limits import LIMITS
 from shopfit.merchant.values import as_id, is_missing
 from shopfit.recipe.suggestions import shown

@@ -8,8 +8,8 @@ import hashlib
 import re
 import threading
 from collections import deque
-from collections.abc import Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from shopfit.adapter.items import CATALOG, parsed, written
 from shopfit.adapter.safe_reading import check_size, lines
 from shopfit.errors import BundleError, DataError, RegistryError, UnknownReference
 from shopfit.merchant.catalog import Catalog
-from shopfit.merchant.items import given_catalog
+from shopfit.merchant.catalog_reading import given_catalog
 from shopfit.registry import queries, validation
 from shopfit.registry.catalog_changes import Changes, checked, patched
 from shopfit.registry.files import VersionFiles
@@ -57,8 +57,7 @@ class Catalogs(VersionFiles):
         with self._database.reading() as connection:
             check_known(connection, name, _NO_KEY)
         stored, content = _stored(name, given_catalog(rows), actor)
-        self._blobs.put(content, stored.digest)
-        with self._database.writing() as connection:
+        with self._kept(stored, content) as connection:
             check_known(connection, name, _NO_KEY)  # it may have been erased meanwhile
             before = _row(connection, name, lock=True)
             self._store(connection, stored, content)
@@ -188,8 +187,7 @@ class Catalogs(VersionFiles):
 
     def _exchange(self, before: StoredCatalog | None, stored: StoredCatalog, content: bytes, base: str) -> bool:
         """Store a catalog in place of `before`; False if that is not stored any more."""
-        self._blobs.put(content, stored.digest)
-        with self._database.writing() as connection:
+        with self._kept(stored, content) as connection:
             same = _row(connection, stored.merchant, lock=True) == before
             if before is None:
                 check_known(connection, stored.merchant, _NO_KEY)
@@ -202,6 +200,17 @@ class Catalogs(VersionFiles):
             self._claim(connection)
         self._let_go(before if done else stored)
         return done
+
+    @contextmanager
+    def _kept(self, stored: StoredCatalog, content: bytes) -> Iterator[Connection]:
+        """A transaction that stores a catalog, whose content is there before; if it fails, that goes again."""
+        self._blobs.put(content, stored.digest)
+        try:
+            with self._database.writing() as connection:
+                yield connection
+        except BaseException:
+            self._let_go(stored)
+            raise
 
     def _store(self, connection: Connection, stored: StoredCatalog, content: bytes, *, only_new: bool = False) -> bool:
         """Write a catalog's row; False if there is one already, and it was to be new."""

@@ -13,6 +13,7 @@ from shopfit.registry.schema import LIMITS, USAGE
 from shopfit.registry.serving import Limits
 
 _NO_KEY = "make its first key: `shopfit key create MERCHANT --scope infer --new`"
+_ROWS = 200  # a statement
 
 
 class Quotas:
@@ -70,11 +71,12 @@ class Quotas:
             return
         with self._database.writing() as connection:
             # in one order, so that two processes that count the same merchants cannot wait for each other
-            for merchant in sorted(known(connection, counts)):
-                count = {"tokens": USAGE.c.tokens + counts[merchant]}
-                row = {"merchant": merchant, "day": day, "tokens": counts[merchant]}
-                statement = queries.upsert(connection, USAGE).values(**row)
-                connection.execute(statement.on_conflict_do_update(index_elements=["merchant", "day"], set_=count))
+            there = sorted(known(connection, counts))
+            for part in queries.batched(there, _ROWS):
+                rows = [{"merchant": name, "day": day, "tokens": counts[name]} for name in part]
+                statement = queries.upsert(connection, USAGE).values(rows)
+                total = {"tokens": USAGE.c.tokens + statement.excluded.tokens}
+                connection.execute(statement.on_conflict_do_update(index_elements=["merchant", "day"], set_=total))
 
     def usage(self, day: date) -> dict[str, int]:
         """The tokens that each merchant used in a day of UTC, by name.

@@ -30,6 +30,7 @@ from shopfit.serve.endpoints import (
 )
 from shopfit.serve.failures import FAILURES, error_response, invalid_body, other_failure
 from shopfit.serve.gateway import Gateway
+from shopfit.serve.key_guard import KeyGuard
 from shopfit.serve.middleware import RequestGuard
 from shopfit.serve.request_observer import RequestObserver
 
@@ -79,7 +80,9 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(ShopfitError, _shopfit_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _our_error)  # which is logged besides
     app.add_middleware(RequestGuard, timeout=gateway.options.timeout)
+    app.add_middleware(KeyGuard, authentication=gateway.authentication)
     app.add_middleware(RequestObserver, gateway=gateway)  # the last is the outermost
     return app
 
@@ -91,12 +94,21 @@ async def _shopfit_error(_: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(invalid_body(error, _body_fields(request.scope.get("route"))))
+    invalid = invalid_body(error, _body_fields(request.scope.get("route")))
+    return error_response(invalid, param=invalid.problems[0].where if invalid.problems else None)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return other_failure(error)
+
+
+async def _our_error(_: Request, error: Exception) -> Response:
+    failure = ShopfitError(
+        f"the gateway could not answer this request: {type(error).__name__}",
+        next_step="other requests go on; please report this one if it comes again",
+    )
+    return error_response(failure)
 
 
 def _body_fields(route: Any) -> dict[str, Any]:

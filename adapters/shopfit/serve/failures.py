@@ -13,13 +13,12 @@ from shopfit.errors import (
     DeadlineExceeded,
     KeyRefused,
     LimitExceeded,
-    Problem,
     RequestError,
     ScopeMissing,
     ShopfitError,
     UnknownReference,
 )
-from shopfit.recipe.suggestions import did_you_mean
+from shopfit.serve.body_mistakes import mistakes
 
 
 class FailureProblem(BaseModel):
@@ -86,7 +85,9 @@ def error_body(error: ShopfitError, param: str | None = None) -> dict[str, Any]:
     }
 
 
-def error_response(error: ShopfitError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def error_response(
+    error: ShopfitError, headers: Mapping[str, str] | None = None, param: str | None = None
+) -> JSONResponse:
     """An error as an answer; it says when to come again where that may help, and not to where it cannot."""
     more = dict(headers or {})
     status = error.http_status
@@ -98,7 +99,7 @@ def error_response(error: ShopfitError, headers: Mapping[str, str] | None = None
         more["x-should-retry"] = "false"
     if status == 401:
         more["www-authenticate"] = "Bearer"
-    return JSONResponse(error_body(error), status, more)
+    return JSONResponse(error_body(error, param), status, more)
 
 
 def invalid_body(error: RequestValidationError, known: Mapping[str, Any]) -> ShopfitError:
@@ -108,18 +109,9 @@ def invalid_body(error: RequestValidationError, known: Mapping[str, Any]) -> Sho
         error: as FastAPI found it.
         known: names that the body may have, for a "did you mean".
     """
-    problems = []
-    for one in error.errors():
-        where = ".".join(str(part) for part in one["loc"][1:]) or "body"
-        if one["type"] == "extra_forbidden":
-            name = str(one["loc"][-1])
-            problems.append(Problem(_short(where), f"there is no such field{did_you_mean(name, known)}"))
-        elif one["type"] == "json_invalid":
-            problems.append(Problem("body", f"it is not JSON: {one.get('ctx', {}).get('error', '')}"))
-        else:
-            problems.append(Problem(_short(where), one["msg"]))
+    problems = mistakes(error.errors(), error.body, known)
     return RequestError(
-        "the request's body is not valid", problems=problems[:50], next_step="correct it; /docs shows every field"
+        "the request's body is not valid", problems=problems, next_step="correct it; /docs shows every field"
     )
 
 
@@ -128,7 +120,3 @@ def other_failure(error: HTTPException) -> JSONResponse:
     body = {"message": str(error.detail), "type": "invalid_request_error", "param": None, "code": None}
     known: dict[str, Any] = {**body, "problems": [], "next": "see /docs for what there is"}
     return JSONResponse({"error": known}, error.status_code, dict(error.headers or {}))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:200]}…"

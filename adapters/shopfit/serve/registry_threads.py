@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 _THREADS = 8
+_LONG = 2  # calls that take seconds, at a time
 
 
 class RegistryThreads:
@@ -16,12 +18,23 @@ class RegistryThreads:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "shopfit-registry")
+        self._long = ThreadPoolExecutor(_LONG, "shopfit-registry-long")
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._asked: dict[Hashable, asyncio.Future[Any]] = {}
 
     async def run(self, call: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> T:
         """The result of a call on another thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: call(*arguments, **options))
+
+    async def run_long(self, merchant: str, call: Callable[[], T]) -> T:
+        """The result of a call that may take seconds: a merchant's one after another, and few at a time of all.
+
+        So they delay no short one, and many of one merchant delay no other's for long.
+        """
+        turn = self._turns.setdefault(merchant, asyncio.Lock())
+        async with turn:
+            return await asyncio.get_running_loop().run_in_executor(self._long, call)
 
     async def once(self, key: Hashable, call: Callable[[], T]) -> T:
         """The result of a call; those who ask for the same key meanwhile get the same result."""
@@ -35,4 +48,5 @@ class RegistryThreads:
 
     def close(self) -> None:
         """Start no more calls."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._long):
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -63,9 +63,18 @@ def metric(
     drifts: bool = False,
     paper: str = "",
 ) -> Callable[[Callable[[Answers, int], Weighted]], Callable[[Answers, int], Weighted]]:
-    """Put a definition into the table, its docstring as what it is; arguments are those of `Metric`."""
+    """Put a definition into the table, its docstring as what it is; arguments are those of `Metric`.
+
+    Raises:
+        ValueError: if there is a metric of that name, of whichever task.
+    """
 
     def define(of: Callable[[Answers, int], Weighted]) -> Callable[[Answers, int], Weighted]:
+        if name in DEFINED:
+            there = DEFINED[name].of.__module__
+            raise ValueError(
+                f"the metric {name!r} of {of.__module__} is there already, in {there}: give it another name"
+            )
         DEFINED[name] = Metric(name, inspect.getdoc(of) or name, of, mean, by_label, bounded, drifts, paper)
         return of
 

@@ -68,17 +68,17 @@ class ScoredTask(TaskType):
         """What `collect` takes of the scores (A,) of a question's answers, as trained."""
         return scores
 
-    # score fusion
+    # score fusion: a task with a `fusion` has its own of the next three
 
-    @abstractmethod
     def facts(self, examples: Rows, labels: Sequence[str], text: Callable[[Example], str], embed: Embed | None) -> Any:
         """The fields of the task's `fusion` besides the weights, by name: statistics of a merchant's examples."""
+        return {}
 
-    @abstractmethod
     def fusion_rows(
         self, recipe: Recipe, held: HeldOutSet, predictions: Predictions, embed: Embed | None
     ) -> list[FusionRow]:
         """Parts of the held-out examples, from facts of the training examples only; none without score fusion."""
+        return []
 
     def tells(self, row: FusionRow) -> bool:
         """Whether weights can be learned from a row: some of its answers are right and others are not."""
@@ -98,9 +98,9 @@ class ScoredTask(TaskType):
         """The loss of a row of who knows nothing."""
         return float(np.log((row[1] == 0).sum() + 1))
 
-    @abstractmethod
     def fused(self, held_out: Predictions, totals: Sequence[Floats]) -> Predictions:
         """The same rows with other scores."""
+        raise NotImplementedError
 
 
 class ClosedTask(ScoredTask):
@@ -146,7 +146,8 @@ class ClosedTask(ScoredTask):
             (U, L) gradients of the likeliest answers' loss by the labels' scores, and U short reasons.
         """
 
-    @abstractmethod
+    # score fusion: a task with a `fusion` has its own of the first two
+
     def parts(self, facts: Any, labels: Sequence[str], fields: Fields, text: str, embed: Embed | None) -> Parts:
         """Every part but the adapter's, for a row of a task whose questions have the same answers.
 
@@ -157,16 +158,18 @@ class ClosedTask(ScoredTask):
             text: of the prompt's fields.
             embed: turns texts into vectors; None to leave out what needs it.
         """
+        return {}
 
-    @abstractmethod
     def judged(self, labels: Sequence[str], predictions: Predictions) -> list[tuple[Floats, Floats]]:
         """The adapter's part of N held-out answers, and what is right of them: two arrays (A,) each."""
+        raise NotImplementedError
 
     def fusion_rows(
         self, recipe: Recipe, held: HeldOutSet, predictions: Predictions, embed: Embed | None
     ) -> list[FusionRow]:
         """The adapter's part of the held-out answers, and the parts beside it."""
-        assert self.fusion is not None
+        if self.fusion is None:
+            return []
 
         def text(example: Example) -> str:
             return held.prompter.text(example.fields)

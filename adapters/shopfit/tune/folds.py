@@ -110,7 +110,7 @@ def held_out_of(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned, acc
     so this one's answers say nothing about it.
     """
     taught = {row.label for row in part.train}
-    fair = [row for row in part.valid if row.label in taught] if recipe.spec.labels else part.valid
+    fair = [row for row in part.valid if row.label in taught] if recipe.spec.single_label else part.valid
     part = replace(part, valid=with_earlier_steps(recipe, fair)).under(recipe)
     return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
 

@@ -104,14 +104,14 @@ class MerchantDataset:
         reporter("examples", _count(splits))
         if splits.absent:
             reporter("examples", splits.without_examples)
-        if recipe.spec.labels:
+        if recipe.spec.single_label:
             reporter("labels", ", ".join(f"{label} {count}" for label, count in splits.label_counts.items()))
         if splits.merged:
             reporter("labels", spellings_text(splits.merged))
         if splits.contradictions.total:
             reporter("contradict", str(splits.contradictions))
         told = {str(row.label) for row in (*splits.train, *splits.valid)}
-        if recipe.spec.labels and (unseen := sorted(set(splits.labels) - told)):
+        if recipe.spec.single_label and (unseen := sorted(set(splits.labels) - told)):
             reporter("labels", f"no example to train on: {', '.join(unseen)}; what they mean is left to their words")
         if recipe.tune.self_training.rounds:
             reporter("unlabeled", f"{len(self.unlabeled)} rows that repeat no example")

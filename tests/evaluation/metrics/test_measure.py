@@ -11,6 +11,7 @@ from shopfit.evaluation import ChoosePredictions, measure
 from shopfit.evaluation.metrics import module
 from shopfit.recipe.tasks import METRICS
 from shopfit.tasks import DEFINED
+from shopfit.tasks.metric import metric
 
 PREDICTIONS = ChoosePredictions(("a", "b"), np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 1]))
 
@@ -23,6 +24,13 @@ def test_every_metric_a_recipe_may_name_has_a_module_that_says_what_it_is() -> N
         assert found.metric == name
         assert found.description != type(found).__mro__[1].__doc__
         assert "predictions" in found.inputs_description
+
+
+def test_no_metric_is_defined_twice() -> None:
+    defined = DEFINED["mrr"]
+    with pytest.raises(ValueError, match=r"'mrr' of .*test_measure is there already, in shopfit\.tasks\.rank"):
+        metric("mrr")(lambda predictions, k: defined.of(predictions, k))
+    assert DEFINED["mrr"] is defined
 
 
 def test_modules_combine() -> None:

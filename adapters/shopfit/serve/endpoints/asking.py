@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends
+from fastapi import Depends, Header, Security
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
@@ -38,11 +39,18 @@ class Asking:
     user: str
 
 
-async def _asking(request: Request) -> Asking:
-    gateway: Gateway = request.app.state.gateway
-    grant = await gateway.authentication.grant(request)
-    current_record().key = grant.key
-    return Asking(gateway, grant, request.headers.get("x-shopfit-user", "")[:_LONGEST_USER])
+_key = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `sf_…`.")
+
+
+async def _asking(
+    request: Request,
+    _: Annotated[object, Security(_key)],  # for the API's docs: `KeyGuard` has checked it
+    user: Annotated[
+        str, Header(alias="x-shopfit-user", max_length=_LONGEST_USER, description="The same as a body's `user`.")
+    ] = "",
+) -> Asking:
+    current_record().key = request.state.grant.key
+    return Asking(request.app.state.gateway, request.state.grant, user)
 
 
 Asks = Annotated[Asking, Depends(_asking)]

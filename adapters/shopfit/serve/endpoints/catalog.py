@@ -65,7 +65,7 @@ def _body(schema: dict[str, Any]) -> dict[str, Any]:
 async def show_catalog(merchant: str, asks: Asks) -> Response:
     """The catalog that was sent. Without one, adapters use those in their bundles, and there is none to show."""
     check_scope(asks.grant, "publish", merchant)
-    content = await asks.gateway.threads.run(_whole, asks.gateway.registry, merchant)
+    content = await asks.gateway.threads.run_long(merchant, lambda: _whole(asks.gateway.registry, merchant))
     return Response(content, media_type="application/json")
 
 
@@ -96,7 +96,7 @@ async def _change(
 ) -> JSONResponse:
     check_scope(asks.grant, "publish", merchant)
     body = await request.body()
-    stored = await asks.gateway.threads.run(lambda: change(_read(body)))  # large bodies take a while to read
+    stored = await asks.gateway.threads.run_long(merchant, lambda: change(_read(body)))
     await asks.gateway.state.refresh()
     return JSONResponse(_state(stored))
 
@@ -127,6 +127,10 @@ def _state(stored: StoredCatalog) -> dict[str, Any]:
     return {**told, **named}
 
 
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def _whole(registry: Registry, merchant: str) -> bytes:
     """A catalog with its items, as JSON.
 
@@ -137,8 +141,8 @@ def _whole(registry: Registry, merchant: str) -> bytes:
     while (stored := registry.stored_catalog(merchant)) is not None:
         catalog = registry.catalog(merchant)
         if catalog is not None and registry.stored_catalog(merchant) == stored:  # else it has changed meanwhile
-            items = [dict(item.fields) for item in catalog.values()]
-            return json.dumps({**_state(stored), "items": items}, ensure_ascii=False).encode()
+            items = ",".join(_json(dict(item.fields)) for item in catalog.values())  # each by itself: others go on
+            return f'{_json(_state(stored))[:-1]},"items":[{items}]}}'.encode()
     raise UnknownReference(
         f"no catalog of {merchant} was sent, so that its adapters use those in their bundles",
         next_step="send one with PUT, or change items with PATCH",

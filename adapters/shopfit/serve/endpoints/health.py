@@ -27,12 +27,12 @@ class Readiness(BaseModel):
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 async def ready(request: Request) -> JSONResponse:
-    """Every engine has loaded its base, and the gateway is not ending; else 503."""
+    """Requests are taken: each engine has come up or failed to, one runs if there are any, and this is not the end."""
     gateway: Gateway = request.app.state.gateway
-    engines = {
-        f"{engine.base.name}:{engine.base.quantization}": engine.running is not None
-        for engine in gateway.engines.engines
-    }
-    fine = all(engines.values()) and not gateway.draining
+    known = gateway.engines.engines
+    engines = {f"{engine.base.name}:{engine.base.quantization}": engine.running is not None for engine in known}
+    # one base that does not load, or whose engine starts again, takes no other base's requests away
+    up = all(engine.settled for engine in known) and (any(engines.values()) or not engines)
+    fine = up and not gateway.draining
     status = "ready" if fine else "draining" if gateway.draining else "starting"
     return JSONResponse({"status": status, "engines": engines}, 200 if fine else 503)

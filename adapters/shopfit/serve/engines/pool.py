@@ -55,6 +55,11 @@ class Supervised:
         return self._process
 
     @property
+    def settled(self) -> bool:
+        """Whether it has run, or could not be started."""
+        return self.starts > 0 or self._failed is not None
+
+    @property
     def under_way(self) -> int:
         """Requests that it has not answered, those that wait for its start included."""
         return self._waiting + (0 if self._process is None else self._process.under_way)

@@ -1,25 +1,23 @@
 """One engine process, as the gateway sees it: what it is asked, and what comes back."""
 
 import asyncio
-import contextlib
 import itertools
-import os
-import signal
+import multiprocessing
 import socket
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from shopfit.errors import EngineEnded, ShopfitError
+from shopfit.serve.engines import worker
 from shopfit.serve.engines.frames import Message, packed, receive
 
-_MUTE = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+_PATIENCE = 5.0  # seconds that a process has to end by itself
+
+# engines are forked from a process that has imported what they need, so that one that ended is back in a second
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["shopfit.serve.engines.preloaded"])
 
 
 @dataclass(slots=True)
@@ -40,7 +38,7 @@ class EngineProcess:
         ended: set when it has ended, for whatever reason.
     """
 
-    _process: asyncio.subprocess.Process
+    _process: BaseProcess
     _writer: asyncio.StreamWriter
     fingerprint: str = ""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,15 +59,8 @@ class EngineProcess:
         """
         own, its = socket.socketpair()
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "shopfit.serve.engines.worker",
-                str(its.fileno()),
-                pass_fds=[its.fileno()],
-                env={**_MUTE, **os.environ},
-                start_new_session=True,  # a Ctrl-C is for the gateway, which lets its engines finish first
-            )
+            process = _FORKS.Process(target=worker.main, args=(its,), name="shopfit-engine", daemon=True)
+            await asyncio.to_thread(process.start)  # the first one waits until all is imported
         except BaseException:
             own.close()
             raise
@@ -94,6 +85,7 @@ class EngineProcess:
     @property
     def number(self) -> int:
         """Of the process, as the system knows it."""
+        assert self._process.pid is not None
         return self._process.pid
 
     @property
@@ -143,16 +135,14 @@ class EngineProcess:
     async def close(self) -> None:
         """Let it end: its socket is closed, and it is killed if it has not ended a few seconds later."""
         self._writer.close()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), 5)
+        await asyncio.to_thread(self._process.join, _PATIENCE)
         await self.kill()
 
     async def kill(self) -> None:
         """End it at once."""
         self._writer.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        await self._process.wait()
+        self._process.kill()
+        await asyncio.to_thread(self._process.join)
 
     def _begin(self, message: Mapping[str, Any], parts: "asyncio.Queue[Any] | None" = None) -> tuple[int, _Asked]:
         if self.ended.is_set():
@@ -200,12 +190,8 @@ class EngineProcess:
             _settle(asked, message["answer"])
 
     async def _why_ended(self) -> EngineEnded:
-        self._writer.close()
-        try:
-            status = await asyncio.wait_for(self._process.wait(), 5)
-        except TimeoutError:
-            await self.kill()
-            status = self._process.returncode or 0
+        await self.close()
+        status = self._process.exitcode or 0
         why = f"signal {-status}" if status < 0 else f"status {status}"
         return _ended(f" ({why})")
 

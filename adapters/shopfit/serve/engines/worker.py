@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -138,9 +137,6 @@ def serve(frames: FrameSocket) -> None:
     start = frames.receive()
     if start is None:
         return
-    from shopfit.libraries import quiet
-
-    quiet()
     try:
         import torch
 
@@ -167,11 +163,12 @@ def serve(frames: FrameSocket) -> None:
         EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog), frames).run()
 
 
-def main() -> None:
-    """Serve on the socket whose number is the one argument."""
-    serve(FrameSocket(socket.socket(fileno=int(sys.argv[1]))))
+def main(connection: socket.socket) -> None:
+    """Serve the gateway at the other end of a socket; the process ends with it.
+
+    Args:
+        connection: a connected stream socket.
+    """
+    os.setsid()  # a Ctrl-C is for the gateway, which lets its engines finish first
+    serve(FrameSocket(connection))
     os._exit(0)  # threads that still load or build would keep the process
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,7 @@ from tests.merchant.shop import recipe
 
 from shopfit.errors import DataError
 from shopfit.merchant.catalog import Catalog, Item
-from shopfit.merchant.items import read_catalog
+from shopfit.merchant.catalog_reading import read_catalog
 from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.schema import Recipe
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from shopfit.errors import DataError, Problem
-from shopfit.merchant import stock
 from shopfit.merchant.amounts import DECIMAL_MARKS, NumberFormat, no_number, settle
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.exports import of_export
 from shopfit.merchant.files import MerchantFile
 from shopfit.merchant.markup import text_of
 from shopfit.merchant.reading import Row, given_rows, read_rows
+from shopfit.merchant.stock_cell import ALLOWED, as_stock
 from shopfit.merchant.values import Checks, as_id, is_missing, mapped, meant
 from shopfit.recipe.currencies import common, currency_of
 from shopfit.recipe.schema import DecimalMark, Recipe
@@ -254,11 +254,11 @@ class _Check:
 
     def _in_stock(self, checks: Checks, values: dict[str, Any]) -> None:
         written = values.pop("in_stock")
-        there = stock.as_stock(written)
+        there = as_stock(written)
         if there is not None:
             values["in_stock"] = there
         elif not no_number(written):  # `n/a`, as of a price
-            checks.bad("in_stock", written, stock.ALLOWED)
+            checks.bad("in_stock", written, ALLOWED)
 
     def _min_age(self, checks: Checks, values: dict[str, Any]) -> None:
         if "min_age" in values:
