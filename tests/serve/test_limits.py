@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psutil
 import pytest
 from tests.serve.operated import Operated, operating, own_copy
@@ -137,6 +138,22 @@ def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operate
         for engine in engines:
             engine.resume()
     assert operated.classify().status_code == 200
+
+
+def test_a_stream_that_is_broken_off_costs_what_was_written(operated: Operated) -> None:
+    def used() -> int:
+        return operated.registry.usage(datetime.now(UTC).date()).get("rival", 0)
+
+    before = used()
+    body = {"model": "rival/words", "prompt": "keep warm", "stream": True, "max_tokens": 200}
+    long = {"json_schema": {"type": "string", "minLength": 150, "maxLength": 200}}
+    headers = {"authorization": f"Bearer {operated.gateway.keys['rival']}"}
+    url = f"{operated.gateway.url}/v1/completions"
+    with httpx2.stream("POST", url, json=body | long, headers=headers, timeout=None) as answer:
+        assert answer.status_code == 200
+        assert next(answer.iter_lines()).startswith("data: ")
+    while used() == before:
+        time.sleep(0.02)
 
 
 def test_a_merchant_without_its_own_has_the_platforms(
