@@ -21,8 +21,8 @@ SOURCE = Path(shopfit.__file__).parents[1] / "shopfit_vllm"
 NEVER = {"torch", "transformers", "peft", "llguidance", "accelerate", "scikit-learn", "pyarrow", "datasets"}
 READ_ALL = """
 import importlib, pkgutil, json, sys
-names = ["shopfit_vllm", "shopfit.errors", "shopfit.settings"]
-for package in ("shopfit.recipe", "shopfit.base", "shopfit.adapter", "shopfit.registry", "shopfit_vllm"):
+names = ["shopfit_vllm", "shopfit.documents", "shopfit.errors", "shopfit.settings"]
+for package in ("shopfit.recipe", "shopfit.merchant", "shopfit.base", "shopfit.adapter", "shopfit.registry", "shopfit_vllm"):
     names += [each.name for each in pkgutil.iter_modules(importlib.import_module(package).__path__, package + ".")]
 needs_vllm = {"shopfit_vllm.plugin", "shopfit.registry.migrations"}
 for name in names:
