@@ -188,7 +188,7 @@ class Gateway:
         self.adapters = Adapters(registry, self.threads)
         self.state = RegistryState(registry, self.threads)
         places = {"home": str(settings.home), "registry": settings.registry, "blobs": settings.blobs}
-        engines = {**places, "threads": options.threads, "options": options.engine_options}
+        engines = {**places, "threads": options.threads, "upstream": options.upstream, "options": options.engine_options}
         self.engines = EnginePool(engines, options.queue)
         self.draining = False
         self.metrics = Metrics(options.adapters_in_metrics)
