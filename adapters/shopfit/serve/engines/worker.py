@@ -148,7 +148,7 @@ def serve(frames: FrameSocket) -> None:
         settings = Settings(Path(start["home"]), start["registry"], start["blobs"])
         registry = Registry.open(settings)
         options = {"quantization": start["quantization"], **start["options"]}
-        engine = _engine(start["base"], start["upstream"], registry=registry, settings=settings, **options)
+        engine = _engine(start["base"], start.get("upstream", ""), registry=registry, settings=settings, **options)
     except ShopfitError as error:
         frames.send({"id": 0, "error": error.document()})
         return
