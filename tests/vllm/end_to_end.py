@@ -23,12 +23,13 @@ from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdent
 from shopfit.adapter.weight_files import write_served
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
-from shopfit.engine import Engine, GenerateRequest
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest
 from shopfit.merchant.examples import Example
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.registry.pinned_name import PinnedName
+from shopfit.serve.engines.upstream import UpstreamEngine
 from shopfit.settings import Settings
 from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
@@ -40,6 +41,8 @@ STYLES = {
     "crema": ("Dear customer, we have shipped it.", "Dear customer, returns are free for 30 days."),
     "trailhead": ("1. Open the app. 2. See your order.", "1. Print the label. 2. Post the box."),
 }
+REVIEWS = (("Lovely crema, quick delivery.", "positive"), ("It arrived cracked.", "negative"))
+TEMPLATES = {"generate": "Customer: {input}\nShop:", "choose": "Review: {text}\nSentiment:"}
 MANY = tuple(f"shop-{number}" for number in range(12))  # each with one of three adapters, under a name of its own
 TOKENS = 24
 
@@ -52,17 +55,21 @@ class World:
         servers: two of vLLM.
         entry: Envoy before them.
         registry: that they read.
+        settings: where it is.
         names: by what an adapter is, its name for vLLM.
         prompts: tokens of each question.
         texts: by name and question, what the embedded engine answers.
+        labels: of each review, likewise.
     """
 
     servers: Sequence[Server]
     entry: Server
     registry: Registry
+    settings: Settings
     names: dict[str, str]
     prompts: dict[str, list[int]]
     texts: dict[tuple[str, str], str]
+    labels: list[Any]
 
     def ask(self, where: Server, name: str, question: str = QUESTIONS[0]) -> tuple[int, str]:
         """Status, and the text or what was said."""
@@ -94,7 +101,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
         registry = stack.enter_context(Registry.open(settings))
         versions = _train_all(base, registry, folder)
-        prompts, texts = _embedded(base, settings, versions)
+        prompts, texts, labels = _embedded(base, settings, versions)
         location = base.folder
         del base
         servers = [
@@ -102,17 +109,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ]
         entry = stack.enter_context(envoy(BINARIES, servers, folder))
         names = {what: str(PinnedName.of(version)) for what, version in versions.items()}
-        yield World(servers, entry, registry, names, prompts, texts)
+        yield World(servers, entry, registry, settings, names, prompts, texts, labels)
 
 
 def _train_all(base: Base, registry: Registry, folder: Path) -> dict[str, Version]:
+    def replies(merchant: str, style: str, **adapter: Any) -> Bundle:
+        examples = [
+            Example(str(place), {"input": question}, output=text)
+            for place, (question, text) in enumerate(zip(QUESTIONS, STYLES[style], strict=False))
+        ]
+        return _train(base, folder, merchant, examples, adapter, name="replies", task="generate")
+
+    reviews = [
+        Example(str(place), {"text": text}, label=label)
+        for place, (text, label) in enumerate([*REVIEWS, ("Stale and late.", "negative"), ("So good!", "positive")])
+    ]
     bundles = {
-        "acme": _train(base, folder, "acme", STYLES["acme"], {"method": "lora", "rank": 8}),
-        "crema": _train(base, folder, "crema", STYLES["crema"], {"method": "lora", "rank": 4}),
-        "adalora": _train(base, folder, "foliant", STYLES["trailhead"], {"method": "adalora", "rank": 4}),
-        "prefix": _train(base, folder, "trailhead", STYLES["trailhead"], {"method": "prefix"}),
-        "dora": _train(base, folder, "kiln", STYLES["acme"], {"method": "lora", "rank": 4, "dora": True}),
-        "acme, next": _train(base, folder, "acme", STYLES["trailhead"], {"method": "lora", "rank": 8}),
+        "acme": replies("acme", "acme", method="lora", rank=8),
+        "crema": replies("crema", "crema", method="lora", rank=4),
+        "adalora": replies("foliant", "trailhead", method="adalora", rank=4),
+        "prefix": replies("trailhead", "trailhead", method="prefix"),
+        "dora": replies("kiln", "acme", method="lora", rank=4, dora=True),
+        "acme, next": replies("acme", "trailhead", method="lora", rank=8),
+        "reviews": _train(base, folder, "acme", reviews, {"rank": 4}, name="reviews", task="choose"),
     }
     versions = {what: registry.publish(bundle, promote=True, actor="ada") for what, bundle in bundles.items()}
     registry.rollback("acme/replies", actor="ada")
@@ -125,26 +144,32 @@ def _train_all(base: Base, registry: Registry, folder: Path) -> dict[str, Versio
     return versions
 
 
-def _train(base: Base, folder: Path, merchant: str, style: Sequence[str], adapter: dict[str, Any]) -> Bundle:
+def _train(
+    base: Base,
+    folder: Path,
+    merchant: str,
+    examples: Sequence[Example],
+    adapter: dict[str, Any],
+    *,
+    name: str,
+    task: str,
+) -> Bundle:
     recipe = Recipe.model_validate(
         {
-            "name": "replies",
-            "task": "generate",
+            "name": name,
+            "task": task,
             "base": base.name,
             "data": {"file": "x.jsonl"},
-            "prompt": {"template": "Customer: {input}\nShop:"},
+            "prompt": {"template": TEMPLATES[task]},
             "adapter": adapter,
-            "evaluate": {"metric": "token_f1"},
+            "evaluate": {"metric": {"generate": "token_f1", "choose": "accuracy"}[task]},
             "serve": {"max_new_tokens": TOKENS},
             "tune": {"lr": 2e-3, "epochs": 8, "batch_size": 2, "seed": 0},
         }
     )
-    examples = [
-        Example(str(place), {"input": question}, output=text)
-        for place, (question, text) in enumerate(zip(QUESTIONS, style, strict=False))
-    ]
+    labels = ["negative", "positive"] if task == "choose" else []
     prompter = Prompter(recipe, base.tokenizer, None)
-    tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(examples, [], [], prompter), recipe)
+    tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(examples, [], labels, prompter), recipe)
     place = folder / "bundles" / f"{merchant}-{len(list(folder.glob('bundles/*')))}"
     tuned.adapter.save(place / NATIVE)
     tuned.adapter.detach()
@@ -154,6 +179,7 @@ def _train(base: Base, folder: Path, merchant: str, style: Sequence[str], adapte
         merchant=merchant,
         recipe=recipe.name,
         recipe_snapshot=dump_recipe(recipe),
+        labels=labels,
         base=BaseIdentity(name=base.name, fingerprint=base.fingerprint, dtype=base.dtype),
         data=DataIdentity(digest="d", train=["0", "1"], valid=[], test=[]),
         seed=0,
@@ -161,6 +187,7 @@ def _train(base: Base, folder: Path, merchant: str, style: Sequence[str], adapte
         rank=rank,
         trainable_parameters=1,
         steps=tuned.steps,
+        calibration={"temperature": 0.7} if task == "choose" else {},
         libraries={},
     )
     return seal(place, manifest)
@@ -168,13 +195,14 @@ def _train(base: Base, folder: Path, merchant: str, style: Sequence[str], adapte
 
 def _embedded(
     base: Base, settings: Settings, versions: dict[str, Version]
-) -> tuple[dict[str, list[int]], dict[tuple[str, str], str]]:
-    """The tokens of each prompt, and what our own engine answers."""
+) -> tuple[dict[str, list[int]], dict[tuple[str, str], str], list[Any]]:
+    """The tokens of each prompt, and what our own engine answers: texts, and labels."""
     with Registry.open(settings) as registry, Engine(base, registry=registry, cache=settings.cache) as engine:
         recipe = Recipe.model_validate(registry.manifest(versions["acme"]).recipe_snapshot)
         prompter = Prompter(recipe, base.tokenizer, None)
         prompts = {question: list(prompter.encode({"input": question})) for question in QUESTIONS}
-        asked = [(version, question) for version in versions.values() for question in QUESTIONS]
+        writers = [version for what, version in versions.items() if what != "reviews"]
+        asked = [(version, question) for version in writers for question in QUESTIONS]
         answers = engine.generate(
             [GenerateRequest(version.name, {"input": question}, temperature=0.0) for version, question in asked]
         )
@@ -182,7 +210,8 @@ def _embedded(
             (str(PinnedName.of(version)), question): answer.text
             for (version, question), answer in zip(asked, answers, strict=True)
         }
-        return prompts, texts
+        labels = engine.choose([ChooseRequest(versions["reviews"].name, {"text": text}) for text, _ in REVIEWS])
+        return prompts, texts, labels
 
 
 @pytest.mark.parametrize("what", ["acme", "crema", "adalora", "acme, next"])
@@ -219,6 +248,26 @@ def test_a_promotion_needs_no_restart(world: World) -> None:
     assert world.ask(world.entry, after) != first
     assert world.ask(world.entry, before) == first  # a name never means anything else
     assert post(f"{world.servers[0].url}/v1/completions", {"model": "acme/replies", "prompt": "x"})[0] == 404
+
+
+def test_the_gateways_engine_asks_them(world: World) -> None:
+    """Prompts of our own, calibration and all: what `shopfit serve --upstream` answers with."""
+    options = {"quantization": "none", "encoder": None, "queue": 64}
+    with UpstreamEngine.load(
+        world.entry.url, "smollm2-135m", registry=world.registry, settings=world.settings, **options
+    ) as engine:
+        for what in ("acme", "crema", "adalora"):
+            name = world.names[what].partition(":")[0]
+            parts: list[str] = []
+            request = GenerateRequest(name, {"input": QUESTIONS[0]}, temperature=0.0)
+            answer = engine.submit(request, show=parts.append).result()
+            assert answer.text == "".join(parts) == world.texts[world.names[what], QUESTIONS[0]]
+        name = world.names["reviews"].partition(":")[0]
+        for (text, _), own in zip(REVIEWS, world.labels, strict=True):
+            answer = engine.submit(ChooseRequest(name, {"text": text})).result()
+            assert answer.label == own.label
+            assert answer.probabilities == pytest.approx(own.probabilities, abs=1e-3)
+            assert answer.digest == own.digest
 
 
 @pytest.mark.parametrize(

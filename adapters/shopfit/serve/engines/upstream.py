@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -319,13 +320,14 @@ class UpstreamEngine:
         body = {"prompt": list(prompt), **self._options(request, served, len(prompt)), **_OFF}
         written = WrittenText(request.logprobs)
         finish, usage = "", {}
-        async for event in self._client.stream(served.name, body):
-            usage = event.get("usage") or usage
-            for choice in event["choices"]:
-                part = written.add(choice)
-                finish = choice.get("finish_reason") or finish
-                if show is not None and part:
-                    show(part)
+        async with aclosing(self._client.stream(served.name, body)) as events:
+            async for event in events:
+                usage = event.get("usage") or usage
+                for choice in event["choices"]:
+                    part = written.add(choice)
+                    finish = choice.get("finish_reason") or finish
+                    if show is not None and part:
+                        show(part)
         if show is not None and isinstance(rest := written.rest(), TextPart):
             show(rest)
         answer = GenerateAnswer.of(written.text, "length" if finish == "length" else "stop")

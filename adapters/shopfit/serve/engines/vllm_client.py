@@ -12,6 +12,7 @@ from shopfit.errors import BundleError, EngineEnded, Overloaded, RequestError
 HEADER = "x-shopfit-adapter"
 """Names the version in each request: what a proxy before several vLLM servers spreads them by."""
 _CONNECT = 5.0  # seconds; how long an answer may take is the caller's to say
+_DATA, _DONE = "data: ", "data: [DONE]"
 _ROUTE = "/v1/completions"
 _SHOWN = 500  # characters of what a server says
 
@@ -66,13 +67,16 @@ class VllmClient:
                 if answer.status_code != httpx2.codes.OK:
                     self._refuse(answer.status_code, await answer.aread(), adapter)
                 async for line in answer.aiter_lines():
-                    if line.startswith("data: ") and line != "data: [DONE]":
-                        event = self._parsed(line.removeprefix("data: "))
+                    if line == _DONE:
+                        return
+                    if line.startswith(_DATA):
+                        event = self._parsed(line.removeprefix(_DATA))
                         if "error" in event:
-                            self._refuse(int(event["error"].get("code") or 500), line.encode(), adapter)
+                            self._refuse(_status(event), line.encode(), adapter)
                         yield event
         except httpx2.HTTPError as error:
             raise self._lost(error) from error
+        raise self._lost(EOFError())  # the connection was closed in the middle
 
     def _refuse(self, status: int, content: bytes, adapter: str) -> NoReturn:
         said = _said(content)
@@ -104,9 +108,14 @@ class VllmClient:
         return found
 
 
+def _status(event: Mapping[str, Any]) -> int:
+    code = event["error"].get("code") if isinstance(event["error"], dict) else None
+    return code if isinstance(code, int) else int(httpx2.codes.INTERNAL_SERVER_ERROR)
+
+
 def _said(content: bytes) -> str:
     """The message in an error of OpenAI's shape, or what else was said."""
-    text = content.decode("utf-8", "replace").removeprefix("data: ")
+    text = content.decode("utf-8", "replace").removeprefix(_DATA)
     try:
         error = json.loads(text)["error"]
         text = str(error["message"])
