@@ -54,7 +54,12 @@ class ServedBase:
         problems = []
         for piece in weights:
             layer, found, part = piece.name.removesuffix(".weight").rpartition(".lora_")
-            if not found or part not in {"A", "B"} or not layer.startswith(_PREFIX) or not piece.name.endswith(".weight"):
+            if (
+                not found
+                or part not in {"A", "B"}
+                or not layer.startswith(_PREFIX)
+                or not piece.name.endswith(".weight")
+            ):
                 problems.append(Problem(ascii(piece.name[:200]), "is no weight of LoRA"))
             else:
                 layers.setdefault(layer.removeprefix(_PREFIX), {})[part] = piece.shape

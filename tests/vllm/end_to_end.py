@@ -104,9 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         prompts, texts, labels = _embedded(base, settings, versions)
         location = base.folder
         del base
-        servers = [
-            stack.enter_context(vllm(BINARIES, location, settings, folder, core)) for core in range(2)
-        ]
+        servers = [stack.enter_context(vllm(BINARIES, location, settings, folder, core)) for core in range(2)]
         entry = stack.enter_context(envoy(BINARIES, servers, folder))
         names = {what: str(PinnedName.of(version)) for what, version in versions.items()}
         yield World(servers, entry, registry, settings, names, prompts, texts, labels)

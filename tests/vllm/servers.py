@@ -107,7 +107,15 @@ def envoy(binaries: Path, servers: Sequence[Server], folder: Path) -> Iterator[S
     """Envoy, which gives each adapter's requests to one server of a hash ring, and to another while that is down."""
     port = free_port()
     (folder / "envoy.json").write_text(json.dumps(_envoy_config(port, [server.url for server in servers])))
-    command = [binaries / "envoy", "--config-path", folder / "envoy.json", "--base-id", str(port), "--log-level", "warn"]
+    command = [
+        binaries / "envoy",
+        "--config-path",
+        folder / "envoy.json",
+        "--base-id",
+        str(port),
+        "--log-level",
+        "warn",
+    ]
     url = f"http://127.0.0.1:{port}"
     with running(command, url, folder / "envoy.log", ready="/health") as server:
         yield server
@@ -126,7 +134,9 @@ def _envoy_config(port: int, servers: Sequence[str]) -> dict[str, Any]:
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset-before-request",
                 "num_retries": 3,
-                "retry_host_predicate": [{"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": previous}],
+                "retry_host_predicate": [
+                    {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": previous}
+                ],
                 "host_selection_retry_max_attempts": "100",  # steps on the ring until it is another server
             },
         },
@@ -151,7 +161,10 @@ def _envoy_config(port: int, servers: Sequence[str]) -> dict[str, Any]:
         },
         "health_checks": [
             {
-                **{"timeout": "5s", "interval": "1s", "unhealthy_threshold": 2, "healthy_threshold": 1},
+                "timeout": "5s",
+                "interval": "1s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
                 "http_health_check": {"path": "/health"},
             }
         ],

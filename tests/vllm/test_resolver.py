@@ -59,9 +59,7 @@ def test_plain_lora_is_brought_to_a_path_of_its_own(
     assert ask(resolver, tiny_base, names[0]) == folders[0]
 
 
-def test_blobs_may_be_anywhere(
-    settings: Settings, tiny_base: Path, quick_bundle: MakeBundle, tmp_path: Path
-) -> None:
+def test_blobs_may_be_anywhere(settings: Settings, tiny_base: Path, quick_bundle: MakeBundle, tmp_path: Path) -> None:
     from shopfit.registry.pinned_name import PinnedName
 
     far = replace(settings, blobs=f"memory://{tmp_path.name}")
@@ -167,9 +165,7 @@ def test_what_vllm_would_compute_differently_is_refused(
     said, change = STRANGE[what]
     folder = quick_bundle("acme", task="generate").folder
     change(folder / "lora")
-    name = publish(
-        seal_as(folder, base, recipe_of(base, "generate"), "acme", method="lora", rank=2, seed=0)
-    )
+    name = publish(seal_as(folder, base, recipe_of(base, "generate"), "acme", method="lora", rank=2, seed=0))
     assert said in refused(resolver, tiny_base, name, caplog)
 
 

@@ -69,7 +69,9 @@ def failure(engine: Any, request: Any, **options: Any) -> BaseException | None:
 def test_a_label_has_the_probability_that_our_own_engine_gives(
     upstream: Any, embedded: Engine, registry: Registry, quick_bundle: MakeBundle, server: StandIn
 ) -> None:
-    name = publish(registry, quick_bundle("acme", scale=0.0))  # an adapter that changes nothing, as the stand-in has none
+    name = publish(
+        registry, quick_bundle("acme", scale=0.0)
+    )  # an adapter that changes nothing, as the stand-in has none
     answer = upstream.submit(ChooseRequest(name, REVIEW)).result()
     (own,) = embedded.choose([ChooseRequest(name, REVIEW)])
     assert answer.probabilities == pytest.approx(own.probabilities, abs=1e-5)
@@ -106,9 +108,7 @@ def test_options_and_log_probabilities(
     upstream: Any, registry: Registry, quick_bundle: MakeBundle, server: StandIn
 ) -> None:
     name = publish(registry, quick_bundle("acme", task="generate", scale=0.0))
-    request = GenerateRequest(
-        name, NEED, max_new_tokens=3, temperature=0.5, top_p=0.9, stop=["\n"], seed=7, logprobs=1
-    )
+    request = GenerateRequest(name, NEED, max_new_tokens=3, temperature=0.5, top_p=0.9, stop=["\n"], seed=7, logprobs=1)
     parts: list[Any] = []
     answer = upstream.submit(request, show=parts.append).result()
     asked = server.asked[0]
@@ -178,7 +178,13 @@ def test_a_stream_that_breaks_off_is_an_error(
 def test_nobody_answers(base: Base, registry: Registry, settings: Settings, quick_bundle: MakeBundle) -> None:
     name = publish(registry, quick_bundle("acme"))
     with UpstreamEngine.load(
-        "http://127.0.0.1:1", base.name, registry=registry, settings=settings, quantization="none", encoder=None, queue=4
+        "http://127.0.0.1:1",
+        base.name,
+        registry=registry,
+        settings=settings,
+        quantization="none",
+        encoder=None,
+        queue=4,
     ) as upstream:
         assert isinstance(failure(upstream, ChooseRequest(name, REVIEW)), EngineEnded)
 

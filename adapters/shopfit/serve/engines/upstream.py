@@ -292,9 +292,7 @@ class UpstreamEngine:
                 )
             embed = self._embed if tenant.blend.encoded else None
             text = prompter.text(request.fields)
-            others = await asyncio.to_thread(
-                task.parts, tenant.blend, tenant.labels, request.fields, text, embed
-            )
+            others = await asyncio.to_thread(task.parts, tenant.blend, tenant.labels, request.fields, text, embed)
         return replace(task.answer(tenant, scores, others), read=read)
 
     async def _scores(self, question: Question, name: str) -> Any:
