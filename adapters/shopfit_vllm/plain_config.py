@@ -1,4 +1,4 @@
-"""What `adapter_config.json` of a bundle's `lora/` may say, so that vLLM computes B A of its weights and nothing else."""
+"""What `adapter_config.json` in `lora/` may say, so that vLLM computes B A of its weights and nothing else."""
 
 from typing import Any
 

@@ -112,7 +112,7 @@ class AdapterResolver:
         if manifest.rank > self._max_rank:
             raise BundleError(
                 f"{manifest.reference} has rank {manifest.rank} (allowed: {self._max_rank} at most)",
-                next_step="raise vLLM's --max-lora-rank and SHOPFIT_MAX_LORA_RANK, or train it with a lower adapter.rank",
+                next_step="raise --max-lora-rank and SHOPFIT_MAX_LORA_RANK, or train it with a lower adapter.rank",
             )
         if manifest.base.fingerprint not in self._served(base_name).fingerprints:
             raise BaseError(

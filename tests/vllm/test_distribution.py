@@ -22,8 +22,10 @@ NEVER = {"torch", "transformers", "peft", "llguidance", "accelerate", "scikit-le
 READ_ALL = """
 import importlib, pkgutil, json, sys
 names = ["shopfit_vllm", "shopfit.documents", "shopfit.errors", "shopfit.settings"]
-for package in ("shopfit.recipe", "shopfit.merchant", "shopfit.base", "shopfit.adapter", "shopfit.registry", "shopfit_vllm"):
+for room in ("recipe", "merchant", "base", "adapter", "registry"):
+    package = f"shopfit.{room}"
     names += [each.name for each in pkgutil.iter_modules(importlib.import_module(package).__path__, package + ".")]
+names += [each.name for each in pkgutil.iter_modules(importlib.import_module("shopfit_vllm").__path__, "shopfit_vllm.")]
 needs_vllm = {"shopfit_vllm.plugin", "shopfit.registry.migrations"}
 for name in names:
     if name not in needs_vllm:

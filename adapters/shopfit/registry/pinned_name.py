@@ -46,7 +46,7 @@ class PinnedName:
         raise UnknownReference(
             f"{text if isinstance(text, str) else type(text).__name__!r:.100} is not the name of one version for ever "
             f"(allowed: merchant/recipe@7:digest, of the digest its first {_DIGITS} hex digits)",
-            next_step="ask the gateway, which spells these names, or take version and digest from `shopfit registry ls`",
+            next_step="ask the gateway, which spells these names, or see `shopfit registry ls`",
         )
 
     def names(self, identity: Identity) -> bool:

@@ -9,10 +9,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +39,9 @@ from shopfit.settings import Settings
 from shopfit.tasks import closed_task_of
 from shopfit.tasks.generate import TextPart
 from shopfit.tasks.tenant import Tenant
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _ADAPTERS = 1024  # whose recipe, labels and items stay in memory
 _ANSWERS = 32  # of a question, in one request to vLLM
@@ -113,7 +115,7 @@ class UpstreamEngine:
         self._names = AliasCache(registry)
         self._adapters: OrderedDict[str, _Served] = OrderedDict()
         self._catalogs: dict[str, Catalog | None] = {}
-        self._under_way: set[Future[Any]] = set()
+        self._under_way: set[Future[Answer]] = set()
         self._lock = threading.Lock()
         self._making = threading.Lock()
         self._loop = asyncio.new_event_loop()
