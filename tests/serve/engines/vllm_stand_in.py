@@ -56,12 +56,16 @@ class StandIn:
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Of a stream: one a token, then why it ended, then the usage."""
         tokens = self.written(body["prompt"], body["max_tokens"])
-        for token in tokens:
-            text = self._tokenizer.decode([token])
+        shown = ""
+        for count, token in enumerate(tokens, start=1):
+            whole = self._tokenizer.decode(tokens[:count])
+            part = "" if whole.endswith("\ufffd") and count < len(tokens) else whole[len(shown) :]
+            shown += part
             logprobs = None
             if "logprobs" in body:
+                text = self._tokenizer.decode([token])
                 logprobs = {"tokens": [text], "token_logprobs": [-0.5], "top_logprobs": [{text: -0.5, "x": -1.5}]}
-            yield {"choices": [{"index": 0, "text": text, "logprobs": logprobs, "finish_reason": None}]}
+            yield {"choices": [{"index": 0, "text": part, "logprobs": logprobs, "finish_reason": None}]}
         reason = "length" if len(tokens) == body["max_tokens"] else "stop"
         yield {"choices": [{"index": 0, "text": "", "logprobs": None, "finish_reason": reason}]}
         yield {"choices": [], "usage": {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(tokens)}}
