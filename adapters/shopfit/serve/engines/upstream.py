@@ -107,7 +107,6 @@ class UpstreamEngine:
         self.base = base
         self._client = VllmClient(url)
         self._registry = registry
-        self._cache = settings.cache
         self._embed = None if encoder is None else LateEmbedder(settings.home, encoder, remember=False)
         self._queue = queue
         self._make_local = local
@@ -252,17 +251,20 @@ class UpstreamEngine:
 
     async def _find(self, adapter: Any) -> _Served:
         reference = Reference.parse(adapter)
-        version = self._names.known(reference) or await asyncio.to_thread(self._names.resolve, reference)
-        if (known := self._adapters.get(version.digest)) is None or known.version.name != version.name:
-            known = await asyncio.to_thread(self._read, version)
-            self._adapters[version.digest] = known
+        version = self._names.known(reference)
+        if version is None:
+            version = await asyncio.to_thread(self._names.resolve, reference)
+        served = self._adapters.get(version.digest)
+        if served is None or served.version.name != version.name:
+            served = self._adapters[version.digest] = await asyncio.to_thread(self._read, version)
             if len(self._adapters) > _ADAPTERS:
                 self._adapters.popitem(last=False)
-        self._adapters.move_to_end(version.digest)
-        return known
+        if version.digest in self._adapters:  # others may have come meanwhile
+            self._adapters.move_to_end(version.digest)
+        return served
 
     def _read(self, version: Version) -> _Served:
-        tenant = Tenant.of(self._registry.read(version, _without_weights, self._cache), version.name)
+        tenant = Tenant.of(self._registry.read(version, _without_weights), version.name)
         assert tenant.bundle is not None
         manifest = tenant.bundle.manifest
         if manifest.base.fingerprint not in {self.base.fingerprint, self.base.legacy}:
@@ -319,10 +321,10 @@ class UpstreamEngine:
         prompt = served.prompter.encode(request.fields)
         body = {"prompt": list(prompt), **self._options(request, served, len(prompt)), **_OFF}
         written = WrittenText(request.logprobs)
-        finish, usage = "", {}
+        finish, written_tokens = "", 0
         async with aclosing(self._client.stream(served.name, body)) as events:
             async for event in events:
-                usage = event.get("usage") or usage
+                written_tokens = (event.get("usage") or {}).get("completion_tokens", written_tokens)
                 for choice in event["choices"]:
                     part = written.add(choice)
                     finish = choice.get("finish_reason") or finish
@@ -331,9 +333,7 @@ class UpstreamEngine:
         if show is not None and isinstance(rest := written.rest(), TextPart):
             show(rest)
         answer = GenerateAnswer.of(written.text, "length" if finish == "length" else "stop")
-        return replace(
-            answer, tokens=tuple(written.tokens), read=len(prompt), written=int(usage.get("completion_tokens", 0))
-        )
+        return replace(answer, tokens=tuple(written.tokens), read=len(prompt), written=written_tokens)
 
     def _options(self, request: GenerateRequest, served: _Served, length: int) -> dict[str, Any]:
         recipe = served.tenant.recipe

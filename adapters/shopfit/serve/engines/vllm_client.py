@@ -1,7 +1,7 @@
 """What is asked of vLLM servers behind one URL: completions of token ids, and nothing else of all their routes."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, NoReturn
 
 import httpx2
@@ -57,7 +57,7 @@ class VllmClient:
             self._refuse(answer.status_code, answer.content, adapter)
         return self._parsed(answer.content)
 
-    async def stream(self, adapter: str, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, adapter: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The events of a completion that is streamed. Leaving the loop ends it on the server. Raises as `complete`."""
         asked = {"model": adapter, **body, "stream": True, "stream_options": {"include_usage": True}}
         try:
