@@ -44,6 +44,7 @@ STYLES = {
 REVIEWS = (("Lovely crema, quick delivery.", "positive"), ("It arrived cracked.", "negative"))
 TEMPLATES = {"generate": "Customer: {input}\nShop:", "choose": "Review: {text}\nSentiment:"}
 MANY = tuple(f"shop-{number}" for number in range(12))  # each with one of three adapters, under a name of its own
+COPIED = ("acme", "crema", "adalora")
 TOKENS = 24
 
 
@@ -135,7 +136,7 @@ def _train_all(base: Base, registry: Registry, folder: Path) -> dict[str, Versio
     registry.rollback("acme/replies", actor="ada")
     for place, shop in enumerate(MANY):
         copied = folder / "bundles" / shop
-        trained = bundles[("acme", "crema", "adalora")[place % 3]]
+        trained = bundles[COPIED[place % len(COPIED)]]
         shutil.copytree(trained.folder, copied)
         own = seal(copied, trained.manifest.model_copy(update={"merchant": shop}))
         versions[shop] = registry.publish(own, promote=True, actor="ada")
@@ -199,8 +200,8 @@ def _embedded(
         recipe = Recipe.model_validate(registry.manifest(versions["acme"]).recipe_snapshot)
         prompter = Prompter(recipe, base.tokenizer, None)
         prompts = {question: list(prompter.encode({"input": question})) for question in QUESTIONS}
-        writers = [version for what, version in versions.items() if what != "reviews"]
-        asked = [(version, question) for version in writers for question in QUESTIONS]
+        trained = [version for what, version in versions.items() if what != "reviews" and what not in MANY]
+        asked = [(version, question) for version in trained for question in QUESTIONS]
         answers = engine.generate(
             [GenerateRequest(version.name, {"input": question}, temperature=0.0) for version, question in asked]
         )
@@ -208,6 +209,9 @@ def _embedded(
             (str(PinnedName.of(version)), question): answer.text
             for (version, question), answer in zip(asked, answers, strict=True)
         }
+        for place, shop in enumerate(MANY):  # the same weights, so the same texts
+            source = str(PinnedName.of(versions[COPIED[place % len(COPIED)]]))
+            texts |= {(str(PinnedName.of(versions[shop])), asked): texts[source, asked] for asked in QUESTIONS}
         labels = engine.choose([ChooseRequest(versions["reviews"].name, {"text": text}) for text, _ in REVIEWS])
         return prompts, texts, labels
 

