@@ -1,6 +1,5 @@
 """The entry point that vLLM calls in each of its processes (group `vllm.general_plugins`)."""
 
-import logging
 from typing import TYPE_CHECKING
 
 from vllm.lora.request import LoRARequest
@@ -37,9 +36,6 @@ def register() -> None:
     if _NAME not in LoRAResolverRegistry.get_supported_resolvers():
         resolver = RegistryResolver(AdapterResolver(Settings.from_environment(), max_lora_rank()))
         LoRAResolverRegistry.register_resolver(_NAME, resolver)
-        own, its = logging.getLogger("shopfit_vllm"), logging.getLogger("vllm")
-        own.setLevel(its.level)  # why an adapter is refused is said where vLLM says what it does
-        own.handlers, own.propagate = list(its.handlers), False
 
 
 def _number(folder: "Path") -> int:

@@ -17,7 +17,7 @@ from shopfit.settings import Settings
 from shopfit_vllm.plain_config import config_problems
 from shopfit_vllm.served_base import ServedBase
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("vllm.shopfit")  # below vLLM's, so that it is written where that is
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _AT_ONCE = 4  # adapters brought at a time

@@ -33,7 +33,7 @@ def ask(resolver: AdapterResolver, base: Path, name: str) -> Path | None:
 def refused(resolver: AdapterResolver, base: Path, name: str, caplog: pytest.LogCaptureFixture) -> str:
     """Why a name was refused, as the log has it."""
     caplog.clear()
-    with caplog.at_level(logging.DEBUG, logger="shopfit_vllm"):
+    with caplog.at_level(logging.DEBUG, logger="vllm.shopfit"):
         assert ask(resolver, base, name) is None
     (said,) = caplog.records
     return said.getMessage()
@@ -242,7 +242,7 @@ def test_a_flood_of_names_leaves_nothing_behind(
     settings: Settings, tiny_base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """100,000 names that cannot be, for which no file is touched, and 2,000 that could be."""
-    caplog.set_level(logging.CRITICAL, logger="shopfit_vllm")  # pytest keeps every line of the log
+    caplog.set_level(logging.CRITICAL, logger="vllm.shopfit")  # pytest keeps every line of the log
     resolver = AdapterResolver(settings, max_rank=16)
 
     async def flood(names: list[str]) -> None:
