@@ -49,7 +49,7 @@ class ServeOptions:
         shown_texts: whether that log holds the texts of requests and answers.
         log_texts: whether the request log holds the texts of requests.
         adapters_in_metrics: adapters that metrics name; those beyond count as "other".
-        upstream: URL of vLLM servers that answer `generate` and `choose` of decoders; empty for none.
+        upstream: URL of vLLM servers that answer `generate`, `choose` and `rate` of decoders; empty for none.
 
     Raises:
         ShopfitError: if a value is out of range, or requests without a key could come from other machines.

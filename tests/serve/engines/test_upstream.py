@@ -9,7 +9,7 @@ from tests.serve.engines.vllm_stand_in import StandIn, serving
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
-from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest
 from shopfit.errors import (
     BaseError,
     BundleError,
@@ -80,6 +80,17 @@ def test_a_label_has_the_probability_that_our_own_engine_gives(
     assert asked["model"] == str(PinnedName.of(registry.resolve(name)))
     assert asked["path"] == "/v1/completions"
     assert server.headers[0]["x-shopfit-adapter"] == asked["model"]
+
+
+def test_a_rating_is_that_of_our_own_engine(
+    upstream: Any, embedded: Engine, registry: Registry, quick_bundle: MakeBundle, server: StandIn
+) -> None:
+    name = publish(registry, quick_bundle("acme", task="rate", scale=0.0))
+    answer = upstream.submit(RateRequest(name, REVIEW)).result()
+    (own,) = embedded.rate([RateRequest(name, REVIEW)])
+    assert answer.score == pytest.approx(own.score, abs=1e-4)
+    assert answer.read == own.read
+    assert len(server.asked) == 1
 
 
 def test_a_text_is_what_our_own_engine_writes(

@@ -1,4 +1,4 @@
-"""Answers `generate` and `choose` with vLLM servers that read the same registry; all else with an engine of its own.
+"""Answers `generate`, `choose` and `rate` with vLLM servers that read the same registry; all else with an engine of its own.
 
 Prompts are made here, token by token, so that no text becomes a control token, and answers are made here of what vLLM
 computed: with the adapter's calibration and score fusion. vLLM only ever sees token ids and the name of a version.
@@ -25,7 +25,7 @@ from shopfit.base.fingerprint import identify
 from shopfit.base.load import load_tokenizer, locate_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import ClassIndex, Question
-from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, Request, Status
+from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status
 from shopfit.engine.validation import check
 from shopfit.errors import BaseError, DeadlineExceeded, Overloaded, RequestError
 from shopfit.merchant.catalog import Catalog
@@ -220,7 +220,7 @@ class UpstreamEngine:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
-                if not isinstance(request, GenerateRequest | ChooseRequest):
+                if not isinstance(request, GenerateRequest | ChooseRequest | RateRequest):
                     engine = await asyncio.to_thread(self._own)
                     left = None if timeout is None else max(0.001, timeout - (time.monotonic() - begun))
                     return await asyncio.wrap_future(engine.submit(request, timeout=left, show=show))
@@ -234,7 +234,7 @@ class UpstreamEngine:
                 if isinstance(request, GenerateRequest):
                     answer: Answer = await self._generate(request, served, show)
                 else:
-                    answer = await self._choose(request, served)
+                    answer = await self._compare(request, served)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"the request was not answered in {timeout:g} seconds", next_step="allow more time, or ask for less"
@@ -280,7 +280,7 @@ class UpstreamEngine:
         prompter = Prompter(tenant.recipe, self.base.tokenizer, tenant.catalog, tenant.history)
         return _Served(version, str(PinnedName.of(version)), tenant, prompter)
 
-    async def _choose(self, request: Request, served: _Served) -> Answer:
+    async def _compare(self, request: Request, served: _Served) -> Answer:
         tenant, prompter = served.tenant, served.prompter
         task = closed_task_of(request.task)
         scores, read = np.empty(0), 0
