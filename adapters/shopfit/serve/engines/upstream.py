@@ -1,4 +1,4 @@
-"""Answers `generate`, `choose` and `rate` with vLLM servers that read the same registry; all else with an engine of its own.
+"""Answers `generate`, `choose` and `rate` with vLLM servers that read the same registry; all else with an own engine.
 
 Prompts are made here, token by token, so that no text becomes a control token, and answers are made here of what vLLM
 computed: with the adapter's calibration and score fusion. vLLM only ever sees token ids and the name of a version.
