@@ -331,4 +331,6 @@ def test_one_server_is_killed(world: World) -> None:
     assert all(begun <= gone for begun in lost), counts
     assert len(lost) <= len(clients)
     assert all(text == world.texts[name, QUESTIONS[0]] for _, name, status, text in answers if status == 200)
+    for name in names:  # the other server answers for all of them now
+        assert world.ask(world.entry, name) == (200, world.texts[name, QUESTIONS[0]])
     assert world.loaded(world.servers[1 - killed]) >= set(names)
