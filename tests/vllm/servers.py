@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from shopfit.settings import Settings
 
+ENVOY = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
 HEADER = "x-shopfit-adapter"
 """Which adapter a request is for: what Envoy spreads requests by."""
 FLAGS = (
@@ -106,7 +109,7 @@ def vllm(binaries: Path, base: Path, settings: Settings, folder: Path, core: int
 
 @contextmanager
 def envoy(binaries: Path, servers: Sequence[Server], folder: Path) -> Iterator[Server]:
-    """Envoy, which gives each adapter's requests to one server of a hash ring, and to another while that is down."""
+    """Envoy as `deploy/` has it: an adapter's requests go to one server of a ring, and to the other while that is down."""
     port = free_port()
     (folder / "envoy.json").write_text(json.dumps(_envoy_config(port, [server.url for server in servers])))
     command = [
@@ -124,66 +127,22 @@ def envoy(binaries: Path, servers: Sequence[Server], folder: Path) -> Iterator[S
 
 
 def _envoy_config(port: int, servers: Sequence[str]) -> dict[str, Any]:
-    typed = "type.googleapis.com/envoy.extensions.filters"
-    previous = {"@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}
-    route = {
-        "match": {"prefix": "/"},
-        "route": {
-            "cluster": "vllm",
-            "timeout": "0s",
-            "hash_policy": [{"header": {"header_name": HEADER}}],
-            # only what no server has begun to answer goes to another one
-            "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,reset-before-request",
-                "num_retries": 3,
-                "retry_host_predicate": [
-                    {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": previous}
-                ],
-                "host_selection_retry_max_attempts": "100",  # steps on the ring until it is another server
-            },
-        },
-    }
-    connections = {
-        "@type": f"{typed}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "in",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [
-            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{typed}.http.router.v3.Router"}}
-        ],
-    }
-    cluster = {
-        "name": "vllm",
-        "type": "STATIC",
-        "lb_policy": "RING_HASH",
-        "connect_timeout": "1s",
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "load_assignment": {
-            "cluster_name": "vllm",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(server)}} for server in servers]}],
-        },
-        "health_checks": [
-            {
-                "timeout": "5s",
-                "interval": "1s",
-                "unhealthy_threshold": 2,
-                "healthy_threshold": 1,
-                "http_health_check": {"path": "/health"},
-            }
-        ],
-    }
-    listener = {
-        "name": "in",
-        "address": _address(f"http://127.0.0.1:{port}"),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": connections}]}
-        ],
-    }
-    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+    """That of `deploy/`, at other addresses."""
+    config: dict[str, Any] = yaml.safe_load(ENVOY.read_text())
+    ports = {"models": port, "watch": free_port(), "admin": free_port()}
+    config["admin"]["address"] = _address("127.0.0.1", ports["admin"])
+    for listener in config["static_resources"]["listeners"]:
+        listener["address"] = _address("127.0.0.1", ports[listener["name"]])
+    clusters = {cluster["name"]: cluster["load_assignment"] for cluster in config["static_resources"]["clusters"]}
+    (admin,) = clusters["admin"]["endpoints"][0]["lb_endpoints"]
+    admin["endpoint"]["address"] = config["admin"]["address"]
+    for place, server in zip(clusters["vllm"]["endpoints"][0]["lb_endpoints"], servers, strict=True):
+        place["endpoint"] = {"hostname": "127.0.0.1", "address": _address("127.0.0.1", int(server.rpartition(":")[2]))}
+    return config
 
 
-def _address(url: str) -> dict[str, Any]:
-    host, _, port = url.removeprefix("http://").partition(":")
-    return {"socket_address": {"address": host, "port_value": int(port)}}
+def _address(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
 def free_port() -> int:
