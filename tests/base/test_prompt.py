@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.conftest import REAL_BASES
 
-from shopfit.base.load import Base
+from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question
 from shopfit.errors import RequestError
@@ -23,6 +23,18 @@ ITEMS = Catalog(
         for key, title in {"t1": "Ridge tent", "b1": "Down bag"}.items()
     }
 )
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """The tiny base, loaded once: prompts need no more than its tokenizer."""
+    return load_base(str(tiny_base), tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """The tiny encoder, likewise."""
+    return load_base(str(tiny_encoder), tmp_path_factory.mktemp("home"))
 
 
 def recipe(**changes: object) -> Recipe:

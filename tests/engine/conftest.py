@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,9 +90,20 @@ def seal_as(folder: Path, base: Base, recipe: Recipe, merchant: str, *, method: 
     return seal(folder, manifest)
 
 
+@pytest.fixture(scope="session")
+def trained() -> dict[tuple[object, ...], tuple[Path, int]]:
+    """Folders of the small adapters that are trained already, with their ranks, by what they were trained with."""
+    return {}
+
+
 @pytest.fixture
-def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
-    """Train a small adapter and seal its bundle."""
+def make_bundle(
+    base: Base,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    trained: dict[tuple[object, ...], tuple[Path, int]],
+) -> Callable[..., Bundle]:
+    """Train a small adapter, if no test has, and seal its bundle."""
 
     def make(merchant: str, *, task: str = "choose", method: str = "lora", seed: int = 0, switch: str = "") -> Bundle:
         recipe = recipe_of(
@@ -100,13 +112,19 @@ def make_bundle(base: Base, tmp_path: Path) -> Callable[..., Bundle]:
             adapter={"method": method, "rank": 4} | ({switch: True} if switch else {}),
             tune={"lr": 0.02, "epochs": 20, "batch_size": 2, "seed": seed, "temperature": 1.0},
         )
-        labels = LABELS.get(task, [])
-        prompter = Prompter(recipe, base.tokenizer, ITEMS if task == "rank" else None)
-        tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(EXAMPLES[task], [], labels, prompter), recipe)
+        asked = (base.fingerprint, base.quantization, task, method, seed, switch)
+        if asked not in trained:
+            labels = LABELS.get(task, [])
+            prompter = Prompter(recipe, base.tokenizer, ITEMS if task == "rank" else None)
+            training_set = TrainingSet(EXAMPLES[task], [], labels, prompter)
+            tuned = Trainer(base, make_accelerator(recipe)).fit(training_set, recipe)
+            made = tmp_path_factory.mktemp("trained")
+            tuned.adapter.save(made / NATIVE)
+            tuned.adapter.detach()
+            trained[asked] = made, write_served(made / NATIVE, made / LORA, recipe.adapter)
+        made, rank = trained[asked]
         folder = tmp_path / f"{merchant}-{task}-{method}{switch}-{seed}"
-        tuned.adapter.save(folder / NATIVE)
-        tuned.adapter.detach()
-        rank = write_served(folder / NATIVE, folder / LORA, recipe.adapter)
+        shutil.copytree(made, folder)
         return seal_as(folder, base, recipe, merchant, method=method, rank=rank, seed=seed)
 
     return make

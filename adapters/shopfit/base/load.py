@@ -261,6 +261,24 @@ def load_pretrained(
     return model, tokenizer
 
 
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """The tokenizer of a base whose model is elsewhere, from the files of a checkpoint and nothing else.
+
+    Raises:
+        BaseError: if it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    with checkpoint.alone() as shown:
+        try:
+            return AutoTokenizer.from_pretrained(shown, trust_remote_code=False, local_files_only=True)
+        except Exception as error:
+            raise BaseError(
+                f"the tokenizer in {checkpoint.folder} cannot be loaded: {type(error).__name__}: {reason(error)}",
+                next_step="check that transformers can load that folder",
+            ) from error
+
+
 def _attention(loader: Any, config: Any) -> str:
     """PyTorch's SDPA attention if the model supports it, else eager."""
     return "sdpa" if getattr(loader._model_mapping[type(config)], "_supports_sdpa", False) else "eager"

@@ -32,6 +32,7 @@ from shopfit.errors import ShopfitError
 @click.option(
     "--limits", type=TEXT, default="memory://", show_default=True, help="Where rates are counted; or redis://host:6379."
 )
+@click.option("--upstream", type=TEXT, default="", help="URL of vLLM servers, which then serve decoders.")
 @click.option("--shown", type=TEXT, default="", help="Folder or URL of the log of what was shown; none by default.")
 @click.option("--shown-texts", is_flag=True, help="Keep texts of requests and answers in that log, too.")
 @click.option("--log-texts", is_flag=True, help="Write texts of requests to the log on standard error, too.")

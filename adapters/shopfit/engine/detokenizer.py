@@ -9,7 +9,8 @@ from typing import Any
 from tokenizers.decoders import ByteLevel
 
 _HALF = "\ufffd"  # what a tokenizer decodes an incomplete character to
-_AROUND = "".join(filter(str.isspace, map(chr, range(0x3001)))) + _HALF  # there is no space above U+3000
+AROUND = "".join(filter(str.isspace, map(chr, range(0x3001)))) + _HALF  # there is no space above U+3000
+"""What answers have none of at their ends: white space, and incomplete characters."""
 
 
 class IncrementalDetokenizer:
@@ -51,7 +52,7 @@ class IncrementalDetokenizer:
     @property
     def text(self) -> str:
         """The answer so far, without white space around it, and without incomplete characters."""
-        return self._text.strip(_AROUND)
+        return self._text.strip(AROUND)
 
     @property
     def length(self) -> int:
@@ -73,8 +74,8 @@ class IncrementalDetokenizer:
         if not over and not self.stopped:
             text = text.rstrip(_HALF)
             text = text[: len(text) - max((stop.begun for stop in self._stops), default=0)]
-        text = text.rstrip(_AROUND)
-        part = text[self.shown :] if self.shown else text.lstrip(_AROUND)
+        text = text.rstrip(AROUND)
+        part = text[self.shown :] if self.shown else text.lstrip(AROUND)
         self.shown = max(self.shown, len(text))
         return part
 

@@ -188,8 +188,8 @@ class Gateway:
         self.adapters = Adapters(registry, self.threads)
         self.state = RegistryState(registry, self.threads)
         places = {"home": str(settings.home), "registry": settings.registry, "blobs": settings.blobs}
-        engines = {**places, "threads": options.threads, "options": options.engine_options}
-        self.engines = EnginePool(engines, options.queue)
+        own = {"threads": options.threads, "upstream": options.upstream, "options": options.engine_options}
+        self.engines = EnginePool({**places, **own}, options.queue)
         self.draining = False
         self.metrics = Metrics(options.adapters_in_metrics)
         self.tracing = Tracing(traces_exporter())

@@ -1,12 +1,14 @@
 """How the gateway is run."""
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass, fields
 from typing import Any
 
 from shopfit.errors import ShopfitError
 
+_URL = re.compile(r"https?://[A-Za-z0-9._-]+(?::[0-9]{1,5})?/?|https?://\[[0-9a-fA-F:.]+\](?::[0-9]{1,5})?/?")
 _RANGES: dict[str, tuple[float, float, str]] = {
     "port": (0, 65535, "0 for any free one, to 65535"),
     "timeout": (0.1, 3600, "0.1 to 3600 seconds"),
@@ -47,6 +49,7 @@ class ServeOptions:
         shown_texts: whether that log holds the texts of requests and answers.
         log_texts: whether the request log holds the texts of requests.
         adapters_in_metrics: adapters that metrics name; those beyond count as "other".
+        upstream: URL of vLLM servers that answer `generate`, `choose` and `rate` of decoders; empty for none.
 
     Raises:
         ShopfitError: if a value is out of range, or requests without a key could come from other machines.
@@ -71,11 +74,17 @@ class ServeOptions:
     shown_texts: bool = False
     log_texts: bool = False
     adapters_in_metrics: int = 100
+    upstream: str = ""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if (known := _RANGES.get(field.name)) is not None:
                 _check(field.name, getattr(self, field.name), *known)
+        if self.upstream and not _URL.fullmatch(self.upstream):
+            raise ShopfitError(
+                f"--upstream is {self.upstream!r:.200} (allowed: http://host:port or https://host, without a path)",
+                next_step="name the vLLM server, or the proxy before several",
+            )
         if not self.auth and not _is_loopback(self.host):
             raise ShopfitError(
                 f"--no-auth at {self.host} would answer everybody who reaches this machine "

@@ -156,7 +156,7 @@ class EnginePool:
     """The engines of a gateway, by base.
 
     Args:
-        settings: of every process but for its base: `home`, `registry`, `blobs`, `threads`, `options`.
+        settings: of every process but for its base: `home`, `registry`, `blobs`, `threads`, `upstream`, `options`.
         most: requests that may wait for one engine to start.
     """
 

@@ -51,7 +51,7 @@ class EngineProcess:
         """Start a process, and wait until it has loaded its base.
 
         Args:
-            settings: `home`, `registry`, `blobs`, `base`, `quantization`, `threads` and the engine's `options`.
+            settings: `home`, `registry`, `blobs`, `base`, `quantization`, `threads`, `upstream`, and `options`.
 
         Raises:
             ShopfitError: why the base could not be loaded.

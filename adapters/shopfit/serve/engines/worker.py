@@ -140,7 +140,6 @@ def serve(frames: FrameSocket) -> None:
     try:
         import torch
 
-        from shopfit.engine import Engine
         from shopfit.registry import Registry
         from shopfit.settings import Settings
 
@@ -148,19 +147,25 @@ def serve(frames: FrameSocket) -> None:
             torch.set_num_threads(start["threads"])
         settings = Settings(Path(start["home"]), start["registry"], start["blobs"])
         registry = Registry.open(settings)
-        engine = Engine.load(
-            start["base"],
-            registry=registry,
-            settings=settings,
-            quantization=start["quantization"],
-            **start["options"],
-        )
+        options = {"quantization": start["quantization"], **start["options"]}
+        engine = _engine(start["base"], start.get("upstream", ""), registry=registry, settings=settings, **options)
     except ShopfitError as error:
         frames.send({"id": 0, "error": error.document()})
         return
     with registry, engine:
         frames.send({"id": 0, "answer": {"process": os.getpid(), "fingerprint": engine.base.fingerprint}})
         EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog), frames).run()
+
+
+def _engine(base: str, upstream: str, **options: Any) -> Any:
+    """Of a base; one that asks vLLM, if there is an upstream."""
+    if upstream:
+        from shopfit.serve.engines.upstream import UpstreamEngine
+
+        return UpstreamEngine.load(upstream, base, **options)
+    from shopfit.engine import Engine
+
+    return Engine.load(base, **options)
 
 
 def main(connection: socket.socket) -> None:

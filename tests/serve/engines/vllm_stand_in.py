@@ -1,0 +1,140 @@
+"""A server that speaks as much of vLLM's API as the gateway asks for, on a real socket; transformers computes for it.
+
+It knows no adapters: what it answers is the bare base's. What real vLLM servers answer is `make test-vllm`'s to show.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import torch
+
+
+class StandIn:
+    """What the server is told to do, and what it was asked.
+
+    Args:
+        model: of transformers, a decoder.
+        tokenizer: of it.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.url = ""
+        self.asked: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.fails: tuple[int, str] | None = None
+        """Status and message of every answer."""
+        self.breaks_after: int | None = None
+        """Events of a stream after which the connection is cut."""
+        self.holds = threading.Event()
+        """Set: streams go on for ever after their first event, until the client is gone."""
+        self.left = threading.Event()
+        """Set when a client was gone in the middle of a stream."""
+        self._model = model
+        self._tokenizer = tokenizer
+
+    def scored(self, prompt: list[int]) -> list[dict[str, Any] | None]:
+        """`prompt_logprobs` of vLLM."""
+        with torch.inference_mode():
+            logs = self._model(torch.tensor([prompt])).logits[0].float().log_softmax(-1)
+        return [None] + [{str(token): {"logprob": logs[at, token].item()}} for at, token in enumerate(prompt[1:])]
+
+    def written(self, prompt: list[int], most: int) -> list[int]:
+        """The greedy continuation, up to and without the end token."""
+        ids = list(prompt)
+        with torch.inference_mode():
+            for _ in range(most):
+                token = int(self._model(torch.tensor([ids])).logits[0, -1].argmax())
+                if token == self._tokenizer.eos_token_id:
+                    break
+                ids.append(token)
+        return ids[len(prompt) :]
+
+    def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Of a stream: one a token, then why it ended, then the usage."""
+        tokens = self.written(body["prompt"], body["max_tokens"])
+        shown = ""
+        for count, token in enumerate(tokens, start=1):
+            whole = self._tokenizer.decode(tokens[:count])
+            part = "" if whole.endswith("\ufffd") and count < len(tokens) else whole[len(shown) :]
+            shown += part
+            logprobs = None
+            if "logprobs" in body:
+                text = self._tokenizer.decode([token])
+                logprobs = {"tokens": [text], "token_logprobs": [-0.5], "top_logprobs": [{text: -0.5, "x": -1.5}]}
+            yield {"choices": [{"index": 0, "text": part, "logprobs": logprobs, "finish_reason": None}]}
+        reason = "length" if len(tokens) == body["max_tokens"] else "stop"
+        yield {"choices": [{"index": 0, "text": "", "logprobs": None, "finish_reason": reason}]}
+        yield {"choices": [], "usage": {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(tokens)}}
+
+
+@contextmanager
+def serving(model: Any, tokenizer: Any) -> Iterator[StandIn]:
+    """The server, on a free port of this machine."""
+    stand_in = StandIn(model, tokenizer)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            stand_in.asked.append(body | {"path": self.path})
+            stand_in.headers.append(dict(self.headers))
+            if stand_in.fails is not None:
+                status, message = stand_in.fails
+                self._answer(status, {"error": {"message": message, "type": "x", "code": status}})
+            elif body.get("stream"):
+                self._stream(body)
+            else:
+                choices = [
+                    {"index": index, "text": "", "prompt_logprobs": stand_in.scored(prompt)}
+                    for index, prompt in enumerate(body["prompt"])
+                ]
+                self._answer(200, {"choices": choices[::-1]})
+
+        def _answer(self, status: int, document: dict[str, Any]) -> None:
+            content = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _stream(self, body: dict[str, Any]) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.send_header("connection", "close")
+            self.end_headers()
+            self.close_connection = True
+            try:
+                for number, event in enumerate(stand_in.events(body)):
+                    if number == stand_in.breaks_after:
+                        return
+                    self._event(event)
+                    while stand_in.holds.is_set():
+                        self._event({"choices": [{"index": 0, "text": "x", "finish_reason": None}]})
+                self.wfile.write(b"data: [DONE]\n\n")
+            except OSError:
+                stand_in.left.set()
+
+        def _event(self, event: dict[str, Any]) -> None:
+            self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+            self.wfile.flush()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    stand_in.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield stand_in
+    finally:
+        stand_in.holds.clear()
+        server.shutdown()
+        server.server_close()
+        thread.join()
