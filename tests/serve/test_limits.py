@@ -122,7 +122,7 @@ def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operate
     body = json.dumps({"model": "acme/sentiment", "input": "lovely crema"})
     head = "POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     head += f"content-length: {len(body)}\r\nauthorization: Bearer {operated.gateway.keys['acme']}\r\n\r\n"
-    engines = psutil.Process(operated.gateway.process.pid).children()
+    engines = psutil.Process(operated.gateway.process.pid).children(recursive=True)
     for engine in engines:
         engine.suspend()
     try:
