@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psutil
 import pytest
 from tests.serve.operated import Operated, operating, own_copy
@@ -119,13 +120,14 @@ def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operate
             time.sleep(0.02)
     host, port = operated.gateway.url.removeprefix("http://").split(":")
     body = json.dumps({"model": "acme/sentiment", "input": "lovely crema"})
-    head = f"POST /v1/classify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {operated.gateway.keys['acme']}\r\n"
+    head = "POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head += f"content-length: {len(body)}\r\nauthorization: Bearer {operated.gateway.keys['acme']}\r\n\r\n"
     engines = psutil.Process(operated.gateway.process.pid).children()
     for engine in engines:
         engine.suspend()
     try:
         with socket.create_connection((host, int(port))) as client:
-            client.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+            client.sendall((head + body).encode())
             while operated.counted("shopfit_engine_requests") != 1:
                 time.sleep(0.02)
             assert operated.classify().status_code == 429
@@ -136,6 +138,22 @@ def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operate
         for engine in engines:
             engine.resume()
     assert operated.classify().status_code == 200
+
+
+def test_a_stream_that_is_broken_off_costs_what_was_written(operated: Operated) -> None:
+    def used() -> int:
+        return operated.registry.usage(datetime.now(UTC).date()).get("rival", 0)
+
+    before = used()
+    body = {"model": "rival/words", "prompt": "keep warm", "stream": True, "max_tokens": 200}
+    long = {"json_schema": {"type": "string", "minLength": 150, "maxLength": 200}}
+    headers = {"authorization": f"Bearer {operated.gateway.keys['rival']}"}
+    url = f"{operated.gateway.url}/v1/completions"
+    with httpx2.stream("POST", url, json=body | long, headers=headers, timeout=None) as answer:
+        assert answer.status_code == 200
+        assert next(answer.iter_lines()).startswith("data: ")
+    while used() == before:
+        time.sleep(0.02)
 
 
 def test_a_merchant_without_its_own_has_the_platforms(

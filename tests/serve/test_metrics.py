@@ -121,3 +121,13 @@ def test_the_dashboard_shows_what_there_is() -> None:
 def fill(engines: EngineMetrics) -> EngineMetrics:
     engines.starts, engines.under_way, engines.statuses = {"b:none": 1}, {"b:none": 0}, {"b:none": {"swaps": 1}}
     return engines
+
+
+def test_docs_and_alerts_name_what_there_is() -> None:
+    metrics = Metrics(most=1)
+    metrics.engines = fill(metrics.engines)
+    there = set(re.findall(r"^# TYPE (shopfit_\w+)", metrics.text().decode(), re.MULTILINE))
+    root = DASHBOARD.parents[2]
+    for file in [root / "docs/operations.md", root / "docs/serving-log.md", *root.glob("deploy/prometheus/*.yaml")]:
+        named = {re.sub(r"_(bucket|count|sum)$", "", name) for name in NAME.findall(file.read_text())}
+        assert named <= there, file.name

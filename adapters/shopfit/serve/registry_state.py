@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import threading
 
 from shopfit.errors import ShopfitError
 from shopfit.registry import Limits, Registry, Release, Revision
@@ -33,6 +34,7 @@ class RegistryState:
         self._registry = registry
         self._threads = threads
         self._revision: Revision | None = None
+        self._reading = threading.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -69,12 +71,13 @@ class RegistryState:
                 await asyncio.sleep(1)
 
     def _read(self) -> None:
-        revision = self._registry.revision()  # before what it is about, or a change between would be missed
-        if revision == self._revision:
-            return
-        releases: dict[tuple[str, str], list[Release]] = {}
-        for release in self._registry.releases():
-            releases.setdefault((release.merchant, release.recipe), []).append(release)
-        limits, catalogs = self._registry.limits(), self._registry.catalogs()
-        self.releases, self.limits, self.catalogs = releases, limits, catalogs
-        self._revision = revision
+        with self._reading:  # one after the other, so that what was read last is what is known
+            revision = self._registry.revision()  # before what it is about, or a change between would be missed
+            if revision == self._revision:
+                return
+            releases: dict[tuple[str, str], list[Release]] = {}
+            for release in self._registry.releases():
+                releases.setdefault((release.merchant, release.recipe), []).append(release)
+            limits, catalogs = self._registry.limits(), self._registry.catalogs()
+            self.releases, self.limits, self.catalogs = releases, limits, catalogs
+            self._revision = revision

@@ -1,6 +1,7 @@
 """What endpoints that change the registry share: who may, what is meant, and that the change is seen at once."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from shopfit.errors import RegistryError, ShopfitError
@@ -48,5 +49,6 @@ async def change(asks: Asking, call: Callable[[], T]) -> T:
         if error.__cause__ is not None:  # of a database or a disk; else the registry was reached, and says no
             raise
         raise Conflict(error.message, problems=error.problems, next_step=error.next_step) from None
-    await asks.gateway.state.refresh()
+    with suppress(ShopfitError):  # it is changed; if the registry fails only now, it is seen a moment later
+        await asks.gateway.state.refresh()
     return changed
