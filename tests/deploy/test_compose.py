@@ -21,7 +21,7 @@ def test_a_service_is_bounded_and_has_no_more_rights_than_it_needs(name: str) ->
     assert service.get("privileged") is None
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - ONCE)
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONCE))
 def test_a_service_says_whether_it_is_well(name: str) -> None:
     if (build := SERVICES[name].get("build")) and "healthcheck" not in SERVICES[name]:
         assert "\nHEALTHCHECK" in (ROOT / build["dockerfile"]).read_text()

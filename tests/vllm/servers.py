@@ -109,7 +109,7 @@ def vllm(binaries: Path, base: Path, settings: Settings, folder: Path, core: int
 
 @contextmanager
 def envoy(binaries: Path, servers: Sequence[Server], folder: Path) -> Iterator[Server]:
-    """Envoy as `deploy/` has it: an adapter's requests go to one server of a ring, and to the other while that is down."""
+    """Envoy as `deploy/` has it: an adapter has one server of a ring, and the other while that is down."""
     port = free_port()
     (folder / "envoy.json").write_text(json.dumps(_envoy_config(port, [server.url for server in servers])))
     command = [
