@@ -246,3 +246,40 @@ def test_a_key_is_asked_for_before_a_body_is_read(gateway: ServedGateway) -> Non
 def test_no_route_is_left_open(gateway: ServedGateway, path: str) -> None:
     for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
         assert httpx2.request(method, f"{gateway.url}{path}", timeout=None).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /" + b"a" * 400_000,
+        b"GET /health HTTP/1.1\r\nx-a: " + b"a" * 400_000,
+        b"GET /health HTTP/1.1\r\n" + b"".join(b"x-%d: a\r\n" % number for number in range(50_000)),
+        b"POST /health HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-a: " + b"a" * 4_000_000,
+    ],
+)
+def test_heads_without_an_end_are_not_kept(gateway: ServedGateway, endless: bytes) -> None:
+    place = urlsplit(gateway.url)
+    with socket.create_connection((place.hostname or "", place.port or 0)) as connection:
+        try:
+            connection.sendall(endless)  # it is no request yet, and no key has been asked for
+            told = connection.recv(65536)
+            while connection.recv(65536):
+                pass
+        except ConnectionError:  # the gateway has closed it with some of this unread
+            return
+    assert b" 431 " in told or b"chunked" in endless
+
+
+def test_long_headers_are_read(gateway: ServedGateway) -> None:
+    key = {"authorization": f"Bearer {gateway.keys['acme']}"}
+    longest = {f"x-{number}": "a" * 6_000 for number in range(10)}
+    assert httpx2.get(f"{gateway.url}/v1/models", headers=key | longest, timeout=None).status_code == 200
+    parts = (bytes([one]) for one in json.dumps(GOOD).encode() + b" " * 20_000)  # a chunk each
+    typed = key | {"content-type": "application/json"}
+    assert httpx2.post(f"{gateway.url}/v1/classify", content=parts, headers=typed, timeout=None).status_code == 200
+
+
+def test_what_is_no_http_is_told_in_the_same_shape(gateway: ServedGateway) -> None:
+    head, _, content = raw(gateway, b"NONSENSE\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(content)["error"]["type"] == "invalid_request_error"

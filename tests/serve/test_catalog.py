@@ -1,8 +1,11 @@
 """A merchant's catalog over HTTP: what is sent is what the next answer goes by, and nobody else's."""
 
+import json
 import shutil
+import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.serve.conftest import make_keys
@@ -125,3 +128,56 @@ def test_a_body_that_is_no_json(changed: ServedGateway) -> None:
         answer = changed.ask(PATH, method="PUT", key="acme-publish", content=content)
         assert answer.status_code == 422
         assert "JSON" in answer.json()["error"]["message"]
+
+
+def begun(gateway: ServedGateway, content: bytes, size: int, *, path: str = PATH, key: str) -> socket.socket:
+    """A connection that has sent a PUT of `size` bytes up to some part of it."""
+    place = urlsplit(gateway.url)
+    connection = socket.create_connection((place.hostname or "", place.port or 0))
+    head = (
+        f"PUT {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {gateway.keys[key]}\r\ncontent-length: {size}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def answered(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Status and body of what comes back."""
+    received = b""
+    while b"}" not in received.partition(b"\r\n\r\n")[2]:
+        received += connection.recv(65536)
+    head, _, content = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(content)
+
+
+@pytest.mark.parametrize("key", ["acme", "feedback", "rival-publish"])
+def test_no_body_is_taken_from_who_may_not_send_it(changed: ServedGateway, key: str) -> None:
+    with begun(changed, b"", 200_000_000, key=key) as connection:  # nothing of it was sent, and the answer is there
+        assert connection.recv(65536).split()[1] == b"403"
+
+
+def test_only_a_catalog_is_larger_than_a_megabyte(changed: ServedGateway) -> None:
+    for path in ("/v1/catalog", "/v1/merchants/acme/x/catalog"):
+        with begun(changed, b" " * 1_100_000, 200_000_000, path=path, key="platform") as connection:
+            assert connection.recv(65536).split()[1] == b"413"
+
+
+def test_large_catalogs_of_one_merchant_come_one_by_one(changed: ServedGateway) -> None:
+    def catalog(item: str) -> bytes:
+        return json.dumps([{"id": item, "title": item}]).encode() + b" " * 2_000_000
+
+    theirs = f"{PATH.replace('acme', 'rival')}"
+    first, second, other = catalog("first"), catalog("second"), catalog("other")
+    with begun(changed, first[:1_500_000], len(first), key="acme-publish") as slow:
+        with begun(changed, other, len(other), path=theirs, key="rival-publish") as another:
+            assert answered(another)[0] == 200  # nobody else waits; and the gateway has read what was sent before
+        with begun(changed, second[:500_000], len(second), key="acme-publish") as waiting:
+            waiting.setblocking(True)
+            put(changed, SHOP)  # small ones do not wait
+            slow.sendall(first[1_500_000:])
+            before = answered(slow)
+            waiting.sendall(second[500_000:])
+            after = answered(waiting)
+    assert (before[0], after[0]) == (200, 200)
+    assert before[1]["changed"] < after[1]["changed"]
+    assert [one["id"] for one in changed.ask(PATH, key="acme-publish").json()["items"]] == ["second"]

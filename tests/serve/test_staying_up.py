@@ -147,6 +147,19 @@ def test_a_stream_whose_engine_is_killed_ends_with_an_error_event(served: Operat
     until(lambda: served.gateway.ask("/v1/completions", long_body()).status_code == 200)
 
 
+def test_an_engine_that_hangs_is_started_again(filled: Settings, tmp_path: Path) -> None:
+    with operating(own_copy(filled, tmp_path / "home"), "--timeout", "10") as operated:
+        hung = decoder_of(operated)
+        hung.suspend()  # and nobody wakes it
+        answer = operated.gateway.ask("/v1/completions", {"model": WORDS, "prompt": "see at night"})
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        until(lambda: operated.gateway.ask("/ready").status_code == 200)
+        answer = operated.gateway.ask("/v1/completions", {"model": WORDS, "prompt": "see at night"})
+        assert answer.status_code == 200
+        assert decoder_of(operated).pid != hung.pid
+
+
 def test_a_client_that_never_reads_holds_nothing_when_its_time_is_up(filled: Settings, tmp_path: Path) -> None:
     with operating(own_copy(filled, tmp_path / "home"), "--timeout", "3") as served:
         lines = [raw_request(served, "/v1/completions", long_body(stream=True, n=8, logprobs=20)) for _ in range(8)]

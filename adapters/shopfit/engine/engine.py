@@ -320,6 +320,10 @@ class Engine:
         """
         self._compiler.set_catalog(merchant, catalog)
 
+    def has_catalog(self, merchant: str) -> bool:
+        """Whether a catalog that was set is used for a merchant; one that was erased has none any more."""
+        return self._compiler.has_catalog(merchant)
+
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """Answer requests of any tasks together; those beyond the queue's size wait for their turn.
 

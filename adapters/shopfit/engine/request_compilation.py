@@ -87,6 +87,10 @@ class Compiler:
         if self._indexes.known(merchant):  # recommendations use it: start building the new index now
             self._indexes.of(merchant, catalog)
 
+    def has_catalog(self, merchant: str) -> bool:
+        """Whether a catalog was set for a merchant."""
+        return merchant in self._catalogs
+
     def keeps(self, merchant: str) -> bool:
         """Whether a catalog was set for a merchant, or any of its catalogs is searched."""
         return merchant in self._catalogs or self._indexes.known(merchant)

@@ -103,8 +103,12 @@ class Catalogs(VersionFiles):
             UnknownReference: if `merchant` cannot be one's name.
             RegistryError: if the stored catalog is damaged, or the registry cannot be read.
         """
-        held = self._held(validation.merchant(merchant))
-        return None if held is None else held[0]
+        current = self.current_catalog(merchant)
+        return None if current is None else current[0]
+
+    def current_catalog(self, merchant: str) -> tuple[Catalog, StoredCatalog] | None:
+        """The same with what is known of it; raises as `catalog` does."""
+        return self._held(validation.merchant(merchant))
 
     def stored_catalog(self, merchant: str) -> StoredCatalog | None:
         """What is known of a merchant's catalog without reading it; None if none was put.

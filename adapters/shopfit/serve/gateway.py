@@ -189,7 +189,7 @@ class Gateway:
         self.state = RegistryState(registry, self.threads)
         places = {"home": str(settings.home), "registry": settings.registry, "blobs": settings.blobs}
         own = {"threads": options.threads, "upstream": options.upstream, "options": options.engine_options}
-        self.engines = EnginePool({**places, **own}, options.queue)
+        self.engines = EnginePool({**places, **own}, options.queue, options.timeout)
         self.draining = False
         self.metrics = Metrics(options.adapters_in_metrics)
         self.tracing = Tracing(traces_exporter())

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AsyncExitStack
 from typing import Any
 
-from shopfit.errors import DeadlineExceeded, ShopfitError
+from shopfit.errors import DeadlineExceeded, ScopeMissing, ShopfitError
 from shopfit.serve.failures import error_response
+from shopfit.serve.large_bodies import MOST_CATALOG, LargeBodies, merchant_of_catalog
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -15,7 +17,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BODY = 1024 * 1024
 """Bytes of a body."""
-_MOST_CATALOG = 256 * 1024 * 1024  # of one that holds a catalog
+_MOST_OPEN = 4096  # of one that no key has come with: nothing is asked for there
 _SLOWEST = 30.0  # seconds that a body may take, and a slow reader beyond the answer's own time
 
 
@@ -42,25 +44,51 @@ class RequestGuard:
     def __init__(self, app: App, timeout: float) -> None:
         self._app = app
         self._most_time = timeout + _SLOWEST
+        self._large = LargeBodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of ASGI."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        try:
-            async with asyncio.timeout(_SLOWEST if scope["method"] != "PUT" else 10 * _SLOWEST):
-                body = await _body(receive, _MOST_CATALOG if scope["path"].endswith("/catalog") else MOST_BODY)
-        except TimeoutError:
-            slow = BodyTooSlowError("the body of the request did not arrive in time", next_step="send it again, faster")
-            await error_response(slow, {"connection": "close"})(scope, receive, send)
-            return
-        except BodyTooLargeError as error:
-            await error_response(error, {"connection": "close"})(scope, receive, send)
-            return
-        if body is None:  # the client went away
-            return
-        await self._run(scope, body, receive, send)
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(_SLOWEST if scope["method"] != "PUT" else 10 * _SLOWEST):
+                    body = await self._body(scope, receive, held)
+            except TimeoutError:
+                slow = BodyTooSlowError(
+                    "the body of the request did not arrive in time", next_step="send it again, faster"
+                )
+                await error_response(slow, {"connection": "close"})(scope, receive, send)
+                return
+            except (BodyTooLargeError, ScopeMissing) as error:
+                await error_response(error, {"connection": "close"})(scope, receive, send)
+                return
+            if body is None:  # the client went away
+                return
+            await self._run(scope, body, receive, send)
+
+    async def _body(self, scope: Scope, receive: Receive, held: AsyncExitStack) -> bytes | None:
+        """The whole body; None if the client goes away. A large one's turn is entered into `held`."""
+        merchant = merchant_of_catalog(scope)
+        most = MOST_CATALOG if merchant else MOST_BODY if "grant" in scope.get("state", {}) else _MOST_OPEN
+        parts: list[bytes] = []
+        size, is_large = 0, False
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > most:
+                raise BodyTooLargeError(
+                    f"the body of the request has more than {most:,} bytes", next_step="send less in one request"
+                )
+            if size > MOST_BODY and not is_large:
+                await held.enter_async_context(self._large.turn(merchant))
+                is_large = True
+            if not message.get("more_body", False):
+                return b"".join(parts)
 
     async def _run(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         gone = asyncio.Event()
@@ -103,19 +131,3 @@ class RequestGuard:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
-
-
-async def _body(receive: Receive, most: int) -> bytes | None:
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
-            raise BodyTooLargeError(
-                f"the body of the request has more than {most:,} bytes", next_step="send less in one request"
-            )
-        if not message.get("more_body", False):
-            return b"".join(parts)

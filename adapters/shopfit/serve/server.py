@@ -10,6 +10,7 @@ import uvicorn
 from shopfit.errors import ShopfitError
 from shopfit.registry import Registry
 from shopfit.serve.app import make_app
+from shopfit.serve.connections import Connection
 from shopfit.serve.gateway import Gateway
 from shopfit.serve.options import ServeOptions
 from shopfit.settings import Settings
@@ -52,7 +53,8 @@ def run(settings: Settings, options: ServeOptions) -> None:
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=max(1, round(options.drain)),
-            h11_max_incomplete_event_size=64 * 1024,
+            http=Connection,
+            ws="none",
             lifespan="on",
         )
         server = _Server(config, gateway)

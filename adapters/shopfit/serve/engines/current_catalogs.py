@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from shopfit.errors import ShopfitError
 from shopfit.merchant.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -22,14 +21,20 @@ class CurrentCatalogs:
     Args:
         registry: where they are.
         set_catalog: gives the engine a merchant's; None takes it away.
+        has_catalog: whether the engine has one of a merchant: it drops those of merchants whose versions are all gone.
         most: merchants whose catalogs stay; those not asked for the longest go first, unless they are being asked.
     """
 
     def __init__(
-        self, registry: "Registry", set_catalog: Callable[[str, Catalog | None], None], most: int = _MOST
+        self,
+        registry: "Registry",
+        set_catalog: Callable[[str, Catalog | None], None],
+        has_catalog: Callable[[str], bool],
+        most: int = _MOST,
     ) -> None:
         self._registry = registry
         self._set = set_catalog
+        self._has = has_catalog
         self._most = most
         self._digests: OrderedDict[str, str] = OrderedDict()
         self._waiting: dict[tuple[str, str], list[Callable[[Exception | None], None]]] = {}
@@ -43,7 +48,7 @@ class CurrentCatalogs:
             known = self._digests.get(merchant, "")
             if known == digest and known:
                 self._digests.move_to_end(merchant)
-            return known == digest
+            return known == digest and self._has(merchant) == bool(known)
 
     def bring(self, merchant: str, digest: str, ready: Callable[[Exception | None], None]) -> None:
         """Read a merchant's catalog on another thread and give it to the engine.
@@ -75,19 +80,24 @@ class CurrentCatalogs:
     def _read(self, merchant: str, digest: str) -> None:
         failed: Exception | None = None
         try:
-            catalog = self._registry.catalog(merchant) if digest else None
+            catalog, found = self._stored(merchant) if digest else (None, "")
             with self._lock:
                 self._set(merchant, catalog)
                 self._digests.pop(merchant, None)
                 if catalog is not None:
-                    self._digests[merchant] = digest
+                    self._digests[merchant] = found
                 self._shrink()
-        except ShopfitError as error:
+        except Exception as error:  # whatever it is, those who wait are told
             failed = error
         with self._lock:
             waiting = self._waiting.pop((merchant, digest), [])
         for ready in waiting:
             ready(failed)
+
+    def _stored(self, merchant: str) -> tuple[Catalog | None, str]:
+        """The catalog that a merchant has now, and its own digest: it may have changed since a request named one."""
+        current = self._registry.current_catalog(merchant)
+        return (None, "") if current is None else (current[0], current[1].digest)
 
     def _shrink(self) -> None:
         for merchant in [name for name in self._digests if not self._held[name]]:

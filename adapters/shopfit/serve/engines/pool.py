@@ -13,6 +13,8 @@ from shopfit.serve.engines.process import EngineProcess
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds before an engine that ended is started again
+_LOOK = 5.0  # seconds between looks at an engine that is busy
+_LEAST_PATIENCE = 10.0  # seconds that an engine has to say what it holds, however little an answer may take
 _WARMED = 64  # adapters that a restarted engine loads at once: those asked last
 
 
@@ -35,13 +37,15 @@ class Supervised:
         base: that it loads.
         settings: of the process; see `EngineProcess.start`.
         most: requests that may wait while it starts.
+        patience: seconds after which a process that does not say what it holds, while it has requests, is ended.
     """
 
-    def __init__(self, base: BaseKey, settings: Mapping[str, Any], most: int) -> None:
+    def __init__(self, base: BaseKey, settings: Mapping[str, Any], most: int, patience: float) -> None:
         self.base = base
         self.starts = 0
         self._settings = settings
         self._most = most
+        self._patience = max(patience, _LEAST_PATIENCE)
         self._process: EngineProcess | None = None
         self._failed: ShopfitError | None = None
         self._changed = asyncio.Event()
@@ -135,7 +139,7 @@ class Supervised:
             logger.info("the engine of %s is ready: process %s", self.base.name, process.number)
             try:
                 began = asyncio.get_running_loop().time()
-                await process.ended.wait()
+                await self._watch(process)
                 if asyncio.get_running_loop().time() - began > _LONGEST_PAUSE:
                     pause = _FIRST_PAUSE
             finally:
@@ -145,6 +149,23 @@ class Supervised:
             self._tell()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _watch(self, process: EngineProcess) -> None:
+        """Wait until a process has ended, and end it if it hangs: nobody else would ever see that."""
+        while not process.ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.ended.wait(), _LOOK)
+            if process.ended.is_set() or not process.under_way:
+                continue
+            try:
+                async with asyncio.timeout(self._patience):
+                    await process.status()
+            except TimeoutError:
+                logger.error("the engine of %s hangs, and is killed: process %s", self.base.name, process.number)
+                await process.kill()
+                await process.ended.wait()
+            except ShopfitError:  # it has ended meanwhile, or will be asked again
+                continue
 
     def _tell(self) -> None:
         """Wake who waits for a change."""
@@ -158,18 +179,20 @@ class EnginePool:
     Args:
         settings: of every process but for its base: `home`, `registry`, `blobs`, `threads`, `upstream`, `options`.
         most: requests that may wait for one engine to start.
+        patience: seconds after which one that hangs is started again.
     """
 
-    def __init__(self, settings: Mapping[str, Any], most: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], most: int, patience: float) -> None:
         self._settings = settings
         self._most = most
+        self._patience = patience
         self._engines: dict[BaseKey, Supervised] = {}
 
     def of(self, base: BaseKey) -> Supervised:
         """The engine of a base; started now if no adapter needed it before."""
         if (engine := self._engines.get(base)) is None:
             settings = {**self._settings, "base": base.name, "quantization": base.quantization}
-            engine = self._engines[base] = Supervised(base, settings, self._most)
+            engine = self._engines[base] = Supervised(base, settings, self._most, self._patience)
         return engine
 
     @property

@@ -154,7 +154,7 @@ def serve(frames: FrameSocket) -> None:
         return
     with registry, engine:
         frames.send({"id": 0, "answer": {"process": os.getpid(), "fingerprint": engine.base.fingerprint}})
-        EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog), frames).run()
+        EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog, engine.has_catalog), frames).run()
 
 
 def _engine(base: str, upstream: str, **options: Any) -> Any:
