@@ -38,6 +38,7 @@ class AliasCache:
         kept: whether anything of a version is cached: it is then watched even if no request asks for it.
         interval: seconds between looks at the registry.
         idle: seconds until a reference that nobody asks for is forgotten, where nothing of it is cached.
+        revision: the registry's, where another part of the process follows it already; asked for by default.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class AliasCache:
         *,
         interval: float = INTERVAL,
         idle: float = IDLE,
+        revision: Callable[[], Revision] | None = None,
     ) -> None:
         self._registry = registry
         self._gone = gone
@@ -56,6 +58,7 @@ class AliasCache:
         self._kept = kept
         self._interval = interval
         self._idle = idle
+        self._revision = revision or registry.revision
         self._lost: list[Version] = []  # removed; whether their merchants were erased is still to be asked
         self._known: dict[Reference, Version] = {}
         self._asked: dict[Reference, float] = {}
@@ -125,7 +128,7 @@ class AliasCache:
                 self._look()
 
     def _look(self) -> None:
-        revision, now = self._registry.revision(), time.monotonic()
+        revision, now = self._revision(), time.monotonic()
         with self._lock:
             if revision == self._compared and now < self._due:
                 return

@@ -2,12 +2,13 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shopfit.errors import UnknownReference
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.tasks import Task
-from shopfit.registry import Grant, Reference, Registry, Version
+from shopfit.registry import Grant, Reference, Registry, Revision, Version
 from shopfit.registry.alias_cache import AliasCache
 from shopfit.registry.grant import Scope
 from shopfit.serve.engines.pool import BaseKey
@@ -41,12 +42,13 @@ class Adapters:
     Args:
         registry: where they are.
         threads: that ask it.
+        revision: the registry's, as it was seen last.
     """
 
-    def __init__(self, registry: Registry, threads: RegistryThreads) -> None:
+    def __init__(self, registry: Registry, threads: RegistryThreads, revision: Callable[[], Revision]) -> None:
         self._registry = registry
         self._threads = threads
-        self._names = AliasCache(registry, lambda _: None, lambda _: None, lambda _: False)
+        self._names = AliasCache(registry, revision=revision)
         self._facts: OrderedDict[str, AdapterFacts] = OrderedDict()
         self._lock = threading.Lock()
 

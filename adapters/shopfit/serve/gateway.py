@@ -185,8 +185,8 @@ class Gateway:
         self.options = options
         self.threads = RegistryThreads()
         self.authentication = Authentication(registry, self.threads, needed=options.auth)
-        self.adapters = Adapters(registry, self.threads)
         self.state = RegistryState(registry, self.threads)
+        self.adapters = Adapters(registry, self.threads, self.state.revision)
         places = {"home": str(settings.home), "registry": settings.registry, "blobs": settings.blobs}
         own = {"threads": options.threads, "upstream": options.upstream, "options": options.engine_options}
         self.engines = EnginePool({**places, **own}, options.queue, options.timeout)

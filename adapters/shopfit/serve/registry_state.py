@@ -53,6 +53,11 @@ class RegistryState:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def revision(self) -> Revision:
+        """The registry's, as it was seen last: after `start`, on any thread."""
+        assert self._revision is not None
+        return self._revision
+
     async def refresh(self) -> None:
         """Read what has changed, as after an own change.
 
