@@ -65,6 +65,18 @@ def test_what_is_no_body() -> None:
     ]
 
 
+def test_a_body_that_is_not_said_to_be_json() -> None:
+    unread = {
+        "type": "model_attributes_type",
+        "loc": ("body",),
+        "msg": "Input should be a valid dictionary",
+        "input": b"{}",
+    }
+    assert [str(one) for one in mistakes([unread], b"{}", ())] == [
+        "body: it is not said to be JSON (allowed: the header `Content-Type: application/json`)"
+    ]
+
+
 def test_many_are_cut() -> None:
     errors = [{"type": "missing", "loc": ("body", f"n{number}"), "msg": "", "input": None} for number in range(9999)]
     assert len(mistakes(errors, {}, ())) == 50

@@ -46,6 +46,26 @@ def test_it_says_which_operations_need_a_key(gateway: ServedGateway) -> None:
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 
+def test_every_body_has_an_example_that_is_read(gateway: ServedGateway) -> None:
+    document = gateway.ask("/openapi.json").json()
+    read = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if "requestBody" in operation:
+                body = operation["requestBody"]["content"]["application/json"]["example"]
+                answer = gateway.ask(path.format(merchant="nobody"), body, method=method, key="platform")
+                assert answer.status_code != 422 or "whose events" in answer.text, (path, answer.text)
+                read += 1
+    assert read == 14
+
+
+@pytest.mark.parametrize("path", ["/v2/models", "/rerank"])
+def test_a_path_that_is_not_there_is_named(gateway: ServedGateway, path: str) -> None:
+    error = gateway.ask(path).json()["error"]
+    assert f"there is no GET '{path}' here" in error["message"]
+    assert "/v1" in error["next"]
+
+
 def check(gateway: ServedGateway, operation: Any, named: bool) -> None:
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy())

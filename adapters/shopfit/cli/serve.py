@@ -9,6 +9,8 @@ import click
 from shopfit.cli.arguments import TEXT
 from shopfit.errors import ShopfitError
 
+_PACKAGES = ("fastapi", "limits", "prometheus_client", "uvicorn")
+
 
 @click.command(short_help="Serve every merchant's adapter over HTTP.")
 @click.option("--host", type=TEXT, default="127.0.0.1", show_default=True, help="Address to listen at.")
@@ -41,7 +43,7 @@ def command(memory: float, no_auth: bool, **options: Any) -> None:
 
     API docs are at /docs. Requests need a key: `shopfit key create`.
     """
-    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+    if any(find_spec(package) is None for package in _PACKAGES):
         raise ShopfitError("the packages that serve HTTP are not installed", next_step="pip install 'shopfit[serve]'")
     from shopfit.serve.options import ServeOptions
     from shopfit.serve.request_log import log_to_stderr

@@ -98,9 +98,9 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     return error_response(invalid, param=invalid.problems[0].where if invalid.problems else None)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return other_failure(error)
+    return other_failure(error, request.method, request.url.path)
 
 
 async def _our_error(_: Request, error: Exception) -> Response:

@@ -63,6 +63,8 @@ def _said(error: Mapping[str, Any], known: Iterable[str]) -> tuple[str, str]:
         return f"it is not JSON: {error.get('ctx', {}).get('error', '')}", ""
     if kind == "missing":
         return "it is missing", ""
+    if isinstance(error["input"], bytes):  # FastAPI leaves unread what is not said to be JSON
+        return "it is not said to be JSON", "the header `Content-Type: application/json`"
     if message.startswith(_ALLOWED):
         return f"it is {shown(error['input'])}", message.removeprefix(_ALLOWED).partition(" or instance of ")[0]
     return message, ""

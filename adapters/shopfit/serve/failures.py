@@ -18,6 +18,7 @@ from shopfit.errors import (
     ShopfitError,
     UnknownReference,
 )
+from shopfit.recipe.suggestions import shown
 from shopfit.serve.body_mistakes import mistakes
 
 
@@ -115,8 +116,20 @@ def invalid_body(error: RequestValidationError, known: Mapping[str, Any]) -> Sho
     )
 
 
-def other_failure(error: HTTPException) -> JSONResponse:
-    """What the framework refuses (no such path, no such method), in the same shape."""
-    body = {"message": str(error.detail), "type": "invalid_request_error", "param": None, "code": None}
-    known: dict[str, Any] = {**body, "problems": [], "next": "see /docs for what there is"}
-    return JSONResponse({"error": known}, error.status_code, dict(error.headers or {}))
+def other_failure(error: HTTPException, method: str, path: str) -> JSONResponse:
+    """What the framework refuses (no such path, no such method), in the same shape.
+
+    Args:
+        error: the framework's.
+        method: of the request.
+        path: of the request.
+    """
+    what, following = str(error.detail), "see /docs for what there is"
+    if error.status_code in (404, 405):
+        what = f"there is no {method} {shown(path)} here"
+    if error.status_code == 404:
+        following += ", such as /v1/models: OpenAI's clients take the address with /v1, Cohere's without"
+    body = {"message": f"{what}\nNext: {following}", "type": "invalid_request_error", "param": None, "code": None}
+    return JSONResponse(
+        {"error": {**body, "problems": [], "next": following}}, error.status_code, dict(error.headers or {})
+    )

@@ -1,6 +1,7 @@
 """The one path of every request: key, adapter, limits, release, engine; and what is counted and kept of it."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -29,6 +30,8 @@ from shopfit.serve.shown_store import ShownStore
 from shopfit.serve.tracing import Tracing
 from shopfit.serve.user_hashes import UserHashes
 from shopfit.settings import Settings, traces_exporter, user_key
+
+logger = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 """An engine's answer as JSON; see the answers in `shopfit.tasks`."""
@@ -203,7 +206,10 @@ class Gateway:
     async def start(self) -> None:
         """Start the engines of every base that a production adapter names, without waiting for them."""
         await self.state.start()
-        for base in await self.threads.run(self._bases):
+        bases = await self.threads.run(self._bases)
+        if not bases:
+            logger.warning("nothing is in production: /v1/models is empty until `shopfit registry promote`")
+        for base in bases:
             self.engines.of(base)
 
     async def close(self) -> None:

@@ -56,6 +56,7 @@ def log_to_stderr() -> None:
     listener.start()
     atexit.register(listener.stop)
     logging.basicConfig(level=logging.INFO, handlers=[_Waiting(waiting)], force=True)
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # six lines at each start, of nothing
 
 
 def log_request(record: RequestRecord, endpoint: str, status: int, seconds: float) -> None:

@@ -59,7 +59,7 @@ def run(settings: Settings, options: ServeOptions) -> None:
         )
         server = _Server(config, gateway)
         host, port = listening.getsockname()[:2]
-        logger.info("serving http://%s:%s", host, port)
+        logger.info("serving http://%s:%s (API docs at /docs)", host, port)
         try:
             asyncio.run(server.serve(sockets=[listening]))
         except KeyboardInterrupt:  # uvicorn raises the signal again when it has ended as it should

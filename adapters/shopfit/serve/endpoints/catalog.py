@@ -29,6 +29,8 @@ _CHANGES = {
     "minProperties": 1,
 }
 _PATCH = {"type": "object", "properties": {"items": _CHANGES}, "required": ["items"]}
+_SOLD = [{"id": "tent-2", "title": "Two-person tent", "price": 249.0, "currency": "EUR", "in_stock": True}]
+_CHANGED = {"tent-2": {"price": 199.0, "in_stock": False}, "mug-1": None}
 
 
 class CatalogState(BaseModel):
@@ -57,8 +59,9 @@ class WholeCatalog(CatalogState):
     items: list[dict[str, Any]]
 
 
-def _body(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+def _body(schema: dict[str, Any], sent: Any) -> dict[str, Any]:
+    content = {"schema": schema, "example": {"items": sent}}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 @router.get("/v1/merchants/{merchant}/catalog", response_model=WholeCatalog)
@@ -69,7 +72,7 @@ async def show_catalog(merchant: str, asks: Asks) -> Response:
     return Response(content, media_type="application/json")
 
 
-@router.put("/v1/merchants/{merchant}/catalog", response_model=CatalogState, openapi_extra=_body(_WHOLE))
+@router.put("/v1/merchants/{merchant}/catalog", response_model=CatalogState, openapi_extra=_body(_WHOLE, _SOLD))
 async def put_catalog(merchant: str, request: Request, asks: Asks) -> JSONResponse:
     """Replace a merchant's catalog: a list of items, or `{"items": […]}`."""
 
@@ -80,7 +83,7 @@ async def put_catalog(merchant: str, request: Request, asks: Asks) -> JSONRespon
     return await _change(merchant, request, asks, put)
 
 
-@router.patch("/v1/merchants/{merchant}/catalog", response_model=CatalogState, openapi_extra=_body(_PATCH))
+@router.patch("/v1/merchants/{merchant}/catalog", response_model=CatalogState, openapi_extra=_body(_PATCH, _CHANGED))
 async def patch_catalog(merchant: str, request: Request, asks: Asks) -> JSONResponse:
     """Change some items: `{"items": {id: {field: value, …} | null, …}}`. What was not sent stays as it is."""
 

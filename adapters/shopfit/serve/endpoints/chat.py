@@ -12,7 +12,7 @@ from shopfit.serve.endpoints.asking import Asks, Body, Fields, ignored, unsuppor
 from shopfit.serve.endpoints.event_stream import STREAMED, begin_stream
 from shopfit.serve.endpoints.generating import MOST_LOGPROBS, GenerateBody, GeneratedUsage, chat_logprobs, envelope
 from shopfit.serve.gateway import Ask, Document, Turn
-from shopfit.serve.json_route import json_router
+from shopfit.serve.json_route import example, json_router
 
 router = json_router("answers")
 
@@ -137,7 +137,17 @@ class ChatCompletion(BaseModel):
     usage: GeneratedUsage
 
 
-@router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
+@router.post(
+    "/v1/chat/completions",
+    response_model=ChatCompletion,
+    responses=STREAMED,
+    openapi_extra=example(
+        {
+            "model": "acme/user-profile",
+            "messages": [{"role": "user", "content": "Orders: One Pan. Review: read it in a day"}],
+        }
+    ),
+)
 async def chat(body: ChatBody, asks: Asks) -> Response:
     """Answer a conversation; with `stream`, as server-sent events."""
     logprobs = (body.top_logprobs or 0) if body.logprobs else None

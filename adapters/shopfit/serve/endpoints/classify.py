@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 
 from shopfit.serve.endpoints.asking import Asks, InputBody, Usage, usage_of
 from shopfit.serve.gateway import Ask
-from shopfit.serve.json_route import json_router
+from shopfit.serve.json_route import example, json_router
 
 router = json_router("answers")
 
@@ -31,7 +31,11 @@ class Classification(BaseModel):
     usage: Usage
 
 
-@router.post("/v1/classify", response_model=Classification)
+@router.post(
+    "/v1/classify",
+    response_model=Classification,
+    openapi_extra=example({"model": "acme/review-sentiment", "input": ["arrived cracked", "the best cup I have had"]}),
+)
 async def classify(body: InputBody, asks: Asks) -> JSONResponse:
     """Choose a label for each input. `sure` says whether its probability reaches the recipe's `serve.precision`."""
     inputs = body.inputs()

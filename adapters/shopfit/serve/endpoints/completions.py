@@ -12,7 +12,7 @@ from shopfit.serve.endpoints.asking import MOST_INPUTS, Asks, Fields, Texts, pai
 from shopfit.serve.endpoints.event_stream import STREAMED, begin_stream
 from shopfit.serve.endpoints.generating import MOST_LOGPROBS, GenerateBody, GeneratedUsage, envelope, text_logprobs
 from shopfit.serve.gateway import Ask, Document, Turn
-from shopfit.serve.json_route import json_router
+from shopfit.serve.json_route import example, json_router
 
 router = json_router("answers")
 
@@ -63,7 +63,14 @@ class Completion(BaseModel):
     usage: GeneratedUsage
 
 
-@router.post("/v1/completions", response_model=Completion, responses=STREAMED)
+@router.post(
+    "/v1/completions",
+    response_model=Completion,
+    responses=STREAMED,
+    openapi_extra=example(
+        {"model": "acme/user-profile", "prompt": "Orders: One Pan. Review: read it in a day", "max_tokens": 64}
+    ),
+)
 async def complete(body: CompletionBody, asks: Asks) -> Response:
     """Write a text for each prompt; with `stream`, as server-sent events."""
     inputs = paired("prompt", body.prompt, body.fields)

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from shopfit.errors import RequestError
 from shopfit.serve.endpoints.asking import Asks, InputBody, Usage, usage_of
 from shopfit.serve.gateway import Ask, Turn
-from shopfit.serve.json_route import json_router
+from shopfit.serve.json_route import example, json_router
 
 router = json_router("answers")
 
@@ -46,7 +46,13 @@ class Embeddings(BaseModel):
     usage: Usage
 
 
-@router.post("/v1/embeddings", response_model=Embeddings)
+@router.post(
+    "/v1/embeddings",
+    response_model=Embeddings,
+    openapi_extra=example(
+        {"model": "acme/product-recommendation", "input": ["Two-person tent", "Enamel mug"], "input_type": "item"}
+    ),
+)
 async def embed(body: EmbeddingBody, asks: Asks) -> JSONResponse:
     """Embed texts with an adapter of any task, on a base that is an encoder."""
     inputs = body.inputs()

@@ -12,7 +12,7 @@ from shopfit.errors import DataError, Problem, RequestError
 from shopfit.registry import Feedback
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asking, Asks, Body
-from shopfit.serve.json_route import json_router
+from shopfit.serve.json_route import example, json_router
 from shopfit.serve.request_record import current_record
 
 router = json_router("feedback")
@@ -51,7 +51,17 @@ class Kept(BaseModel):
     new: int
 
 
-@router.post("/v1/feedback", response_model=Kept)
+@router.post(
+    "/v1/feedback",
+    response_model=Kept,
+    openapi_extra=example(
+        {
+            "events": [
+                {"answer": "ans_97c7ea10d5222cb658164c4aa8a2ecc5", "kind": "click", "item": "tent-2", "event": "e-1"}
+            ]
+        }
+    ),
+)
 async def add_feedback(body: FeedbackBody, asks: Asks) -> JSONResponse:
     """Say what came of answers: clicks, purchases, dismissals, right labels, corrections."""
     merchant = _merchant(asks, body.merchant)

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 
 from shopfit.serve.endpoints.asking import Asks, InputBody, Usage, usage_of
 from shopfit.serve.gateway import Ask
-from shopfit.serve.json_route import json_router
+from shopfit.serve.json_route import example, json_router
 
 router = json_router("answers")
 
@@ -30,7 +30,11 @@ class Ratings(BaseModel):
     usage: Usage
 
 
-@router.post("/v1/rate", response_model=Ratings)
+@router.post(
+    "/v1/rate",
+    response_model=Ratings,
+    openapi_extra=example({"model": "acme/review-stars", "input": "arrived cracked, but they sent another at once"}),
+)
 async def rate(body: InputBody, asks: Asks) -> JSONResponse:
     """Rate each input; `fields` may also name its `user` and `item`."""
     inputs = body.inputs()

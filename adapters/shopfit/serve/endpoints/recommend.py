@@ -9,7 +9,7 @@ from shopfit.errors import RequestError
 from shopfit.recipe.item_rules import Rules
 from shopfit.serve.endpoints.asking import AskBody, Asks, Fields, Usage, usage_of
 from shopfit.serve.gateway import Ask
-from shopfit.serve.json_route import json_router
+from shopfit.serve.json_route import example, json_router
 
 router = json_router("answers")
 
@@ -48,7 +48,19 @@ class Recommendations(BaseModel):
     usage: Usage
 
 
-@router.post("/v1/recommend", response_model=Recommendations)
+@router.post(
+    "/v1/recommend",
+    response_model=Recommendations,
+    openapi_extra=example(
+        {
+            "model": "acme/product-recommendation",
+            "query": "tent for two",
+            "k": 3,
+            "rules": {"max_price": 300},
+            "user": "u-1",
+        }
+    ),
+)
 async def recommend(body: RecommendBody, asks: Asks) -> JSONResponse:
     """Recommend items of the merchant's current catalog."""
     fields = dict(body.fields or {})

@@ -10,7 +10,7 @@ from shopfit.registry import Reference, Release, Version
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asking, Asks, Body
 from shopfit.serve.endpoints.changes import actor, adapter_to_change, change
-from shopfit.serve.json_route import json_router
+from shopfit.serve.json_route import example, json_router
 
 router = json_router("releases")
 
@@ -70,7 +70,11 @@ async def list_releases(asks: Asks) -> JSONResponse:
     return JSONResponse({"object": "list", "data": [_release(one) for one in found]})
 
 
-@router.post("/v1/releases", response_model=ReleaseShown)
+@router.post(
+    "/v1/releases",
+    response_model=ReleaseShown,
+    openapi_extra=example({"model": "acme/review-sentiment@8", "kind": "canary", "share": 0.1}),
+)
 async def start_release(body: ReleaseBody, asks: Asks) -> JSONResponse:
     """Give a version a part of its adapter's traffic, in place of the version that had it."""
     reference = adapter_to_change(asks, body.model, "promote")
@@ -90,7 +94,11 @@ async def end_release(
     return JSONResponse(_release(release))
 
 
-@router.post("/v1/promote", response_model=Promoted)
+@router.post(
+    "/v1/promote",
+    response_model=Promoted,
+    openapi_extra=example({"model": "acme/review-sentiment@8"}),
+)
 async def promote(body: VersionBody, asks: Asks) -> JSONResponse:
     """Put a version in production. One that the gate refused stays refused."""
     reference = adapter_to_change(asks, body.model, "promote")
@@ -98,7 +106,11 @@ async def promote(body: VersionBody, asks: Asks) -> JSONResponse:
     return await _in_production(asks, await change(asks, lambda: registry.promote(reference, actor=who)))
 
 
-@router.post("/v1/rollback", response_model=Promoted)
+@router.post(
+    "/v1/rollback",
+    response_model=Promoted,
+    openapi_extra=example({"model": "acme/review-sentiment"}),
+)
 async def rollback(body: AdapterBody, asks: Asks) -> JSONResponse:
     """Put the version back that was in production before."""
     reference = adapter_to_change(asks, body.model, "promote")

@@ -11,12 +11,15 @@ from starlette.responses import JSONResponse
 from shopfit.errors import RequestError
 from shopfit.serve.endpoints.asking import AskBody, Asks, Body, Fields, Usage, ignored, unsupported, usage_of
 from shopfit.serve.gateway import Ask, Document
-from shopfit.serve.json_route import json_router
+from shopfit.serve.json_route import example, json_router
 
 router = json_router("answers")
 
 _MOST = 10_000
 _OWN_LENGTH = "a text is cut where the base's context ends"
+_EXAMPLE = example(
+    {"model": "acme/product-recommendation", "query": "tent for two", "documents": ["Two-person tent", "Enamel mug"]}
+)
 
 
 class RerankDocument(Body):
@@ -112,13 +115,13 @@ class Reranking(BaseModel):
     usage: Usage
 
 
-@router.post("/v1/rerank", response_model=Reranking)
+@router.post("/v1/rerank", response_model=Reranking, openapi_extra=_EXAMPLE)
 async def rerank(body: RerankBody, asks: Asks) -> JSONResponse:
     """Rank documents as Cohere's first API and Jina's do."""
     return await _rerank(body, asks, "1")
 
 
-@router.post("/v2/rerank", response_model=Reranking)
+@router.post("/v2/rerank", response_model=Reranking, openapi_extra=_EXAMPLE)
 async def rerank_again(body: RerankBody, asks: Asks) -> JSONResponse:
     """Rank documents as Cohere's second API does. It takes and answers the same as `/v1/rerank`."""
     return await _rerank(body, asks, "2")

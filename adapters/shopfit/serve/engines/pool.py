@@ -123,6 +123,7 @@ class Supervised:
     async def _keep_running(self) -> None:
         pause = _FIRST_PAUSE
         while True:
+            logger.info("the engine of %s is starting", self.base.name)
             try:
                 process = await EngineProcess.start(self._settings)
             except Exception as error:
