@@ -69,6 +69,9 @@ def test_no_more_requests_a_minute_than_that(operated: Operated) -> None:
     assert operated.classify(model="rival/sentiment", key="rival").status_code == 200
     assert operated.classify(key="platform").status_code == 429  # whoever asks, it is this merchant's
     assert operated.classify(model="acme/unknown").status_code == 429  # no way to look up names without end
+    assert operated.gateway.ask("/v1/models/acme/unknown").status_code == 429  # nor here
+    assert operated.gateway.ask("/v1/models").status_code == 429
+    assert operated.gateway.ask("/v1/models", key="rival").status_code == 200
     set_limits(operated, Limits(requests_per_minute=100_000))
     assert operated.classify().status_code == 200
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from tests.serve.operated import SENTIMENT, Operated, operating, own_copy, publish_second
 
@@ -60,6 +61,17 @@ def test_a_canary_answers_a_part_of_the_users_who_stay_with_it(operated: Operate
     assert set(few.values()) == {FIRST, SECOND}
     assert {user: operated.version(user=user) for user in USERS} == few
     start(operated, "canary", 0.7)
+    for user in ("Müller", "Ωmega", "小林", "José"):  # also in a header, which UTF-8 in is no rule but a habit
+        answer = httpx2.post(
+            f"{operated.gateway.url}/v1/classify",
+            json={"model": SENTIMENT, "input": "lovely crema"},
+            headers={
+                "authorization": f"Bearer {operated.gateway.keys['acme']}".encode(),
+                "x-shopfit-user": user.encode(),
+            },
+            timeout=None,
+        )
+        assert answer.headers["x-shopfit-version"] == operated.version(user=user)
     more = {user: operated.version(user=user) for user in USERS}
     assert list(more.values()).count(SECOND) > list(few.values()).count(SECOND)
     assert all(more[user] == SECOND for user in USERS if few[user] == SECOND)  # a growing share takes nobody back

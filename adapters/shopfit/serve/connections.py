@@ -62,8 +62,8 @@ class Connection(HttpToolsProtocol):
                 f"the headers of the request have more than {MOST_HEAD:,} bytes", next_step="send fewer or shorter ones"
             )
             self._refuse(error)
-        elif not self._has_head and self._waiting is None:
-            self._wait_for_head()
+        elif self._waiting is None and not (self._has_head and self._is_answering):
+            self._wait_for_head()  # also if these were empty lines, after which uvicorn waits for ever
 
     def on_message_begin(self) -> None:
         """A request begins."""

@@ -13,6 +13,7 @@ from shopfit.errors import (
     DeadlineExceeded,
     KeyRefused,
     LimitExceeded,
+    RegistryError,
     RequestError,
     ScopeMissing,
     ShopfitError,
@@ -66,6 +67,10 @@ _TYPES: dict[type[ShopfitError], tuple[str, str]] = {
 
 def error_body(error: ShopfitError, param: str | None = None) -> dict[str, Any]:
     """An error in OpenAI's shape, with every problem and the next step."""
+    if (
+        isinstance(error, RegistryError) and error.__cause__ is not None
+    ):  # of a database or a disk: where it is, no client is told
+        error = RegistryError("the registry cannot be used now", next_step="send the request again in a moment")
     told = error.document()
     status = error.http_status
     kind, code = next(

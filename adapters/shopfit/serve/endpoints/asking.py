@@ -1,6 +1,7 @@
 """What endpoints share: the gateway and the key behind a request, and the fields that every body has."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -50,10 +51,24 @@ async def _asking(
     ] = "",
 ) -> Asking:
     current_record().key = request.state.grant.key
-    return Asking(request.app.state.gateway, request.state.grant, user)
+    return Asking(request.app.state.gateway, request.state.grant, _as_sent(user))
+
+
+def _as_sent(user: str) -> str:
+    """A header's text, which clients write in UTF-8 and servers read as Latin-1: the same user as in a body."""
+    try:
+        return user.encode("latin-1").decode()
+    except UnicodeError:
+        return user
 
 
 Asks = Annotated[Asking, Depends(_asking)]
+
+
+def admitted(asks: Asking) -> AbstractAsyncContextManager[None]:
+    """A merchant's counts as one of its requests; the platform's, which names merchants in texts, does not."""
+    own = asks.grant.merchant
+    return nullcontext() if own is None else asks.gateway.limits.admit(own, current_record())
 
 
 def unsupported(why: str, *neutral: JsonValue) -> Any:

@@ -1,6 +1,5 @@
 """`/v1/feedback`: what came of answers."""
 
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -11,9 +10,8 @@ from starlette.responses import JSONResponse
 from shopfit.errors import DataError, Problem, RequestError
 from shopfit.registry import Feedback
 from shopfit.serve.authentication import check_scope
-from shopfit.serve.endpoints.asking import Asking, Asks, Body
+from shopfit.serve.endpoints.asking import Asking, Asks, Body, admitted
 from shopfit.serve.json_route import example, json_router
-from shopfit.serve.request_record import current_record
 
 router = json_router("feedback")
 
@@ -68,7 +66,7 @@ async def add_feedback(body: FeedbackBody, asks: Asks) -> JSONResponse:
     problems = [problem for place, event in enumerate(body.events) for problem in _problems(place, event)]
     if problems:
         raise RequestError(_BAD, problems=problems, next_step=_MEND)
-    async with _admitted(asks):
+    async with admitted(asks):
         now = datetime.now(UTC)
         rows = [_row(asks, merchant, event, now) for event in body.events]
         try:
@@ -76,12 +74,6 @@ async def add_feedback(body: FeedbackBody, asks: Asks) -> JSONResponse:
         except DataError as error:
             raise RequestError(_BAD, problems=[_renamed(one) for one in error.problems], next_step=_MEND) from None
     return JSONResponse({"object": "feedback", "events": len(rows), "new": new})
-
-
-def _admitted(asks: Asking) -> AbstractAsyncContextManager[None]:
-    """A merchant's events count as one of its requests; the platform's, which names the merchant in a text, do not."""
-    own = asks.grant.merchant
-    return nullcontext() if own is None else asks.gateway.limits.admit(own, current_record())
 
 
 def _merchant(asks: Asking, named: str | None) -> str:

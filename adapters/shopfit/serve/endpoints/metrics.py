@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["health"])
 
-_PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_PASSED_ON = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-envoy-")
+"""How headers begin that proxies add."""
 
 
 @router.get("/metrics", response_class=Response)
@@ -42,9 +43,11 @@ async def metrics(request: Request) -> Response:
 
 
 def _is_from_here(request: Request) -> bool:
-    if "authorization" in request.headers or any(name in request.headers for name in _PASSED_ON):
+    if "authorization" in request.headers or any(name.startswith(_PASSED_ON) for name in request.headers):
         return False
+    named = request.url.hostname or ""  # in a browser here, a name that some page made up may lead here, too
     try:
-        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+        here = named == "localhost" or ipaddress.ip_address(named).is_loopback
+        return here and request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
     except ValueError:
         return False
