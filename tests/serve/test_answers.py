@@ -1,11 +1,14 @@
 """Labels, ratings and recommendations over HTTP: the engine's answers, in the order that was asked."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from tests.engine.conftest import ITEMS
-from tests.serve.gateways import ServedGateway
+from tests.serve.gateways import ServedGateway, serving
+from tests.serve.operated import own_copy
 
 from shopfit.engine import ChooseAnswer, Engine
 from shopfit.registry import Registry
@@ -111,3 +114,31 @@ def test_an_adapter_of_another_task_says_where_it_is_asked(
     answer = gateway.ask(path, {"model": f"acme/{recipe}", **asks})
     assert answer.status_code == 422
     assert where in answer.json()["error"]["next"]
+
+
+def test_what_curl_sends_by_itself_is_json(gateway: ServedGateway) -> None:
+    answer = httpx2.post(
+        f"{gateway.url}/v1/classify",
+        content=json.dumps({"model": "acme/sentiment", "input": "lovely crema"}),
+        headers={
+            "authorization": f"Bearer {gateway.keys['acme']}",
+            "content-type": "application/x-www-form-urlencoded",
+        },
+        timeout=None,
+    )
+    assert answer.status_code == 200
+
+
+def test_a_name_with_nothing_behind_it_now_tells_its_own_merchant_what_there_is(gateway: ServedGateway) -> None:
+    body = {"model": "acme/sentiment@candidate", "input": "lovely crema"}
+    own, other = gateway.ask("/v1/classify", body), gateway.ask("/v1/classify", body, key="rival")
+    assert own.status_code == other.status_code == 404
+    assert "@1" in own.json()["error"]["message"]
+    assert "@1" not in other.json()["error"]["message"]
+
+
+def test_without_keys_only_this_machine_is_answered_and_only_by_its_names(filled: Settings, tmp_path: Path) -> None:
+    with serving(own_copy(filled, tmp_path / "home"), tmp_path / "log", {}, "--no-auth") as served:
+        url = f"{served.url}/v1/models"
+        assert httpx2.get(url, timeout=None).status_code == 200
+        assert httpx2.get(url, headers={"host": "evil.example"}, timeout=None).status_code == 401

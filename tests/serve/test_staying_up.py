@@ -193,9 +193,25 @@ def test_a_drain_does_not_wait_for_ever(filled: Settings, tmp_path: Path) -> Non
             connection = raw_request(served, "/v1/completions", long_body())
             until(lambda: under_way(served) == 1)
             served.gateway.process.send_signal(signal.SIGTERM)
+            with connection, connection.makefile("rb") as answer:
+                told = answer.read()
+            assert told.startswith(b"HTTP/1.1 503")
+            assert b"the gateway is ending" in told
             assert served.gateway.process.wait() == 0
-            connection.close()
         until(lambda: not psutil.pid_exists(engine.pid))
+
+
+def test_a_stream_that_a_drain_cuts_off_ends_with_an_error_event(filled: Settings, tmp_path: Path) -> None:
+    with operating(own_copy(filled, tmp_path / "home"), "--drain", "0") as served:
+        connection = raw_request(served, "/v1/completions", long_body(stream=True, n=8))
+        with connection, connection.makefile("rb") as answer:
+            assert answer.readline().startswith(b"HTTP/1.1 200")
+            served.gateway.process.send_signal(signal.SIGTERM)
+            rest = answer.read()
+        events = [line for line in rest.split(b"\n") if line.startswith(b"data:")]
+        assert "the gateway is ending" in json.loads(events[-1].removeprefix(b"data:"))["error"]["message"]
+        assert served.gateway.process.wait() == 0
+        assert "Traceback" not in served.gateway.log.read_text()
 
 
 def test_engines_end_with_a_gateway_that_is_killed(filled: Settings, tmp_path: Path) -> None:

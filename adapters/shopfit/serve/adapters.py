@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shopfit.errors import UnknownReference
@@ -14,6 +14,7 @@ from shopfit.registry.grant import Scope
 from shopfit.serve.engines.pool import BaseKey
 from shopfit.serve.registry_threads import RegistryThreads
 
+_SHOWN = 5  # versions that a message names
 _FACTS = 10_000  # versions whose facts stay in memory, 1 kB each
 
 
@@ -64,7 +65,8 @@ class Adapters:
         try:
             return reference, await self.look_up(reference)
         except UnknownReference:
-            raise unknown_model(model) from None
+            there = await self._threads.run(self._registry.versions, reference.merchant, reference.recipe)
+            raise unknown_model(model, there) from None
 
     async def look_up(self, reference: Reference) -> Version:
         """What a reference names now.
@@ -112,9 +114,20 @@ class Adapters:
         return AdapterFacts(recipe.task, base, fields, texts[0] if texts else "", labels)
 
 
-def unknown_model(model: object) -> UnknownReference:
-    """The one answer for a name that is none, that names nothing, and that names what is another merchant's."""
+def unknown_model(model: object, there: Sequence[Version] = ()) -> UnknownReference:
+    """The one answer for a name that is none, that names nothing, and that names what is another merchant's.
+
+    Args:
+        model: as it was sent.
+        there: versions of that adapter, to who may use them: the name is right, and nothing is behind it now.
+    """
     shown = repr(model) if len(repr(model)) <= 200 else f"{repr(model)[:200]}…"
+    if there:
+        named = [f"@{one.number}{' (refused)' if one.status == 'refused' else ''}" for one in there[-_SHOWN:]]
+        return UnknownReference(
+            f"the model {shown} does not exist (allowed: of {there[-1].merchant}/{there[-1].recipe}, {', '.join(named)})",
+            next_step="ask one of these by its number, or have it put into production: `shopfit registry promote`",
+        )
     return UnknownReference(
         f"the model {shown} does not exist, or your key may not use it (allowed: merchant/recipe, with @alias or "
         "@number)",

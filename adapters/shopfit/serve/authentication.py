@@ -1,5 +1,7 @@
 """Whose request it is: the key in its Authorization header."""
 
+import ipaddress
+
 from starlette.requests import Request
 
 from shopfit.errors import KeyRefused, ScopeMissing
@@ -33,6 +35,7 @@ class Authentication:
             RegistryError: if the key must be looked up, and the registry cannot be read.
         """
         if not self._needed:
+            _check_host(request)
             return _EVERYTHING
         token = _token(request)
         known = self._keys.known(token)
@@ -58,6 +61,23 @@ def check_scope(grant: Grant, scope: Scope, merchant: str | None) -> None:
             f"{'' if merchant is None else ', of the merchant or of the platform'})",
             next_step=f"ask whoever runs the platform for one: `shopfit key create … --scope {scope}`",
         )
+
+
+def _check_host(request: Request) -> None:
+    """Without keys, a page in a browser here must not reach the gateway by a name that it made up."""
+    if not is_loopback_name(request.url.hostname or ""):
+        refused = KeyRefused("malformed")
+        refused.message = f"without keys, requests are for this machine alone, and not for {request.url.hostname!r}"
+        refused.next_step = "ask at 127.0.0.1 or localhost, or serve with keys"
+        raise refused
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether a host's name, as a URL has it, can only mean this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _token(request: Request) -> str:

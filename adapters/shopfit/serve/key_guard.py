@@ -15,6 +15,9 @@ OPEN = frozenset({"/health", "/ready", "/docs", "/docs/oauth2-redirect", "/redoc
 """Paths that need no key; metrics have rules of their own."""
 
 
+_FORM = "application/x-www-form-urlencoded"
+
+
 class KeyGuard:
     """Checks the key of a request before anything of its body is read, and whatever route it is for.
 
@@ -38,4 +41,15 @@ class KeyGuard:
             except ShopfitError as error:
                 await error_response(error, {"connection": "close"})(scope, receive, send)
                 return
+            _take_as_json(scope, request)
         await self._app(scope, receive, send)
+
+
+def _take_as_json(scope: Scope, request: Request) -> None:
+    """What curl sends with `-d` is JSON here, though curl says it is a form.
+
+    A form in a browser cannot send the header with the key, so that no page can have one sent for its visitor.
+    """
+    if "authorization" in request.headers and request.headers.get("content-type", "").startswith(_FORM):
+        kept = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        scope["headers"] = [*kept, (b"content-type", b"application/json")]

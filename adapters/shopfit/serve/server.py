@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 
-from shopfit.errors import ShopfitError
+from shopfit.errors import EngineEnded, ShopfitError
 from shopfit.registry import Registry
 from shopfit.serve.app import make_app
 from shopfit.serve.connections import Connection
@@ -17,6 +17,7 @@ from shopfit.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_LAST = 2  # seconds after `drain` in which those that were cut off are told so
 _KEEP_ALIVE = 75  # seconds that an idle connection stays: longer than load balancers keep theirs
 
 
@@ -26,6 +27,20 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
         self._gateway = gateway
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what is under way end; what has not when its time is up is told so, and streams end with that."""
+        up = asyncio.get_running_loop().call_later(self._gateway.options.drain, self._time_is_up)
+        await super().shutdown(sockets)
+        up.cancel()
+
+    def _time_is_up(self) -> None:
+        error = EngineEnded(
+            "the gateway is ending, and this answer was not ready in the time that was left",
+            next_step="send the request again",
+        )
+        logger.warning("requests that are cut off: %s", sum(one.under_way for one in self._gateway.engines.engines))
+        self._ending = asyncio.ensure_future(self._gateway.engines.give_up(error))
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._gateway.draining = True
@@ -52,7 +67,7 @@ def run(settings: Settings, options: ServeOptions) -> None:
             access_log=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=max(1, round(options.drain)),
+            timeout_graceful_shutdown=round(options.drain) + _LAST,
             http=Connection,
             ws="none",
             lifespan="on",

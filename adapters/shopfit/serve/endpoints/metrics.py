@@ -6,7 +6,6 @@ from this machine: it says for whom it is.
 """
 
 import asyncio
-import ipaddress
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shopfit.errors import ScopeMissing
+from shopfit.serve.authentication import is_loopback_name
 from shopfit.serve.engine_statuses import ask_engines
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ async def metrics(request: Request) -> Response:
 def _is_from_here(request: Request) -> bool:
     if "authorization" in request.headers or any(name.startswith(_PASSED_ON) for name in request.headers):
         return False
-    named = request.url.hostname or ""  # in a browser here, a name that some page made up may lead here, too
-    try:
-        here = named == "localhost" or ipaddress.ip_address(named).is_loopback
-        return here and request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
+    # in a browser here, a name that some page made up may lead here, too
+    return is_loopback_name(request.url.hostname or "") and is_loopback_name(
+        request.client.host if request.client else ""
+    )

@@ -114,6 +114,14 @@ class Supervised:
         if self._process is not None:
             await self._process.close()
 
+    async def give_up(self, error: EngineEnded) -> None:
+        """End the process at once, and start it no more; requests that it has not answered get `error`."""
+        self._task.cancel()
+        self._failed, process, self._process = error, self._process, None
+        self._tell()
+        if process is not None:
+            await process.give_up(error)
+
     def _note(self, adapter: str) -> None:
         self._recent[adapter] = None
         self._recent.move_to_end(adapter)
@@ -200,6 +208,10 @@ class EnginePool:
     def engines(self) -> list[Supervised]:
         """Those that were needed so far."""
         return list(self._engines.values())
+
+    async def give_up(self, error: EngineEnded) -> None:
+        """End all processes at once; requests that they have not answered get `error`."""
+        await asyncio.gather(*(engine.give_up(error) for engine in self._engines.values()))
 
     async def close(self) -> None:
         """End all processes."""

@@ -138,6 +138,12 @@ class EngineProcess:
         await asyncio.to_thread(self._process.join, _PATIENCE)
         await self.kill()
 
+    async def give_up(self, error: EngineEnded) -> None:
+        """End it at once; what it was asked gets `error` for an answer."""
+        for asked in list(self._asked.values()):
+            _settle(asked, error)
+        await self.kill()
+
     async def kill(self) -> None:
         """End it at once."""
         self._writer.close()
