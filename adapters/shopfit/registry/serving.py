@@ -39,11 +39,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a merchant may ask of all servers together.
+    """What a merchant may ask.
 
     Args:
         requests_per_minute: 0 or more; None for any number.
-        concurrent: requests that are being answered at the same time, 0 or more; None for any number.
+        concurrent: requests that one gateway answers at the same time, 0 or more; None for any number.
         tokens_per_day: tokens read and written, 0 or more, in a day of UTC; None for any number.
     """
 

@@ -125,7 +125,8 @@ def unknown_model(model: object, there: Sequence[Version] = ()) -> UnknownRefere
     if there:
         named = [f"@{one.number}{' (refused)' if one.status == 'refused' else ''}" for one in there[-_SHOWN:]]
         return UnknownReference(
-            f"the model {shown} does not exist (allowed: of {there[-1].merchant}/{there[-1].recipe}, {', '.join(named)})",
+            f"the model {shown} does not exist (allowed: {there[-1].merchant}/{there[-1].recipe} with "
+            f"{', '.join(named)})",
             next_step="ask one of these by its number, or have it put into production: `shopfit registry promote`",
         )
     return UnknownReference(
