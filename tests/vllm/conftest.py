@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.engine.conftest import make_bundle, quick_bundle, quick_bundle_on
+from tests.engine.conftest import make_bundle, quick_bundle, quick_bundle_on, trained
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.registry import Registry
@@ -11,7 +11,7 @@ from shopfit.registry.pinned_name import PinnedName
 from shopfit.settings import Settings
 from shopfit_vllm.resolver import AdapterResolver
 
-__all__ = ["make_bundle", "quick_bundle", "quick_bundle_on"]
+__all__ = ["make_bundle", "quick_bundle", "quick_bundle_on", "trained"]
 
 Publish = Callable[[Bundle], str]
 

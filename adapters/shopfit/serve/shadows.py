@@ -78,7 +78,7 @@ class Shadows:
             if engine.running is None or engine.under_way >= busy:
                 return "dropped"
             other = await engine.ask(self._gateway.message(version, ask, self._gateway.options.timeout))
-            if differ(ask, answer, other, facts.labels):
+            if differ(answer, other, facts.labels):
                 outcome = "different"
         return outcome
 
@@ -86,26 +86,21 @@ class Shadows:
         self._metrics.shadowed(f"{shadow.merchant}/{shadow.recipe}", outcome)
 
 
-def differ(ask: "Ask", one: Mapping[str, Any], other: Mapping[str, Any], labels: Sequence[str]) -> bool:
+def differ(one: Mapping[str, Any], other: Mapping[str, Any], labels: Sequence[str]) -> bool:
     """Whether two versions disagree: by label, first item or text, or a number by more than 5% of its range.
 
     Args:
-        ask: that both were asked.
         one: answer.
         other: answer.
         labels: of the second version; of a rating, its levels.
     """
-    match ask.kind:
-        case "choose":
-            return bool(one["label"] != other["label"])
-        case "rank" | "recommend":
-            return bool(_first(one) != _first(other))
-        case "rate":
-            levels = [float(label) for label in labels]
-            span = max(levels) - min(levels) if levels else 0.0
-            return bool(abs(one["score"] - other["score"]) > _TOLERANCE * span)
-        case _:
-            return bool(one["text"] != other["text"])
+    if "items" in one:
+        return bool(_first(one) != _first(other))
+    if "score" in one:
+        levels = [float(label) for label in labels]
+        span = max(levels) - min(levels) if levels else 0.0
+        return bool(abs(one["score"] - other["score"]) > _TOLERANCE * span)
+    return any(one[name] != other[name] for name in ("label", "text") if name in one)
 
 
 def _first(answer: Mapping[str, Any]) -> Any:

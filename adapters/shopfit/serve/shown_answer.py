@@ -46,7 +46,7 @@ class ShownAnswer:
     @property
     def count(self) -> int:
         """How many rows it becomes."""
-        return sum(len(_places(kind, answer)) for kind, _, answer in self.answers)
+        return sum(len(_places(answer)) for kind, _, answer in self.answers)
 
     def rows(self, *, texts: bool) -> Iterator[dict[str, Any]]:
         """A row a place, without the columns that its folder says.
@@ -67,24 +67,18 @@ class ShownAnswer:
         for question, (kind, fields, answer) in enumerate(self.answers):
             told = {"prompt": json.dumps(fields, default=str), "text": _encodable(answer.get("text"))}
             more = told if texts else dict.fromkeys(told)
-            for place, (item, score, share) in enumerate(_places(kind, answer)):
+            for place, (item, score, share) in enumerate(_places(answer)):
                 shown = {"item": _encodable(item), "score": score, "share": share}
                 yield {**same, "question": question, "kind": kind, "place": place, **shown, **more}
 
 
-def _places(kind: str, answer: Mapping[str, Any]) -> list[tuple[str | None, float | None, float | None]]:
+def _places(answer: Mapping[str, Any]) -> list[tuple[str | None, float | None, float | None]]:
     """The item, score and share in each place of an answer, the first first; none of a vector."""
-    match kind:
-        case "rank" | "recommend":
-            return [(item["id"], item.get("score"), item.get("share")) for item in answer["items"][:MOST_PLACES]]
-        case "choose":
-            return [(answer["label"], answer["probabilities"][answer["label"]], None)]
-        case "rate":
-            return [(None, answer["score"], None)]
-        case "generate":
-            return [(None, None, None)]
-        case _:
-            return []
+    if "items" in answer:
+        return [(item["id"], item.get("score"), item.get("share")) for item in answer["items"][:MOST_PLACES]]
+    if "label" in answer:
+        return [(answer["label"], answer["probabilities"][answer["label"]], None)]
+    return [] if "vector" in answer else [(None, answer.get("score"), None)]
 
 
 def _encodable(text: str | None) -> str | None:

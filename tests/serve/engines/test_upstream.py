@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.engine.conftest import make_bundle, quick_bundle, quick_bundle_on
+from tests.engine.conftest import make_bundle, quick_bundle, quick_bundle_on, trained
 from tests.serve.engines.vllm_stand_in import StandIn, serving
 
 from shopfit.adapter.bundle import Bundle
@@ -25,7 +25,7 @@ from shopfit.registry.pinned_name import PinnedName
 from shopfit.serve.engines.upstream import UpstreamEngine
 from shopfit.settings import Settings
 
-__all__ = ["make_bundle", "quick_bundle", "quick_bundle_on"]
+__all__ = ["make_bundle", "quick_bundle", "quick_bundle_on", "trained"]
 
 MakeBundle = Callable[..., Bundle]
 REVIEW = {"text": "lovely crema"}

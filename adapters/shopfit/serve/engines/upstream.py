@@ -213,6 +213,13 @@ class UpstreamEngine:
             if self._local is not None:
                 self._local.set_catalog(merchant, catalog)
 
+    def has_catalog(self, merchant: str) -> bool:
+        """Whether a catalog that was set is used for a merchant, as `Engine.has_catalog` says."""
+        with self._making:
+            if self._local is not None:
+                return self._local.has_catalog(merchant)
+            return self._catalogs.get(merchant) is not None
+
     def _begin(self, work: Coroutine[Any, Any, Answer]) -> "Future[Answer]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 

@@ -4,12 +4,13 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shopfit.documents import document
 from shopfit.errors import RequestError, ShopfitError
+from shopfit.merchant.catalog import Catalog
 from shopfit.serve.engines.current_catalogs import CurrentCatalogs
 from shopfit.serve.engines.frames import FrameSocket, Message
 
@@ -17,6 +18,29 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 logger = logging.getLogger(__name__)
+
+
+class AnsweringEngine(Protocol):
+    """What answers in an engine process: an `Engine`, or vLLM servers as if they were one."""
+
+    @property
+    def base(self) -> Any: ...  # noqa: D102
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, kind: Any, error: Any, trace: Any, /) -> None: ...
+
+    def submit(  # noqa: D102
+        self, request: Any, *, timeout: float | None = None, show: Callable[[str], None] | None = None
+    ) -> "Future[Any]": ...
+
+    def prefetch(self, adapters: Sequence[Any]) -> None: ...  # noqa: D102
+
+    def status(self) -> Any: ...  # noqa: D102
+
+    def set_catalog(self, merchant: str, catalog: Catalog | None) -> None: ...  # noqa: D102
+
+    def has_catalog(self, merchant: str) -> bool: ...  # noqa: D102
 
 
 class EngineServer:
@@ -31,7 +55,7 @@ class EngineServer:
         frames: to the gateway.
     """
 
-    def __init__(self, engine: Any, catalogs: CurrentCatalogs, frames: FrameSocket) -> None:
+    def __init__(self, engine: AnsweringEngine, catalogs: CurrentCatalogs, frames: FrameSocket) -> None:
         self._engine = engine
         self._catalogs = catalogs
         self._frames = frames
@@ -157,7 +181,7 @@ def serve(frames: FrameSocket) -> None:
         EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog, engine.has_catalog), frames).run()
 
 
-def _engine(base: str, upstream: str, **options: Any) -> Any:
+def _engine(base: str, upstream: str, **options: Any) -> AnsweringEngine:
     """Of a base; one that asks vLLM, if there is an upstream."""
     if upstream:
         from shopfit.serve.engines.upstream import UpstreamEngine
