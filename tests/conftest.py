@@ -29,8 +29,14 @@ hypothesis.settings.load_profile("shopfit")
 pytest_plugins = ["tests.postgresql"]
 
 
-LONG = ("tests/cli/test_adapter.py", "tests/test_starter.py", "tests/test_rate.py", "tests/cli/test_stopping.py")
-"""Files that take minutes."""
+LONG = (
+    "tests/cli/test_adapter.py",
+    "tests/test_starter.py",
+    "tests/test_rate.py",
+    "tests/cli/test_stopping.py",
+    "tests/serve/",
+)
+"""Files that take minutes, or start gateways."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
