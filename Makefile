@@ -62,7 +62,7 @@ curve: base  ## measure how many examples to ask for: MERCHANT=, RECIPE=, SHOTS=
 	@$(BIN)/shopfit curve $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SHOTS),--shots "$(SHOTS)") $(if $(SEEDS),--seeds $(SEEDS))
 
 test: base  ## run every test, in WORKERS processes
-	@echo "== test: everything, on tiny models and on the real base, in $(WORKERS) processes; about 15 minutes on two idle cores"
+	@echo "== test: everything, on tiny models and on the real base, in $(WORKERS) processes; about 20 minutes on two idle cores"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 test-fast: $(READY)  ## run the tests that do without the real base
