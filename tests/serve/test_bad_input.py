@@ -82,8 +82,6 @@ def test_bodies_of_a_megabyte(gateway: ServedGateway) -> None:
         "acme/",
         "/sentiment",
         "acme/nothing",
-        "acme/sentiment@99",
-        "acme/sentiment@nothing",
         "acme/sentiment@0",
         "ACME/sentiment",
         "rival/sentiment",
@@ -114,6 +112,14 @@ def test_model_names_that_name_nothing_are_all_the_same(gateway: ServedGateway, 
     assert error["next"] == error_of(other)["next"]
     assert error["message"].partition("does not exist")[2] == error_of(other)["message"].partition("does not exist")[2]
     assert len(answer.content) < 2000
+
+
+@pytest.mark.parametrize("model", ["acme/sentiment@99", "acme/sentiment@nothing"])
+def test_a_version_that_is_not_there_tells_its_own_merchant_which_are(gateway: ServedGateway, model: str) -> None:
+    answer = gateway.ask("/v1/classify", {"model": model, "input": "a"})
+    assert answer.status_code == 404
+    assert error_of(answer)["code"] == "model_not_found"
+    assert "acme/sentiment with @1" in error_of(answer)["message"]
 
 
 @pytest.mark.parametrize("model", [None, 5, ["acme/sentiment"], {"a": 1}, True])
