@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shopfit.cli.arguments import TEXT
-from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, print_json
+from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, open_registry, print_json
 from shopfit.documents import document
 from shopfit.errors import RegistryError
 
@@ -20,13 +20,6 @@ _ONCE = "This is shown once: only its SHA-256 is kept. Whoever has it can use it
 @click.group()
 def command() -> None:
     """Make, list and revoke API keys."""
-
-
-def _open() -> "Registry":
-    from shopfit.registry import Registry
-    from shopfit.settings import Settings
-
-    return Registry.open(Settings.from_environment())
 
 
 @command.command()
@@ -64,7 +57,7 @@ def create(
             next_step="name the merchant, or give --platform",
         )
     ends = None if expires is None else read_expiry(expires)
-    with _open() as registry:
+    with open_registry() as registry:
         issued = registry.create_key(merchant, scopes, expires=ends, name=name, new=new, actor=actor())
     key = issued.key
     keep(f"key {key.id} is made; if you did not see it, run `shopfit key revoke {key.id}` and make another")
@@ -86,7 +79,7 @@ def create(
 @only_prints
 def ls(merchant: str | None, as_json: bool) -> None:
     """List keys, of MERCHANT or all: what they may do and until when. What clients send is not kept."""
-    with _open() as registry:
+    with open_registry() as registry:
         keys = registry.keys(merchant)
         nothing = "" if keys or as_json else _no_keys(registry, merchant)
     if as_json:
@@ -114,7 +107,7 @@ def _no_keys(registry: "Registry", merchant: str | None) -> str:
 @as_json
 def revoke(key: str, as_json: bool) -> None:
     """Revoke a key for good. Servers refuse it within a second. A key that leaked may be given itself as ID."""
-    with _open() as registry:
+    with open_registry() as registry:
         revoked = registry.revoke_key(key, actor=actor())
     line = f"key {revoked.id} of {_owner(revoked)} is revoked since {_moment(revoked.revoked, '')}"
     keep(line)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from shopfit.cli.arguments import TEXT
-from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, print_json
+from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, open_registry, print_json
 from shopfit.errors import RegistryError
 
 if TYPE_CHECKING:
-    from shopfit.registry import Limits, Registry
+    from shopfit.registry import Limits
 
 _WORDS = {
     "requests_per_minute": "requests a minute",
@@ -22,13 +22,6 @@ _WORDS = {
 @click.group()
 def command() -> None:
     """Set and list limits of merchants."""
-
-
-def _open() -> "Registry":
-    from shopfit.registry import Registry
-    from shopfit.settings import Settings
-
-    return Registry.open(Settings.from_environment())
 
 
 @command.command(name="set")
@@ -59,7 +52,7 @@ def set_(
         raise RegistryError(
             "this sets no limit", next_step="give --requests-per-minute, --concurrent or --tokens-per-day"
         )
-    with _open() as registry:
+    with open_registry() as registry:
         limits = replace(registry.limits().get(merchant, Limits()), **named)
         registry.set_limits(merchant, limits, actor=actor())
     line = f"{merchant}: {_facts(limits)}"
@@ -94,7 +87,7 @@ def ls(merchant: str | None, as_json: bool) -> None:
     """List limits, of MERCHANT or all, and the tokens that were used today, in UTC."""
     from shopfit.registry import Limits
 
-    with _open() as registry:
+    with open_registry() as registry:
         limits, used = registry.limits(), registry.usage(datetime.now(UTC).date())
     names = [name for name in sorted({*limits, *used}) if merchant in {name, None}]
     found = [(name, limits.get(name, Limits()), used.get(name, 0)) for name in names]

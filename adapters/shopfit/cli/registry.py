@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopfit.cli.terminal import actor, as_json, console, counted, keep, only_prints, print_json, size
+from shopfit.cli.terminal import actor, as_json, console, counted, keep, only_prints, open_registry, print_json, size
 from shopfit.errors import RegistryError, UnknownReference
 
 if TYPE_CHECKING:
@@ -15,13 +15,6 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """List, promote, roll back, verify and remove versions; collect garbage."""
-
-
-def _open() -> "Registry":
-    from shopfit.registry import Registry
-    from shopfit.settings import Settings
-
-    return Registry.open(Settings.from_environment())
 
 
 def _tell(version: "Version") -> None:
@@ -37,7 +30,7 @@ def _tell(version: "Version") -> None:
 @only_prints
 def ls(merchant: str | None, recipe: str | None, as_json: bool) -> None:
     """List versions: all, or those of MERCHANT, or of its RECIPE."""
-    with _open() as registry:
+    with open_registry() as registry:
         versions = registry.versions(merchant, recipe)
         nothing = "" if versions or as_json else _no_versions(registry, merchant, recipe)
     if as_json:
@@ -84,7 +77,7 @@ def _unknown(registry: "Registry", merchant: str) -> str:
 @only_prints
 def show(reference: str, as_json: bool) -> None:
     """Show one version, and who changed what about its merchant and recipe."""
-    with _open() as registry:
+    with open_registry() as registry:
         version = registry.resolve(reference)
         about = f"{version.merchant}/{version.recipe}@"
         audit = [one for one in registry.audit(version.merchant) if one.reference.startswith(about)]
@@ -147,7 +140,7 @@ def _detail(entry: "AuditEntry") -> str:
 @only_prints
 def audit(merchant: str | None, as_json: bool) -> None:
     """Show who changed what, oldest first: of MERCHANT, also of one that was erased, or of all."""
-    with _open() as registry:
+    with open_registry() as registry:
         found = registry.audit(merchant)
         nothing = "" if found or as_json else _no_changes(registry, merchant)
     if as_json:
@@ -169,7 +162,7 @@ def _no_changes(registry: "Registry", merchant: str | None) -> str:
 @as_json
 def promote(reference: str, alias: str, force: bool, as_json: bool) -> None:
     """Let an alias name the version that REFERENCE names. @production keeps its old version as @previous."""
-    with _open() as registry:
+    with open_registry() as registry:
         version = registry.promote(reference, alias=alias, force=force, actor=actor())
     _done(version, f"{version.name} is now @{alias}", as_json)
 
@@ -179,7 +172,7 @@ def promote(reference: str, alias: str, force: bool, as_json: bool) -> None:
 @as_json
 def rollback(adapter: str, as_json: bool) -> None:
     """Let @production and @previous change places."""
-    with _open() as registry:
+    with open_registry() as registry:
         version = registry.rollback(adapter, actor=actor())
     _done(version, f"{version.name} is @production again", as_json)
 
@@ -190,7 +183,7 @@ def rollback(adapter: str, as_json: bool) -> None:
 @only_prints
 def verify(reference: str | None, as_json: bool) -> None:
     """Re-hash the files of a version, or of every version."""
-    with _open() as registry:
+    with open_registry() as registry:
         broken = registry.verify(reference)
     if as_json:
         print_json(
@@ -214,7 +207,7 @@ def verify(reference: str | None, as_json: bool) -> None:
 @as_json
 def rm(reference: str, as_json: bool) -> None:
     """Remove a version that no alias names. Its number is not given again."""
-    with _open() as registry:
+    with open_registry() as registry:
         version = registry.resolve(reference)
         registry.remove(reference, actor=actor())
     _done(version, f"removed {version.name}", as_json)
@@ -228,7 +221,7 @@ def unalias(reference: str, as_json: bool) -> None:
     from shopfit.registry import Reference
 
     parsed = Reference.parse(reference)
-    with _open() as registry:
+    with open_registry() as registry:
         if "@" not in reference:
             raise _no_alias(registry, parsed)
         version = registry.unalias(parsed, actor=actor())
@@ -275,7 +268,7 @@ def gc(dry_run: bool, grace: int, as_json: bool) -> None:
     from shopfit.settings import Settings
 
     settings = Settings.from_environment()
-    with _open() as registry:
+    with open_registry() as registry:
         found = collect(registry, settings, grace=timedelta(hours=grace), dry_run=dry_run)
     keep("garbage was looked for" if dry_run else "garbage is collected")
     if as_json:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from shopfit.cli.arguments import TEXT
-from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, print_json
+from shopfit.cli.terminal import actor, as_json, console, keep, only_prints, open_registry, print_json
 from shopfit.errors import RegistryError
 
 if TYPE_CHECKING:
-    from shopfit.registry import Registry, Release
+    from shopfit.registry import Release
     from shopfit.registry.serving import ReleaseKind
 
 _share_option = click.option(
@@ -20,13 +20,6 @@ _share_option = click.option(
 @click.group()
 def command() -> None:
     """Start, list and end canaries and shadows."""
-
-
-def _open() -> "Registry":
-    from shopfit.registry import Registry
-    from shopfit.settings import Settings
-
-    return Registry.open(Settings.from_environment())
 
 
 @command.command()
@@ -54,7 +47,7 @@ def shadow(reference: str, share: str, as_json: bool) -> None:
 
 
 def _start(reference: str, kind: "ReleaseKind", share: str, as_json: bool) -> None:
-    with _open() as registry:
+    with open_registry() as registry:
         release = registry.start_release(reference, kind=kind, share=_part(share), actor=actor())
     _done(release, f"{release.name} is the {_facts(release)} now", as_json)
 
@@ -65,7 +58,7 @@ def _start(reference: str, kind: "ReleaseKind", share: str, as_json: bool) -> No
 @as_json
 def end(adapter: str, kind: "ReleaseKind", as_json: bool) -> None:
     """Take the traffic of an adapter's canary or shadow back. The version stays."""
-    with _open() as registry:
+    with open_registry() as registry:
         release = registry.end_release(adapter, kind=kind, actor=actor())
     _done(release, f"{release.name} is the {kind} no more", as_json)
 
@@ -76,7 +69,7 @@ def end(adapter: str, kind: "ReleaseKind", as_json: bool) -> None:
 @only_prints
 def ls(merchant: str | None, as_json: bool) -> None:
     """List canaries and shadows, of MERCHANT or all."""
-    with _open() as registry:
+    with open_registry() as registry:
         releases = registry.releases(merchant)
     if as_json:
         print_json(releases)

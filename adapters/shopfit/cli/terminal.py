@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
     from shopfit.merchant.merchant import Merchant
     from shopfit.recipe.schema import Recipe
+    from shopfit.registry import Registry
     from shopfit.tune.reporter import Reporter
 
 
@@ -105,6 +106,18 @@ def merchant_of(merchant: str, data: str | None) -> "Merchant":
             next_step=f"name the merchant {opened.name}, or give another folder",
         )
     return opened
+
+
+def open_registry() -> "Registry":
+    """The registry that the environment names.
+
+    Raises:
+        RegistryError: if it cannot be reached.
+    """
+    from shopfit.registry import Registry
+    from shopfit.settings import Settings
+
+    return Registry.open(Settings.from_environment())
 
 
 def check_named(merchant: "Merchant", recipe: "Recipe", overrides: Sequence[str]) -> None:
