@@ -70,8 +70,6 @@ class Turn:
         self.version = chosen.version
         self.chosen = chosen
         self.facts = facts
-        self.read = 0
-        self.written = 0
         self.answers: list[tuple[Ask, Document]] = []
         record.adapter = f"{self.version.merchant}/{self.version.recipe}"
         record.version, record.release = self.version.name, chosen.release
@@ -79,6 +77,16 @@ class Turn:
         self._engine = gateway.engines.of(facts.base)
         self._record = record
         self._ends = time.monotonic() + gateway.options.timeout
+
+    @property
+    def read(self) -> int:
+        """Tokens that forwards read so far."""
+        return self._record.read
+
+    @property
+    def written(self) -> int:
+        """Tokens that were written so far."""
+        return self._record.written
 
     @property
     def headers(self) -> dict[str, str]:
@@ -168,9 +176,8 @@ class Turn:
         self._spend(answer.get("read", 0), answer.get("written", 0))
 
     def _spend(self, read: int, written: int) -> None:
-        self.read += read
-        self.written += written
-        self._record.read, self._record.written = self.read, self.written
+        self._record.read += read
+        self._record.written += written
         self._gateway.budgets.add(self.version.merchant, read + written)
 
 
@@ -241,9 +248,7 @@ class Gateway:
         """
         record = current_record()
         async with AsyncExitStack() as admitted:
-            if (
-                grant.merchant is not None
-            ):  # before names are looked up, so that a flood of unknown ones is limited, too
+            if grant.merchant is not None:  # before a name is looked up: a flood of unknown ones is limited, too
                 await admitted.enter_async_context(self.limits.admit(grant.merchant, record))
             reference, version = await self.adapters.find(model, grant)
             if grant.merchant is None:

@@ -10,11 +10,13 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from shopfit.errors import RequestError
 from shopfit.recipe.suggestions import shown
+from shopfit.recipe.tasks import Task
 from shopfit.registry import Grant
-from shopfit.serve.gateway import Gateway
+from shopfit.serve.gateway import Ask, Gateway
 from shopfit.serve.request_record import current_record
 
 MOST_INPUTS = 1024
@@ -189,3 +191,23 @@ def usage_of(read: int, written: int | None = None) -> dict[str, int]:
     if written is None:
         return {"prompt_tokens": read, "total_tokens": read}
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+async def answer_each(body: InputBody, asks: Asking, kind: Task, names: Sequence[str]) -> JSONResponse:
+    """Ask an adapter about each input, and answer with a list of what it says.
+
+    Args:
+        body: of the request.
+        asks: whose it is.
+        kind: the adapter's task.
+        names: of the answer's fields that are shown.
+
+    Raises:
+        ShopfitError: as the engine does.
+    """
+    inputs = body.inputs()
+    async with asks.gateway.turn(asks.grant, body.model, [kind], body.user or asks.user) as turn:
+        answers = await turn.ask_all([Ask(kind, turn.fields(text, fields)) for text, fields in inputs])
+        data = [{"index": index, **{name: answer[name] for name in names}} for index, answer in enumerate(answers)]
+        content = {"id": turn.id, "object": "list", "model": turn.version.name, "data": data}
+        return JSONResponse({**content, "usage": usage_of(turn.read)}, headers=turn.headers)

@@ -14,6 +14,7 @@ from shopfit.recipe.suggestions import shown
 from shopfit.registry import Registry, StoredCatalog
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asking, Asks
+from shopfit.serve.endpoints.changes import actor, see
 from shopfit.serve.json_route import json_router
 from shopfit.strict_json import parse_json
 
@@ -78,7 +79,7 @@ async def put_catalog(merchant: str, request: Request, asks: Asks) -> JSONRespon
 
     def put(sent: Any) -> StoredCatalog:
         items = sent if isinstance(sent, list) else _items(sent, list, "a list of items")
-        return asks.gateway.registry.put_catalog(merchant, items, actor=_actor(asks))
+        return asks.gateway.registry.put_catalog(merchant, items, actor=actor(asks))
 
     return await _change(merchant, request, asks, put)
 
@@ -89,7 +90,7 @@ async def patch_catalog(merchant: str, request: Request, asks: Asks) -> JSONResp
 
     def patch(sent: Any) -> StoredCatalog:
         changes = _items(sent, dict, "an object of items by id")
-        return asks.gateway.registry.patch_catalog(merchant, changes, actor=_actor(asks))
+        return asks.gateway.registry.patch_catalog(merchant, changes, actor=actor(asks))
 
     return await _change(merchant, request, asks, patch)
 
@@ -100,12 +101,8 @@ async def _change(
     check_scope(asks.grant, "publish", merchant)
     body = await request.body()
     stored = await asks.gateway.threads.run_long(merchant, lambda: change(_read(body)))
-    await asks.gateway.state.refresh()
+    await see(asks)
     return JSONResponse(_state(stored))
-
-
-def _actor(asks: Asking) -> str:
-    return f"key {asks.grant.key}"
 
 
 def _read(body: bytes) -> Any:

@@ -49,6 +49,11 @@ async def change(asks: Asking, call: Callable[[], T]) -> T:
         if error.__cause__ is not None:  # of a database or a disk; else the registry was reached, and says no
             raise
         raise Conflict(error.message, problems=error.problems, next_step=error.next_step) from None
-    with suppress(ShopfitError):  # it is changed; if the registry fails only now, it is seen a moment later
-        await asks.gateway.state.refresh()
+    await see(asks)
     return changed
+
+
+async def see(asks: Asking) -> None:
+    """Have this gateway see at once what was changed; if the registry fails only now, it sees that a moment later."""
+    with suppress(ShopfitError):
+        await asks.gateway.state.refresh()

@@ -10,7 +10,14 @@ from starlette.responses import JSONResponse, Response
 
 from shopfit.serve.endpoints.asking import Asks, Body, Fields, ignored, unsupported, usage_of
 from shopfit.serve.endpoints.event_stream import STREAMED, begin_stream
-from shopfit.serve.endpoints.generating import MOST_LOGPROBS, GenerateBody, GeneratedUsage, chat_logprobs, envelope
+from shopfit.serve.endpoints.generating import (
+    MOST_LOGPROBS,
+    GenerateBody,
+    GeneratedChunks,
+    GeneratedUsage,
+    chat_logprobs,
+    envelope,
+)
 from shopfit.serve.gateway import Ask, Document, Turn
 from shopfit.serve.json_route import example, json_router
 
@@ -175,7 +182,7 @@ def _choice(index: int, answer: Document, body: ChatBody) -> Document:
     }
 
 
-class _ChatChunks:
+class _ChatChunks(GeneratedChunks):
     """Parts as `/v1/chat/completions` streams them.
 
     Args:
@@ -184,9 +191,8 @@ class _ChatChunks:
     """
 
     def __init__(self, turn: Turn, body: ChatBody) -> None:
-        self._turn = turn
+        super().__init__(turn, "chat.completion.chunk", with_usage=body.with_usage)
         self._body = body
-        self._envelope = envelope(turn, "chat.completion.chunk") | ({"usage": None} if body.with_usage else {})
 
     def begin(self) -> list[Document]:
         """Who speaks, in each choice."""
@@ -201,14 +207,7 @@ class _ChatChunks:
         """Why it ended."""
         return self._chunk(index, {}, finish=answer["finish"])
 
-    def usage(self) -> Document | None:
-        """The tokens."""
-        if not self._body.with_usage:
-            return None
-        return {**self._envelope, "choices": [], "usage": usage_of(self._turn.read, self._turn.written)}
-
     def _chunk(
         self, index: int, delta: Document, logprobs: Document | None = None, finish: str | None = None
     ) -> Document:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return {**self._envelope, "choices": [choice]}
+        return self.choice({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish})

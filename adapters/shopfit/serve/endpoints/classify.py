@@ -5,8 +5,7 @@ from typing import Literal
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from shopfit.serve.endpoints.asking import Asks, InputBody, Usage, usage_of
-from shopfit.serve.gateway import Ask
+from shopfit.serve.endpoints.asking import Asks, InputBody, Usage, answer_each
 from shopfit.serve.json_route import example, json_router
 
 router = json_router("answers")
@@ -38,12 +37,4 @@ class Classification(BaseModel):
 )
 async def classify(body: InputBody, asks: Asks) -> JSONResponse:
     """Choose a label for each input. `sure` says whether its probability reaches the recipe's `serve.precision`."""
-    inputs = body.inputs()
-    async with asks.gateway.turn(asks.grant, body.model, ["choose"], body.user or asks.user) as turn:
-        answers = await turn.ask_all([Ask("choose", turn.fields(text, fields)) for text, fields in inputs])
-        data = [
-            {"index": index, **{name: answer[name] for name in ("label", "probabilities", "sure")}}
-            for index, answer in enumerate(answers)
-        ]
-        content = {"id": turn.id, "object": "list", "model": turn.version.name, "data": data}
-        return JSONResponse({**content, "usage": usage_of(turn.read)}, headers=turn.headers)
+    return await answer_each(body, asks, "choose", ("label", "probabilities", "sure"))

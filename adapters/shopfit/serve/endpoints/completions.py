@@ -10,7 +10,14 @@ from starlette.responses import JSONResponse, Response
 from shopfit.errors import RequestError
 from shopfit.serve.endpoints.asking import MOST_INPUTS, Asks, Fields, Texts, paired, unsupported, usage_of
 from shopfit.serve.endpoints.event_stream import STREAMED, begin_stream
-from shopfit.serve.endpoints.generating import MOST_LOGPROBS, GenerateBody, GeneratedUsage, envelope, text_logprobs
+from shopfit.serve.endpoints.generating import (
+    MOST_LOGPROBS,
+    GenerateBody,
+    GeneratedChunks,
+    GeneratedUsage,
+    envelope,
+    text_logprobs,
+)
 from shopfit.serve.gateway import Ask, Document, Turn
 from shopfit.serve.json_route import example, json_router
 
@@ -99,7 +106,7 @@ def _choice(index: int, answer: Document, body: CompletionBody) -> Document:
     return {"index": index, "text": answer["text"], "logprobs": logprobs, "finish_reason": answer["finish"]}
 
 
-class _TextChunks:
+class _TextChunks(GeneratedChunks):
     """Parts as `/v1/completions` streams them.
 
     Args:
@@ -108,9 +115,8 @@ class _TextChunks:
     """
 
     def __init__(self, turn: Turn, body: CompletionBody) -> None:
-        self._turn = turn
+        super().__init__(turn, "text_completion", with_usage=body.with_usage)
         self._body = body
-        self._envelope = envelope(turn, "text_completion") | ({"usage": None} if body.with_usage else {})
         self._offsets: dict[int, int] = {}
 
     def begin(self) -> list[Document]:
@@ -124,16 +130,8 @@ class _TextChunks:
             start = self._offsets.get(index, 0)
             logprobs = text_logprobs(tokens, start)
             self._offsets[index] = start + sum(len(token["text"]) for token in tokens)
-        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}
-        return {**self._envelope, "choices": [choice]}
+        return self.choice({"index": index, "text": text, "logprobs": logprobs, "finish_reason": None})
 
     def end(self, index: int, answer: Document) -> Document:
         """Why it ended."""
-        choice = {"index": index, "text": "", "logprobs": None, "finish_reason": answer["finish"]}
-        return {**self._envelope, "choices": [choice]}
-
-    def usage(self) -> Document | None:
-        """The tokens."""
-        if not self._body.with_usage:
-            return None
-        return {**self._envelope, "choices": [], "usage": usage_of(self._turn.read, self._turn.written)}
+        return self.choice({"index": index, "text": "", "logprobs": None, "finish_reason": answer["finish"]})

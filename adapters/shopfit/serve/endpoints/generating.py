@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from shopfit.serve.endpoints.asking import AskBody, Body, ignored, unsupported
+from shopfit.serve.endpoints.asking import AskBody, Body, ignored, unsupported, usage_of
 from shopfit.serve.gateway import Document, Turn
 
 MOST_CHOICES = 8
@@ -143,6 +143,31 @@ def envelope(turn: Turn, kind: str) -> Document:
         "model": turn.version.name,
         "system_fingerprint": f"fp_{turn.version.digest[:12]}",
     }
+
+
+class GeneratedChunks:
+    """What the events of both APIs' streams share.
+
+    Args:
+        turn: that answers.
+        kind: `object` of OpenAI's API.
+        with_usage: whether a last event tells the tokens.
+    """
+
+    def __init__(self, turn: Turn, kind: str, *, with_usage: bool) -> None:
+        self._turn = turn
+        self._with_usage = with_usage
+        self._envelope = envelope(turn, kind) | ({"usage": None} if with_usage else {})
+
+    def choice(self, choice: Document) -> Document:
+        """The event of one choice."""
+        return {**self._envelope, "choices": [choice]}
+
+    def usage(self) -> Document | None:
+        """The tokens."""
+        if not self._with_usage:
+            return None
+        return {**self._envelope, "choices": [], "usage": usage_of(self._turn.read, self._turn.written)}
 
 
 def chat_logprobs(tokens: Iterable[Mapping[str, Any]]) -> Document:

@@ -5,8 +5,7 @@ from typing import Literal
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from shopfit.serve.endpoints.asking import Asks, InputBody, Usage, usage_of
-from shopfit.serve.gateway import Ask
+from shopfit.serve.endpoints.asking import Asks, InputBody, Usage, answer_each
 from shopfit.serve.json_route import example, json_router
 
 router = json_router("answers")
@@ -37,12 +36,4 @@ class Ratings(BaseModel):
 )
 async def rate(body: InputBody, asks: Asks) -> JSONResponse:
     """Rate each input; `fields` may also name its `user` and `item`."""
-    inputs = body.inputs()
-    async with asks.gateway.turn(asks.grant, body.model, ["rate"], body.user or asks.user) as turn:
-        answers = await turn.ask_all([Ask("rate", turn.fields(text, fields)) for text, fields in inputs])
-        data = [
-            {"index": index, "score": answer["score"], "spread": answer["spread"]}
-            for index, answer in enumerate(answers)
-        ]
-        content = {"id": turn.id, "object": "list", "model": turn.version.name, "data": data}
-        return JSONResponse({**content, "usage": usage_of(turn.read)}, headers=turn.headers)
+    return await answer_each(body, asks, "rate", ("score", "spread"))

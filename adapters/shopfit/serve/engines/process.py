@@ -115,8 +115,6 @@ class EngineProcess:
         number, asked = self._begin({**message, "stream": True}, parts)
         try:
             while (part := await parts.get()) is not None:
-                while not parts.empty() and isinstance(part, str) and isinstance(parts._queue[0], str):  # type: ignore[attr-defined]
-                    part += parts.get_nowait()
                 yield "part", part
             yield "answer", await asked.answer
         finally:
