@@ -1,36 +1,28 @@
 """A gateway with real engine processes on tiny bases, once a worker: `shopfit serve` on a free port of this machine."""
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tests.serve.gateways import ServedGateway, serving
+from tests.serve.operated import settings_in
 from tests.serve.shops import fill
 
 from shopfit.registry import Registry
-from shopfit.settings import Settings, sqlite_url
+from shopfit.settings import Settings
 
 MERCHANTS = ("acme", "rival")
 
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, tiny_base: Path) -> Settings:
-    """A registry with the adapters of two merchants; `own_registry` is a copy that a test may change."""
+    """A registry with the adapters of two merchants; `own_copy` makes a copy that a test may change."""
     home = tmp_path_factory.mktemp("filled")
-    settings = _settings(home)
+    settings = settings_in(home)
     with Registry.open(settings) as registry:
         fill(registry, home, tiny_encoder, tiny_base, MERCHANTS)
     return settings
-
-
-@pytest.fixture
-def own_registry(filled: Settings, tmp_path: Path) -> Settings:
-    """A copy of that registry, for a test alone."""
-    home = tmp_path / "own"
-    shutil.copytree(filled.home, home)
-    return _settings(home)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +47,3 @@ def make_keys(registry: Registry) -> dict[str, str]:
     soon = datetime.now(UTC) + timedelta(seconds=1)
     keys["expired"] = registry.create_key("acme", ["infer"], expires=soon, actor="tests").token
     return keys
-
-
-def _settings(home: Path) -> Settings:
-    return Settings(home, sqlite_url(home / "registry.db"), str(home / "blobs"))

@@ -60,6 +60,11 @@ class Operated:
 def own_copy(filled: Settings, home: Path) -> Settings:
     """A copy of the registry that tests share."""
     shutil.copytree(filled.home, home)
+    return settings_in(home)
+
+
+def settings_in(home: Path) -> Settings:
+    """The settings of a registry that lies in a folder, whole."""
     return Settings(home, sqlite_url(home / "registry.db"), str(home / "blobs"))
 
 
