@@ -1,5 +1,6 @@
 """A gateway and its registry for the tests of one file, which may change both."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from tests.serve.gateways import ServedGateway, serving
 from tests.serve.shops import bundle_of
@@ -35,6 +37,14 @@ class Operated:
     def classify(self, text: str = "lovely crema", *, model: str = SENTIMENT, key: str = "acme", **more: Any) -> Any:
         """The response to one question."""
         return self.gateway.ask("/v1/classify", {"model": model, "input": text, **more}, key=key)
+
+    def engines(self) -> dict[str, psutil.Process]:
+        """The engine processes that the gateway told of, by the name of their base: `tiny` (writes) and `encoder`."""
+        told = re.findall(r"the engine of (\S+) is ready: process (\d+)", self.gateway.log.read_text())
+        return {
+            Path(base).parent.name.rstrip("0123456789"): psutil.Process(int(number))
+            for base, number in dict(told).items()
+        }
 
     def version(self, **more: Any) -> str:
         """Name of the version that answers one question."""
@@ -66,6 +76,17 @@ def own_copy(filled: Settings, home: Path) -> Settings:
 def settings_in(home: Path) -> Settings:
     """The settings of a registry that lies in a folder, whole."""
     return Settings(home, sqlite_url(home / "registry.db"), str(home / "blobs"))
+
+
+@contextmanager
+def halted(process: psutil.Process) -> Iterator[None]:
+    """The process stands still, so that what waits for it surely waits."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        if process.is_running():
+            process.resume()
 
 
 @contextmanager

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
 import pytest
-from tests.serve.operated import Operated, operating, own_copy
+from tests.serve.operated import Operated, halted, operating, own_copy
 
 from shopfit.registry import Limits, Registry
 from shopfit.serve.limits import RequestRates, WindowCounts
@@ -125,21 +124,15 @@ def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operate
     body = json.dumps({"model": "acme/sentiment", "input": "lovely crema"})
     head = "POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     head += f"content-length: {len(body)}\r\nauthorization: Bearer {operated.gateway.keys['acme']}\r\n\r\n"
-    engines = psutil.Process(operated.gateway.process.pid).children(recursive=True)
-    for engine in engines:
-        engine.suspend()
-    try:
+    with halted(operated.engines()["encoder"]):
         with socket.create_connection((host, int(port))) as client:
             client.sendall((head + body).encode())
             while operated.counted("shopfit_engine_requests") != 1:
                 time.sleep(0.02)
             assert operated.classify().status_code == 429
-            assert operated.counted("shopfit_engine_running") == 2  # though they say nothing
+            assert operated.counted("shopfit_engine_running") == 2  # though one says nothing
         while operated.counted("shopfit_engine_requests") != 0:
             time.sleep(0.02)
-    finally:
-        for engine in engines:
-            engine.resume()
     assert operated.classify().status_code == 200
 
 

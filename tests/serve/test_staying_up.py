@@ -2,20 +2,18 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
 import pytest
-from tests.serve.operated import Operated, operating, own_copy
+from tests.serve.operated import Operated, halted, operating, own_copy
 
 from shopfit.settings import Settings
 
@@ -38,28 +36,9 @@ def served(filled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield operated
 
 
-def engines_of(operated: Operated) -> dict[str, psutil.Process]:
-    """The engine processes, by the name of their base."""
-    told = re.findall(r"the engine of (\S+) is ready: process (\d+)", operated.gateway.log.read_text())
-    return {
-        Path(base).parent.name.rstrip("0123456789"): psutil.Process(int(number)) for base, number in dict(told).items()
-    }
-
-
 def decoder_of(operated: Operated) -> psutil.Process:
     """The engine that writes: that of the tiny decoder."""
-    return engines_of(operated)["tiny"]
-
-
-@contextmanager
-def halted(process: psutil.Process) -> Iterator[None]:
-    """The process stands still, so that what waits for it surely waits."""
-    process.suspend()
-    try:
-        yield
-    finally:
-        if process.is_running():
-            process.resume()
+    return operated.engines()["tiny"]
 
 
 def raw_request(operated: Operated, path: str, body: Any, *, key: str = "acme") -> socket.socket:
@@ -216,7 +195,7 @@ def test_a_stream_that_a_drain_cuts_off_ends_with_an_error_event(filled: Setting
 
 def test_engines_end_with_a_gateway_that_is_killed(filled: Settings, tmp_path: Path) -> None:
     with operating(own_copy(filled, tmp_path / "home")) as served:
-        engines = [engine.pid for engine in engines_of(served).values()]
+        engines = [engine.pid for engine in served.engines().values()]
         assert len(engines) == 2
         os.kill(served.gateway.process.pid, signal.SIGKILL)
         served.gateway.process.wait()
