@@ -219,7 +219,7 @@ class Compiler:
                 history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
                 now = replace(tenant, catalog=catalog, history=history)
                 prompter = Prompter(
-                    now.recipe, self._base.tokenizer, now.catalog, now.history, encoder=self._base.encoder
+                    now.recipe, self._base.tokenizer, now.catalog, now.history, scorer=self._base.scorer
                 )
                 known = self._current[loaded.key, tenant.name] = loaded, now, prompter
                 while len(self._current) > _CURRENT:
