@@ -136,20 +136,41 @@ def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operate
     assert operated.classify().status_code == 200
 
 
-def test_a_stream_that_is_broken_off_costs_what_was_written(operated: Operated) -> None:
+@pytest.mark.parametrize("who", ["the client leaves", "the engine dies"])
+def test_a_stream_that_breaks_off_costs_what_was_read_and_written(operated: Operated, who: str) -> None:
     def used() -> int:
         return operated.registry.usage(datetime.now(UTC).date()).get("rival", 0)
 
-    before = used()
-    body = {"model": "rival/words", "prompt": "keep warm", "stream": True, "max_tokens": 200}
-    long = {"json_schema": {"type": "string", "minLength": 150, "maxLength": 200}}
+    body: dict[str, Any] = {"model": "rival/words", "prompt": "keep warm " * 20, "max_tokens": 400}
+    long = {"json_schema": {"type": "string", "minLength": 350, "maxLength": 400}, "stream": True, "n": 4}
+    while (whole := operated.gateway.ask("/v1/completions", body | {"max_tokens": 1}, key="rival")).status_code != 200:
+        time.sleep(0.02)
+    usage = whole.json()["usage"]
+    before = spent(operated)
+    while used() < before:
+        time.sleep(0.02)
     headers = {"authorization": f"Bearer {operated.gateway.keys['rival']}"}
     url = f"{operated.gateway.url}/v1/completions"
     with httpx2.stream("POST", url, json=body | long, headers=headers, timeout=None) as answer:
         assert answer.status_code == 200
-        assert next(answer.iter_lines()).startswith("data: ")
-    while used() == before:
+        lines = answer.iter_lines()
+        begun: set[int] = set()
+        while len(begun) < 4:  # all have been read
+            line = next(lines)
+            if line.startswith("data: "):
+                begun |= {choice["index"] for choice in json.loads(line.removeprefix("data: "))["choices"]}
+        if who == "the engine dies":
+            operated.engines()["tiny"].kill()
+            assert "error" in list(lines)[-2]
+    while used() < before + 4 * (usage["prompt_tokens"] + 1):
         time.sleep(0.02)
+    while used() != spent(operated):  # and metrics tell the same
+        time.sleep(0.02)
+
+
+def spent(operated: Operated) -> float:
+    """Tokens that metrics count for the rival."""
+    return sum(operated.counted("shopfit_tokens_total", adapter=f"rival/{name}") for name in ("words", "sentiment"))
 
 
 def test_a_merchant_without_its_own_has_the_platforms(

@@ -134,7 +134,7 @@ class Turn:
             ShopfitError: as the engine does.
         """
         with self._gateway.tracing.ask(ask.kind, self.version.name):
-            answer: Document = await self._engine.ask(self._message(ask))
+            answer: Document = await self._engine.ask(self._message(ask), self._spend)
         self._answered(ask, answer)
         return answer
 
@@ -151,19 +151,13 @@ class Turn:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[tuple[str, Any], None]:
         """A text as it is written: ("part", text or tokens), and last ("answer", the whole)."""
-        parts = 0  # that nothing was counted for yet
-        try:
-            async with aclosing(self._engine.stream(self._message(ask))) as events:
-                async for kind, value in events:
-                    if kind == "answer":
-                        parts = 0
-                        self._answered(ask, value)
-                    else:
-                        parts += 1
-                        self._record.part()
-                    yield kind, value
-        finally:
-            self._spend(0, parts)  # broken off: each part was a token at least
+        async with aclosing(self._engine.stream(self._message(ask), self._spend)) as events:
+            async for kind, value in events:
+                if kind == "answer":
+                    self._answered(ask, value)
+                else:
+                    self._record.part()
+                yield kind, value
 
     def _message(self, ask: Ask) -> dict[str, Any]:
         if self._gateway.options.log_texts:
@@ -173,11 +167,12 @@ class Turn:
     def _answered(self, ask: Ask, answer: Document) -> None:
         self.answers.append((ask, answer))
         self._record.waited.append(answer.get("waited", 0.0))
-        self._spend(answer.get("read", 0), answer.get("written", 0))
 
     def _spend(self, read: int, written: int) -> None:
+        """Charge tokens, also those of an answer that failed, was late, or was not waited for."""
         self._record.read += read
         self._record.written += written
+        self._gateway.metrics.spent(self._record.adapter, read, written)
         self._gateway.budgets.add(self.version.merchant, read + written)
 
 
