@@ -16,7 +16,8 @@ import httpx2
 import pytest
 from tests.serve.operated import Operated, halted, operating, own_copy
 
-from shopfit.registry import Limits, Registry
+from shopfit.registry import UNLIMITED, Limits, Registry
+from shopfit.serve.key_guard import OPEN
 from shopfit.serve.limits import RequestRates, WindowCounts
 from shopfit.settings import Settings
 
@@ -75,6 +76,39 @@ def test_no_more_requests_a_minute_than_that(operated: Operated) -> None:
     assert operated.classify().status_code == 200
 
 
+def test_every_request_that_needs_a_key_counts(operated: Operated) -> None:
+    set_limits(operated, Limits(requests_per_minute=1))
+    paths = operated.gateway.ask("/openapi.json").json()["paths"]
+    asked = [(method.upper(), path) for path, methods in paths.items() if path not in OPEN for method in methods]
+    assert len(asked) > 15
+    for method, path in [*asked, ("GET", "/v1/nowhere")]:
+        place = path.replace("{merchant}", "acme").replace("{model}", "acme/sentiment")
+        refused = operated.gateway.ask(place, None if method == "GET" else {}, method=method)
+        assert refused.status_code == 429, (method, path)
+        assert 1 <= int(refused.headers["retry-after"]) <= 120
+        assert refused.headers["x-ratelimit-limit-requests"] == "1"
+        assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+        assert refused.headers["x-ratelimit-reset-requests"].endswith("s")
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert operated.gateway.ask("/health").status_code == 200
+    assert operated.gateway.ask("/v1/models", key="rival").status_code == 200
+
+
+def test_requests_with_keys_of_the_platform_count_together(
+    filled: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = own_copy(filled, tmp_path_factory.mktemp("platform") / "home")
+    with operating(home, "--platform-requests-per-minute", "2") as one:
+        answers = [one.gateway.ask("/v1/models", key="platform") for _ in range(6)]  # at most two minutes' worth
+        assert answers[0].status_code == 200
+        assert answers[-1].status_code == 429
+        assert answers[-1].headers["x-ratelimit-limit-requests"] == "2"
+        assert "the platform's keys have used up" in answers[-1].json()["error"]["message"]
+        for path in ("/v1/releases", "/metrics", "/v1/merchants/acme/catalog"):
+            assert one.gateway.ask(path, key="platform").status_code == 429, path
+        assert one.classify().status_code == 200
+
+
 def test_no_more_tokens_a_day_than_that(operated: Operated) -> None:
     set_limits(operated, Limits(tokens_per_day=10**9))
     before = left(operated)
@@ -85,6 +119,7 @@ def test_no_more_tokens_a_day_than_that(operated: Operated) -> None:
     assert refused.status_code == 429
     assert "tokens a day of UTC, at most 1)" in refused.json()["error"]["message"]
     assert 0 < int(refused.headers["retry-after"]) <= 24 * 3600
+    assert operated.gateway.ask("/v1/models").status_code == 200  # what costs no tokens goes on
     assert operated.classify(model="rival/sentiment", key="rival").status_code == 200
     while not operated.registry.usage(datetime.now(UTC).date()).get("acme"):
         time.sleep(0.02)
@@ -130,6 +165,7 @@ def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operate
             while operated.counted("shopfit_engine_requests") != 1:
                 time.sleep(0.02)
             assert operated.classify().status_code == 429
+            assert operated.gateway.ask("/v1/models").status_code == 429
             assert operated.counted("shopfit_engine_running") == 2  # though one says nothing
         while operated.counted("shopfit_engine_requests") != 0:
             time.sleep(0.02)
@@ -187,6 +223,39 @@ def test_a_merchant_without_its_own_has_the_platforms(
         one.registry.set_limits("acme", Limits(tokens_per_day=10**9), actor="tests")
         while one.classify().status_code != 200:
             time.sleep(0.02)
+
+
+def test_a_limit_of_its_own_leaves_the_others_as_they_are(
+    filled: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = own_copy(filled, tmp_path_factory.mktemp("inherited") / "home")
+    with operating(home, "--requests-per-minute", "100000", "--tokens-per-day", str(10**9)) as one:
+        usual = {"requests": "100000", "tokens": str(10**9)}
+        assert told(one.classify()) == usual
+        for limits, wanted in (
+            (Limits(tokens_per_day=10**8), usual | {"tokens": str(10**8)}),
+            (Limits(requests_per_minute=50_000), usual | {"requests": "50000"}),
+            (Limits(requests_per_minute=UNLIMITED), {"tokens": usual["tokens"]}),
+            (Limits(concurrent=1), usual),
+            (Limits(tokens_per_day=UNLIMITED), {"requests": usual["requests"]}),
+            (Limits(UNLIMITED, UNLIMITED, UNLIMITED), {}),
+            (Limits(), usual),
+        ):
+            one.registry.set_limits("acme", limits, actor="tests")
+            while told(one.classify()) != wanted:
+                time.sleep(0.02)
+
+
+def test_zero_lets_nothing_through_and_is_no_option(operated: Operated) -> None:
+    operated.registry.set_limits("acme", Limits(requests_per_minute=0), actor="tests")
+    while operated.gateway.ask("/v1/models").status_code != 429:
+        time.sleep(0.02)
+    for option in ("requests-per-minute", "concurrent", "tokens-per-day", "platform-requests-per-minute"):
+        command = [sys.executable, "-m", "shopfit", "serve", "--port", "0", f"--{option}", "0"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert f"--{option} is 0 (allowed: 1 to" in done.stderr
+        assert "no limit without the option" in done.stderr
 
 
 @pytest.mark.parametrize("address", ["memcached://127.0.0.1", "nowhere", "redis://:secret@127.0.0.1:nine"])

@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.requests import Request
+
 from shopfit.errors import RequestError, ShopfitError
 from shopfit.recipe.suggestions import did_you_mean, listed, shown
 from shopfit.registry import Grant, Registry, Version
@@ -16,7 +18,7 @@ from shopfit.serve.adapters import AdapterFacts, Adapters
 from shopfit.serve.authentication import Authentication
 from shopfit.serve.budgets import TokenBudgets
 from shopfit.serve.engines.pool import EnginePool
-from shopfit.serve.limits import MerchantLimits
+from shopfit.serve.limits import PLATFORM, MerchantLimits
 from shopfit.serve.metrics import Metrics
 from shopfit.serve.options import ServeOptions
 from shopfit.serve.registry_state import RegistryState
@@ -226,9 +228,27 @@ class Gateway:
         await asyncio.to_thread(self.tracing.close)
         self.threads.close()
 
+    async def enter(self, request: Request, held: AsyncExitStack) -> Grant:
+        """What the key of a request may do; the request counts among those of its merchant, or of the platform.
+
+        Args:
+            request: of any endpoint that needs a key.
+            held: in which the request is under way.
+
+        Raises:
+            KeyRefused: if there is no valid key.
+            LimitExceeded: if there are too many requests.
+            RegistryError: if the key must be looked up, and the registry cannot be read.
+        """
+        grant = await self.authentication.grant(request)
+        record = current_record()
+        record.key = grant.key
+        await held.enter_async_context(self.limits.admit(grant.merchant or PLATFORM, record))
+        return grant
+
     @asynccontextmanager
     async def turn(self, grant: Grant, model: str, kinds: Sequence[str], user: str = "") -> AsyncIterator[Turn]:
-        """One request's turn: it is admitted, its version and its engine are found.
+        """One request's turn: its version and its engine are found. One of the platform's counts for the merchant, too.
 
         Args:
             grant: of the key that asks.
@@ -243,11 +263,10 @@ class Gateway:
         """
         record = current_record()
         async with AsyncExitStack() as admitted:
-            if grant.merchant is not None:  # before a name is looked up: a flood of unknown ones is limited, too
-                await admitted.enter_async_context(self.limits.admit(grant.merchant, record))
             reference, version = await self.adapters.find(model, grant)
             if grant.merchant is None:
                 await admitted.enter_async_context(self.limits.admit(version.merchant, record))
+            await self.limits.check_tokens(version.merchant, record)
             chosen = await self.releases.choose(reference, version, user)
             facts = await self.adapters.facts(chosen.version)
             _check_task(chosen.version, facts, kinds)

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from shopfit.errors import DataError, Problem, RequestError
 from shopfit.registry import Feedback
 from shopfit.serve.authentication import check_scope
-from shopfit.serve.endpoints.asking import Asking, Asks, Body, admitted
+from shopfit.serve.endpoints.asking import Asking, Asks, Body
 from shopfit.serve.json_route import example, json_router
 
 router = json_router("feedback")
@@ -66,13 +66,12 @@ async def add_feedback(body: FeedbackBody, asks: Asks) -> JSONResponse:
     problems = [problem for place, event in enumerate(body.events) for problem in _problems(place, event)]
     if problems:
         raise RequestError(_BAD, problems=problems, next_step=_MEND)
-    async with admitted(asks):
-        now = datetime.now(UTC)
-        rows = [_row(asks, merchant, event, now) for event in body.events]
-        try:
-            new = await asks.gateway.threads.run(asks.gateway.registry.add_feedback, rows)
-        except DataError as error:
-            raise RequestError(_BAD, problems=[_renamed(one) for one in error.problems], next_step=_MEND) from None
+    now = datetime.now(UTC)
+    rows = [_row(asks, merchant, event, now) for event in body.events]
+    try:
+        new = await asks.gateway.threads.run(asks.gateway.registry.add_feedback, rows)
+    except DataError as error:
+        raise RequestError(_BAD, problems=[_renamed(one) for one in error.problems], next_step=_MEND) from None
     return JSONResponse({"object": "feedback", "events": len(rows), "new": new})
 
 
