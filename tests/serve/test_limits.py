@@ -77,7 +77,7 @@ def test_no_more_requests_a_minute_than_that(operated: Operated) -> None:
 
 
 def test_every_request_that_needs_a_key_counts(operated: Operated) -> None:
-    set_limits(operated, Limits(requests_per_minute=1))
+    set_limits(operated, Limits(requests_per_minute=0))
     paths = operated.gateway.ask("/openapi.json").json()["paths"]
     asked = [(method.upper(), path) for path, methods in paths.items() if path not in OPEN for method in methods]
     assert len(asked) > 15
@@ -86,7 +86,7 @@ def test_every_request_that_needs_a_key_counts(operated: Operated) -> None:
         refused = operated.gateway.ask(place, None if method == "GET" else {}, method=method)
         assert refused.status_code == 429, (method, path)
         assert 1 <= int(refused.headers["retry-after"]) <= 120
-        assert refused.headers["x-ratelimit-limit-requests"] == "1"
+        assert refused.headers["x-ratelimit-limit-requests"] == "0"
         assert refused.headers["x-ratelimit-remaining-requests"] == "0"
         assert refused.headers["x-ratelimit-reset-requests"].endswith("s")
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
@@ -98,15 +98,13 @@ def test_requests_with_keys_of_the_platform_count_together(
     filled: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     home = own_copy(filled, tmp_path_factory.mktemp("platform") / "home")
-    with operating(home, "--platform-requests-per-minute", "2") as one:
-        answers = [one.gateway.ask("/v1/models", key="platform") for _ in range(6)]  # at most two minutes' worth
-        assert answers[0].status_code == 200
-        assert answers[-1].status_code == 429
-        assert answers[-1].headers["x-ratelimit-limit-requests"] == "2"
-        assert "the platform's keys have used up" in answers[-1].json()["error"]["message"]
-        for path in ("/v1/releases", "/metrics", "/v1/merchants/acme/catalog"):
-            assert one.gateway.ask(path, key="platform").status_code == 429, path
-        assert one.classify().status_code == 200
+    with operating(home, "--platform-requests-per-minute", "1") as one:
+        for path in ("/v1/models", "/v1/releases", "/metrics", "/v1/merchants/acme/catalog"):
+            while (refused := one.gateway.ask(path, key="platform")).status_code != 429:
+                assert refused.status_code in {200, 404}, path
+            assert refused.headers["x-ratelimit-limit-requests"] == "1"
+            assert "the platform's keys have used up" in refused.json()["error"]["message"]
+            assert one.classify().status_code == 200
 
 
 def test_no_more_tokens_a_day_than_that(operated: Operated) -> None:

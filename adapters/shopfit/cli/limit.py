@@ -45,8 +45,8 @@ def set_(
 ) -> None:
     """Set limits of MERCHANT; what is not named stays. Servers heed them within a second.
 
-    A number is the most there may be: 0 lets nothing through, and `unlimited` everything. With `default`, a merchant has
-    what the options of each gateway say (`shopfit serve --requests-per-minute`, and so on).
+    A number is the most there may be: 0 lets nothing through, and `unlimited` everything. With `default`, a merchant
+    has what the options of each gateway say (`shopfit serve --requests-per-minute`, and so on).
 
     Tokens are counted over all gateways. Requests a minute are, too, where gateways share a Redis (`shopfit serve
     --limits redis://…`); without, each gateway lets so many through. Requests at the same time are always those of one

@@ -54,7 +54,7 @@ class StandIn:
         return ids[len(prompt) :]
 
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Of a stream: one a token, then why it ended, then the usage; and that so far in each, where it is asked for."""
+        """Of a stream: one a token, then why it ended, then the usage; in each that so far, if it is asked for."""
         counted = body["stream_options"].get("continuous_usage_stats", False)
         tokens = self.written(body["prompt"], body["max_tokens"])
         shown = ""
