@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -15,6 +14,7 @@ from shopfit.errors import RequestError, ShopfitError
 from shopfit.recipe.suggestions import did_you_mean, listed, shown
 from shopfit.registry import Grant, Registry, Version
 from shopfit.serve.adapters import AdapterFacts, Adapters
+from shopfit.serve.answer_ids import AnswerIds
 from shopfit.serve.authentication import Authentication
 from shopfit.serve.budgets import TokenBudgets
 from shopfit.serve.engines.pool import EnginePool
@@ -68,7 +68,7 @@ class Turn:
     """
 
     def __init__(self, gateway: "Gateway", chosen: Chosen, facts: AdapterFacts, record: RequestRecord) -> None:
-        self.id = record.answer = f"ans_{secrets.token_hex(16)}"
+        self.id = record.answer = gateway.answer_ids.new(chosen.version.merchant)
         self.version = chosen.version
         self.chosen = chosen
         self.facts = facts
@@ -185,6 +185,9 @@ class Gateway:
         registry: that holds versions, keys, releases, limits and catalogs.
         settings: where it is, for the engine processes.
         options: of `shopfit serve`.
+
+    Raises:
+        RegistryError: if the registry cannot be read.
     """
 
     def __init__(self, registry: Registry, settings: Settings, options: ServeOptions) -> None:
@@ -204,6 +207,7 @@ class Gateway:
         self.limits = MerchantLimits(self.state, self.budgets, self.metrics, options)
         self.releases = Releases(self.state, self.adapters)
         self.shadows = Shadows(self, self.releases, self.metrics)
+        self.answer_ids = AnswerIds(registry.answer_secret())
         self.user_hashes = UserHashes(settings.home, user_key())
         self.shown = _shown_log(options, self.metrics)
 
