@@ -17,6 +17,7 @@ from shopfit.serve.adapters import AdapterFacts, Adapters
 from shopfit.serve.answer_ids import AnswerIds
 from shopfit.serve.authentication import Authentication
 from shopfit.serve.budgets import TokenBudgets
+from shopfit.serve.catalog_processes import CatalogProcesses
 from shopfit.serve.engines.pool import EnginePool
 from shopfit.serve.limits import PLATFORM, MerchantLimits
 from shopfit.serve.metrics import Metrics
@@ -200,6 +201,7 @@ class Gateway:
         places = {"home": str(settings.home), "registry": settings.registry, "blobs": settings.blobs}
         own = {"threads": options.threads, "upstream": options.upstream, "options": options.engine_options}
         self.engines = EnginePool({**places, **own}, options.queue, options.timeout)
+        self.catalogs = CatalogProcesses(places, self.threads)
         self.draining = False
         self.metrics = Metrics(options.adapters_in_metrics)
         self.tracing = Tracing(traces_exporter())
@@ -226,6 +228,7 @@ class Gateway:
         await self.state.close()
         self.adapters.close()
         await self.engines.close()
+        await self.catalogs.close()
         await self.budgets.close()
         if self.shown is not None:
             await self.shown.close()

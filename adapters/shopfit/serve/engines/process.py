@@ -16,8 +16,8 @@ from shopfit.serve.engines.frames import Message, packed, receive
 _PATIENCE = 5.0  # seconds that a process has to end by itself
 
 # engines are forked from a process that has imported what they need, so that one that ended is back in a second
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["shopfit.serve.engines.preloaded"])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["shopfit.serve.engines.preloaded"])
 
 
 Spend = Callable[[int, int], None]
@@ -74,7 +74,7 @@ class EngineProcess:
         """
         own, its = socket.socketpair()
         try:
-            process = _FORKS.Process(target=worker.main, args=(its,), name="shopfit-engine", daemon=True)
+            process = FORKS.Process(target=worker.main, args=(its,), name="shopfit-engine", daemon=True)
             await asyncio.to_thread(process.start)  # the first one waits until all is imported
         except BaseException:
             own.close()
