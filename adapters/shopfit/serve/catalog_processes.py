@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 from shopfit.errors import EngineEnded, ShopfitError
@@ -34,6 +33,7 @@ class CatalogProcesses:
         self._threads = threads
         self._idle: list[_CatalogProcess] = []
         self._lock = threading.Lock()
+        self._ending: asyncio.TimerHandle | None = None
 
     async def change(self, do: Literal["put", "patch"], merchant: str, body: bytes, *, actor: str) -> dict[str, Any]:
         """Replace a merchant's catalog, or change items of it.
@@ -66,20 +66,24 @@ class CatalogProcesses:
         return content
 
     async def close(self) -> None:
-        """End the processes that have nothing to do; the others end with what they do, or with the gateway."""
+        """End the processes that have nothing to do; the others end with the gateway."""
+        if self._ending is not None:
+            self._ending.cancel()
         await asyncio.to_thread(self._end_idle, 0.0)
 
     async def _ask(self, message: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-        try:
-            return await self._threads.run_long(message["merchant"], lambda: self._work(message, body))
-        finally:
-            loop = asyncio.get_running_loop()
-            loop.call_later(_IDLE + 1, lambda: loop.run_in_executor(None, self._end_idle, _IDLE))
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().call_later(_IDLE, self._look)
+        return await self._threads.run_long(message["merchant"], lambda: self._work(message, body))
+
+    def _look(self) -> None:
+        """End what has had nothing to do for a while, and look again later if there is more."""
+        loop = asyncio.get_running_loop()
+        self._ending = loop.call_later(_IDLE, self._look) if self._idle else None
+        loop.run_in_executor(None, self._end_idle, _IDLE)
 
     def _work(self, message: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-        with self._lock:
-            process = self._idle.pop() if self._idle else None
-        process = process or _CatalogProcess(self._places)
+        process = self._waiting() or _CatalogProcess(self._places)
         try:
             answer = process.ask(message, body)
         except BaseException:
@@ -91,6 +95,15 @@ class CatalogProcesses:
         if "error" in reply:
             raise ShopfitError.from_document(reply["error"]) from (_CauseError() if reply["cause"] else None)
         return answer
+
+    def _waiting(self) -> "_CatalogProcess | None":
+        """One that has nothing to do, and lives."""
+        with self._lock:
+            while self._idle:
+                if (process := self._idle.pop()).lives:
+                    return process
+                process.end()
+        return None
 
     def _end_idle(self, seconds: float) -> None:
         with self._lock:
@@ -114,9 +127,7 @@ class _CatalogProcess:
     def __init__(self, places: Mapping[str, str]) -> None:
         own, its = socket.socketpair()
         with its:
-            self._process: BaseProcess = FORKS.Process(
-                target=catalog_worker.main, args=(its,), name="shopfit-catalogs", daemon=True
-            )
+            self._process = FORKS.Process(target=catalog_worker.main, args=(its,), name="shopfit-catalogs", daemon=True)
             self._process.start()
         self._frames = FrameSocket(own)
         self._frames.send(places)
@@ -138,6 +149,11 @@ class _CatalogProcess:
             )
         self.asked = time.monotonic()
         return reply, content
+
+    @property
+    def lives(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.is_alive()
 
     def end(self) -> None:
         """Let it end."""
