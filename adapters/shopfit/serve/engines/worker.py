@@ -1,8 +1,10 @@
 """An engine process: loads one base, and answers what the gateway asks on a socket until that is closed."""
 
+import gc
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from shopfit.engine import TokenUsage
 
 logger = logging.getLogger(__name__)
+
+_TURN = 0.0005  # seconds of Python before another thread may go on
 
 
 class AnsweringEngine(Protocol):
@@ -199,6 +203,10 @@ def serve(frames: FrameSocket) -> None:
     except ShopfitError as error:
         frames.send({"id": 0, "error": error.document()})
         return
+    # threads here read catalogs in Python while others answer: these get their turn soon, and full collections of
+    # garbage, which hold up all of them, pass over what was loaded to stay
+    sys.setswitchinterval(_TURN)
+    gc.freeze()
     with registry, engine:
         frames.send({"id": 0, "answer": {"process": os.getpid(), "fingerprint": engine.base.fingerprint}})
         EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog, engine.has_catalog), frames).run()
