@@ -7,7 +7,7 @@ import pytest
 from tests.registry.conftest import MakeBundle
 
 from shopfit.errors import RegistryError, UnknownReference
-from shopfit.registry import Limits, Registry
+from shopfit.registry import UNLIMITED, Limits, Registry
 from shopfit.settings import Settings
 
 TODAY, TOMORROW = date(2027, 1, 31), date(2027, 2, 1)
@@ -34,8 +34,16 @@ def test_limits_are_set_replaced_and_lifted(filled: Registry) -> None:
         ("ada", "other", "concurrent 0"),
         ("ada", "acme", "requests_per_minute 600, concurrent 20, tokens_per_day 1000000"),
         ("bob", "acme", "tokens_per_day 1000000000000000"),
-        ("bob", "acme", "none"),
+        ("bob", "acme", "none of its own"),
     ]
+
+
+def test_none_is_not_unlimited(filled: Registry) -> None:
+    filled.set_limits("acme", Limits(600, UNLIMITED), actor="ada")
+    assert filled.limits() == {"acme": Limits(600, UNLIMITED, None)}
+    assert filled.audit()[-1].detail == "requests_per_minute 600, concurrent unlimited"
+    with pytest.raises(RegistryError, match="UNLIMITED, or None for what gateways' options say"):
+        filled.set_limits("acme", Limits(UNLIMITED - 1), actor="ada")
 
 
 def test_a_merchant_of_which_there_is_nothing_gets_no_limits(filled: Registry) -> None:

@@ -94,6 +94,7 @@ def test_the_dashboard_shows_what_there_is() -> None:
     metrics.engines = fill(metrics.engines)
     record = RequestRecord(adapter="a/b", release="production", read=1, written=2, waited=[0.1], first=1.0, last=2.0)
     metrics.answered(record, "POST /v1/classify", 200, 0.1)
+    metrics.spent("a/b", 1, 2)
     metrics.limited("requests")
     metrics.shadowed("a/b", "same")
     metrics.shown("written", 1)

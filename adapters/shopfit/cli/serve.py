@@ -26,13 +26,16 @@ _PACKAGES = ("fastapi", "limits", "prometheus_client", "uvicorn")
 )
 @click.option("--threads", type=int, default=0, help="Of one engine; as many as there are cores by default.")
 @click.option("--encoder", type=TEXT, default="minilm-l6", show_default=True, help="That searches for recommendations.")
+@click.option("--requests-per-minute", type=int, help="Of a merchant without this limit of its own; none by default.")
+@click.option("--concurrent", type=int, help="Requests at a time, here, of a merchant without this limit of its own.")
+@click.option("--tokens-per-day", type=int, help="Of a merchant without this limit of its own, at all gateways.")
+@click.option("--platform-requests-per-minute", type=int, help="With keys of the platform; none by default.")
 @click.option(
-    "--requests-per-minute", type=int, default=0, help="Of a merchant without its own limit; none by default."
-)
-@click.option("--concurrent", type=int, default=0, help="Requests under way of a merchant without its own limit.")
-@click.option("--tokens-per-day", type=int, default=0, help="Of a merchant without its own limit.")
-@click.option(
-    "--limits", type=TEXT, default="memory://", show_default=True, help="Where rates are counted; or redis://host:6379."
+    "--limits",
+    type=TEXT,
+    default="memory://",
+    show_default=True,
+    help="Where requests a minute are counted: here, or for all gateways in redis://host:6379.",
 )
 @click.option("--upstream", type=TEXT, default="", help="URL of vLLM servers, which then serve decoders.")
 @click.option("--shown", type=TEXT, default="", help="Folder or URL of the log of what was shown; none by default.")

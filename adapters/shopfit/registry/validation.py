@@ -14,7 +14,7 @@ from shopfit.recipe.names import SLUG_RULE, is_slug
 from shopfit.recipe.suggestions import did_you_mean
 from shopfit.registry.grant import SCOPES, Scope
 from shopfit.registry.reference import Reference
-from shopfit.registry.serving import RELEASE_KINDS, Limits, ReleaseKind
+from shopfit.registry.serving import RELEASE_KINDS, UNLIMITED, Limits, ReleaseKind
 from shopfit.registry.version import Version
 
 _LONGEST_NAME, _LONGEST_TEXT = 200, 10_000  # characters
@@ -172,8 +172,9 @@ def limits(value: Any) -> Limits:
     given = _of_type("limits", value, Limits, "Limits(requests_per_minute=600, concurrent=20, tokens_per_day=10**6)")
     for field in fields(given):
         one = getattr(given, field.name)
-        if one is not None and (type(one) is not int or not 0 <= one <= _LARGEST_LIMIT):
-            raise _refused(field.name, one, f"a whole number, 0 to {_LARGEST_LIMIT}, or None for no limit")
+        if one not in (None, UNLIMITED) and (type(one) is not int or not 0 <= one <= _LARGEST_LIMIT):
+            allowed = f"a whole number, 0 to {_LARGEST_LIMIT}, UNLIMITED, or None for what gateways' options say"
+            raise _refused(field.name, one, allowed)
     return given
 
 

@@ -82,7 +82,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _our_error)  # which is logged besides
     app.add_middleware(RequestGuard, timeout=gateway.options.timeout)
-    app.add_middleware(KeyGuard, authentication=gateway.authentication)
+    app.add_middleware(KeyGuard, gateway=gateway)
     app.add_middleware(RequestObserver, gateway=gateway)  # the last is the outermost
     return app
 

@@ -9,7 +9,7 @@ from tests.serve.engines.vllm_stand_in import StandIn, serving
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
-from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest, TokenUsage
 from shopfit.errors import (
     BaseError,
     BundleError,
@@ -206,12 +206,14 @@ def test_a_request_that_is_cancelled_ends_on_the_server(
     name = publish(registry, quick_bundle("acme", task="generate", scale=0.0))
     server.holds.set()
     began: list[str] = []
-    future = upstream.submit(GenerateRequest(name, NEED), show=began.append)
+    usage = TokenUsage()
+    future = upstream.submit(GenerateRequest(name, NEED), show=began.append, usage=usage)
     while not began:
         assert not future.done()
     future.cancel()
     assert server.left.wait(60)
     assert upstream.status().requests == 0
+    assert usage == TokenUsage(len(server.asked[0]["prompt"]), 1)  # it costs what was done
 
 
 def test_time_is_up(upstream: Any, registry: Registry, quick_bundle: MakeBundle, server: StandIn) -> None:
@@ -219,6 +221,18 @@ def test_time_is_up(upstream: Any, registry: Registry, quick_bundle: MakeBundle,
     server.holds.set()
     assert isinstance(failure(upstream, GenerateRequest(name, NEED), timeout=0.5), DeadlineExceeded)
     assert server.left.wait(60)
+
+
+def test_what_a_server_refuses_costs_nothing(
+    upstream: Any, registry: Registry, quick_bundle: MakeBundle, server: StandIn
+) -> None:
+    server.fails = 503, "no room"
+    for task, request in (("generate", GenerateRequest), ("choose", ChooseRequest)):
+        name = publish(registry, quick_bundle("acme", recipe=task, task=task, scale=0.0))
+        usage = TokenUsage()
+        with pytest.raises(Overloaded):
+            upstream.submit(request(name, NEED if task == "generate" else REVIEW), usage=usage).result()
+        assert usage == TokenUsage()
 
 
 def test_there_is_a_most_of_requests_under_way(

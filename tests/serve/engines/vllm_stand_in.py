@@ -54,7 +54,8 @@ class StandIn:
         return ids[len(prompt) :]
 
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Of a stream: one a token, then why it ended, then the usage."""
+        """Of a stream: one a token, then why it ended, then the usage; in each that so far, if it is asked for."""
+        counted = body["stream_options"].get("continuous_usage_stats", False)
         tokens = self.written(body["prompt"], body["max_tokens"])
         shown = ""
         for count, token in enumerate(tokens, start=1):
@@ -65,7 +66,9 @@ class StandIn:
             if "logprobs" in body:
                 text = self._tokenizer.decode([token])
                 logprobs = {"tokens": [text], "token_logprobs": [-0.5], "top_logprobs": [{text: -0.5, "x": -1.5}]}
-            yield {"choices": [{"index": 0, "text": part, "logprobs": logprobs, "finish_reason": None}]}
+            usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": count}
+            choice = {"index": 0, "text": part, "logprobs": logprobs, "finish_reason": None}
+            yield {"choices": [choice]} | ({"usage": usage} if counted else {})
         reason = "length" if len(tokens) == body["max_tokens"] else "stop"
         yield {"choices": [{"index": 0, "text": "", "logprobs": None, "finish_reason": reason}]}
         yield {"choices": [], "usage": {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(tokens)}}

@@ -1,7 +1,6 @@
 """What endpoints share: the gateway and the key behind a request, and the fields that every body has."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,7 +16,6 @@ from shopfit.recipe.suggestions import shown
 from shopfit.recipe.tasks import Task
 from shopfit.registry import Grant
 from shopfit.serve.gateway import Ask, Gateway
-from shopfit.serve.request_record import current_record
 
 MOST_INPUTS = 1024
 """Inputs of one request."""
@@ -52,7 +50,6 @@ async def _asking(
         str, Header(alias="x-shopfit-user", max_length=_LONGEST_USER, description="The same as a body's `user`.")
     ] = "",
 ) -> Asking:
-    current_record().key = request.state.grant.key
     return Asking(request.app.state.gateway, request.state.grant, _as_sent(user))
 
 
@@ -65,12 +62,6 @@ def _as_sent(user: str) -> str:
 
 
 Asks = Annotated[Asking, Depends(_asking)]
-
-
-def admitted(asks: Asking) -> AbstractAsyncContextManager[None]:
-    """A merchant's counts as one of its requests; the platform's, which names merchants in texts, does not."""
-    own = asks.grant.merchant
-    return nullcontext() if own is None else asks.gateway.limits.admit(own, current_record())
 
 
 def unsupported(why: str, *neutral: JsonValue) -> Any:

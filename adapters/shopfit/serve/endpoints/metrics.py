@@ -6,6 +6,7 @@ from this machine: it says for whom it is.
 """
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
@@ -30,15 +31,14 @@ _PASSED_ON = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-envoy-")
 async def metrics(request: Request) -> Response:
     """All metrics, in Prometheus' text format."""
     gateway: Gateway = request.app.state.gateway
-    if not _is_from_here(request):
-        grant = await gateway.authentication.grant(request)
-        if grant.merchant is not None:
+    async with AsyncExitStack() as held:
+        if not _is_from_here(request) and (await gateway.enter(request, held)).merchant is not None:
             raise ScopeMissing(
                 "this key is a merchant's, and metrics are of all merchants",
                 next_step="ask with a key of the platform: `shopfit key create --platform --scope infer`",
             )
-    await ask_engines(gateway.engines, gateway.metrics.engines)
-    text = await asyncio.to_thread(gateway.metrics.text)
+        await ask_engines(gateway.engines, gateway.metrics.engines)
+        text = await asyncio.to_thread(gateway.metrics.text)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any, NamedTuple
 
 from shopfit.errors import EngineEnded, Overloaded, ShopfitError
-from shopfit.serve.engines.process import EngineProcess
+from shopfit.serve.engines.process import EngineProcess, Spend
 
 logger = logging.getLogger(__name__)
 
@@ -92,17 +92,17 @@ class Supervised:
         finally:
             self._waiting -= 1
 
-    async def ask(self, message: Mapping[str, Any]) -> Any:
-        """Ask the process; raises as `EngineProcess.ask` and `ready` do."""
+    async def ask(self, message: Mapping[str, Any], spend: Spend | None = None) -> Any:
+        """Ask the process; takes and raises what `EngineProcess.ask` does, and raises as `ready`."""
         process = await self.ready()
         self._note(message["adapter"])
-        return await process.ask(message)
+        return await process.ask(message, spend)
 
-    async def stream(self, message: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
-        """Ask the process for a text as it is written; raises as `EngineProcess.stream` and `ready` do."""
+    async def stream(self, message: Mapping[str, Any], spend: Spend | None = None) -> AsyncGenerator[tuple[str, Any]]:
+        """Ask the process for a text as it is written; as `EngineProcess.stream`, and raises as `ready`."""
         process = await self.ready()
         self._note(message["adapter"])
-        async with contextlib.aclosing(process.stream(message)) as parts:
+        async with contextlib.aclosing(process.stream(message, spend)) as parts:
             async for part in parts:
                 yield part
 

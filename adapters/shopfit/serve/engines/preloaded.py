@@ -11,4 +11,5 @@ import transformers.models.llama.modeling_llama  # noqa: E402
 import transformers.tokenization_utils_tokenizers  # noqa: E402, F401
 
 import shopfit.engine  # noqa: E402
-import shopfit.registry.registry  # noqa: E402, F401
+import shopfit.registry.registry  # noqa: E402
+import shopfit.serve.catalog_worker  # noqa: E402, F401
