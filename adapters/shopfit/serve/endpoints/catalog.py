@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from shopfit.documents import document
-from shopfit.errors import RequestError, UnknownReference
+from shopfit.errors import RequestError, UnknownCatalog
 from shopfit.recipe.suggestions import shown
 from shopfit.registry import Registry, StoredCatalog
 from shopfit.serve.authentication import check_scope
@@ -135,7 +135,7 @@ def _whole(registry: Registry, merchant: str) -> bytes:
     """A catalog with its items, as JSON.
 
     Raises:
-        UnknownReference: if there is none.
+        UnknownCatalog: if there is none.
         RegistryError: if it cannot be read.
     """
     while (stored := registry.stored_catalog(merchant)) is not None:
@@ -143,7 +143,7 @@ def _whole(registry: Registry, merchant: str) -> bytes:
         if catalog is not None and registry.stored_catalog(merchant) == stored:  # else it has changed meanwhile
             items = ",".join(_json(dict(item.fields)) for item in catalog.values())  # each by itself: others go on
             return f'{_json(_state(stored))[:-1]},"items":[{items}]}}'.encode()
-    raise UnknownReference(
+    raise UnknownCatalog(
         f"no catalog of {merchant} was sent, so that its adapters use those in their bundles",
         next_step="send one with PUT, or change items with PATCH",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shopfit.documents import document
-from shopfit.errors import RequestError, ShopfitError
+from shopfit.errors import ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.serve.engines.current_catalogs import CurrentCatalogs
 from shopfit.serve.engines.frames import FrameSocket, Message
@@ -129,7 +129,7 @@ class EngineServer:
     def _fail(self, number: int, error: BaseException) -> None:
         if not isinstance(error, ShopfitError):
             logger.error("a request failed", exc_info=error)
-            error = RequestError(
+            error = ShopfitError(
                 f"the request could not be answered: {type(error).__name__}",
                 next_step="other requests go on; please report this one if it comes again",
             )
