@@ -121,5 +121,7 @@ def command(memory: float, no_auth: bool, **options: Any) -> None:
     chosen = ServeOptions(**options, auth=not no_auth, memory=round(memory * 1024**3))
     log_to_stderr()
     if no_auth:
-        logging.getLogger("shopfit").warning("--no-auth: whoever can log in to this machine may ask everything")
+        logging.getLogger("shopfit").warning(
+            "--no-auth: whoever can log in to this machine, or is let through by a proxy on it, may ask everything"
+        )
     run(Settings.from_environment(), chosen)

@@ -15,6 +15,7 @@ MOST_HEAD = 64 * 1024
 _FRAMING = 16  # bytes that a byte of a body may take besides, as the smallest chunks do
 _SLOWEST_HEAD = 30.0  # seconds until a head must have come
 _LOOK = 0.2  # seconds between looks whether a client that sends no more still reads
+_PROBE = 5.0  # seconds between what is sent to it to know that
 _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"  # before an answer it means nothing: RFC 9110, 15.2
 
 
@@ -78,26 +79,30 @@ class Connection(HttpToolsProtocol):
         """The client sends no more. If its request is whole, it gets the answer, as it may still read; then it ends.
 
         A client that has gone away has sent the same, and uvicorn takes every one for gone. Which it is shows when
-        something is sent: who has gone answers with a reset. So an interim response is, where HTTP allows one.
+        something is sent: who has gone answers with a reset. So interim responses are, where HTTP allows them.
         """
         cycle: Any = self.cycle
         if not self._is_answering or cycle.more_body:
             return False
-        if not cycle.response_started:
-            if cycle.scope["http_version"] != "1.1":  # it must get no interim response, and would hold its row
-                return False
-            if not self.pipeline:
-                self.transport.write(_INTERIM)
+        if not cycle.response_started and cycle.scope["http_version"] != "1.1":
+            return False  # it must get no interim response, and would hold its row
         cycle.keep_alive = False
-        self._look_for_reset()
+        self._look_for_reset(due=self.loop.time())
         return True
 
-    def _look_for_reset(self) -> None:
+    def _look_for_reset(self, due: float) -> None:
+        """Look until the answer is sent; from `due` on with something sent before, unless the answer has begun."""
         self._looking = None
+        if self.transport.is_closing():
+            return
         if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.transport.abort()
-        elif not self.transport.is_closing():
-            self._looking = self.loop.call_later(_LOOK, self._look_for_reset)
+            return
+        cycle: Any = self.cycle
+        if self.loop.time() >= due and not cycle.response_started and not self.pipeline:
+            self.transport.write(_INTERIM)
+            due = self.loop.time() + _PROBE
+        self._looking = self.loop.call_later(_LOOK, self._look_for_reset, due)
 
     def on_message_begin(self) -> None:
         """A request begins."""
