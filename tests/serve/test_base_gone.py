@@ -24,6 +24,7 @@ def own(tmp_path: Path, tiny_encoder: Path) -> Iterator[tuple[Settings, Path]]:
     with Registry.open(settings) as registry:
         bundle = bundle_of(tmp_path / "made", load_base(str(base), settings.home), "acme", "sentiment")
         registry.publish(bundle, promote=True, actor="tests")
+        registry.create_key("rival", ["infer"], new=True, actor="tests")
     return settings, base
 
 
