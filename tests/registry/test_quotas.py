@@ -1,10 +1,9 @@
 """Limits of merchants, and the tokens that are counted against them."""
 
-import threading
 from datetime import UTC, date, datetime
 
 import pytest
-from tests.registry.conftest import MakeBundle
+from tests.registry.conftest import MakeBundle, at_once
 
 from shopfit.errors import RegistryError, UnknownReference
 from shopfit.registry import UNLIMITED, Limits, Registry
@@ -100,22 +99,13 @@ def test_processes_that_count_the_same_merchants_lose_nothing(durable: Settings,
     with Registry.open(durable) as registry:
         for name in names:
             registry.create_key(name, ["infer"], new=True, actor="ada")
-    failures: list[BaseException] = []
 
     def count(turn: int) -> None:
-        try:
-            with Registry.open(durable) as own:
-                for _ in range(25):
-                    own.add_usage(dict.fromkeys(names if turn % 2 else reversed(names), 1), TODAY)
-        except BaseException as error:
-            failures.append(error)
+        with Registry.open(durable) as own:
+            for _ in range(25):
+                own.add_usage(dict.fromkeys(names if turn % 2 else reversed(names), 1), TODAY)
 
-    threads = [threading.Thread(target=count, args=(turn,)) for turn in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    at_once(4, count)
     with Registry.open(durable) as registry:
         assert registry.usage(TODAY) == dict.fromkeys(names, 100)
 

@@ -89,6 +89,8 @@ def test_who_may_send_it(changed: ServedGateway) -> None:
     for merchant in ("nobody", "..%2Facme", "A", "a" * 100):
         sent = changed.ask(f"/v1/merchants/{merchant}/catalog", SHOP, method="PUT", key="platform")
         assert sent.status_code == 404, merchant
+        code = "not_found" if "%2F" in merchant else "merchant_not_found"
+        assert sent.json()["error"]["code"] == code
     assert changed.ask("/v1/merchants/nobody/catalog", SHOP, method="PUT", key="acme-publish").status_code == 403
 
 

@@ -70,6 +70,28 @@ class Base:
         return bool(fingerprint) and fingerprint in {self.fingerprint, self.legacy_fingerprint}
 
 
+def check_encoder_name(name: str) -> None:
+    """Check that a name may be an encoder's, without looking for it on any other machine.
+
+    Args:
+        name: as for `locate_base`.
+
+    Raises:
+        BaseError: if it names neither a packaged encoder nor a folder, and cannot be a Hub id.
+    """
+    if name in PACKAGED:
+        if PACKAGED[name].kind != "encoder":
+            encoders = ", ".join(base.name for base in PACKAGED.values() if base.kind == "encoder")
+            raise BaseError(
+                f"the base {name} is a decoder, which embeds no texts (allowed: {encoders}, or another encoder)",
+                next_step="name an encoder",
+            )
+    elif _is_local(name):
+        _folder(name)
+    elif not _is_of_hub(name):
+        raise _nameless(name)
+
+
 def locate_base(name: str, home: Path) -> Path:
     """Folder of the base called `name`, downloaded if necessary.
 
@@ -82,12 +104,27 @@ def locate_base(name: str, home: Path) -> Path:
     """
     if name in PACKAGED:
         return fetch_packaged(name, home)
-    if name.strip() and name.isprintable():
-        if name.startswith((".", "/", "~")) or _is_folder(Path(name)):
-            return _folder(name)
-        if name.count("/") == 1:
-            return _from_hub(name)
-    raise BaseError(
+    if _is_local(name):
+        return _folder(name)
+    if _is_of_hub(name):
+        return _from_hub(name)
+    raise _nameless(name)
+
+
+def _is_local(name: str) -> bool:
+    return _is_text(name) and (name.startswith((".", "/", "~")) or _is_folder(Path(name)))
+
+
+def _is_of_hub(name: str) -> bool:
+    return _is_text(name) and name.count("/") == 1
+
+
+def _is_text(name: str) -> bool:
+    return bool(name.strip()) and name.isprintable()
+
+
+def _nameless(name: str) -> BaseError:
+    return BaseError(
         f"there is no base called {name!r:.200} "
         f"(allowed: {', '.join(PACKAGED)}, a Hub id `owner/name`, or a local folder)",
         next_step="run `shopfit base ls` to see what is here",

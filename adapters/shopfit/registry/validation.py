@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shopfit.adapter.bundle import Bundle
-from shopfit.errors import RegistryError, UnknownReference
+from shopfit.errors import RegistryError, UnknownMerchant, UnknownReference
 from shopfit.recipe.names import SLUG_RULE, is_slug
 from shopfit.recipe.suggestions import did_you_mean
 from shopfit.registry.grant import SCOPES, Scope
@@ -40,7 +40,7 @@ def merchant(value: Any, what: str = "merchant") -> str:
         UnknownReference: if it cannot be one.
     """
     if not isinstance(value, str) or not is_slug(value):
-        raise UnknownReference(
+        raise (UnknownMerchant if what == "merchant" else UnknownReference)(
             f"{_shown(value)} is not the name of a {what} (allowed: {SLUG_RULE})",
             next_step="run `shopfit registry ls` to see the names there are",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfit.documents import document
-from shopfit.errors import RequestError, ShopfitError, UnknownReference
+from shopfit.errors import RequestError, ShopfitError, UnknownCatalog
 from shopfit.recipe.suggestions import shown
 from shopfit.registry import Registry, StoredCatalog
 from shopfit.serve.engines.frames import FrameSocket, Message
@@ -64,7 +64,7 @@ def _answer(registry: Registry, message: Message, body: bytes) -> tuple[Message,
         case _:
             current = registry.current_catalog(merchant)
             if current is None:
-                raise UnknownReference(
+                raise UnknownCatalog(
                     f"no catalog of {merchant} was sent, so that its adapters use those in their bundles",
                     next_step="send one with PUT, or change items with PATCH",
                 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from shopfit.errors import RequestError, ShopfitError
+from shopfit.errors import BundleError, RecipeError, RequestError, ShopfitError
 from shopfit.recipe.suggestions import did_you_mean, listed, shown
 from shopfit.registry import Grant, Registry, Version
 from shopfit.serve.adapters import AdapterFacts, Adapters
@@ -18,7 +18,7 @@ from shopfit.serve.answer_ids import AnswerIds
 from shopfit.serve.authentication import Authentication
 from shopfit.serve.budgets import TokenBudgets
 from shopfit.serve.catalog_processes import CatalogProcesses
-from shopfit.serve.engines.pool import EnginePool
+from shopfit.serve.engines.pool import BaseKey, EnginePool
 from shopfit.serve.limits import PLATFORM, MerchantLimits
 from shopfit.serve.metrics import Metrics
 from shopfit.serve.options import ServeOptions
@@ -30,11 +30,14 @@ from shopfit.serve.shadows import Shadows
 from shopfit.serve.shown_answer import ShownAnswer
 from shopfit.serve.shown_log import ShownLog
 from shopfit.serve.shown_store import ShownStore
+from shopfit.serve.start_checks import check_encoder, look_for_upstream
 from shopfit.serve.tracing import Tracing
 from shopfit.serve.user_hashes import UserHashes
 from shopfit.settings import Settings, traces_exporter, user_key
 
 logger = logging.getLogger(__name__)
+
+_TRIED = 3  # versions of a base that are read, if those before are damaged, to know how it is loaded
 
 Document = dict[str, Any]
 """An engine's answer as JSON; see the answers in `shopfit.tasks`."""
@@ -200,7 +203,7 @@ class Gateway:
         self.adapters = Adapters(registry, self.threads, self.state.revision)
         places = {"home": str(settings.home), "registry": settings.registry, "blobs": settings.blobs}
         own = {"threads": options.threads, "upstream": options.upstream, "options": options.engine_options}
-        self.engines = EnginePool({**places, **own}, options.queue, options.timeout)
+        self.engines = EnginePool({**places, **own}, options)
         self.catalogs = CatalogProcesses(places, self.threads)
         self.draining = False
         self.metrics = Metrics(options.adapters_in_metrics)
@@ -214,7 +217,16 @@ class Gateway:
         self.shown = _shown_log(options, self.metrics)
 
     async def start(self) -> None:
-        """Start the engines of every base that a production adapter names, without waiting for them."""
+        """Start the engines of every base that a production adapter names, without waiting for them.
+
+        Raises:
+            RegistryError: if the registry or its blobs cannot be read.
+            ShopfitError: if something that the options name is not there.
+        """
+        check_encoder(self.options.encoder)
+        await self.limits.check()
+        await self.threads.run(self.registry.check_blobs)
+        await look_for_upstream(self.options.upstream)
         await self.state.start()
         bases = await self.threads.run(self._bases)
         if not bases:
@@ -309,12 +321,15 @@ class Gateway:
         who = (version.merchant, version.recipe, version.name, version.digest, *turn.chosen[1:], turn.id, hashed)
         self.shown.add(ShownAnswer(*who, answers))
 
-    def _bases(self) -> list[Any]:
-        """Of every version in production, with the first of each base read to know its quantization."""
-        found = {}
-        for version in self.registry.versions():
-            if "production" in version.aliases and version.base_fingerprint not in found:
-                found[version.base_fingerprint] = self.adapters.read(version).base
+    def _bases(self) -> list[BaseKey]:
+        """Of every version in production, with one of each base read to know its quantization."""
+        found: dict[str, BaseKey] = {}
+        for version in self.registry.of_bases(_TRIED):
+            if version.base_fingerprint not in found:
+                try:
+                    found[version.base_fingerprint] = self.adapters.read(version).base
+                except (BundleError, RecipeError) as error:  # others are served all the same
+                    logger.error("%s cannot be served: %s", version.name, error)
         return list(dict.fromkeys(found.values()))
 
 

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from shopfit.errors import LimitExceeded, ShopfitError
+from shopfit.serve.endpoints import docs
 from shopfit.serve.failures import error_response
 from shopfit.serve.middleware import MOST_BODY, App, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from shopfit.serve.gateway import Gateway
 
-OPEN = frozenset({"/health", "/ready", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/metrics"})
-"""Paths that need no key; metrics have rules of their own."""
+OPEN = frozenset({"/health", "/ready", "/openapi.json", docs.PAGE, *docs.FILES})
+"""Paths that need no key: they tell nothing of a merchant."""
 
 _FORM = "application/x-www-form-urlencoded"
 

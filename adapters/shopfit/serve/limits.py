@@ -48,6 +48,7 @@ class RequestRates:
 
     def __init__(self, address: str) -> None:
         self._paused_until = 0.0  # time.monotonic()
+        self._address = masked(address)
         scheme = address.partition("://")[0]
         if scheme not in ("memory", "redis", "rediss"):
             raise ShopfitError(
@@ -66,6 +67,20 @@ class RequestRates:
             ) from error
         assert isinstance(store, SlidingWindowCounterSupport)
         self._store: Any = store
+
+    async def check(self) -> None:
+        """Make sure that the store answers.
+
+        Raises:
+            ShopfitError: if it does not.
+        """
+        if not await self._store.check():
+            raise ShopfitError(
+                f"--limits is {self._address!r}, and nothing answers there as a Redis does "
+                "(allowed: memory://, redis://host:6379, rediss://host:6379)",
+                next_step="start it, or correct its address, user or password; with memory:// each gateway counts for "
+                "itself",
+            )
 
     async def take(self, merchant: str, most: int) -> tuple[bool, int, float]:
         """Count a request of a merchant, if there is room for it.
@@ -139,6 +154,10 @@ class MerchantLimits:
         self._under_way: Counter[str] = Counter()
         self._usual = Limits(options.requests_per_minute, options.concurrent, options.tokens_per_day)
         self._platform = Limits(options.platform_requests_per_minute)
+
+    async def check(self) -> None:
+        """Make sure that rates can be counted; raises as `RequestRates.check` does."""
+        await self._rates.check()
 
     def of(self, merchant: str) -> Limits:
         """What a merchant may ask now: None where there is no limit."""

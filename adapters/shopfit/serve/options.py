@@ -9,14 +9,15 @@ from typing import Any
 from shopfit.errors import ShopfitError
 
 _URL = re.compile(r"https?://[A-Za-z0-9._-]+(?::[0-9]{1,5})?/?|https?://\[[0-9a-fA-F:.]+\](?::[0-9]{1,5})?/?")
-_RANGES: dict[str, tuple[float, float, str]] = {
+RANGES: dict[str, tuple[float, float, str]] = {
     "port": (0, 65535, "0 for any free one, to 65535"),
     "timeout": (0.1, 3600, "0.1 to 3600 seconds"),
     "drain": (0, 3600, "0 to 3600 seconds"),
+    "load_timeout": (1, 86400, "1 to 86,400 seconds"),
     "queue": (1, 1_000_000, "1 to 1,000,000 requests"),
     "slots": (1, 1_000_000, "1 or more adapters"),
     "rows": (1, 1_000_000, "1 or more answers"),
-    "memory": (1, 2**50, "1 or more bytes"),
+    "memory": (1, 2**50, "1 byte to 2^50, about a million gigabytes"),
     "threads": (0, 1024, "0 for as many as there are cores, to 1024"),
     "requests_per_minute": (1, 1_000_000_000, "1 to 1,000,000,000; no limit without the option"),
     "concurrent": (1, 1_000_000, "1 to 1,000,000; no limit without the option"),
@@ -24,6 +25,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "platform_requests_per_minute": (1, 1_000_000_000, "1 to 1,000,000,000; no limit without the option"),
     "adapters_in_metrics": (0, 100_000, "0 to 100,000 adapters"),
 }
+"""Of each number: the least, the most, and both in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ class ServeOptions:
         auth: whether requests need a key; without, only this machine may ask.
         timeout: seconds that an answer may take, a stream until its end.
         drain: seconds that answers under way have at SIGTERM.
+        load_timeout: seconds that an engine may take to load its base; then it is ended and started again.
         queue: requests under way of one engine.
         slots: adapters on the device at a time, of one engine.
         rows: answers decoded at a time, by one engine.
@@ -62,6 +65,7 @@ class ServeOptions:
     auth: bool = True
     timeout: float = 60.0
     drain: float = 10.0
+    load_timeout: float = 600.0
     queue: int = 1024
     slots: int = 32
     rows: int = 32
@@ -82,7 +86,7 @@ class ServeOptions:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and (known := _RANGES.get(field.name)) is not None:
+            if value is not None and (known := RANGES.get(field.name)) is not None:
                 _check(field.name, value, *known)
         if self.upstream and not _URL.fullmatch(self.upstream):
             raise ShopfitError(

@@ -1,6 +1,6 @@
 """What endpoints share: the gateway and the key behind a request, and the fields that every body has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from shopfit.errors import RequestError
 from shopfit.recipe.suggestions import shown
 from shopfit.recipe.tasks import Task
 from shopfit.registry import Grant
-from shopfit.serve.gateway import Ask, Gateway
+from shopfit.serve.gateway import Ask, Gateway, Turn
 
 MOST_INPUTS = 1024
 """Inputs of one request."""
@@ -184,7 +184,13 @@ def usage_of(read: int, written: int | None = None) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-async def answer_each(body: InputBody, asks: Asking, kind: Task, names: Sequence[str]) -> JSONResponse:
+async def answer_each(
+    body: InputBody,
+    asks: Asking,
+    kind: Task,
+    names: Sequence[str],
+    check: Callable[[Turn], None] = lambda _: None,
+) -> JSONResponse:
     """Ask an adapter about each input, and answer with a list of what it says.
 
     Args:
@@ -192,12 +198,14 @@ async def answer_each(body: InputBody, asks: Asking, kind: Task, names: Sequence
         asks: whose it is.
         kind: the adapter's task.
         names: of the answer's fields that are shown.
+        check: raises what is wrong with asking this version.
 
     Raises:
         ShopfitError: as the engine does.
     """
     inputs = body.inputs()
     async with asks.gateway.turn(asks.grant, body.model, [kind], body.user or asks.user) as turn:
+        check(turn)
         answers = await turn.ask_all([Ask(kind, turn.fields(text, fields)) for text, fields in inputs])
         data = [{"index": index, **{name: answer[name] for name in names}} for index, answer in enumerate(answers)]
         content = {"id": turn.id, "object": "list", "model": turn.version.name, "data": data}

@@ -10,6 +10,7 @@ from shopfit.registry import Version
 from shopfit.serve.adapters import unknown_model
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asks
+from shopfit.serve.engines.pool import public_name
 
 router = APIRouter(tags=["models"])
 
@@ -60,6 +61,6 @@ def _model(version: Version) -> dict[str, object]:
         "owned_by": version.merchant,
         "version": version.name,
         "digest": version.digest,
-        "base": version.base_name,
+        "base": public_name(version.base_name),
         "method": version.method,
     }

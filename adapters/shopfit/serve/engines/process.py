@@ -5,6 +5,7 @@ import itertools
 import multiprocessing
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -18,7 +19,7 @@ _PATIENCE = 5.0  # seconds that a process has to end by itself
 # engines are forked from a process that has imported what they need, so that one that ended is back in a second
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["shopfit.serve.engines.preloaded"])
-
+_STARTING = ThreadPoolExecutor(1, "shopfit-engine-start")
 
 Spend = Callable[[int, int], None]
 """Called with tokens that were read and written since it was called before, also when whoever asked has gone."""
@@ -62,20 +63,35 @@ class EngineProcess:
     _listening: "asyncio.Task[None] | None" = None
 
     @classmethod
-    async def start(cls, settings: Mapping[str, Any]) -> "EngineProcess":
+    async def start(cls, settings: Mapping[str, Any], patience: float) -> "EngineProcess":
         """Start a process, and wait until it has loaded its base.
 
         Args:
             settings: `home`, `registry`, `blobs`, `base`, `quantization`, `threads`, `upstream`, and `options`.
+            patience: seconds to wait; then it is ended.
 
         Raises:
             ShopfitError: why the base could not be loaded.
-            EngineEnded: if the process ended before it had.
+            EngineEnded: if the process ended before it had, or it took longer.
         """
+        try:
+            async with asyncio.timeout(patience) as limit:
+                return await cls._start(settings)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise EngineEnded(
+                f"the engine that answers did not load its base in {patience:g} seconds, and is started again",
+                next_step="send the request again in a moment",
+            ) from None
+
+    @classmethod
+    async def _start(cls, settings: Mapping[str, Any]) -> "EngineProcess":
         own, its = socket.socketpair()
         try:
             process = FORKS.Process(target=worker.main, args=(its,), name="shopfit-engine", daemon=True)
-            await asyncio.to_thread(process.start)  # the first one waits until all is imported
+            # the first one waits until all is imported; if that hangs, so does this thread, and no other
+            await asyncio.get_running_loop().run_in_executor(_STARTING, process.start)
         except BaseException:
             own.close()
             raise
@@ -165,7 +181,7 @@ class EngineProcess:
         """End it at once."""
         self._writer.close()
         self._process.kill()
-        await asyncio.to_thread(self._process.join)
+        await asyncio.to_thread(self._process.join, _PATIENCE)  # one that waits for a dead disk ends when that answers
 
     def _begin(
         self, message: Mapping[str, Any], spend: Spend | None, parts: "asyncio.Queue[Any] | None" = None

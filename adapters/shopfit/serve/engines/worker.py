@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shopfit.documents import document
-from shopfit.errors import RequestError, ShopfitError
+from shopfit.errors import ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.serve.engines.current_catalogs import CurrentCatalogs
 from shopfit.serve.engines.frames import FrameSocket, Message
@@ -156,7 +156,7 @@ class EngineServer:
             self._asked.pop(number, None)
         if not isinstance(error, ShopfitError):
             logger.error("a request failed", exc_info=error)
-            error = RequestError(
+            error = ShopfitError(
                 f"the request could not be answered: {type(error).__name__}",
                 next_step="other requests go on; please report this one if it comes again",
             )
