@@ -237,7 +237,8 @@ def test_a_length_and_chunks(gateway: ServedGateway) -> None:
 def test_paths_that_are_not_there(gateway: ServedGateway, method: str, path: str, status: int) -> None:
     answer = gateway.ask(path, method=method)
     assert answer.status_code == status
-    assert error_of(answer)["code"] == {404: "not_found", 405: "method_not_allowed"}.get(status)
+    missing = "model_not_found" if path.startswith("/v1/models/") else "not_found"
+    assert error_of(answer)["code"] == (missing if status == 404 else "method_not_allowed")
 
 
 def test_a_key_is_asked_for_before_a_body_is_read(gateway: ServedGateway) -> None:

@@ -1,11 +1,10 @@
-"""A base that cannot be loaded, or whose loading never ends: said, tried again, and its requests get 503."""
+"""A base that cannot be loaded: said, tried again, and its requests get 503."""
 
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.serve.operated import Operated, operating, settings_in
 from tests.serve.shops import bundle_of
@@ -56,27 +55,3 @@ def test_a_base_that_is_gone(own: tuple[Settings, Path], tmp_path: Path) -> None
         assert (told.status_code, told.json()["engines"]) == (503, {"base:none": False})
         (tmp_path / "aside").rename(base)
         until(lambda: operated.classify().status_code == 200)
-
-
-def test_an_engine_that_hangs_while_it_loads(own: tuple[Settings, Path]) -> None:
-    settings, base = own
-    with operating(settings, "--load-timeout", "20", "--timeout", "2", ready=False) as operated:
-        hung = halted_while_it_loads(operated)
-        refused(operated, "engine_unavailable", base)  # when the request's time is up
-        until(logged(operated, "did not load its base in 20 seconds"))
-        until(lambda: not hung.is_running() or hung.status() == psutil.STATUS_ZOMBIE)
-        until(lambda: operated.classify().status_code == 200)
-
-
-def halted_while_it_loads(operated: Operated) -> psutil.Process:
-    """An engine process that stands still, and has not said that it is ready."""
-    gateway = psutil.Process(operated.gateway.process.pid)
-    while True:
-        until(lambda: any(child.children() for child in gateway.children()))
-        (engine,) = (one for child in gateway.children() for one in child.children())
-        engine.suspend()
-        time.sleep(1)  # what it said before is read
-        if f"is ready: process {engine.pid}" not in operated.gateway.log.read_text():
-            return engine
-        engine.kill()  # it was too quick: the next one is as good
-        engine.wait()
