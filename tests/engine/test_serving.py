@@ -3,15 +3,17 @@
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from typing import Any
 
 import pytest
 from tests.engine.gate import GUARD, gated
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
-from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, Tenant
+from shopfit.engine import ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RankRequest, Tenant
 from shopfit.errors import BundleError, DeadlineExceeded, EngineEnded, Overloaded, RequestError, UnknownReference
 
 QuickBundle = Callable[..., Bundle]
@@ -231,6 +233,24 @@ def test_seeds_temperature_and_stop(engine: Engine, quick_bundle: QuickBundle) -
     middle = whole[len(whole) // 2]
     assert text(stop=[middle]) == whole[: whole.index(middle)].strip()
     assert text(temperature=1.0, top_p=1e-9, seed=3) == whole
+
+
+def test_penalties_are_of_the_row_that_asks(engine: Engine, quick_bundle: QuickBundle) -> None:
+    bundle = quick_bundle("acme", task="generate")
+
+    def ask(**options: Any) -> GenerateRequest:
+        return GenerateRequest(bundle, {"input": "see"}, max_new_tokens=20, logprobs=0, **options)
+
+    def most(answer: GenerateAnswer) -> int:
+        return max(Counter(token.text for token in answer.tokens).values())
+
+    plain, *others = engine.generate(
+        [ask(), ask(frequency_penalty=2.0), ask(presence_penalty=2.0), ask(frequency_penalty=0.0)]
+    )
+    assert most(others[0]) < most(plain)
+    assert others[1].text != plain.text
+    assert others[2].text == plain.text
+    assert engine.generate([ask(frequency_penalty=2.0)])[0].text == others[0].text
 
 
 def test_answers_follow_a_schema_or_titles(base: Base, quick_bundle: QuickBundle) -> None:

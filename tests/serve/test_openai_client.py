@@ -1,9 +1,9 @@
 """The `openai` package as a client: it finds what it expects, in every shape that it knows."""
 
+import asyncio
 import base64
 import json
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -18,12 +18,6 @@ SCHEMA: Any = {
     "required": ["word", "sure"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture
-def client(gateway: ServedGateway) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.keys["acme"], max_retries=0) as client:
-        yield client
 
 
 def as_format(schema: Any) -> Any:
@@ -207,6 +201,40 @@ def test_log_probabilities_of_a_chat(client: openai.OpenAI) -> None:
     assert [token for part in parts if part is not None for token in part.content or []] == shown.content
 
 
+def test_answers_come_raw_and_streamed_by_the_client(client: openai.OpenAI) -> None:
+    options: dict[str, Any] = {"model": WORDS, "messages": said("keep warm")}
+    whole = client.chat.completions.create(**options)
+    with client.chat.completions.with_streaming_response.create(**options) as response:
+        assert response.parse().choices == whole.choices
+    with client.models.with_streaming_response.list() as response:
+        assert [model.id for model in response.parse()] == [model.id for model in client.models.list()]
+    raw = client.models.with_raw_response.retrieve("acme/words@1")
+    assert raw.parse().id == "acme/words@1"
+    stream = client.chat.completions.with_raw_response.create(stream=True, **options).parse()
+    stream.close()  # nobody reads it
+    assert client.chat.completions.create(**options).choices == whole.choices
+
+
+async def _asked(gateway: ServedGateway) -> tuple[Any, list[Any], Any]:
+    options: dict[str, Any] = {"model": WORDS, "messages": said("keep warm")}
+    async with openai.AsyncOpenAI(
+        base_url=f"{gateway.url}/v1", api_key=gateway.keys["acme"], max_retries=0, _strict_response_validation=True
+    ) as client:
+        whole, stream, vectors = await asyncio.gather(
+            client.chat.completions.create(**options),
+            client.chat.completions.create(stream=True, **options),
+            client.embeddings.create(model=SENTIMENT, input="lovely crema"),
+        )
+        return whole, [chunk async for chunk in stream], vectors
+
+
+def test_the_async_client(gateway: ServedGateway, client: openai.OpenAI) -> None:
+    whole, chunks, vectors = asyncio.run(_asked(gateway))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.choices[0].message.content
+    own = client.embeddings.create(model=SENTIMENT, input="lovely crema").data[0].embedding
+    assert vectors.data[0].embedding == pytest.approx(own, abs=1e-6)
+
+
 def test_embeddings(client: openai.OpenAI) -> None:
     def vectors(**options: Any) -> list[Any]:
         return [one.embedding for one in client.embeddings.create(model=SENTIMENT, **options).data]
@@ -247,84 +275,6 @@ def test_embeddings_are_of_the_merchants_own_adapter(client: openai.OpenAI, gate
 def test_embeddings_that_are_refused(client: openai.OpenAI, options: Any, said_of_it: str) -> None:
     with pytest.raises(openai.UnprocessableEntityError, match=said_of_it):
         client.embeddings.create(**({"model": SENTIMENT, "encoding_format": "float"} | options))
-
-
-REFUSED: list[tuple[str, Any]] = [
-    ("frequency_penalty", 0.5),
-    ("presence_penalty", -1.0),
-    ("logit_bias", {"1": 5}),
-    ("tools", [{"type": "function", "function": {"name": "f"}}]),
-    ("tool_choice", "required"),
-    ("functions", [{"name": "f"}]),
-    ("modalities", ["text", "audio"]),
-    ("audio", {"voice": "alloy", "format": "mp3"}),
-    ("reasoning_effort", "high"),
-    ("verbosity", "low"),
-    ("web_search_options", {}),
-    ("temperature", 5.5),
-    ("top_p", 0.0),
-    ("n", 9),
-    ("n", 0),
-    ("max_tokens", 0),
-    ("max_tokens", -1),
-    ("max_completion_tokens", 5000),
-    ("top_logprobs", 2),
-    ("seed", 2**63),
-    ("stop", ["a"] * 65),
-    ("stop", [""]),
-    ("stream_options", {"include_usage": True}),
-    ("messages", []),
-    ("messages", [{"role": "tool", "content": "a", "tool_call_id": "1"}]),
-    ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a"}}]}]),
-    ("response_format", {"type": "json_schema"}),
-    ("response_format", {"type": "grammar"}),
-]
-
-
-@pytest.mark.parametrize(("name", "value"), REFUSED)
-def test_what_cannot_be_honoured_is_refused_by_its_name(client: openai.OpenAI, name: str, value: Any) -> None:
-    options = {"model": WORDS, "messages": said("keep warm")} | {name: value}
-    with pytest.raises(openai.UnprocessableEntityError) as caught:
-        client.chat.completions.create(**options)
-    assert name in str(caught.value)
-    assert str(caught.value.param).split(".")[0] in {name, "body"}
-    assert caught.value.response.headers["x-should-retry"] == "false"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("best_of", 2), ("echo", True), ("suffix", "."), ("logprobs", 21), ("prompt", [1, 2]), ("prompt", ["a"] * 1025)],
-)
-def test_what_cannot_be_honoured_of_completions(client: openai.OpenAI, name: str, value: Any) -> None:
-    with pytest.raises(openai.UnprocessableEntityError, match=name):
-        client.completions.create(**({"model": WORDS, "prompt": "keep warm"} | {name: value}))
-    same = {"best_of": 1, "echo": False, "suffix": ""} | {name: None}
-    client.completions.create(**({"model": WORDS, "max_tokens": 1} | same | {"prompt": "keep warm"}))  # type: ignore[call-overload]
-
-
-def test_what_changes_nothing_is_taken(client: openai.OpenAI) -> None:
-    neutral: dict[str, Any] = {
-        "frequency_penalty": 0.0,
-        "presence_penalty": 0,
-        "logit_bias": {},
-        "tools": [],
-        "tool_choice": "auto",
-        "parallel_tool_calls": True,
-        "modalities": ["text"],
-        "metadata": {"a": "b"},
-        "store": True,
-        "service_tier": "auto",
-        "safety_identifier": "somebody",
-        "prompt_cache_key": "k",
-        "reasoning_effort": "none",
-        "verbosity": "medium",
-        "user": "u1",
-        "response_format": {"type": "text"},
-        "stop": None,
-    }
-    plain = client.chat.completions.create(model=WORDS, messages=said("keep warm"))
-    same = client.chat.completions.create(model=WORDS, messages=said("keep warm"), **neutral)
-    assert same.choices == plain.choices
 
 
 def test_errors_are_the_clients_own_classes(gateway: ServedGateway, client: openai.OpenAI) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _ADAPTERS = 1024  # whose recipe, labels and items stay in memory
 _ANSWERS = 32  # of a question, in one request to vLLM
-_OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM would else take from the base's generation_config.json."""
 
 Show = Callable[[str], None]
@@ -340,7 +340,7 @@ class UpstreamEngine:
         if show is not None and isinstance(rest := written.rest(), TextPart):
             show(rest)
         answer = GenerateAnswer.of(written.text, "length" if finish == "length" else "stop")
-        return replace(answer, tokens=tuple(written.tokens), read=len(prompt), written=written_tokens)
+        return replace(answer, tokens=tuple(written.tokens), read=len(prompt), written=written_tokens - written.ended)
 
     def _options(self, request: GenerateRequest, served: _Served, length: int) -> dict[str, Any]:
         recipe = served.tenant.recipe
@@ -356,6 +356,8 @@ class UpstreamEngine:
             "temperature": _either(request.temperature, serve.temperature),
             "top_p": _either(request.top_p, serve.top_p),
             "stop": list(_either(request.stop, serve.stop)),
+            "frequency_penalty": request.frequency_penalty or 0.0,
+            "presence_penalty": request.presence_penalty or 0.0,
         }
         if request.seed is not None:
             options["seed"] = request.seed
