@@ -20,7 +20,6 @@ from tests.vllm.servers import post
 from tests.vllm.world import MANY, QUESTIONS, REVIEWS, TOLD, World, running_world
 
 from shopfit.engine import ChooseRequest, GenerateRequest
-from shopfit.registry.grant import Scope
 from shopfit.registry.pinned_name import PinnedName
 from shopfit.serve.engines.upstream import UpstreamEngine
 
@@ -95,8 +94,7 @@ def test_the_gateways_engine_asks_them(world: World) -> None:
 @pytest.fixture(scope="module")
 def gateway(world: World) -> Iterator[ServedGateway]:
     """`shopfit serve --upstream`, with a key of each merchant."""
-    scopes: tuple[Scope, ...] = ("infer", "promote")
-    keys = {who: world.registry.create_key(who, scopes, actor="ada").token for who in MERCHANTS}
+    keys = {who: world.registry.create_key(who, ["infer", "promote"], actor="ada").token for who in MERCHANTS}
     keys["platform"] = world.registry.create_key(None, ["infer"], actor="ada").token
     log = world.settings.home / "gateway.log"
     with serving(world.settings, log, keys, "--upstream", world.entry.url) as served:

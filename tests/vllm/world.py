@@ -1,4 +1,4 @@
-"""Adapters trained on the packaged base, what the embedded engine answers with them, and vLLM servers that have them."""
+"""Adapters on the packaged base, what the embedded engine answers with them, and vLLM servers that serve them."""
 
 import shutil
 from collections.abc import Iterator, Sequence
