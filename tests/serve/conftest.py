@@ -27,7 +27,7 @@ def client(gateway: ServedGateway) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def lenient(gateway: ServedGateway) -> Iterator[openai.OpenAI]:
-    """The same without checks: its types have neither vectors in base64, which it asks for, nor parts of completions."""
+    """The same without checks: its types have neither vectors in base64, which it asks for, nor parts of texts."""
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.keys["acme"], max_retries=0) as client:
         yield client
 

@@ -64,7 +64,10 @@ class WrittenText:
 
 
 def _before(stop: str, tokens: list[WrittenToken]) -> list[WrittenToken]:
-    """The tokens that begin before the stop that they end with: vLLM tells those of the stop, too."""
+    """The tokens that begin before the stop that they end with: vLLM tells those of the stop, too.
+
+    All of them if the stop has a character that is of several tokens: what these are is not told.
+    """
     tail = ""
     for place in reversed(range(len(tokens))):
         tail = tokens[place].text + tail
