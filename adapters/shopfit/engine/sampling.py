@@ -1,6 +1,7 @@
 """Sampling of the next tokens: greedy, or with temperature and top-p (arXiv:1904.09751), with OpenAI's penalties."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -43,8 +44,9 @@ def penalize(logits: Tensor, rows: Sequence[Sampling], written: Sequence[Sequenc
     """
     for row, sampling, tokens in zip(logits, rows, written, strict=True):
         if tokens and (sampling.frequency_penalty or sampling.presence_penalty):
-            ids, counts = torch.tensor(tokens, device=logits.device).unique(return_counts=True)
-            row[ids] -= sampling.frequency_penalty * counts + sampling.presence_penalty
+            counts = Counter(tokens)
+            lower = [sampling.frequency_penalty * count + sampling.presence_penalty for count in counts.values()]
+            row[list(counts)] -= row.new_tensor(lower)
 
 
 def pick(logits: Tensor, rows: Sequence[Sampling]) -> list[int | None]:
