@@ -240,12 +240,14 @@ class Compiler:
         }
         serve = serve.model_copy(update={name: value for name, value in wanted.items() if value is not None})
         schema = request.json_schema if request.json_schema is not None else serve.json_schema
+        seed = random.getrandbits(64) if request.seed is None else request.seed
+        penalties = request.frequency_penalty or 0.0, request.presence_penalty or 0.0
         assert self._constraints is not None
         return GeneratedSequence(
             prompt,
             IncrementalDetokenizer(self._base.tokenizer, serve.stop),
             max(1, min(serve.max_new_tokens, self._base.max_length - behind - len(prompt))),
-            Sampling(serve.temperature, serve.top_p, random.getrandbits(64) if request.seed is None else request.seed),
+            Sampling(serve.temperature, serve.top_p, seed, *penalties),
             constraint=answer_constraint(self._constraints, prompter, schema),
             logprobs=None if request.logprobs is None else LogProbs(request.logprobs, self._token_texts),
         )

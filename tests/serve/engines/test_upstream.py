@@ -133,9 +133,39 @@ def test_options_and_log_probabilities(
     }
     assert len(answer.tokens) == answer.written
     assert all(token.logprob == -0.5 and token.top == ((token.text, -0.5),) for token in answer.tokens)
-    assert tuple(token for part in parts for token in part.tokens) == answer.tokens
+    assert tuple(token for part in parts for token in getattr(part, "tokens", ())) == answer.tokens
     upstream.submit(GenerateRequest(name, NEED, json_schema={"type": "object"})).result()
     assert server.asked[1]["structured_outputs"] == {"json": {"type": "object"}}
+
+
+@pytest.mark.parametrize("stop", [slice(0, None), slice(1, 3), slice(3, None)])
+def test_the_tokens_of_a_stop_are_none_of_the_answer(
+    upstream: Any, embedded: Engine, registry: Registry, quick_bundle: MakeBundle, stop: slice
+) -> None:
+    name = publish(registry, quick_bundle("acme", task="generate", scale=0.0))
+    whole = embedded.generate([GenerateRequest(name, NEED, max_new_tokens=12, logprobs=1)])[0]
+    word = next(token.text for token in whole.tokens if token.text[:1] == " " and len(token.text) > 3)
+    request = GenerateRequest(name, NEED, max_new_tokens=12, logprobs=1, stop=[word[stop], "never"])
+    (own,) = embedded.generate([request])
+    parts: list[Any] = []
+    answer = upstream.submit(request, show=parts.append).result()
+    assert (answer.text, answer.finish, answer.written) == (own.text, "stop", own.written)
+    assert [token.text for token in answer.tokens] == [token.text for token in own.tokens]
+    assert "".join(parts) == answer.text
+    assert tuple(token for part in parts for token in getattr(part, "tokens", ())) == answer.tokens
+
+
+def test_the_token_for_the_end_is_none_of_the_answer(
+    upstream: Any, embedded: Engine, registry: Registry, quick_bundle: MakeBundle, server: StandIn
+) -> None:
+    name = publish(registry, quick_bundle("acme", task="generate", scale=0.0))
+    server.ends_after = 5
+    parts: list[Any] = []
+    answer = upstream.submit(GenerateRequest(name, NEED, logprobs=1), show=parts.append).result()
+    (own,) = embedded.generate([GenerateRequest(name, NEED, max_new_tokens=5, logprobs=1)])
+    assert (answer.text, answer.finish, answer.written) == (own.text, "stop", 5)
+    assert [token.text for token in answer.tokens] == [token.text for token in own.tokens]
+    assert tuple(token for part in parts for token in getattr(part, "tokens", ())) == answer.tokens
 
 
 def test_other_tasks_are_our_own_engines(

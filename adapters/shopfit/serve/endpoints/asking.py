@@ -89,7 +89,7 @@ class Body(BaseModel):
     def _changes_nothing(cls, value: Any, info: ValidationInfo) -> Any:
         about = cls.model_fields[info.field_name or ""]
         neutral = about.json_schema_extra.get("enum") if isinstance(about.json_schema_extra, dict) else None
-        if not isinstance(neutral, list) or any(_same(value, one) for one in neutral):
+        if not isinstance(neutral, list) or any(same_json(value, one) for one in neutral):
             return value
         allowed = ", ".join(map(shown, neutral))
         raise PydanticCustomError("unsupported", "it is {why} (allowed: {allowed})", _told(about.description, allowed))
@@ -99,7 +99,7 @@ def _told(why: str | None, allowed: str) -> dict[str, Any]:
     return {"why": why or "", "allowed": allowed}
 
 
-def _same(value: Any, other: Any) -> bool:
+def same_json(value: Any, other: Any) -> bool:
     """Whether two values of JSON are the same: 0 and 0.0 are, 0 and false are not."""
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 

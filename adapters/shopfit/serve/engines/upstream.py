@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _ADAPTERS = 1024  # whose recipe, labels and items stay in memory
 _ANSWERS = 32  # of a question, in one request to vLLM
-_OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM would else take from the base's generation_config.json."""
 
 Show = Callable[[str], None]
@@ -344,16 +344,17 @@ class UpstreamEngine:
         prompt = served.prompter.encode(request.fields)
         body = {"prompt": list(prompt), **self._options(request, served, len(prompt)), **_OFF}
         written = WrittenText(request.logprobs)
-        finish = ""
+        finish, told = "", 0
         async with aclosing(self._client.stream(served.name, body)) as events:
             async for event in events:
                 usage.read = len(prompt)
-                usage.written = (event.get("usage") or {}).get("completion_tokens", usage.written)
+                told = (event.get("usage") or {}).get("completion_tokens", told)
                 for choice in event["choices"]:
                     part = written.add(choice)
                     finish = choice.get("finish_reason") or finish
                     if show is not None and part:
                         show(part)
+                usage.written = told - written.ended
         if show is not None and isinstance(rest := written.rest(), TextPart):
             show(rest)
         answer = GenerateAnswer.of(written.text, "length" if finish == "length" else "stop")
@@ -373,6 +374,8 @@ class UpstreamEngine:
             "temperature": _either(request.temperature, serve.temperature),
             "top_p": _either(request.top_p, serve.top_p),
             "stop": list(_either(request.stop, serve.stop)),
+            "frequency_penalty": request.frequency_penalty or 0.0,
+            "presence_penalty": request.presence_penalty or 0.0,
         }
         if request.seed is not None:
             options["seed"] = request.seed
