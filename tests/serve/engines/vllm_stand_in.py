@@ -59,7 +59,7 @@ class StandIn:
         return ids[len(prompt) :], None
 
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Of a stream: one a token, the last with why it ended, then the usage; in each that so far, if it is asked for.
+        """Of a stream: one a token, the last with why it ended, then the usage; in each that so far, if asked for.
 
         As of vLLM, what may become a stop is held back, and the log-probabilities are of all tokens.
         """
