@@ -1,0 +1,58 @@
+"""The layers of a base that adapters may change: linear ones that read every token of every text, in the rows' order.
+
+Left out are the output head; routers, which must choose experts as they were trained to; experts, which read the tokens
+of any rows that are sent to them, so that a row's own adapter cannot follow; and layers that no text reaches, such as
+those for pictures.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+_ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
+_EXPERTS = frozenset({"experts", "local_experts"})
+_ROWS, _TOKENS = 2, 3  # of a trial
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is linear: bitsandbytes' quantized layers are, and transformers' Conv1D of the GPT-2 family."""
+    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
+
+
+def linear_layers(model: Any) -> dict[str, nn.Module]:
+    """Every linear layer but the output head, by name."""
+    head = model.get_output_embeddings()
+    return {name: layer for name, layer in model.named_modules() if is_linear(layer) and layer is not head}
+
+
+def adaptable_layers(model: Any) -> dict[str, nn.Module]:
+    """The layers that adapters may change, by name. The backbone is run on a few tokens.
+
+    Args:
+        model: of transformers, without an adapter.
+    """
+    layers = linear_layers(model)
+    read: set[str] = set()
+
+    def watch(name: str) -> Any:
+        def before(_: nn.Module, args: tuple[Any, ...]) -> None:
+            shape = tuple(args[0].shape[:-1])
+            if shape in {(_ROWS, _TOKENS), (_ROWS * _TOKENS,)}:
+                read.add(name)
+
+        return before
+
+    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    tokens = torch.zeros(_ROWS, _TOKENS, dtype=torch.long, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad():
+            model.base_model(input_ids=tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {
+        name: layer
+        for name, layer in layers.items()
+        if name in read and not set(name.split(".")) & (_ROUTERS | _EXPERTS)
+    }
