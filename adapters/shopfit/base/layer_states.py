@@ -6,6 +6,7 @@ are padded on the left, as transformers' `generate` does it; states of recurrent
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -63,6 +64,19 @@ def new_cache(model: Any) -> Any:
     return cache
 
 
+def cache_options(model: Any, cache: Any, places: Tensor | None = None) -> dict[str, Any]:
+    """What a model's forward takes to read tokens after those in a cache, and to add to it.
+
+    Args:
+        model: a causal language model.
+        cache: from `new_cache`.
+        places: (B, T) positions of the tokens, for models that can be told them; None if the cache is empty.
+    """
+    takes = signature(type(model).forward).parameters
+    options = {"use_cache": True, "cache_params" if "cache_params" in takes else "past_key_values": cache}
+    return options if places is None or "position_ids" not in takes else options | {"position_ids": places}
+
+
 def with_prefix(model: Any, prefix: Tensor) -> Any:
     """A cache of one row that holds trained keys and values, (layers, 2, heads, n, dim), and nothing else."""
     cache = new_cache(model)
@@ -111,7 +125,7 @@ def put_together(model: Any, rows: Sequence[RowStates]) -> tuple[Any, Tensor | N
     cache, longest = new_cache(model), max(row.length for row in rows)
     for place in range(len(rows[0].layers)):
         _fill(cache, place, [row.layers[place] for row in rows], longest)
-    if all(row.length == longest for row in rows):
+    if all(row.length == longest for row in rows) or not any("keys" in layer for layer in rows[0].layers):
         return cache, None
     mask = torch.ones(len(rows), longest + 1, dtype=torch.long, device=model.device)
     for number, row in enumerate(rows):

@@ -8,14 +8,18 @@ from torch import Tensor, nn
 
 
 class _Backbone(nn.Module):
-    """Stands for a backbone whose hidden states are there already."""
+    """Stands for a backbone whose hidden states are there already: itself, and whatever part of it is called."""
 
-    def __init__(self, states: Tensor) -> None:
+    def __init__(self, backbone: Any, states: Tensor) -> None:
         super().__init__()
-        self._output = _Output(states)
+        self.__dict__["_backbone"], self.__dict__["_output"] = backbone, _Output(states)
 
     def forward(self, *_: Any, **__: Any) -> "_Output":
-        return self._output
+        return self.__dict__["_output"]  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.__dict__["_backbone"], name)  # OPT calls its backbone's decoder
+        return self if isinstance(found, nn.Module) else found
 
 
 class _Output:
@@ -46,7 +50,7 @@ def logits_of(model: Any, states: Tensor) -> Tensor:
         (P, V) float32.
     """
     head = copy(model)  # the weights are the same; only its table of modules is its own
-    head.__dict__["_modules"] = model._modules | {model.base_model_prefix: _Backbone(states[None])}
+    head.__dict__["_modules"] = model._modules | {model.base_model_prefix: _Backbone(model.base_model, states[None])}
     # some models look at the tokens, for their number
     tokens = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
     logits: Tensor = type(model).forward(head, input_ids=tokens, use_cache=False).logits

@@ -95,11 +95,11 @@ def prefix_of(model: Any, tokens: Sequence[int]) -> Tensor | None:
     Returns:
         None if not every layer has keys and values, all of one shape: then the model takes no prefix.
     """
-    from shopfit.base.layer_states import new_cache, take_apart
+    from shopfit.base.layer_states import cache_options, new_cache, take_apart
 
     cache = new_cache(model)
     with torch.inference_mode():
-        model(input_ids=torch.tensor([tokens], device=model.device), past_key_values=cache, use_cache=True)
+        model(input_ids=torch.tensor([tokens], device=model.device), **cache_options(model, cache))
     (row,) = take_apart(cache, [len(tokens)])
     pairs = [(layer.get("keys"), layer.get("values")) for layer in row.layers if set(layer) == {"keys", "values"}]
     if len(pairs) != len(row.layers) or len({part.shape for pair in pairs for part in pair if part is not None}) != 1:

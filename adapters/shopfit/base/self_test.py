@@ -112,7 +112,7 @@ def _tokens(model: Any, *, beside: int) -> tuple[int, ...]:
     """Random token ids, the same each time, without special tokens."""
     count, config = TRIED, text_config(model)
     rows = min(model.get_input_embeddings().weight.shape[0], config.vocab_size)
-    meant = {beside, config.pad_token_id}
+    meant = {beside, getattr(config, "pad_token_id", None)}
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).tolist()
     plain = [token for token in order if token not in meant][:count]
     return tuple((plain * count)[:count])

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from shopfit.base.attention import text_config
-from shopfit.base.layer_states import RowStates, new_cache, put_together, take_apart, with_prefix
+from shopfit.base.layer_states import RowStates, cache_options, new_cache, put_together, take_apart, with_prefix
 from shopfit.base.output_head import logits_of
 from shopfit.base.scoring.causal import CausalScorer
-from shopfit.base.scoring.plain_causal import step_logits, takes_positions
+from shopfit.base.scoring.plain_causal import step_logits
 from shopfit.base.scoring.scorer import Scorer
 from shopfit.engine.kv_cache import Lifted, RowCache
 
@@ -176,9 +176,7 @@ class PlainRows(DecodingRows):
         places = torch.arange(before, before + len(prompt), device=self._model.device)[None]
         hidden = self._model.base_model(
             input_ids=torch.tensor([list(prompt)], device=self._model.device),
-            past_key_values=cache,
-            use_cache=True,
-            **({"position_ids": places} if takes_positions(self._model) else {}),
+            **cache_options(self._model, cache, places),
         ).last_hidden_state  # (1, T, D)
         (states,) = take_apart(cache, [before + len(prompt)])
         return logits_of(self._model, hidden[:, -1]), states

@@ -6,7 +6,6 @@ the layers. The model's own forward reads each row, padded on the right, with th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from itertools import accumulate
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shopfit.base.layer_states import cache_options, new_cache, put_together, take_apart
 from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.causal import alone_log_probs, token_log_probs
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
@@ -43,14 +43,9 @@ class LineBatch(QuestionBatch):
         options: dict[str, Any] = {"use_cache": False, "attention_mask": self.mask}
         if prefix is not None:
             visible, cache = prefix.on_the_right()
-            options = {
-                "use_cache": True,
-                "past_key_values": cache,
-                "attention_mask": torch.cat((visible.to(self.mask), self.mask), dim=1),
-            }
-            if takes_positions(model):
-                steps = torch.arange(self.mask.shape[1], device=self.mask.device)
-                options["position_ids"] = prefix.lengths[:, None] + steps
+            steps = torch.arange(self.mask.shape[1], device=self.mask.device)
+            options = cache_options(model, cache, prefix.lengths[:, None] + steps)
+            options["attention_mask"] = torch.cat((visible.to(self.mask), self.mask), dim=1)
         hidden = model.base_model(input_ids=self.input_ids, **options).last_hidden_state  # (A, T, D)
         sources, source = torch.unique(self.source, return_inverse=True)
         rows = hidden.flatten(0, 1).index_select(0, sources)  # (P, D)
@@ -60,11 +55,6 @@ class LineBatch(QuestionBatch):
     def prompt_states(self, states: Tensor) -> Tensor:
         """(B, D) the hidden state of the prompt's last token, which predicts the answer."""
         return states.flatten(0, 1)[self.last.to(states.device)]
-
-
-def takes_positions(model: Any) -> bool:
-    """Whether a model can be told the positions of its tokens."""
-    return "position_ids" in signature(type(model).forward).parameters
 
 
 def _lay_out(questions: Sequence[Question], pad: int) -> LineBatch:
@@ -145,8 +135,6 @@ class PlainCausalScorer(Scorer[Question]):
 
     def trials(self, model: Any, tokens: Sequence[int]) -> list[Trial]:
         """Rows of different lengths in one batch against each alone, and a step of one token."""
-        from shopfit.base.layer_states import new_cache, put_together, take_apart
-
         tokens = tuple(tokens)
         stem, one, two, asked, last = tokens[:5], tokens[5:8], tokens[8:9], tokens[9:11], tokens[11:12]
         alone = alone_log_probs(model, [(stem, one), (stem, two), (asked, last)])
@@ -155,7 +143,7 @@ class PlainCausalScorer(Scorer[Question]):
         rows = []
         for text in (stem, asked):
             cache = new_cache(model)
-            model(input_ids=torch.tensor([text], device=model.device), past_key_values=cache, use_cache=True)
+            model(input_ids=torch.tensor([text], device=model.device), **cache_options(model, cache))
             rows += take_apart(cache, [len(text)])
         cache, mask = put_together(model, rows)
         step = step_logits(model, [one[0], last[0]], [len(stem), len(asked)], cache, mask)
@@ -186,11 +174,8 @@ def step_logits(model: Any, tokens: Sequence[int], lengths: Sequence[int], cache
         cache: of the rows, from `put_together`; it is added to.
         mask: of the rows, likewise.
     """
-    options: dict[str, Any] = {}
+    options = cache_options(model, cache, torch.tensor(lengths, device=model.device)[:, None])
     if mask is not None:
         options["attention_mask"] = mask
-    if takes_positions(model):
-        options["position_ids"] = torch.tensor(lengths, device=model.device)[:, None]
-    read = torch.tensor(tokens, device=model.device)[:, None]
-    logits: Tensor = model(input_ids=read, past_key_values=cache, use_cache=True, **options).logits
+    logits: Tensor = model(input_ids=torch.tensor(tokens, device=model.device)[:, None], **options).logits
     return logits[:, -1].float()
