@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from shopfit.base.output_head import backbone_of
+
 _ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
 _EXPERTS = frozenset({"experts", "local_experts"})
 _ROWS, _TOKENS = 2, 3  # of a trial
@@ -47,7 +49,7 @@ def adaptable_layers(model: Any) -> dict[str, nn.Module]:
     tokens = torch.zeros(_ROWS, _TOKENS, dtype=torch.long, device=next(model.parameters()).device)
     try:
         with torch.no_grad():
-            model.base_model(input_ids=tokens)
+            backbone_of(model)(input_ids=tokens)
     finally:
         for hook in hooks:
             hook.remove()

@@ -36,6 +36,13 @@ class _Output:
             raise AttributeError(name)
 
 
+def backbone_of(model: Any) -> Any:
+    """The part of a model that makes hidden states of tokens: of a causal language model, all but its output head."""
+    if model.base_model is not model or model.get_output_embeddings() is None:
+        return model.base_model
+    return model.get_decoder()  # Llama 4 keeps it under another name than its whole checkpoint does
+
+
 def logits_of(model: Any, states: Tensor) -> Tensor:
     """The scores of the next token after each of P hidden states, as the model itself makes them.
 
@@ -50,7 +57,9 @@ def logits_of(model: Any, states: Tensor) -> Tensor:
         (P, V) float32.
     """
     head = copy(model)  # the weights are the same; only its table of modules is its own
-    head.__dict__["_modules"] = model._modules | {model.base_model_prefix: _Backbone(model.base_model, states[None])}
+    backbone = backbone_of(model)
+    place = next(name for name, module in model._modules.items() if module is backbone)
+    head.__dict__["_modules"] = model._modules | {place: _Backbone(backbone, states[None])}
     # some models look at the tokens, for their number
     tokens = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
     logits: Tensor = type(model).forward(head, input_ids=tokens, use_cache=False).logits

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shopfit.base.attention import text_config
 from shopfit.base.layer_states import RowStates, cache_options, new_cache, put_together, take_apart, with_prefix
-from shopfit.base.output_head import logits_of
+from shopfit.base.output_head import backbone_of, logits_of
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.plain_causal import step_logits
 from shopfit.base.scoring.scorer import Scorer
@@ -119,7 +119,7 @@ class FastRows(DecodingRows):
         ids = ids.to(self._model.device)
         with self._cache.joining(lengths, prefixes) as options:
             with adapted(slice(None)):
-                hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, T, D)
+                hidden = backbone_of(self._model)(input_ids=ids, **options).last_hidden_state  # (B, T, D)
             last = torch.tensor(lengths, device=hidden.device) - 1
             yield logits_of(self._model, hidden[torch.arange(len(prompts), device=hidden.device), last])
 
@@ -129,7 +129,7 @@ class FastRows(DecodingRows):
         ids = torch.tensor(tokens, device=self._model.device)[:, None]
         with self._cache.stepping(first, last) as options:
             with adapted(slice(None)):
-                hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, 1, D)
+                hidden = backbone_of(self._model)(input_ids=ids, **options).last_hidden_state  # (B, 1, D)
             yield logits_of(self._model, hidden[:, 0])
 
     def leave(self, row: int) -> None:
@@ -174,7 +174,7 @@ class PlainRows(DecodingRows):
         before = 0 if prefix is None else prefix.shape[3]
         cache = new_cache(self._model) if prefix is None else with_prefix(self._model, prefix)
         places = torch.arange(before, before + len(prompt), device=self._model.device)[None]
-        hidden = self._model.base_model(
+        hidden = backbone_of(self._model)(
             input_ids=torch.tensor([list(prompt)], device=self._model.device),
             **cache_options(self._model, cache, places),
         ).last_hidden_state  # (1, T, D)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from shopfit.base.attention import Attention
-from shopfit.base.output_head import logits_of
+from shopfit.base.output_head import backbone_of, logits_of
 from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
 from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
@@ -60,7 +60,7 @@ class TreeBatch(QuestionBatch):
         if self.branched or prefix is not None:
             options["attention_mask"] = self._mask(prefix)
             options["position_ids"] = self.position_ids + (0 if prefix is None else prefix.lengths[:, None])
-        hidden = model.base_model(input_ids=self.input_ids, **options).last_hidden_state  # (R, T, D)
+        hidden = backbone_of(model)(input_ids=self.input_ids, **options).last_hidden_state  # (R, T, D)
         rows = hidden.flatten(0, 1).index_select(0, self.sources)  # (P, D)
         log_probs = token_log_probs(model, rows, self.source, self.targets)  # (Q,)
         return torch.zeros(len(self.lengths), device=log_probs.device).index_add(0, self.answer, log_probs)
@@ -248,12 +248,12 @@ class CausalScorer(Scorer[Question]):
 
         cache, length = DynamicCache(), len(long)
         before = torch.tensor([long[:-1], (*short[:-1], self.pad)], device=model.device)
-        model.base_model(input_ids=before, past_key_values=cache, use_cache=True)
+        backbone_of(model)(input_ids=before, past_key_values=cache, use_cache=True)
         places = torch.tensor([[length - 1], [length - 2]], device=model.device)
         read = torch.arange(length, device=model.device).repeat(2, 1)
         allowed = torch.ones(2, 1, length, dtype=torch.bool, device=model.device)
         allowed[1, 0, -2], read[1, -1] = False, length - 2
-        hidden = model.base_model(
+        hidden = backbone_of(model)(
             input_ids=torch.tensor([long[-1:], short[-1:]], device=model.device),
             attention_mask=self.attention.mask(allowed, places, read),
             position_ids=places,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from shopfit.base.layer_states import cache_options, new_cache, put_together, take_apart
+from shopfit.base.output_head import backbone_of
 from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.causal import alone_log_probs, token_log_probs
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
@@ -46,7 +47,7 @@ class LineBatch(QuestionBatch):
             steps = torch.arange(self.mask.shape[1], device=self.mask.device)
             options = cache_options(model, cache, prefix.lengths[:, None] + steps)
             options["attention_mask"] = torch.cat((visible.to(self.mask), self.mask), dim=1)
-        hidden = model.base_model(input_ids=self.input_ids, **options).last_hidden_state  # (A, T, D)
+        hidden = backbone_of(model)(input_ids=self.input_ids, **options).last_hidden_state  # (A, T, D)
         sources, source = torch.unique(self.source, return_inverse=True)
         rows = hidden.flatten(0, 1).index_select(0, sources)  # (P, D)
         log_probs = token_log_probs(model, rows, source, self.targets)  # (Q,)
