@@ -191,7 +191,8 @@ DECODERS: dict[str, Family] = {
 def table() -> str:
     """The part of docs/bases.md that says which families of decoders there are, and how each is read."""
     by_path = {
-        path: [kind for kind, family in DECODERS.items() if family.path == path] for path in ("fast", "plain", "refused")
+        path: [kind for kind, family in DECODERS.items() if family.path == path]
+        for path in ("fast", "plain", "refused")
     }
     no_prefix = [kind for kind, family in DECODERS.items() if family.path != "refused" and not family.prefix]
     reasons = {why: [kind for kind in by_path["plain"] if DECODERS[kind].why == why] for why in _whys("plain")}

@@ -190,15 +190,17 @@ def attach(
         )
     if reason := method.no_training(settings, base.quantization):
         raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
-    if method.form is Form.PREFIX:
-        base.check_prefix_shape()
-    else:
+    if method.form is Form.FACTORS:
         settings = settings.model_copy(update={"targets": _targets(base, settings.targets)})
     training = turns_of(base.model).train(base.name)
     if base.quantization != "none":
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     task_type = "FEATURE_EXTRACTION" if base.encoder else "CAUSAL_LM"
-    peft = get_peft_model(base.model, method.config(settings, total_steps=total_steps, task_type=task_type))
+    config = method.config(settings, total_steps=total_steps, task_type=task_type)
+    if method.form is Form.PREFIX:
+        config.num_layers, config.num_attention_heads, dim = base.check_prefix_shape()
+        config.token_dim = config.num_attention_heads * dim
+    peft = get_peft_model(base.model, config)
     if gradient_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     adapter = TrainableAdapter(base, method, peft, training)

@@ -81,7 +81,14 @@ def prefix_shape(name: str, model: Any, scorer: Scorer[Any], *, quantized: bool 
     except BaseError:
         return None
     layers, _, heads, _, dim = prefix.shape
-    return layers, heads, dim
+    return (layers, heads, dim) if _as_in_peft(text_config(model), heads, dim) else None
+
+
+def _as_in_peft(config: Any, heads: int, dim: int) -> bool:
+    """Whether PEFT would train keys and values of this shape: it goes by the settings where they name a number."""
+    named = getattr(config, "num_key_value_heads", None)
+    usual = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return named is None or (named, usual) == (heads, dim)
 
 
 def _compare(name: str, model: Any, trials: Callable[[], list[Trial]], *, quantized: bool) -> None:
