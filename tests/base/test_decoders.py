@@ -52,7 +52,7 @@ def test_every_answer_is_the_one_that_it_gives_alone(kind: str, tmp_path: Path, 
             for method, tenant in writers.items()
         }
         scores = {asked: answer.result().probabilities for asked, answer in chosen.items()}
-        texts = {asked: answer.result().text for asked, answer in written.items()}
+        texts = {asked: whole(answer.result().text) for asked, answer in written.items()}
     for method in choosers:
         with peft_alone(base, choosers[method].bundle) as model:
             for text in TEXTS:
@@ -60,10 +60,7 @@ def test_every_answer_is_the_one_that_it_gives_alone(kind: str, tmp_path: Path, 
                 assert scores[method, text] == pytest.approx(wanted, abs=2e-4), (method, text)
         with peft_alone(base, writers[method].bundle) as model:
             for text in TEXTS:
-                assert texts[method, text] == plain_text(base, model, writers[method].recipe, text).strip(), (
-                    method,
-                    text,
-                )
+                assert texts[method, text] == plain_text(base, model, writers[method].recipe, text), (method, text)
     apart = [tuple(round(score, 4) for score in scores[method, TEXTS[0]].values()) for method in choosers]
     assert len(set(apart)) == len(apart)  # adapters that change nothing would prove nothing
 
@@ -142,7 +139,12 @@ def plain_text(base: Base, model: Any, recipe: Recipe, text: str) -> str:
             do_sample=False,
             pad_token_id=base.tokenizer.pad_token_id,
         )
-    return str(base.tokenizer.decode(made[0, prompt.shape[1] :], skip_special_tokens=True))
+    return whole(base.tokenizer.decode(made[0, prompt.shape[1] :], skip_special_tokens=True))
+
+
+def whole(text: str) -> str:
+    """A text without characters that a tiny model has begun and not ended, and without white space around."""
+    return text.replace("\ufffd", "").strip()
 
 
 @pytest.mark.parametrize("kind", [kind for kind, family in DECODERS.items() if family.path == "refused"])

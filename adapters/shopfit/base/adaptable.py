@@ -1,8 +1,9 @@
 """The layers of a base that adapters may change: linear ones that read every token of every text, in the rows' order.
 
 Left out are the output head; routers, which must choose experts as they were trained to; experts, which read the tokens
-of any rows that are sent to them, so that a row's own adapter cannot follow; and layers that no text reaches, such as
-those for pictures.
+of any rows that are sent to them, so that a row's own adapter cannot follow, and beside them linear layers whose names
+PEFT gives to experts; layers of Mamba whose weights are read without calling them; and layers that no text reaches,
+such as those for pictures.
 """
 
 from typing import Any
@@ -14,6 +15,8 @@ from shopfit.base.output_head import backbone_of
 
 _ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
 _EXPERTS = frozenset({"experts", "local_experts"})
+_FUSED = frozenset({"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
+"""Names under which PEFT looks for experts, and takes them, where a model has any."""
 _ROWS, _TOKENS = 2, 3  # of a trial
 
 
@@ -53,8 +56,16 @@ def adaptable_layers(model: Any) -> dict[str, nn.Module]:
     finally:
         for hook in hooks:
             hook.remove()
+    experts = any(_EXPERTS & set(name.split(".")) for name, _ in model.named_parameters())
+    left_out = _ROUTERS | _EXPERTS | (_FUSED if experts else frozenset())
     return {
         name: layer
         for name, layer in layers.items()
-        if name in read and not set(name.split(".")) & (_ROUTERS | _EXPERTS)
+        if name in read and not set(name.split(".")) & left_out and not _of_mamba(model, name)
     }
+
+
+def _of_mamba(model: Any, name: str) -> bool:
+    """Whether a layer is the last one of a Mamba block, whose weight kernels read without calling the layer."""
+    block, _, leaf = name.rpartition(".")
+    return leaf == "out_proj" and hasattr(model.get_submodule(block), "conv1d")
