@@ -147,7 +147,7 @@ def write(
         )
         for number, (prompt, constraint) in enumerate(zip(prompts, constraints, strict=True))
     ]
-    decoder = Decoder(adapted.model, base.tokenizer, rows=rows)
+    decoder = Decoder(adapted.model, base.tokenizer, base.scorer, rows=rows)
     waiting = sorted(sequences, key=lambda sequence: len(sequence.prompt))  # taken from the end: the longest first
     while waiting or decoder.sequences:
         if waiting and decoder.free >= min(rows // 2, len(waiting)):
