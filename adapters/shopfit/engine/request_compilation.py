@@ -218,9 +218,7 @@ class Compiler:
                 # items that are no longer sold may still be in histories
                 history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
                 now = replace(tenant, catalog=catalog, history=history)
-                prompter = Prompter(
-                    now.recipe, self._base.tokenizer, now.catalog, now.history, encoder=self._base.encoder
-                )
+                prompter = now.prompter(self._base.tokenizer, encoder=self._base.encoder)
                 known = self._current[loaded.key, tenant.name] = loaded, now, prompter
                 while len(self._current) > _CURRENT:
                     self._current.popitem(last=False)
@@ -246,6 +244,7 @@ class Compiler:
             Sampling(serve.temperature, serve.top_p, random.getrandbits(64) if request.seed is None else request.seed),
             constraint=answer_constraint(self._constraints, prompter, schema),
             logprobs=None if request.logprobs is None else LogProbs(request.logprobs, self._token_texts),
+            end=prompter.end,
         )
 
     def _search(

@@ -12,7 +12,8 @@ from shopfit.adapter.bundle import Bundle, HeldBundle
 from shopfit.adapter.items import AGAIN, CATALOG, HISTORY
 from shopfit.adapter.manifest_rules import manifest_problems, printable
 from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion
-from shopfit.errors import BundleError, Problem, RecipeError
+from shopfit.base.prompt import Prompter
+from shopfit.errors import BaseError, BundleError, Problem, RecipeError
 from shopfit.merchant.catalog import Catalog
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
@@ -115,6 +116,26 @@ class Tenant:
             )
         labels, catalog, history = tuple(manifest.labels), read_items(bundle, CATALOG), read_items(bundle, HISTORY)
         return cls(name, recipe, labels, catalog, history, bundle, blend)
+
+    def prompter(self, tokenizer: Any, *, encoder: bool = False) -> Prompter:
+        """What writes its prompts for a base, as they were when it was trained.
+
+        Args:
+            tokenizer: of the base.
+            encoder: whether the base is an encoder.
+
+        Raises:
+            RecipeError: if the prompts cannot be in the base's chat template.
+            BaseError: if that template cannot be used, or is another one than the adapter was trained with.
+        """
+        prompter = Prompter(self.recipe, tokenizer, self.catalog, self.history, encoder=encoder)
+        if self.bundle is not None and (known := self.bundle.manifest.base.chat_template) != prompter.chat_template:
+            here = prompter.chat_template[:12] or "none"
+            raise BaseError(
+                f"{self.name} was trained with the chat template {known[:12] or 'none'} of its base, and here it is {here}",
+                next_step="serve it on the base it was trained on, with its own chat template, or train it again",
+            )
+        return prompter
 
 
 Adapter = str | Bundle | Tenant

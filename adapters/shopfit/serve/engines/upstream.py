@@ -284,8 +284,7 @@ class UpstreamEngine:
                 f"{version.name} (method {manifest.method}) has no plain LoRA form, and vLLM serves no other",
                 next_step="serve it without --upstream, or train it again as LoRA or AdaLoRA",
             )
-        prompter = Prompter(tenant.recipe, self.base.tokenizer, tenant.catalog, tenant.history)
-        return _Served(version, str(PinnedName.of(version)), tenant, prompter)
+        return _Served(version, str(PinnedName.of(version)), tenant, tenant.prompter(self.base.tokenizer))
 
     async def _compare(self, request: Request, served: _Served) -> Answer:
         tenant, prompter = served.tenant, served.prompter
@@ -343,8 +342,7 @@ class UpstreamEngine:
         return replace(answer, tokens=tuple(written.tokens), read=len(prompt), written=written_tokens)
 
     def _options(self, request: GenerateRequest, served: _Served, length: int) -> dict[str, Any]:
-        recipe = served.tenant.recipe
-        serve = recipe.serve
+        serve = served.tenant.recipe.serve
         room = self.base.max_length - length
         if room < 1:
             raise RequestError(
@@ -357,6 +355,8 @@ class UpstreamEngine:
             "top_p": _either(request.top_p, serve.top_p),
             "stop": list(_either(request.stop, serve.stop)),
         }
+        if end := served.prompter.end:
+            options["stop_token_ids"] = sorted(end)
         if request.seed is not None:
             options["seed"] = request.seed
         if request.logprobs is not None:
@@ -365,7 +365,7 @@ class UpstreamEngine:
         if schema is not None:
             options["structured_outputs"] = {"json": schema}
         elif serve.titles:
-            before, _, after = recipe.prompt.answer.partition("{output}")
+            before, after = served.prompter.around_output
             items = (served.tenant.catalog or {}).values()
             titles = [f"{before}{item.title}{after}" for item in items if Rules().allow(item.fields)]
             options["structured_outputs"] = {"choice": titles}
