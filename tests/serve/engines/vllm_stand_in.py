@@ -5,7 +5,7 @@ It knows no adapters: what it answers is the bare base's. What real vLLM servers
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -42,20 +42,20 @@ class StandIn:
             logs = self._model(torch.tensor([prompt])).logits[0].float().log_softmax(-1)
         return [None] + [{str(token): {"logprob": logs[at, token].item()}} for at, token in enumerate(prompt[1:])]
 
-    def written(self, prompt: list[int], most: int) -> list[int]:
-        """The greedy continuation, up to and without the end token."""
+    def written(self, prompt: list[int], most: int, ends: Collection[int] = ()) -> list[int]:
+        """The greedy continuation, up to and without an end token."""
         ids = list(prompt)
         with torch.inference_mode():
             for _ in range(most):
                 token = int(self._model(torch.tensor([ids])).logits[0, -1].argmax())
-                if token == self._tokenizer.eos_token_id:
+                if token == self._tokenizer.eos_token_id or token in ends:
                     break
                 ids.append(token)
         return ids[len(prompt) :]
 
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Of a stream: one a token, then why it ended, then the usage."""
-        tokens = self.written(body["prompt"], body["max_tokens"])
+        tokens = self.written(body["prompt"], body["max_tokens"], body.get("stop_token_ids", ()))
         shown = ""
         for count, token in enumerate(tokens, start=1):
             whole = self._tokenizer.decode(tokens[:count])
