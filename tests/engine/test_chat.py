@@ -65,7 +65,9 @@ def scores(base: Base, task: str, fields: dict[str, str], answers: list[str]) ->
 def test_answers_are_those_of_the_model_where_its_assistant_speaks(base: Base) -> None:
     labels = {task: tuple(LABELS.get(task, ())) for task in TEMPLATES}
     tenants = {
-        task: Tenant(f"bare-{task}", recipe_of(base, task, **chat(task)), labels[task], ITEMS if task == "rank" else None)
+        task: Tenant(
+            f"bare-{task}", recipe_of(base, task, **chat(task)), labels[task], ITEMS if task == "rank" else None
+        )
         for task in TEMPLATES
     }
     plain = Tenant("plain", recipe_of(base, "choose"), labels["choose"])
@@ -86,7 +88,9 @@ def test_answers_are_those_of_the_model_where_its_assistant_speaks(base: Base) -
     levels = scores(base, "rate", review, LABELS["rate"]).softmax(0)
     assert rated.score == pytest.approx((levels * torch.arange(1.0, 6.0)).sum().item(), abs=1e-3)
     best = scores(base, "rank", need, ["Tent", "Bag", "Stove"])
-    assert [item.id for item in ranked.items] == [["tent", "bag", "stove"][place] for place in best.argsort(descending=True)]
+    assert [item.id for item in ranked.items] == [
+        ["tent", "bag", "stove"][place] for place in best.argsort(descending=True)
+    ]
     ids = torch.tensor([asked(base, "generate", {"input": "see at night"})])
     ends = [base.tokenizer.eos_token_id, base.tokenizer.convert_tokens_to_ids("<|im_end|>")]
     with torch.inference_mode():
@@ -101,7 +105,16 @@ def trained(base: Base, recipe: Recipe, folder: Path) -> Bundle:
     training_set = TrainingSet(EXAMPLES[recipe.task], [], LABELS.get(recipe.task, []), prompter)
     tuned = Trainer(base, make_accelerator(recipe)).fit(training_set, recipe)
     empty = seal_as(folder / "empty", base, recipe, "acme", method="lora", rank=4, seed=0).manifest.data
-    manifest = save(tuned, base, recipe, folder / "made", merchant="acme", labels=LABELS.get(recipe.task, []), data=empty, share=False)
+    manifest = save(
+        tuned,
+        base,
+        recipe,
+        folder / "made",
+        merchant="acme",
+        labels=LABELS.get(recipe.task, []),
+        data=empty,
+        share=False,
+    )
     return seal(folder / "made", manifest)
 
 
@@ -161,7 +174,9 @@ def test_another_chat_template_is_refused(
         engine.choose([ChooseRequest(bundle, review), ChooseRequest(plain, review)])
     base.tokenizer.chat_template = CHATML.replace("assistant", "model")  # as if its fingerprint were the same
     with Engine(base) as engine:
-        with pytest.raises(BaseError, match="was trained with the chat template [0-9a-f]{12} of its base, and here it is"):
+        with pytest.raises(
+            BaseError, match="was trained with the chat template [0-9a-f]{12} of its base, and here it is"
+        ):
             engine.choose([ChooseRequest(bundle, review)])
         engine.choose([ChooseRequest(plain, review)])
     other = chat_base(tmp_path / "other")

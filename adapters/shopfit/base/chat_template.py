@@ -78,7 +78,9 @@ class _Frame:
     @property
     def content(self) -> list[Any]:
         """All of it, as JSON can hold it."""
-        parts = [part if isinstance(part, str) else [part.role, part.strips_left, part.strips_right] for part in self.parts]
+        parts = [
+            part if isinstance(part, str) else [part.role, part.strips_left, part.strips_right] for part in self.parts
+        ]
         return [parts, self.tail]
 
 
@@ -227,7 +229,9 @@ def _render(asked: Mapping[str, Any]) -> list[tuple[str, str]] | str:
         if done.returncode == -signal.SIGSEGV:
             return "it is nested too deeply"
         if done.returncode:
-            raise OSError(done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or f"it ended with {done.returncode}")
+            raise OSError(
+                done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or f"it ended with {done.returncode}"
+            )
         return [(text, reason(ValueError(error)) if error else "") for text, error in json.loads(done.stdout)]
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise BaseError(

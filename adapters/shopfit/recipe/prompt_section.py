@@ -71,7 +71,9 @@ def prompt_problems(task: Task, spec: TaskSpec, prompt: Prompt) -> list[str]:
     if not all(words):
         problems.append("prompt.labels: a label has no words")
     if prompt.system is not None and prompt.format != "chat":
-        problems.append("prompt.system: a plain prompt has no system that speaks (allowed: prompt.format chat, or none)")
+        problems.append(
+            "prompt.system: a plain prompt has no system that speaks (allowed: prompt.format chat, or none)"
+        )
     if len(words) == 1:
         problems.append("prompt.labels: one label leaves nothing to choose (allowed: none, or at least two)")
     return problems
