@@ -1,4 +1,5 @@
 """Tiny tokenizers with chat templates of the kinds that bases have."""
+# ruff: noqa: E501 - templates as they are
 
 from pathlib import Path
 from typing import Any

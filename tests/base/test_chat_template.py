@@ -130,7 +130,7 @@ def test_a_prompt_is_shortened_with_its_template_counted(tokenizer: Any) -> None
         assert 60 <= len(tokens) <= 80
         assert tokens[-3:] == prompter.encode({"text": "x"})[-3:]
         assert around < 70
-    with pytest.raises(RequestError, match="takes [0-9]+ tokens without what its fields show") as refused:
+    with pytest.raises(RequestError, match=r"takes [0-9]+ tokens without what its fields show") as refused:
         Prompter(
             recipe(max_tokens=16, template="Review of a customer of ours: {text}\nSentiment of it:"), tokenizer
         ).encode({"text": "word " * 500})

@@ -40,7 +40,7 @@ def test_a_decoder_reads_prompt_and_answers_once(base: Base, quick_bundle: Quick
 
 def test_an_encoder_reads_what_is_not_known_yet(encoder: Base, tmp_path: Path) -> None:
     tenant = Tenant.of(maker_on(encoder, tmp_path)("acme", "rank"))
-    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, encoder=True)
+    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, scorer=encoder.scorer)
     items, query = sum(len(prompter.item(name)) for name in QUERIES), {"query": "cook for two"}
     asked = len(prompter.encode(query))
     request = RankRequest(tenant, query, list(QUERIES))

@@ -10,7 +10,7 @@ import torch
 from tests.base.chats import CHATML, chat_base
 from tests.engine.conftest import EXAMPLES, ITEMS, LABELS, TEMPLATES, recipe_of, seal_as
 
-from shopfit.adapter.bundle import LORA, MANIFEST, NATIVE, Bundle, seal
+from shopfit.adapter.bundle import MANIFEST, Bundle, seal
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest
@@ -175,7 +175,7 @@ def test_another_chat_template_is_refused(
     base.tokenizer.chat_template = CHATML.replace("assistant", "model")  # as if its fingerprint were the same
     with Engine(base) as engine:
         with pytest.raises(
-            BaseError, match="was trained with the chat template [0-9a-f]{12} of its base, and here it is"
+            BaseError, match=r"was trained with the chat template [0-9a-f]{12} of its base, and here it is"
         ):
             engine.choose([ChooseRequest(bundle, review)])
         engine.choose([ChooseRequest(plain, review)])
@@ -194,9 +194,8 @@ def test_a_manifest_that_says_otherwise_is_refused(
     document = json.loads((folder / MANIFEST).read_text())
     document["base"]["chat_template"] = digest
     (folder / MANIFEST).write_text(json.dumps(document))
-    with Engine(base) as engine, pytest.raises(error, match="chat.template"):
+    with Engine(base) as engine, pytest.raises(error, match=r"chat.template"):
         engine.choose([ChooseRequest(Bundle.open(folder), {"text": "lovely"})])
-    assert NATIVE != LORA
 
 
 def test_a_bad_template_fails_the_adapter_that_wants_it_alone(base: Base, quick_bundle: Callable[..., Bundle]) -> None:

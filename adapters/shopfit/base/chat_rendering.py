@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, NoReturn
 
-DAY = datetime(2024, 7, 26)  # noqa: DTZ001 - today, to templates that ask: the day that Llama's say without a clock
+DAY = datetime(2024, 7, 26)  # today, to templates that ask: the day that Llama's say without a clock
 SECONDS = 2  # of processor time
 MEMORY = 1 << 28  # bytes more than the process has when it begins to render
 LONGEST = 1 << 18  # characters of a template, and of what it may write

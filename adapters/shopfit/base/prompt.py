@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shopfit.base.chat_template import chat_format
 from shopfit.base.encode import PlainTokenizer
-from shopfit.base.field_text import as_shown, checked_text, is_blank
+from shopfit.base.field_text import as_shown, checked_text, is_blank, latest
 from shopfit.base.shortening import Parts, Shortening
 from shopfit.errors import Problem, RequestError
 from shopfit.merchant.catalog import Catalog, Item
@@ -42,7 +42,7 @@ class Prompter:
         tokenizer: of the base.
         catalog: of the ranked items; None for plain titles.
         history: of the items in `data.item_fields`; None for plain titles.
-        encoder: whether the base is an encoder.
+        scorer: of the base; by default that of a decoder whose model is elsewhere.
         kept: answers whose tokens are cached at most, 1 or more.
 
     Raises:
@@ -57,29 +57,31 @@ class Prompter:
         catalog: Catalog | None = None,
         history: Catalog | None = None,
         *,
-        encoder: bool = False,
+        scorer: "Scorer[Any] | None" = None,
         kept: int = _ANSWERS,
     ) -> None:
-        self.recipe = recipe
         self.tokenizer = tokenizer
-        self.encoder = encoder
+        self._scorer = scorer
+        self.encoder = scorer is not None and not scorer.writes_text
         self.catalog = catalog
         self.history = history if history is not None else catalog
-        self._template = PromptTemplate(recipe.prompt.template)
-        self._written = pieces_of(recipe.prompt.answer)
         self._kept = kept
         self._answers: dict[str, tuple[int, ...]] = {}
         self._plain: PlainTokenizer | None = None
-        self._chat = None if tokenizer is None else chat_format(recipe, tokenizer, encoder=encoder)
+        self._follow(recipe)
+
+    def _follow(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._template = PromptTemplate(recipe.prompt.template)
+        self._written = pieces_of(recipe.prompt.answer)
+        self._chat = None if self.tokenizer is None else chat_format(recipe, self.tokenizer, encoder=self.encoder)
 
     def under(self, recipe: Recipe) -> "Prompter":
         """A copy for another recipe, which shares the cached tokens."""
         if recipe is self.recipe:
             return self
         other = copy(self)
-        other.recipe = recipe
-        other._template, other._written = PromptTemplate(recipe.prompt.template), pieces_of(recipe.prompt.answer)
-        other._chat = None if self.tokenizer is None else chat_format(recipe, self.tokenizer, encoder=self.encoder)
+        other._follow(recipe)
         if other._chat != self._chat:
             other._answers = {}
         return other
@@ -118,7 +120,7 @@ class Prompter:
             titles = [
                 checked_text(f"the field {name!r}", self._title(item), room) for item in self._latest(name, value)
             ]
-            return _last(titles, room)
+            return latest(titles, room)
         shown = as_shown(name, value, room)
         return [shown] if shown else []
 
@@ -210,25 +212,19 @@ class Prompter:
         self._check_shown(parts)
         if len(tokens) > limit:
             tokens = Shortening(self.recipe, self.plain, self._read).shorten(parts, tokens)
-        if self._reads_nothing(tokens):
+        if len(tokens) <= self.plain.added if self._chat is None else tokens == self._chat.alone:
             raise RequestError(
                 f"the base reads no token in what the fields of recipe {self.recipe.name} show",
                 next_step="send text in letters that the base knows",
             )
         return tokens
 
-    def _reads_nothing(self, tokens: tuple[int, ...]) -> bool:
-        """Whether a prompt holds no token of what was shown in it."""
-        if self._chat is None:
-            return len(tokens) <= self.plain.added
-        return tokens == self._chat.alone
-
     @property
     def scorer(self) -> "Scorer[Any]":
         """The scorer of the base's architecture."""
         from shopfit.base.scoring.architectures import scorer_of
 
-        return scorer_of("encoder" if self.encoder else "decoder", self.tokenizer.pad_token_id)
+        return scorer_of("decoder", self.tokenizer.pad_token_id) if self._scorer is None else self._scorer
 
     @property
     def plain(self) -> PlainTokenizer:
@@ -393,14 +389,3 @@ def _found(catalog: Catalog, item: str) -> Item:
 
 def _is_empty(parts: Parts) -> bool:
     return all(is_blank(part) for texts in parts.values() for part in texts)
-
-
-def _last(texts: Sequence[str], room: int) -> list[str]:
-    """The latest items of a history that fit in so many characters."""
-    kept: list[str] = []
-    for text in reversed(texts):
-        if room <= 0:
-            break
-        kept.append(text[:room])
-        room -= len(text)
-    return kept[::-1]

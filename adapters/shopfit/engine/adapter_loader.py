@@ -173,7 +173,7 @@ class AdapterLoader:
         if tenant.bundle is not None:
             weights = load_weights(tenant.bundle, self._base, self._stack)
             self._tell_form(tenant.name, tenant.bundle.manifest.base)
-        prompter = tenant.prompter(self._base.tokenizer, encoder=self._base.encoder)
+        prompter = tenant.prompter(self._base.tokenizer, self._base.scorer)
         if isinstance(tenant.bundle, HeldBundle):  # its files were read; they need not stay in memory
             tenant = replace(tenant, bundle=HeldBundle(tenant.bundle.manifest, {}))
         return Loaded(key, tenant, prompter, weights)

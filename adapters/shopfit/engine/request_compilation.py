@@ -218,7 +218,7 @@ class Compiler:
                 # items that are no longer sold may still be in histories
                 history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
                 now = replace(tenant, catalog=catalog, history=history)
-                prompter = now.prompter(self._base.tokenizer, encoder=self._base.encoder)
+                prompter = now.prompter(self._base.tokenizer, self._base.scorer)
                 known = self._current[loaded.key, tenant.name] = loaded, now, prompter
                 while len(self._current) > _CURRENT:
                     self._current.popitem(last=False)

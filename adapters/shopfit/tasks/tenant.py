@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from sys import getsizeof
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -18,6 +18,9 @@ from shopfit.merchant.catalog import Catalog
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import task_of
+
+if TYPE_CHECKING:
+    from shopfit.base.scoring.scorer import Scorer
 
 _ITEM = 2 * 1024  # bytes of an item besides its values: dictionaries, and the index of its words
 _NESTED = (list, tuple, dict)
@@ -117,22 +120,24 @@ class Tenant:
         labels, catalog, history = tuple(manifest.labels), read_items(bundle, CATALOG), read_items(bundle, HISTORY)
         return cls(name, recipe, labels, catalog, history, bundle, blend)
 
-    def prompter(self, tokenizer: Any, *, encoder: bool = False) -> Prompter:
+    def prompter(self, tokenizer: Any, scorer: "Scorer[Any] | None" = None) -> Prompter:
         """What writes its prompts for a base, as they were when it was trained.
 
         Args:
             tokenizer: of the base.
-            encoder: whether the base is an encoder.
+            scorer: of the base; by default that of a decoder whose model is elsewhere.
 
         Raises:
             RecipeError: if the prompts cannot be in the base's chat template.
             BaseError: if that template cannot be used, or is another one than the adapter was trained with.
         """
-        prompter = Prompter(self.recipe, tokenizer, self.catalog, self.history, encoder=encoder)
-        if self.bundle is not None and (known := self.bundle.manifest.base.chat_template) != prompter.chat_template:
-            here = prompter.chat_template[:12] or "none"
+        prompter = Prompter(self.recipe, tokenizer, self.catalog, self.history, scorer=scorer)
+        here = prompter.chat_template
+        known = here if self.bundle is None else self.bundle.manifest.base.chat_template
+        if here != known:
             raise BaseError(
-                f"{self.name} was trained with the chat template {known[:12] or 'none'} of its base, and here it is {here}",
+                f"{self.name} was trained with the chat template {known[:12] or 'none'} of its base, and here it is "
+                f"{here[:12] or 'none'}",
                 next_step="serve it on the base it was trained on, with its own chat template, or train it again",
             )
         return prompter
