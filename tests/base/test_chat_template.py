@@ -106,7 +106,8 @@ def test_nothing_that_somebody_wrote_is_a_control_token(tokenizer: Any, family: 
     )
     plain = Prompter(recipe(), tokenizer)
     usual = [token for token in plain.encode({"text": "fine"}) if token in numbers]
-    hostile = Prompter(recipe(template="{text} " + attack, answer=attack + "{label}"), tokenizer)
+    own = attack.replace("{% for %}", "")  # which is no template of a recipe
+    hostile = Prompter(recipe(template="{text} " + own, answer=own + "{label}"), tokenizer)
     for tokens in (plain.encode({"text": attack}), hostile.encode({"text": attack})):
         assert [token for token in tokens if token in numbers] == usual
         assert len(tokens) > len(usual) + 20
@@ -123,13 +124,12 @@ def test_nothing_that_somebody_wrote_is_a_control_token(tokenizer: Any, family: 
 
 
 def test_a_prompt_is_shortened_with_its_template_counted(tokenizer: Any) -> None:
-    prompter = Prompter(recipe(max_tokens=80), tokenizer)
-    around = len(prompter.encode({"text": "x"}))
+    around = len(Prompter(recipe(), tokenizer).encode({"text": "x"}))
+    prompter = Prompter(recipe(max_tokens=around + 40), tokenizer)
     for text in ("word " * 500, "x" * 10**5, "The grinder arrived cracked. " * 99):
         tokens = prompter.encode({"text": text})
-        assert 60 <= len(tokens) <= 80
+        assert around + 20 <= len(tokens) <= around + 40
         assert tokens[-3:] == prompter.encode({"text": "x"})[-3:]
-        assert around < 70
     with pytest.raises(RequestError, match=r"takes [0-9]+ tokens without what its fields show") as refused:
         Prompter(
             recipe(max_tokens=16, template="Review of a customer of ours: {text}\nSentiment of it:"), tokenizer

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from tests.base.chats import CHATML, chat_base
-from tests.engine.conftest import EXAMPLES, ITEMS, LABELS, TEMPLATES, recipe_of, seal_as
+from tests.engine.conftest import EXAMPLES, ITEMS, LABELS, TEMPLATES, recipe_of
 
-from shopfit.adapter.bundle import MANIFEST, Bundle, seal
+from shopfit.adapter.bundle import MANIFEST, Bundle, DataIdentity, seal
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest
@@ -41,8 +41,8 @@ def chat(task: str, **more: Any) -> dict[str, Any]:
 
 def asked(base: Base, task: str, fields: dict[str, str], answer: str | None = None) -> list[int]:
     """What transformers makes of the conversation."""
-    line = {name: TEMPLATES[task].splitlines()[-2].partition("{")[0] + text for name, text in fields.items()}
-    user = "\n".join([*line.values(), TEMPLATES[task].splitlines()[-1]])
+    *_, shown, last = TEMPLATES[task].splitlines()
+    user = f"{shown.partition('{')[0]}{next(iter(fields.values()))}\n{last}"
     said = [("system", SYSTEM), ("user", user), *([("assistant", answer)] if answer else [])]
     return base.tokenizer.apply_chat_template(  # type: ignore[no-any-return]
         [{"role": role, "content": text} for role, text in said], add_generation_prompt=not answer, return_dict=False
@@ -104,23 +104,14 @@ def trained(base: Base, recipe: Recipe, folder: Path) -> Bundle:
     prompter = Prompter(recipe, base.tokenizer)
     training_set = TrainingSet(EXAMPLES[recipe.task], [], LABELS.get(recipe.task, []), prompter)
     tuned = Trainer(base, make_accelerator(recipe)).fit(training_set, recipe)
-    empty = seal_as(folder / "empty", base, recipe, "acme", method="lora", rank=4, seed=0).manifest.data
-    manifest = save(
-        tuned,
-        base,
-        recipe,
-        folder / "made",
-        merchant="acme",
-        labels=LABELS.get(recipe.task, []),
-        data=empty,
-        share=False,
-    )
-    return seal(folder / "made", manifest)
+    rows = DataIdentity(digest="d", train=["0", "1"], valid=[], test=[])
+    labels = LABELS.get(recipe.task, [])
+    manifest = save(tuned, base, recipe, folder, merchant="acme", labels=labels, data=rows, share=False)
+    return seal(folder, manifest)
 
 
 def test_what_is_trained_in_a_chat_ends_its_turn(base: Base, tmp_path: Path) -> None:
     """It learns to say the answer and to stop, and both forms of the bundle hold that."""
-    (tmp_path / "empty").mkdir()
     recipe = recipe_of(
         base,
         "generate",
@@ -129,7 +120,7 @@ def test_what_is_trained_in_a_chat_ends_its_turn(base: Base, tmp_path: Path) -> 
         tune={"lr": 0.02, "epochs": 40, "batch_size": 2},
         serve={"max_new_tokens": 16},
     )
-    bundle = trained(base, recipe, tmp_path)
+    bundle = trained(base, recipe, tmp_path / "made")
     assert bundle.manifest.base.chat_template == Prompter(recipe, base.tokenizer).chat_template != ""
     assert bundle.manifest.recipe_snapshot["prompt"]["system"] == SYSTEM
     schema = {"enum": ["lamp", "lamps"]}

@@ -65,10 +65,12 @@ class _Frame:
 
     Args:
         parts: its words, and the places between them.
-        tail: what it writes behind an answer.
+        lead: white space that it writes before an answer.
+        tail: what it writes behind one.
     """
 
     parts: tuple[str | _Said, ...]
+    lead: str
     tail: str
 
     def fill(self, said: Mapping[str, str]) -> str:
@@ -81,7 +83,7 @@ class _Frame:
         parts = [
             part if isinstance(part, str) else [part.role, part.strips_left, part.strips_right] for part in self.parts
         ]
-        return [parts, self.tail]
+        return [parts, self.lead, self.tail]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class ChatFormat:
         parts: text around the user's turn; `encode` reads control tokens in it where the template wrote them.
         places: between the parts, one fewer than those.
         alone: tokens of a prompt in which the user says nothing.
+        lead: white space that an answer begins with.
         end: the token that ends an answer.
         digest: SHA-256 (hex) over the template and what it writes.
     """
@@ -99,6 +102,7 @@ class ChatFormat:
     parts: tuple[str, ...]
     places: tuple[_Said, ...]
     alone: tuple[int, ...]
+    lead: str
     end: int
     digest: str
 
@@ -106,8 +110,9 @@ class ChatFormat:
     def of(cls, tokenizer: Any, system: str | None = None) -> "ChatFormat":
         """The chat format of a base.
 
-        An answer ends with the control token that the template writes behind what the assistant says, or, if it
-        writes none there, with the tokenizer's end token.
+        An answer begins with the white space that the template writes between prompt and answer, and ends with the
+        control token that it writes behind what the assistant says; or, if it writes none there, with the tokenizer's
+        end token.
 
         Args:
             tokenizer: of the base, a fast one.
@@ -137,8 +142,9 @@ class ChatFormat:
                 places.append(part)
                 parts.append("")
         alone, end = plain.encode("".join(parts), special=False), plain.first_control(frame.tail)
+        end = tokenizer.eos_token_id if end is None else end
         digest = hashlib.sha256(json.dumps([source, frame.content]).encode()).hexdigest()
-        return cls(tuple(parts), tuple(places), alone, tokenizer.eos_token_id if end is None else end, digest)
+        return cls(tuple(parts), tuple(places), alone, frame.lead, end, digest)
 
     def prompt(self, user: str) -> str:
         """The prompt in which the user says this, up to where the assistant speaks."""
@@ -249,7 +255,7 @@ def _taken_apart(rendered: Sequence[tuple[str, str]], system: bool) -> _Frame | 
     (prompt, error), (answered, _), *probed = rendered
     if error:
         return error
-    frame = _Frame(tuple(_parts(prompt)), _tail(answered))
+    frame = _Frame(tuple(_parts(prompt)), *_around_answer(prompt, answered))
     shown = {part.role for part in frame.parts if isinstance(part, _Said)}
     if missing := {"user", *(["system"] if system else [])} - shown:
         return f"it does not show what the {' and the '.join(sorted(missing))} says, or changes it"
@@ -272,7 +278,14 @@ def _parts(text: str) -> list[str | _Said]:
     return [*parts, text[end:]]
 
 
-def _tail(text: str) -> str:
-    """What stands behind the last thing that the assistant says; nothing if it is not shown."""
-    last = [found for found in _MARKED.finditer(text) if found["mark"] == _MARKS["assistant"]][-1:]
-    return text[last[0].end() :] if last else ""
+def _around_answer(prompt: str, answered: str) -> tuple[str, str]:
+    """The white space between a prompt and its answer, and what stands behind that; nothing if it is not shown.
+
+    Other words before an answer, such as an empty thought, are none that the model reads when it begins to answer.
+    """
+    places = [found for found in _MARKED.finditer(answered) if found["mark"] == _MARKS["assistant"]]
+    if not places:
+        return "", ""
+    before = answered[: places[-1].start()]
+    lead = before.removeprefix(prompt) if before.startswith(prompt) else ""
+    return lead if lead.isspace() else "", answered[places[-1].end() :]

@@ -342,7 +342,7 @@ class Prompter:
     def around_output(self) -> tuple[str, str]:
         """What `prompt.answer` writes before and behind a generated output."""
         before, _, after = self.recipe.prompt.answer.partition("{output}")
-        return (before, after) if self._chat is None else (before.lstrip(), after.rstrip())
+        return (before, after) if self._chat is None else (self._chat.lead + before.lstrip(), after.rstrip())
 
     @property
     def chat_template(self) -> str:
@@ -350,9 +350,9 @@ class Prompter:
         return "" if self._chat is None else self._chat.digest
 
     def _answer(self, fields: Mapping[str, str]) -> str:
-        """An answer's text; that of an assistant has no white space around it, and no control tokens."""
-        if self.recipe.prompt.format == "chat":
-            return filled(self._written, fields, str).strip()
+        """An answer's text; that of an assistant has no white space of its own around it, and no control tokens."""
+        if self._chat is not None:
+            return self._chat.lead + filled(self._written, fields, str).strip()
         return filled(self._written, fields, str if self.tokenizer is None else self.plain.mark)
 
     def _answer_tokens(self, text: str) -> tuple[int, ...]:
