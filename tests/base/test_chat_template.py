@@ -8,6 +8,7 @@ from tests.conftest import REAL_BASES, tiny_tokenizer
 
 from shopfit.base.chat_template import ChatFormat
 from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.architectures import scorer_of
 from shopfit.errors import BaseError, RecipeError, RequestError, ShopfitError
 from shopfit.recipe.schema import Recipe
 
@@ -159,12 +160,12 @@ def test_a_system_that_the_template_refuses_is_refused_by_name() -> None:
 
 
 def test_bases_without_a_template_and_encoders_are_refused() -> None:
-    for tokenizer, encoder, why in (
-        (tiny_tokenizer(), False, "has no chat template"),
-        (chat_tokenizer("chatml"), True, "is an encoder"),
+    for tokenizer, kind, why in (
+        (tiny_tokenizer(), "decoder", "has no chat template"),
+        (chat_tokenizer("chatml"), "encoder", "is an encoder"),
     ):
         with pytest.raises(RecipeError, match=why) as refused:
-            Prompter(recipe(), tokenizer, encoder=encoder)
+            Prompter(recipe(), tokenizer, scorer=scorer_of(kind, 0))  # type: ignore[arg-type]
         assert "(allowed: plain)" in refused.value.message
         assert "prompt.format" in refused.value.next_step
     named = tiny_tokenizer()

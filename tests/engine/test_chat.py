@@ -14,6 +14,7 @@ from shopfit.adapter.bundle import MANIFEST, Bundle, DataIdentity, seal
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest
+from shopfit.engine.detokenizer import AROUND
 from shopfit.errors import BaseError, BundleError
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks.tenant import Tenant
@@ -95,7 +96,7 @@ def test_answers_are_those_of_the_model_where_its_assistant_speaks(base: Base) -
     ends = [base.tokenizer.eos_token_id, base.tokenizer.convert_tokens_to_ids("<|im_end|>")]
     with torch.inference_mode():
         theirs = base.model.generate(ids, max_new_tokens=8, do_sample=False, eos_token_id=ends)[0, ids.shape[1] :]
-    assert written.text == base.tokenizer.decode(theirs, skip_special_tokens=True).strip()
+    assert written.text == base.tokenizer.decode(theirs, skip_special_tokens=True).strip(AROUND)
     assert other.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
     assert other.probabilities != pytest.approx(chosen.probabilities, abs=1e-3)
 

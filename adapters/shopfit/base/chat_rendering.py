@@ -29,14 +29,15 @@ def main() -> None:
     an error, one of which is empty.
     """
     answer, sys.stdout = sys.stdout, sys.stderr  # whatever libraries print is no answer
+    from jinja2.sandbox import SandboxedEnvironment
     from transformers.utils import chat_template_utils
 
+    SandboxedEnvironment.unsafe_undefined = _refuse  # type: ignore[assignment, method-assign]
     asked = json.load(sys.stdin)
     _limit()
     try:
         environment = chat_template_utils._compile_jinja_template(asked["source"]).environment
         environment.globals["strftime_now"] = DAY.strftime
-        environment.unsafe_undefined = _refuse
     except Exception as error:  # of its syntax
         done = [("", _why(error))] * len(asked["conversations"])
     else:
@@ -66,7 +67,7 @@ def _why(error: Exception) -> str:
     return str(error).strip() or type(error).__name__
 
 
-def _refuse(_: object, attribute: object) -> NoReturn:
+def _refuse(_: object, __: object, attribute: object) -> NoReturn:
     """In place of jinja2's undefined value, which a template may print without anybody noticing."""
     from jinja2.exceptions import SecurityError
 
