@@ -11,7 +11,7 @@ from tests.serve.engines.vllm_stand_in import serving
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base, load_base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RateRequest
-from shopfit.errors import BaseError
+from shopfit.errors import BaseError, RequestError
 from shopfit.registry import Registry
 from shopfit.serve.engines.upstream import UpstreamEngine
 from shopfit.settings import Settings
@@ -43,6 +43,12 @@ def test_chats_are_answered_as_our_own_engine_does(
         asked = {"registry": registry, "settings": settings, "quantization": "none", "encoder": None, "queue": 4}
         with UpstreamEngine.load(server.url, base.name, **asked) as upstream:
             chosen, rated, written = [upstream.submit(request).result() for request in requests]
+            for schema, why in (
+                ({"type": "object"}, None),
+                ({"enum": ["bag", "bags"]}, "a turn of acme/generate@1 ends"),
+            ):
+                bound = upstream.submit(GenerateRequest(names["generate"], need, json_schema=schema)).exception()
+                assert (bound is None) if why is None else (isinstance(bound, RequestError) and why in bound.message)
         with Engine(base, registry=registry, cache=settings.cache) as engine:
             ours = engine.answer(requests)
         end = base.tokenizer.convert_tokens_to_ids("<|im_end|>")

@@ -8,7 +8,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -362,6 +362,12 @@ class UpstreamEngine:
         if request.logprobs is not None:
             options["logprobs"] = request.logprobs
         schema = _either(request.json_schema, serve.json_schema)
+        if end - {self.base.tokenizer.eos_token_id} and (serve.titles if schema is None else not _is_object(schema)):
+            raise RequestError(
+                "vLLM ends a text or a number that follows a grammar with the base's end token alone, and a turn of "
+                f"{served.version.name} ends with another (allowed: a JSON schema of an object)",
+                next_step="serve it without --upstream",
+            )
         if schema is not None:
             options["structured_outputs"] = {"json": schema}
         elif serve.titles:
@@ -370,6 +376,11 @@ class UpstreamEngine:
             titles = [f"{before}{item.title}{after}" for item in items if Rules().allow(item.fields)]
             options["structured_outputs"] = {"choice": titles}
         return options
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    """Whether all that follows a JSON schema is complete with its last brace."""
+    return schema.get("type") == "object"
 
 
 def _either(asked: Any, usual: Any) -> Any:
