@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
             steps=10,
             metrics={"accuracy": accuracy},
             libraries={"torch": "2.13.0"},
+            created=datetime(2026, 1, 1, tzinfo=UTC),  # so that the same bundle is the same in the next second too
         )
         return seal(folder, manifest)
 
