@@ -180,6 +180,12 @@ def chat_format(recipe: Recipe, tokenizer: Any, *, encoder: bool = False) -> Cha
     return ChatFormat.of(tokenizer, recipe.prompt.system)
 
 
+def chat_digest(recipe: Recipe, tokenizer: Any, *, encoder: bool = False) -> str:
+    """What a bundle keeps of the template that its prompts are in; empty if they are plain. Raises as `chat_format`."""
+    chat = chat_format(recipe, tokenizer, encoder=encoder)
+    return "" if chat is None else chat.digest
+
+
 def _frame_of(source: str, tokenizer: Any, system: bool) -> _Frame:
     name = tokenizer.name_or_path
     variables = json.dumps(tokenizer.special_tokens_map, default=str, sort_keys=True)

@@ -14,7 +14,7 @@ from shopfit.adapter.artifacts import HEAD
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, DataIdentity, Manifest
 from shopfit.adapter.head import write_head
 from shopfit.adapter.weight_files import write_served
-from shopfit.base.chat_template import chat_format
+from shopfit.base.chat_template import chat_digest
 from shopfit.base.load import Base
 from shopfit.errors import ShopfitError
 from shopfit.recipe.loading import dump_recipe
@@ -79,7 +79,6 @@ def save(
     parameters = tuned.adapter.size()
     tuned.adapter.detach()
     rank = write_served(folder / NATIVE, folder / LORA, recipe.adapter)
-    chat = chat_format(recipe, base.tokenizer, encoder=base.encoder)
     return Manifest(
         schema=1,
         merchant=merchant,
@@ -91,7 +90,7 @@ def save(
             fingerprint=base.fingerprint,
             quantization=base.quantization,
             dtype=base.dtype,
-            chat_template="" if chat is None else chat.digest,
+            chat_template=chat_digest(recipe, base.tokenizer, encoder=base.encoder),
         ),
         data=data,
         share=share,
