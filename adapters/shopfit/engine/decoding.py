@@ -33,6 +33,7 @@ class GeneratedSequence:
         slot: of the stack; 0 for none.
         constraint: grammar that the answer follows.
         logprobs: of its tokens; None if nobody asks for them.
+        end: tokens that end it, besides those that end any of the base's.
         finish: "stop" at its end, "length" where it was cut off, None while it is being decoded.
         error: why decoding it failed.
         lifted: what is kept of it, while it is paused.
@@ -46,6 +47,7 @@ class GeneratedSequence:
     slot: int = 0
     constraint: Constraint | None = None
     logprobs: LogProbs | None = None
+    end: frozenset[int] = frozenset()
     finish: Finish | None = None
     error: Exception | None = None
     lifted: Any = None
@@ -72,7 +74,7 @@ class GeneratedSequence:
             if self.constraint is not None:
                 self.constraint.check()
             raise not_finite()
-        if token in end:
+        if token in end or token in self.end:
             if self.constraint is not None:
                 self.constraint.end()
             self.finish = "stop"
