@@ -26,6 +26,7 @@ from shopfit.base.load import load_tokenizer, locate_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import ClassIndex, Question
 from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status
+from shopfit.engine.delivery import Done, Show
 from shopfit.engine.validation import check
 from shopfit.errors import BaseError, DeadlineExceeded, Overloaded, RequestError
 from shopfit.merchant.catalog import Catalog
@@ -47,8 +48,6 @@ _ADAPTERS = 1024  # whose recipe, labels and items stay in memory
 _ANSWERS = 32  # of a question, in one request to vLLM
 _OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 """What vLLM would else take from the base's generation_config.json."""
-
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +180,9 @@ class UpstreamEngine:
         if self._local is not None:
             self._local.close()
 
-    def submit(self, request: Request, *, timeout: float | None = None, show: Show | None = None) -> "Future[Answer]":
+    def submit(
+        self, request: Request, *, timeout: float | None = None, show: Show | None = None, done: Done | None = None
+    ) -> "Future[Answer]":
         """As `Engine.submit`; parts are shown on the one thread of all requests.
 
         Raises:
@@ -196,6 +197,8 @@ class UpstreamEngine:
             future = self._begin(self._answer(request, timeout, show))
             self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
+        if done is not None:
+            future.add_done_callback(done)
         return future
 
     def prefetch(self, adapters: Sequence[str]) -> None:

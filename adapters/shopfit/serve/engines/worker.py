@@ -5,14 +5,16 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shopfit.documents import document
 from shopfit.errors import RequestError, ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.serve.engines.current_catalogs import CurrentCatalogs
-from shopfit.serve.engines.frames import FrameSocket, Message
+from shopfit.serve.engines.frames import FrameSocket, Message, packed
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -31,7 +33,12 @@ class AnsweringEngine(Protocol):
     def __exit__(self, kind: Any, error: Any, trace: Any, /) -> None: ...
 
     def submit(  # noqa: D102
-        self, request: Any, *, timeout: float | None = None, show: Callable[[str], None] | None = None
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        show: Callable[[str], None] | None = None,
+        done: "Callable[[Future[Any]], object] | None" = None,
     ) -> "Future[Any]": ...
 
     def prefetch(self, adapters: Sequence[Any]) -> None: ...  # noqa: D102
@@ -61,15 +68,18 @@ class EngineServer:
         self._frames = frames
         self._asked: dict[int, Future[Any]] = {}
         self._lock = threading.Lock()
+        self._done: SimpleQueue[tuple[int, str, Future[Any]]] = SimpleQueue()
+        threading.Thread(target=self._answer, name="shopfit-answers", daemon=True).start()
 
     def run(self) -> None:
         """Answer until the gateway closes its end."""
-        while (message := self._frames.receive()) is not None:
-            number = message.get("id", 0)
-            try:
-                self._handle(number, message)
-            except Exception as error:  # whatever a message does, the next one is answered
-                self._fail(number, error)
+        while messages := self._frames.receive():
+            for message in messages:
+                number = message.get("id", 0)
+                try:
+                    self._handle(number, message)
+                except Exception as error:  # whatever a message does, the next one is answered
+                    self._fail(number, error)
 
     def _handle(self, number: int, message: Message) -> None:
         match message["do"]:
@@ -83,7 +93,7 @@ class EngineServer:
             case "warm":
                 self._engine.prefetch(message["adapters"])
             case "status":
-                self._frames.send({"id": number, "answer": document(self._engine.status())})
+                self._frames.send(packed({"id": number, "answer": document(self._engine.status())}))
 
     def _ask(self, number: int, message: Message) -> None:
         merchant, digest = message["adapter"].partition("/")[0], message.get("catalog")
@@ -100,40 +110,57 @@ class EngineServer:
             self._submit(number, merchant, message)
 
     def _submit(self, number: int, merchant: str, message: Message) -> None:
+        self._catalogs.hold(merchant)
         try:
-            request = _request(message)
+            future = self._engine.submit(
+                _request(message),
+                timeout=message.get("timeout"),
+                show=self._shower(number) if message.get("stream") else None,
+                done=lambda future: self._done.put((number, merchant, future)),
+            )
         except Exception as error:
+            self._catalogs.release(merchant)
             self._fail(number, error)
             return
-        show = self._shower(number) if message.get("stream") else None
-        future = self._engine.submit(request, timeout=message.get("timeout"), show=show)
-        self._catalogs.hold(merchant)
         with self._lock:
-            self._asked[number] = future
-        future.add_done_callback(lambda done: self._done(number, merchant, done))
+            if not future.done():
+                self._asked[number] = future
 
     def _shower(self, number: int) -> Callable[[Any], None]:
-        return lambda part: self._frames.send({"id": number, "part": _part(part)})
+        return lambda part: self._frames.send(packed({"id": number, "part": _part(part)}))
 
-    def _done(self, number: int, merchant: str, future: "Future[Any]") -> None:
+    def _answer(self) -> None:
+        """Send answers, all that are there in one piece: one forward makes many at once."""
+        while True:
+            done = [self._done.get()]
+            with suppress(Empty):
+                while True:
+                    done.append(self._done.get_nowait())
+            self._frames.send(b"".join([self._reply(*one) for one in done]))
+
+    def _reply(self, number: int, merchant: str, future: "Future[Any]") -> bytes:
         with self._lock:
             self._asked.pop(number, None)
         self._catalogs.release(merchant)
         if future.cancelled():
-            return
-        if (error := future.exception()) is not None:
-            self._fail(number, error)
-            return
-        self._frames.send({"id": number, "answer": document(future.result())})
+            return b""
+        try:
+            return packed({"id": number, "answer": document(future.result())})
+        except Exception as error:
+            return _failure(number, error)
 
-    def _fail(self, number: int, error: BaseException) -> None:
-        if not isinstance(error, ShopfitError):
-            logger.error("a request failed", exc_info=error)
-            error = RequestError(
-                f"the request could not be answered: {type(error).__name__}",
-                next_step="other requests go on; please report this one if it comes again",
-            )
-        self._frames.send({"id": number, "error": error.document()})
+    def _fail(self, number: int, error: Exception) -> None:
+        self._frames.send(_failure(number, error))
+
+
+def _failure(number: int, error: Exception) -> bytes:
+    if not isinstance(error, ShopfitError):
+        logger.error("a request failed", exc_info=error)
+        error = RequestError(
+            f"the request could not be answered: {type(error).__name__}",
+            next_step="other requests go on; please report this one if it comes again",
+        )
+    return packed({"id": number, "error": error.document()})
 
 
 def _part(part: str) -> Any:
@@ -158,9 +185,10 @@ def _request(message: Mapping[str, Any]) -> Any:
 
 def serve(frames: FrameSocket) -> None:
     """Load the base that the first message names, say that it is ready, and answer."""
-    start = frames.receive()
-    if start is None:
+    received = frames.receive()
+    if not received:
         return
+    start = received[0]
     try:
         import torch
 
@@ -174,10 +202,10 @@ def serve(frames: FrameSocket) -> None:
         options = {"quantization": start["quantization"], **start["options"]}
         engine = _engine(start["base"], start.get("upstream", ""), registry=registry, settings=settings, **options)
     except ShopfitError as error:
-        frames.send({"id": 0, "error": error.document()})
+        frames.send(_failure(start["id"], error))
         return
     with registry, engine:
-        frames.send({"id": 0, "answer": {"process": os.getpid(), "fingerprint": engine.base.fingerprint}})
+        frames.send(packed({"id": start["id"], "answer": {"fingerprint": engine.base.fingerprint}}))
         EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog, engine.has_catalog), frames).run()
 
 
