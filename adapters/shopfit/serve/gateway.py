@@ -5,7 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -247,12 +247,12 @@ class Gateway:
             LimitExceeded: if the merchant has used up what it may.
         """
         record = current_record()
-        async with AsyncExitStack() as admitted:
-            if grant.merchant is not None:  # before a name is looked up: a flood of unknown ones is limited, too
-                await admitted.enter_async_context(self.limits.admit(grant.merchant, record))
-            reference, version = await self.adapters.find(model, grant)
-            if grant.merchant is None:
-                await admitted.enter_async_context(self.limits.admit(version.merchant, record))
+        found, merchant = None, grant.merchant
+        if merchant is None:  # others are admitted before a name is looked up: a flood of unknown ones is limited, too
+            found = await self.adapters.find(model, grant)
+            merchant = found[1].merchant
+        async with self.limits.admit(merchant, record):
+            reference, version = found or await self.adapters.find(model, grant)
             chosen = await self.releases.choose(reference, version, user)
             facts = await self.adapters.facts(chosen.version)
             _check_task(chosen.version, facts, kinds)

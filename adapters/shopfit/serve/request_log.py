@@ -86,7 +86,7 @@ class _Lines(logging.Handler):
 def log_to_stderr() -> None:
     """Write this process's log to standard error as lines of JSON, from a thread: a full pipe delays no answer."""
     # of what a record may hold, the lines say none
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     writing = _Lines(sys.stderr)
     writing.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[writing], force=True)

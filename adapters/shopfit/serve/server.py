@@ -65,6 +65,7 @@ def run(settings: Settings, options: ServeOptions) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing here goes by what a proxy says of its clients
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=round(options.drain) + _LAST,
             http=Connection,

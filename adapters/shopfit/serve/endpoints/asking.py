@@ -53,19 +53,19 @@ async def _asking(
     _: Annotated[object, Security(_key)],  # for the API's docs: `KeyGuard` has checked it
     user: Annotated[str, Header(alias=USER, max_length=LONGEST_USER, description="The same as a body's `user`.")] = "",
 ) -> Asking:
-    return asking_of(request, user)
+    return asking_of(request.scope, user)
 
 
-def asking_of(request: Request, user: str) -> Asking:
+def asking_of(scope: Mapping[str, Any], user: str) -> Asking:
     """A request whose key `KeyGuard` has checked.
 
     Args:
-        request: with the key's grant in its state.
-        user: the header `x-shopfit-user`; empty without.
+        scope: of the request, with the key's grant in its state.
+        user: the header `x-shopfit-user`, as it was sent; empty without.
     """
-    grant: Grant = request.state.grant
+    grant: Grant = scope["state"]["grant"]
     current_record().key = grant.key
-    return Asking(request.app.state.gateway, grant, _as_sent(user))
+    return Asking(scope["app"].state.gateway, grant, _as_sent(user))
 
 
 def _as_sent(user: str) -> str:

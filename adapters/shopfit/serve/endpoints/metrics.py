@@ -16,11 +16,12 @@ from starlette.responses import Response
 from shopfit.errors import ScopeMissing
 from shopfit.serve.authentication import is_loopback_name
 from shopfit.serve.engine_statuses import ask_engines
+from shopfit.serve.failures import FAILURES
 
 if TYPE_CHECKING:
     from shopfit.serve.gateway import Gateway
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses=FAILURES)
 
 _PASSED_ON = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-envoy-")
 """How headers begin that proxies add."""

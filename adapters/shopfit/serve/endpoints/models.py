@@ -10,8 +10,9 @@ from shopfit.registry import Version
 from shopfit.serve.adapters import unknown_model
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asks, admitted
+from shopfit.serve.failures import FAILURES
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], responses=FAILURES)
 
 
 class Model(BaseModel):
