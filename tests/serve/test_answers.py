@@ -37,11 +37,11 @@ def test_a_body_is_read_in_one_way_however_its_type_is_written(gateway: ServedGa
 
     good = json.dumps({"model": "acme/sentiment", "input": "lovely crema"}).encode()
     assert ask("u" * 512, good).json()["data"][0]["label"] == "positive"
-    assert ask("u" * 513, good).status_code == 400
+    assert ask("u" * 513, good).status_code == 422
     twice = ask("", good.replace(b"{", b'{"model": "acme/sentiment", '))
-    assert (twice.status_code, "stands there twice" in twice.json()["error"]["message"]) == (400, True)
+    assert (twice.status_code, "stands there twice" in twice.json()["error"]["message"]) == (422, True)
     unknown = ask("", good.replace(b"{", b'{"inputs": "a", '))
-    assert (unknown.status_code, "inputs" in unknown.json()["error"]["message"]) == (400, True)
+    assert (unknown.status_code, "inputs" in unknown.json()["error"]["message"]) == (422, True)
 
 
 def test_each_merchants_answers_are_those_of_the_engine(
