@@ -61,8 +61,8 @@ def test_while_nothing_changes_it_asks_for_the_revision_alone(registry: Registry
         assert soon(lambda: sum("shopfit_revision" in one for one in ran) >= 200)
         looked_up = [one for one in ran if "shopfit_aliases" in one]
         assert len(cache) == 2
-    # two references that are resolved, the comparisons that follow, and one every five seconds on a slow machine
-    assert len(looked_up) <= 3 * 2 + 2 + (time.monotonic() - begun) / 5
+    # two references that are resolved, the comparisons that follow, and one every half minute on a slow machine
+    assert len(looked_up) <= 3 * 2 + 2 + (time.monotonic() - begun) / 30
 
 
 def test_a_change_that_moved_no_revision_is_seen_all_the_same(
@@ -72,7 +72,7 @@ def test_a_change_that_moved_no_revision_is_seen_all_the_same(
     for seed in range(2):
         registry.publish(make_bundle(seed=seed), promote=seed == 0, actor="ada")
     reference = Reference.parse(NAME)
-    with watching(registry, interval=0.01) as (cache, _, _):
+    with watching(registry, interval=0.01, at_least=0.1) as (cache, _, _):
         cache.resolve(reference)
         change(place, "UPDATE shopfit_aliases SET number = 2 WHERE alias = 'production'")
         assert soon(lambda: cache.known(reference) is None)

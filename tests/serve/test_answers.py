@@ -29,6 +29,21 @@ def test_labels_of_texts_and_of_fields(gateway: ServedGateway) -> None:
     assert [one["label"] for one in same["data"]] == ["positive", "negative"]
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "application/x+json"])
+def test_a_body_is_read_in_one_way_however_its_type_is_written(gateway: ServedGateway, kind: str) -> None:
+    def ask(user: str, content: bytes) -> httpx2.Response:
+        headers = {"authorization": f"Bearer {gateway.keys['acme']}", "content-type": kind, "x-shopfit-user": user}
+        return httpx2.post(f"{gateway.url}/v1/classify", content=content, headers=headers, timeout=None)
+
+    good = json.dumps({"model": "acme/sentiment", "input": "lovely crema"}).encode()
+    assert ask("u" * 512, good).json()["data"][0]["label"] == "positive"
+    assert ask("u" * 513, good).status_code == 422
+    twice = ask("", good.replace(b"{", b'{"model": "acme/sentiment", '))
+    assert (twice.status_code, "stands there twice" in twice.json()["error"]["message"]) == (422, True)
+    unknown = ask("", good.replace(b"{", b'{"inputs": "a", '))
+    assert (unknown.status_code, "inputs" in unknown.json()["error"]["message"]) == (422, True)
+
+
 def test_each_merchants_answers_are_those_of_the_engine(
     gateway: ServedGateway, filled: Settings, tiny_encoder: Path
 ) -> None:

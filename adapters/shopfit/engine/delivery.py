@@ -19,6 +19,10 @@ from shopfit.tasks.generate import TextPart
 logger = logging.getLogger(__name__)
 
 Call = Callable[[], object]
+Show = Callable[[str], None]
+"""Takes each new part of a text."""
+Done = Callable[[Future[Any]], object]
+"""Takes a future that is done."""
 
 
 class OrderedCalls:
@@ -103,7 +107,7 @@ class Parts:
         fail: called with its error, if it raises.
     """
 
-    def __init__(self, calls: OrderedCalls, show: Callable[[str], None], fail: Callable[[Exception], None]) -> None:
+    def __init__(self, calls: OrderedCalls, show: Show, fail: Callable[[Exception], None]) -> None:
         self._calls = calls
         self._show = show
         self._fail = fail

@@ -18,7 +18,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
-from shopfit.engine.delivery import AnswerFuture, OrderedCalls, Parts, streamed
+from shopfit.engine.delivery import AnswerFuture, Done, OrderedCalls, Parts, Show, streamed
 from shopfit.engine.fair_thread_pool import Workers
 from shopfit.engine.intake import Intake
 from shopfit.engine.jobs import Job, Ticket
@@ -244,8 +244,9 @@ class Engine:
         request: Request,
         *,
         timeout: float | None = None,
-        show: Callable[[str], None] | None = None,
+        show: Show | None = None,
         usage: TokenUsage | None = None,
+        done: Done | None = None,
     ) -> "Future[Answer]":
         """Submit a request of any task without waiting. `asyncio.wrap_future` makes the result awaitable.
 
@@ -255,6 +256,8 @@ class Engine:
             show: generate: called with each part of the text, in order, on threads of the merchant; if the request has
                 `logprobs`, with a `TextPart`. The future is done after the last call.
             usage: told what the request costs while it is answered, however it ends.
+            done: called with the future when it is done, on whichever thread did that, the serving thread included: it
+                must be quick and not fail. Callbacks of the future run on threads of the merchant instead.
 
         Returns:
             a future of the answer, or of its error. Cancelling it frees at once what the request holds. Its callbacks
@@ -268,15 +271,13 @@ class Engine:
             expires = time.monotonic() + seconds_of(timeout)
             merchant = merchant_asking(request)
         except ShopfitError as error:
-            return _failed(error)
+            return _failed(error, done)
         if not self._room.take(merchant):
             raise Overloaded(
                 f"the engine has {self._room.whole} requests under way, as many as it may hold",
                 next_step="try again in a moment, or give it more engines",
             )
-        ticket = self._ticket(merchant, expires, usage)
-        if show is not None:
-            ticket.parts = Parts(ticket.future.calls, show, ticket.give_up)
+        ticket = self._ticket(merchant, expires, usage, show, done)
         try:
             self._scheduler.watch(ticket)
             self._intake.take(ticket, request)
@@ -306,12 +307,8 @@ class Engine:
         pool, cache = self._scheduler.pool, self._loader.adapter_cache
         ended = self._scheduler.ended
         why = "" if ended is None else ended.message
-        sizes = {
-            "requests": self._room.held,
-            "queue": self._room.whole,
-            "slots": pool.slots,
-            "rows": self._scheduler.rows,
-        }
+        sizes = {"requests": self._room.held, "queue": self._room.whole, "slots": pool.slots}
+        sizes["rows"] = self._scheduler.rows
         return Status(waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why, **sizes)
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
@@ -362,9 +359,21 @@ class Engine:
             for future in futures:
                 future.cancel()
 
-    def _ticket(self, merchant: str, expires: float = float("inf"), usage: TokenUsage | None = None) -> Ticket:
-        ticket = Ticket(merchant, AnswerFuture(OrderedCalls(self._callbacks, merchant)), expires, usage or TokenUsage())
+    def _ticket(
+        self,
+        merchant: str,
+        expires: float = float("inf"),
+        usage: TokenUsage | None = None,
+        show: Show | None = None,
+        done: Done | None = None,
+    ) -> Ticket:
+        calls = OrderedCalls(self._callbacks, merchant)
+        ticket = Ticket(merchant, AnswerFuture(calls), expires, usage or TokenUsage())
+        if show is not None:
+            ticket.parts = Parts(calls, show, ticket.give_up)
         ticket.future.when_done(lambda: self._room.give_back(merchant))
+        if done is not None:
+            ticket.future.when_done(lambda: done(ticket.future))
         return ticket
 
     def _check_process(self) -> None:
@@ -375,9 +384,11 @@ class Engine:
             )
 
 
-def _failed(error: Exception) -> "Future[Answer]":
+def _failed(error: Exception, done: Done | None) -> "Future[Answer]":
     future: Future[Answer] = Future()
     future.set_exception(error)
+    if done is not None:
+        done(future)
     return future
 
 

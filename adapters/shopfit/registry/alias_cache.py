@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.25  # seconds between looks at the registry's revision
 IDLE = 600.0  # seconds until a reference that nobody asks for is forgotten
-_AT_LEAST = 5.0  # seconds until all references are asked for even if the revision stays
+AT_LEAST = 30.0  # seconds until all references are asked for even if the revision stays
 _UNKNOWN = 1.0  # seconds that a reference which names nothing is remembered
 _MOST_UNKNOWN = 4096
 
@@ -38,6 +38,8 @@ class AliasCache:
         kept: whether anything of a version is cached: it is then watched even if no request asks for it.
         interval: seconds between looks at the registry.
         idle: seconds until a reference that nobody asks for is forgotten, where nothing of it is cached.
+        at_least: seconds until all references are asked for even if the revision stays, as it does when a process of an
+            earlier release, which knows of none, makes a change.
         revision: the registry's, where another part of the process follows it already; asked for by default.
     """
 
@@ -50,6 +52,7 @@ class AliasCache:
         *,
         interval: float = INTERVAL,
         idle: float = IDLE,
+        at_least: float = AT_LEAST,
         revision: Callable[[], Revision] | None = None,
     ) -> None:
         self._registry = registry
@@ -58,6 +61,7 @@ class AliasCache:
         self._kept = kept
         self._interval = interval
         self._idle = idle
+        self._at_least = at_least
         self._revision = revision or registry.revision
         self._lost: list[Version] = []  # removed; whether their merchants were erased is still to be asked
         self._known: dict[Reference, Version] = {}
@@ -132,7 +136,7 @@ class AliasCache:
         with self._lock:
             if revision == self._compared and now < self._due:
                 return
-            self._compared, self._due = revision, now + _AT_LEAST
+            self._compared, self._due = revision, now + self._at_least
         try:
             self._compare()
         except ShopfitError:

@@ -30,6 +30,8 @@ class Database:
 
     def __init__(self, engine: Engine, address: str, patience: float, file: SqliteFile | None = None) -> None:
         self._engine = engine
+        self._reader = engine.execution_options(writes=False)  # of the same connections
+        self._writer = engine.execution_options(writes=True)
         self._address = address
         self._patience = patience
         self._file = file
@@ -101,7 +103,7 @@ class Database:
         try:
             with (
                 nullcontext() if self._file is None else self._file.unchanged(self._address),
-                self._engine.execution_options(writes=writes).begin() as connection,
+                (self._writer if writes else self._reader).begin() as connection,
             ):
                 if connection.dialect.name == "postgresql":
                     waiting = f"SET LOCAL lock_timeout = {int(self._patience * 1000)}"

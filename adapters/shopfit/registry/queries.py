@@ -34,6 +34,7 @@ from shopfit.registry.serving import Release, ReleaseKind
 from shopfit.registry.version import AuditEntry, Identity, Revision, Status, Version
 
 _KEYS = 200  # values a statement: databases limit its parameters
+_MARK = select(REVISION.c.mark)
 _BLOBS = (FILES.c.sha256, CATALOGS.c.digest)
 T = TypeVar("T")
 
@@ -263,7 +264,7 @@ def record(
 
 def revision(connection: Connection) -> Revision:
     """The mark that each change replaces."""
-    return Revision(connection.execute(select(REVISION.c.mark)).scalar_one())
+    return Revision(connection.execute(_MARK).scalar_one())
 
 
 def touch(connection: Connection) -> None:

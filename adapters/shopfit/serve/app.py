@@ -29,21 +29,21 @@ from shopfit.serve.endpoints import (
     releases,
     rerank,
 )
-from shopfit.serve.failures import FAILURES, error_response, invalid_body, other_failure
+from shopfit.serve.failures import error_response, invalid_body, other_failure
 from shopfit.serve.gateway import Gateway
 from shopfit.serve.key_guard import KeyGuard
 from shopfit.serve.middleware import RequestGuard
 from shopfit.serve.request_observer import RequestObserver
 
-_ROUTERS = (
-    models.router,
-    completions.router,
-    chat.router,
-    embeddings.router,
+_ROUTERS = (  # those asked most first
     classify.router,
     rerank.router,
-    rate.router,
     recommend.router,
+    rate.router,
+    embeddings.router,
+    completions.router,
+    chat.router,
+    models.router,
     catalog.router,
     releases.router,
     feedback.router,
@@ -75,11 +75,11 @@ def make_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,  # `endpoints.docs` has one that loads nothing from elsewhere
         redoc_url=None,
-        responses=FAILURES,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Tracing` and `Metrics` have what is to be had
     )
     app.state.gateway = gateway
     for router in _ROUTERS:
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # each looked at once: through `include_router` a request is at many
     app.add_exception_handler(ShopfitError, _shopfit_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from shopfit.errors import EngineEnded, ShopfitError
 from shopfit.serve import catalog_worker
-from shopfit.serve.engines.frames import FrameSocket
+from shopfit.serve.engines.frames import ContentSocket
 from shopfit.serve.engines.process import FORKS
 from shopfit.serve.registry_threads import RegistryThreads
 
@@ -129,7 +129,7 @@ class _CatalogProcess:
         with its:
             self._process = FORKS.Process(target=catalog_worker.main, args=(its,), name="shopfit-catalogs", daemon=True)
             self._process.start()
-        self._frames = FrameSocket(own)
+        self._frames = ContentSocket(own)
         self._frames.send(places)
         self.asked = time.monotonic()
 
@@ -139,16 +139,14 @@ class _CatalogProcess:
         Raises:
             EngineEnded: if there is none.
         """
-        self._frames.send(message)
-        self._frames.send_content(body)
-        reply = self._frames.receive()
-        content = None if reply is None else self._frames.receive_content()
-        if reply is None or content is None:
+        self._frames.send(message, body)
+        answer = self._frames.receive()
+        if answer is None:
             raise EngineEnded(
                 "the process that works on catalogs ended", next_step="see which catalog there is, and send it again"
             )
         self.asked = time.monotonic()
-        return reply, content
+        return answer
 
     @property
     def lives(self) -> bool:

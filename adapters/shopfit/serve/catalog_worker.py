@@ -11,7 +11,7 @@ from shopfit.documents import document
 from shopfit.errors import RequestError, ShopfitError, UnknownCatalog
 from shopfit.recipe.suggestions import shown
 from shopfit.registry import Registry, StoredCatalog
-from shopfit.serve.engines.frames import FrameSocket, Message
+from shopfit.serve.engines.frames import ContentSocket, Message
 from shopfit.settings import Settings
 from shopfit.strict_json import parse_json
 
@@ -32,23 +32,24 @@ def main(connection: socket.socket) -> None:
     """
     os.setsid()  # a Ctrl-C is for the gateway
     os.nice(_NICE)
-    frames = FrameSocket(connection)
-    if (places := frames.receive()) is not None:
+    frames = ContentSocket(connection)
+    if (first := frames.receive()) is not None:
+        places, _ = first
         _serve(frames, Settings(Path(places["home"]), places["registry"], places["blobs"]))
     os._exit(0)
 
 
-def _serve(frames: FrameSocket, settings: Settings) -> None:
+def _serve(frames: ContentSocket, settings: Settings) -> None:
     registry: Registry | None = None
-    while (message := frames.receive()) is not None and (body := frames.receive_content()) is not None:
+    while (received := frames.receive()) is not None:
+        message, body = received
         content = b""
         try:
             registry = registry or Registry.open(settings)
             reply, content = _answer(registry, message, body)
         except Exception as error:  # whatever it is, the gateway is told
             reply = {"error": _told(error).document(), "cause": error.__cause__ is not None}
-        frames.send(reply)
-        frames.send_content(content)
+        frames.send(reply, content)
 
 
 def _answer(registry: Registry, message: Message, body: bytes) -> tuple[Message, bytes]:

@@ -47,9 +47,6 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
         super().connection_made(transport)
-        # an event loop does this only for sockets that were made as TCP by name, and accepted ones are not: without it
-        # a body waits 40 ms behind its headers, until the client has acknowledged these
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

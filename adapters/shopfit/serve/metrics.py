@@ -1,6 +1,7 @@
 """What is counted of a gateway, for Prometheus. No label is a text that a client sent, and adapters are bounded."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
@@ -40,11 +41,12 @@ class Metrics:
         self.engines = EngineMetrics()
         self._registry.register(self.engines)
 
-        def counter(name: str, what: str, *labels: str) -> Counter:
-            return Counter(name, what, labels, registry=self._registry)
+        # what has which labels is remembered, as there is little of it and finding it takes longer than counting
+        def counter(name: str, what: str, *labels: str) -> Callable[..., Counter]:
+            return cache(Counter(name, what, labels, registry=self._registry).labels)
 
-        def histogram(name: str, what: str, *labels: str) -> Histogram:
-            return Histogram(name, what, labels, buckets=_SECONDS, registry=self._registry)
+        def histogram(name: str, what: str, *labels: str) -> Callable[..., Histogram]:
+            return cache(Histogram(name, what, labels, buckets=_SECONDS, registry=self._registry).labels)
 
         answered = ("adapter", "release", "endpoint", "status")
         self._requests = counter("shopfit_requests_total", "HTTP requests that are over.", *answered)
@@ -81,34 +83,34 @@ class Metrics:
             seconds: that it took.
         """
         adapter = self.name(record.adapter)
-        self._requests.labels(adapter, record.release or NONE, endpoint, str(status)).inc()
-        self._seconds.labels(endpoint).observe(seconds)
+        self._requests(adapter, record.release or NONE, endpoint, str(status)).inc()
+        self._seconds(endpoint).observe(seconds)
         if not record.adapter:
             return
         for waited in record.waited:
-            self._queue.labels(adapter).observe(waited)
+            self._queue(adapter).observe(waited)
         if record.first:
-            self._first.labels(adapter).observe(record.first - record.began)
+            self._first(adapter).observe(record.first - record.began)
             if record.written > 1:
-                self._between.labels(adapter).observe((record.last - record.first) / (record.written - 1))
+                self._between(adapter).observe((record.last - record.first) / (record.written - 1))
 
     def spent(self, adapter: str, read: int, written: int) -> None:
         """Tokens were read and written, of whatever becomes an answer or does not."""
         name = self.name(adapter)
-        self._tokens.labels(name, "read").inc(read)
-        self._tokens.labels(name, "written").inc(written)
+        self._tokens(name, "read").inc(read)
+        self._tokens(name, "written").inc(written)
 
     def limited(self, limit: str) -> None:
         """A request was refused by a limit: "requests", "concurrent" or "tokens"."""
-        self._limited.labels(limit).inc()
+        self._limited(limit).inc()
 
     def shadowed(self, adapter: str, outcome: ShadowOutcome) -> None:
         """A request was repeated on a shadow, or was not as there was no room for it."""
-        self._shadows.labels(self.name(adapter), outcome).inc()
+        self._shadows(self.name(adapter), outcome).inc()
 
     def shown(self, outcome: Literal["written", "dropped"], rows: int) -> None:
         """Rows of the log of what was shown were written, or dropped."""
-        self._shown.labels(outcome).inc(rows)
+        self._shown(outcome).inc(rows)
 
     def text(self) -> bytes:
         """All of it, in Prometheus' text format."""

@@ -1,7 +1,6 @@
 """Pure ASGI middleware: the body's size and time, and a client that goes away, before any endpoint is reached."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -19,6 +18,7 @@ MOST_BODY = 1024 * 1024
 """Bytes of a body."""
 _MOST_OPEN = 4096  # of one that no key has come with: nothing is asked for there
 _SLOWEST = 30.0  # seconds that a body may take, and a slow reader beyond the answer's own time
+_UNWATCHED = 0.05  # seconds of an answer until its client's going away is watched for
 
 
 class BodyTooLargeError(ShopfitError):
@@ -91,7 +91,9 @@ class RequestGuard:
                 return b"".join(parts)
 
     async def _run(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        gone = asyncio.Event()
+        work = asyncio.current_task()
+        assert work is not None
+        watch = _Watch(work, receive, self._most_time)
         sent = begun = False
 
         async def replay() -> MutableMapping[str, Any]:
@@ -99,7 +101,7 @@ class RequestGuard:
             if not sent:
                 sent = True
                 return {"type": "http.request", "body": body, "more_body": False}
-            await gone.wait()
+            await watch.gone.wait()
             return {"type": "http.disconnect"}
 
         async def answer(message: MutableMapping[str, Any]) -> None:
@@ -107,27 +109,60 @@ class RequestGuard:
             begun = True
             await send(message)
 
-        work = asyncio.ensure_future(self._app(scope, replay, answer))
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            gone.set()
-            work.cancel()
-
-        watching = asyncio.ensure_future(watch())
         try:
-            async with asyncio.timeout(self._most_time):
-                await work
+            await self._app(scope, replay, answer)
         except asyncio.CancelledError:
-            if not gone.is_set():  # the server itself is ending
+            if not watch.ended:  # the server itself is ending
                 raise
-        except TimeoutError:
-            if not begun:
+            work.uncancel()
+            if watch.late and not begun:
                 late = DeadlineExceeded("the request was not answered in time", next_step="send it again in a moment")
                 await error_response(late)(scope, receive, send)
             # else the server closes the connection, as its answer is not complete
         finally:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            watch.end()
+
+
+class _Watch:
+    """Cancels the work on a request whose client has gone, or whose time is up.
+
+    It begins after a moment: most requests are answered before, and need no task that watches.
+
+    Args:
+        work: that answers.
+        receive: says when the client goes away.
+        seconds: that the work may take.
+    """
+
+    def __init__(self, work: "asyncio.Task[Any]", receive: Receive, seconds: float) -> None:
+        self.gone = asyncio.Event()
+        self.late = False
+        self._work = work
+        self._receive = receive
+        self._seconds = seconds
+        self._task: asyncio.Task[None] | None = None
+        self._beginning = asyncio.get_running_loop().call_later(_UNWATCHED, self._begin)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has cancelled the work."""
+        return self.late or self.gone.is_set()
+
+    def end(self) -> None:
+        """The work is over."""
+        self._beginning.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
+            self.gone.set()
+        except TimeoutError:
+            self.late = True
+        self._work.cancel()

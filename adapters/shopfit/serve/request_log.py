@@ -1,20 +1,22 @@
 """The log as lines of JSON on standard error. Of a request it holds no text unless that is asked for."""
 
-import atexit
 import json
 import logging
-import queue
 import sys
+import threading
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TextIO
 
 from shopfit.serve.request_record import RequestRecord
 
 logger = logging.getLogger(__name__)
 
 _MOST_WAITING = 10_000  # lines, while whoever reads them is slow; more are dropped
+_GATHERED = 0.05  # seconds that a line waits for others
+_PATIENCE = 5.0  # seconds for the last lines
 _LONGEST_TEXT = 4_000  # characters of all texts of a request
 _PROBES = ("GET /health", "GET /ready", "GET /metrics")
 
@@ -36,26 +38,58 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class _Waiting(QueueHandler):
-    """Hands records to the thread that writes, and drops them while that one is stuck."""
+class _Lines(logging.Handler):
+    """Writes lines from a thread, all that wait in one piece, and drops records while that one is stuck."""
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record  # it stays in this process, so it may be formatted later, on the thread that writes
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._waiting: SimpleQueue[logging.LogRecord | None] = SimpleQueue()  # None at the end
+        self._thread = threading.Thread(target=self._run, name="shopfit-log", daemon=True)
+        self._thread.start()
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        with suppress(queue.Full):
-            self.queue.put_nowait(record)
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._waiting.qsize() < _MOST_WAITING:
+            self._waiting.put(
+                record
+            )  # it stays in this process, so it may be formatted later, on the thread that writes
+
+    def close(self) -> None:
+        self._waiting.put(None)
+        self._thread.join(_PATIENCE)
+        super().close()
+
+    def _run(self) -> None:
+        while (record := self._waiting.get()) is not None:
+            time.sleep(_GATHERED)  # a thread that wakes for each line costs more than the line
+            lines = [self._line(record)]
+            with suppress(Empty):
+                while (record := self._waiting.get_nowait()) is not None:
+                    lines.append(self._line(record))
+            self._write("".join(lines))
+            if record is None:
+                return
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record) + "\n"
+        except Exception:
+            self.handleError(record)
+            return ""
+
+    def _write(self, lines: str) -> None:
+        with suppress(OSError, ValueError):  # nobody reads them any more
+            self._stream.write(lines)
+            self._stream.flush()
 
 
 def log_to_stderr() -> None:
     """Write this process's log to standard error as lines of JSON, from a thread: a full pipe delays no answer."""
-    writing = logging.StreamHandler(sys.stderr)
+    # of what a record may hold, the lines say none
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    writing = _Lines(sys.stderr)
     writing.setFormatter(JsonLines())
-    waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MOST_WAITING)
-    listener = QueueListener(waiting, writing)
-    listener.start()
-    atexit.register(listener.stop)
-    logging.basicConfig(level=logging.INFO, handlers=[_Waiting(waiting)], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[writing], force=True)
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # six lines at each start, of nothing
 
 

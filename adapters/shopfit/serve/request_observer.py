@@ -43,7 +43,8 @@ class RequestObserver:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(record.headers)
+                if record.headers:
+                    MutableHeaders(scope=message).update(record.headers)
             await send(message)
 
         with self._gateway.tracing.request(scope) as span:

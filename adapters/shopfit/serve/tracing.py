@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from shopfit.serve.middleware import Scope
@@ -47,6 +47,9 @@ class RequestSpan:
             self._span.set_status(StatusCode.ERROR)
 
 
+_NO_REQUEST, _NO_ASK = nullcontext(RequestSpan(None)), nullcontext()
+
+
 class Tracing:
     """Makes spans.
 
@@ -58,28 +61,29 @@ class Tracing:
         self._provider = _provider(exporter) if exporter else None
         self._tracer = None if self._provider is None else self._provider.get_tracer("shopfit")
 
-    @contextmanager
-    def request(self, scope: Scope) -> Iterator[RequestSpan]:
+    def request(self, scope: Scope) -> AbstractContextManager[RequestSpan]:
         """A request's span, below the one that the client names in `traceparent`."""
+        return _NO_REQUEST if self._tracer is None else self._request(scope)
+
+    def ask(self, kind: str, version: str) -> AbstractContextManager[Any]:
+        """The span of one question to an engine."""
         if self._tracer is None:
-            yield RequestSpan(None)
-            return
+            return _NO_ASK
+        span: AbstractContextManager[Any] = self._tracer.start_as_current_span(
+            f"engine {kind}", attributes={"shopfit.version": version}
+        )
+        return span
+
+    @contextmanager
+    def _request(self, scope: Scope) -> Iterator[RequestSpan]:
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        assert self._tracer is not None
         carrier = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _PARENT}
         parent = TraceContextTextMapPropagator().extract(carrier)
         with self._tracer.start_as_current_span("request", parent, SpanKind.SERVER) as span:
             yield RequestSpan(span)
-
-    @contextmanager
-    def ask(self, kind: str, version: str) -> Iterator[None]:
-        """The span of one question to an engine."""
-        if self._tracer is None:
-            yield
-            return
-        with self._tracer.start_as_current_span(f"engine {kind}", attributes={"shopfit.version": version}):
-            yield
 
     def close(self) -> None:
         """Send what was not sent yet. It blocks."""

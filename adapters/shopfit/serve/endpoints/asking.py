@@ -19,7 +19,10 @@ from shopfit.serve.gateway import Ask, Gateway, Turn
 
 MOST_INPUTS = 1024
 """Inputs of one request."""
-_LONGEST_USER = 512
+USER = "x-shopfit-user"
+"""The header that names a shopper."""
+LONGEST_USER = 512
+"""Characters of a shopper's name."""
 
 Fields = dict[str, JsonValue]
 """Fields of a prompt, by name."""
@@ -46,11 +49,19 @@ _key = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: 
 async def _asking(
     request: Request,
     _: Annotated[object, Security(_key)],  # for the API's docs: `KeyGuard` has checked it
-    user: Annotated[
-        str, Header(alias="x-shopfit-user", max_length=_LONGEST_USER, description="The same as a body's `user`.")
-    ] = "",
+    user: Annotated[str, Header(alias=USER, max_length=LONGEST_USER, description="The same as a body's `user`.")] = "",
 ) -> Asking:
-    return Asking(request.app.state.gateway, request.state.grant, _as_sent(user))
+    return asking_of(request.scope, user)
+
+
+def asking_of(scope: Mapping[str, Any], user: str) -> Asking:
+    """A request whose key `KeyGuard` has checked.
+
+    Args:
+        scope: of the request, with the key's grant in its state.
+        user: the header `x-shopfit-user`, as it was sent; empty without.
+    """
+    return Asking(scope["app"].state.gateway, scope["state"]["grant"], _as_sent(user))
 
 
 def _as_sent(user: str) -> str:
@@ -108,7 +119,7 @@ class AskBody(Body):
     """What every question to an adapter has."""
 
     model: str = Field(description="`merchant/recipe`, with `@alias` or `@number`; `@production` without.")
-    user: str | None = Field(None, max_length=_LONGEST_USER, description="Your shopper: releases are sticky by it.")
+    user: str | None = Field(None, max_length=LONGEST_USER, description="Your shopper: releases are sticky by it.")
 
 
 def _no_token_ids(value: Any) -> Any:

@@ -7,9 +7,10 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from shopfit.serve.failures import FAILURES
 from shopfit.serve.gateway import Gateway
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses=FAILURES)
 
 
 @router.get("/health")

@@ -13,8 +13,9 @@ from starlette.responses import Response
 from shopfit.errors import ScopeMissing
 from shopfit.serve.endpoints.asking import Asks
 from shopfit.serve.engine_statuses import ask_engines
+from shopfit.serve.failures import FAILURES
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses=FAILURES)
 
 
 @router.get("/metrics", response_class=Response)

@@ -11,8 +11,9 @@ from shopfit.serve.adapters import unknown_model
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asks
 from shopfit.serve.engines.pool import public_name
+from shopfit.serve.failures import FAILURES
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], responses=FAILURES)
 
 
 class Model(BaseModel):

@@ -6,13 +6,13 @@ import multiprocessing
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from shopfit.errors import EngineEnded, ShopfitError
 from shopfit.serve.engines import worker
-from shopfit.serve.engines.frames import Message, packed, receive
+from shopfit.serve.engines.frames import FrameProtocol, Message
 
 _PATIENCE = 5.0  # seconds that a process has to end by itself
 
@@ -43,24 +43,26 @@ class _Asked:
         self.read, self.written = read, written
 
 
-@dataclass(slots=True, eq=False)
 class EngineProcess:
-    """A running engine process.
+    """A running engine process. `start` makes it.
 
     Args:
-        number: of the process.
+        process: that runs.
+
+    Attributes:
         fingerprint: of the base it has loaded.
         ended: set when it has ended, for whatever reason.
     """
 
-    _process: BaseProcess
-    _writer: asyncio.StreamWriter
-    fingerprint: str = ""
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    _asked: dict[int, _Asked] = field(default_factory=dict)
-    _cancelled: dict[int, _Asked] = field(default_factory=dict)  # whose last reply has not come
-    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
-    _listening: "asyncio.Task[None] | None" = None
+    def __init__(self, process: BaseProcess) -> None:
+        self.fingerprint = ""
+        self.ended = asyncio.Event()
+        self._process = process
+        self._frames: FrameProtocol | None = None
+        self._asked: dict[int, _Asked] = {}
+        self._cancelled: dict[int, _Asked] = {}  # whose last reply has not come
+        self._numbers = itertools.count(1)
+        self._ending: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, settings: Mapping[str, Any], patience: float) -> "EngineProcess":
@@ -97,20 +99,13 @@ class EngineProcess:
             raise
         finally:
             its.close()
-        reader, writer = await asyncio.open_unix_connection(sock=own)
-        engine = cls(process, writer)
+        engine = cls(process)
         try:
-            engine._send(settings)
-            first = await receive(reader)
-            if first is None:
-                raise await engine._why_ended()
-            if "error" in first:
-                raise ShopfitError.from_document(first["error"])
+            engine._frames = await FrameProtocol.connect(own, engine._reply, engine._closed)
+            engine.fingerprint = (await engine.ask(settings))["fingerprint"]
         except BaseException:
             await engine.kill()
             raise
-        engine.fingerprint = first["answer"]["fingerprint"]
-        engine._listening = asyncio.create_task(engine._listen(reader))
         return engine
 
     @property
@@ -167,7 +162,7 @@ class EngineProcess:
 
     async def close(self) -> None:
         """Let it end: its socket is closed, and it is killed if it has not ended a few seconds later."""
-        self._writer.close()
+        self._hang_up()
         await asyncio.to_thread(self._process.join, _PATIENCE)
         await self.kill()
 
@@ -179,7 +174,7 @@ class EngineProcess:
 
     async def kill(self) -> None:
         """End it at once."""
-        self._writer.close()
+        self._hang_up()
         self._process.kill()
         await asyncio.to_thread(self._process.join, _PATIENCE)  # one that waits for a dead disk ends when that answers
 
@@ -209,12 +204,20 @@ class EngineProcess:
                 self._send({"do": "cancel", "id": number})
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        self._writer.write(packed(message))  # what is under way is bounded, so this buffer is
+        assert self._frames is not None
+        self._frames.send(message)
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while (message := await receive(reader)) is not None:
-            self._reply(message)
-        error = await self._why_ended()
+    def _hang_up(self) -> None:
+        if self._frames is not None:
+            self._frames.close()
+
+    def _closed(self) -> None:
+        self._ending = asyncio.create_task(self._end_all())
+
+    async def _end_all(self) -> None:
+        await self.close()
+        status = self._process.exitcode or 0
+        error = _ended(f" ({f'signal {-status}' if status < 0 else f'status {status}'})")
         self.ended.set()
         self._cancelled.clear()
         for asked in list(self._asked.values()):
@@ -236,12 +239,6 @@ class EngineProcess:
             _settle(asked, ShopfitError.from_document(message["error"]))
         else:
             _settle(asked, message["answer"])
-
-    async def _why_ended(self) -> EngineEnded:
-        await self.close()
-        status = self._process.exitcode or 0
-        why = f"signal {-status}" if status < 0 else f"status {status}"
-        return _ended(f" ({why})")
 
 
 def _settle(asked: _Asked, result: Any) -> None:

@@ -26,6 +26,7 @@ from shopfit.base.load import load_tokenizer, locate_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import ClassIndex, Question
 from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status
+from shopfit.engine.delivery import Show
 from shopfit.engine.validation import check
 from shopfit.errors import BaseError, DeadlineExceeded, Overloaded, RequestError, ShopfitError
 from shopfit.merchant.catalog import Catalog
@@ -48,8 +49,6 @@ _ADAPTERS = 1024  # whose recipe, labels and items stay in memory
 _ANSWERS = 32  # of a question, in one request to vLLM
 _OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM would else take from the base's generation_config.json."""
-
-Show = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +188,7 @@ class UpstreamEngine:
         timeout: float | None = None,
         show: Show | None = None,
         usage: TokenUsage | None = None,
+        done: Done | None = None,
     ) -> "Future[Answer]":
         """As `Engine.submit`; parts are shown on the one thread of all requests.
 
@@ -204,6 +204,8 @@ class UpstreamEngine:
             future = self._begin(self._answer(request, timeout, show, usage or TokenUsage()))
             self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
+        if done is not None:
+            future.add_done_callback(done)
         return future
 
     def prefetch(self, adapters: Sequence[str]) -> None:

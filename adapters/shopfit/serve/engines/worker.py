@@ -7,15 +7,17 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shopfit.documents import document
 from shopfit.errors import ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.serve.engines.current_catalogs import CurrentCatalogs
-from shopfit.serve.engines.frames import FrameSocket, Message
+from shopfit.serve.engines.frames import FrameSocket, Message, packed
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -44,6 +46,7 @@ class AnsweringEngine(Protocol):
         timeout: float | None = None,
         show: Callable[[str], None] | None = None,
         usage: "TokenUsage | None" = None,
+        done: "Callable[[Future[Any]], object] | None" = None,
     ) -> "Future[Any]": ...
 
     def prefetch(self, adapters: Sequence[Any]) -> None: ...  # noqa: D102
@@ -74,15 +77,18 @@ class EngineServer:
         self._frames = frames
         self._asked: dict[int, Future[Any] | None] = {}  # None of those that wait for a catalog
         self._lock = threading.Lock()
+        self._done: SimpleQueue[tuple[int, str, TokenUsage, Future[Any]]] = SimpleQueue()
+        threading.Thread(target=self._answer, name="shopfit-answers", daemon=True).start()
 
     def run(self) -> None:
         """Answer until the gateway closes its end."""
-        while (message := self._frames.receive()) is not None:
-            number = message.get("id", 0)
-            try:
-                self._handle(number, message)
-            except Exception as error:  # whatever a message does, the next one is answered
-                self._fail(number, error)
+        while messages := self._frames.receive():
+            for message in messages:
+                number = message.get("id", 0)
+                try:
+                    self._handle(number, message)
+                except Exception as error:  # whatever a message does, the next one is answered
+                    self._fail(number, error)
 
     def _handle(self, number: int, message: Message) -> None:
         match message["do"]:
@@ -93,7 +99,7 @@ class EngineServer:
             case "warm":
                 self._engine.prefetch(message["adapters"])
             case "status":
-                self._frames.send({"id": number, "answer": document(self._engine.status())})
+                self._frames.send(packed({"id": number, "answer": document(self._engine.status())}))
 
     def _ask(self, number: int, message: Message) -> None:
         merchant, digest = message["adapter"].partition("/")[0], message.get("catalog")
@@ -115,19 +121,24 @@ class EngineServer:
         from shopfit.engine import TokenUsage
 
         usage = TokenUsage()
-        show = self._shower(number, usage) if message.get("stream") else None
+        self._catalogs.hold(merchant)
         try:
             request = _request(message)
             with self._lock:
                 if number not in self._asked:  # cancelled while it waited for a catalog
+                    self._catalogs.release(merchant)
                     return
-                future = self._engine.submit(request, timeout=message.get("timeout"), show=show, usage=usage)
-                self._asked[number] = future
+                self._asked[number] = self._engine.submit(
+                    request,
+                    timeout=message.get("timeout"),
+                    show=self._shower(number, usage) if message.get("stream") else None,
+                    usage=usage,
+                    done=lambda future: self._done.put((number, merchant, usage, future)),
+                )
         except Exception as error:
+            self._catalogs.release(merchant)
             self._fail(number, error)
             return
-        self._catalogs.hold(merchant)
-        future.add_done_callback(lambda done: self._done(number, merchant, usage, done))
 
     def _cancel(self, number: int) -> None:
         with self._lock:
@@ -135,32 +146,45 @@ class EngineServer:
         if future is not None:
             future.cancel()
         elif waits:
-            self._frames.send({"id": number, "cancelled": True})
+            self._frames.send(packed({"id": number, "cancelled": True}))
 
     def _shower(self, number: int, usage: "TokenUsage") -> Callable[[Any], None]:
-        return lambda part: self._frames.send({"id": number, "part": _part(part), **asdict(usage)})
+        return lambda part: self._frames.send(packed({"id": number, "part": _part(part), **asdict(usage)}))
 
-    def _done(self, number: int, merchant: str, usage: "TokenUsage", future: "Future[Any]") -> None:
+    def _answer(self) -> None:
+        """Send answers, all that are there in one piece: one forward makes many at once."""
+        while True:
+            done = [self._done.get()]
+            with suppress(Empty):
+                while True:
+                    done.append(self._done.get_nowait())
+            self._frames.send(b"".join([self._reply(*one) for one in done]))
+
+    def _reply(self, number: int, merchant: str, usage: "TokenUsage", future: "Future[Any]") -> bytes:
         with self._lock:
             self._asked.pop(number, None)
         self._catalogs.release(merchant)
         if future.cancelled():
-            self._frames.send({"id": number, "cancelled": True, **asdict(usage)})
-        elif (error := future.exception()) is not None:
-            self._fail(number, error, **asdict(usage))
-        else:
-            self._frames.send({"id": number, "answer": document(future.result()), **asdict(usage)})
+            return packed({"id": number, "cancelled": True, **asdict(usage)})
+        try:
+            return packed({"id": number, "answer": document(future.result()), **asdict(usage)})
+        except Exception as error:
+            return _failure(number, error, **asdict(usage))
 
-    def _fail(self, number: int, error: BaseException, **usage: int) -> None:
+    def _fail(self, number: int, error: Exception) -> None:
         with self._lock:
             self._asked.pop(number, None)
-        if not isinstance(error, ShopfitError):
-            logger.error("a request failed", exc_info=error)
-            error = ShopfitError(
-                f"the request could not be answered: {type(error).__name__}",
-                next_step="other requests go on; please report this one if it comes again",
-            )
-        self._frames.send({"id": number, "error": error.document(), **usage})
+        self._frames.send(_failure(number, error))
+
+
+def _failure(number: int, error: Exception, **usage: int) -> bytes:
+    if not isinstance(error, ShopfitError):
+        logger.error("a request failed", exc_info=error)
+        error = ShopfitError(
+            f"the request could not be answered: {type(error).__name__}",
+            next_step="other requests go on; please report this one if it comes again",
+        )
+    return packed({"id": number, "error": error.document(), **usage})
 
 
 def _part(part: str) -> Any:
@@ -185,9 +209,10 @@ def _request(message: Mapping[str, Any]) -> Any:
 
 def serve(frames: FrameSocket) -> None:
     """Load the base that the first message names, say that it is ready, and answer."""
-    start = frames.receive()
-    if start is None:
+    received = frames.receive()
+    if not received:
         return
+    start = received[0]
     try:
         import torch
 
@@ -201,14 +226,14 @@ def serve(frames: FrameSocket) -> None:
         options = {"quantization": start["quantization"], **start["options"]}
         engine = _engine(start["base"], start.get("upstream", ""), registry=registry, settings=settings, **options)
     except ShopfitError as error:
-        frames.send({"id": 0, "error": error.document()})
+        frames.send(_failure(start["id"], error))
         return
     # threads here read catalogs in Python while others answer: these get their turn soon, and full collections of
     # garbage, which hold up all of them, pass over what was loaded to stay
     sys.setswitchinterval(_TURN)
     gc.freeze()
     with registry, engine:
-        frames.send({"id": 0, "answer": {"process": os.getpid(), "fingerprint": engine.base.fingerprint}})
+        frames.send(packed({"id": start["id"], "answer": {"fingerprint": engine.base.fingerprint}}))
         EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog, engine.has_catalog), frames).run()
 
 
