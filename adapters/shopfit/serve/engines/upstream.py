@@ -26,7 +26,7 @@ from shopfit.base.load import load_tokenizer, locate_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import ClassIndex, Question
 from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status
-from shopfit.engine.delivery import Show
+from shopfit.engine.delivery import Done, Show
 from shopfit.engine.validation import check
 from shopfit.errors import BaseError, DeadlineExceeded, Overloaded, RequestError, ShopfitError
 from shopfit.merchant.catalog import Catalog
