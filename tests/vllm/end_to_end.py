@@ -97,7 +97,7 @@ def gateway(world: World) -> Iterator[ServedGateway]:
     keys = {who: world.registry.create_key(who, ["infer", "promote"], actor="ada").token for who in MERCHANTS}
     keys["platform"] = world.registry.create_key(None, ["infer"], actor="ada").token
     log = world.settings.home / "gateway.log"
-    with serving(world.settings, log, keys, "--upstream", world.entry.url) as served:
+    with serving(world.settings, log, keys, "--upstream", world.entry.url, "--timeout", "3600") as served:
         yield served
 
 

@@ -28,6 +28,9 @@ FLAGS = (
 )
 
 
+_NEVER, _LONG = "0s", "600s"  # for Envoy
+
+
 @dataclass(slots=True)
 class Server:
     """One process that listens.
@@ -127,13 +130,18 @@ def envoy(binaries: Path, servers: Sequence[Server], folder: Path) -> Iterator[S
 
 
 def _envoy_config(port: int, servers: Sequence[str]) -> dict[str, Any]:
-    """That of `deploy/`, at other addresses."""
+    """That of `deploy/`, at other addresses, and patient: a busy machine is no reason to give up."""
     config: dict[str, Any] = yaml.safe_load(ENVOY.read_text())
     ports = {"models": port, "watch": free_port(), "admin": free_port()}
     config["admin"]["address"] = _address("127.0.0.1", ports["admin"])
     for listener in config["static_resources"]["listeners"]:
         listener["address"] = _address("127.0.0.1", ports[listener["name"]])
+        (manager,) = listener["filter_chains"][0]["filters"]
+        manager["typed_config"]["stream_idle_timeout"] = _NEVER
     clusters = {cluster["name"]: cluster["load_assignment"] for cluster in config["static_resources"]["clusters"]}
+    for cluster in config["static_resources"]["clusters"]:
+        for check in cluster.get("health_checks", []):
+            check["timeout"] = _LONG
     (admin,) = clusters["admin"]["endpoints"][0]["lb_endpoints"]
     admin["endpoint"]["address"] = config["admin"]["address"]
     for place, server in zip(clusters["vllm"]["endpoints"][0]["lb_endpoints"], servers, strict=True):
