@@ -1,10 +1,12 @@
 """A gateway with real engine processes on tiny bases, once a worker: `shopfit serve` on a free port of this machine."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.forks import Forks
 from tests.serve.gateways import ServedGateway, serving
 from tests.serve.operated import settings_in
 from tests.serve.shops import fill
@@ -13,6 +15,14 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 
 MERCHANTS = ("acme", "rival")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked(forks: Forks) -> Iterator[None]:
+    """Gateways and their engines are forks of a process that has imported what they need."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PATH", os.pathsep.join([str(forks.shim.parent), os.environ["PATH"]]))
+        yield
 
 
 @pytest.fixture(scope="session")
