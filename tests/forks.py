@@ -176,10 +176,13 @@ def _inherited(handle: int) -> bool:
 
 def _serve(handle: int, python: str) -> None:
     """Fork for every command that is asked for, until nobody can ask."""
+    import gc
     import multiprocessing
 
     for module in _MODULES:
         __import__(module)
+    gc.collect()
+    gc.freeze()  # forks that look for garbage would copy all of this
     multiprocessing.set_executable(python)
     listening = socket.socket(fileno=handle)
     minders: set[int] = set()
@@ -263,8 +266,9 @@ def _command(asked: dict[str, Any], handles: list[int]) -> NoReturn:
         status = 1
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
     os._exit(status)
 
 

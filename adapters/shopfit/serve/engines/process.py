@@ -45,6 +45,7 @@ class EngineProcess:
     _asked: dict[int, _Asked] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _listening: "asyncio.Task[None] | None" = None
+    _looks: int = 0  # questions of the gateway's own among those asked
 
     @classmethod
     async def start(cls, settings: Mapping[str, Any]) -> "EngineProcess":
@@ -91,7 +92,7 @@ class EngineProcess:
     @property
     def under_way(self) -> int:
         """Requests that it has not answered."""
-        return len(self._asked)
+        return len(self._asked) - self._looks
 
     async def ask(self, message: Mapping[str, Any]) -> Any:
         """Ask, and wait for the answer. If the caller is cancelled, so is the request.
@@ -127,7 +128,11 @@ class EngineProcess:
 
     async def status(self) -> dict[str, Any]:
         """What the engine holds; see `shopfit.engine.Status`."""
-        answer: dict[str, Any] = await self.ask({"do": "status"})
+        self._looks += 1
+        try:
+            answer: dict[str, Any] = await self.ask({"do": "status"})
+        finally:
+            self._looks -= 1
         return answer
 
     async def close(self) -> None:
