@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,9 +54,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
+    _keep_what_stays()
+
+
+def pytest_runtest_logfinish() -> None:
+    _keep_what_stays()
+
+
+_modules = 0
+
+
+def _keep_what_stays() -> None:
     """What was imported and collected stays: each training looks for garbage, and need not look through all of that."""
-    gc.collect()
-    gc.freeze()
+    global _modules
+    if len(sys.modules) > _modules + 50:
+        _modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 CORPUS = [
