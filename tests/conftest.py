@@ -1,6 +1,8 @@
 """What every test may use: an empty home, and tiny random bases with a real tokenizer."""
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +33,15 @@ pytest_plugins = ["tests.postgresql"]
 
 LONG = (
     "tests/cli/test_adapter.py",
-    "tests/test_starter.py",
-    "tests/test_rate.py",
-    "tests/cli/test_stopping.py",
+    "tests/cli/test_containers.py",
+    "tests/registry/test_processes.py",
     "tests/serve/",
+    "tests/test_rate.py",
+    "tests/test_starter.py",
+    "tests/tune/",
+    "tests/warm_start/",
 )
-"""Files that take minutes, or start gateways."""
+"""Files that take a minute or more, or start gateways."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,6 +51,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         page = item.get_closest_marker("slow") is not None and file.endswith("test_docs.py")
         item.add_marker(pytest.mark.xdist_group(item.nodeid if page else file))
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, not item.nodeid.startswith(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    _keep_what_stays()
+
+
+def pytest_runtest_logfinish() -> None:
+    _keep_what_stays()
+
+
+_modules = 0
+
+
+def _keep_what_stays() -> None:
+    """What was imported and collected stays: each training looks for garbage, and need not look through all of that."""
+    global _modules
+    if len(sys.modules) > _modules + 50:
+        _modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 CORPUS = [

@@ -1,11 +1,13 @@
 """A gateway with real engine processes on tiny bases, once a worker: `shopfit serve` on a free port of this machine."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import openai
 import pytest
+from tests.forks import Forks
 from tests.serve.gateways import ServedGateway, serving
 from tests.serve.operated import settings_in
 from tests.serve.shops import fill
@@ -30,6 +32,14 @@ def lenient(gateway: ServedGateway) -> Iterator[openai.OpenAI]:
     """The same without checks: its types have neither vectors in base64, which it asks for, nor parts of texts."""
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.keys["acme"], max_retries=0) as client:
         yield client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked(forks: Forks) -> Iterator[None]:
+    """Gateways and their engines are forks of a process that has imported what they need."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PATH", os.pathsep.join([str(forks.shim.parent), os.environ["PATH"]]))
+        yield
 
 
 @pytest.fixture(scope="session")

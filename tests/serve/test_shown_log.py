@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ def test_a_log_line_a_request(shown: Path) -> None:
 
 def test_a_merchant_is_erased_from_the_log(shown: Path, tmp_path: Path) -> None:
     def erase(merchant: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "shopfit", "shown", "erase", merchant, "--log", str(shown / "plain"), "--json"]
+        command = ["shopfit", "shown", "erase", merchant, "--log", str(shown / "plain"), "--json"]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert json.loads(erase("rival").stdout) == {"merchant": "rival", "files": 1}
@@ -136,7 +135,7 @@ def test_a_merchant_is_erased_from_the_log(shown: Path, tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (str(tmp_path / "file" / "below"), "nosuch://bucket"):
-        command = [sys.executable, "-m", "shopfit", "serve", "--port", "0", "--shown", place]
+        command = ["shopfit", "serve", "--port", "0", "--shown", place]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert "the log of what was shown cannot be at" in done.stderr

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,11 @@ def test_an_engine_that_hangs_is_started_again(filled: Settings, tmp_path: Path)
     with operating(own_copy(filled, tmp_path / "home"), "--timeout", "10") as operated:
         hung = decoder_of(operated)
         hung.suspend()  # and nobody wakes it
-        answer = operated.gateway.ask("/v1/completions", {"model": WORDS, "prompt": "see at night"})
+        with ThreadPoolExecutor() as threads:
+            asked = threads.submit(operated.gateway.ask, "/v1/completions", {"model": WORDS, "prompt": "see at night"})
+            while not asked.done():
+                assert under_way(operated) <= 1  # the gateway's own question whether it hangs is no request
+        answer = asked.result()
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
         until(lambda: operated.gateway.ask("/ready").status_code == 200)

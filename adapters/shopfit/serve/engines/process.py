@@ -63,6 +63,7 @@ class EngineProcess:
         self._cancelled: dict[int, _Asked] = {}  # whose last reply has not come
         self._numbers = itertools.count(1)
         self._ending: asyncio.Task[None] | None = None
+        self._looks = 0  # questions of the gateway's own among those asked
 
     @classmethod
     async def start(cls, settings: Mapping[str, Any], patience: float) -> "EngineProcess":
@@ -117,7 +118,7 @@ class EngineProcess:
     @property
     def under_way(self) -> int:
         """Requests that it has not answered."""
-        return len(self._asked)
+        return len(self._asked) - self._looks
 
     async def ask(self, message: Mapping[str, Any], spend: Spend | None = None) -> Any:
         """Ask, and wait for the answer. If the caller is cancelled, so is the request.
@@ -157,7 +158,11 @@ class EngineProcess:
 
     async def status(self) -> dict[str, Any]:
         """What the engine holds; see `shopfit.engine.Status`."""
-        answer: dict[str, Any] = await self.ask({"do": "status"})
+        self._looks += 1
+        try:
+            answer: dict[str, Any] = await self.ask({"do": "status"})
+        finally:
+            self._looks -= 1
         return answer
 
     async def close(self) -> None:
