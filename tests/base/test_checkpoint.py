@@ -192,8 +192,6 @@ def test_a_folder_that_is_itself_a_link(tiny_base: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "said", "why"),
     [
-        ("config.json", {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
-        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", None]}}, "auto_map"),
         ("config.json", {"transformers_weights": "other.safetensors"}, "transformers_weights"),
         ("config.json", {"configuration_files": ["config.4.0.0.json"]}, "configuration_files"),
         ("config.json", {"quantization_config": {"quant_method": "gptq"}}, "quantized already"),

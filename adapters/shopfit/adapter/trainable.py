@@ -19,7 +19,7 @@ from shopfit.adapter.layer_lock import Training, turns_of
 from shopfit.adapter.weight_files import write_native, write_norm_scales
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
-from shopfit.errors import Problem, RecipeError, ShopfitError
+from shopfit.errors import BaseError, Problem, RecipeError, ShopfitError
 from shopfit.methods import METHODS, PeftMethod
 from shopfit.methods.method import Beginning
 from shopfit.recipe.schema import Adapter
@@ -175,7 +175,7 @@ def attach(
     Raises:
         RecipeError: if `adapter.targets` names a layer the base does not have, or the base does not support the method,
             or a layer of it does not.
-        BaseError: if another adapter is being trained on the base.
+        BaseError: if another adapter is being trained on the base, or the base was loaded by a device map.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 
@@ -191,6 +191,12 @@ def attach(
         raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
     if isinstance(settings.targets, list):
         _check_targets(base, settings.targets)
+    if base.placed:
+        raise BaseError(
+            f"the base {base.name} was loaded by a device map, which serves it and does not train it",
+            next_step="train without one, or in int8 or nf4 (`quantization`); what fits on no one GPU takes FSDP "
+            "(https://huggingface.co/docs/accelerate/usage_guides/fsdp), and the adapter is served here",
+        )
     training = turns_of(base.model).train(base.name)
     if base.quantization != "none":
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)

@@ -8,7 +8,8 @@ neither may depend on the other rows of a batch. Every family below is tested ag
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from shopfit.base.checkpoint import BUFFERS, Checkpoint
+from shopfit.base.checkpoint import Checkpoint
+from shopfit.base.tensor_files import BUFFERS
 from shopfit.errors import BaseError, Problem
 
 BaseKind = Literal["decoder", "encoder"]

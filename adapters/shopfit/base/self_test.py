@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from shopfit.base.checkpoint import reason
+from shopfit.base.folder import reason
 from shopfit.base.scoring.scorer import TRIED, Scorer
 from shopfit.errors import BaseError
 

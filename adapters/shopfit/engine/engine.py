@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from shopfit.adapter.stack import MAX_RANK
 from shopfit.base.embed import LateEmbedder
-from shopfit.base.load import Base, load_base
+from shopfit.base.load import Base, DeviceMap, load_base
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
 from shopfit.engine.delivery import AnswerFuture, OrderedCalls, Parts, streamed
@@ -110,6 +110,7 @@ class Engine:
         quantization: str = "none",
         device: str | None = None,
         dtype: str = "auto",
+        device_map: DeviceMap | None = None,
         encoder: str | None = "minilm-l6",
         **options: Any,
     ) -> "Engine":
@@ -123,6 +124,7 @@ class Engine:
             device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
             dtype: "float32", "bfloat16" or "float16"; by default bfloat16 on a GPU that computes in it, else float32.
                 The first adapter that was evaluated in another dtype or quantization is logged.
+            device_map: in place of `device`, as `load_base` takes it.
             encoder: for dense retrieval, loaded with the first recommendation; None to search by words only.
             options: `slots`, `max_rank`, `memory`, `rows`, `queue` and `batch_tokens`, as the engine takes them.
 
@@ -134,7 +136,9 @@ class Engine:
         check_sizes(**options)
         settings = settings or Settings.from_environment()
         registry = registry or Registry.open(settings)
-        loaded = load_base(base, settings.home, quantization=quantization, device=device, dtype=dtype)
+        loaded = load_base(
+            base, settings.home, quantization=quantization, device=device, dtype=dtype, device_map=device_map
+        )
         embed = None if encoder is None else LateEmbedder(settings.home, encoder, device=device, remember=False)
         return cls(loaded, registry=registry, cache=settings.cache, embed=embed, **options)
 
