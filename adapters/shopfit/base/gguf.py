@@ -95,7 +95,7 @@ def _write(path: Path, file: Path, folder: Path, say: Callable[[str], None]) -> 
         (work / "file" / f"base{ENDING}").symlink_to(file)  # alone: nothing that lies beside it is read
         say(f"{path.name}: dequantizing {header}, once (1 of 3)")
         model = _model(path, header, work / "file" / f"base{ENDING}")
-        say(f"{path.name}: writing {4 * header.numbers / 1e6:.0f} MB of safetensors to {folder.parent} (2 of 3)")
+        say(f"{path.name}: writing {4 * header.numbers:,} bytes of safetensors to {folder.parent} (2 of 3)")
         save(model, work / "file" / f"base{ENDING}", work / "ready")
         say(f"{path.name}: checking what was written (3 of 3)")
         Checkpoint.open(work / "ready")
@@ -121,7 +121,7 @@ class _Header:
         self.numbers = numbers
 
     def __str__(self) -> str:
-        return f"{self.numbers / 1e6:.0f}M numbers of the types {', '.join(self.types)} ({self.architecture})"
+        return f"{self.numbers:,} numbers of the types {', '.join(self.types)} ({self.architecture})"
 
     @classmethod
     def read(cls, path: Path, file: Path) -> "_Header":
@@ -198,7 +198,9 @@ def save(model: Any, file: Path, folder: Path) -> None:
     # transformers refuses to save a model that it believes to be quantized
     model.hf_quantizer = None
     model.is_quantized = False
-    del model.quantization_method, model.config.quantization_config
+    for owner in (model, model.config):
+        for name in ("quantization_method", "quantization_config"):
+            owner.__dict__.pop(name, None)
     model.config._name_or_path = ""
     model.save_pretrained(folder, max_shard_size=_SHARD)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True).save_pretrained(folder)

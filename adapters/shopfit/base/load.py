@@ -258,6 +258,8 @@ def _tokenizer(shown: Path) -> Any:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    from shopfit.base.vocabulary import TRIED
+
     plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     if (shown / "tokenizer_config.json").exists() or not (shown / "tokenizer.json").exists():
         return AutoTokenizer.from_pretrained(shown, **plain)

@@ -45,8 +45,8 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
         tokenizer.pad_token = None  # added for training elsewhere; what fills rows up is masked, so another one will do
     if made := _made(beyond, whole, plain, tokenizer):
         raise BaseError(
-            f"the tokenizer of the base {name} has {max(vocabulary.values()) + 1} tokens, its model {rows} rows: it would "
-            f"make {', '.join(f'{token!r:.40} ({beyond[token]})' for token in made[:_SHOWN])}",
+            f"the tokenizer of the base {name} has {max(vocabulary.values()) + 1} tokens, its model {rows} rows: "
+            f"it would make {', '.join(f'{token!r:.40} ({beyond[token]})' for token in made[:_SHOWN])}",
             next_step="bring the tokenizer that the model was trained with",
         )
     if len(set(ids)) < 2:  # no tokens, or all of them are unknown
