@@ -51,7 +51,8 @@ def test_memory_of_quantized_weights_is_what_they_take(
         if (state := getattr(weight, "quant_state", None)) is not None:
             held += state.absmax.numel() * state.absmax.element_size()
             held += state.state2.absmax.numel() * state.state2.absmax.element_size()
-        if (scales := getattr(weight, "SCB", None)) is not None:
+    for module in base.model.modules():
+        if (scales := getattr(getattr(module, "state", None), "SCB", None)) is not None:
             held += scales.numel() * scales.element_size()
     assert described(folder).memory[quantization] == pytest.approx(held, rel=0.01)
 

@@ -52,7 +52,7 @@ def test_tokenizer_json_alone_of_an_encoder(tiny_encoder: Path, tmp_path: Path, 
 def write_byte_pairs(folder: Path) -> None:
     """vocab.json and merges.txt, as slow tokenizers kept them."""
     said = json.loads((folder / "tokenizer.json").read_text())["model"]
-    (folder / "vocab.json").write_text(json.dumps(said["vocab"]))
+    (folder / "vocab.json").write_text(json.dumps(said["vocab"]).replace("<|end|>", "<|endoftext|>"))
     merges = [" ".join(merge) for merge in said["merges"]]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
 
@@ -100,31 +100,67 @@ def test_words_with_capitals_need_to_say_whether_they_count(tmp_path: Path, home
     assert plain.encode("Tents and") == (2, len(WORDS), 6, 3)
 
 
-@pytest.mark.parametrize("kind", ["bpe", "unigram"])
-@pytest.mark.parametrize("family", ["llama", "gemma"])
-def test_a_sentencepiece_model_alone(tmp_path: Path, home: Path, kind: str, family: str) -> None:
+def sentencepiece_model(kind: str, family: str) -> bytes:
     import sentencepiece
 
-    if (kind, family) == ("unigram", "gemma"):
-        pytest.skip("Gemma's are byte-pair encodings")
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(CORPUS),
         model_writer=written,
         vocab_size=380,
         model_type=kind,
-        byte_fallback=True,
+        byte_fallback=kind == "bpe",
         hard_vocab_limit=False,
         pad_id=3 if family == "gemma" else -1,
+        add_dummy_prefix=family != "gemma",
         minloglevel=2,
     )
-    folder = save_tiny(tmp_path / "base", family, "AutoModelForCausalLM", eos_token_id=2, bos_token_id=1)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "name"),
+    [
+        ("bpe", "llama", "tokenizer.model"),
+        ("bpe", "mistral", "tokenizer.model"),
+        ("bpe", "gemma", "tokenizer.model"),
+        ("unigram", "xlm-roberta", "sentencepiece.bpe.model"),
+    ],
+)
+@pytest.mark.parametrize("said", [None, {}])
+def test_a_sentencepiece_model_alone(
+    tmp_path: Path, home: Path, kind: str, family: str, name: str, said: dict[str, Any] | None
+) -> None:
+    from sentencepiece import SentencePieceProcessor
+
+    content = sentencepiece_model(kind, family)
+    loader = "AutoModel" if "roberta" in family else "AutoModelForCausalLM"
+    folder = save_tiny(tmp_path / "base", family, loader, eos_token_id=2, bos_token_id=1)
     only(folder)
-    (folder / "tokenizer.model").write_bytes(written.getvalue())
-    plain = PlainTokenizer.of(load_base(str(folder), home).tokenizer)
-    theirs = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
-    for text in TEXTS[:3]:
-        assert plain.encode(text, special=False) == tuple(theirs.encode(text)), text
+    (folder / name).write_bytes(content)
+    if said is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    tokenizer = load_base(str(folder), home).tokenizer
+    plain, theirs = PlainTokenizer.of(tokenizer), SentencePieceProcessor(model_proto=content)
+    for text in ("Tents and stoves for two", "the shop", "2 for two"):
+        pieces = tokenizer.convert_ids_to_tokens(plain.encode(text, special=False))
+        assert pieces == theirs.encode(text, out_type=str), text
+
+
+def test_a_sentencepiece_model_that_transformers_reads_otherwise(tmp_path: Path, home: Path) -> None:
+    folder = save_tiny(tmp_path / "base", "llama", "AutoModelForCausalLM", eos_token_id=2, bos_token_id=1)
+    only(folder)
+    (folder / "tokenizer.model").write_bytes(sentencepiece_model("unigram", "llama"))
+    with pytest.raises(BaseError, match=r"does not read tokenizer\.model as sentencepiece itself does"):
+        load_base(str(folder), home)
+
+
+def test_a_sentencepiece_model_that_is_none(tmp_path: Path, home: Path) -> None:
+    folder = save_tiny(tmp_path / "base", "llama", "AutoModelForCausalLM")
+    only(folder)
+    (folder / "tokenizer.model").write_bytes(b"\x00\x01 no model")
+    with pytest.raises(BaseError, match=r"cannot be loaded|as sentencepiece"):
+        load_base(str(folder), home)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from shopfit.base.locate import locate_base
 from shopfit.base.mapped import MappedFiles
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
+from shopfit.base.tokenizer_loading import open_tokenizer
 from shopfit.errors import BaseError, Problem
 from shopfit.recipe.schema import Dtype
 
@@ -216,7 +217,7 @@ def load_pretrained(
             **plain,
             **options,
         )
-        tokenizer = _tokenizer(shown)
+        tokenizer = open_tokenizer(shown)
     check_weights(name, kind, loaded)
     _check_finite(name, model, MappedFiles(checkpoint.weights))
     model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = str(checkpoint.folder)
@@ -230,7 +231,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         BaseError: if it cannot be loaded.
     """
     with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
-        return _tokenizer(shown)
+        return open_tokenizer(shown)
 
 
 @contextlib.contextmanager
@@ -249,31 +250,6 @@ def _as_base_error(checkpoint: Checkpoint, shown: Path) -> Iterator[None]:
             f"the base in {checkpoint.folder} cannot be loaded: {type(error).__name__}: {why}",
             next_step="check that transformers can load that folder",
         ) from error
-
-
-def _tokenizer(shown: Path) -> Any:
-    """The tokenizer in a folder. Without tokenizer_config.json, transformers takes the class that is usual for the
-    family; where that would read text otherwise than tokenizer.json does, the file is right.
-    """
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    from shopfit.base.vocabulary import TRIED
-
-    plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    if (shown / "tokenizer_config.json").exists() or not (shown / "tokenizer.json").exists():
-        return AutoTokenizer.from_pretrained(shown, **plain)
-    file = Tokenizer.from_file(str(shown / "tokenizer.json"))
-    file.no_truncation()
-    file.no_padding()
-    with contextlib.suppress(Exception):  # of a family whose class needs more files than tokenizer.json
-        usual = AutoTokenizer.from_pretrained(shown, **plain)
-        if all(
-            usual.encode(TRIED, add_special_tokens=added) == file.encode(TRIED, None, False, added).ids
-            for added in (True, False)
-        ):
-            return usual
-    return PreTrainedTokenizerFast.from_pretrained(shown, **plain)
 
 
 def _attention(loader: Any, config: Any) -> str:

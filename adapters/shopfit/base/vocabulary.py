@@ -7,8 +7,7 @@ from shopfit.base.encode import PlainTokenizer
 from shopfit.base.folder import reason
 from shopfit.errors import BaseError, Problem
 
-TRIED = "The shop sells 2 tents. 店铺 магазин"
-"""A text that every tokenizer tells the words of apart."""
+_TRIED = "The shop sells 2 tents. 店铺 магазин"
 _KINDS = ("bos_token", "eos_token", "sep_token", "cls_token", "unk_token")
 _SHOWN = 5
 
@@ -32,7 +31,7 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
     try:
         vocabulary = tokenizer.get_vocab()
         plain = PlainTokenizer.of(tokenizer)
-        ids, whole = plain.encode(TRIED, special=False), plain.encode(TRIED)
+        ids, whole = plain.encode(_TRIED, special=False), plain.encode(_TRIED)
     except BaseError:
         raise
     except Exception as error:
@@ -51,7 +50,7 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
         )
     if len(set(ids)) < 2:  # no tokens, or all of them are unknown
         raise BaseError(
-            f"the tokenizer of the base {name} tells no word of {TRIED!r} from another",
+            f"the tokenizer of the base {name} tells no word of {_TRIED!r} from another",
             next_step="bring the tokenizer that the model was trained with",
         )
     _check_meant(name, model, rows)
