@@ -8,10 +8,10 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from shopfit.libraries import quiet
 from tests.bench.results import Row, publish
 from tests.conftest import make_tiny_base, tiny_tokenizer
 
@@ -93,6 +93,7 @@ def rows() -> list[Row]:
             for dtype, size in SIZES.items():
                 print(f"== loading: saved in {saved}, loaded in {dtype}", file=sys.stderr)
                 once = measure(base, dtype, tiny, work)
+                print(f"   {once}", file=sys.stderr)
                 weights = once["numbers"] * size
                 what = f"0.5B, {saved} files in {dtype}"
                 ratio = once["peak"] / weights
@@ -106,12 +107,11 @@ def rows() -> list[Row]:
                         ratio <= MOST,
                         ratio,
                     ),
-                    Row(f"{what}: loaded", once["seconds"], None, "s", ""),
+                    Row(f"{what}: loaded", once["seconds"], None, "s", "", None),
                 ]
     return found
 
 
 if __name__ == "__main__":
-    started = time.perf_counter()
+    quiet()
     publish("bench-loading", rows())
-    print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
