@@ -11,9 +11,6 @@ from shopfit.base.fingerprint import fingerprint
 from shopfit.base.load import load_base
 from shopfit.base.locate import locate_base
 from shopfit.errors import BaseError
-from shopfit.libraries import quiet
-
-quiet()
 
 
 @pytest.fixture
