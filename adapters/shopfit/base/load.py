@@ -96,8 +96,8 @@ def load_base(
         quantization: "none", or "int8" / "nf4" by bitsandbytes (arXiv:2208.07339, 2305.14314).
         device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
         dtype: "float32", "bfloat16" or "float16", of weights that are not quantized; or "auto", see `dtype_on`.
-        device_map: places by the names of modules, as accelerate takes it, or "auto"; in place of `device`. Such a base
-            serves, and is not trained on.
+        device_map: places by the names of modules, as accelerate takes it, or "auto"; in place of `device`. All on one
+            device: adapters' slots are there too. Such a base serves, and is not trained on.
 
     Raises:
         BaseError: if the base is missing, damaged, or not supported, or the dtype is unknown.
@@ -219,6 +219,7 @@ def load_pretrained(
         )
         tokenizer = open_tokenizer(shown)
     check_weights(name, kind, loaded)
+    _check_place(name, model)
     _check_finite(name, model, MappedFiles(checkpoint.weights))
     model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = str(checkpoint.folder)
     return model, tokenizer
@@ -291,6 +292,14 @@ def _outline(name: str, checkpoint: Checkpoint, loader: Any, config: Any, attent
             next_step="bring weights and config.json again, from one place",
         )
     return empty
+
+
+def _check_place(name: str, model: Any) -> None:
+    if len(places := sorted({str(weight.device) for weight in model.parameters()})) > 1:
+        raise BaseError(
+            f"the device map puts the base {name} on {', '.join(places)} (allowed: one device, where adapters are too)",
+            next_step="put it on one device, in int8 or nf4 if it is too large; or let vLLM serve it",
+        )
 
 
 def _check_finite(name: str, model: Any, mapped: MappedFiles) -> None:
