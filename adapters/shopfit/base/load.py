@@ -295,7 +295,7 @@ def _outline(name: str, checkpoint: Checkpoint, loader: Any, config: Any, attent
 
 
 def _check_place(name: str, model: Any) -> None:
-    if len(places := sorted({str(weight.device) for weight in model.parameters()})) > 1:
+    if len(places := sorted({str(weight.device) for weight in model.parameters()})) > 1 or "meta" in places:
         raise BaseError(
             f"the device map puts the base {name} on {', '.join(places)} (allowed: one device, where adapters are too)",
             next_step="put it on one device, in int8 or nf4 if it is too large; or let vLLM serve it",
