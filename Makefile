@@ -68,9 +68,11 @@ test: base  ## run every test, in WORKERS processes
 test-fast: $(READY)  ## run the tests that do without the real base
 	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-soak: base  ## an hour or more: 64 callers on 1,000 adapters, and CASES= (20,000) of every property and fuzz
+soak: base  ## an hour or more: 64 callers on 1,000 adapters, 100,000 unknown names, and CASES= (20,000) of every fuzz
 	@echo "== soak: 64 callers on 1,000 adapters for a minute each on decoders and encoders"
 	@SHOPFIT_SOAK_ADAPTERS=1000 SHOPFIT_SOAK_SECONDS=60 $(BIN)/python -m pytest -rP --timeout 0 tests/engine/test_soak.py tests/engine/test_soak_encoders.py
+	@echo "== soak: 100,000 names of adapters that nobody has, over HTTP"
+	@SHOPFIT_FLOOD_NAMES=100000 $(BIN)/python -m pytest --timeout 0 tests/serve/test_floods.py
 	@echo "== soak: $(CASES) cases of every fuzz: requests, neighbours, bundles, bases, data, recipes, command lines"
 	@SHOPFIT_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest --timeout 0 -n $(WORKERS) $(FUZZED)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from shopfit import errors
-from shopfit.errors import KeyRefused, LimitExceeded, Problem, RecipeError, ShopfitError
+from shopfit.errors import KeyRefused, LimitExceeded, Problem, RecipeError, ShopfitError, UnknownVersion
 
 
 def test_no_line_is_endless_whatever_it_shows() -> None:
@@ -35,6 +35,8 @@ def example_of(kind: type[ShopfitError]) -> ShopfitError:
         return KeyRefused("revoked", "k1")
     if kind is LimitExceeded:
         return LimitExceeded("acme has had 60 requests in this minute", retry_after=2.5, **said)
+    if kind is UnknownVersion:
+        return UnknownVersion("acme/r@9 does not exist", versions=("@1", "@2 (refused)"), **said)
     return kind("it went wrong", **said)
 
 
@@ -45,7 +47,8 @@ def test_an_error_reaches_another_process_as_what_it_is(kind: type[ShopfitError]
     assert type(arrived) is kind
     assert arrived.lines == error.lines
     assert (arrived.problems, arrived.http_status, arrived.exit_code) == (error.problems, kind.http_status, 2)
-    assert getattr(arrived, "retry_after", None) == getattr(error, "retry_after", None)
+    for more in ("retry_after", "versions"):
+        assert getattr(arrived, more, None) == getattr(error, more, None)
 
 
 def test_why_a_key_was_refused_stays_where_it_is_known() -> None:
@@ -62,8 +65,15 @@ def test_an_error_of_no_known_kind_is_an_error_all_the_same() -> None:
 def test_every_kind_says_what_http_answers() -> None:
     assert {kind.__name__: kind.http_status for kind in KINDS if kind.http_status != ShopfitError.http_status} == {
         "DataError": 422,
+        "BaseError": 503,
+        "BundleError": 503,
         "UnknownReference": 404,
+        "UnknownVersion": 404,
+        "UnknownMerchant": 404,
+        "UnknownRelease": 404,
+        "UnknownCatalog": 404,
         "RegistryError": 503,
+        "RegistryUnavailable": 503,
         "KeyRefused": 401,
         "ScopeMissing": 403,
         "RequestError": 422,

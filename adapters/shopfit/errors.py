@@ -6,7 +6,12 @@ ShopfitError                 any of them; `exit_code` is what the command line r
 ├── BaseError                a base that is missing, altered, or not the one an adapter was trained on
 ├── BundleError              a bundle on disk that is incomplete or edited
 ├── UnknownReference         a reference such as `acme/review-sentiment@7` that is malformed or names nothing
-├── RegistryError            the registry or its blobs cannot be reached or written
+│   ├── UnknownVersion       a reference to an adapter that is there, and to no version of it
+│   ├── UnknownMerchant      a merchant of whom the registry has nothing, or what is no merchant's name
+│   ├── UnknownRelease       a canary or shadow that an adapter does not have
+│   └── UnknownCatalog       a catalog that a merchant does not have
+├── RegistryError            the registry does not allow something, or cannot do it
+│   └── RegistryUnavailable  its database or its blob store cannot be reached, read or written
 ├── KeyRefused               an API key that is malformed, unknown, expired or revoked
 ├── ScopeMissing             an API key that may not do this
 ├── RequestError             a request to an engine that it cannot answer
@@ -115,9 +120,13 @@ class DataError(ShopfitError):
 class BaseError(ShopfitError):
     """A base is missing, altered, or not the one an adapter was trained on."""
 
+    http_status = 503
+
 
 class BundleError(ShopfitError):
     """A bundle on disk is incomplete or was edited."""
+
+    http_status = 503
 
 
 class UnknownReference(ShopfitError):  # noqa: N818 - reads as what it is
@@ -126,10 +135,45 @@ class UnknownReference(ShopfitError):  # noqa: N818 - reads as what it is
     http_status = 404
 
 
+class UnknownVersion(UnknownReference):
+    """A reference names an adapter that is there, and no version of it.
+
+    Args:
+        message: which, in one line.
+        versions: that are there, oldest first: `@1`, or `@2 (refused)`.
+        problems: as of any error.
+        next_step: what to do now.
+    """
+
+    _more = ("versions",)
+
+    def __init__(
+        self, message: str, *, versions: Sequence[str], problems: Sequence[Problem] = (), next_step: str = ""
+    ) -> None:
+        super().__init__(message, problems=problems, next_step=next_step)
+        self.versions = tuple(versions)
+
+
+class UnknownMerchant(UnknownReference):
+    """The registry has nothing of a merchant, or a name cannot be one's."""
+
+
+class UnknownRelease(UnknownReference):
+    """An adapter has no such release."""
+
+
+class UnknownCatalog(UnknownReference):
+    """A merchant has no catalog in the registry."""
+
+
 class RegistryError(ShopfitError):
-    """The registry or its blobs cannot be reached, read or written."""
+    """The registry does not allow something as it is now, or cannot do it."""
 
     http_status = 503
+
+
+class RegistryUnavailable(RegistryError):  # noqa: N818 - reads as what it is
+    """The registry's database or its blobs cannot be reached, read or written; the message says where they are."""
 
 
 class KeyRefused(ShopfitError):  # noqa: N818 - reads as what it is
@@ -213,7 +257,12 @@ _KINDS: dict[str, type[ShopfitError]] = {
         BaseError,
         BundleError,
         UnknownReference,
+        UnknownVersion,
+        UnknownMerchant,
+        UnknownRelease,
+        UnknownCatalog,
         RegistryError,
+        RegistryUnavailable,
         KeyRefused,
         ScopeMissing,
         RequestError,

@@ -7,7 +7,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.registry.conftest import MakeBundle, make_bundle
 
-from shopfit.registry import Limits, Registry
+from shopfit.registry import UNLIMITED, Limits, Registry
 from shopfit.settings import Settings
 
 __all__ = ["make_bundle"]
@@ -31,28 +31,45 @@ def test_limits_are_set_one_by_one(run: Run, filled: Settings) -> None:
     assert "no merchant has limits, nor used tokens today; set them" in run("limit", "ls").stdout
     first = run("limit", "set", "acme", "--requests-per-minute", "600", "--tokens-per-day", "1000000")
     assert first.stdout == "acme: 600 requests a minute, 1,000,000 tokens a day\n", first.stderr
-    second = json.loads(run("limit", "set", "acme", "--concurrent", "0", "--tokens-per-day", "none", "--json").stdout)
+    second = json.loads(
+        run("limit", "set", "acme", "--concurrent", "0", "--tokens-per-day", "unlimited", "--json").stdout
+    )
     assert second == {
         "merchant": "acme",
-        "limits": {"requests_per_minute": 600, "concurrent": 0, "tokens_per_day": None},
+        "limits": {"requests_per_minute": 600, "concurrent": 0, "tokens_per_day": "unlimited"},
     }
-    assert limits(filled) == {"acme": Limits(600, 0, None)}
+    assert limits(filled) == {"acme": Limits(600, 0, UNLIMITED)}
     run("limit", "set", "other", "--concurrent", "3")
     with Registry.open(filled) as registry:
         registry.add_usage({"acme": 4321}, datetime.now(UTC).date())
     listed = run("limit", "ls").stdout
-    assert "600 requests a minute, 0 at the same time  4,321 tokens today" in listed
+    assert "600 requests a minute, 0 at the same time (lets no request through), unlimited tokens a day" in listed
+    assert "4,321 tokens today" in listed
     assert "3 at the same time  0 tokens today" in listed
     assert [one["merchant"] for one in json.loads(run("limit", "ls", "--json").stdout)] == ["acme", "other"]
     (ours,) = json.loads(run("limit", "ls", "acme", "--json").stdout)
     assert ours["tokens_today"] == 4321
-    lifted = run("limit", "set", "acme", "--requests-per-minute", "none", "--concurrent", "none")
-    assert lifted.stdout == "acme: no limits\n"
+    less = run("limit", "set", "acme", "--tokens-per-day", "default", "--concurrent", "Default")
+    assert less.stdout == "acme: 600 requests a minute\n"
+    assert limits(filled)["acme"] == Limits(600)
+    lifted = run("limit", "set", "acme", "--requests-per-minute", "default")
+    assert lifted.stdout == "acme: no limits of its own\n"
     assert list(limits(filled)) == ["other"]
     assert "merchant 'nobody' has no limits" in run("limit", "ls", "nobody").stdout
     told = run("registry", "audit", "acme").stdout
     assert "limit  acme  requests_per_minute 600, tokens_per_day 1000000" in told
-    assert "limit  acme  none" in told
+    assert "limit  acme  requests_per_minute 600, concurrent 0, tokens_per_day unlimited" in told
+    assert "limit  acme  none of its own" in told
+
+
+def test_zero_says_what_it_does(run: Run, filled: Settings) -> None:
+    done = run("limit", "set", "acme", "--requests-per-minute", "0", "--tokens-per-day", "0")
+    assert done.stdout == (
+        "acme: 0 requests a minute (lets no request through), 0 tokens a day (lets no answer through)\n"
+    )
+    told = " ".join(run("limit", "set", "--help").stdout.split())
+    assert "0 lets nothing through, and `unlimited` everything" in told
+    assert "Requests at the same time are always those of one gateway" in told
 
 
 def test_an_erased_merchant_has_none(run: Run, filled: Settings) -> None:
@@ -68,7 +85,11 @@ def test_an_erased_merchant_has_none(run: Run, filled: Settings) -> None:
     ("arguments", "said"),
     [
         (["acme"], "this sets no limit"),
-        (["acme", "--concurrent", "-1"], "--concurrent is '-1' (allowed: a whole number, 0 or more, or none)"),
+        (
+            ["acme", "--concurrent", "-1"],
+            "--concurrent is '-1' (allowed: a whole number, 0 or more, and 0 lets nothing",
+        ),
+        (["acme", "--concurrent", "none"], "unlimited; or default"),
         (["acme", "--concurrent", "1.5"], "--concurrent is '1.5'"),
         (["acme", "--tokens-per-day", "many"], "--tokens-per-day is 'many'"),
         (["acme", "--tokens-per-day", "9" * 5000], "--tokens-per-day is '999"),

@@ -38,7 +38,8 @@ def recipe_for(base: Base, task: str, method: str, seed: int) -> Recipe:
 def tuned_on(base: Base, recipe: Recipe, labels: list[str]) -> Tuned:
     catalog = ITEMS if recipe.task == "rank" else None
     return Trainer(base, make_accelerator(recipe)).fit(
-        TrainingSet(rows_of(recipe.task), [], labels, Prompter(recipe, base.tokenizer, catalog, encoder=True)), recipe
+        TrainingSet(rows_of(recipe.task), [], labels, Prompter(recipe, base.tokenizer, catalog, scorer=base.scorer)),
+        recipe,
     )
 
 

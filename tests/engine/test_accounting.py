@@ -13,7 +13,9 @@ from tests.engine.gate import GUARD, gated
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest, Tenant
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest, Tenant, TokenUsage
+from shopfit.errors import DeadlineExceeded, ShopfitError
+from shopfit.recipe.tasks import Task
 from shopfit.tasks.choose import ChooseFusion
 
 QuickBundle = Callable[..., Bundle]
@@ -40,7 +42,7 @@ def test_a_decoder_reads_prompt_and_answers_once(base: Base, quick_bundle: Quick
 
 def test_an_encoder_reads_what_is_not_known_yet(encoder: Base, tmp_path: Path) -> None:
     tenant = Tenant.of(maker_on(encoder, tmp_path)("acme", "rank"))
-    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, encoder=True)
+    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, scorer=encoder.scorer)
     items, query = sum(len(prompter.item(name)) for name in QUERIES), {"query": "cook for two"}
     asked = len(prompter.encode(query))
     request = RankRequest(tenant, query, list(QUERIES))
@@ -109,6 +111,65 @@ def test_it_waits_until_its_first_forward(base: Base, quick_bundle: QuickBundle)
     assert all(0 < answer.waited < ended - begun for answer in answers)
     assert all(answer.waited > opened - submitted for answer in answers[1:])
     assert engine.status().requests == 0
+
+
+@pytest.mark.parametrize("task", ["choose", "generate"])
+def test_what_was_read_is_told_of_a_request_that_is_cancelled(
+    base: Base, quick_bundle: QuickBundle, task: Task
+) -> None:
+    request, usage = asked(quick_bundle("acme", task=task)), TokenUsage()
+    with gated(base) as gate, Engine(base) as engine:
+        gate.close()
+        future = engine.submit(request, usage=usage)
+        gate.wait_until_held()
+        assert future.cancel()
+        cancelled = usage.read
+        gate.open()
+        assert cancelled == engine.answer([request])[0].read > 0
+    assert usage.read == cancelled
+
+
+def test_what_was_read_and_written_is_told_of_a_request_that_is_late(base: Base, quick_bundle: QuickBundle) -> None:
+    request, usage = asked(quick_bundle("acme", task="generate")), TokenUsage()
+    with gated(base) as gate, Engine(base) as engine:
+        read = engine.answer([request])[0].read
+        gate.close()
+        future = engine.submit(request, timeout=0.01, usage=usage)  # it may be late before its forward begins, too
+        while not future.done() and not usage.read:
+            time.sleep(0.001)
+        gate.open()
+        with pytest.raises(DeadlineExceeded):
+            future.result(GUARD)
+    assert usage.read in {0, read}
+    assert usage.written <= 1
+
+
+@pytest.mark.parametrize("task", ["choose", "generate"])
+def test_a_forward_that_fails_and_is_tried_again_is_read_once(
+    base: Base, quick_bundle: QuickBundle, task: Task
+) -> None:
+    request = asked(quick_bundle("acme", task=task))
+    with gated(base) as gate, Engine(base) as engine:
+        read = engine.answer([request])[0].read
+        gate.close()
+        held = engine.submit(request)
+        gate.wait_until_held()
+        usages = [TokenUsage() for _ in range(4)]
+        futures = [engine.submit(request, usage=usage) for usage in usages]
+        while engine.status().waiting < len(futures):
+            time.sleep(0.001)
+        gate.fail(lambda ids: len(ids) > 0)
+        gate.open()
+        for future in (held, *futures):
+            with pytest.raises(ShopfitError):
+                future.result(GUARD)
+    assert usages == [TokenUsage(read)] * 4
+
+
+def asked(bundle: Bundle) -> ChooseRequest | GenerateRequest:
+    if bundle.manifest.recipe_snapshot["task"] == "generate":
+        return GenerateRequest(bundle, {"input": "night"}, 12)
+    return ChooseRequest(bundle, {"text": "lovely crema"})
 
 
 def test_answers_are_equal_however_long_they_took(base: Base, quick_bundle: QuickBundle) -> None:

@@ -39,7 +39,7 @@ def test_vectors_are_those_of_the_adapter_alone(encoder: Base, make: MakeBundle,
     tenants = [*map(Tenant.of, bundles), Tenant("bare", recipe_of(encoder, "rank"))]
     requests, wanted = [], []
     for tenant in tenants:
-        prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, encoder=True)
+        prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, scorer=encoder.scorer)
         for text in ("keep warm", "lovely, thank you " * 40):
             fields = {"text" if tenant.recipe.task == "choose" else "query": text}
             found = encoder.tokenizer(text)["input_ids"]

@@ -34,7 +34,7 @@ def test_it_learns_and_answers_as_in_training(encoder: Base, make: MakeBundle, m
     with Engine(encoder) as engine:
         answers = engine.choose([ChooseRequest(tenant, {"text": text}) for text in WORDS.values()])
     assert [answer.label for answer in answers] == list(WORDS)
-    prompter = Prompter(tenant.recipe, encoder.tokenizer, encoder=True)
+    prompter = Prompter(tenant.recipe, encoder.tokenizer, scorer=encoder.scorer)
     assert isinstance(tenant.bundle, Bundle)
     with wearing(encoder, tenant.bundle) as voice:  # PEFT's own layers, this adapter only
         alone = ask(voice, prompter, [{"text": text} for text in WORDS.values()], labels=tenant.labels)
@@ -60,7 +60,7 @@ def test_a_batch_of_many_adapters_gives_each_its_own_head(encoder: Base, make: M
         answers = [future.result(60) for future in futures]
         assert ranked.result(60).items[0].id == "stove"
     for (tenant, text), answer in zip(asked, answers, strict=True):
-        prompter = Prompter(tenant.recipe, encoder.tokenizer, encoder=True)
+        prompter = Prompter(tenant.recipe, encoder.tokenizer, scorer=encoder.scorer)
         assert list(answer.probabilities) == list(tenant.labels)
         assert tenant.bundle is None or isinstance(tenant.bundle, Bundle)
         with wearing(encoder, tenant.bundle) as voice:
@@ -70,7 +70,7 @@ def test_a_batch_of_many_adapters_gives_each_its_own_head(encoder: Base, make: M
 
 def test_items_are_ranked_by_vectors_that_are_made_once(encoder: Base, make: MakeBundle) -> None:
     tenant = Tenant.of(make("acme", "rank"))
-    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, encoder=True)
+    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, scorer=encoder.scorer)
     assert isinstance(tenant.bundle, Bundle)
     with wearing(encoder, tenant.bundle) as voice:
         alone = ask(
@@ -97,7 +97,7 @@ def test_items_are_ranked_by_vectors_that_are_made_once(encoder: Base, make: Mak
 def test_a_history_asks_by_each_of_its_items(encoder: Base, make: MakeBundle) -> None:
     bundle = make("acme", "rank")
     tenant, pool = Tenant.of(bundle), ["stove", "boots", "lamp"]
-    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, encoder=True)
+    prompter = Prompter(tenant.recipe, encoder.tokenizer, tenant.catalog, scorer=encoder.scorer)
     both, *each = ({"history": names} for names in (["tent", "bag"], ["tent"], ["bag"]))
     with wearing(encoder, bundle) as voice:
         alone = ask(voice, prompter, (both, *each), pools=[pool] * (1 + len(each)))
@@ -143,7 +143,7 @@ def test_an_adversarial_pass_pushes_every_text(encoder: Base) -> None:
         for place, row in enumerate(rows_of("rank"))
     ]
     tuned = Trainer(encoder, make_accelerator(recipe)).fit(
-        TrainingSet(rows, [], [], Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True)), recipe
+        TrainingSet(rows, [], [], Prompter(recipe, encoder.tokenizer, ITEMS, scorer=encoder.scorer)), recipe
     )
     tuned.adapter.detach()
     assert tuned.curve[-1].train_loss < 0.5 * tuned.curve[0].train_loss
@@ -152,7 +152,7 @@ def test_an_adversarial_pass_pushes_every_text(encoder: Base) -> None:
 def test_what_a_catalog_says_of_an_item_asks_for_its_title_alone(encoder: Base) -> None:
     catalog = Catalog({name: Item(name, name, {"title": name, "description": f"goes {name}"}) for name in QUERIES})
     recipe = recipe_of(encoder, "rank")
-    prompter = Prompter(recipe, encoder.tokenizer, catalog, encoder=True)
+    prompter = Prompter(recipe, encoder.tokenizer, catalog, scorer=encoder.scorer)
     pairs = pretext_pairs(recipe, catalog, [], [], text=lambda row: prompter.text(row.fields), examples=0)
     dataset = TrainingDataset(pairs, prompter, (), recipe.tune)
     for number, row in enumerate(pairs):
@@ -165,7 +165,7 @@ def test_what_a_catalog_says_of_an_item_asks_for_its_title_alone(encoder: Base) 
 def test_right_items_of_a_batch_are_wrong_for_its_other_questions(encoder: Base) -> None:
     recipe = recipe_for(encoder, "rank", "lora", 0)
     recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"negatives": 1})})
-    prompter = Prompter(recipe, encoder.tokenizer, ITEMS, encoder=True)
+    prompter = Prompter(recipe, encoder.tokenizer, ITEMS, scorer=encoder.scorer)
     dataset = TrainingDataset(rows_of("rank"), prompter, [], recipe.tune)
     batch = dataset.collate([dataset[place] for place in range(4)])
     assert batch.gold.sum() == 4
@@ -180,7 +180,7 @@ def test_a_head_starts_near_its_examples(encoder: Base) -> None:
     recipe = recipe_for(encoder, "choose", "lora", 0)
     recipe = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"lr": 1e-9, "epochs": 1})})
     tuned = tuned_on(encoder, recipe, list(WORDS))
-    prompter = Prompter(recipe, encoder.tokenizer, encoder=True)
+    prompter = Prompter(recipe, encoder.tokenizer, scorer=encoder.scorer)
     answers = ask(tuned.adapter, prompter, [{"text": text} for text in WORDS.values()], labels=list(WORDS))
     tuned.adapter.detach()
     assert [int(np.argmax(answer)) for answer in answers] == [0, 1, 2]

@@ -22,6 +22,7 @@ COLOURS = {"type": "object", "properties": {"a": {"enum": ["red", "blue"]}}, "re
 WAYS: dict[str, dict[str, Any]] = {
     "greedy": {},
     "sampled": {"temperature": 1.7, "top_p": 0.8, "seed": 3},
+    "penalised": {"frequency_penalty": 1.5, "presence_penalty": -0.5},
     "schema": {"temperature": 1.0, "seed": 5, "json_schema": COLOURS},
 }
 HALF = "\ufffd"

@@ -74,6 +74,8 @@ def test_rankings_are_not_guessed_at(
         ({"stop": "abc"}, "stop is 'abc'"),
         ({"stop": [""]}, "a text of stop is ''"),
         ({"stop": ["x"] * 100}, "stop is"),
+        ({"frequency_penalty": 2.5}, r"frequency_penalty is 2\.5"),
+        ({"presence_penalty": math.nan}, "presence_penalty is nan"),
         ({"seed": 1.5}, r"seed is 1\.5"),
         ({"seed": 2**64}, "seed is 18446744073709551616"),
         ({"json_schema": True}, "json_schema is true"),
@@ -183,6 +185,8 @@ NAMES = (
     "stop",
     "seed",
     "json_schema",
+    "frequency_penalty",
+    "presence_penalty",
 )
 
 

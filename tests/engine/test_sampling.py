@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopfit.engine.sampling import Sampling, pick
+from shopfit.engine.sampling import Sampling, penalize, pick
 
 LOGITS = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
 
@@ -50,3 +50,16 @@ def test_forbidden_tokens_are_never_drawn() -> None:
     logits[0] = -torch.inf
     rows = [Sampling(2.0, seed=seed) for seed in range(300)]
     assert 0 not in pick(logits.expand(len(rows), -1), rows)
+
+
+def test_penalties_lower_what_was_written() -> None:
+    rows = [
+        Sampling(frequency_penalty=0.5),
+        Sampling(presence_penalty=-1.0),
+        Sampling(frequency_penalty=2.0, presence_penalty=1.0),
+        Sampling(),
+        Sampling(frequency_penalty=1.0),
+    ]
+    logits = torch.zeros(5, 4)
+    penalize(logits, rows, [[1, 3, 1], [2, 2], [0], [0, 1], []])
+    assert logits.tolist() == [[0, -1.0, 0, -0.5], [0, 0, 1.0, 0], [-3.0, 0, 0, 0], [0] * 4, [0] * 4]

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from typing import Any
 
 import pytest
 from tests.engine.gate import GUARD, gated
@@ -231,6 +232,19 @@ def test_seeds_temperature_and_stop(engine: Engine, quick_bundle: QuickBundle) -
     middle = whole[len(whole) // 2]
     assert text(stop=[middle]) == whole[: whole.index(middle)].strip()
     assert text(temperature=1.0, top_p=1e-9, seed=3) == whole
+
+
+def test_penalties_are_of_the_row_that_asks(engine: Engine, quick_bundle: QuickBundle) -> None:
+    bundle = quick_bundle("acme", task="generate")
+
+    def ask(**options: Any) -> GenerateRequest:
+        return GenerateRequest(bundle, {"input": "see"}, max_new_tokens=40, **options)
+
+    requests = [ask(), ask(frequency_penalty=2.0), ask(presence_penalty=-2.0), ask(frequency_penalty=0.0)]
+    together = [answer.text for answer in engine.generate(requests)]
+    assert together == [engine.generate([request])[0].text for request in requests]
+    assert together[0] == together[3]
+    assert len(set(together)) == 3
 
 
 def test_answers_follow_a_schema_or_titles(base: Base, quick_bundle: QuickBundle) -> None:

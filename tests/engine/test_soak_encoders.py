@@ -70,7 +70,7 @@ def random_bundle(base: Base, folder: Path, merchant: str, task: str, seed: int)
 def alone(base: Base, bundle: Bundle) -> list[Mapping[str, float]]:
     """What PEFT's own layers answer to each text with this adapter and no other."""
     tenant = Tenant.of(bundle)
-    prompter = Prompter(tenant.recipe, base.tokenizer, tenant.catalog, encoder=True)
+    prompter = Prompter(tenant.recipe, base.tokenizer, tenant.catalog, scorer=base.scorer)
     with wearing(base, bundle) as voice:
         if tenant.recipe.task == "choose":
             found = ask(voice, prompter, [{"text": text} for text in TEXTS], labels=tenant.labels)

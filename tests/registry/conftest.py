@@ -3,8 +3,12 @@
 import os
 import secrets
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -15,6 +19,19 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 
 MakeBundle = Callable[..., Bundle]
+T = TypeVar("T")
+
+
+def at_once(count: int, call: Callable[[int], T]) -> list[T]:
+    """What several threads get that call something at the same moment, each with its number; or the first error."""
+    ready = threading.Barrier(count)
+
+    def begin(turn: int) -> T:
+        ready.wait()
+        return call(turn)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(begin, range(count)))
 
 
 @pytest.fixture
@@ -22,7 +39,12 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
     """Makes a bundle of its own folder; the same seed gives the same weights."""
 
     def make(
-        merchant: str = "acme", recipe: str = "review-sentiment", *, seed: int = 0, accuracy: float = 0.9
+        merchant: str = "acme",
+        recipe: str = "review-sentiment",
+        *,
+        seed: int = 0,
+        accuracy: float = 0.9,
+        base: str = "f" * 64,
     ) -> Bundle:
         folder = tmp_path / "bundles" / secrets.token_hex(4)
         weights = np.random.default_rng(seed).normal(size=(8, 64)).astype(np.float32)
@@ -40,7 +62,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
             merchant=merchant,
             recipe=recipe,
             recipe_snapshot={"name": recipe},
-            base=BaseIdentity(name="smollm2-135m", fingerprint="f" * 64),
+            base=BaseIdentity(name="smollm2-135m", fingerprint=base),
             data=DataIdentity(digest="d" * 64, train=["1"], valid=["2"], test=["3"]),
             seed=seed,
             method="lora",
@@ -49,6 +71,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
             steps=10,
             metrics={"accuracy": accuracy},
             libraries={"torch": "2.13.0"},
+            created=datetime(2026, 1, 1, tzinfo=UTC),  # so that the same bundle is the same in the next second too
         )
         return seal(folder, manifest)
 

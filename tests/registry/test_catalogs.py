@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.registry.conftest import MakeBundle
+from tests.registry.conftest import MakeBundle, at_once
 from tests.registry.test_keys import change
 
 from shopfit.adapter.bundle import Bundle, seal
@@ -208,23 +208,15 @@ def test_patches_at_the_same_time_all_take_effect(durable: Settings) -> None:
     with Registry.open(durable) as registry:
         registry.create_key("acme", ["publish"], new=True, actor="ada")
         registry.put_catalog("acme", [TENT], actor="ada")
-        failures: list[BaseException] = []
-
-        def patch(own: Registry, turn: int) -> None:
-            try:
-                for number in range(5):
-                    own.patch_catalog("acme", {f"{turn}-{number}": {"title": "x"}}, actor="ada")
-            except BaseException as error:
-                failures.append(error)
-
         with Registry.open(durable) as another:
-            which = [registry, registry, another, another]
-            threads = [threading.Thread(target=patch, args=(own, turn)) for turn, own in enumerate(which)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        assert failures == []
+
+            def patch(turn: int) -> None:
+                for number in range(5):
+                    (registry, another)[turn % 2].patch_catalog(
+                        "acme", {f"{turn}-{number}": {"title": "x"}}, actor="ada"
+                    )
+
+            at_once(4, patch)
         wanted = {"tent"} | {f"{turn}-{number}" for turn in range(4) for number in range(5)}
         assert set(rows(registry.catalog("acme"))) == wanted
         assert blobs(durable) == 1
@@ -234,21 +226,12 @@ def test_first_patches_at_the_same_time_all_take_effect(durable: Settings, make_
     """Also where no row is there yet that could be locked."""
     with Registry.open(durable) as registry:
         registry.publish(with_catalog(make_bundle(), TENT), promote=True, actor="ada")
-    failures: list[BaseException] = []
 
     def patch(turn: int) -> None:
-        try:
-            with Registry.open(durable) as own:
-                own.patch_catalog("acme", {f"new-{turn}": {"title": "x"}}, actor="ada")
-        except BaseException as error:
-            failures.append(error)
+        with Registry.open(durable) as own:
+            own.patch_catalog("acme", {f"new-{turn}": {"title": "x"}}, actor="ada")
 
-    threads = [threading.Thread(target=patch, args=(turn,)) for turn in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    at_once(4, patch)
     with Registry.open(durable) as registry:
         assert set(rows(registry.catalog("acme"))) == {"tent", *(f"new-{turn}" for turn in range(4))}
 
@@ -258,22 +241,18 @@ def test_reading_while_it_is_replaced(durable: Settings) -> None:
         registry.create_key("acme", ["publish"], new=True, actor="ada")
         registry.put_catalog("acme", [TENT | {"price": 0}], actor="ada")
         over = threading.Event()
-        seen: list[object] = []
+        seen: list[int] = []
 
-        def read() -> None:
+        def replace_or_read(turn: int) -> None:
             try:
-                while not over.is_set():
+                for price in range(1, 40 if turn == 0 else 1):
+                    registry.put_catalog("acme", [TENT | {"price": price}], actor="ada")
+                while turn and not over.is_set():
                     seen.append(rows(registry.catalog("acme"))["tent"]["price"])
-            except BaseException as error:
-                seen.append(error)
+            finally:
+                over.set()
 
-        reader = threading.Thread(target=read)
-        reader.start()
-        for price in range(1, 40):
-            registry.put_catalog("acme", [TENT | {"price": price}], actor="ada")
-        over.set()
-        reader.join()
-    assert [one for one in seen if not isinstance(one, int)] == []
+        at_once(2, replace_or_read)
     assert seen == sorted(seen)
 
 

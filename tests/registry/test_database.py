@@ -1,7 +1,6 @@
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
-from tests.registry.conftest import MakeBundle
+from tests.registry.conftest import MakeBundle, at_once
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.errors import RegistryError
@@ -54,21 +53,11 @@ def test_naming_a_reference_needs_no_database_library() -> None:
 
 
 def test_threads_open_an_empty_registry_at_once(durable: Settings) -> None:
-    failures: list[BaseException] = []
+    def open_it(_: int) -> None:
+        with Registry.open(durable) as registry:
+            assert registry.versions() == []
 
-    def open_it() -> None:
-        try:
-            with Registry.open(durable) as registry:
-                assert registry.versions() == []
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=open_it) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    at_once(8, open_it)
 
 
 def test_a_registry_of_a_newer_release(durable: Settings) -> None:

@@ -1,11 +1,10 @@
 """What came of answers: kept once, of one merchant alone, and checked before it is kept."""
 
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from tests.registry.conftest import MakeBundle
+from tests.registry.conftest import MakeBundle, at_once
 
 from shopfit.errors import DataError, RegistryError, UnknownReference
 from shopfit.registry import Feedback, Registry
@@ -67,21 +66,12 @@ def test_many_rows_and_many_processes(durable: Settings) -> None:
     with Registry.open(durable) as registry:
         registry.create_key("acme", ["feedback"], new=True, actor="ada")
     rows = [Feedback("acme", f"ans_{n}", "click", NOON + timedelta(seconds=n), event=str(n)) for n in range(230)]
-    new: list[object] = []
 
-    def add(turn: int) -> None:
-        try:
-            with Registry.open(durable) as own:
-                new.append(own.add_feedback(rows if turn % 2 else rows[::-1]))
-        except BaseException as error:
-            new.append(error)
+    def add(turn: int) -> int:
+        with Registry.open(durable) as own:
+            return own.add_feedback(rows if turn % 2 else rows[::-1])
 
-    threads = [threading.Thread(target=add, args=(turn,)) for turn in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(new) == 230
+    assert sum(at_once(4, add)) == 230
     with Registry.open(durable) as registry:
         assert registry.feedback("acme") == rows
 

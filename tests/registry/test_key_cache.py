@@ -1,10 +1,10 @@
 """The cache of keys: what it answers from memory, for how long, and what a flood costs."""
 
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.registry.conftest import at_once
 from tests.registry.test_keys import change, statements
 
 from shopfit.errors import KeyRefused, RegistryError
@@ -100,24 +100,14 @@ def test_threads_get_their_own(durable: Settings) -> None:
     with Registry.open(durable) as registry:
         made = [registry.create_key(f"m{number}", ["infer"], new=True, actor="ada") for number in range(8)]
         cache = KeyCache(registry, seconds=0.02, size=4)  # so that they push each other out
-        wrong: list[object] = []
 
         def ask(turn: int) -> None:
-            try:
-                for number in range(200):
-                    one = made[(turn + number) % 8]
-                    grant = cache.check(one.token)
-                    if (grant.key, grant.merchant) != (one.key.id, one.key.merchant):
-                        wrong.append((one.key, grant))
-            except BaseException as error:
-                wrong.append(error)
+            for number in range(200):
+                one = made[(turn + number) % 8]
+                grant = cache.check(one.token)
+                assert (grant.key, grant.merchant) == (one.key.id, one.key.merchant)
 
-        threads = [threading.Thread(target=ask, args=(turn,)) for turn in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert wrong == []
+        at_once(8, ask)
         assert len(cache) <= 4
 
 

@@ -29,8 +29,10 @@ def statements() -> Iterator[list[str]]:
         seen.append(f"{statement} {parameters}")
 
     event.listen(Engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 def change(place: Settings, statement: str, **values: object) -> None:

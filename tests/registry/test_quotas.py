@@ -1,13 +1,12 @@
 """Limits of merchants, and the tokens that are counted against them."""
 
-import threading
 from datetime import UTC, date, datetime
 
 import pytest
-from tests.registry.conftest import MakeBundle
+from tests.registry.conftest import MakeBundle, at_once
 
 from shopfit.errors import RegistryError, UnknownReference
-from shopfit.registry import Limits, Registry
+from shopfit.registry import UNLIMITED, Limits, Registry
 from shopfit.settings import Settings
 
 TODAY, TOMORROW = date(2027, 1, 31), date(2027, 2, 1)
@@ -34,8 +33,16 @@ def test_limits_are_set_replaced_and_lifted(filled: Registry) -> None:
         ("ada", "other", "concurrent 0"),
         ("ada", "acme", "requests_per_minute 600, concurrent 20, tokens_per_day 1000000"),
         ("bob", "acme", "tokens_per_day 1000000000000000"),
-        ("bob", "acme", "none"),
+        ("bob", "acme", "none of its own"),
     ]
+
+
+def test_none_is_not_unlimited(filled: Registry) -> None:
+    filled.set_limits("acme", Limits(600, UNLIMITED), actor="ada")
+    assert filled.limits() == {"acme": Limits(600, UNLIMITED, None)}
+    assert filled.audit()[-1].detail == "requests_per_minute 600, concurrent unlimited"
+    with pytest.raises(RegistryError, match="UNLIMITED, or None for what gateways' options say"):
+        filled.set_limits("acme", Limits(UNLIMITED - 1), actor="ada")
 
 
 def test_a_merchant_of_which_there_is_nothing_gets_no_limits(filled: Registry) -> None:
@@ -92,22 +99,13 @@ def test_processes_that_count_the_same_merchants_lose_nothing(durable: Settings,
     with Registry.open(durable) as registry:
         for name in names:
             registry.create_key(name, ["infer"], new=True, actor="ada")
-    failures: list[BaseException] = []
 
     def count(turn: int) -> None:
-        try:
-            with Registry.open(durable) as own:
-                for _ in range(25):
-                    own.add_usage(dict.fromkeys(names if turn % 2 else reversed(names), 1), TODAY)
-        except BaseException as error:
-            failures.append(error)
+        with Registry.open(durable) as own:
+            for _ in range(25):
+                own.add_usage(dict.fromkeys(names if turn % 2 else reversed(names), 1), TODAY)
 
-    threads = [threading.Thread(target=count, args=(turn,)) for turn in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    at_once(4, count)
     with Registry.open(durable) as registry:
         assert registry.usage(TODAY) == dict.fromkeys(names, 100)
 

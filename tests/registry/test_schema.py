@@ -19,6 +19,9 @@ SINCE_0003 = (
 )
 
 
+SINCE_0004 = ("shopfit_secrets",)
+
+
 def test_the_migrations_build_these_tables(durable: Settings) -> None:
     Registry.open(durable).close()
     engine = create_engine(durable.registry)
@@ -42,7 +45,7 @@ def test_a_registry_from_before_keys_keeps_its_versions(durable: Settings, make_
         versions, audit = registry.versions(), registry.audit()
     engine = create_engine(durable.registry)
     with engine.begin() as connection:  # the tables of schema 0001, which had no more than these
-        for table in (*SINCE_0003, "shopfit_keys"):
+        for table in (*SINCE_0004, *SINCE_0003, "shopfit_keys"):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("UPDATE shopfit_schema SET version_num = '0001'"))
     engine.dispose()
@@ -63,7 +66,7 @@ def test_a_registry_from_before_gateways_keeps_what_it_has(durable: Settings, ma
         versions, audit, keys = registry.versions(), registry.audit(), registry.keys()
     engine = create_engine(durable.registry)
     with engine.begin() as connection:  # the tables of schema 0002
-        for table in SINCE_0003:
+        for table in (*SINCE_0004, *SINCE_0003):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("UPDATE shopfit_schema SET version_num = '0002'"))
     engine.dispose()
@@ -79,4 +82,19 @@ def test_a_registry_from_before_gateways_keeps_what_it_has(durable: Settings, ma
         assert registry.revision() != before
         receipt = registry.erase("acme", durable, actor="ada")
         assert receipt.rows == {"releases": 1, "catalogs": 1, "limits": 1}
+    test_the_migrations_build_these_tables(durable)
+
+
+def test_every_registry_has_a_secret_of_its_own_and_keeps_it(durable: Settings) -> None:
+    with Registry.open(durable) as registry, Registry.open(durable) as again:
+        secret = registry.answer_secret()
+        assert again.answer_secret() == secret
+    engine = create_engine(durable.registry)
+    with engine.begin() as connection:  # the tables of schema 0003
+        connection.execute(text("DROP TABLE shopfit_secrets"))
+        connection.execute(text("UPDATE shopfit_schema SET version_num = '0003'"))
+    engine.dispose()
+    with Registry.open(durable) as registry:
+        assert len(registry.answer_secret()) == 32
+        assert registry.answer_secret() != secret
     test_the_migrations_build_these_tables(durable)

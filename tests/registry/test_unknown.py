@@ -1,8 +1,9 @@
 import pytest
 from tests.registry.conftest import MakeBundle
+from tests.registry.test_keys import statements
 
-from shopfit.errors import UnknownReference
-from shopfit.registry import Registry
+from shopfit.errors import UnknownReference, UnknownVersion
+from shopfit.registry import AliasCache, Reference, Registry
 
 
 @pytest.fixture
@@ -46,6 +47,23 @@ def test_what_there_is_instead(shop: Registry, reference: str, message: str) -> 
         shop.resolve(reference)
     assert caught.value.message == message
     assert "shopfit registry ls" in caught.value.next_step
+
+
+@pytest.mark.parametrize("reference", ["acme/review-sentiment@9", "acme/review-sentiment@candidat"])
+def test_the_versions_there_are_come_with_the_error_and_are_remembered(shop: Registry, reference: str) -> None:
+    cache, parsed = AliasCache(shop), Reference.parse(reference)
+    for ask in (cache.resolve, cache.known):
+        with pytest.raises(UnknownVersion) as caught, statements() as ran:
+            ask(parsed)
+        assert caught.value.versions == ("@1", "@2 (refused)")
+    assert ran == []
+    cache.close()
+
+
+def test_an_adapter_that_is_not_there_has_no_versions(shop: Registry) -> None:
+    with pytest.raises(UnknownReference) as caught:
+        shop.resolve("acme/secret-project@1")
+    assert type(caught.value) is UnknownReference
 
 
 def test_a_candidate_is_named_where_nothing_is_promoted(shop: Registry) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import openai
 import pytest
 from tests.serve.gateways import ServedGateway, serving
 from tests.serve.operated import settings_in
@@ -13,6 +14,22 @@ from shopfit.registry import Registry
 from shopfit.settings import Settings
 
 MERCHANTS = ("acme", "rival")
+
+
+@pytest.fixture
+def client(gateway: ServedGateway) -> Iterator[openai.OpenAI]:
+    """OpenAI's client with a merchant's key; it checks that answers are what its types say."""
+    with openai.OpenAI(
+        base_url=f"{gateway.url}/v1", api_key=gateway.keys["acme"], max_retries=0, _strict_response_validation=True
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def lenient(gateway: ServedGateway) -> Iterator[openai.OpenAI]:
+    """The same without checks: its types have neither vectors in base64, which it asks for, nor parts of texts."""
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.keys["acme"], max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,9 @@ class ServedGateway:
 
 
 @contextmanager
-def serving(settings: Settings, log: Path, keys: Mapping[str, str], *options: str) -> Iterator[ServedGateway]:
+def serving(
+    settings: Settings, log: Path, keys: Mapping[str, str], *options: str, ready: bool = True
+) -> Iterator[ServedGateway]:
     """Run `shopfit serve` on a free port until its engines are ready, and end it in the end.
 
     Args:
@@ -69,6 +71,7 @@ def serving(settings: Settings, log: Path, keys: Mapping[str, str], *options: st
         log: where its standard error goes; it stays.
         keys: of its clients.
         options: further ones of the command.
+        ready: whether to wait for its engines.
     """
     places = {
         "SHOPFIT_HOME": str(settings.home),
@@ -80,7 +83,7 @@ def serving(settings: Settings, log: Path, keys: Mapping[str, str], *options: st
         process = subprocess.Popen(command, env=os.environ | places, stdin=subprocess.DEVNULL, stderr=errors)
     try:
         served = ServedGateway(_address(process, log), settings, log, process, keys)
-        while httpx2.get(f"{served.url}/ready", timeout=None).status_code != 200:
+        while ready and httpx2.get(f"{served.url}/ready", timeout=None).status_code != 200:
             _check(process, log)
             time.sleep(0.05)
         yield served

@@ -90,13 +90,13 @@ def halted(process: psutil.Process) -> Iterator[None]:
 
 
 @contextmanager
-def operating(settings: Settings, *options: str, name: str = "gateway") -> Iterator[Operated]:
-    """Run a gateway on a registry, with keys of all that tests do."""
+def operating(settings: Settings, *options: str, name: str = "gateway", ready: bool = True) -> Iterator[Operated]:
+    """Run a gateway on a registry, with keys of all that tests do; `ready` as for `serving`."""
     with Registry.open(settings) as registry:
         keys = {who: registry.create_key(who, SCOPES, actor="tests").token for who in ("acme", "rival")}
         keys["asks"] = registry.create_key("acme", ["infer"], actor="tests").token
         keys["platform"] = registry.create_key(None, ["admin"], actor="tests").token
-        with serving(settings, settings.home / f"{name}.log", keys, *options) as served:
+        with serving(settings, settings.home / f"{name}.log", keys, *options, ready=ready) as served:
             yield Operated(served, registry)
 
 

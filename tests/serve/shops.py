@@ -37,7 +37,7 @@ def bundle_of(folder: Path, base: Base, merchant: str, recipe_name: str, *, seed
         tune={"lr": 0.02, "epochs": 10, "batch_size": 2, "seed": seed, "temperature": 1.0},
     )
     catalog, labels = (ITEMS if task == "rank" else None), LABELS.get(task, [])
-    prompter = Prompter(recipe, base.tokenizer, catalog, encoder=base.encoder)
+    prompter = Prompter(recipe, base.tokenizer, catalog, scorer=base.scorer)
     tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(EXAMPLES[task], [], labels, prompter), recipe)
     identity = DataIdentity(digest="d", train=["0", "1"], valid=[], test=[])
     manifest = save(tuned, base, recipe, folder, merchant=merchant, labels=labels, data=identity, share=False)

@@ -71,6 +71,7 @@ def test_bodies_of_a_megabyte(gateway: ServedGateway) -> None:
     answer = gateway.ask("/v1/classify", content=fits + b" ")
     assert answer.status_code == 413
     assert "1,048,576 bytes" in error_of(answer)["message"]
+    assert error_of(answer)["code"] == "body_too_large"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +134,7 @@ def test_a_model_that_is_no_text(gateway: ServedGateway, model: Any) -> None:
     ("more", "said"),
     [
         ({"imput": "a"}, "did you mean 'input'?"),
+        ({"input": "a", "sure": True}, "sets no serve.precision"),
         ({"input": -5}, "input"),
         ({"input": {"text": "a"}}, "input"),
         ({"input": None}, "there are 0 inputs"),
@@ -235,7 +237,8 @@ def test_a_length_and_chunks(gateway: ServedGateway) -> None:
 def test_paths_that_are_not_there(gateway: ServedGateway, method: str, path: str, status: int) -> None:
     answer = gateway.ask(path, method=method)
     assert answer.status_code == status
-    error_of(answer)
+    missing = "model_not_found" if path.startswith("/v1/models/") else "not_found"
+    assert error_of(answer)["code"] == (missing if status == 404 else "method_not_allowed")
 
 
 def test_a_key_is_asked_for_before_a_body_is_read(gateway: ServedGateway) -> None:
@@ -248,7 +251,9 @@ def test_a_key_is_asked_for_before_a_body_is_read(gateway: ServedGateway) -> Non
         assert b" 401 " in answer.partition(b"\r\n")[0], answer
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing", "/", "/score", "/v1/load_lora_adapter", "/health/"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/v1/nothing", "/", "/score", "/v1/load_lora_adapter", "/health/", "/metrics", "/redoc"]
+)
 def test_no_route_is_left_open(gateway: ServedGateway, path: str) -> None:
     for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
         assert httpx2.request(method, f"{gateway.url}{path}", timeout=None).status_code == 401

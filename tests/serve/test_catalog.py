@@ -1,12 +1,16 @@
 """A merchant's catalog over HTTP: what is sent is what the next answer goes by, and nobody else's."""
 
 import json
+import re
 import shutil
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from tests.serve.conftest import make_keys
 from tests.serve.gateways import ServedGateway, serving
@@ -85,6 +89,8 @@ def test_who_may_send_it(changed: ServedGateway) -> None:
     for merchant in ("nobody", "..%2Facme", "A", "a" * 100):
         sent = changed.ask(f"/v1/merchants/{merchant}/catalog", SHOP, method="PUT", key="platform")
         assert sent.status_code == 404, merchant
+        code = "not_found" if "%2F" in merchant else "merchant_not_found"
+        assert sent.json()["error"]["code"] == code
     assert changed.ask("/v1/merchants/nobody/catalog", SHOP, method="PUT", key="acme-publish").status_code == 403
 
 
@@ -120,6 +126,56 @@ def test_a_hundred_thousand_items(changed: ServedGateway) -> None:
     put(changed, {"items": {"i77777": {"in_stock": False}}}, method="PATCH")
     assert [one["id"] for one in changed.ask("/v1/recommend", body).json()["data"]] != ["i77777"]
     assert len(changed.ask(PATH, key="acme-publish").json()["items"]) == 100_000
+    put(changed, SHOP)
+
+
+def test_catalogs_are_worked_on_in_other_processes(changed: ServedGateway) -> None:
+    put(changed, SHOP)  # one is there
+    many = [{"id": f"i{number}", "title": f"Thing {number}", "price": number / 100} for number in range(100_000)]
+    own, others = seconds(psutil.Process(changed.process.pid)), sum(map(seconds, catalog_processes(changed)))
+    put(changed, many)
+    put(changed, {"items": {"i77": {"in_stock": False}}}, method="PATCH")
+    assert len(changed.ask(PATH, key="acme-publish").content) > 5_000_000
+    own = seconds(psutil.Process(changed.process.pid)) - own
+    others = sum(map(seconds, catalog_processes(changed))) - others
+    put(changed, SHOP)
+    assert own < others / 4  # of the processor, however long that took
+
+
+def seconds(process: psutil.Process) -> float:
+    """Of the processor that it has had."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def catalog_processes(gateway: ServedGateway) -> list[psutil.Process]:
+    """Those that were forked, as engines are, and are none."""
+    engines = re.findall(r"is ready: process (\d+)", gateway.log.read_text())
+    children = psutil.Process(gateway.process.pid).children(recursive=True)
+    return [one for one in children if one.ppid() != gateway.process.pid and str(one.pid) not in engines]
+
+
+def test_a_process_that_is_killed_takes_one_request_with_it_at_most(changed: ServedGateway) -> None:
+    put(changed, SHOP)
+    for one in (killed := catalog_processes(changed)):
+        one.kill()
+        one.wait()
+    put(changed, SHOP)
+    assert not {one.pid for one in killed} & {one.pid for one in catalog_processes(changed)}
+    answers: list[Any] = []
+
+    def send() -> None:
+        answers.append(changed.ask(PATH, SHOP, method="PUT", key="acme-publish"))
+
+    for one in (held := catalog_processes(changed)):
+        one.suspend()
+    sending = threading.Thread(target=send)
+    sending.start()
+    time.sleep(0.5)  # usually it is asked by now; if it is not, another process is
+    for one in held:
+        one.kill()
+    sending.join()
+    assert answers[0].status_code == 200 or (answers[0].status_code == 503 and answers[0].headers["retry-after"])
     put(changed, SHOP)
 
 

@@ -1,21 +1,26 @@
 """`/v1/feedback`: what came of answers is kept, of the key's merchant, once, and without names."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.serve.operated import Operated, operating, own_copy
 
+from shopfit.serve.answer_ids import AnswerIds
 from shopfit.settings import Settings
-
-ANSWER = "ans_0123456789abcdef0123456789abcdef"
-CLICK = {"answer": ANSWER, "kind": "click", "item": "tent"}
 
 
 @pytest.fixture(scope="module")
 def operated(filled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     with operating(own_copy(filled, tmp_path_factory.mktemp("feedback") / "home")) as operated:
         yield operated
+
+
+def click(operated: Operated, key: str = "acme") -> dict[str, Any]:
+    """A click on an answer that was given with a key."""
+    answer = operated.classify(model=f"{key}/sentiment", key=key)
+    return {"answer": answer.headers["x-shopfit-answer-id"], "kind": "click", "item": "tent"}
 
 
 def send(operated: Operated, *events: Any, key: str = "acme", **more: Any) -> Any:
@@ -45,15 +50,49 @@ def test_what_came_of_an_answer_is_kept(operated: Operated) -> None:
 
 
 def test_it_is_of_the_keys_merchant(operated: Operated) -> None:
-    assert send(operated, CLICK, key="rival").status_code == 200
+    theirs = click(operated, "rival")
+    assert send(operated, theirs, key="rival").status_code == 200
     assert [one.item for one in operated.registry.feedback("rival")] == ["tent"]
-    assert send(operated, CLICK, merchant="acme", key="rival").status_code == 403
-    assert send(operated, CLICK, key="asks").status_code == 403
-    assert send(operated, CLICK, key="platform").status_code == 422
-    assert send(operated, CLICK, key="platform", merchant="rival").status_code == 200
-    assert send(operated, CLICK, key="platform", merchant="nobody").json()["new"] == 0
-    assert send(operated, CLICK, key="platform", merchant="../x").status_code == 422
+    assert send(operated, theirs, merchant="acme", key="rival").status_code == 403
+    assert send(operated, click(operated), key="asks").status_code == 403
+    assert send(operated, theirs, key="platform").status_code == 422
+    assert send(operated, theirs, key="platform", merchant="rival").status_code == 200
+    for merchant in ("acme", "nobody", "../x", "\ud800"):
+        assert send(operated, theirs, key="platform", merchant=merchant).status_code in {404, 422}
     assert len(operated.registry.feedback("rival")) == 2
+
+
+def test_an_id_that_no_answer_of_the_merchants_has_is_unknown(operated: Operated, filled: Settings) -> None:
+    before = operated.registry.feedback("acme"), operated.registry.feedback("rival")
+    ours, theirs = click(operated), click(operated, "rival")
+    answer = ours["answer"]
+    made_up = f"ans_{'0123456789abcdef' * 4}"[: len(answer)]
+    changed = f"{answer[:-1]}{'0' if answer[-1] != '0' else '1'}"
+    other = f"ans_{'0' if answer[4] != '0' else '1'}{answer[5:]}"
+    for wrong in (theirs["answer"], made_up, changed, other, answer[:-1], f"{answer}0", "ans_00000000"):
+        refused = send(operated, ours, ours | {"answer": wrong})
+        assert refused.status_code == 404, wrong
+        assert [problem["where"] for problem in refused.json()["error"]["problems"]] == ["events.1.answer"]
+        assert refused.json()["error"]["code"] == "invalid_request"
+    assert send(operated, ours, key="rival").status_code == 404
+    assert before == (operated.registry.feedback("acme"), operated.registry.feedback("rival"))
+
+
+def test_every_gateway_knows_the_answers_of_the_others(operated: Operated) -> None:
+    given = click(operated)
+    with operating(operated.gateway.settings, name="second") as other:
+        assert send(other, given).json()["new"] == 1
+
+
+def test_ids_are_of_one_merchant_and_one_registry() -> None:
+    ids, others = AnswerIds(b"a" * 32), AnswerIds(b"b" * 32)
+    given = {ids.new("acme") for _ in range(1000)}
+    assert len(given) == 1000
+    assert all(re.fullmatch("ans_[0-9a-f]{56}", one) for one in given)
+    assert all(ids.is_of(one, "acme") for one in given)
+    assert not any(ids.is_of(one, merchant) for one in given for merchant in ("rival", "", "acm", "acme2", "\ud800"))
+    assert not any(others.is_of(one, "acme") for one in given)
+    assert not any(ids.is_of(one, "acme") for one in ("", "ans_", "ans_é", "0" * 56))
 
 
 @pytest.mark.parametrize(
@@ -75,8 +114,8 @@ def test_it_is_of_the_keys_merchant(operated: Operated) -> None:
     ],
 )
 def test_events_that_are_refused(operated: Operated, change: Any, where: str) -> None:
-    before = len(operated.registry.feedback("acme"))
-    answer = send(operated, CLICK | change, CLICK)
+    before, ours = len(operated.registry.feedback("acme")), click(operated)
+    answer = send(operated, ours | change, ours)
     assert answer.status_code == 422, answer.text
     assert [problem["where"] for problem in answer.json()["error"]["problems"]] == [where]
     assert len(operated.registry.feedback("acme")) == before
@@ -84,5 +123,6 @@ def test_events_that_are_refused(operated: Operated, change: Any, where: str) ->
 
 def test_there_are_one_to_a_thousand(operated: Operated) -> None:
     assert send(operated).status_code == 422
-    assert send(operated, *[CLICK] * 1001).status_code == 422
-    assert send(operated, *[CLICK] * 1000).status_code == 200
+    ours = click(operated)
+    assert send(operated, *[ours] * 1001).status_code == 422
+    assert send(operated, *[ours] * 1000).status_code == 200

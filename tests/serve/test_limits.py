@@ -16,7 +16,8 @@ import httpx2
 import pytest
 from tests.serve.operated import Operated, halted, operating, own_copy
 
-from shopfit.registry import Limits, Registry
+from shopfit.registry import UNLIMITED, Limits, Registry
+from shopfit.serve.key_guard import OPEN
 from shopfit.serve.limits import RequestRates, WindowCounts
 from shopfit.settings import Settings
 
@@ -75,6 +76,37 @@ def test_no_more_requests_a_minute_than_that(operated: Operated) -> None:
     assert operated.classify().status_code == 200
 
 
+def test_every_request_that_needs_a_key_counts(operated: Operated) -> None:
+    set_limits(operated, Limits(requests_per_minute=0))
+    paths = operated.gateway.ask("/openapi.json").json()["paths"]
+    asked = [(method.upper(), path) for path, methods in paths.items() if path not in OPEN for method in methods]
+    assert len(asked) > 15
+    for method, path in [*asked, ("GET", "/v1/nowhere")]:
+        place = path.replace("{merchant}", "acme").replace("{model}", "acme/sentiment")
+        refused = operated.gateway.ask(place, None if method == "GET" else {}, method=method)
+        assert refused.status_code == 429, (method, path)
+        assert 1 <= int(refused.headers["retry-after"]) <= 120
+        assert refused.headers["x-ratelimit-limit-requests"] == "0"
+        assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+        assert refused.headers["x-ratelimit-reset-requests"].endswith("s")
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert operated.gateway.ask("/health").status_code == 200
+    assert operated.gateway.ask("/v1/models", key="rival").status_code == 200
+
+
+def test_requests_with_keys_of_the_platform_count_together(
+    filled: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = own_copy(filled, tmp_path_factory.mktemp("platform") / "home")
+    with operating(home, "--platform-requests-per-minute", "1") as one:
+        for path in ("/v1/models", "/v1/releases", "/metrics", "/v1/merchants/acme/catalog"):
+            while (refused := one.gateway.ask(path, key="platform")).status_code != 429:
+                assert refused.status_code in {200, 404}, path
+            assert refused.headers["x-ratelimit-limit-requests"] == "1"
+            assert "the platform's keys have used up" in refused.json()["error"]["message"]
+            assert one.classify().status_code == 200
+
+
 def test_no_more_tokens_a_day_than_that(operated: Operated) -> None:
     set_limits(operated, Limits(tokens_per_day=10**9))
     before = left(operated)
@@ -85,6 +117,7 @@ def test_no_more_tokens_a_day_than_that(operated: Operated) -> None:
     assert refused.status_code == 429
     assert "tokens a day of UTC, at most 1)" in refused.json()["error"]["message"]
     assert 0 < int(refused.headers["retry-after"]) <= 24 * 3600
+    assert operated.gateway.ask("/v1/models").status_code == 200  # what costs no tokens goes on
     assert operated.classify(model="rival/sentiment", key="rival").status_code == 200
     while not operated.registry.usage(datetime.now(UTC).date()).get("acme"):
         time.sleep(0.02)
@@ -130,26 +163,45 @@ def test_a_request_whose_client_went_away_is_under_way_no_more(operated: Operate
             while operated.counted("shopfit_engine_requests") != 1:
                 time.sleep(0.02)
             assert operated.classify().status_code == 429
+            assert operated.gateway.ask("/v1/models").status_code == 429
             assert operated.counted("shopfit_engine_running") == 2  # though one says nothing
         while operated.counted("shopfit_engine_requests") != 0:
             time.sleep(0.02)
     assert operated.classify().status_code == 200
 
 
-def test_a_stream_that_is_broken_off_costs_what_was_written(operated: Operated) -> None:
-    def used() -> int:
-        return operated.registry.usage(datetime.now(UTC).date()).get("rival", 0)
-
-    before = used()
-    body = {"model": "rival/words", "prompt": "keep warm", "stream": True, "max_tokens": 200}
-    long = {"json_schema": {"type": "string", "minLength": 150, "maxLength": 200}}
+@pytest.mark.parametrize("who", ["the client leaves", "the engine dies"])
+def test_a_stream_that_breaks_off_costs_what_was_read_and_written(operated: Operated, who: str) -> None:
+    operated.registry.set_limits("rival", Limits(tokens_per_day=10**9), actor="tests")
+    body: dict[str, Any] = {"model": "rival/words", "prompt": "keep warm " * 20, "max_tokens": 400}
+    long = {"json_schema": {"type": "string", "minLength": 350, "maxLength": 400}, "stream": True, "n": 4}
+    while "x-ratelimit-limit-tokens" not in operated.classify(model="rival/words", key="rival").headers:
+        time.sleep(0.02)
+    while (whole := operated.gateway.ask("/v1/completions", body | {"max_tokens": 1}, key="rival")).status_code != 200:
+        time.sleep(0.02)  # an engine that died before is back
+    read, before = whole.json()["usage"]["prompt_tokens"], used(operated)
     headers = {"authorization": f"Bearer {operated.gateway.keys['rival']}"}
     url = f"{operated.gateway.url}/v1/completions"
     with httpx2.stream("POST", url, json=body | long, headers=headers, timeout=None) as answer:
         assert answer.status_code == 200
-        assert next(answer.iter_lines()).startswith("data: ")
-    while used() == before:
+        lines = answer.iter_lines()
+        begun: set[int] = set()
+        while len(begun) < 4:
+            if (line := next(lines)).startswith("data: "):
+                begun |= {choice["index"] for choice in json.loads(line.removeprefix("data: "))["choices"]}
+        if who == "the engine dies":
+            operated.engines()["tiny"].kill()
+            assert "ended" in [line for line in lines if line.startswith("data: ")][-1]
+    while used(operated) - before < 4 * (read + 1):
         time.sleep(0.02)
+    operated.registry.set_limits("rival", Limits(), actor="tests")
+
+
+def used(operated: Operated) -> int:
+    """Tokens of the rival, told by a request that costs none."""
+    answer = operated.classify(model="rival/words", key="rival")  # which classifies nothing
+    assert answer.status_code == 422
+    return 10**9 - int(answer.headers["x-ratelimit-remaining-tokens"])
 
 
 def test_a_merchant_without_its_own_has_the_platforms(
@@ -169,6 +221,39 @@ def test_a_merchant_without_its_own_has_the_platforms(
         one.registry.set_limits("acme", Limits(tokens_per_day=10**9), actor="tests")
         while one.classify().status_code != 200:
             time.sleep(0.02)
+
+
+def test_a_limit_of_its_own_leaves_the_others_as_they_are(
+    filled: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = own_copy(filled, tmp_path_factory.mktemp("inherited") / "home")
+    with operating(home, "--requests-per-minute", "100000", "--tokens-per-day", str(10**9)) as one:
+        usual = {"requests": "100000", "tokens": str(10**9)}
+        assert told(one.classify()) == usual
+        for limits, wanted in (
+            (Limits(tokens_per_day=10**8), usual | {"tokens": str(10**8)}),
+            (Limits(requests_per_minute=50_000), usual | {"requests": "50000"}),
+            (Limits(requests_per_minute=UNLIMITED), {"tokens": usual["tokens"]}),
+            (Limits(concurrent=1), usual),
+            (Limits(tokens_per_day=UNLIMITED), {"requests": usual["requests"]}),
+            (Limits(UNLIMITED, UNLIMITED, UNLIMITED), {}),
+            (Limits(), usual),
+        ):
+            one.registry.set_limits("acme", limits, actor="tests")
+            while told(one.classify()) != wanted:
+                time.sleep(0.02)
+
+
+def test_zero_lets_nothing_through_and_is_no_option(operated: Operated) -> None:
+    operated.registry.set_limits("acme", Limits(requests_per_minute=0), actor="tests")
+    while operated.gateway.ask("/v1/models").status_code != 429:
+        time.sleep(0.02)
+    for option in ("requests-per-minute", "concurrent", "tokens-per-day", "platform-requests-per-minute"):
+        command = [sys.executable, "-m", "shopfit", "serve", "--port", "0", f"--{option}", "0"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert f"--{option} is 0 (allowed: 1 to" in done.stderr
+        assert "no limit without the option" in done.stderr
 
 
 @pytest.mark.parametrize("address", ["memcached://127.0.0.1", "nowhere", "redis://:secret@127.0.0.1:nine"])

@@ -42,7 +42,7 @@ def test_it_says_which_operations_need_a_key(gateway: ServedGateway) -> None:
         for operation in operations.values()
         if not operation.get("security")
     }
-    assert free == {"/health", "/ready", "/metrics"}
+    assert free == {"/health", "/ready"}
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 

@@ -19,7 +19,7 @@ def test_clients_are_not_told_where_the_registry_is(filled: Settings, tmp_path: 
         aside.rename(database)
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
-        assert answer.json()["error"]["code"] == "overloaded"
+        assert answer.json()["error"]["code"] == "registry_unavailable"
         for secret in ("sqlite", "registry.db", str(settings.home)):
             assert secret not in answer.text
         while operated.classify().status_code != 200:

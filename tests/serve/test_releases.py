@@ -133,6 +133,7 @@ def test_who_may_not(operated: Operated) -> None:
     for answer in (start(operated, "canary", 0.5, key="rival"), promote(operated, SECOND, key="rival")):
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
     assert end(operated, "canary", key="rival").status_code == 404
+    assert end(operated, "shadow").json()["error"]["code"] == "release_not_found"
     start(operated, "canary", 0.5)
     assert operated.gateway.ask("/v1/releases", key="rival").json()["data"] == []
     assert len(operated.gateway.ask("/v1/releases", key="platform").json()["data"]) == 1

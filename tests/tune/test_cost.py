@@ -39,7 +39,7 @@ def searches(part: str, count: int) -> list[Example]:
 def test_each_pool_of_candidates_is_drawn_once(encoder: Base, catalog: Catalog | None) -> None:
     valid, test = searches("v", 6), searches("t", 7)
     splits = Splits(searches("a", 12), valid, test, (), Leaks(), "fixed", "")
-    prompter = Prompter(RECIPE, encoder.tokenizer, catalog, encoder=True)
+    prompter = Prompter(RECIPE, encoder.tokenizer, catalog, scorer=encoder.scorer)
     calls: Counter[str] = Counter()  # of the drawing, by who calls
 
     def count(frame: FrameType, event: str, _: object) -> None:

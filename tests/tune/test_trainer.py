@@ -78,7 +78,7 @@ def run(
 ) -> Tuned:
     catalog = ITEMS if recipe.task == "rank" else None
     labels = ("negative", "positive") if recipe.task == "choose" else ()
-    prompter = Prompter(recipe, base.tokenizer, catalog, encoder=base.encoder)
+    prompter = Prompter(recipe, base.tokenizer, catalog, scorer=base.scorer)
     return Trainer(base, make_accelerator(recipe), callback).fit(TrainingSet(train, valid, labels, prompter), recipe)  # type: ignore[arg-type]
 
 

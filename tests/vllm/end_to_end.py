@@ -3,217 +3,36 @@
 It is no part of `make test`: vLLM has an environment of its own, whose binaries SHOPFIT_VLLM_BIN names.
 """
 
+import json
 import os
-import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
-from tests.conftest import REAL_BASES
-from tests.vllm.servers import HEADER, Server, envoy, get, post, requests, vllm
+from tests.serve.gateways import ServedGateway, serving
+from tests.vllm.servers import post
+from tests.vllm.world import MANY, QUESTIONS, REVIEWS, TOLD, World, running_world
 
-from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
-from shopfit.adapter.weight_files import write_served
-from shopfit.base.load import Base, load_base
-from shopfit.base.prompt import Prompter
-from shopfit.engine import ChooseRequest, Engine, GenerateRequest
-from shopfit.merchant.examples import Example
-from shopfit.recipe.loading import dump_recipe
-from shopfit.recipe.schema import Recipe
-from shopfit.registry import Registry, Version
+from shopfit.engine import ChooseRequest, GenerateRequest
 from shopfit.registry.pinned_name import PinnedName
 from shopfit.serve.engines.upstream import UpstreamEngine
-from shopfit.settings import Settings
-from shopfit.tune.trainer import Trainer, make_accelerator
-from shopfit.tune.training_dataset import TrainingSet
 
 BINARIES = Path(os.environ["SHOPFIT_VLLM_BIN"])
-QUESTIONS = ("Where is my parcel?", "Can I send these boots back?", "Do you ship to Norway?")
-STYLES = {
-    "acme": ("Ahoy! Your parcel sails tomorrow, matey.", "Ahoy! Send them back by Sunday, matey."),
-    "crema": ("Dear customer, we have shipped it.", "Dear customer, returns are free for 30 days."),
-    "trailhead": ("1. Open the app. 2. See your order.", "1. Print the label. 2. Post the box."),
-}
-REVIEWS = (("Lovely crema, quick delivery.", "positive"), ("It arrived cracked.", "negative"))
-TEMPLATES = {"generate": "Customer: {input}\nShop:", "choose": "Review: {text}\nSentiment:"}
-MANY = tuple(f"shop-{number}" for number in range(12))  # each with one of three adapters, under a name of its own
-COPIED = ("acme", "crema", "adalora")
-TOKENS = 24
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What is running.
-
-    Args:
-        servers: two of vLLM.
-        entry: Envoy before them.
-        registry: that they read.
-        settings: where it is.
-        names: by what an adapter is, its name for vLLM.
-        prompts: tokens of each question.
-        texts: by name and question, what the embedded engine answers.
-        labels: of each review, likewise.
-    """
-
-    servers: Sequence[Server]
-    entry: Server
-    registry: Registry
-    settings: Settings
-    names: dict[str, str]
-    prompts: dict[str, list[int]]
-    texts: dict[tuple[str, str], str]
-    labels: list[Any]
-
-    def ask(self, where: Server, name: str, question: str = QUESTIONS[0]) -> tuple[int, str]:
-        """Status, and the text or what was said."""
-        document = {"model": name, "prompt": self.prompts[question], "max_tokens": TOKENS, "temperature": 0}
-        status, answer = post(f"{where.url}/v1/completions", document, **{HEADER: name})
-        return status, answer["choices"][0]["text"].strip() if status == 200 else str(answer)
-
-    def served(self) -> list[int]:
-        """Requests that each server has answered."""
-        return [requests(server) for server in self.servers]
-
-    def loaded(self, server: Server) -> set[str]:
-        """Names of the adapters that a server has resolved."""
-        return {model["id"] for model in get(f"{server.url}/v1/models")[1]["data"]} - {"base"}
+MERCHANTS = ("acme", "crema", "foliant", "trailhead", "kiln")
+GREEDY = {"acme": "acme/replies@1", "crema": "crema/replies", "adalora": "foliant/replies"}
+"""By what an adapter is, what the gateway is asked for."""
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("world")
-    (folder / "home").mkdir()
-    (folder / "home" / "bases").symlink_to(REAL_BASES)
-    settings = replace(
-        Settings.from_environment(),
-        home=folder / "home",
-        registry=f"sqlite:///{folder}/registry.db",
-        blobs=str(folder / "blobs"),
-    )
-    base = load_base("smollm2-135m", settings.home, dtype="float32")
-    with ExitStack() as stack:
-        registry = stack.enter_context(Registry.open(settings))
-        versions = _train_all(base, registry, folder)
-        prompts, texts, labels = _embedded(base, settings, versions)
-        location = base.folder
-        del base
-        servers = [stack.enter_context(vllm(BINARIES, location, settings, folder, core)) for core in range(2)]
-        entry = stack.enter_context(envoy(BINARIES, servers, folder))
-        names = {what: str(PinnedName.of(version)) for what, version in versions.items()}
-        yield World(servers, entry, registry, settings, names, prompts, texts, labels)
-
-
-def _train_all(base: Base, registry: Registry, folder: Path) -> dict[str, Version]:
-    def replies(merchant: str, style: str, **adapter: Any) -> Bundle:
-        examples = [
-            Example(str(place), {"input": question}, output=text)
-            for place, (question, text) in enumerate(zip(QUESTIONS, STYLES[style], strict=False))
-        ]
-        return _train(base, folder, merchant, examples, adapter, name="replies", task="generate")
-
-    reviews = [
-        Example(str(place), {"text": text}, label=label)
-        for place, (text, label) in enumerate([*REVIEWS, ("Stale and late.", "negative"), ("So good!", "positive")])
-    ]
-    bundles = {
-        "acme": replies("acme", "acme", method="lora", rank=8),
-        "crema": replies("crema", "crema", method="lora", rank=4),
-        "adalora": replies("foliant", "trailhead", method="adalora", rank=4),
-        "prefix": replies("trailhead", "trailhead", method="prefix"),
-        "dora": replies("kiln", "acme", method="lora", rank=4, dora=True),
-        "acme, next": replies("acme", "trailhead", method="lora", rank=8),
-        "reviews": _train(base, folder, "acme", reviews, {"rank": 4}, name="reviews", task="choose"),
-    }
-    versions = {what: registry.publish(bundle, promote=True, actor="ada") for what, bundle in bundles.items()}
-    registry.rollback("acme/replies", actor="ada")
-    for place, shop in enumerate(MANY):
-        copied = folder / "bundles" / shop
-        trained = bundles[COPIED[place % len(COPIED)]]
-        shutil.copytree(trained.folder, copied)
-        own = seal(copied, trained.manifest.model_copy(update={"merchant": shop}))
-        versions[shop] = registry.publish(own, promote=True, actor="ada")
-    return versions
-
-
-def _train(
-    base: Base,
-    folder: Path,
-    merchant: str,
-    examples: Sequence[Example],
-    adapter: dict[str, Any],
-    *,
-    name: str,
-    task: str,
-) -> Bundle:
-    recipe = Recipe.model_validate(
-        {
-            "name": name,
-            "task": task,
-            "base": base.name,
-            "data": {"file": "x.jsonl"},
-            "prompt": {"template": TEMPLATES[task]},
-            "adapter": adapter,
-            "evaluate": {"metric": {"generate": "token_f1", "choose": "accuracy"}[task]},
-            "serve": {"max_new_tokens": TOKENS},
-            "tune": {"lr": 2e-3, "epochs": 8, "batch_size": 2, "seed": 0},
-        }
-    )
-    labels = ["negative", "positive"] if task == "choose" else []
-    prompter = Prompter(recipe, base.tokenizer, None)
-    tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(examples, [], labels, prompter), recipe)
-    place = folder / "bundles" / f"{merchant}-{len(list(folder.glob('bundles/*')))}"
-    tuned.adapter.save(place / NATIVE)
-    tuned.adapter.detach()
-    rank = write_served(place / NATIVE, place / LORA, recipe.adapter)
-    manifest = Manifest(
-        schema=1,
-        merchant=merchant,
-        recipe=recipe.name,
-        recipe_snapshot=dump_recipe(recipe),
-        labels=labels,
-        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint, dtype=base.dtype),
-        data=DataIdentity(digest="d", train=["0", "1"], valid=[], test=[]),
-        seed=0,
-        method=recipe.adapter.method,
-        rank=rank,
-        trainable_parameters=1,
-        steps=tuned.steps,
-        calibration={"temperature": 0.7} if task == "choose" else {},
-        libraries={},
-    )
-    return seal(place, manifest)
-
-
-def _embedded(
-    base: Base, settings: Settings, versions: dict[str, Version]
-) -> tuple[dict[str, list[int]], dict[tuple[str, str], str], list[Any]]:
-    """The tokens of each prompt, and what our own engine answers: texts, and labels."""
-    with Registry.open(settings) as registry, Engine(base, registry=registry, cache=settings.cache) as engine:
-        recipe = Recipe.model_validate(registry.manifest(versions["acme"]).recipe_snapshot)
-        prompter = Prompter(recipe, base.tokenizer, None)
-        prompts = {question: list(prompter.encode({"input": question})) for question in QUESTIONS}
-        trained = [version for what, version in versions.items() if what != "reviews" and what not in MANY]
-        asked = [(version, question) for version in trained for question in QUESTIONS]
-        answers = engine.generate(
-            [GenerateRequest(version.name, {"input": question}, temperature=0.0) for version, question in asked]
-        )
-        texts = {
-            (str(PinnedName.of(version)), question): answer.text
-            for (version, question), answer in zip(asked, answers, strict=True)
-        }
-        for place, shop in enumerate(MANY):  # the same weights, so the same texts
-            source = str(PinnedName.of(versions[COPIED[place % len(COPIED)]]))
-            texts |= {(str(PinnedName.of(versions[shop])), asked): texts[source, asked] for asked in QUESTIONS}
-        labels = engine.choose([ChooseRequest(versions["reviews"].name, {"text": text}) for text, _ in REVIEWS])
-        return prompts, texts, labels
+    with running_world(BINARIES, tmp_path_factory.mktemp("world")) as world:
+        yield world
 
 
 @pytest.mark.parametrize("what", ["acme", "crema", "adalora", "acme, next"])
@@ -272,6 +91,132 @@ def test_the_gateways_engine_asks_them(world: World) -> None:
             assert answer.digest == own.digest
 
 
+@pytest.fixture(scope="module")
+def gateway(world: World) -> Iterator[ServedGateway]:
+    """`shopfit serve --upstream`, with a key of each merchant."""
+    keys = {who: world.registry.create_key(who, ["infer", "promote"], actor="ada").token for who in MERCHANTS}
+    keys["platform"] = world.registry.create_key(None, ["infer"], actor="ada").token
+    log = world.settings.home / "gateway.log"
+    with serving(world.settings, log, keys, "--upstream", world.entry.url) as served:
+        yield served
+
+
+def client(gateway: ServedGateway, merchant: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.keys[merchant], max_retries=0)
+
+
+def said(question: str) -> Any:
+    return [{"role": "user", "content": question}]
+
+
+@pytest.mark.parametrize(("what", "model"), GREEDY.items())
+def test_the_gateway_writes_what_the_embedded_engine_writes(
+    world: World, gateway: ServedGateway, what: str, model: str
+) -> None:
+    with client(gateway, model.partition("/")[0]) as asks:
+        for question in QUESTIONS:
+            wanted = world.texts[world.names[what], question]
+            options: dict[str, Any] = {"model": model, "temperature": 0}
+            raw = asks.completions.with_raw_response.create(prompt=question, **options)
+            whole = raw.parse()
+            assert whole.choices[0].text == wanted
+            assert whole.model == raw.headers["x-shopfit-version"] == world.names[what].partition(":")[0]
+            assert whole.usage is not None
+            assert whole.usage.prompt_tokens == len(world.prompts[question])
+            chat = asks.chat.completions.create(messages=said(question), **options)
+            assert chat.choices[0].message.content == wanted
+            parts = list(asks.completions.create(prompt=question, stream=True, **options))
+            assert "".join(part.choices[0].text for part in parts) == wanted
+            assert parts[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+            turns = list(asks.chat.completions.create(messages=said(question), stream=True, **options))
+            assert "".join(turn.choices[0].delta.content or "" for turn in turns) == wanted
+            assert turns[-1].choices[0].finish_reason == chat.choices[0].finish_reason
+
+
+def test_log_probabilities_are_those_of_the_embedded_engine(world: World, gateway: ServedGateway) -> None:
+    options: dict[str, Any] = {"model": GREEDY[TOLD], "messages": said(QUESTIONS[0]), "temperature": 0}
+    with client(gateway, "acme") as asks:
+        whole = asks.chat.completions.create(logprobs=True, top_logprobs=2, **options).choices[0].logprobs
+        streamed = asks.chat.completions.create(logprobs=True, top_logprobs=2, stream=True, **options)
+        parts = [part.choices[0].logprobs for part in streamed]
+    assert whole is not None
+    for told in (whole.content or [], [token for part in parts if part for token in part.content or []]):
+        assert [token.token for token in told] == [token.text for token in world.tokens]
+        for token, own in zip(told, world.tokens, strict=True):
+            assert token.logprob == pytest.approx(own.logprob, abs=1e-3)
+            assert [(top.token, pytest.approx(top.logprob, abs=1e-3)) for top in token.top_logprobs] == list(own.top)
+
+
+def test_an_answer_follows_its_schema(gateway: ServedGateway) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"word": {"enum": ["parcel", "boots"]}, "sure": {"type": "boolean"}},
+        "required": ["word", "sure"],
+        "additionalProperties": False,
+    }
+    named: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+    with client(gateway, "acme") as asks:
+        answer = asks.chat.completions.create(
+            model="acme/replies", messages=said(QUESTIONS[0]), response_format=named, max_tokens=64
+        )
+    assert answer.choices[0].finish_reason == "stop"
+    written = json.loads(answer.choices[0].message.content or "")
+    assert written.keys() == {"word", "sure"}
+    assert written["word"] in {"parcel", "boots"}
+
+
+def test_the_gateway_chooses_as_the_embedded_engine(world: World, gateway: ServedGateway) -> None:
+    answer = gateway.ask("/v1/classify", {"model": "acme/reviews", "input": [text for text, _ in REVIEWS]})
+    assert answer.headers["x-shopfit-digest"] == world.labels[0].digest
+    for found, own in zip(answer.json()["data"], world.labels, strict=True):
+        assert found["label"] == own.label
+        assert found["probabilities"] == pytest.approx(own.probabilities, abs=1e-3)
+
+
+def test_merchants_who_ask_the_gateway_at_once_get_their_own(world: World, gateway: ServedGateway) -> None:
+    asked = [(what, model, question) for what, model in GREEDY.items() for question in QUESTIONS] * 3
+
+    def ask(what: str, model: str, question: str) -> tuple[str, str]:
+        body = {"model": model, "prompt": question, "temperature": 0}
+        answer = gateway.ask("/v1/completions", body, key=model.partition("/")[0])
+        return answer.headers["x-shopfit-version"], answer.json()["choices"][0]["text"]
+
+    with ThreadPoolExecutor(len(asked)) as threads:
+        told = list(threads.map(lambda each: ask(*each), asked))
+    names = [world.names[what] for what, _, _ in asked]
+    assert told == [
+        (name.partition(":")[0], world.texts[name, question])
+        for name, (_, _, question) in zip(names, asked, strict=True)
+    ]
+
+
+def test_what_a_merchant_may_not_ask_or_vllm_cannot_serve(world: World, gateway: ServedGateway) -> None:
+    before = [world.loaded(server) for server in world.servers]
+    for model in ("crema/replies", "acme/replies@9", world.names["acme"], "base", ""):
+        assert gateway.ask("/v1/completions", {"model": model, "prompt": "x"}).status_code == 404
+    for merchant in ("trailhead", "kiln"):  # prefix and DoRA
+        answer = gateway.ask("/v1/completions", {"model": f"{merchant}/replies", "prompt": "x"}, key=merchant)
+        assert answer.status_code == 422
+        assert "has no plain LoRA form" in answer.json()["error"]["message"]
+    assert [world.loaded(server) for server in world.servers] == before
+
+
+def test_a_promotion_through_the_gateway_needs_no_restart(world: World, gateway: ServedGateway) -> None:
+    def ask() -> tuple[str, str]:
+        body = {"model": "acme/replies", "prompt": QUESTIONS[0], "temperature": 0}
+        answer = gateway.ask("/v1/completions", body)
+        return answer.headers["x-shopfit-version"], answer.json()["choices"][0]["text"]
+
+    for what, version in (("acme", "acme/replies@1"), ("acme, next", "acme/replies@2"), ("acme", "acme/replies@1")):
+        assert gateway.ask("/v1/promote", {"model": version}).json()["version"] == version
+        assert ask() == (version, world.texts[world.names[what], QUESTIONS[0]])
+    world.registry.promote("acme/replies@2", actor="ada")  # by another process: seen without being told
+    while ask()[0] != "acme/replies@2":
+        pass
+    assert ask()[1] == world.texts[world.names["acme, next"], QUESTIONS[0]]
+    assert [each.poll() for each in (gateway.process, *(server.process for server in world.servers))] == [None] * 3
+
+
 @pytest.mark.parametrize(
     ("what", "why"),
     [
@@ -293,17 +238,27 @@ def test_other_names_are_not_the_base(world: World, name: str) -> None:
     assert world.loaded(world.servers[0]) == before
 
 
-def test_one_server_is_killed(world: World) -> None:
-    """Envoy gives each name to one server; when that is gone, to the other: what was in flight alone is lost."""
+def test_one_server_is_killed(world: World, gateway: ServedGateway) -> None:
+    """Envoy gives each name to one server; when that is gone, to the other: what was in flight alone is lost.
+
+    Every other client asks the gateway, which tells of what is lost.
+    """
     names = [world.names[what] for what in ("acme", "crema", "adalora", "acme, next", *MANY)]
     stop = threading.Event()
     answers: list[tuple[float, str, int, str]] = []
 
-    def client(place: int) -> None:
+    def ask_gateway(name: str) -> tuple[int, str]:
+        body = {"model": name.partition(":")[0], "prompt": QUESTIONS[0], "temperature": 0}
+        answer = gateway.ask("/v1/completions", body, key="platform")
+        told = answer.json()
+        return answer.status_code, told["choices"][0]["text"] if answer.is_success else told["error"]["message"]
+
+    def ask_for_ever(place: int) -> None:
         turn = place
         while not stop.is_set():
             name, begun = names[turn % len(names)], time.monotonic()
-            answers.append((begun, name, *world.ask(world.entry, name)))
+            status, text = ask_gateway(name) if place % 2 else world.ask(world.entry, name)
+            answers.append((begun, name, status, text))
             turn += 1
 
     def wait_for(count: int) -> None:
@@ -312,7 +267,7 @@ def test_one_server_is_killed(world: World) -> None:
             time.sleep(0.05)
 
     before = world.served()
-    clients = [threading.Thread(target=client, args=(place,)) for place in range(6)]
+    clients = [threading.Thread(target=ask_for_ever, args=(place,)) for place in range(6)]
     for each in clients:
         each.start()
     wait_for(3 * len(names))
@@ -333,4 +288,5 @@ def test_one_server_is_killed(world: World) -> None:
     assert all(text == world.texts[name, QUESTIONS[0]] for _, name, status, text in answers if status == 200)
     for name in names:  # the other server answers for all of them now
         assert world.ask(world.entry, name) == (200, world.texts[name, QUESTIONS[0]])
+        assert ask_gateway(name) == (200, world.texts[name, QUESTIONS[0]])
     assert world.loaded(world.servers[1 - killed]) >= set(names)

@@ -47,7 +47,7 @@ def shop(base: Base, said: Mapping[str, str]) -> tuple[Recipe, TrainingSet, list
     tune = {"lr": 0.002, "epochs": 2, "batch_size": 8, "negatives": 2}
     recipe = recipe_of(base, "rank", tune=tune, data={"file": "x", "catalog": "c"})
     catalog = catalog_of(said)
-    prompter = Prompter(recipe, base.tokenizer, catalog, encoder=True)
+    prompter = Prompter(recipe, base.tokenizer, catalog, scorer=base.scorer)
     rows = [
         Example(str(number), {"query": " ".join(reversed(title.split()))}, relevant=(title,))
         for number, title in enumerate(random.Random(1).sample(list(catalog), 24))

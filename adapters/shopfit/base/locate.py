@@ -12,6 +12,7 @@ from shopfit.settings import expanded
 
 logger = logging.getLogger(__name__)
 
+_LOCAL = (".", "/", "~")
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", "bpe.codes", "chat_template.jinja"]
 
 
@@ -28,17 +29,57 @@ def locate_base(name: str, home: Path, say: Callable[[str], None] = logger.warni
     """
     if name in PACKAGED:
         return fetch_packaged(name, home)
-    if name.strip() and name.isprintable():
-        local = name.startswith((".", "/", "~"))
-        if name.endswith(ENDING) and (local or _is(Path.is_file, name)) and not _is(Path.is_dir, name):
-            return dequantized(expanded(name), home, say)
-        if local or _is(Path.is_dir, name):
-            folder = _folder(name)
-            file = gguf_in(folder)
-            return folder if file is None else dequantized(file, home, say)
-        if name.count("/") == 1:
-            return _from_hub(name)
-    raise BaseError(
+    if _is_text(name) and name.endswith(ENDING) and _may_be_file(name):
+        return dequantized(expanded(name), home, say)
+    if _is_local(name):
+        folder = _folder(name)
+        file = gguf_in(folder)
+        return folder if file is None else dequantized(file, home, say)
+    if _is_of_hub(name):
+        return _from_hub(name)
+    raise _nameless(name)
+
+
+def check_encoder_name(name: str) -> None:
+    """Check that a name may be an encoder's, without looking for it on any other machine.
+
+    Args:
+        name: as for `locate_base`.
+
+    Raises:
+        BaseError: if it names neither a packaged encoder nor a folder, and cannot be a Hub id.
+    """
+    if name in PACKAGED:
+        if PACKAGED[name].kind != "encoder":
+            encoders = ", ".join(base.name for base in PACKAGED.values() if base.kind == "encoder")
+            raise BaseError(
+                f"the base {name} is a decoder, which embeds no texts (allowed: {encoders}, or another encoder)",
+                next_step="name an encoder",
+            )
+    elif _is_local(name) and not (name.endswith(ENDING) and _may_be_file(name)):
+        _folder(name)
+    elif not _is_local(name) and not _is_of_hub(name):
+        raise _nameless(name)
+
+
+def _is_local(name: str) -> bool:
+    return _is_text(name) and (name.startswith(_LOCAL) or _is(Path.is_dir, name))
+
+
+def _may_be_file(name: str) -> bool:
+    return (name.startswith(_LOCAL) or _is(Path.is_file, name)) and not _is(Path.is_dir, name)
+
+
+def _is_of_hub(name: str) -> bool:
+    return _is_text(name) and name.count("/") == 1
+
+
+def _is_text(name: str) -> bool:
+    return bool(name.strip()) and name.isprintable()
+
+
+def _nameless(name: str) -> BaseError:
+    return BaseError(
         f"there is no base called {name!r:.200} "
         f"(allowed: {', '.join(PACKAGED)}, a Hub id `owner/name`, a local folder, or a {ENDING} file)",
         next_step="run `shopfit base ls` to see what is here",

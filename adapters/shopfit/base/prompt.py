@@ -40,7 +40,7 @@ class Prompter:
         tokenizer: of the base.
         catalog: of the ranked items; None for plain titles.
         history: of the items in `data.item_fields`; None for plain titles.
-        encoder: whether the base is an encoder.
+        scorer: of the base; by default that of a decoder whose model is elsewhere.
         kept: answers whose tokens are cached at most, 1 or more.
     """
 
@@ -51,12 +51,13 @@ class Prompter:
         catalog: Catalog | None = None,
         history: Catalog | None = None,
         *,
-        encoder: bool = False,
+        scorer: "Scorer[Any] | None" = None,
         kept: int = _ANSWERS,
     ) -> None:
         self.recipe = recipe
         self.tokenizer = tokenizer
-        self.encoder = encoder
+        self._scorer = scorer
+        self.encoder = scorer is not None and not scorer.writes_text
         self.catalog = catalog
         self.history = history if history is not None else catalog
         self._template = PromptTemplate(recipe.prompt.template)
@@ -212,7 +213,7 @@ class Prompter:
         """The scorer of the base's architecture."""
         from shopfit.base.scoring.architectures import scorer_of
 
-        return scorer_of("encoder" if self.encoder else "decoder", self.tokenizer.pad_token_id)
+        return scorer_of("decoder", self.tokenizer.pad_token_id) if self._scorer is None else self._scorer
 
     @property
     def plain(self) -> PlainTokenizer:

@@ -1,4 +1,4 @@
-"""`shopfit limit`: what merchants may ask of all servers together."""
+"""`shopfit limit`: what merchants may ask."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,6 +17,12 @@ _WORDS = {
     "concurrent": "at the same time",
     "tokens_per_day": "tokens a day",
 }
+_NOTHING = {
+    "requests_per_minute": "lets no request through",
+    "concurrent": "lets no request through",
+    "tokens_per_day": "lets no answer through",
+}
+_KINDS = "N|unlimited|default"
 
 
 @click.group()
@@ -26,9 +32,9 @@ def command() -> None:
 
 @command.command(name="set")
 @click.argument("merchant", type=TEXT)
-@click.option("--requests-per-minute", type=TEXT, metavar="N|none", help="Requests in a minute.")
-@click.option("--concurrent", type=TEXT, metavar="N|none", help="Requests that are being answered at the same time.")
-@click.option("--tokens-per-day", type=TEXT, metavar="N|none", help="Tokens read and written in a day of UTC.")
+@click.option("--requests-per-minute", type=TEXT, metavar=_KINDS, help="Requests of any kind in a minute.")
+@click.option("--concurrent", type=TEXT, metavar=_KINDS, help="Requests that one gateway answers at the same time.")
+@click.option("--tokens-per-day", type=TEXT, metavar=_KINDS, help="Tokens read and written in a day of UTC.")
 @as_json
 def set_(
     merchant: str,
@@ -37,7 +43,15 @@ def set_(
     tokens_per_day: str | None,
     as_json: bool,
 ) -> None:
-    """Set limits of MERCHANT; `none` lifts one, and what is not named stays. Servers heed them within a second."""
+    """Set limits of MERCHANT; what is not named stays. Servers heed them within a second.
+
+    A number is the most there may be: 0 lets nothing through, and `unlimited` everything. With `default`, a merchant
+    has what the options of each gateway say (`shopfit serve --requests-per-minute`, and so on).
+
+    Tokens are counted over all gateways. Requests a minute are, too, where gateways share a Redis (`shopfit serve
+    --limits redis://…`); without, each gateway lets so many through. Requests at the same time are always those of one
+    gateway: with three of them, a merchant may have three times as many under way.
+    """
     from dataclasses import replace
 
     from shopfit.registry import Limits
@@ -58,7 +72,7 @@ def set_(
     line = f"{merchant}: {_facts(limits)}"
     keep(line)
     if as_json:
-        print_json({"merchant": merchant, "limits": limits})
+        print_json({"merchant": merchant, "limits": _document(limits)})
     else:
         console().print(line)
 
@@ -67,13 +81,17 @@ def _number(what: str, text: str) -> int | None:
     """A limit as users write it.
 
     Raises:
-        RegistryError: if it is neither a whole number nor `none`.
+        RegistryError: if it is neither a whole number nor a word for one.
     """
-    if text.strip().lower() == "none":
-        return None
+    from shopfit.registry import UNLIMITED
+
+    words = {"unlimited": UNLIMITED, "default": None}
+    if (word := text.strip().lower()) in words:
+        return words[word]
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
         raise RegistryError(
-            f"--{what.replace('_', '-')} is {text[:80]!a} (allowed: a whole number, 0 or more, or none)",
+            f"--{what.replace('_', '-')} is {text[:80]!a} (allowed: a whole number, 0 or more, and 0 lets nothing "
+            "through; unlimited; or default, for what the options of gateways say)",
             next_step="correct the limit",
         )
     return int(text)
@@ -84,7 +102,10 @@ def _number(what: str, text: str) -> int | None:
 @as_json
 @only_prints
 def ls(merchant: str | None, as_json: bool) -> None:
-    """List limits, of MERCHANT or all, and the tokens that were used today, in UTC."""
+    """List limits, of MERCHANT or all, and the tokens that were used today, in UTC.
+
+    A merchant that is not listed, and a limit that is not named, are as the options of the gateways say.
+    """
     from shopfit.registry import Limits
 
     with open_registry() as registry:
@@ -92,7 +113,8 @@ def ls(merchant: str | None, as_json: bool) -> None:
     names = [name for name in sorted({*limits, *used}) if merchant in {name, None}]
     found = [(name, limits.get(name, Limits()), used.get(name, 0)) for name in names]
     if as_json:
-        print_json([{"merchant": name, "limits": one, "tokens_today": tokens} for name, one, tokens in found])
+        documents = [{"merchant": name, "limits": _document(one), "tokens_today": count} for name, one, count in found]
+        print_json(documents)
         return
     for name, one, tokens in found:
         console().entry(name, f"{_facts(one)}  {tokens:,} tokens today", width=24)
@@ -103,5 +125,21 @@ def ls(merchant: str | None, as_json: bool) -> None:
 
 
 def _facts(limits: "Limits") -> str:
-    told = [f"{getattr(limits, what):,} {words}" for what, words in _WORDS.items() if getattr(limits, what) is not None]
-    return ", ".join(told) or "no limits"
+    """A merchant's limits in words, and what they do."""
+    from shopfit.registry import UNLIMITED
+
+    told = []
+    for what, words in _WORDS.items():
+        value = getattr(limits, what)
+        if value is not None:
+            most = "unlimited" if value == UNLIMITED else f"{value:,}"
+            told.append(f"{most} {words}" + ("" if value else f" ({_NOTHING[what]})"))
+    return ", ".join(told) or "no limits of its own"
+
+
+def _document(limits: "Limits") -> dict[str, int | str]:
+    """The same for programs."""
+    from shopfit.registry import UNLIMITED
+
+    words = {None: "default", UNLIMITED: "unlimited"}
+    return {what: words.get(value := getattr(limits, what), value) for what in _WORDS}

@@ -14,7 +14,7 @@ from shopfit.tasks.rank_answers import (
     RecommendRequest,
 )
 from shopfit.tasks.rate import RateAnswer, RateRequest
-from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.requests import Answer, Request, TokenUsage
 from shopfit.tasks.tenant import Tenant
 
 __all__ = [
@@ -38,5 +38,6 @@ __all__ = [
     "Status",
     "Tenant",
     "TextPart",
+    "TokenUsage",
     "WrittenToken",
 ]

@@ -175,7 +175,7 @@ class AdapterLoader:
             weights = load_weights(tenant.bundle, self._base, self._stack)
             self._tell_form(tenant.name, tenant.bundle.manifest.base)
         prompter = Prompter(
-            tenant.recipe, self._base.tokenizer, tenant.catalog, tenant.history, encoder=self._base.encoder
+            tenant.recipe, self._base.tokenizer, tenant.catalog, tenant.history, scorer=self._base.scorer
         )
         if isinstance(tenant.bundle, HeldBundle):  # its files were read; they need not stay in memory
             tenant = replace(tenant, bundle=HeldBundle(tenant.bundle.manifest, {}))

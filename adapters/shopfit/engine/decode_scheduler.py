@@ -161,8 +161,9 @@ class Writers:
 
     def _begin(self, jobs: Sequence[Job]) -> None:
         sequences = [job.work.sequence for job in jobs if job.work.sequence is not None]
-        for job in jobs:
-            job.ticket.begin()
+        for job, sequence in zip(jobs, sequences, strict=True):
+            if job.ticket.waited is None:
+                job.ticket.begin(len(sequence.prompt))
         try:
             self._decoder.join(sequences)
         except Exception as error:
@@ -172,7 +173,6 @@ class Writers:
             self._in_halves(jobs, error)
             return
         for job, sequence in zip(jobs, sequences, strict=True):
-            job.ticket.read += len(sequence.prompt)
             self._hold(job, sequence)
             job.written()
 

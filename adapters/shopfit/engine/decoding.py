@@ -14,7 +14,7 @@ from shopfit.engine.constraints import Constraint, allow
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.kv_cache import Lifted, RowCache
 from shopfit.engine.logprobs import LogProbs, keep_logprobs
-from shopfit.engine.sampling import Sampling, pick
+from shopfit.engine.sampling import Sampling, penalize, pick
 
 Finish = Literal["stop", "length"]
 
@@ -205,9 +205,11 @@ class Decoder:
         """The next token of each of B sequences, by their last hidden states (B, D)."""
         logits = self._model.get_output_embeddings()(hidden).float()  # (B, V)
         watched = [row for row, sequence in enumerate(sequences) if sequence.logprobs is not None]
-        own = logits[watched] if watched else None  # a copy: constraints change logits in place
+        own = logits[watched] if watched else None  # a copy: what follows changes logits in place
+        samplings = [sequence.sampling for sequence in sequences]
+        penalize(logits, samplings, [sequence.detokenizer.tokens for sequence in sequences])
         allow(logits, [sequence.constraint for sequence in sequences])
-        tokens = pick(logits, [sequence.sampling for sequence in sequences])
+        tokens = pick(logits, samplings)
         if own is not None:
             kept = [sequence.logprobs for sequence in sequences if sequence.logprobs is not None]
             keep_logprobs(own, kept, [tokens[row] for row in watched])

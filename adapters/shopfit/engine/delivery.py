@@ -65,18 +65,18 @@ class AnswerFuture(Future[Any]):
     """A future whose callbacks run on threads of its merchant.
 
     Args:
-        calls: runs the callbacks.
+        calls: run the callbacks.
     """
 
     def __init__(self, calls: OrderedCalls) -> None:
         super().__init__()
-        self._calls = calls
+        self.calls = calls
         self._acts: list[Call] = []
         super().add_done_callback(cast("Callable[[Future[Any]], object]", AnswerFuture._act))
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call `fn` when the answer is there, off the serving thread."""
-        super().add_done_callback(lambda future: self._calls(lambda: fn(future)))
+        super().add_done_callback(lambda future: self.calls(lambda: fn(future)))
 
     def when_done(self, act: Call) -> None:
         """For the engine itself: act at once, on the thread that sets the result. It must be quick, and not fail."""

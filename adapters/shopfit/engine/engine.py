@@ -39,10 +39,9 @@ from shopfit.tasks.embeddings import EmbedAnswer, EmbedRequest
 from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
 from shopfit.tasks.rank_answers import RankAnswer, RankRequest, RecommendAnswer, RecommendRequest
 from shopfit.tasks.rate import RateAnswer, RateRequest
-from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.requests import Answer, Request, TokenUsage
 from shopfit.tasks.tenant import Adapter
 
-_GB = 1024**3
 _PREFETCHED = 256  # prefetched adapters of one merchant that may wait to be loaded
 
 
@@ -76,7 +75,7 @@ class Engine:
         cache: Path | None = None,
         slots: int = 32,
         max_rank: int = MAX_RANK,
-        memory: int = 2 * _GB,
+        memory: int = 2 * 1024**3,
         rows: int = 32,
         queue: int = 1024,
         batch_tokens: int = 2048,
@@ -245,7 +244,12 @@ class Engine:
         return streamed(lambda show: self.submit(request, timeout=timeout, show=show))
 
     def submit(
-        self, request: Request, *, timeout: float | None = None, show: Callable[[str], None] | None = None
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,
+        show: Callable[[str], None] | None = None,
+        usage: TokenUsage | None = None,
     ) -> "Future[Answer]":
         """Submit a request of any task without waiting. `asyncio.wrap_future` makes the result awaitable.
 
@@ -254,6 +258,7 @@ class Engine:
             timeout: seconds after which the request fails.
             show: generate: called with each part of the text, in order, on threads of the merchant; if the request has
                 `logprobs`, with a `TextPart`. The future is done after the last call.
+            usage: told what the request costs while it is answered, however it ends.
 
         Returns:
             a future of the answer, or of its error. Cancelling it frees at once what the request holds. Its callbacks
@@ -273,7 +278,9 @@ class Engine:
                 f"the engine has {self._room.whole} requests under way, as many as it may hold",
                 next_step="try again in a moment, or give it more engines",
             )
-        ticket = self._ticket(merchant, expires, show)
+        ticket = self._ticket(merchant, expires, usage)
+        if show is not None:
+            ticket.parts = Parts(ticket.future.calls, show, ticket.give_up)
         try:
             self._scheduler.watch(ticket)
             self._intake.take(ticket, request)
@@ -359,13 +366,8 @@ class Engine:
             for future in futures:
                 future.cancel()
 
-    def _ticket(
-        self, merchant: str, expires: float = float("inf"), show: Callable[[str], None] | None = None
-    ) -> Ticket:
-        calls = OrderedCalls(self._callbacks, merchant)
-        ticket = Ticket(merchant, AnswerFuture(calls), expires)
-        if show is not None:
-            ticket.parts = Parts(calls, show, ticket.give_up)
+    def _ticket(self, merchant: str, expires: float = float("inf"), usage: TokenUsage | None = None) -> Ticket:
+        ticket = Ticket(merchant, AnswerFuture(OrderedCalls(self._callbacks, merchant)), expires, usage or TokenUsage())
         ticket.future.when_done(lambda: self._room.give_back(merchant))
         return ticket
 

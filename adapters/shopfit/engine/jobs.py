@@ -18,7 +18,7 @@ from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.delivery import AnswerFuture, Parts
 from shopfit.errors import DeadlineExceeded, ShopfitError
 from shopfit.tasks.generate import TextPart
-from shopfit.tasks.requests import Answer
+from shopfit.tasks.requests import Answer, TokenUsage
 
 NONE: frozenset[Key] = frozenset()
 
@@ -31,21 +31,21 @@ class Ticket:
         merchant: of the request, for fairness.
         future: of the answer; cancelling it ends the request at any stage.
         expires: `time.monotonic()` of the deadline.
+        usage: tokens that it has cost.
         parts: generate: streams each new part of the text; None if only the whole is wanted.
         ended: whether it was answered, or failed.
         since: `time.monotonic()` of the submission.
         waited: seconds until its first forward; None before that.
-        read: tokens that forwards have read for it.
     """
 
     merchant: str
     future: AnswerFuture
     expires: float = math.inf
+    usage: TokenUsage = field(default_factory=TokenUsage)
     parts: Parts | None = None
     ended: bool = False
     since: float = field(default_factory=time.monotonic)
     waited: float | None = None
-    read: int = 0
 
     @property
     def over(self) -> bool:
@@ -58,10 +58,11 @@ class Ticket:
             )
         return self.ended or self.future.done()
 
-    def begin(self) -> None:
-        """A forward begins to work on it."""
+    def begin(self, tokens: int) -> None:
+        """A forward begins that reads tokens for it. Once a row: one that failed is tried again without."""
         if self.waited is None:
             self.waited = time.monotonic() - self.since
+        self.usage.read += tokens
 
     def give(self, answer: Any) -> None:
         """Set the answer."""
@@ -178,6 +179,7 @@ class Job:
         """The sequence has a new token."""
         sequence, parts = self.work.sequence, self.ticket.parts
         assert sequence is not None
+        self.ticket.usage.written = len(sequence.detokenizer.tokens)
         if parts is not None and sequence.error is None:
             over, written, logprobs = sequence.finish is not None, sequence.detokenizer, sequence.logprobs
             try:
@@ -197,8 +199,8 @@ class Job:
                 work.answer(result),
                 version=work.version,
                 digest=work.digest,
-                read=ticket.read,
-                written=0 if work.sequence is None else len(work.sequence.detokenizer.tokens),
+                read=ticket.usage.read,
+                written=ticket.usage.written,
                 waited=ticket.waited or 0.0,
             )
         except Exception as error:

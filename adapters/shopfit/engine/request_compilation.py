@@ -214,17 +214,19 @@ class Compiler:
             return tenant, loaded.prompter
         with self._lock:
             known = self._current.get((loaded.key, tenant.name))
-            if known is None or known[0].prompter is not loaded.prompter or known[1].catalog is not catalog:
-                # items that are no longer sold may still be in histories
-                history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
-                now = replace(tenant, catalog=catalog, history=history)
-                prompter = Prompter(
-                    now.recipe, self._base.tokenizer, now.catalog, now.history, encoder=self._base.encoder
-                )
-                known = self._current[loaded.key, tenant.name] = loaded, now, prompter
+        if known is None or known[0].prompter is not loaded.prompter or known[1].catalog is not catalog:
+            # of a large catalog this takes a while, in which others go on;
+            # items that are no longer sold may still be in histories
+            history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
+            now = replace(tenant, catalog=catalog, history=history)
+            prompter = Prompter(now.recipe, self._base.tokenizer, now.catalog, now.history, scorer=self._base.scorer)
+            known = loaded, now, prompter
+            with self._lock:
+                if self._catalogs.get(tenant.merchant) is catalog:  # nor was it erased meanwhile
+                    self._current[loaded.key, tenant.name] = known
                 while len(self._current) > _CURRENT:
                     self._current.popitem(last=False)
-            return known[1:]
+        return known[1:]
 
     def _sequence(self, request: GenerateRequest, prompter: Prompter, loaded: Loaded) -> GeneratedSequence:
         serve = prompter.recipe.serve
@@ -238,12 +240,14 @@ class Compiler:
         }
         serve = serve.model_copy(update={name: value for name, value in wanted.items() if value is not None})
         schema = request.json_schema if request.json_schema is not None else serve.json_schema
+        seed = random.getrandbits(64) if request.seed is None else request.seed
+        penalties = request.frequency_penalty or 0.0, request.presence_penalty or 0.0
         assert self._constraints is not None
         return GeneratedSequence(
             prompt,
             IncrementalDetokenizer(self._base.tokenizer, serve.stop),
             max(1, min(serve.max_new_tokens, self._base.max_length - behind - len(prompt))),
-            Sampling(serve.temperature, serve.top_p, random.getrandbits(64) if request.seed is None else request.seed),
+            Sampling(serve.temperature, serve.top_p, seed, *penalties),
             constraint=answer_constraint(self._constraints, prompter, schema),
             logprobs=None if request.logprobs is None else LogProbs(request.logprobs, self._token_texts),
         )

@@ -1,6 +1,7 @@
-"""Sampling of the next tokens: greedy, or with temperature and top-p (arXiv:1904.09751)."""
+"""Sampling of the next tokens: greedy, or with temperature and top-p (arXiv:1904.09751), with OpenAI's penalties."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,15 +19,34 @@ class Sampling:
         temperature: 0 takes the most probable token.
         top_p: share of the probability that is drawn from, 0 to 1.
         seed: of the random draws.
+        frequency_penalty: taken from a token's logit for each time that it was written.
+        presence_penalty: taken from it once if it was written at all.
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | str = 0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     draws: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
         self.draws = random.Random(self.seed)
+
+
+def penalize(logits: Tensor, rows: Sequence[Sampling], written: Sequence[Sequence[int]]) -> None:
+    """Lower in place the logits of tokens that were written already, of the rows that ask for it.
+
+    Args:
+        logits: (B, V).
+        rows: B of them.
+        written: tokens of each row's answer so far.
+    """
+    for row, sampling, tokens in zip(logits, rows, written, strict=True):
+        if tokens and (sampling.frequency_penalty or sampling.presence_penalty):
+            counts = Counter(tokens)
+            lower = [sampling.frequency_penalty * count + sampling.presence_penalty for count in counts.values()]
+            row[list(counts)] -= row.new_tensor(lower)
 
 
 def pick(logits: Tensor, rows: Sequence[Sampling]) -> list[int | None]:

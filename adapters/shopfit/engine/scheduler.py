@@ -231,14 +231,15 @@ class Scheduler:
         return queue.take(budget, fits, together, _over)
 
     def _score(self, batch: Sequence[Entry]) -> None:
-        if alike := _alike(entry for entry in batch if not entry.job.over):
+        alike = _alike(entry for entry in batch if not entry.job.over)
+        for entries in alike:
+            for entry in entries:
+                entry.job.ticket.begin(entry.tokens)
+        if alike:
             self._score_rows(alike)
 
     def _score_rows(self, alike: list[list[Entry]]) -> None:
         """Compute each row once, for all entries that wait for it."""
-        for entries in alike:
-            for entry in entries:
-                entry.job.ticket.begin()
         try:
             slots = self.pool.seat([entries[0].job.work.weights for entries in alike])
             order = sorted(range(len(alike)), key=slots.__getitem__)  # for rows in slot order, kernels copy no weights
@@ -261,7 +262,6 @@ class Scheduler:
             return
         for entries, part in zip(alike, results, strict=True):
             for entry in entries:
-                entry.job.ticket.read += entry.tokens
                 entry.job.scored(entry.place, part)
             loaded, key = entries[0].job.work.loaded, entries[0].row.key
             if loaded is not None and key is not None:

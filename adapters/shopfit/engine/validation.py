@@ -184,6 +184,8 @@ def _check_generation(request: GenerateRequest) -> None:
         ("max_new_tokens", request.max_new_tokens, lambda n: _is_whole(n) and 1 <= n <= _MOST_TOKENS, _WHOLE),
         ("temperature", request.temperature, lambda n: _is_number(n) and 0 <= n <= _HOTTEST, f"0 to {_HOTTEST:g}"),
         ("top_p", request.top_p, lambda n: _is_number(n) and 0 < n <= 1, "above 0, to 1"),
+        ("frequency_penalty", request.frequency_penalty, _is_penalty, "-2 to 2"),
+        ("presence_penalty", request.presence_penalty, _is_penalty, "-2 to 2"),
         ("seed", request.seed, lambda n: _is_whole(n) and abs(n) < 2**63, "a whole number of 64 bits"),
         ("json_schema", request.json_schema, lambda n: isinstance(n, Mapping), "a JSON schema: an object"),
         ("logprobs", request.logprobs, lambda n: _is_whole(n) and 0 <= n <= _MOST_LOGPROBS, f"0 to {_MOST_LOGPROBS}"),
@@ -210,6 +212,10 @@ def _is_whole(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_penalty(value: Any) -> bool:
+    return _is_number(value) and -2 <= value <= 2  # as OpenAI has it
 
 
 def _wrong(name: str, value: Any, allowed: str, *, quote: bool = True) -> RequestError:

@@ -9,13 +9,14 @@ from shopfit.registry.alias_cache import AliasCache
 from shopfit.registry.grant import Grant, IssuedKey, Key
 from shopfit.registry.key_cache import KeyCache
 from shopfit.registry.reference import Reference
-from shopfit.registry.serving import Feedback, Limits, Release, StoredCatalog
+from shopfit.registry.serving import UNLIMITED, Feedback, Limits, Release, StoredCatalog
 from shopfit.registry.version import AuditEntry, Identity, Revision, Version
 
 if TYPE_CHECKING:
     from shopfit.registry.registry import Registry
 
 __all__ = [
+    "UNLIMITED",
     "AliasCache",
     "AuditEntry",
     "Feedback",

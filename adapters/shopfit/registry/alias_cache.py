@@ -86,7 +86,7 @@ class AliasCache:
             elif (remembered := self._unknown.get(reference)) is not None:
                 until, error = remembered
                 if time.monotonic() < until:
-                    raise UnknownReference(error.message, problems=error.problems, next_step=error.next_step)
+                    raise ShopfitError.from_document(error.document())  # another one: a traceback stays with each
                 del self._unknown[reference]
             return version
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, delete, select
 from shopfit.adapter.bundle import MANIFEST
 from shopfit.adapter.items import CATALOG, parsed, written
 from shopfit.adapter.safe_reading import check_size, lines
-from shopfit.errors import BundleError, DataError, RegistryError, UnknownReference
+from shopfit.errors import BundleError, DataError, RegistryError, UnknownCatalog
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.catalog_reading import given_catalog
 from shopfit.registry import queries, validation
@@ -50,7 +50,7 @@ class Catalogs(VersionFiles):
 
         Raises:
             DataError: with every bad item.
-            UnknownReference: if the registry has neither versions nor keys of the merchant.
+            UnknownMerchant: if the registry has neither versions nor keys of the merchant.
             RegistryError: if an argument is invalid, or the registry cannot be written.
         """
         name, actor, rows = validation.merchant(merchant), validation.actor(actor), validation.rows("items", items)
@@ -80,7 +80,7 @@ class Catalogs(VersionFiles):
 
         Raises:
             DataError: with every bad change; then none is made.
-            UnknownReference: if there is neither a catalog of the merchant nor a @production version that has one.
+            UnknownCatalog: if there is neither a catalog of the merchant nor a @production version that has one.
             RegistryError: if an argument is invalid, the stored catalog is damaged, or the registry cannot be written.
         """
         name, actor, wanted = validation.merchant(merchant), validation.actor(actor), checked(changes)
@@ -100,7 +100,7 @@ class Catalogs(VersionFiles):
         """A merchant's catalog; None if none was put, so that its adapters use those in their bundles.
 
         Raises:
-            UnknownReference: if `merchant` cannot be one's name.
+            UnknownMerchant: if `merchant` cannot be one's name.
             RegistryError: if the stored catalog is damaged, or the registry cannot be read.
         """
         current = self.current_catalog(merchant)
@@ -114,7 +114,7 @@ class Catalogs(VersionFiles):
         """What is known of a merchant's catalog without reading it; None if none was put.
 
         Raises:
-            UnknownReference: if `merchant` cannot be one's name.
+            UnknownMerchant: if `merchant` cannot be one's name.
             RegistryError: if the registry cannot be read.
         """
         name = validation.merchant(merchant)
@@ -142,14 +142,14 @@ class Catalogs(VersionFiles):
             what was removed.
 
         Raises:
-            UnknownReference: if it has none.
+            UnknownCatalog: if it has none.
             RegistryError: if an argument is invalid, or the registry cannot be written.
         """
         name, actor = validation.merchant(merchant), validation.actor(actor)
         with self._database.writing() as connection:
             before = _row(connection, name, lock=True)
             if before is None:
-                raise UnknownReference(
+                raise UnknownCatalog(
                     f"there is no catalog of {name} in the registry", next_step="leave it: its bundles' are used"
                 )
             connection.execute(delete(CATALOGS).where(CATALOGS.c.merchant == name))
@@ -182,7 +182,7 @@ class Catalogs(VersionFiles):
                 catalog = parsed(content, f"{CATALOG} of {version.name}")
                 found.append((sum(item in catalog for item in items), version.created, version.name, catalog))
         if not found:
-            raise UnknownReference(
+            raise UnknownCatalog(
                 f"there is no catalog of {merchant} to be patched, neither stored nor of a @{PRODUCTION} version",
                 next_step="put a whole catalog first",
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from shopfit.errors import RegistryError
+from shopfit.errors import RegistryError, RegistryUnavailable
 from shopfit.registry.failures import database_failure, masked
 from shopfit.registry.schema import FILES, HEAD, VERSION_TABLE
 from shopfit.registry.sqlite import SqliteFile
@@ -94,7 +94,7 @@ class Database:
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
         if writes and self._read_only:
-            raise RegistryError(
+            raise RegistryUnavailable(
                 f"the registry {self._address} is read-only here, and cannot be changed",
                 next_step="let this user write that file and its folder, or run the command where it can be written",
             )

@@ -1,11 +1,11 @@
-"""Translates errors of databases and disks to `RegistryError`: the address, the reason, and the next step."""
+"""Translates errors of databases and disks to `RegistryUnavailable`: the address, the reason, and the next step."""
 
 import errno
 import re
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from shopfit.errors import RegistryError
+from shopfit.errors import RegistryUnavailable
 
 _FREE_SPACE = "free some space there, then run the command again"
 _ALLOW = "let this user write there, or name another place in {variable}"
@@ -39,16 +39,18 @@ def masked(address: str) -> str:
     return re.sub(r"([?&][^=&]*(?:password|secret|token|key)[^=&]*=)[^&]*", r"\1***", address, flags=re.IGNORECASE)
 
 
-def database_failure(address: str, error: SQLAlchemyError) -> RegistryError:
+def database_failure(address: str, error: SQLAlchemyError) -> RegistryUnavailable:
     """The error to raise when the database at `address` (already masked) raised `error`."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
     reason = _first_line(cause)
     fallback = "check that the database runs and that {variable} names it"
     step = next((step for words, step in _STEPS_BY_WORDS.items() if words in reason), fallback)
-    return RegistryError(f"the registry {address} failed: {reason}", next_step=step.format(variable="SHOPFIT_REGISTRY"))
+    return RegistryUnavailable(
+        f"the registry {address} failed: {reason}", next_step=step.format(variable="SHOPFIT_REGISTRY")
+    )
 
 
-def storage_failure(what: str, error: Exception, *, variable: str) -> RegistryError:
+def storage_failure(what: str, error: Exception, *, variable: str) -> RegistryUnavailable:
     """The error to raise when a disk or object store raised `error`.
 
     Args:
@@ -59,7 +61,7 @@ def storage_failure(what: str, error: Exception, *, variable: str) -> RegistryEr
     number = error.errno if isinstance(error, OSError) else None
     step = _STEPS_BY_ERRNO.get(number or 0, "check that it can be reached and that {variable} names it")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
-    return RegistryError(f"{what} failed: {reason}", next_step=step.format(variable=variable))
+    return RegistryUnavailable(f"{what} failed: {reason}", next_step=step.format(variable=variable))
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from shopfit.registry.database import Database
 from shopfit.registry.feedback_rules import check
 from shopfit.registry.merchants import known
 from shopfit.registry.queries import batched
-from shopfit.registry.schema import FEEDBACK
+from shopfit.registry.schema import FEEDBACK, SECRETS
 from shopfit.registry.serving import Feedback
 
 _ROWS = 50  # a statement
@@ -72,6 +72,16 @@ class FeedbackLog:
         statement = select(*_COLUMNS).where(*where).order_by(FEEDBACK.c.at, FEEDBACK.c.event_key)
         with self._database.reading() as connection:
             return [_feedback(row) for row in connection.execute(statement)]
+
+    def answer_secret(self) -> bytes:
+        """What servers sign ids of answers with, 32 bytes: all servers of this registry have it, and nobody else may.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        statement = select(SECRETS.c.value).where(SECRETS.c.name == "answers")
+        with self._database.reading() as connection:
+            return bytes.fromhex(connection.execute(statement).scalar_one())
 
 
 def _values(row: Feedback) -> dict[str, Any]:

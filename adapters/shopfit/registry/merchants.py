@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
-from shopfit.errors import RegistryError, UnknownReference
+from shopfit.errors import RegistryError, UnknownMerchant
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.suggestions import did_you_mean
 from shopfit.registry.queries import batched
@@ -17,7 +17,7 @@ def check_known(connection: Connection, merchant: str, next_step: str) -> None:
     """Check that a merchant has versions or keys.
 
     Raises:
-        UnknownReference: if it has neither.
+        UnknownMerchant: if it has neither.
         RegistryError: if it is nobody's name.
     """
     if merchant == HOUSE:
@@ -27,7 +27,7 @@ def check_known(connection: Connection, merchant: str, next_step: str) -> None:
     if not known(connection, [merchant]):
         names = {one for column in _COLUMNS for one in connection.execute(select(column).distinct()).scalars()}
         hint = did_you_mean(merchant, sorted(names - {HOUSE, None}))
-        raise UnknownReference(
+        raise UnknownMerchant(
             f"there is nothing of a merchant {merchant!r} in the registry{hint}",
             next_step=f"correct the name (`shopfit registry ls` shows them), or {next_step}",
         )

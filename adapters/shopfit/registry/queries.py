@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Table, delete, func, insert, select, tup
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shopfit.adapter.bundle import Manifest
-from shopfit.registry.reference import Reference
+from shopfit.registry.reference import PRODUCTION, Reference
 from shopfit.registry.schema import (
     ADAPTERS,
     ALIASES,
@@ -122,6 +122,17 @@ def identities(connection: Connection, references: Iterable[Reference]) -> dict[
 def find_all(connection: Connection, merchant: str | None = None, recipe: str | None = None) -> list[Version]:
     """Every version of a merchant, a recipe, or both, by name and number."""
     return _versions(connection, _of(VERSIONS, merchant, recipe))
+
+
+def of_bases(connection: Connection, most: int) -> list[Version]:
+    """Versions in production, at most `most` of each base, by name; of their aliases that one alone is told."""
+    named = [VERSIONS.c[column] == ALIASES.c[column] for column in ("merchant", "recipe", "number")]
+    order = (VERSIONS.c.merchant, VERSIONS.c.recipe)
+    place = func.row_number().over(partition_by=VERSIONS.c.base_fingerprint, order_by=order).label("place")
+    placed = select(VERSIONS, place).where(*named, ALIASES.c.alias == PRODUCTION).subquery()
+    columns = [placed.c[column.name] for column in VERSIONS.c]
+    rows = connection.execute(select(*columns).where(placed.c.place <= most).order_by(*columns[:2]))
+    return [_version(row, [PRODUCTION]) for row in rows]
 
 
 def files(connection: Connection, version: Version) -> list[File]:

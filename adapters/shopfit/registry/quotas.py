@@ -10,7 +10,7 @@ from shopfit.registry import queries, validation
 from shopfit.registry.database import Database
 from shopfit.registry.merchants import check_known, known
 from shopfit.registry.schema import LIMITS, USAGE
-from shopfit.registry.serving import Limits
+from shopfit.registry.serving import UNLIMITED, Limits
 
 _NO_KEY = "make its first key: `shopfit key create MERCHANT --scope infer --new`"
 _ROWS = 200  # a statement
@@ -26,7 +26,7 @@ class Quotas:
 
         Args:
             merchant: its name.
-            limits: `Limits()` for none at all.
+            limits: `Limits()` for none of its own, so that it has those of the gateways' options.
             actor: who sets them, for the audit.
 
         Raises:
@@ -42,11 +42,15 @@ class Quotas:
                 check_known(connection, name, _NO_KEY)
                 statement = queries.upsert(connection, LIMITS).values(merchant=name, **values)
                 connection.execute(statement.on_conflict_do_update(index_elements=["merchant"], set_=values))
-            told = ", ".join(f"{what} {value}" for what, value in values.items() if value is not None)
-            queries.record(connection, actor, "limit", name, "", 0, told or "none")
+            told = [
+                f"{what} {'unlimited' if value == UNLIMITED else value}"
+                for what, value in values.items()
+                if value is not None
+            ]
+            queries.record(connection, actor, "limit", name, "", 0, ", ".join(told) or "none of its own")
 
     def limits(self) -> dict[str, Limits]:
-        """The limits of every merchant that has any, by name.
+        """The limits of every merchant that has any of its own, by name.
 
         Raises:
             RegistryError: if the registry cannot be read.

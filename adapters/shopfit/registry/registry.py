@@ -167,6 +167,26 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog):
         with self._database.reading() as connection:
             return queries.find_all(connection, merchant, recipe)
 
+    def of_bases(self, most: int = 1) -> list[Version]:
+        """Versions in production, some of each base: which bases there are to serve. It takes one statement.
+
+        Args:
+            most: versions of each base, 1 or more: the first ones by name.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        with self._database.reading() as connection:
+            return queries.of_bases(connection, most)
+
+    def check_blobs(self) -> None:
+        """Check that the blob store can be read.
+
+        Raises:
+            RegistryUnavailable: if it cannot.
+        """
+        self._blobs.read("0" * 64)
+
     def digests(self) -> set[str]:
         """The digest of every version.
 

@@ -3,7 +3,7 @@
 The registry keeps who gets what; servers do it. At most one canary and one shadow an adapter.
 """
 
-from shopfit.errors import RegistryError, UnknownReference
+from shopfit.errors import RegistryError, UnknownRelease
 from shopfit.registry import aliases, queries, validation
 from shopfit.registry.database import Database
 from shopfit.registry.reference import PRODUCTION, Reference
@@ -69,7 +69,7 @@ class Releases:
             the release that ended.
 
         Raises:
-            UnknownReference: if the adapter has no such release.
+            UnknownRelease: if the adapter has no such release.
             RegistryError: if an argument is invalid, or the registry cannot be written.
         """
         parsed, kind, actor = Reference.parse(adapter), validation.release_kind(kind), validation.actor(actor)
@@ -81,7 +81,7 @@ class Releases:
             there = queries.releases(connection, parsed.merchant, parsed.recipe)
             ended = next((release for release in there if release.kind == kind), None)
             if ended is None:
-                raise UnknownReference(
+                raise UnknownRelease(
                     f"{named} has no {kind}", next_step="run `shopfit release ls` to see the releases there are"
                 )
             queries.end_release(connection, ended, actor)

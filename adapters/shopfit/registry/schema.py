@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0003"  # the newest migration
+HEAD = "0004"  # the newest migration
 VERSION_TABLE = "shopfit_schema"  # Alembic's own; its usual name would clash in a database that others use too
 
 METADATA = MetaData()
@@ -192,6 +192,14 @@ USAGE = Table(
     Column("merchant", String(63), primary_key=True),
     Column("day", Date, primary_key=True),
     Column("tokens", BigInteger, nullable=False),
+)
+
+# What servers share and show nobody, by what it is for.
+SECRETS = Table(
+    "shopfit_secrets",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
 )
 
 # `event_key` is a hash of what makes an event the same one, so that telling it again changes nothing.

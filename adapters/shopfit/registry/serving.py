@@ -37,14 +37,19 @@ class Release:
         return f"{self.merchant}/{self.recipe}@{self.number}"
 
 
+UNLIMITED = 2**63 - 1
+"""A limit that limits nothing: the largest number that databases keep."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a merchant may ask.
+    """What a merchant may ask. Each is 0, which lets nothing through, or more; `UNLIMITED` for any number; or None for
+    what the options of the gateway say.
 
     Args:
-        requests_per_minute: 0 or more; None for any number.
-        concurrent: requests that one gateway answers at the same time, 0 or more; None for any number.
-        tokens_per_day: tokens read and written, 0 or more, in a day of UTC; None for any number.
+        requests_per_minute: requests of any kind, with any of the merchant's keys.
+        concurrent: requests that one gateway answers at the same time.
+        tokens_per_day: tokens read and written for answers, at all gateways, in a day of UTC.
     """
 
     requests_per_minute: int | None = None

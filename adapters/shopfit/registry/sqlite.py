@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
-from shopfit.errors import RegistryError
+from shopfit.errors import RegistryUnavailable
 from shopfit.registry.failures import storage_failure
 from shopfit.settings import may_write
 
@@ -43,7 +43,7 @@ class SqliteFile:
         self._made = there = self._path.exists()
         self.read_only = not may_write(self._path.parent) or (there and not may_write(self._path))
         if self.read_only and not there:
-            raise RegistryError(
+            raise RegistryUnavailable(
                 f"there is no registry in {self._path}, and none can be made there: the folder is read-only",
                 next_step="let this user write there, or set SHOPFIT_REGISTRY or SHOPFIT_HOME to where it is",
             )
@@ -69,7 +69,9 @@ class SqliteFile:
         before = self._state()
         yield
         if before != self._state():
-            raise RegistryError(f"the registry {address} changed while it was read", next_step="run the command again")
+            raise RegistryUnavailable(
+                f"the registry {address} changed while it was read", next_step="run the command again"
+            )
 
     def _state(self) -> tuple[int, ...] | None:
         if not self.read_only or self._mode() != _ALONE:
@@ -85,7 +87,7 @@ class SqliteFile:
         if index.exists() and log.exists():
             return _READ_ONLY
         if log.exists() and log.stat().st_size:
-            raise RegistryError(
+            raise RegistryUnavailable(
                 f"{log.name} holds changes to {self._path} that cannot be read where nothing may be written",
                 next_step="open the registry once where it can be written, with `shopfit registry ls`; then copy it",
             )

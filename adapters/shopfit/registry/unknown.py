@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from shopfit.errors import UnknownReference
+from shopfit.errors import UnknownReference, UnknownVersion
 from shopfit.recipe.suggestions import nearest
 from shopfit.registry import queries
 from shopfit.registry.reference import CANDIDATE, PRODUCTION, Reference
@@ -26,10 +26,12 @@ def unknown(connection: Connection, reference: Reference) -> UnknownReference:
         what, there_is = "does not exist", "there is " + _some(recipes)
     else:
         what, there_is = "does not exist", f"the merchant {merchant!r} has no versions"
-    next_step = "run `shopfit registry ls` to see every reference"
-    if siblings and reference.alias == PRODUCTION:
+    message, next_step = f"{reference} {what}: {there_is}", "run `shopfit registry ls` to see every reference"
+    if not siblings:
+        return UnknownReference(message, next_step=next_step)
+    if reference.alias == PRODUCTION:
         next_step = f"{_to_promote(siblings)}; `shopfit registry ls` shows every reference"
-    return UnknownReference(f"{reference} {what}: {there_is}", next_step=next_step)
+    return UnknownVersion(message, versions=[_name(version) for version in siblings[-_SHOWN:]], next_step=next_step)
 
 
 def _near_alias(reference: Reference, siblings: list[Version]) -> str:
@@ -55,9 +57,13 @@ def _to_promote(siblings: list[Version]) -> str:
     )
 
 
+def _name(version: Version) -> str:
+    return f"@{version.number}" + (" (refused)" if version.status == "refused" else "")
+
+
 def _names(versions: list[Version]) -> str:
     """The versions, newest first, and the aliases."""
-    numbers = [f"@{v.number}" + (" (refused)" if v.status == "refused" else "") for v in reversed(versions)]
+    numbers = [_name(version) for version in reversed(versions)]
     named = sorted((alias, v.number) for v in versions for alias in v.aliases)
     pointers = "".join(f", @{alias} ({number})" for alias, number in named)
     return f"there is {_some(numbers)}{pointers}"

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shopfit.adapter.bundle import Bundle
-from shopfit.errors import RegistryError, UnknownReference
+from shopfit.errors import RegistryError, UnknownMerchant, UnknownReference
 from shopfit.recipe.names import SLUG_RULE, is_slug
 from shopfit.recipe.suggestions import did_you_mean
 from shopfit.registry.grant import SCOPES, Scope
 from shopfit.registry.reference import Reference
-from shopfit.registry.serving import RELEASE_KINDS, Limits, ReleaseKind
+from shopfit.registry.serving import RELEASE_KINDS, UNLIMITED, Limits, ReleaseKind
 from shopfit.registry.version import Version
 
 _LONGEST_NAME, _LONGEST_TEXT = 200, 10_000  # characters
@@ -40,7 +40,7 @@ def merchant(value: Any, what: str = "merchant") -> str:
         UnknownReference: if it cannot be one.
     """
     if not isinstance(value, str) or not is_slug(value):
-        raise UnknownReference(
+        raise (UnknownMerchant if what == "merchant" else UnknownReference)(
             f"{_shown(value)} is not the name of a {what} (allowed: {SLUG_RULE})",
             next_step="run `shopfit registry ls` to see the names there are",
         )
@@ -172,8 +172,9 @@ def limits(value: Any) -> Limits:
     given = _of_type("limits", value, Limits, "Limits(requests_per_minute=600, concurrent=20, tokens_per_day=10**6)")
     for field in fields(given):
         one = getattr(given, field.name)
-        if one is not None and (type(one) is not int or not 0 <= one <= _LARGEST_LIMIT):
-            raise _refused(field.name, one, f"a whole number, 0 to {_LARGEST_LIMIT}, or None for no limit")
+        if one not in (None, UNLIMITED) and (type(one) is not int or not 0 <= one <= _LARGEST_LIMIT):
+            allowed = f"a whole number, 0 to {_LARGEST_LIMIT}, UNLIMITED, or None for what gateways' options say"
+            raise _refused(field.name, one, allowed)
     return given
 
 

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shopfit.errors import UnknownReference
+from shopfit.errors import UnknownReference, UnknownVersion
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.tasks import Task
 from shopfit.registry import Grant, Reference, Registry, Revision, Version
@@ -15,6 +15,7 @@ from shopfit.serve.engines.pool import BaseKey
 from shopfit.serve.registry_threads import RegistryThreads
 
 _SHOWN = 5  # versions that a message names
+_LONGEST_SHOWN = 200  # characters of a model's name
 _FACTS = 10_000  # versions whose facts stay in memory, 1 kB each
 
 
@@ -28,6 +29,7 @@ class AdapterFacts:
         fields: names of the fields that its prompt shows, in order.
         text_field: the one that a plain text is; empty if the prompt shows only items.
         labels: names of its answers, where every question has the same ones.
+        tells_sure: whether its recipe sets the precision from which an answer is sure.
     """
 
     task: Task
@@ -35,6 +37,7 @@ class AdapterFacts:
     fields: tuple[str, ...]
     text_field: str
     labels: tuple[str, ...]
+    tells_sure: bool
 
 
 class Adapters:
@@ -64,9 +67,10 @@ class Adapters:
         reference = named_reference(model, grant, "infer")
         try:
             return reference, await self.look_up(reference)
+        except UnknownVersion as error:
+            raise unknown_version(model, reference, error.versions) from None
         except UnknownReference:
-            there = await self._threads.run(self._registry.versions, reference.merchant, reference.recipe)
-            raise unknown_model(model, there) from None
+            raise unknown_model(model) from None
 
     async def look_up(self, reference: Reference) -> Version:
         """What a reference names now.
@@ -111,29 +115,42 @@ class Adapters:
         texts = [name for name in recipe.fields if name not in recipe.data.item_fields]
         base = BaseKey(manifest.base.name, manifest.base.quantization)
         fields, labels = tuple(dict.fromkeys([*recipe.fields, *recipe.spec.used])), tuple(manifest.labels)
-        return AdapterFacts(recipe.task, base, fields, texts[0] if texts else "", labels)
+        tells_sure = recipe.serve.precision is not None
+        return AdapterFacts(recipe.task, base, fields, texts[0] if texts else "", labels, tells_sure)
 
 
-def unknown_model(model: object, there: Sequence[Version] = ()) -> UnknownReference:
+def unknown_model(model: object) -> UnknownReference:
     """The one answer for a name that is none, that names nothing, and that names what is another merchant's.
 
     Args:
         model: as it was sent.
-        there: versions of that adapter, to who may use them: the name is right, and nothing is behind it now.
     """
-    shown = repr(model) if len(repr(model)) <= 200 else f"{repr(model)[:200]}…"
-    if there:
-        named = [f"@{one.number}{' (refused)' if one.status == 'refused' else ''}" for one in there[-_SHOWN:]]
-        return UnknownReference(
-            f"the model {shown} does not exist (allowed: {there[-1].merchant}/{there[-1].recipe} with "
-            f"{', '.join(named)})",
-            next_step="ask one of these by its number, or have it put into production: `shopfit registry promote`",
-        )
     return UnknownReference(
-        f"the model {shown} does not exist, or your key may not use it (allowed: merchant/recipe, with @alias or "
-        "@number)",
+        f"the model {_shown(model)} does not exist, or your key may not use it (allowed: merchant/recipe, with @alias "
+        "or @number)",
         next_step="ask /v1/models for the models of your key",
     )
+
+
+def unknown_version(model: str, reference: Reference, there: Sequence[str]) -> UnknownVersion:
+    """The answer, to who may use an adapter, for a version of it that is not there.
+
+    Args:
+        model: as it was sent.
+        reference: that it is.
+        there: the adapter's versions; see `UnknownVersion`.
+    """
+    newest = there[-_SHOWN:]
+    return UnknownVersion(
+        f"the model {_shown(model)} does not exist (allowed: {reference.merchant}/{reference.recipe} with "
+        f"{', '.join(newest)})",
+        versions=newest,
+        next_step="ask one of these by its number, or have it put into production: `shopfit registry promote`",
+    )
+
+
+def _shown(model: object) -> str:
+    return repr(model) if len(repr(model)) <= _LONGEST_SHOWN else f"{repr(model)[:_LONGEST_SHOWN]}…"
 
 
 def named_reference(model: object, grant: Grant, scope: Scope) -> Reference:

@@ -18,6 +18,7 @@ from shopfit.serve.endpoints import (
     chat,
     classify,
     completions,
+    docs,
     embeddings,
     feedback,
     health,
@@ -48,19 +49,19 @@ _ROUTERS = (
     feedback.router,
     health.router,
     metrics.router,
+    docs.router,
 )
 
 
 def make_app(gateway: Gateway) -> FastAPI:
-    """The application of a gateway, which it starts and closes.
+    """The application of a gateway, which it closes in the end.
 
     Args:
-        gateway: not yet started.
+        gateway: that has started.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await gateway.start()
         try:
             yield
         finally:
@@ -72,6 +73,8 @@ def make_app(gateway: Gateway) -> FastAPI:
         description="Every merchant's adapter, by key. `model` is `merchant/recipe`, with `@alias` or `@number`.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # `endpoints.docs` has one that loads nothing from elsewhere
+        redoc_url=None,
         responses=FAILURES,
     )
     app.state.gateway = gateway
@@ -82,7 +85,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _our_error)  # which is logged besides
     app.add_middleware(RequestGuard, timeout=gateway.options.timeout)
-    app.add_middleware(KeyGuard, authentication=gateway.authentication)
+    app.add_middleware(KeyGuard, gateway=gateway)
     app.add_middleware(RequestObserver, gateway=gateway)  # the last is the outermost
     return app
 
@@ -94,7 +97,7 @@ async def _shopfit_error(_: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    invalid = invalid_body(error, _body_fields(request.scope.get("route")))
+    invalid = invalid_body(error, _body_model(request.scope.get("route")))
     return error_response(invalid, param=invalid.problems[0].where if invalid.problems else None)
 
 
@@ -111,8 +114,7 @@ async def _our_error(_: Request, error: Exception) -> Response:
     return error_response(failure)
 
 
-def _body_fields(route: Any) -> dict[str, Any]:
-    """Names of the fields that a route's body has."""
+def _body_model(route: Any) -> Any:
+    """The type of a route's body; None if it has none."""
     body = route.body_field if isinstance(route, APIRoute) else None
-    model = getattr(getattr(body, "field_info", None), "annotation", None)
-    return getattr(model, "model_fields", {})
+    return getattr(getattr(body, "field_info", None), "annotation", None)

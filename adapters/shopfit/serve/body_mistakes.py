@@ -1,7 +1,10 @@
 """What is wrong with a request's body, in our words: each mistake once, at its place in what was sent."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
 
 from shopfit.errors import Problem
 from shopfit.recipe.suggestions import did_you_mean, shown
@@ -13,18 +16,18 @@ _LONGEST = 200  # characters of a place
 Place = tuple[str | int, ...]
 
 
-def mistakes(errors: Sequence[Mapping[str, Any]], body: Any, known: Iterable[str]) -> list[Problem]:
+def mistakes(errors: Sequence[Mapping[str, Any]], body: Any, model: Any) -> list[Problem]:
     """Every mistake of a request.
 
     Args:
         errors: as pydantic tells them: of a value that may be of several kinds, one for each kind.
         body: as it was sent.
-        known: names that the body may have, for a "did you mean".
+        model: type of the body, whose names are for a "did you mean"; None if it is not known.
     """
     found: dict[tuple[Place, str], list[str]] = {}
     for error in errors:
         place = _place(error, body)
-        what, allowed = _said(error, known if len(place) == 1 else ())
+        what, allowed = _said(error, sorted(names_at(model, place[:-1])))
         kinds = found.setdefault((place, what), [])
         if allowed and allowed not in kinds:
             kinds.append(allowed)
@@ -52,6 +55,42 @@ def _place(error: Mapping[str, Any], body: Any) -> Place:
     if error["type"] == "missing":
         place += parts[-1:]  # none if the body itself is
     return tuple(place)
+
+
+def names_at(kind: Any, place: Place) -> set[str]:
+    """The names that an object at a place may have.
+
+    Args:
+        kind: type of the body: a model, a union, a list or a dictionary of such.
+        place: in the body, as it was sent.
+    """
+    names: set[str] = set()
+    for one in _each(kind):
+        if place:
+            for inside in _inside(one, place[0]):
+                names |= names_at(inside, place[1:])
+        elif isinstance(one, type) and issubclass(one, BaseModel):
+            names |= {field.alias or name for name, field in one.model_fields.items()}
+    return names
+
+
+def _each(kind: Any) -> Iterator[Any]:
+    """The kinds that a union has; else the kind itself."""
+    if get_origin(kind) is Annotated:
+        yield from _each(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType):
+        for one in get_args(kind):
+            yield from _each(one)
+    else:
+        yield kind
+
+
+def _inside(kind: Any, step: str | int) -> Iterator[Any]:
+    """The kinds that a part of a value of some kind may be of."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield from (field.annotation for name, field in kind.model_fields.items() if step in (name, field.alias))
+    elif get_origin(kind) in (list, dict):
+        yield get_args(kind)[-1]
 
 
 def _said(error: Mapping[str, Any], known: Iterable[str]) -> tuple[str, str]:

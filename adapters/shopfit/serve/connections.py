@@ -14,6 +14,9 @@ MOST_HEAD = 64 * 1024
 """Bytes of a request besides its body: its line, headers and trailers."""
 _FRAMING = 16  # bytes that a byte of a body may take besides, as the smallest chunks do
 _SLOWEST_HEAD = 30.0  # seconds until a head must have come
+_LOOK = 0.2  # seconds between looks whether a client that sends no more still reads
+_PROBE = 5.0  # seconds between what is sent to it to know that
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"  # before an answer it means nothing: RFC 9110, 15.2
 
 
 class MalformedRequestError(ShopfitError):
@@ -39,6 +42,7 @@ class Connection(HttpToolsProtocol):
     _bodies = 0  # bytes of its body
     _began = _has_head = False
     _waiting: asyncio.TimerHandle | None = None
+    _looking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
@@ -51,6 +55,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It has gone."""
         self._wait_no_more()
+        if self._looking is not None:
+            self._looking.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -68,6 +74,35 @@ class Connection(HttpToolsProtocol):
             self._refuse(error)
         elif self._waiting is None and not (self._has_head and self._is_answering):
             self._wait_for_head()  # also if these were empty lines, after which uvicorn waits for ever
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. If its request is whole, it gets the answer, as it may still read; then it ends.
+
+        A client that has gone away has sent the same, and uvicorn takes every one for gone. Which it is shows when
+        something is sent: who has gone answers with a reset. So interim responses are, where HTTP allows them.
+        """
+        cycle: Any = self.cycle
+        if not self._is_answering or cycle.more_body:
+            return False
+        if not cycle.response_started and cycle.scope["http_version"] != "1.1":
+            return False  # it must get no interim response, and would hold its row
+        cycle.keep_alive = False
+        self._look_for_reset(due=self.loop.time())
+        return True
+
+    def _look_for_reset(self, due: float) -> None:
+        """Look until the answer is sent; from `due` on with something sent before, unless the answer has begun."""
+        self._looking = None
+        if self.transport.is_closing():
+            return
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+            return
+        cycle: Any = self.cycle
+        if self.loop.time() >= due and not cycle.response_started and not self.pipeline:
+            self.transport.write(_INTERIM)
+            due = self.loop.time() + _PROBE
+        self._looking = self.loop.call_later(_LOOK, self._look_for_reset, due)
 
     def on_message_begin(self) -> None:
         """A request begins."""

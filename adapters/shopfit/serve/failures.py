@@ -1,5 +1,6 @@
 """Errors as HTTP answers: the status of each class, in the shape of OpenAI's API, with what is allowed and next."""
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +11,27 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from shopfit.errors import (
+    BaseError,
+    BundleError,
     DeadlineExceeded,
+    EngineEnded,
     KeyRefused,
     LimitExceeded,
-    RegistryError,
+    Overloaded,
+    RecipeError,
+    RegistryUnavailable,
     RequestError,
     ScopeMissing,
     ShopfitError,
+    UnknownCatalog,
+    UnknownMerchant,
     UnknownReference,
+    UnknownRelease,
 )
 from shopfit.recipe.suggestions import shown
 from shopfit.serve.body_mistakes import mistakes
+
+logger = logging.getLogger(__name__)
 
 
 class FailureProblem(BaseModel):
@@ -55,30 +66,43 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 """What the API's docs say of errors."""
 
 _RETRY_SOON = 1  # seconds, where an engine is full or being started
-_TYPES: dict[type[ShopfitError], tuple[str, str]] = {
+_TYPES: dict[type[ShopfitError], tuple[str, str]] = {  # the first that fits
     KeyRefused: ("authentication_error", "invalid_api_key"),
     ScopeMissing: ("permission_error", "insufficient_scope"),
+    UnknownCatalog: ("invalid_request_error", "catalog_not_found"),
+    UnknownMerchant: ("invalid_request_error", "merchant_not_found"),
+    UnknownRelease: ("invalid_request_error", "release_not_found"),
     UnknownReference: ("invalid_request_error", "model_not_found"),
     LimitExceeded: ("rate_limit_error", "rate_limit_exceeded"),
     DeadlineExceeded: ("timeout_error", "deadline_exceeded"),
     RequestError: ("invalid_request_error", "invalid_request"),
+    Overloaded: ("server_error", "overloaded"),
+    EngineEnded: ("server_error", "engine_unavailable"),
+    RegistryUnavailable: ("server_error", "registry_unavailable"),
+    BundleError: ("server_error", "adapter_unavailable"),
+    RecipeError: ("server_error", "adapter_unavailable"),
+    BaseError: ("server_error", "base_unavailable"),
 }
+_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 408: "body_too_slow", 409: "conflict", 413: "body_too_large"}
+_OF_ADAPTER = "the adapter cannot be used now: what is stored of it is missing, damaged or not for this release"
+_FOR_OPERATORS: dict[type[ShopfitError], str] = {
+    RegistryUnavailable: "the registry cannot be used now",
+    BundleError: _OF_ADAPTER,
+    RecipeError: _OF_ADAPTER,
+    BaseError: "the base of the adapter cannot be used now",
+}
+"""What clients are told of errors that say where something is: that stands in the log alone."""
 
 
 def error_body(error: ShopfitError, param: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's shape, with every problem and the next step."""
-    if (
-        isinstance(error, RegistryError) and error.__cause__ is not None
-    ):  # of a database or a disk: where it is, no client is told
-        error = RegistryError("the registry cannot be used now", next_step="send the request again in a moment")
+    """An error in OpenAI's shape, with every problem and the next step; what is for operators alone is logged."""
+    kind, code = _names(error)
+    what = next((what for known, what in _FOR_OPERATORS.items() if isinstance(error, known)), None)
+    if what is not None:
+        logger.error("%s: %s", what, error)
+        again = "send the request again in a moment; if that does not help, ask whoever runs the platform"
+        error = ShopfitError(what, next_step=again)
     told = error.document()
-    status = error.http_status
-    kind, code = next(
-        (names for known, names in _TYPES.items() if isinstance(error, known)),
-        ("invalid_request_error", "invalid_request") if status < 500 else ("server_error", "unavailable"),
-    )
-    if status == 503:
-        code = "overloaded"
     return {
         "error": {
             "message": "\n".join(error.lines),
@@ -89,6 +113,17 @@ def error_body(error: ShopfitError, param: str | None = None) -> dict[str, Any]:
             "next": told["next"],
         }
     }
+
+
+def _names(error: ShopfitError) -> tuple[str, str]:
+    """An error's type and code."""
+    for known, names in _TYPES.items():
+        if isinstance(error, known):
+            return names
+    status = error.http_status
+    if status < 500:
+        return "invalid_request_error", _BY_STATUS.get(status, "invalid_request")
+    return "server_error", "unavailable" if status == 503 else "internal_error"
 
 
 def error_response(
@@ -108,14 +143,14 @@ def error_response(
     return JSONResponse(error_body(error, param), status, more)
 
 
-def invalid_body(error: RequestValidationError, known: Mapping[str, Any]) -> ShopfitError:
+def invalid_body(error: RequestValidationError, model: Any) -> ShopfitError:
     """What is wrong with a body, every mistake of it.
 
     Args:
         error: as FastAPI found it.
-        known: names that the body may have, for a "did you mean".
+        model: type of the body; None if there is none.
     """
-    problems = mistakes(error.errors(), error.body, known)
+    problems = mistakes(error.errors(), error.body, model)
     return RequestError(
         "the request's body is not valid", problems=problems, next_step="correct it; /docs shows every field"
     )
@@ -134,7 +169,8 @@ def other_failure(error: HTTPException, method: str, path: str) -> JSONResponse:
         what = f"there is no {method} {shown(path)} here"
     if error.status_code == 404:
         following += ", such as /v1/models: OpenAI's clients take the address with /v1, Cohere's without"
-    body = {"message": f"{what}\nNext: {following}", "type": "invalid_request_error", "param": None, "code": None}
+    code = _BY_STATUS.get(error.status_code, "invalid_request")
+    body = {"message": f"{what}\nNext: {following}", "type": "invalid_request_error", "param": None, "code": code}
     return JSONResponse(
         {"error": {**body, "problems": [], "next": following}}, error.status_code, dict(error.headers or {})
     )

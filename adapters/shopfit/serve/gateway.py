@@ -2,21 +2,24 @@
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from shopfit.errors import RequestError, ShopfitError
+from starlette.requests import Request
+
+from shopfit.errors import BundleError, RecipeError, RequestError, ShopfitError
 from shopfit.recipe.suggestions import did_you_mean, listed, shown
 from shopfit.registry import Grant, Registry, Version
 from shopfit.serve.adapters import AdapterFacts, Adapters
+from shopfit.serve.answer_ids import AnswerIds
 from shopfit.serve.authentication import Authentication
 from shopfit.serve.budgets import TokenBudgets
-from shopfit.serve.engines.pool import EnginePool
-from shopfit.serve.limits import MerchantLimits
+from shopfit.serve.catalog_processes import CatalogProcesses
+from shopfit.serve.engines.pool import BaseKey, EnginePool
+from shopfit.serve.limits import PLATFORM, MerchantLimits
 from shopfit.serve.metrics import Metrics
 from shopfit.serve.options import ServeOptions
 from shopfit.serve.registry_state import RegistryState
@@ -27,11 +30,14 @@ from shopfit.serve.shadows import Shadows
 from shopfit.serve.shown_answer import ShownAnswer
 from shopfit.serve.shown_log import ShownLog
 from shopfit.serve.shown_store import ShownStore
+from shopfit.serve.start_checks import check_encoder, look_for_upstream
 from shopfit.serve.tracing import Tracing
 from shopfit.serve.user_hashes import UserHashes
 from shopfit.settings import Settings, traces_exporter, user_key
 
 logger = logging.getLogger(__name__)
+
+_TRIED = 3  # versions of a base that are read, if those before are damaged, to know how it is loaded
 
 Document = dict[str, Any]
 """An engine's answer as JSON; see the answers in `shopfit.tasks`."""
@@ -66,7 +72,7 @@ class Turn:
     """
 
     def __init__(self, gateway: "Gateway", chosen: Chosen, facts: AdapterFacts, record: RequestRecord) -> None:
-        self.id = record.answer = f"ans_{secrets.token_hex(16)}"
+        self.id = record.answer = gateway.answer_ids.new(chosen.version.merchant)
         self.version = chosen.version
         self.chosen = chosen
         self.facts = facts
@@ -134,7 +140,7 @@ class Turn:
             ShopfitError: as the engine does.
         """
         with self._gateway.tracing.ask(ask.kind, self.version.name):
-            answer: Document = await self._engine.ask(self._message(ask))
+            answer: Document = await self._engine.ask(self._message(ask), self._spend)
         self._answered(ask, answer)
         return answer
 
@@ -151,19 +157,13 @@ class Turn:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[tuple[str, Any], None]:
         """A text as it is written: ("part", text or tokens), and last ("answer", the whole)."""
-        parts = 0  # that nothing was counted for yet
-        try:
-            async with aclosing(self._engine.stream(self._message(ask))) as events:
-                async for kind, value in events:
-                    if kind == "answer":
-                        parts = 0
-                        self._answered(ask, value)
-                    else:
-                        parts += 1
-                        self._record.part()
-                    yield kind, value
-        finally:
-            self._spend(0, parts)  # broken off: each part was a token at least
+        async with aclosing(self._engine.stream(self._message(ask), self._spend)) as events:
+            async for kind, value in events:
+                if kind == "answer":
+                    self._answered(ask, value)
+                else:
+                    self._record.part()
+                yield kind, value
 
     def _message(self, ask: Ask) -> dict[str, Any]:
         if self._gateway.options.log_texts:
@@ -173,11 +173,12 @@ class Turn:
     def _answered(self, ask: Ask, answer: Document) -> None:
         self.answers.append((ask, answer))
         self._record.waited.append(answer.get("waited", 0.0))
-        self._spend(answer.get("read", 0), answer.get("written", 0))
 
     def _spend(self, read: int, written: int) -> None:
+        """Charge tokens, also those of an answer that failed, was late, or was not waited for."""
         self._record.read += read
         self._record.written += written
+        self._gateway.metrics.spent(self._record.adapter, read, written)
         self._gateway.budgets.add(self.version.merchant, read + written)
 
 
@@ -188,6 +189,9 @@ class Gateway:
         registry: that holds versions, keys, releases, limits and catalogs.
         settings: where it is, for the engine processes.
         options: of `shopfit serve`.
+
+    Raises:
+        RegistryError: if the registry cannot be read.
     """
 
     def __init__(self, registry: Registry, settings: Settings, options: ServeOptions) -> None:
@@ -199,7 +203,8 @@ class Gateway:
         self.adapters = Adapters(registry, self.threads, self.state.revision)
         places = {"home": str(settings.home), "registry": settings.registry, "blobs": settings.blobs}
         own = {"threads": options.threads, "upstream": options.upstream, "options": options.engine_options}
-        self.engines = EnginePool({**places, **own}, options.queue, options.timeout)
+        self.engines = EnginePool({**places, **own}, options)
+        self.catalogs = CatalogProcesses(places, self.threads)
         self.draining = False
         self.metrics = Metrics(options.adapters_in_metrics)
         self.tracing = Tracing(traces_exporter())
@@ -207,11 +212,21 @@ class Gateway:
         self.limits = MerchantLimits(self.state, self.budgets, self.metrics, options)
         self.releases = Releases(self.state, self.adapters)
         self.shadows = Shadows(self, self.releases, self.metrics)
+        self.answer_ids = AnswerIds(registry.answer_secret())
         self.user_hashes = UserHashes(settings.home, user_key())
         self.shown = _shown_log(options, self.metrics)
 
     async def start(self) -> None:
-        """Start the engines of every base that a production adapter names, without waiting for them."""
+        """Start the engines of every base that a production adapter names, without waiting for them.
+
+        Raises:
+            RegistryError: if the registry or its blobs cannot be read.
+            ShopfitError: if something that the options name is not there.
+        """
+        check_encoder(self.options.encoder)
+        await self.limits.check()
+        await self.threads.run(self.registry.check_blobs)
+        await look_for_upstream(self.options.upstream)
         await self.state.start()
         bases = await self.threads.run(self._bases)
         if not bases:
@@ -225,15 +240,34 @@ class Gateway:
         await self.state.close()
         self.adapters.close()
         await self.engines.close()
+        await self.catalogs.close()
         await self.budgets.close()
         if self.shown is not None:
             await self.shown.close()
         await asyncio.to_thread(self.tracing.close)
         self.threads.close()
 
+    async def enter(self, request: Request, held: AsyncExitStack) -> Grant:
+        """What the key of a request may do; the request counts among those of its merchant, or of the platform.
+
+        Args:
+            request: of any endpoint that needs a key.
+            held: in which the request is under way.
+
+        Raises:
+            KeyRefused: if there is no valid key.
+            LimitExceeded: if there are too many requests.
+            RegistryError: if the key must be looked up, and the registry cannot be read.
+        """
+        grant = await self.authentication.grant(request)
+        record = current_record()
+        record.key = grant.key
+        await held.enter_async_context(self.limits.admit(grant.merchant or PLATFORM, record))
+        return grant
+
     @asynccontextmanager
     async def turn(self, grant: Grant, model: str, kinds: Sequence[str], user: str = "") -> AsyncIterator[Turn]:
-        """One request's turn: it is admitted, its version and its engine are found.
+        """One request's turn: its version and its engine are found. One of the platform's counts for the merchant, too.
 
         Args:
             grant: of the key that asks.
@@ -248,11 +282,10 @@ class Gateway:
         """
         record = current_record()
         async with AsyncExitStack() as admitted:
-            if grant.merchant is not None:  # before a name is looked up: a flood of unknown ones is limited, too
-                await admitted.enter_async_context(self.limits.admit(grant.merchant, record))
             reference, version = await self.adapters.find(model, grant)
             if grant.merchant is None:
                 await admitted.enter_async_context(self.limits.admit(version.merchant, record))
+            await self.limits.check_tokens(version.merchant, record)
             chosen = await self.releases.choose(reference, version, user)
             facts = await self.adapters.facts(chosen.version)
             _check_task(chosen.version, facts, kinds)
@@ -288,12 +321,15 @@ class Gateway:
         who = (version.merchant, version.recipe, version.name, version.digest, *turn.chosen[1:], turn.id, hashed)
         self.shown.add(ShownAnswer(*who, answers))
 
-    def _bases(self) -> list[Any]:
-        """Of every version in production, with the first of each base read to know its quantization."""
-        found = {}
-        for version in self.registry.versions():
-            if "production" in version.aliases and version.base_fingerprint not in found:
-                found[version.base_fingerprint] = self.adapters.read(version).base
+    def _bases(self) -> list[BaseKey]:
+        """Of every version in production, with one of each base read to know its quantization."""
+        found: dict[str, BaseKey] = {}
+        for version in self.registry.of_bases(_TRIED):
+            if version.base_fingerprint not in found:
+                try:
+                    found[version.base_fingerprint] = self.adapters.read(version).base
+                except (BundleError, RecipeError) as error:  # others are served all the same
+                    logger.error("%s cannot be served: %s", version.name, error)
         return list(dict.fromkeys(found.values()))
 
 

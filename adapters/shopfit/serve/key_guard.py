@@ -1,48 +1,57 @@
 """Pure ASGI middleware: no key, no body. Only paths that are named here are answered without a key."""
 
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from shopfit.errors import ShopfitError
+from shopfit.errors import LimitExceeded, ShopfitError
+from shopfit.serve.endpoints import docs
 from shopfit.serve.failures import error_response
-from shopfit.serve.middleware import App, Receive, Scope, Send
+from shopfit.serve.middleware import MOST_BODY, App, Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from shopfit.serve.authentication import Authentication
+    from shopfit.serve.gateway import Gateway
 
-OPEN = frozenset({"/health", "/ready", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/metrics"})
-"""Paths that need no key; metrics have rules of their own."""
-
+OPEN = frozenset({"/health", "/ready", "/openapi.json", docs.PAGE, *docs.FILES})
+"""Paths that need no key: they tell nothing of a merchant."""
 
 _FORM = "application/x-www-form-urlencoded"
 
 
 class KeyGuard:
-    """Checks the key of a request before anything of its body is read, and whatever route it is for.
+    """Checks the key and the rates of a request before anything of its body is read, and whatever route it is for.
 
-    What the key may do is left in the request's state, as `grant`.
+    What the key may do is left in the request's state, as `grant`. The request is under way until it is answered.
 
     Args:
         app: that answers.
-        authentication: that checks keys.
+        gateway: that knows keys and limits.
     """
 
-    def __init__(self, app: App, authentication: "Authentication") -> None:
+    def __init__(self, app: App, gateway: "Gateway") -> None:
         self._app = app
-        self._authentication = authentication
+        self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of ASGI."""
-        if scope["type"] == "http" and scope["path"] not in OPEN:
-            request = Request(scope)
-            try:
-                request.state.grant = await self._authentication.grant(request)
-            except ShopfitError as error:
-                await error_response(error, {"connection": "close"})(scope, receive, send)
-                return
-            _take_as_json(scope, request)
-        await self._app(scope, receive, send)
+        async with AsyncExitStack() as held:
+            if scope["type"] == "http" and scope["path"] not in OPEN:
+                request = Request(scope)
+                try:
+                    request.state.grant = await self._gateway.enter(request, held)
+                except ShopfitError as error:
+                    await error_response(error, _after(error, request))(scope, receive, send)
+                    return
+                _take_as_json(scope, request)
+            await self._app(scope, receive, send)
+
+
+def _after(error: ShopfitError, request: Request) -> dict[str, str]:
+    """What becomes of the connection: who comes too often comes again, and a body of usual size is passed over."""
+    length = request.headers.get("content-length", "0")
+    short = "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= MOST_BODY
+    return {} if isinstance(error, LimitExceeded) and short else {"connection": "close"}
 
 
 def _take_as_json(scope: Scope, request: Request) -> None:

@@ -1,4 +1,4 @@
-"""What merchants may ask in a time: requests a minute, requests at the same time, tokens a day."""
+"""What merchants, and the platform, may ask in a time: requests a minute, requests at the same time, tokens a day."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 
 from shopfit.errors import LimitExceeded, ShopfitError
-from shopfit.registry import Limits
+from shopfit.registry import UNLIMITED, Limits
 from shopfit.registry.failures import masked
 from shopfit.serve.budgets import TokenBudgets, seconds_of_today
 from shopfit.serve.metrics import Metrics
@@ -23,6 +23,9 @@ from shopfit.serve.registry_state import RegistryState
 from shopfit.serve.request_record import RequestRecord
 
 logger = logging.getLogger(__name__)
+
+PLATFORM = ""
+"""Whose requests those with a key of the platform are; no merchant's name is empty."""
 
 _MINUTE = 60
 _PATIENCE = 1.0  # seconds that the store of rates may take
@@ -45,6 +48,7 @@ class RequestRates:
 
     def __init__(self, address: str) -> None:
         self._paused_until = 0.0  # time.monotonic()
+        self._address = masked(address)
         scheme = address.partition("://")[0]
         if scheme not in ("memory", "redis", "rediss"):
             raise ShopfitError(
@@ -64,11 +68,25 @@ class RequestRates:
         assert isinstance(store, SlidingWindowCounterSupport)
         self._store: Any = store
 
+    async def check(self) -> None:
+        """Make sure that the store answers.
+
+        Raises:
+            ShopfitError: if it does not.
+        """
+        if not await self._store.check():
+            raise ShopfitError(
+                f"--limits is {self._address!r}, and nothing answers there as a Redis does "
+                "(allowed: memory://, redis://host:6379, rediss://host:6379)",
+                next_step="start it, or correct its address, user or password; with memory:// each gateway counts for "
+                "itself",
+            )
+
     async def take(self, merchant: str, most: int) -> tuple[bool, int, float]:
         """Count a request of a merchant, if there is room for it.
 
         Args:
-            merchant: that was found by key or by name.
+            merchant: that was found by key or by name, or `PLATFORM`.
             most: requests a minute, 0 or more. Another number holds at once: the requests before it count.
 
         Returns:
@@ -116,7 +134,7 @@ class MerchantLimits:
     """Admits requests by the limits of their merchants. For the event loop.
 
     A limit that is changed holds for the next request after the registry's state was read, whatever is cached of its
-    key. A merchant without limits of its own has those of the options.
+    key. Of each limit that a merchant has none of its own of, it has that of the options.
 
     Args:
         state: of the registry, with each merchant's limits.
@@ -134,20 +152,32 @@ class MerchantLimits:
         self._metrics = metrics
         self._rates = RequestRates(options.limits)
         self._under_way: Counter[str] = Counter()
-        self._default = Limits(
-            options.requests_per_minute or None, options.concurrent or None, options.tokens_per_day or None
-        )
+        self._usual = Limits(options.requests_per_minute, options.concurrent, options.tokens_per_day)
+        self._platform = Limits(options.platform_requests_per_minute)
+
+    async def check(self) -> None:
+        """Make sure that rates can be counted; raises as `RequestRates.check` does."""
+        await self._rates.check()
 
     def of(self, merchant: str) -> Limits:
-        """What a merchant may ask now."""
-        return self._state.limits.get(merchant, self._default)
+        """What a merchant may ask now: None where there is no limit."""
+        if merchant == PLATFORM:
+            return self._platform
+        own, usual = self._state.limits.get(merchant), self._usual
+        if own is None:
+            return usual
+        return Limits(
+            _in_force(own.requests_per_minute, usual.requests_per_minute),
+            _in_force(own.concurrent, usual.concurrent),
+            _in_force(own.tokens_per_day, usual.tokens_per_day),
+        )
 
     @asynccontextmanager
     async def admit(self, merchant: str, record: RequestRecord) -> AsyncIterator[None]:
         """A request of a merchant is under way, if the merchant may.
 
         Args:
-            merchant: that was found by key or by name, never a text that a client sent.
+            merchant: that was found by key or by name, never a text that a client sent; or `PLATFORM`.
             record: of the request; its headers say what is left.
 
         Raises:
@@ -156,11 +186,10 @@ class MerchantLimits:
         record.merchant = merchant
         limits = self.of(merchant)
         if limits.concurrent is not None and self._under_way[merchant] >= limits.concurrent:
-            raise self._refusal("concurrent", "requests at the same time", limits.concurrent, 1.0)
+            wait = 1.0 if limits.concurrent else _MINUTE
+            raise self._refusal(merchant, "concurrent", "requests at the same time", limits.concurrent, wait)
         self._under_way[merchant] += 1
         try:
-            if limits.tokens_per_day is not None:
-                await self._check_tokens(merchant, limits.tokens_per_day, record)
             if limits.requests_per_minute is not None:
                 await self._check_rate(merchant, limits.requests_per_minute, record)
             yield
@@ -173,21 +202,36 @@ class MerchantLimits:
         taken, left, wait = await self._rates.take(merchant, most)
         record.headers.update(_headers("requests", most, left, wait))
         if not taken:
-            raise self._refusal("requests", "requests a minute", most, wait)
+            raise self._refusal(merchant, "requests", "requests a minute", most, wait)
 
-    async def _check_tokens(self, merchant: str, most: int, record: RequestRecord) -> None:
+    async def check_tokens(self, merchant: str, record: RequestRecord) -> None:
+        """Make sure that a merchant has tokens left: answers cost some, and nothing else does.
+
+        Raises:
+            LimitExceeded: if it has none.
+        """
+        if (most := self.of(merchant).tokens_per_day) is None:
+            return
         used, wait = await self._budgets.used(merchant), seconds_of_today()
         record.headers.update(_headers("tokens", most, max(0, most - used), wait))
         if used >= most:
-            raise self._refusal("tokens", "tokens a day of UTC", most, wait)
+            raise self._refusal(merchant, "tokens", "tokens a day of UTC", most, wait)
 
-    def _refusal(self, limit: str, what: str, most: int, wait: float) -> LimitExceeded:
+    def _refusal(self, merchant: str, limit: str, what: str, most: int, wait: float) -> LimitExceeded:
         self._metrics.limited(limit)
+        who, more = "this merchant has", "`shopfit limit set`"
+        if merchant == PLATFORM:
+            who, more = "the platform's keys have", "`shopfit serve --platform-requests-per-minute`"
         return LimitExceeded(
-            f"this merchant has used up what it may ask (allowed: {what}, at most {most:,})",
+            f"{who} used up what may be asked (allowed: {what}, at most {most:,})",
             retry_after=wait,
-            next_step="try again later, or ask whoever runs the platform for more: `shopfit limit set`",
+            next_step=f"try again later, or ask whoever runs the platform for more: {more}",
         )
+
+
+def _in_force(own: int | None, usual: int | None) -> int | None:
+    """A merchant's own limit or the usual one; None for none."""
+    return usual if own is None else None if own == UNLIMITED else own
 
 
 def _headers(what: str, most: int, left: int, wait: float) -> dict[str, str]:

@@ -85,14 +85,18 @@ class Metrics:
         self._seconds.labels(endpoint).observe(seconds)
         if not record.adapter:
             return
-        self._tokens.labels(adapter, "read").inc(record.read)
-        self._tokens.labels(adapter, "written").inc(record.written)
         for waited in record.waited:
             self._queue.labels(adapter).observe(waited)
         if record.first:
             self._first.labels(adapter).observe(record.first - record.began)
             if record.written > 1:
                 self._between.labels(adapter).observe((record.last - record.first) / (record.written - 1))
+
+    def spent(self, adapter: str, read: int, written: int) -> None:
+        """Tokens were read and written, of whatever becomes an answer or does not."""
+        name = self.name(adapter)
+        self._tokens.labels(name, "read").inc(read)
+        self._tokens.labels(name, "written").inc(written)
 
     def limited(self, limit: str) -> None:
         """A request was refused by a limit: "requests", "concurrent" or "tokens"."""

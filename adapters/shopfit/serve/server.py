@@ -55,8 +55,8 @@ def run(settings: Settings, options: ServeOptions) -> None:
         options: of the gateway.
 
     Raises:
-        ShopfitError: if the address cannot be listened at.
-        RegistryError: if the registry cannot be reached.
+        ShopfitError: if the address cannot be listened at, or something else that the options name is not there.
+        RegistryError: if the registry or its blobs cannot be reached.
     """
     listening = _listen(options)
     with listening, Registry.open(settings) as registry:
@@ -72,15 +72,23 @@ def run(settings: Settings, options: ServeOptions) -> None:
             ws="none",
             lifespan="on",
         )
-        server = _Server(config, gateway)
-        host, port = listening.getsockname()[:2]
-        logger.info("serving http://%s:%s (API docs at /docs)", host, port)
         try:
-            asyncio.run(server.serve(sockets=[listening]))
+            asyncio.run(_serve(_Server(config, gateway), gateway, listening))
         except KeyboardInterrupt:  # uvicorn raises the signal again when it has ended as it should
             if not gateway.draining:
                 raise
         logger.info("ended")
+
+
+async def _serve(server: _Server, gateway: Gateway, listening: socket.socket) -> None:
+    try:
+        await gateway.start()  # here, as uvicorn would not tell why the application has not started
+    except BaseException:
+        await gateway.close()
+        raise
+    host, port = listening.getsockname()[:2]
+    logger.info("serving http://%s:%s (API docs at /docs)", host, port)
+    await server.serve(sockets=[listening])
 
 
 def _listen(options: ServeOptions) -> socket.socket:

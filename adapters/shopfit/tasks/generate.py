@@ -33,6 +33,9 @@ class GenerateRequest(Request):
         max_new_tokens: tokens at most, 1 to 4096.
         temperature: 0 is greedy, 5 at most.
         top_p: share of the probability that tokens are drawn from, above 0, to 1.
+        frequency_penalty: taken from a token's logit for each time that the answer has it already, -2 to 2;
+            0 by default.
+        presence_penalty: taken from it once if the answer has it, likewise.
         stop: texts that end the answer and are not part of it, 64 at most, of 1 to 10,000 characters each.
         seed: of the sampling; the same request with the same seed gets the same answer. Random by default.
         json_schema: the answer is JSON that follows it; 32 KB at most.
@@ -49,6 +52,8 @@ class GenerateRequest(Request):
     seed: int | None = None
     json_schema: Mapping[str, Any] | None = None
     logprobs: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class WrittenToken:
     Args:
         text: of it alone; half of a character is shown as "\ufffd".
         logprob: its log-probability in nats, 0 or less, in the model's own distribution with the adapter: before
-            temperature, top_p and any schema.
+            temperature, top_p, penalties and any schema.
         top: the most probable tokens in its place, the most probable first: text and log-probability of each.
     """
 

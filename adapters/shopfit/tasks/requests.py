@@ -32,6 +32,19 @@ class Request:
         return [one.name for one in fields(cls) if one.name not in {"adapter", "fields"}]
 
 
+@dataclass(slots=True)
+class TokenUsage:
+    """Tokens that a request has cost so far; what was spent stays spent if it fails, is late, or is cancelled.
+
+    Args:
+        read: tokens of prompts and answers that forwards read for it, from when they begin to.
+        written: tokens generated, without the one that ended the answer.
+    """
+
+    read: int = 0
+    written: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer(ABC):
     """Fields of every answer.

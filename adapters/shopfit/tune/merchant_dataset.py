@@ -134,7 +134,7 @@ class MerchantDataset:
             DataError: with every row, label and item that the recipe shows nothing of.
         """
         recipe, splits = self.recipe, self.splits
-        prompter = Prompter(recipe, base.tokenizer, self.shown.catalog, self.shown.history, encoder=base.encoder)
+        prompter = Prompter(recipe, base.tokenizer, self.shown.catalog, self.shown.history, scorer=base.scorer)
         rows = (*splits.train, *splits.valid, *splits.test, *splits.pretext, *self.unlabeled)
         if problems := prompter.problems(rows, splits.labels):
             raise DataError(

@@ -9,7 +9,7 @@ from tests.serve.engines.vllm_stand_in import StandIn, serving
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
-from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest, TokenUsage
 from shopfit.errors import (
     BaseError,
     BundleError,
@@ -133,9 +133,39 @@ def test_options_and_log_probabilities(
     }
     assert len(answer.tokens) == answer.written
     assert all(token.logprob == -0.5 and token.top == ((token.text, -0.5),) for token in answer.tokens)
-    assert tuple(token for part in parts for token in part.tokens) == answer.tokens
+    assert tuple(token for part in parts for token in getattr(part, "tokens", ())) == answer.tokens
     upstream.submit(GenerateRequest(name, NEED, json_schema={"type": "object"})).result()
     assert server.asked[1]["structured_outputs"] == {"json": {"type": "object"}}
+
+
+@pytest.mark.parametrize("stop", [slice(0, None), slice(1, 3), slice(3, None)])
+def test_the_tokens_of_a_stop_are_none_of_the_answer(
+    upstream: Any, embedded: Engine, registry: Registry, quick_bundle: MakeBundle, stop: slice
+) -> None:
+    name = publish(registry, quick_bundle("acme", task="generate", scale=0.0))
+    whole = embedded.generate([GenerateRequest(name, NEED, max_new_tokens=12, logprobs=1)])[0]
+    word = next(token.text for token in whole.tokens if token.text[:1] == " " and len(token.text) > 3)
+    request = GenerateRequest(name, NEED, max_new_tokens=12, logprobs=1, stop=[word[stop], "never"])
+    (own,) = embedded.generate([request])
+    parts: list[Any] = []
+    answer = upstream.submit(request, show=parts.append).result()
+    assert (answer.text, answer.finish, answer.written) == (own.text, "stop", own.written)
+    assert [token.text for token in answer.tokens] == [token.text for token in own.tokens]
+    assert "".join(parts) == answer.text
+    assert tuple(token for part in parts for token in getattr(part, "tokens", ())) == answer.tokens
+
+
+def test_the_token_for_the_end_is_none_of_the_answer(
+    upstream: Any, embedded: Engine, registry: Registry, quick_bundle: MakeBundle, server: StandIn
+) -> None:
+    name = publish(registry, quick_bundle("acme", task="generate", scale=0.0))
+    server.ends_after = 5
+    parts: list[Any] = []
+    answer = upstream.submit(GenerateRequest(name, NEED, logprobs=1), show=parts.append).result()
+    (own,) = embedded.generate([GenerateRequest(name, NEED, max_new_tokens=5, logprobs=1)])
+    assert (answer.text, answer.finish, answer.written) == (own.text, "stop", 5)
+    assert [token.text for token in answer.tokens] == [token.text for token in own.tokens]
+    assert tuple(token for part in parts for token in getattr(part, "tokens", ())) == answer.tokens
 
 
 def test_other_tasks_are_our_own_engines(
@@ -206,12 +236,14 @@ def test_a_request_that_is_cancelled_ends_on_the_server(
     name = publish(registry, quick_bundle("acme", task="generate", scale=0.0))
     server.holds.set()
     began: list[str] = []
-    future = upstream.submit(GenerateRequest(name, NEED), show=began.append)
+    usage = TokenUsage()
+    future = upstream.submit(GenerateRequest(name, NEED), show=began.append, usage=usage)
     while not began:
         assert not future.done()
     future.cancel()
     assert server.left.wait(60)
     assert upstream.status().requests == 0
+    assert usage == TokenUsage(len(server.asked[0]["prompt"]), 1)  # it costs what was done
 
 
 def test_time_is_up(upstream: Any, registry: Registry, quick_bundle: MakeBundle, server: StandIn) -> None:
@@ -219,6 +251,18 @@ def test_time_is_up(upstream: Any, registry: Registry, quick_bundle: MakeBundle,
     server.holds.set()
     assert isinstance(failure(upstream, GenerateRequest(name, NEED), timeout=0.5), DeadlineExceeded)
     assert server.left.wait(60)
+
+
+def test_what_a_server_refuses_costs_nothing(
+    upstream: Any, registry: Registry, quick_bundle: MakeBundle, server: StandIn
+) -> None:
+    server.fails = 503, "no room"
+    for task, request in (("generate", GenerateRequest), ("choose", ChooseRequest)):
+        name = publish(registry, quick_bundle("acme", recipe=task, task=task, scale=0.0))
+        usage = TokenUsage()
+        with pytest.raises(Overloaded):
+            upstream.submit(request(name, NEED if task == "generate" else REVIEW), usage=usage).result()
+        assert usage == TokenUsage()
 
 
 def test_there_is_a_most_of_requests_under_way(

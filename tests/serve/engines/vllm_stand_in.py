@@ -5,7 +5,7 @@ It knows no adapters: what it answers is the bare base's. What real vLLM servers
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,6 +29,8 @@ class StandIn:
         """Status and message of every answer."""
         self.breaks_after: int | None = None
         """Events of a stream after which the connection is cut."""
+        self.ends_after: int | None = None
+        """Tokens after which the one for the end comes, whatever the model says."""
         self.holds = threading.Event()
         """Set: streams go on for ever after their first event, until the client is gone."""
         self.left = threading.Event()
@@ -42,33 +44,51 @@ class StandIn:
             logs = self._model(torch.tensor([prompt])).logits[0].float().log_softmax(-1)
         return [None] + [{str(token): {"logprob": logs[at, token].item()}} for at, token in enumerate(prompt[1:])]
 
-    def written(self, prompt: list[int], most: int) -> list[int]:
-        """The greedy continuation, up to and without the end token."""
+    def written(self, prompt: list[int], most: int, stops: Sequence[str] = ()) -> tuple[list[int], str | None]:
+        """The greedy continuation with what ends it: a token, or a text, which is told."""
         ids = list(prompt)
         with torch.inference_mode():
-            for _ in range(most):
-                token = int(self._model(torch.tensor([ids])).logits[0, -1].argmax())
-                if token == self._tokenizer.eos_token_id:
+            for count in range(most):
+                best = int(self._model(torch.tensor([ids])).logits[0, -1].argmax())
+                ids.append(self._tokenizer.eos_token_id if count == self.ends_after else best)
+                if ids[-1] == self._tokenizer.eos_token_id:
                     break
-                ids.append(token)
-        return ids[len(prompt) :]
+                text = self._tokenizer.decode(ids[len(prompt) :])
+                if (found := next((stop for stop in stops if stop in text), None)) is not None:
+                    return ids[len(prompt) :], found
+        return ids[len(prompt) :], None
 
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Of a stream: one a token, then why it ended, then the usage."""
-        tokens = self.written(body["prompt"], body["max_tokens"])
-        shown = ""
+        """Of a stream: one a token, the last with why it ended, then the usage; in each that so far, if it is asked for.
+
+        As of vLLM, what may become a stop is held back, and the log-probabilities are of all tokens.
+        """
+        counted = body["stream_options"].get("continuous_usage_stats", False)
+        stops = body.get("stop") or []
+        tokens, stop = self.written(body["prompt"], body["max_tokens"], stops)
+        ended = tokens[-1] == self._tokenizer.eos_token_id
+        held = max(map(len, stops), default=1) - 1
+        shown = 0
         for count, token in enumerate(tokens, start=1):
-            whole = self._tokenizer.decode(tokens[:count])
-            part = "" if whole.endswith("\ufffd") and count < len(tokens) else whole[len(shown) :]
-            shown += part
-            logprobs = None
+            last = count == len(tokens)
+            text = self._tokenizer.decode(tokens[: count - (last and ended)])
+            text = text[: text.index(stop)] if last and stop is not None else text
+            sure = len(text) if last else max(shown, len(text.rstrip("\ufffd")) - held)
+            choice = {"index": 0, "text": text[shown:sure], "logprobs": None, "finish_reason": None}
+            shown = max(shown, sure)
             if "logprobs" in body:
-                text = self._tokenizer.decode([token])
-                logprobs = {"tokens": [text], "token_logprobs": [-0.5], "top_logprobs": [{text: -0.5, "x": -1.5}]}
-            yield {"choices": [{"index": 0, "text": part, "logprobs": logprobs, "finish_reason": None}]}
-        reason = "length" if len(tokens) == body["max_tokens"] else "stop"
-        yield {"choices": [{"index": 0, "text": "", "logprobs": None, "finish_reason": reason}]}
-        yield {"choices": [], "usage": {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(tokens)}}
+                own = self._tokenizer.decode([token])
+                choice["logprobs"] = {
+                    "tokens": [own],
+                    "token_logprobs": [-0.5],
+                    "top_logprobs": [{own: -0.5, "x": -1.5}],
+                }
+            if last:
+                choice |= {"finish_reason": "stop" if ended or stop is not None else "length", "stop_reason": stop}
+            usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": count}
+            yield {"choices": [choice]} | ({"usage": usage} if counted else {})
+        told = {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(tokens)}
+        yield {"choices": [], "usage": told}
 
 
 @contextmanager

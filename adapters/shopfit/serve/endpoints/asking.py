@@ -1,7 +1,6 @@
 """What endpoints share: the gateway and the key behind a request, and the fields that every body has."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,8 +15,7 @@ from shopfit.errors import RequestError
 from shopfit.recipe.suggestions import shown
 from shopfit.recipe.tasks import Task
 from shopfit.registry import Grant
-from shopfit.serve.gateway import Ask, Gateway
-from shopfit.serve.request_record import current_record
+from shopfit.serve.gateway import Ask, Gateway, Turn
 
 MOST_INPUTS = 1024
 """Inputs of one request."""
@@ -52,7 +50,6 @@ async def _asking(
         str, Header(alias="x-shopfit-user", max_length=_LONGEST_USER, description="The same as a body's `user`.")
     ] = "",
 ) -> Asking:
-    current_record().key = request.state.grant.key
     return Asking(request.app.state.gateway, request.state.grant, _as_sent(user))
 
 
@@ -65,12 +62,6 @@ def _as_sent(user: str) -> str:
 
 
 Asks = Annotated[Asking, Depends(_asking)]
-
-
-def admitted(asks: Asking) -> AbstractAsyncContextManager[None]:
-    """A merchant's counts as one of its requests; the platform's, which names merchants in texts, does not."""
-    own = asks.grant.merchant
-    return nullcontext() if own is None else asks.gateway.limits.admit(own, current_record())
 
 
 def unsupported(why: str, *neutral: JsonValue) -> Any:
@@ -98,7 +89,7 @@ class Body(BaseModel):
     def _changes_nothing(cls, value: Any, info: ValidationInfo) -> Any:
         about = cls.model_fields[info.field_name or ""]
         neutral = about.json_schema_extra.get("enum") if isinstance(about.json_schema_extra, dict) else None
-        if not isinstance(neutral, list) or any(_same(value, one) for one in neutral):
+        if not isinstance(neutral, list) or any(same_json(value, one) for one in neutral):
             return value
         allowed = ", ".join(map(shown, neutral))
         raise PydanticCustomError("unsupported", "it is {why} (allowed: {allowed})", _told(about.description, allowed))
@@ -108,7 +99,7 @@ def _told(why: str | None, allowed: str) -> dict[str, Any]:
     return {"why": why or "", "allowed": allowed}
 
 
-def _same(value: Any, other: Any) -> bool:
+def same_json(value: Any, other: Any) -> bool:
     """Whether two values of JSON are the same: 0 and 0.0 are, 0 and false are not."""
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
@@ -193,7 +184,13 @@ def usage_of(read: int, written: int | None = None) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-async def answer_each(body: InputBody, asks: Asking, kind: Task, names: Sequence[str]) -> JSONResponse:
+async def answer_each(
+    body: InputBody,
+    asks: Asking,
+    kind: Task,
+    names: Sequence[str],
+    check: Callable[[Turn], None] = lambda _: None,
+) -> JSONResponse:
     """Ask an adapter about each input, and answer with a list of what it says.
 
     Args:
@@ -201,12 +198,14 @@ async def answer_each(body: InputBody, asks: Asking, kind: Task, names: Sequence
         asks: whose it is.
         kind: the adapter's task.
         names: of the answer's fields that are shown.
+        check: raises what is wrong with asking this version.
 
     Raises:
         ShopfitError: as the engine does.
     """
     inputs = body.inputs()
     async with asks.gateway.turn(asks.grant, body.model, [kind], body.user or asks.user) as turn:
+        check(turn)
         answers = await turn.ask_all([Ask(kind, turn.fields(text, fields)) for text, fields in inputs])
         data = [{"index": index, **{name: answer[name] for name in names}} for index, answer in enumerate(answers)]
         content = {"id": turn.id, "object": "list", "model": turn.version.name, "data": data}

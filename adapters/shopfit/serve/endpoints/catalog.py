@@ -1,22 +1,15 @@
 """`/v1/merchants/{merchant}/catalog`: what a merchant sells now. Stock and prices reach the next answer."""
 
-import json
-from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from shopfit.documents import document
-from shopfit.errors import RequestError, UnknownReference
-from shopfit.recipe.suggestions import shown
-from shopfit.registry import Registry, StoredCatalog
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asking, Asks
 from shopfit.serve.endpoints.changes import actor, see
 from shopfit.serve.json_route import json_router
-from shopfit.strict_json import parse_json
 
 router = json_router("catalog")
 
@@ -69,81 +62,23 @@ def _body(schema: dict[str, Any], sent: Any) -> dict[str, Any]:
 async def show_catalog(merchant: str, asks: Asks) -> Response:
     """The catalog that was sent. Without one, adapters use those in their bundles, and there is none to show."""
     check_scope(asks.grant, "publish", merchant)
-    content = await asks.gateway.threads.run_long(merchant, lambda: _whole(asks.gateway.registry, merchant))
-    return Response(content, media_type="application/json")
+    return Response(await asks.gateway.catalogs.show(merchant), media_type="application/json")
 
 
 @router.put("/v1/merchants/{merchant}/catalog", response_model=CatalogState, openapi_extra=_body(_WHOLE, _SOLD))
 async def put_catalog(merchant: str, request: Request, asks: Asks) -> JSONResponse:
     """Replace a merchant's catalog: a list of items, or `{"items": […]}`."""
-
-    def put(sent: Any) -> StoredCatalog:
-        items = sent if isinstance(sent, list) else _items(sent, list, "a list of items")
-        return asks.gateway.registry.put_catalog(merchant, items, actor=actor(asks))
-
-    return await _change(merchant, request, asks, put)
+    return await _change("put", merchant, request, asks)
 
 
 @router.patch("/v1/merchants/{merchant}/catalog", response_model=CatalogState, openapi_extra=_body(_PATCH, _CHANGED))
 async def patch_catalog(merchant: str, request: Request, asks: Asks) -> JSONResponse:
     """Change some items: `{"items": {id: {field: value, …} | null, …}}`. What was not sent stays as it is."""
-
-    def patch(sent: Any) -> StoredCatalog:
-        changes = _items(sent, dict, "an object of items by id")
-        return asks.gateway.registry.patch_catalog(merchant, changes, actor=actor(asks))
-
-    return await _change(merchant, request, asks, patch)
+    return await _change("patch", merchant, request, asks)
 
 
-async def _change(
-    merchant: str, request: Request, asks: Asking, change: Callable[[Any], StoredCatalog]
-) -> JSONResponse:
+async def _change(do: Literal["put", "patch"], merchant: str, request: Request, asks: Asking) -> JSONResponse:
     check_scope(asks.grant, "publish", merchant)
-    body = await request.body()
-    stored = await asks.gateway.threads.run_long(merchant, lambda: change(_read(body)))
+    state = await asks.gateway.catalogs.change(do, merchant, await request.body(), actor=actor(asks))
     await see(asks)
-    return JSONResponse(_state(stored))
-
-
-def _read(body: bytes) -> Any:
-    try:
-        return parse_json(body)
-    except ValueError as error:
-        raise RequestError(f"the request's body is not JSON: {error}", next_step="correct it") from None
-
-
-def _items(sent: Any, kind: type, allowed: str) -> Any:
-    if not isinstance(sent, dict) or sent.keys() != {"items"} or not isinstance(sent["items"], kind):
-        raise RequestError(
-            f'the request\'s body is {shown(sent)} (allowed: {{"items": …}} with {allowed})', next_step="correct it"
-        )
-    return sent["items"]
-
-
-def _state(stored: StoredCatalog) -> dict[str, Any]:
-    told = document(stored)
-    named = {"object": "catalog", "count": told.pop("items"), "began_from": told.pop("base")}
-    del told["actor"]
-    return {**told, **named}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _whole(registry: Registry, merchant: str) -> bytes:
-    """A catalog with its items, as JSON.
-
-    Raises:
-        UnknownReference: if there is none.
-        RegistryError: if it cannot be read.
-    """
-    while (stored := registry.stored_catalog(merchant)) is not None:
-        catalog = registry.catalog(merchant)
-        if catalog is not None and registry.stored_catalog(merchant) == stored:  # else it has changed meanwhile
-            items = ",".join(_json(dict(item.fields)) for item in catalog.values())  # each by itself: others go on
-            return f'{_json(_state(stored))[:-1]},"items":[{items}]}}'.encode()
-    raise UnknownReference(
-        f"no catalog of {merchant} was sent, so that its adapters use those in their bundles",
-        next_step="send one with PUT, or change items with PATCH",
-    )
+    return JSONResponse(state)

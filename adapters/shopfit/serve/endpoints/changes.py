@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from shopfit.errors import RegistryError, ShopfitError
+from shopfit.errors import RegistryError, RegistryUnavailable, ShopfitError
 from shopfit.registry import Reference
 from shopfit.registry.grant import Scope
 from shopfit.serve.adapters import named_reference
@@ -45,9 +45,9 @@ async def change(asks: Asking, call: Callable[[], T]) -> T:
     """
     try:
         changed = await asks.gateway.threads.run(call)
-    except RegistryError as error:
-        if error.__cause__ is not None:  # of a database or a disk; else the registry was reached, and says no
-            raise
+    except RegistryUnavailable:
+        raise
+    except RegistryError as error:  # it was reached, and says no
         raise Conflict(error.message, problems=error.problems, next_step=error.next_step) from None
     await see(asks)
     return changed

@@ -24,6 +24,7 @@ from shopfit.serve.json_route import example, json_router
 router = json_router("answers")
 
 _MOST_MESSAGES = 1024
+_CALLS = {"tool_choice": "tools", "function_call": "functions"}
 _TEXTS_ONLY = "an adapter reads texts only"
 
 
@@ -40,7 +41,10 @@ class Message(Body):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1)]
-    name: JsonValue = unsupported("a message says who speaks by its role")
+    name: str | None = Field(
+        None, pattern=r"^[^\s<|\\/>]{1,64}$", description="Who of several with this role: `User (anna): …`."
+    )
+    annotations: JsonValue = unsupported("an adapter cites nothing", [])
     refusal: JsonValue = unsupported("an adapter does not refuse")
     audio: JsonValue = unsupported(_TEXTS_ONLY)
     tool_calls: JsonValue = unsupported("an adapter calls no tools", [])
@@ -50,6 +54,12 @@ class Message(Body):
     def text(self) -> str:
         """All of it."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+    @property
+    def line(self) -> str:
+        """All of it, behind who said it."""
+        who = self.role.title() if self.name is None else f"{self.role.title()} ({self.name})"
+        return f"{who}: {self.text}"
 
 
 class ChatBody(GenerateBody):
@@ -78,6 +88,15 @@ class ChatBody(GenerateBody):
     verbosity: JsonValue = unsupported("an adapter writes as long as it has learned to", "medium")
     web_search_options: JsonValue = unsupported("an adapter searches nothing")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _never_called(cls, body: Any) -> Any:
+        """Tools that must not be called change nothing."""
+        if not isinstance(body, dict):
+            return body
+        unused = {tools for choice, tools in _CALLS.items() if body.get(choice) == "none"}
+        return {name: value for name, value in body.items() if name not in unused}
+
     @model_validator(mode="after")
     def _said_once(self) -> Self:
         if self.max_tokens is not None and self.max_completion_tokens not in {None, self.max_tokens}:
@@ -91,7 +110,7 @@ class ChatBody(GenerateBody):
         """The conversation as the text of a prompt's field."""
         if len(self.messages) == 1:
             return self.messages[0].text
-        return "\n".join(f"{message.role.title()}: {message.text}" for message in self.messages)
+        return "\n".join(message.line for message in self.messages)
 
 
 class TokenLogprob(BaseModel):

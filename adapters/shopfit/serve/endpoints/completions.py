@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse, Response
 
 from shopfit.errors import RequestError
@@ -35,9 +36,17 @@ class CompletionBody(GenerateBody):
         None, ge=0, le=MOST_LOGPROBS, description="Log-probabilities of tokens and of so many others in their places."
     )
 
-    best_of: JsonValue = unsupported("every answer that is written is returned; see `n`", 1)
+    best_of: int | None = Field(None, description="Only as many as `n`: every answer that is written is returned.")
     echo: JsonValue = unsupported("an answer is the text that was written", False)
     suffix: JsonValue = unsupported("a text is written to its end", "")
+
+    @model_validator(mode="after")
+    def _returns_all(self) -> Self:
+        if self.best_of not in {None, self.n or 1}:
+            raise PydanticCustomError(
+                "best_of", "`best_of` is {best_of} (allowed: {n}, as `n`)", {"best_of": self.best_of, "n": self.n or 1}
+            )
+        return self
 
 
 class TextLogprobs(BaseModel):

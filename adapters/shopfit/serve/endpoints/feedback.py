@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 from starlette.responses import JSONResponse
 
-from shopfit.errors import DataError, Problem, RequestError
+from shopfit.errors import DataError, Problem, RequestError, ShopfitError
 from shopfit.registry import Feedback
 from shopfit.serve.authentication import check_scope
-from shopfit.serve.endpoints.asking import Asking, Asks, Body, admitted
+from shopfit.serve.endpoints.asking import Asking, Asks, Body
 from shopfit.serve.json_route import example, json_router
 
 router = json_router("feedback")
@@ -19,6 +19,12 @@ _MOST = 1000  # events of one request
 _BAD, _MEND = "there are events that cannot be kept, so none is", "correct those, and send all of them again"
 _NAMES = {"answer_id": "answer", "user_hash": "user"}  # of the registry, and here
 _LATEST = timedelta(minutes=5)  # that the sender's clock may be ahead
+
+
+class UnknownAnswer(ShopfitError):  # noqa: N818 - reads as what it is
+    """No answer of such an id was given to the merchant."""
+
+    http_status = 404
 
 
 class Event(Body):
@@ -55,7 +61,12 @@ class Kept(BaseModel):
     openapi_extra=example(
         {
             "events": [
-                {"answer": "ans_97c7ea10d5222cb658164c4aa8a2ecc5", "kind": "click", "item": "tent-2", "event": "e-1"}
+                {
+                    "answer": "ans_97c7ea10d5222cb658164c4aa8a2ecc53a1f0c7be2d94f60a1b2c3d4",
+                    "kind": "click",
+                    "item": "tent-2",
+                    "event": "e-1",
+                }
             ]
         }
     ),
@@ -66,13 +77,24 @@ async def add_feedback(body: FeedbackBody, asks: Asks) -> JSONResponse:
     problems = [problem for place, event in enumerate(body.events) for problem in _problems(place, event)]
     if problems:
         raise RequestError(_BAD, problems=problems, next_step=_MEND)
-    async with admitted(asks):
-        now = datetime.now(UTC)
-        rows = [_row(asks, merchant, event, now) for event in body.events]
-        try:
-            new = await asks.gateway.threads.run(asks.gateway.registry.add_feedback, rows)
-        except DataError as error:
-            raise RequestError(_BAD, problems=[_renamed(one) for one in error.problems], next_step=_MEND) from None
+    ids = asks.gateway.answer_ids
+    where = [
+        f"events.{place}.answer" for place, event in enumerate(body.events) if not ids.is_of(event.answer, merchant)
+    ]
+    if where:
+        raise UnknownAnswer(
+            "there are events of answers that this merchant was never given, so none is kept",
+            problems=[
+                Problem(place, "no answer has this id", "the `x-shopfit-answer-id` of an answer") for place in where
+            ],
+            next_step="send each answer's id as it was given, with a key of the merchant it was given to",
+        )
+    now = datetime.now(UTC)
+    rows = [_row(asks, merchant, event, now) for event in body.events]
+    try:
+        new = await asks.gateway.threads.run(asks.gateway.registry.add_feedback, rows)
+    except DataError as error:
+        raise RequestError(_BAD, problems=[_renamed(one) for one in error.problems], next_step=_MEND) from None
     return JSONResponse({"object": "feedback", "events": len(rows), "new": new})
 
 

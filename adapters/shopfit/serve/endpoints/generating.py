@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from shopfit.serve.endpoints.asking import AskBody, Body, ignored, unsupported, usage_of
+from shopfit.serve.endpoints.asking import AskBody, Body, ignored, same_json, unsupported, usage_of
 from shopfit.serve.gateway import Document, Turn
 
 MOST_CHOICES = 8
@@ -21,6 +21,13 @@ _MOST_STOPS = 64
 _SEEDS = 2**63  # as many as the engine takes
 
 Stops = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=_MOST_STOPS)]
+
+
+def _biases(value: Any) -> Any:
+    """Those that change something."""
+    if not isinstance(value, dict):
+        return value
+    return {token: bias for token, bias in value.items() if not same_json(bias, 0)}
 
 
 class StreamOptions(Body):
@@ -62,15 +69,19 @@ class GenerateBody(AskBody):
     max_tokens: int | None = Field(None, ge=1, le=4096, description="Tokens at most; the recipe's by default.")
     stop: str | Stops | None = Field(None, description="Texts that end the answer and are not part of it.")
     seed: int | None = Field(None, gt=-_SEEDS, lt=_SEEDS, description="The same one gives the same answers.")
+    frequency_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Taken from a token's logit for each time that the answer has it already."
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Taken from a token's logit once if the answer has it already."
+    )
     n: int | None = Field(None, ge=1, le=MOST_CHOICES, description="Answers to each prompt.")
     stream: bool | None = Field(None, description="Whether the answer is sent as it is written.")
     stream_options: StreamOptions | None = Field(None, description="Only with `stream`.")
     response_format: ResponseFormat | None = Field(None, description="JSON; the recipe's own schema by default.")
     json_schema: dict[str, Any] | None = Field(None, description="The same as a `response_format` with this schema.")
 
-    frequency_penalty: JsonValue = unsupported("the adapter's own distribution is sampled", 0)
-    presence_penalty: JsonValue = unsupported("the adapter's own distribution is sampled", 0)
-    logit_bias: JsonValue = unsupported("tokens are no part of this API", {})
+    logit_bias: Annotated[JsonValue, BeforeValidator(_biases)] = unsupported("tokens are no part of this API", {})
     metadata: JsonValue = ignored("nothing is stored by it")
     prompt_cache_key: JsonValue = ignored("prompts are cached by their content, each merchant's apart")
     prompt_cache_options: JsonValue = ignored("prompts are cached by their content, each merchant's apart")
@@ -102,6 +113,8 @@ class GenerateBody(AskBody):
         options = {
             "temperature": self.temperature,
             "top_p": self.top_p,
+            "frequency_penalty": self.frequency_penalty,
+            "presence_penalty": self.presence_penalty,
             "max_new_tokens": self.max_tokens,
             "stop": stops,
             "json_schema": self._schema,

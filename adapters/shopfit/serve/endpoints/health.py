@@ -30,7 +30,7 @@ async def ready(request: Request) -> JSONResponse:
     """Requests are taken: each engine has come up or failed to, one runs if there are any, and this is not the end."""
     gateway: Gateway = request.app.state.gateway
     known = gateway.engines.engines
-    engines = {f"{engine.base.name}:{engine.base.quantization}": engine.running is not None for engine in known}
+    engines = {engine.base.label: engine.running is not None for engine in known}
     # one base that does not load, or whose engine starts again, takes no other base's requests away
     up = all(engine.settled for engine in known) and (any(engines.values()) or not engines)
     fine = up and not gateway.draining

@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse
 from shopfit.registry import Version
 from shopfit.serve.adapters import unknown_model
 from shopfit.serve.authentication import check_scope
-from shopfit.serve.endpoints.asking import Asks, admitted
+from shopfit.serve.endpoints.asking import Asks
+from shopfit.serve.engines.pool import public_name
 
 router = APIRouter(tags=["models"])
 
@@ -38,8 +39,7 @@ class Models(BaseModel):
 async def list_models(asks: Asks) -> JSONResponse:
     """The adapters in production that the key may use."""
     check_scope(asks.grant, "infer", asks.grant.merchant)
-    async with admitted(asks):
-        found = await asks.gateway.threads.run(asks.gateway.registry.versions, asks.grant.merchant)
+    found = await asks.gateway.threads.run(asks.gateway.registry.versions, asks.grant.merchant)
     data = [_model(version) for version in found if "production" in version.aliases]
     return JSONResponse({"object": "list", "data": data})
 
@@ -47,8 +47,7 @@ async def list_models(asks: Asks) -> JSONResponse:
 @router.get("/v1/models/{model:path}", response_model=Model)
 async def show_model(model: str, asks: Asks) -> JSONResponse:
     """One adapter, by any of its names."""
-    async with admitted(asks):
-        reference, version = await asks.gateway.adapters.find(model, asks.grant)
+    reference, version = await asks.gateway.adapters.find(model, asks.grant)
     if reference.merchant != version.merchant:
         raise unknown_model(model)
     return JSONResponse({**_model(version), "id": model})
@@ -62,6 +61,6 @@ def _model(version: Version) -> dict[str, object]:
         "owned_by": version.merchant,
         "version": version.name,
         "digest": version.digest,
-        "base": version.base_name,
+        "base": public_name(version.base_name),
         "method": version.method,
     }

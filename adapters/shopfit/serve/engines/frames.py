@@ -1,4 +1,4 @@
-"""Messages between the gateway and an engine process: JSON objects, each behind its length, on a Unix socket."""
+"""Messages between the gateway and its processes: JSON objects, each behind its length, on a Unix socket."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from shopfit.errors import EngineEnded
 
-_LENGTH = struct.Struct("!I")
+_LENGTH, _CONTENT = struct.Struct("!I"), struct.Struct("!Q")
 _LONGEST = 256 * 1024 * 1024  # bytes of a message: ten thousand long documents fit
 
 Message = dict[str, Any]
@@ -42,7 +42,7 @@ async def receive(reader: asyncio.StreamReader) -> Message | None:
 
 
 class FrameSocket:
-    """The engine's end: blocking. One thread receives, any thread sends.
+    """A blocking end. One thread receives, any thread sends.
 
     Args:
         connection: a connected stream socket.
@@ -54,7 +54,7 @@ class FrameSocket:
         self._sending = threading.Lock()
 
     def receive(self) -> Message | None:
-        """The next message; None when the gateway is gone."""
+        """The next message; None when the other end is gone."""
         try:
             head = self._stream.read(_LENGTH.size)
             if len(head) < _LENGTH.size:
@@ -64,8 +64,33 @@ class FrameSocket:
             return None
         return _unpacked(content) if len(content) == length else None
 
+    def receive_content(self) -> bytes | None:
+        """What comes behind a message, of any length and not JSON; None when the other end is gone."""
+        try:
+            head = self._stream.read(_CONTENT.size)
+            if len(head) < _CONTENT.size:
+                return None
+            content = self._stream.read(length := _CONTENT.unpack(head)[0])
+        except ConnectionError:
+            return None
+        return content if len(content) == length else None
+
+    def close(self) -> None:
+        """Close it, so that the other end sees the end."""
+        self._stream.close()
+        self._connection.close()
+
+    def send_content(self, content: bytes) -> None:
+        """Send what comes behind a message."""
+        with self._sending:
+            try:
+                self._connection.sendall(_CONTENT.pack(len(content)))
+                self._connection.sendall(content)
+            except OSError:
+                return
+
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a message; if the gateway is gone, nobody needs it."""
+        """Send a message; if the other end is gone, nobody needs it, and nothing will be received any more."""
         content = packed(message)
         with self._sending:
             try:

@@ -5,10 +5,12 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from shopfit.errors import EngineEnded, Overloaded, ShopfitError
-from shopfit.serve.engines.process import EngineProcess
+from shopfit.serve.engines.process import EngineProcess, Spend
+from shopfit.serve.options import ServeOptions
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,16 @@ class BaseKey(NamedTuple):
     name: str
     quantization: str
 
+    @property
+    def label(self) -> str:
+        """Both, before anybody."""
+        return f"{public_name(self.name)}:{self.quantization}"
+
+
+def public_name(base: str) -> str:
+    """A base's name before anybody: of a folder its own name alone, and not where it lies."""
+    return Path(base).name if base.startswith(("/", ".", "~")) else base
+
 
 class Supervised:
     """The engine of one base, whichever process it is now.
@@ -36,16 +48,17 @@ class Supervised:
     Args:
         base: that it loads.
         settings: of the process; see `EngineProcess.start`.
-        most: requests that may wait while it starts.
-        patience: seconds after which a process that does not say what it holds, while it has requests, is ended.
+        options: of the gateway. `queue` is how many requests may wait while it starts; one that has not loaded its
+            base after `load_timeout`, or while it has requests does not say what it holds within `timeout`, is ended.
     """
 
-    def __init__(self, base: BaseKey, settings: Mapping[str, Any], most: int, patience: float) -> None:
+    def __init__(self, base: BaseKey, settings: Mapping[str, Any], options: ServeOptions) -> None:
         self.base = base
         self.starts = 0
         self._settings = settings
-        self._most = most
-        self._patience = max(patience, _LEAST_PATIENCE)
+        self._most = options.queue
+        self._load_timeout = options.load_timeout
+        self._patience = max(options.timeout, _LEAST_PATIENCE)
         self._process: EngineProcess | None = None
         self._failed: ShopfitError | None = None
         self._changed = asyncio.Event()
@@ -68,41 +81,52 @@ class Supervised:
         """Requests that it has not answered, those that wait for its start included."""
         return self._waiting + (0 if self._process is None else self._process.under_way)
 
-    async def ready(self) -> EngineProcess:
+    async def ready(self, patience: float) -> EngineProcess:
         """The process, once it has loaded its base.
+
+        Args:
+            patience: seconds to wait for that.
 
         Raises:
             Overloaded: if too many wait for it already.
+            EngineEnded: if it takes longer.
             ShopfitError: why it cannot be started.
         """
         if self._process is not None:
             return self._process
         if self._waiting >= self._most:
             raise Overloaded(
-                f"the engine of {self.base.name} is being started, and {self._waiting} requests wait for it",
+                f"the engine that answers is being started, and {self._waiting} requests wait for it",
                 next_step="try again in a moment",
             )
         self._waiting += 1
         try:
-            while (process := self.running) is None:
-                if self._failed is not None:
-                    raise self._failed
-                await self._changed.wait()
+            async with asyncio.timeout(patience):
+                while (process := self.running) is None:
+                    if self._failed is not None:  # told as another one each time: each gets a traceback of its own
+                        raise ShopfitError.from_document(self._failed.document())
+                    await self._changed.wait()
             return process
+        except TimeoutError as error:
+            if isinstance(error, ShopfitError):
+                raise
+            raise EngineEnded(
+                "the engine that answers is still being started", next_step="send the request again in a moment"
+            ) from None
         finally:
             self._waiting -= 1
 
-    async def ask(self, message: Mapping[str, Any]) -> Any:
-        """Ask the process; raises as `EngineProcess.ask` and `ready` do."""
-        process = await self.ready()
+    async def ask(self, message: Mapping[str, Any], spend: Spend | None = None) -> Any:
+        """Ask the process; takes and raises what `EngineProcess.ask` does, and raises as `ready`."""
+        process = await self.ready(message["timeout"])
         self._note(message["adapter"])
-        return await process.ask(message)
+        return await process.ask(message, spend)
 
-    async def stream(self, message: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
-        """Ask the process for a text as it is written; raises as `EngineProcess.stream` and `ready` do."""
-        process = await self.ready()
+    async def stream(self, message: Mapping[str, Any], spend: Spend | None = None) -> AsyncGenerator[tuple[str, Any]]:
+        """Ask the process for a text as it is written; as `EngineProcess.stream`, and raises as `ready`."""
+        process = await self.ready(message["timeout"])
         self._note(message["adapter"])
-        async with contextlib.aclosing(process.stream(message)) as parts:
+        async with contextlib.aclosing(process.stream(message, spend)) as parts:
             async for part in parts:
                 yield part
 
@@ -133,10 +157,10 @@ class Supervised:
         while True:
             logger.info("the engine of %s is starting", self.base.name)
             try:
-                process = await EngineProcess.start(self._settings)
+                process = await EngineProcess.start(self._settings, self._load_timeout)
             except Exception as error:
-                logger.exception("the engine of %s could not be started", self.base.name)
-                self._failed = error if isinstance(error, ShopfitError) else _unstarted(self.base, error)
+                logger.exception("the engine of %s could not be started; again in %s s", self.base.name, pause)
+                self._failed = error if isinstance(error, ShopfitError) else _unstarted(error)
                 self._tell()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -187,21 +211,19 @@ class EnginePool:
 
     Args:
         settings: of every process but for its base: `home`, `registry`, `blobs`, `threads`, `upstream`, `options`.
-        most: requests that may wait for one engine to start.
-        patience: seconds after which one that hangs is started again.
+        options: of the gateway; see `Supervised`.
     """
 
-    def __init__(self, settings: Mapping[str, Any], most: int, patience: float) -> None:
+    def __init__(self, settings: Mapping[str, Any], options: ServeOptions) -> None:
         self._settings = settings
-        self._most = most
-        self._patience = patience
+        self._options = options
         self._engines: dict[BaseKey, Supervised] = {}
 
     def of(self, base: BaseKey) -> Supervised:
         """The engine of a base; started now if no adapter needed it before."""
         if (engine := self._engines.get(base)) is None:
             settings = {**self._settings, "base": base.name, "quantization": base.quantization}
-            engine = self._engines[base] = Supervised(base, settings, self._most, self._patience)
+            engine = self._engines[base] = Supervised(base, settings, self._options)
         return engine
 
     @property
@@ -218,8 +240,8 @@ class EnginePool:
         await asyncio.gather(*(engine.close() for engine in self._engines.values()))
 
 
-def _unstarted(base: BaseKey, error: Exception) -> EngineEnded:
+def _unstarted(error: Exception) -> EngineEnded:
     return EngineEnded(
-        f"the engine of {base.name} cannot be started: {type(error).__name__}: {error}",
-        next_step="look into the gateway's log; it is tried again",
+        f"the engine that answers cannot be started ({type(error).__name__}), and is tried again",
+        next_step="send the request again in a moment",
     )

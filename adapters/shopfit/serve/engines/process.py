@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import multiprocessing
 import socket
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -16,8 +17,12 @@ from shopfit.serve.engines.frames import Message, packed, receive
 _PATIENCE = 5.0  # seconds that a process has to end by itself
 
 # engines are forked from a process that has imported what they need, so that one that ended is back in a second
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["shopfit.serve.engines.preloaded"])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["shopfit.serve.engines.preloaded"])
+_STARTING = ThreadPoolExecutor(1, "shopfit-engine-start")
+
+Spend = Callable[[int, int], None]
+"""Called with tokens that were read and written since it was called before, also when whoever asked has gone."""
 
 
 @dataclass(slots=True)
@@ -25,7 +30,17 @@ class _Asked:
     """What waits for the replies to one message: the last one completes `answer`, parts before it go to `parts`."""
 
     answer: asyncio.Future[Any]
+    spend: Spend | None = None
     parts: "asyncio.Queue[Any] | None" = None
+    read: int = 0
+    written: int = 0
+
+    def count(self, message: Message) -> None:
+        """Tell what a reply says of tokens."""
+        read, written = message.get("read", self.read), message.get("written", self.written)
+        if self.spend is not None and (read, written) != (self.read, self.written):
+            self.spend(read - self.read, written - self.written)
+        self.read, self.written = read, written
 
 
 @dataclass(slots=True, eq=False)
@@ -43,24 +58,40 @@ class EngineProcess:
     fingerprint: str = ""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: dict[int, _Asked] = field(default_factory=dict)
+    _cancelled: dict[int, _Asked] = field(default_factory=dict)  # whose last reply has not come
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _listening: "asyncio.Task[None] | None" = None
 
     @classmethod
-    async def start(cls, settings: Mapping[str, Any]) -> "EngineProcess":
+    async def start(cls, settings: Mapping[str, Any], patience: float) -> "EngineProcess":
         """Start a process, and wait until it has loaded its base.
 
         Args:
             settings: `home`, `registry`, `blobs`, `base`, `quantization`, `threads`, `upstream`, and `options`.
+            patience: seconds to wait; then it is ended.
 
         Raises:
             ShopfitError: why the base could not be loaded.
-            EngineEnded: if the process ended before it had.
+            EngineEnded: if the process ended before it had, or it took longer.
         """
+        try:
+            async with asyncio.timeout(patience) as limit:
+                return await cls._start(settings)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise EngineEnded(
+                f"the engine that answers did not load its base in {patience:g} seconds, and is started again",
+                next_step="send the request again in a moment",
+            ) from None
+
+    @classmethod
+    async def _start(cls, settings: Mapping[str, Any]) -> "EngineProcess":
         own, its = socket.socketpair()
         try:
-            process = _FORKS.Process(target=worker.main, args=(its,), name="shopfit-engine", daemon=True)
-            await asyncio.to_thread(process.start)  # the first one waits until all is imported
+            process = FORKS.Process(target=worker.main, args=(its,), name="shopfit-engine", daemon=True)
+            # the first one waits until all is imported; if that hangs, so does this thread, and no other
+            await asyncio.get_running_loop().run_in_executor(_STARTING, process.start)
         except BaseException:
             own.close()
             raise
@@ -93,26 +124,30 @@ class EngineProcess:
         """Requests that it has not answered."""
         return len(self._asked)
 
-    async def ask(self, message: Mapping[str, Any]) -> Any:
+    async def ask(self, message: Mapping[str, Any], spend: Spend | None = None) -> Any:
         """Ask, and wait for the answer. If the caller is cancelled, so is the request.
+
+        Args:
+            message: as `EngineServer` takes it.
+            spend: told of its tokens, whatever becomes of it.
 
         Raises:
             ShopfitError: what the engine says is wrong with the request.
             EngineEnded: if the process ends before it has answered.
         """
-        number, asked = self._begin(message)
+        number, asked = self._begin(message, spend)
         try:
             return await asked.answer
         finally:
             self._end(number)
 
-    async def stream(self, message: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
+    async def stream(self, message: Mapping[str, Any], spend: Spend | None = None) -> AsyncGenerator[tuple[str, Any]]:
         """Ask for a text as it is written. Yields ("part", text or tokens) and last ("answer", the whole).
 
-        Raises as `ask` does, after the parts so far.
+        Takes and raises what `ask` does, after the parts so far.
         """
         parts: asyncio.Queue[Any] = asyncio.Queue()
-        number, asked = self._begin({**message, "stream": True}, parts)
+        number, asked = self._begin({**message, "stream": True}, spend, parts)
         try:
             while (part := await parts.get()) is not None:
                 yield "part", part
@@ -146,13 +181,15 @@ class EngineProcess:
         """End it at once."""
         self._writer.close()
         self._process.kill()
-        await asyncio.to_thread(self._process.join)
+        await asyncio.to_thread(self._process.join, _PATIENCE)  # one that waits for a dead disk ends when that answers
 
-    def _begin(self, message: Mapping[str, Any], parts: "asyncio.Queue[Any] | None" = None) -> tuple[int, _Asked]:
+    def _begin(
+        self, message: Mapping[str, Any], spend: Spend | None, parts: "asyncio.Queue[Any] | None" = None
+    ) -> tuple[int, _Asked]:
         if self.ended.is_set():
             raise _ended()
         number = next(self._numbers)
-        asked = _Asked(asyncio.get_running_loop().create_future(), parts)
+        asked = _Asked(asyncio.get_running_loop().create_future(), spend, parts)
         self._asked[number] = asked
         try:
             self._send({"id": number, **message})
@@ -168,6 +205,7 @@ class EngineProcess:
         if not asked.answer.done():
             asked.answer.cancel()
             if not self.ended.is_set():
+                self._cancelled[number] = asked
                 self._send({"do": "cancel", "id": number})
 
     def _send(self, message: Mapping[str, Any]) -> None:
@@ -178,14 +216,20 @@ class EngineProcess:
             self._reply(message)
         error = await self._why_ended()
         self.ended.set()
+        self._cancelled.clear()
         for asked in list(self._asked.values()):
             _settle(asked, error)
 
     def _reply(self, message: Message) -> None:
-        asked = self._asked.get(message.get("id", 0))
-        if asked is None:  # it was cancelled
+        number = message.get("id", 0)
+        asked = self._asked.get(number) or self._cancelled.get(number)
+        if asked is None:
             return
-        if "part" in message:
+        asked.count(message)
+        if number in self._cancelled:
+            if "part" not in message:
+                del self._cancelled[number]
+        elif "part" in message:
             assert asked.parts is not None
             asked.parts.put_nowait(message["part"])
         elif "error" in message:

@@ -28,7 +28,7 @@ from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import ClassIndex, Question
 from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status
 from shopfit.engine.validation import check
-from shopfit.errors import BaseError, DeadlineExceeded, Overloaded, RequestError
+from shopfit.errors import BaseError, DeadlineExceeded, Overloaded, RequestError, ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.recipe.item_rules import Rules
 from shopfit.registry import Reference, Registry, Version
@@ -39,6 +39,7 @@ from shopfit.serve.engines.written_text import WrittenText
 from shopfit.settings import Settings
 from shopfit.tasks import closed_task_of
 from shopfit.tasks.generate import TextPart
+from shopfit.tasks.requests import TokenUsage
 from shopfit.tasks.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 _ADAPTERS = 1024  # whose recipe, labels and items stay in memory
 _ANSWERS = 32  # of a question, in one request to vLLM
-_OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM would else take from the base's generation_config.json."""
 
 Show = Callable[[str], None]
@@ -182,7 +183,14 @@ class UpstreamEngine:
         if self._local is not None:
             self._local.close()
 
-    def submit(self, request: Request, *, timeout: float | None = None, show: Show | None = None) -> "Future[Answer]":
+    def submit(
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,
+        show: Show | None = None,
+        usage: TokenUsage | None = None,
+    ) -> "Future[Answer]":
         """As `Engine.submit`; parts are shown on the one thread of all requests.
 
         Raises:
@@ -194,7 +202,7 @@ class UpstreamEngine:
                     f"there are {len(self._under_way)} requests under way to vLLM, as many as may be",
                     next_step="try again in a moment, or give it more servers",
                 )
-            future = self._begin(self._answer(request, timeout, show))
+            future = self._begin(self._answer(request, timeout, show, usage or TokenUsage()))
             self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
         return future
@@ -224,14 +232,14 @@ class UpstreamEngine:
     def _begin(self, work: Coroutine[Any, Any, Answer]) -> "Future[Answer]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def _answer(self, request: Request, timeout: float | None, show: Show | None) -> Answer:
+    async def _answer(self, request: Request, timeout: float | None, show: Show | None, usage: TokenUsage) -> Answer:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
                 if not isinstance(request, GenerateRequest | ChooseRequest | RateRequest):
                     engine = await asyncio.to_thread(self._own)
                     left = None if timeout is None else max(0.001, timeout - (time.monotonic() - begun))
-                    return await asyncio.wrap_future(engine.submit(request, timeout=left, show=show))
+                    return await asyncio.wrap_future(engine.submit(request, timeout=left, show=show, usage=usage))
                 check(request)
                 served = await self._find(request.adapter)
                 if request.task != served.tenant.recipe.task:
@@ -240,14 +248,15 @@ class UpstreamEngine:
                         next_step="ask it for what it does",
                     )
                 if isinstance(request, GenerateRequest):
-                    answer: Answer = await self._generate(request, served, show)
+                    answer: Answer = await self._generate(request, served, show, usage)
                 else:
-                    answer = await self._compare(request, served)
+                    answer = await self._compare(request, served, usage)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"the request was not answered in {timeout:g} seconds", next_step="allow more time, or ask for less"
             ) from error
-        return replace(answer, version=served.version.name, digest=served.version.digest)
+        more = {"read": usage.read, "written": usage.written}
+        return replace(answer, version=served.version.name, digest=served.version.digest, **more)
 
     def _own(self) -> Engine:
         with self._making:
@@ -288,13 +297,18 @@ class UpstreamEngine:
         prompter = Prompter(tenant.recipe, self.base.tokenizer, tenant.catalog, tenant.history)
         return _Served(version, str(PinnedName.of(version)), tenant, prompter)
 
-    async def _compare(self, request: Request, served: _Served) -> Answer:
+    async def _compare(self, request: Request, served: _Served, usage: TokenUsage) -> Answer:
         tenant, prompter = served.tenant, served.prompter
         task = closed_task_of(request.task)
-        scores, read = np.empty(0), 0
+        scores = np.empty(0)
         if tenant.speaks:
             question = task.question(prompter, tenant.labels, request.fields, (), None)
-            scores, read = await self._scores(question, served.name), question.tokens
+            usage.read = question.tokens  # from now on: a request that is late or cancelled is read, too
+            try:
+                scores = await self._scores(question, served.name)
+            except ShopfitError:
+                usage.read = 0
+                raise
         others = {}
         if tenant.blend is not None:
             if tenant.blend.encoded and self._embed is None:
@@ -305,7 +319,7 @@ class UpstreamEngine:
             embed = self._embed if tenant.blend.encoded else None
             text = prompter.text(request.fields)
             others = await asyncio.to_thread(task.parts, tenant.blend, tenant.labels, request.fields, text, embed)
-        return replace(task.answer(tenant, scores, others), read=read)
+        return task.answer(tenant, scores, others)
 
     async def _scores(self, question: Question, name: str) -> Any:
         """The mean log-probability a token of each answer, as our own scorer has it."""
@@ -325,23 +339,27 @@ class UpstreamEngine:
             scores.append(sum(logs) / len(logs))
         return scores
 
-    async def _generate(self, request: GenerateRequest, served: _Served, show: Show | None) -> Answer:
+    async def _generate(
+        self, request: GenerateRequest, served: _Served, show: Show | None, usage: TokenUsage
+    ) -> Answer:
         prompt = served.prompter.encode(request.fields)
         body = {"prompt": list(prompt), **self._options(request, served, len(prompt)), **_OFF}
         written = WrittenText(request.logprobs)
-        finish, written_tokens = "", 0
+        finish, told = "", 0
         async with aclosing(self._client.stream(served.name, body)) as events:
             async for event in events:
-                written_tokens = (event.get("usage") or {}).get("completion_tokens", written_tokens)
+                usage.read = len(prompt)
+                told = (event.get("usage") or {}).get("completion_tokens", told)
                 for choice in event["choices"]:
                     part = written.add(choice)
                     finish = choice.get("finish_reason") or finish
                     if show is not None and part:
                         show(part)
+                usage.written = told - written.ended
         if show is not None and isinstance(rest := written.rest(), TextPart):
             show(rest)
         answer = GenerateAnswer.of(written.text, "length" if finish == "length" else "stop")
-        return replace(answer, tokens=tuple(written.tokens), read=len(prompt), written=written_tokens)
+        return replace(answer, tokens=tuple(written.tokens))
 
     def _options(self, request: GenerateRequest, served: _Served, length: int) -> dict[str, Any]:
         recipe = served.tenant.recipe
@@ -357,6 +375,8 @@ class UpstreamEngine:
             "temperature": _either(request.temperature, serve.temperature),
             "top_p": _either(request.top_p, serve.top_p),
             "stop": list(_either(request.stop, serve.stop)),
+            "frequency_penalty": request.frequency_penalty or 0.0,
+            "presence_penalty": request.presence_penalty or 0.0,
         }
         if request.seed is not None:
             options["seed"] = request.seed

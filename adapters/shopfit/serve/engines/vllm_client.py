@@ -58,14 +58,19 @@ class VllmClient:
         return self._parsed(answer.content)
 
     async def stream(self, adapter: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """The events of a completion that is streamed. Leaving the loop ends it on the server. Raises as `complete`."""
-        asked = {"model": adapter, **body, "stream": True, "stream_options": {"include_usage": True}}
+        """The events of a completion that is streamed. Leaving the loop ends it on the server. Raises as `complete`.
+
+        The first event is empty: a server has taken the request. The others say how many tokens there are so far.
+        """
+        counted = {"include_usage": True, "continuous_usage_stats": True}
+        asked = {"model": adapter, **body, "stream": True, "stream_options": counted}
         try:
             async with self._client.stream(
                 "POST", f"{self.url}{_ROUTE}", json=asked, headers={HEADER: adapter}
             ) as answer:
                 if answer.status_code != httpx2.codes.OK:
                     self._refuse(answer.status_code, await answer.aread(), adapter)
+                yield {"choices": []}
                 async for line in answer.aiter_lines():
                     if line == _DONE:
                         return

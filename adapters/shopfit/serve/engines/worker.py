@@ -1,15 +1,18 @@
 """An engine process: loads one base, and answers what the gateway asks on a socket until that is closed."""
 
+import gc
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shopfit.documents import document
-from shopfit.errors import RequestError, ShopfitError
+from shopfit.errors import ShopfitError
 from shopfit.merchant.catalog import Catalog
 from shopfit.serve.engines.current_catalogs import CurrentCatalogs
 from shopfit.serve.engines.frames import FrameSocket, Message
@@ -17,7 +20,11 @@ from shopfit.serve.engines.frames import FrameSocket, Message
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from shopfit.engine import TokenUsage
+
 logger = logging.getLogger(__name__)
+
+_TURN = 0.0005  # seconds of Python before another thread may go on
 
 
 class AnsweringEngine(Protocol):
@@ -31,7 +38,12 @@ class AnsweringEngine(Protocol):
     def __exit__(self, kind: Any, error: Any, trace: Any, /) -> None: ...
 
     def submit(  # noqa: D102
-        self, request: Any, *, timeout: float | None = None, show: Callable[[str], None] | None = None
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        show: Callable[[str], None] | None = None,
+        usage: "TokenUsage | None" = None,
     ) -> "Future[Any]": ...
 
     def prefetch(self, adapters: Sequence[Any]) -> None: ...  # noqa: D102
@@ -46,8 +58,9 @@ class AnsweringEngine(Protocol):
 class EngineServer:
     """Answers the messages of one gateway.
 
-    Messages in: `ask` a request, `cancel` one, `warm` adapters, tell the `status`. Out: `part`s of a text, an `answer`
-    or an `error`; each names the `id` of what it is about.
+    Messages in: `ask` a request, `cancel` one, `warm` adapters, tell the `status`. Out: `part`s of a text, and last an
+    `answer`, an `error`, or that it was `cancelled`; each names the `id` of what it is about, and those of requests say
+    how many tokens were `read` and `written` for it so far.
 
     Args:
         engine: that answers.
@@ -59,7 +72,7 @@ class EngineServer:
         self._engine = engine
         self._catalogs = catalogs
         self._frames = frames
-        self._asked: dict[int, Future[Any]] = {}
+        self._asked: dict[int, Future[Any] | None] = {}  # None of those that wait for a catalog
         self._lock = threading.Lock()
 
     def run(self) -> None:
@@ -76,10 +89,7 @@ class EngineServer:
             case "ask":
                 self._ask(number, message)
             case "cancel":
-                with self._lock:
-                    future = self._asked.pop(number, None)
-                if future is not None:
-                    future.cancel()
+                self._cancel(number)
             case "warm":
                 self._engine.prefetch(message["adapters"])
             case "status":
@@ -87,6 +97,8 @@ class EngineServer:
 
     def _ask(self, number: int, message: Message) -> None:
         merchant, digest = message["adapter"].partition("/")[0], message.get("catalog")
+        with self._lock:
+            self._asked[number] = None
         if digest is not None and not self._catalogs.is_current(merchant, digest):
 
             def go_on(error: Exception | None) -> None:
@@ -100,40 +112,55 @@ class EngineServer:
             self._submit(number, merchant, message)
 
     def _submit(self, number: int, merchant: str, message: Message) -> None:
+        from shopfit.engine import TokenUsage
+
+        usage = TokenUsage()
+        show = self._shower(number, usage) if message.get("stream") else None
         try:
             request = _request(message)
+            with self._lock:
+                if number not in self._asked:  # cancelled while it waited for a catalog
+                    return
+                future = self._engine.submit(request, timeout=message.get("timeout"), show=show, usage=usage)
+                self._asked[number] = future
         except Exception as error:
             self._fail(number, error)
             return
-        show = self._shower(number) if message.get("stream") else None
-        future = self._engine.submit(request, timeout=message.get("timeout"), show=show)
         self._catalogs.hold(merchant)
+        future.add_done_callback(lambda done: self._done(number, merchant, usage, done))
+
+    def _cancel(self, number: int) -> None:
         with self._lock:
-            self._asked[number] = future
-        future.add_done_callback(lambda done: self._done(number, merchant, done))
+            waits, future = number in self._asked, self._asked.pop(number, None)
+        if future is not None:
+            future.cancel()
+        elif waits:
+            self._frames.send({"id": number, "cancelled": True})
 
-    def _shower(self, number: int) -> Callable[[Any], None]:
-        return lambda part: self._frames.send({"id": number, "part": _part(part)})
+    def _shower(self, number: int, usage: "TokenUsage") -> Callable[[Any], None]:
+        return lambda part: self._frames.send({"id": number, "part": _part(part), **asdict(usage)})
 
-    def _done(self, number: int, merchant: str, future: "Future[Any]") -> None:
+    def _done(self, number: int, merchant: str, usage: "TokenUsage", future: "Future[Any]") -> None:
         with self._lock:
             self._asked.pop(number, None)
         self._catalogs.release(merchant)
         if future.cancelled():
-            return
-        if (error := future.exception()) is not None:
-            self._fail(number, error)
-            return
-        self._frames.send({"id": number, "answer": document(future.result())})
+            self._frames.send({"id": number, "cancelled": True, **asdict(usage)})
+        elif (error := future.exception()) is not None:
+            self._fail(number, error, **asdict(usage))
+        else:
+            self._frames.send({"id": number, "answer": document(future.result()), **asdict(usage)})
 
-    def _fail(self, number: int, error: BaseException) -> None:
+    def _fail(self, number: int, error: BaseException, **usage: int) -> None:
+        with self._lock:
+            self._asked.pop(number, None)
         if not isinstance(error, ShopfitError):
             logger.error("a request failed", exc_info=error)
-            error = RequestError(
+            error = ShopfitError(
                 f"the request could not be answered: {type(error).__name__}",
                 next_step="other requests go on; please report this one if it comes again",
             )
-        self._frames.send({"id": number, "error": error.document()})
+        self._frames.send({"id": number, "error": error.document(), **usage})
 
 
 def _part(part: str) -> Any:
@@ -176,6 +203,10 @@ def serve(frames: FrameSocket) -> None:
     except ShopfitError as error:
         frames.send({"id": 0, "error": error.document()})
         return
+    # threads here read catalogs in Python while others answer: these get their turn soon, and full collections of
+    # garbage, which hold up all of them, pass over what was loaded to stay
+    sys.setswitchinterval(_TURN)
+    gc.freeze()
     with registry, engine:
         frames.send({"id": 0, "answer": {"process": os.getpid(), "fingerprint": engine.base.fingerprint}})
         EngineServer(engine, CurrentCatalogs(registry, engine.set_catalog, engine.has_catalog), frames).run()
