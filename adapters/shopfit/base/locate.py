@@ -56,7 +56,7 @@ def check_encoder_name(name: str) -> None:
                 f"the base {name} is a decoder, which embeds no texts (allowed: {encoders}, or another encoder)",
                 next_step="name an encoder",
             )
-    elif _is_local(name) and not (name.endswith(ENDING) and _may_be_file(name)):
+    elif _is_local(name) and not (name.endswith(ENDING) and _is(Path.is_file, name)):
         _folder(name)
     elif not _is_local(name) and not _is_of_hub(name):
         raise _nameless(name)
