@@ -15,6 +15,7 @@ import numpy as np
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import HeldBundle
 from shopfit.adapter.score_fusion import log_shares, softmax
+from shopfit.base.chat_template import chat_digest
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
@@ -225,8 +226,10 @@ def _answering(registry: Registry, pool: Pool, settings: Settings, reporter: Rep
         return base, replace(Tenant.of(bundle, name), catalog=shown.catalog, history=shown.history)
     base = base_of(recipe, settings, None)
     starter = _in_production(registry, f"{HOUSE}/{recipe.name}", settings)
-    if starter is not None and not base.known_by(starter[1].manifest.base.fingerprint):
-        starter = None
+    chat = chat_digest(recipe, base.tokenizer, encoder=base.encoder)
+    if starter is not None:
+        known = starter[1].manifest.base
+        starter = starter if base.known_by(known.fingerprint) and known.chat_template == chat else None
     reporter("asked", f"{starter[0]}, the house's starter" if starter else f"the bare base {base.name}")
     asked = starter[1] if starter else None
     return base, Tenant(merchant, recipe, pool.labels, shown.catalog, shown.history, asked)

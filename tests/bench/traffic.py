@@ -31,7 +31,7 @@ def writing(base: Base, stack: Stack, hosts: Sequence[Packed], plain: Any) -> li
     prompts = [[draw.randrange(40_000) for _ in range(TOKENS)] for _ in range(ROWS)]
 
     def ours(slots: Sequence[int]) -> None:
-        decoder = Decoder(base.model, base.tokenizer, stack=stack, end=frozenset())
+        decoder = Decoder(base.model, base.tokenizer, base.scorer, stack=stack, end=frozenset())
         lines = [
             GeneratedSequence(p, IncrementalDetokenizer(base.tokenizer), WRITTEN, slot=s)
             for p, s in zip(prompts, slots, strict=True)

@@ -72,13 +72,14 @@ def recipe_of(base: Base, task: str, name: str = "r", **sections: object) -> Rec
 def seal_as(folder: Path, base: Base, recipe: Recipe, merchant: str, *, method: str, rank: int, seed: int) -> Bundle:
     """Complete and seal a folder that holds weights."""
     write_items(folder / CATALOG, ITEMS if recipe.task == "rank" else None)
+    chat = Prompter(recipe, base.tokenizer).chat_template
     manifest = Manifest(
         schema=1,
         merchant=merchant,
         recipe=recipe.name,
         recipe_snapshot=dump_recipe(recipe),
         labels=LABELS.get(recipe.task, []),
-        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint),
+        base=BaseIdentity(name=base.name, fingerprint=base.fingerprint, chat_template=chat),
         data=DataIdentity(digest="d", train=["0", "1"], valid=[], test=[]),
         seed=seed,
         method=method,

@@ -1,3 +1,8 @@
+import secrets
+from pathlib import Path
+
+import psycopg
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -98,3 +103,20 @@ def test_every_registry_has_a_secret_of_its_own_and_keeps_it(durable: Settings) 
         assert len(registry.answer_secret()) == 32
         assert registry.answer_secret() != secret
     test_the_migrations_build_these_tables(durable)
+
+
+def test_whoever_may_only_read_reads_no_secrets(postgresql: str, home: Path) -> None:
+    with psycopg.connect(postgresql.replace("+psycopg", ""), autocommit=True) as owner:
+        name = f"reader_{secrets.token_hex(4)}"
+        owner.execute(f"CREATE ROLE {name}")
+        owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {name}")
+        try:
+            Registry.open(Settings(home, postgresql, str(home / "blobs"))).close()
+            owner.execute(f"SET ROLE {name}")
+            owner.execute("SELECT * FROM shopfit_adapters")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                owner.execute("SELECT * FROM shopfit_secrets")
+        finally:
+            owner.execute("RESET ROLE")
+            owner.execute(f"DROP OWNED BY {name}")
+            owner.execute(f"DROP ROLE {name}")

@@ -44,6 +44,10 @@ class BaseIdentity(BaseModel):
     fingerprint: str
     quantization: str = "none"
     dtype: str = "float32"
+    chat_template: str = Field(
+        "",
+        description="SHA-256 over the base's chat template, and what it writes around a prompt, if prompts are in it",
+    )
 
 
 class DataIdentity(BaseModel):

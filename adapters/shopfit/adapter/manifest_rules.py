@@ -40,6 +40,8 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
         yield Problem("method", _shown(manifest.method), ", ".join(METHOD_RULES))
     if manifest.base.dtype not in get_args(Dtype):
         yield Problem("base.dtype", _shown(manifest.base.dtype), ", ".join(get_args(Dtype)))
+    if (digest := manifest.base.chat_template) and not _DIGEST.fullmatch(digest):
+        yield Problem("base.chat_template", _shown(digest), "64 of 0-9 and a-f, or nothing")
     texts = {
         "base.name": manifest.base.name,
         "base.fingerprint": manifest.base.fingerprint,

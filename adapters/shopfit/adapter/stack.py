@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from shopfit.adapter.dora_slots import DoraSlots, Rescaling, pack_norm_scales
 from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.adapter.layer_lock import turns_of
+from shopfit.base.adaptable import adaptable_layers
 from shopfit.base.load import Base
 from shopfit.base.shared_inputs import Shared, shared_inputs
 from shopfit.errors import BaseError, BundleError
@@ -75,7 +76,7 @@ class Stack:
     """Slots for adapters on a base.
 
     Args:
-        base: its linear layers, except the output head, add the stack's products inside of `rows`, and only there.
+        base: its adaptable layers add the stack's products inside of `rows`, and only there.
         slots: adapters at a time.
         rank: least rank of the slots; it is higher only while an adapter in one of them needs that.
         max_rank: of an adapter; one of a higher rank is refused.
@@ -89,8 +90,7 @@ class Stack:
         self._plan = Plan("bare")
         self._device = base.device
         self._dtype = torch.float32 if base.quantization != "none" else base.model.dtype
-        head = base.model.get_output_embeddings()
-        layers = {name: layer for name, layer in base.model.named_modules() if _is_linear(layer) and layer is not head}
+        layers = adaptable_layers(base.model)
         self._base_name = base.name
         self._groups = [
             _Group(
@@ -364,11 +364,6 @@ def check_finite(factors: Factors, dtype: torch.dtype, name: str) -> None:
         raise BundleError(
             f"the adapter {name} cannot be served: {layer} {what}", next_step="train it again with a lower tune.lr"
         )
-
-
-def _is_linear(layer: nn.Module) -> bool:
-    """Whether a layer is linear: bitsandbytes' quantized layers are, and transformers' Conv1D of the GPT-2 family."""
-    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
 
 
 def _widths(layers: Sequence[Any]) -> tuple[int, list[int]]:

@@ -17,11 +17,12 @@ from shopfit.adapter.head import Head
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.layer_lock import Training, turns_of
 from shopfit.adapter.weight_files import write_native, write_norm_scales
+from shopfit.base.adaptable import adaptable_layers, linear_layers
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.errors import BaseError, Problem, RecipeError, ShopfitError
 from shopfit.methods import METHODS, PeftMethod
-from shopfit.methods.method import Beginning
+from shopfit.methods.method import Beginning, Form
 from shopfit.recipe.schema import Adapter
 
 
@@ -189,8 +190,8 @@ def attach(
         )
     if reason := method.no_training(settings, base.quantization):
         raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
-    if isinstance(settings.targets, list):
-        _check_targets(base, settings.targets)
+    if method.form is Form.FACTORS:
+        settings = settings.model_copy(update={"targets": _targets(base, settings.targets)})
     if base.placed:
         raise BaseError(
             f"the base {base.name} was loaded by a device map, which serves it and does not train it",
@@ -201,7 +202,11 @@ def attach(
     if base.quantization != "none":
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     task_type = "FEATURE_EXTRACTION" if base.encoder else "CAUSAL_LM"
-    peft = get_peft_model(base.model, method.config(settings, total_steps=total_steps, task_type=task_type))
+    config = method.config(settings, total_steps=total_steps, task_type=task_type)
+    if method.form is Form.PREFIX:
+        config.num_layers, config.num_attention_heads, dim = base.check_prefix_shape()
+        config.token_dim = config.num_attention_heads * dim
+    peft = get_peft_model(base.model, config)
     if gradient_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     adapter = TrainableAdapter(base, method, peft, training)
@@ -213,17 +218,31 @@ def attach(
     return adapter
 
 
-def _check_targets(base: Base, targets: list[str]) -> None:
-    """PEFT lets a misspelt name pass when another one matches."""
-    leaves = {
-        name.rpartition(".")[2] for name, module in base.model.named_modules() if name and not list(module.children())
+def _targets(base: Base, targets: str | list[str]) -> str | list[str]:
+    """`adapter.targets` for PEFT: as they are, or the layers' full names where PEFT would take others too.
+
+    PEFT lets a misspelt name pass when another one matches, and takes routers, experts and layers for pictures too.
+    """
+    linear, layers = linear_layers(base.model), adaptable_layers(base.model)
+    asked = {
+        name for name in linear if targets == "all-linear" or any(f".{name}".endswith(f".{end}") for end in targets)
     }
-    if unknown := [name for name in targets if name.rpartition(".")[2] not in leaves]:
-        linear = {
-            name.rpartition(".")[2] for name, module in base.model.named_modules() if "Linear" in type(module).__name__
-        }
+    wanted = [name for name in layers if name in asked]
+    names = sorted({name.rpartition(".")[2] for name in layers})
+    if (
+        unknown := []
+        if isinstance(targets, str)
+        else [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in layers)]
+    ):
         raise RecipeError(
-            f"adapter.targets names layers that the base {base.name} does not have",
-            problems=[Problem("adapter.targets", repr(name), ", ".join(sorted(linear))) for name in unknown],
+            f"adapter.targets names layers that the base {base.name} does not have, or that no adapter may change "
+            "(routers and experts)",
+            problems=[Problem("adapter.targets", repr(name), ", ".join(names)) for name in unknown],
             next_step="use `targets: all-linear`, or names from the list",
         )
+    if not wanted:
+        raise RecipeError(
+            f"the base {base.name} has no linear layers that an adapter may change",
+            next_step="use another base, such as smollm2-135m",
+        )
+    return targets if len(wanted) == len(asked) else wanted

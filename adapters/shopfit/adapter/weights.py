@@ -11,6 +11,7 @@ from shopfit.adapter.bundle import LORA, NATIVE, Bundle, HeldBundle
 from shopfit.adapter.head import Head, read_head
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.adapter.weight_files import CONFIG, NORM_SCALES, WEIGHTS, read_dora, read_plain, read_prefix
+from shopfit.base.attention import text_config
 from shopfit.base.load import Base
 from shopfit.errors import BaseError, BundleError
 from shopfit.methods import METHODS, Form
@@ -81,7 +82,7 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
         check_prefix(prefix, bundle.manifest.reference)
         return Weights(key, prefix=prefix)
     head = head_of(bundle)
-    width = getattr(base.model.config, "hidden_size", None)
+    width = getattr(text_config(base.model), "hidden_size", None)
     if head is not None and width is not None and head.prototypes.shape[1] != width:
         raise BundleError(
             f"{HEAD} of {bundle.manifest.reference} has rows of {head.prototypes.shape[1]} numbers, "
@@ -133,7 +134,7 @@ def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Dora | Te
             weights = read_plain(content, where, bundle.read(f"{folder}/{CONFIG}"))
             size = len(next(iter(weights.values()))[0])
         case Form.PREFIX:
-            weights = read_prefix(content, where, *_cache_shape(base))
+            weights = read_prefix(content, where, *base.check_prefix_shape())
             size = weights.shape[3]
         case other:
             assert_never(other)
@@ -143,14 +144,6 @@ def read_weights(bundle: Bundle | HeldBundle, base: Base) -> Factors | Dora | Te
             next_step="bring the bundle again, or train it again",
         )
     return weights
-
-
-def _cache_shape(base: Base) -> tuple[int, int, int]:
-    """Shape of a base's KV cache: layers, key and value heads, and dimension of a head."""
-    config = base.model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return config.num_hidden_layers, heads, dim
 
 
 def head_of(bundle: Bundle | HeldBundle) -> Head | None:

@@ -111,6 +111,29 @@ class PlainTokenizer:
         """A trusted template in which `encode` shall read control tokens."""
         return self._pattern.sub(lambda found: self._names[found[0]], template)
 
+    def first_control(self, template: str) -> int | None:
+        """The control token that a trusted template begins with, white space aside; None if it begins otherwise."""
+        found = self._pattern.match(template.lstrip())
+        return None if found is None else self._id(self._names[found[0]])
+
+    def continued(self, before: str, text: str, *, limit: int | None = None) -> tuple[int, ...]:
+        """Tokens of a text where it stands behind another one: without the space that some tokenizers put before it.
+
+        Where the first characters would make one token with those before, and where the text is cut, they are the
+        tokens of the text alone.
+
+        Args:
+            before: what is read before it, maybe marked.
+            text: any.
+            limit: tokens at most; the text is cut after a whole character.
+        """
+        alone = self.encode(text, limit=limit, special=False)
+        ahead = self.encode(before, special=False)
+        if not ahead or (limit is not None and len(alone) >= limit):
+            return alone
+        whole = self.encode(before + text, special=False)
+        return whole[len(ahead) :] if whole[: len(ahead)] == ahead else alone
+
     def shortened(self, text: str, tokens: int) -> str:
         """A text cut to so many tokens, with ` …` appended.
 

@@ -1,8 +1,8 @@
-"""The supported model families, and the settings with which they are refused.
+"""The model families that answer, and the settings with which a base is refused.
 
-A decoder's logits must be its output head on its backbone, an encoder's vectors the mean of its last hidden states, and
-neither may depend on the other rows of a batch. Every family below is tested against its own plain forward
-(tests/base/test_families.py); other families are refused by name, and so are settings that break this.
+Any causal language model of transformers is a decoder. Those of the families in `FAST` read answers side by side in one
+row; all others take the plain path, one answer a row, as their own forward documents it. Either is proven on the loaded
+base against its plain forward (self_test.py), so the table decides speed, never what is right.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,42 +14,82 @@ from shopfit.errors import BaseError, Problem
 
 BaseKind = Literal["decoder", "encoder"]
 
-DECODERS = frozenset(
+FAST = frozenset(
     {
+        "afmoe",
         "apertus",
         "arcee",
         "biogpt",
+        "codegen",
+        "cohere",
+        "cohere2",
+        "cwm",
+        "deepseek_v2",
+        "deepseek_v3",
         "diffllama",
+        "dots1",
         "ernie4_5",
+        "ernie4_5_moe",
         "exaone4",
+        "exaone_moe",
+        "falcon",
+        "flex_olmo",
         "gemma",
+        "gemma2",
+        "gemma3_text",
         "glm",
         "glm4",
+        "glm4_moe",
         "gpt2",
         "gpt_bigcode",
         "gpt_neox",
+        "gpt_oss",
+        "gptj",
         "granite",
+        "granite_swa",
+        "granitemoe",
+        "granitemoeshared",
         "helium",
         "hunyuan_v1_dense",
+        "hunyuan_v1_moe",
+        "hyperclovax",
+        "internlm3",
         "jais2",
+        "jetmoe",
         "llama",
+        "minicpm3",
+        "minimax_m2",
+        "ministral",
+        "ministral3",
         "mistral",
+        "mixtral",
+        "modernbert-decoder",
+        "nanochat",
         "nemotron",
         "olmo",
         "olmo2",
+        "olmo3",
+        "olmoe",
         "opt",
         "persimmon",
         "phi",
         "phi3",
+        "phimoe",
         "qwen2",
+        "qwen2_moe",
         "qwen3",
+        "qwen3_moe",
         "seed_oss",
         "smollm3",
+        "solar_open",
         "stablelm",
         "starcoder2",
+        "vaultgemma",
+        "xglm",
+        "youtu",
     }
 )
-"""Decoders: families that score and generate text."""
+"""Decoders whose layers take masks of trees and position ids: each is tested in tests/base/test_families.py."""
 ENCODERS = frozenset(
     {
         "albert",
@@ -74,16 +114,12 @@ ENCODERS = frozenset(
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_hidden_groups", "inner_group_num")
 _PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
-    "logit_scale": ((None, 1), "it scales its scores behind its head"),
-    "logits_scaling": ((None, 0, 1), "it scales its scores behind its head"),
-    "final_logit_softcapping": ((None,), "it caps its scores behind its head"),
-    "attn_logit_softcapping": ((None,), "it caps its attention"),
-    "alibi": ((None, False), "its positions come from distances, not from position ids"),
     "is_encoder_decoder": ((None, False), "it has an encoder beside its decoder"),
     "add_cross_attention": ((None, False), "it reads another model's states"),
 }
-_BEHIND = "use a base of one of these families, such as smollm2-135m or minilm-l6"
-_BY_LENGTH = ("dynamic", "longrope")  # frequencies depend on a batch's longest text: other rows change answers
+_LENGTHS = ("max_position_embeddings", "max_seq_len", "seq_length", "context_length", "model_max_length")
+_BOUNDLESS = 32_768  # tokens that a base reads whose settings name no length, such as recurrent ones
+_BY_LENGTH = ("dynamic", "longrope")  # frequencies change with a batch's longest text, once it is longer than usual
 _LEAST_TEXT = 16  # tokens that a base must read at least
 _HEADS = (
     "pooler.",
@@ -134,14 +170,14 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
         raise _refused(name, f"has architectures {architectures!r:.80} in config.json (allowed: a list of names)")
     if family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         raise _refused(name, f"of the family {family} has an encoder beside its decoder")
-    if family in DECODERS:
-        return _as(name, "decoder", family, architectures, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     if family in ENCODERS:
         if config.get("is_decoder"):
             raise _refused(name, f"of the family {family} is set up as a decoder (is_decoder in config.json)")
         masked, trained = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES
         return _as(name, "encoder", family, architectures, auto.MODEL_MAPPING_NAMES, masked, trained)
-    raise _refused(name, f"is of the family {family}, which is not among those known to be right")
+    if family in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return _as(name, "decoder", family, architectures, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    raise _refused(name, f"is of the family {family}, which writes no text and is no encoder known to be right")
 
 
 def writes(name: str, checkpoint: Checkpoint) -> Literal["decoder", "encoder-decoder"]:
@@ -188,12 +224,11 @@ def _classes(family: str, *mappings: Mapping[str, str | tuple[str, ...]]) -> lis
     return [one for each in found for one in ([each] if isinstance(each, str) else each)]
 
 
-def check_settings(name: str, kind: BaseKind, config: Any) -> None:
-    """Refuse settings under which scores would be wrong, or would depend on other rows of the batch.
+def check_settings(name: str, config: Any) -> None:
+    """Refuse settings with which a base would be read as something else than it is.
 
     Args:
         name: of the base, for messages.
-        kind: what it is loaded as.
         config: of transformers.
 
     Raises:
@@ -202,34 +237,25 @@ def check_settings(name: str, kind: BaseKind, config: Any) -> None:
     settings = {key: getattr(config, key, None) for key in _PLAIN}
     if why := next(_out_of_plain(settings), ""):
         raise _refused(name, f"does something that is not done here: {why}")
-    layers = getattr(config, "layer_types", None) or () if kind == "decoder" else ()
-    if others := sorted({str(layer) for layer in layers if layer != "full_attention"}):
-        raise BaseError(
-            f"the base {name} has layers of {', '.join(others)} (allowed: full_attention)",
-            next_step="use a base whose layers attend to the whole text, such as smollm2-135m",
-        )
-    if others := sorted(set(_rope_types(getattr(config, "rope_parameters", None))) & set(_BY_LENGTH)):
-        raise BaseError(
-            f"the base {name} turns positions by the longest text of a batch (rope_type {', '.join(others)}): one "
-            "merchant's text would change another's answers",
-            next_step="use a base with another rope_type, such as smollm2-135m",
-        )
 
 
 def longest_text(name: str, model: Any) -> int:
-    """The longest text, in tokens, that a model reads with full attention and its own positions.
+    """The longest text, in tokens, that a model reads as it was trained to, whatever is beside it in a batch.
 
     Raises:
-        BaseError: if its settings do not tell, or it is below 16.
+        BaseError: if it is below 16, or no number.
     """
     from torch import nn
 
-    limit = getattr(model.config, "max_position_embeddings", None)
+    config = model.config.get_text_config()
+    named = next((key for key in _LENGTHS if getattr(config, key, None) is not None), None)
+    limit = _BOUNDLESS if named is None else getattr(config, named)
     if not isinstance(limit, int) or isinstance(limit, bool):
-        raise _refused(name, f"has max_position_embeddings {limit!r:.40} (allowed: a number)")
-    window = getattr(model.config, "sliding_window", None)
-    if isinstance(window, int) and not getattr(model.config, "layer_types", None):
-        limit = min(limit, window)  # within the sliding window, attention is full
+        raise _refused(name, f"has {named} {limit!r:.40} (allowed: a number)")
+    rope = getattr(config, "rope_parameters", None)
+    if set(_rope_values(rope, "rope_type", "type")) & set(_BY_LENGTH):
+        usual = [*_rope_values(rope, "original_max_position_embeddings"), limit]
+        limit = min([limit, *(length for length in usual if isinstance(length, int))])
     for place, module in model.named_modules():
         # RoBERTa-like models count positions from after the padding's
         if (
@@ -286,18 +312,16 @@ def _out_of_plain(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"{why} ({key} {str(value)[:40]})"
 
 
-def _rope_types(parameters: Any) -> Iterator[str]:
-    if not isinstance(parameters, Mapping):
-        return
-    kind = parameters.get("rope_type", parameters.get("type"))
-    if isinstance(kind, str):
-        yield kind
-    for value in parameters.values():
-        yield from _rope_types(value)
+def _rope_values(parameters: Any, *keys: str) -> Iterator[Any]:
+    """The values of some keys of the settings of rotary positions, which may be nested by kind of layer."""
+    if isinstance(parameters, Mapping):
+        yield from (parameters[key] for key in keys if isinstance(parameters.get(key), str | int))
+        for value in parameters.values():
+            yield from _rope_values(value, *keys)
 
 
 def _refused(name: str, why: str) -> BaseError:
     return BaseError(
         f"the base {name} {why}",
-        next_step=f"{_BEHIND} (decoders: {', '.join(sorted(DECODERS))}; encoders: {', '.join(sorted(ENCODERS))})",
+        next_step="use a base that docs/bases.md lists, such as smollm2-135m or minilm-l6",
     )

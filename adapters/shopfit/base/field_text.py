@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shopfit.errors import RequestError
@@ -57,6 +57,17 @@ def checked_text(name: str, text: str, room: int) -> str:
             f"{name} holds {what} (at character {found.start() + 1})", next_step="send valid Unicode text without NUL"
         )
     return text
+
+
+def latest(texts: Sequence[str], room: int) -> list[str]:
+    """The latest items of a history that fit in so many characters."""
+    kept: list[str] = []
+    for text in reversed(texts):
+        if room <= 0:
+            break
+        kept.append(text[:room])
+        room -= len(text)
+    return kept[::-1]
 
 
 def _one(name: str, value: Any, room: int) -> str:

@@ -43,6 +43,8 @@ class Base:
         tokenizer: its tokenizer.
         max_length: most tokens of a text.
         scorer: of its architecture.
+        prefix_shape: of trained keys and values before a row: layers, heads, and dimension of a head; None if it takes
+            none.
         legacy_fingerprint: its name in old bundles (docs/bases.md); empty if it has none.
         placed: whether a device map says where its modules are.
     """
@@ -55,6 +57,7 @@ class Base:
     tokenizer: Any
     max_length: int
     scorer: "Scorer[Any]"
+    prefix_shape: tuple[int, int, int] | None = None
     legacy_fingerprint: str = ""
     placed: bool = False
 
@@ -73,6 +76,19 @@ class Base:
     def encoder(self) -> bool:
         """Whether it is an encoder, which generates no text."""
         return not self.scorer.writes_text
+
+    def check_prefix_shape(self) -> tuple[int, int, int]:
+        """The shape of trained keys and values before a row.
+
+        Raises:
+            BaseError: if the base takes none.
+        """
+        if self.prefix_shape is None:
+            raise BaseError(
+                f"the base {self.name} takes no trained prefix: not every layer of it has keys and values of one shape",
+                next_step="use adapter.method lora or adalora, or another base, such as smollm2-135m",
+            )
+        return self.prefix_shape
 
     def known_by(self, fingerprint: str) -> bool:
         """Whether a fingerprint in a bundle or version, maybe a legacy one, is of this base."""
@@ -140,8 +156,8 @@ def _load(
     from transformers import AutoModel, AutoModelForCausalLM
 
     from shopfit.base.prepack import prepack
-    from shopfit.base.scoring.architectures import scorer_of
-    from shopfit.base.self_test import prove
+    from shopfit.base.scoring.architectures import scorers_of
+    from shopfit.base.self_test import prefix_shape, proven
     from shopfit.base.vocabulary import check_vocabulary
 
     checkpoint = Checkpoint.open(folder)
@@ -168,18 +184,19 @@ def _load(
     longest = longest_text(name, model)
     check_vocabulary(name, model, tokenizer, encoder=kind == "encoder")
     prepack(model, MappedFiles(checkpoint.weights).release)
-    scorer = scorer_of(kind, tokenizer.pad_token_id)
-    prove(name, model, scorer, quantized=quantization != "none")
+    quantized = quantization != "none"
+    scorer = proven(name, model, scorers_of(kind, model, tokenizer.pad_token_id), quantized=quantized)
     return Base(
-        name,
-        folder,
-        identity.fingerprint,
-        quantization,
-        model,
-        tokenizer,
-        longest,
-        scorer,
-        identity.legacy,
+        name=name,
+        folder=folder,
+        fingerprint=identity.fingerprint,
+        quantization=quantization,
+        model=model,
+        tokenizer=tokenizer,
+        max_length=longest,
+        scorer=scorer,
+        prefix_shape=prefix_shape(name, model, scorer, quantized=quantized),
+        legacy_fingerprint=identity.legacy,
         placed=device_map is not None,
     )
 
@@ -205,7 +222,7 @@ def load_pretrained(
     with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
         config = AutoConfig.from_pretrained(shown, **plain)
         if kind is not None:
-            check_settings(name, kind, config)
+            check_settings(name, config)
         attention = _attention(loader, config)
         _outline(name, checkpoint, loader, config, attention)
         model, loaded = loader.from_pretrained(
@@ -254,8 +271,10 @@ def _as_base_error(checkpoint: Checkpoint, shown: Path) -> Iterator[None]:
 
 
 def _attention(loader: Any, config: Any) -> str:
-    """PyTorch's SDPA attention if the model supports it, else eager."""
-    return "sdpa" if getattr(loader._model_mapping[type(config)], "_supports_sdpa", False) else "eager"
+    """PyTorch's SDPA attention if the model supports it and caps no scores inside of it, else eager."""
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    supported = getattr(loader._model_mapping[type(config)], "_supports_sdpa", False)
+    return "sdpa" if supported and not capped else "eager"
 
 
 def outline(name: str, checkpoint: Checkpoint, kind: BaseKind) -> Any:
@@ -274,7 +293,7 @@ def outline(name: str, checkpoint: Checkpoint, kind: BaseKind) -> Any:
     loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
     with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
         config = AutoConfig.from_pretrained(shown, trust_remote_code=False, local_files_only=True)
-        check_settings(name, kind, config)
+        check_settings(name, config)
         return _outline(name, checkpoint, loader, config, _attention(loader, config))
 
 

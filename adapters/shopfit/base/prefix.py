@@ -29,6 +29,25 @@ class Prefix:
         """(B, P) whether a row attends to a position."""
         return torch.arange(self.width, device=self.lengths.device) < self.lengths[:, None]
 
+    def on_the_right(self) -> tuple[Tensor, Any]:
+        """The same with padding on the left, so that a prefix ends where its row's text begins.
+
+        Returns:
+            (B, P) whether a row attends to a position, and the cache.
+        """
+        from transformers import DynamicCache
+
+        width = self.width
+        places = torch.arange(width, device=self.lengths.device) - (width - self.lengths[:, None])  # (B, P)
+        cache = DynamicCache()
+        for number, layer in enumerate(self.cache.layers):
+            index = (places % width)[:, None, :, None].expand_as(layer.keys[..., :1])
+            moved = [
+                states.gather(2, index.expand(-1, -1, -1, states.shape[3])) for states in (layer.keys, layer.values)
+            ]
+            cache.update(*moved, number)
+        return places >= 0, cache
+
     def before(self, mask: Tensor) -> Tensor:
         """(B, T, P + T) the mask of rows with prefix, from the (B, T, T) `mask` of the rows alone."""
         return torch.cat((self.visible()[:, None].expand(-1, mask.shape[1], -1), mask), dim=2)
@@ -64,3 +83,25 @@ def lay_before(rows: Sequence[Tensor | None], device: torch.device | str = "cpu"
 def lift_out(prefix: Prefix) -> Tensor:
     """(layers, 2, heads, P, dim) keys and values of the first row, as `lay_before` takes them."""
     return torch.stack([torch.stack((layer.keys[0], layer.values[0])) for layer in prefix.cache.layers])
+
+
+def prefix_of(model: Any, tokens: Sequence[int]) -> Tensor | None:
+    """The keys and values that a decoder has for some tokens, (layers, 2, heads, n, dim).
+
+    Args:
+        model: a causal language model.
+        tokens: n of them, at least one.
+
+    Returns:
+        None if not every layer has keys and values, all of one shape: then the model takes no prefix.
+    """
+    from shopfit.base.layer_states import cache_options, new_cache, take_apart
+
+    cache = new_cache(model)
+    with torch.inference_mode():
+        model(input_ids=torch.tensor([tokens], device=model.device), **cache_options(model, cache))
+    (row,) = take_apart(cache, [len(tokens)])
+    pairs = [(layer.get("keys"), layer.get("values")) for layer in row.layers if set(layer) == {"keys", "values"}]
+    if len(pairs) != len(row.layers) or len({part.shape for pair in pairs for part in pair if part is not None}) != 1:
+        return None
+    return torch.stack([torch.cat([part for part in pair if part is not None]) for pair in pairs])

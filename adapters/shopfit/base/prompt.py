@@ -7,8 +7,9 @@ from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from shopfit.base.chat_template import chat_format
 from shopfit.base.encode import PlainTokenizer
-from shopfit.base.field_text import as_shown, checked_text, is_blank
+from shopfit.base.field_text import as_shown, checked_text, is_blank, latest
 from shopfit.base.shortening import Parts, Shortening
 from shopfit.errors import Problem, RequestError
 from shopfit.merchant.catalog import Catalog, Item
@@ -32,8 +33,9 @@ _READ = 128  # characters of a field that are read, for each token of the prompt
 class Prompter:
     """Renders a recipe's prompts and answers as tokens.
 
-    A decoder gets the prompt in the recipe's template. An encoder compares texts: it gets the fields of the prompt
-    without the template, the words of a label, and all catalog fields of an item.
+    A decoder gets the prompt in the recipe's template, maybe within its own chat template (`prompt.format`). An encoder
+    compares texts: it gets the fields of the prompt without the template, the words of a label, and all catalog fields
+    of an item.
 
     Args:
         recipe: with its `prompt` and `data` sections.
@@ -42,6 +44,10 @@ class Prompter:
         history: of the items in `data.item_fields`; None for plain titles.
         scorer: of the base; by default that of a decoder whose model is elsewhere.
         kept: answers whose tokens are cached at most, 1 or more.
+
+    Raises:
+        RecipeError: if the recipe wants a chat template, and the base has none, or none with a place for its words.
+        BaseError: if the base's chat template cannot be used.
     """
 
     def __init__(
@@ -54,25 +60,30 @@ class Prompter:
         scorer: "Scorer[Any] | None" = None,
         kept: int = _ANSWERS,
     ) -> None:
-        self.recipe = recipe
         self.tokenizer = tokenizer
         self._scorer = scorer
         self.encoder = scorer is not None and not scorer.writes_text
         self.catalog = catalog
         self.history = history if history is not None else catalog
-        self._template = PromptTemplate(recipe.prompt.template)
-        self._written = pieces_of(recipe.prompt.answer)
         self._kept = kept
         self._answers: dict[str, tuple[int, ...]] = {}
         self._plain: PlainTokenizer | None = None
+        self._follow(recipe)
+
+    def _follow(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._template = PromptTemplate(recipe.prompt.template)
+        self._written = pieces_of(recipe.prompt.answer)
+        self._chat = None if self.tokenizer is None else chat_format(recipe, self.tokenizer, encoder=self.encoder)
 
     def under(self, recipe: Recipe) -> "Prompter":
         """A copy for another recipe, which shares the cached tokens."""
         if recipe is self.recipe:
             return self
         other = copy(self)
-        other.recipe = recipe
-        other._template, other._written = PromptTemplate(recipe.prompt.template), pieces_of(recipe.prompt.answer)
+        other._follow(recipe)
+        if other._chat != self._chat:
+            other._answers = {}
         return other
 
     def of_texts(self) -> "Prompter":
@@ -109,7 +120,7 @@ class Prompter:
             titles = [
                 checked_text(f"the field {name!r}", self._title(item), room) for item in self._latest(name, value)
             ]
-            return _last(titles, room)
+            return latest(titles, room)
         shown = as_shown(name, value, room)
         return [shown] if shown else []
 
@@ -201,7 +212,7 @@ class Prompter:
         self._check_shown(parts)
         if len(tokens) > limit:
             tokens = Shortening(self.recipe, self.plain, self._read).shorten(parts, tokens)
-        if len(tokens) <= self.plain.added:
+        if len(tokens) <= self.plain.added if self._chat is None else tokens == self._chat.alone:
             raise RequestError(
                 f"the base reads no token in what the fields of recipe {self.recipe.name} show",
                 next_step="send text in letters that the base knows",
@@ -223,7 +234,9 @@ class Prompter:
         return self._plain
 
     def _read(self, parts: Parts) -> tuple[int, ...]:
-        return self.plain.encode(self._render(parts, self.plain.mark))
+        if self._chat is None:
+            return self.plain.encode(self._render(parts, self.plain.mark))
+        return self.plain.encode(self._chat.prompt(self._render(parts)), special=False)
 
     def asking(self, fields: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         """The texts to compare answers with: the prompt; or for an encoder, if there is only a history, its items.
@@ -315,12 +328,32 @@ class Prompter:
 
     def output(self, output: str | Mapping[str, Any]) -> tuple[int, ...]:
         """Tokens of a generated answer, with the token that ends it."""
-        text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-        return (*self.plain.encode(self._answer({"output": text}), special=False), self.tokenizer.eos_token_id)
+        text = self._answer({"output": output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)})
+        if self._chat is not None:
+            return (*self.plain.continued(self._chat.before_answer, text), self._chat.end)
+        return (*self.plain.encode(text, special=False), self.tokenizer.eos_token_id)
+
+    @property
+    def end(self) -> frozenset[int]:
+        """Tokens that end a generated answer, besides those that end any of the base's."""
+        return frozenset() if self._chat is None else frozenset({self._chat.end})
+
+    @property
+    def around_output(self) -> tuple[str, str]:
+        """What `prompt.answer` writes before and behind a generated output."""
+        before, _, after = self.recipe.prompt.answer.partition("{output}")
+        return (before, after) if self._chat is None else (self._chat.lead + before.lstrip(), after.rstrip())
+
+    @property
+    def chat_template(self) -> str:
+        """Digest of the base's chat template that prompts are in; empty if they are plain."""
+        return "" if self._chat is None else self._chat.digest
 
     def _answer(self, fields: Mapping[str, str]) -> str:
-        mark = str if self.tokenizer is None else self.plain.mark
-        return filled(self._written, fields, mark)
+        """An answer's text; that of an assistant has no white space of its own around it, and no control tokens."""
+        if self._chat is not None:
+            return self._chat.lead + filled(self._written, fields, str).strip()
+        return filled(self._written, fields, str if self.tokenizer is None else self.plain.mark)
 
     def _answer_tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of a label's or an item's text, cached, as they recur."""
@@ -328,6 +361,8 @@ class Prompter:
         if known is None:
             if self.encoder:
                 known = self.plain.encode(text, limit=_TEXT_TOKENS)
+            elif self._chat is not None:
+                known = self.plain.continued(self._chat.before_answer, text, limit=_ANSWER_TOKENS)
             else:
                 known = self.plain.encode(text, limit=_ANSWER_TOKENS, special=False)
             if len(known) <= (self.plain.added if self.encoder else 0):
@@ -335,6 +370,8 @@ class Prompter:
                     f"the base reads no token in the answer {text[:80]!r}",
                     next_step="write it in letters that the base knows",
                 )
+            if self._chat is not None:
+                known = (*known, self._chat.end)
             if len(text) <= _KEPT_TEXT:
                 if len(self._answers) >= self._kept:  # requests may bring any number of titles
                     self._answers = {}  # a new dict: another thread may be reading the old one
@@ -352,14 +389,3 @@ def _found(catalog: Catalog, item: str) -> Item:
 
 def _is_empty(parts: Parts) -> bool:
     return all(is_blank(part) for texts in parts.values() for part in texts)
-
-
-def _last(texts: Sequence[str], room: int) -> list[str]:
-    """The latest items of a history that fit in so many characters."""
-    kept: list[str] = []
-    for text in reversed(texts):
-        if room <= 0:
-            break
-        kept.append(text[:room])
-        room -= len(text)
-    return kept[::-1]

@@ -3,13 +3,16 @@
 It runs on a few random tokens; each scorer's `trials` defines what is compared.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from shopfit.base.attention import text_config
 from shopfit.base.folder import reason
-from shopfit.base.scoring.scorer import TRIED, Scorer
+from shopfit.base.prefix import prefix_of
+from shopfit.base.scoring.scorer import TRIED, Scorer, Trial
 from shopfit.errors import BaseError
 
 _CLOSE = 1e-3  # tolerance of float32, relative for numbers above 1
@@ -29,10 +32,71 @@ def prove(name: str, model: Any, scorer: Scorer[Any], *, quantized: bool = False
     Raises:
         BaseError: if they differ, or are not finite.
     """
+    _compare(name, model, lambda: scorer.trials(model, _tokens(model, beside=scorer.pad)), quantized=quantized)
+
+
+def proven(name: str, model: Any, scorers: Iterable[Scorer[Any]], *, quantized: bool = False) -> Scorer[Any]:
+    """The first of some scorers whose scores equal those of the model's plain forward.
+
+    Args:
+        name: of the base, for messages.
+        model: of transformers, frozen, in eval mode.
+        scorers: at least one.
+        quantized: whether its layers are quantized.
+
+    Raises:
+        BaseError: of the last one, if all of them differ.
+    """
+    failed: BaseError | None = None
+    for scorer in scorers:
+        try:
+            prove(name, model, scorer, quantized=quantized)
+        except BaseError as error:
+            failed = error
+        else:
+            return scorer
+    assert failed is not None, "a base has a scorer"
+    raise failed
+
+
+def prefix_shape(name: str, model: Any, scorer: Scorer[Any], *, quantized: bool = False) -> tuple[int, int, int] | None:
+    """The shape of trained keys and values that rows may have before them: layers, heads and dimension of a head.
+
+    Args:
+        name: of the base, for messages.
+        model: of transformers, frozen, in eval mode.
+        scorer: of its architecture, proven.
+        quantized: whether its layers are quantized.
+
+    Returns:
+        None if not every layer has keys and values of one shape, or rows behind a prefix would not be read as one text.
+    """
+    if not scorer.writes_text:
+        return None
+    tokens = _tokens(model, beside=scorer.pad)
+    prefix = prefix_of(model, tokens[:2])
+    if prefix is None:
+        return None
+    try:
+        _compare(name, model, lambda: scorer.prefix_trials(model, tokens, prefix), quantized=quantized)
+    except BaseError:
+        return None
+    layers, _, heads, _, dim = prefix.shape
+    return (layers, heads, dim) if _as_in_peft(text_config(model), heads, dim) else None
+
+
+def _as_in_peft(config: Any, heads: int, dim: int) -> bool:
+    """Whether PEFT would train keys and values of this shape: it goes by the settings where they name a number."""
+    named = getattr(config, "num_key_value_heads", None)
+    usual = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return named is None or (named, usual) == (heads, dim)
+
+
+def _compare(name: str, model: Any, trials: Callable[[], list[Trial]], *, quantized: bool) -> None:
     near = _ROUGHER if quantized else _CLOSE if model.dtype in {torch.float32, torch.float64} else _ROUGH
     try:
         with torch.inference_mode():
-            found = scorer.trials(model, _tokens(model, TRIED, beside=scorer.pad))
+            found = trials()
     except Exception as error:
         raise BaseError(
             f"the base {name} cannot be run as it is here: {type(error).__name__}: {reason(error)}",
@@ -48,7 +112,7 @@ def prove(name: str, model: Any, scorer: Scorer[Any], *, quantized: bool = False
         if off > near:
             raise BaseError(
                 f"the base {name} does not answer as its own plain forward does: {what} are off by {off:.3g}",
-                next_step="use a base whose scores are its head's over its backbone, such as smollm2-135m",
+                next_step="use another base, such as smollm2-135m, and report this one",
             )
 
 
@@ -57,10 +121,11 @@ def _distance(got: Tensor, wanted: Tensor) -> float:
     return float(((got - wanted).abs() / wanted.abs().clamp_min(1)).max())
 
 
-def _tokens(model: Any, count: int, *, beside: int) -> tuple[int, ...]:
+def _tokens(model: Any, *, beside: int) -> tuple[int, ...]:
     """Random token ids, the same each time, without special tokens."""
-    rows = min(model.get_input_embeddings().weight.shape[0], model.config.vocab_size)
-    meant = {beside, model.config.pad_token_id}
+    count, config = TRIED, text_config(model)
+    rows = min(model.get_input_embeddings().weight.shape[0], config.vocab_size)
+    meant = {beside, getattr(config, "pad_token_id", None)}
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).tolist()
     plain = [token for token in order if token not in meant][:count]
     return tuple((plain * count)[:count])

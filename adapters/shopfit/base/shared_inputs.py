@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shopfit.base.output_head import backbone_of
+
 
 class Shared:
     """A result that the layers of a group compute once: cached from the first layer to the last.
@@ -60,7 +62,7 @@ def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]
     device = next(model.parameters()).device
     try:
         with torch.no_grad():
-            model.base_model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device))
+            backbone_of(model)(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -62,7 +62,7 @@ class Shortening:
                 raise RequestError(
                     f"the template of recipe {self._recipe.name} takes {len(tokens)} tokens without what its fields "
                     f"show, and prompt.max_tokens is {limit}",
-                    next_step="shorten prompt.template, or raise prompt.max_tokens",
+                    next_step="shorten prompt.template or prompt.system, or raise prompt.max_tokens",
                 )
             around = len(tokens) - sum(sizes.values())
             share = _share(sizes.values(), limit - around - spare)

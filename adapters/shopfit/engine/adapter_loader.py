@@ -12,7 +12,6 @@ from shopfit.adapter.bundle import BaseIdentity, Bundle, HeldBundle
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base
-from shopfit.base.prompt import Prompter
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.fair_thread_pool import Workers, closed
 from shopfit.engine.validation import merchant_of
@@ -174,9 +173,7 @@ class AdapterLoader:
         if tenant.bundle is not None:
             weights = load_weights(tenant.bundle, self._base, self._stack)
             self._tell_form(tenant.name, tenant.bundle.manifest.base)
-        prompter = Prompter(
-            tenant.recipe, self._base.tokenizer, tenant.catalog, tenant.history, scorer=self._base.scorer
-        )
+        prompter = tenant.prompter(self._base.tokenizer, self._base.scorer)
         if isinstance(tenant.bundle, HeldBundle):  # its files were read; they need not stay in memory
             tenant = replace(tenant, bundle=HeldBundle(tenant.bundle.manifest, {}))
         return Loaded(key, tenant, prompter, weights)

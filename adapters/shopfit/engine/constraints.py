@@ -16,6 +16,7 @@ from shopfit.engine.json_schemas import MOST_CHARACTERS, has_finite_value, is_to
 from shopfit.errors import RequestError
 
 _WORD = 32  # tokens for each int32 of a bit mask
+_BITS = (*(1 << place for place in range(_WORD - 1)), -(1 << _WORD - 1))  # as int32
 _KEPT = 256  # compiled grammars that are cached
 
 
@@ -25,11 +26,13 @@ class Constraint:
     Args:
         matcher: llguidance's.
         what: names the grammar in messages.
+        end: tokens that end an answer, besides the tokenizer's.
     """
 
-    def __init__(self, matcher: Any, what: str) -> None:
+    def __init__(self, matcher: Any, what: str, end: frozenset[int] = frozenset()) -> None:
         self._matcher = matcher
         self._what = what
+        self._end = end
 
     @property
     def complete(self) -> bool:
@@ -78,6 +81,9 @@ class Constraint:
         self._matcher.unsafe_compute_mask_ptr(bits.data_ptr(), bits.numel() * bits.element_size())
         if self._matcher.is_error():
             bits.zero_()
+        elif self._end and self._matcher.is_accepting():
+            for token in self._end:
+                bits[token // _WORD] |= _BITS[token % _WORD]
 
 
 class Constraints:
@@ -95,12 +101,15 @@ class Constraints:
         self._compiled: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def json(self, schema: Mapping[str, Any], around: tuple[str, str] = ("", "")) -> Constraint:
+    def json(
+        self, schema: Mapping[str, Any], around: tuple[str, str] = ("", ""), end: frozenset[int] = frozenset()
+    ) -> Constraint:
         """JSON that follows a JSON schema, on one line, as training data is written.
 
         Args:
             schema: the JSON schema.
             around: what the answer's template has before and after it.
+            end: tokens that end an answer, besides the tokenizer's.
 
         Raises:
             RequestError: if it is larger than 32 KB, no value can follow it, or llguidance does not support it.
@@ -117,14 +126,17 @@ class Constraints:
             raise too_large
         if not has_finite_value(schema):
             raise _unusable("JSON schema", "no value follows it, for it would have no end")
-        return self._of(_lark(around, f"%json {text}"), "JSON schema")
+        return self._of(_lark(around, f"%json {text}"), "JSON schema", end)
 
-    def choice(self, texts: Sequence[str], around: tuple[str, str] = ("", "")) -> Constraint:
+    def choice(
+        self, texts: Sequence[str], around: tuple[str, str] = ("", ""), end: frozenset[int] = frozenset()
+    ) -> Constraint:
         """Exactly one of the texts.
 
         Args:
             texts: at least one.
             around: what the answer's template has before and after it.
+            end: as for `json`.
 
         Raises:
             RequestError: if there is no text to choose.
@@ -132,9 +144,9 @@ class Constraints:
         wanted = [text for text in dict.fromkeys(texts) if text]
         if not wanted:
             raise RequestError("there is nothing to choose from", next_step="put items in stock, or lift the rules")
-        return self._of(_lark(around, " | ".join(map(_quoted, wanted))), "list of texts")
+        return self._of(_lark(around, " | ".join(map(_quoted, wanted))), "list of texts", end)
 
-    def _of(self, grammar: str, what: str) -> Constraint:
+    def _of(self, grammar: str, what: str, end: frozenset[int]) -> Constraint:
         from llguidance import LLMatcher
         from llguidance.hf import from_tokenizer
 
@@ -154,7 +166,7 @@ class Constraints:
                 self._compiled[grammar] = compiled
                 while len(self._compiled) > _KEPT:
                     self._compiled.popitem(last=False)
-        return Constraint(compiled.deep_copy(), what)
+        return Constraint(compiled.deep_copy(), what, end)
 
 
 def _unusable(what: str, why: str) -> RequestError:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from shopfit.adapter.finite import not_finite
 from shopfit.adapter.stack import Stack
+from shopfit.base.scoring.scorer import Scorer
 from shopfit.engine.constraints import Constraint, allow
+from shopfit.engine.decoding_rows import rows_of
 from shopfit.engine.detokenizer import IncrementalDetokenizer
-from shopfit.engine.kv_cache import Lifted, RowCache
 from shopfit.engine.logprobs import LogProbs, keep_logprobs
 from shopfit.engine.sampling import Sampling, penalize, pick
 
@@ -32,9 +33,10 @@ class GeneratedSequence:
         slot: of the stack; 0 for none.
         constraint: grammar that the answer follows.
         logprobs: of its tokens; None if nobody asks for them.
+        end: tokens that end it, besides those that end any of the base's.
         finish: "stop" at its end, "length" where it was cut off, None while it is being decoded.
         error: why decoding it failed.
-        lifted: its keys and values, while it is paused.
+        lifted: what is kept of it, while it is paused.
     """
 
     prompt: Sequence[int]
@@ -45,9 +47,10 @@ class GeneratedSequence:
     slot: int = 0
     constraint: Constraint | None = None
     logprobs: LogProbs | None = None
+    end: frozenset[int] = frozenset()
     finish: Finish | None = None
     error: Exception | None = None
-    lifted: Lifted | None = None
+    lifted: Any = None
 
     @property
     def over(self) -> bool:
@@ -71,7 +74,7 @@ class GeneratedSequence:
             if self.constraint is not None:
                 self.constraint.check()
             raise not_finite()
-        if token in end:
+        if token in end or token in self.end:
             if self.constraint is not None:
                 self.constraint.end()
             self.finish = "stop"
@@ -93,6 +96,7 @@ class Decoder:
     Args:
         model: a causal language model of transformers.
         tokenizer: its tokenizer.
+        scorer: of its base.
         rows: sequences at a time.
         stack: whose slots the sequences name; None where they use none.
         end: tokens that end an answer; those of the tokenizer and the model by default.
@@ -102,6 +106,7 @@ class Decoder:
         self,
         model: Any,
         tokenizer: Any,
+        scorer: Scorer[Any],
         *,
         rows: int = 32,
         stack: Stack | None = None,
@@ -109,15 +114,14 @@ class Decoder:
     ) -> None:
         self.sequences: list[GeneratedSequence] = []
         self._model = model
-        self._pad = tokenizer.pad_token_id
         self._end = end_tokens(model, tokenizer) if end is None else end
         self._stack = stack
-        self._cache = RowCache(model.config.num_hidden_layers, rows, model.device)
+        self._rows = rows_of(model, scorer, rows)
 
     @property
     def free(self) -> int:
         """Free rows: how many sequences may still join."""
-        return self._cache.most - len(self.sequences)
+        return self._rows.most - len(self.sequences)
 
     def join(self, sequences: Sequence[GeneratedSequence]) -> None:
         """Prefill the prompts of new sequences and sample the first token of each. If it fails, none has joined.
@@ -125,17 +129,14 @@ class Decoder:
         Args:
             sequences: at most `free`, at least one.
         """
-        lengths = [len(sequence.prompt) for sequence in sequences]
-        ids = torch.full((len(sequences), max(lengths)), self._pad)
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence.prompt)] = torch.tensor(sequence.prompt)
-        ids = ids.to(self._model.device)
         with torch.inference_mode():
-            joining = self._cache.joining(lengths, [sequence.prefix for sequence in sequences])
-            with joining as options, self._adapted(sequences, decoding=False):
-                hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, T, D)
-                last = torch.tensor(lengths, device=hidden.device) - 1
-                tokens = self._tokens(sequences, hidden[torch.arange(len(sequences), device=hidden.device), last])
+            joining = self._rows.joining(
+                [sequence.prompt for sequence in sequences],
+                [sequence.prefix for sequence in sequences],
+                lambda which: self._adapted(sequences[which], decoding=False),
+            )
+            with joining as logits:
+                tokens = self._tokens(sequences, logits)
             self.sequences += sequences
             self._write(sequences, tokens)
 
@@ -149,11 +150,10 @@ class Decoder:
 
     def _step(self, first: int, last: int) -> None:
         sequences = self.sequences[first:last]
-        ids = torch.tensor([[sequence.detokenizer.tokens[-1]] for sequence in sequences], device=self._model.device)
+        read = [sequence.detokenizer.tokens[-1] for sequence in sequences]
         try:
-            with self._cache.stepping(first, last) as options, self._adapted(sequences, decoding=True):
-                hidden = self._model.base_model(input_ids=ids, **options).last_hidden_state  # (B, 1, D)
-                tokens = self._tokens(sequences, hidden[:, 0])
+            with self._rows.stepping(first, last, read, lambda _: self._adapted(sequences, decoding=True)) as logits:
+                tokens = self._tokens(sequences, logits)
         except Exception as error:
             if len(sequences) == 1:
                 sequences[0].error = error
@@ -185,25 +185,24 @@ class Decoder:
         """Remove a sequence before its end, keeping the keys and values that `resume` needs to go on exactly."""
         row = self.sequences.index(sequence)
         with torch.inference_mode():
-            sequence.lifted = self._cache.lift(row)
+            sequence.lifted = self._rows.lift(row)
             self._leave(row)
 
     def resume(self, sequence: GeneratedSequence) -> None:
         """Let a paused sequence go on, in whichever slot it names now."""
         assert sequence.lifted is not None
         with torch.inference_mode():
-            self._cache.put_back(sequence.lifted)
+            self._rows.put_back(sequence.lifted)
         sequence.lifted = None
         self.sequences.append(sequence)
 
     def _leave(self, row: int) -> None:
-        self._cache.leave(row)
+        self._rows.leave(row)
         self.sequences[row] = self.sequences[-1]
         self.sequences.pop()
 
-    def _tokens(self, sequences: Sequence[GeneratedSequence], hidden: Tensor) -> list[int | None]:
-        """The next token of each of B sequences, by their last hidden states (B, D)."""
-        logits = self._model.get_output_embeddings()(hidden).float()  # (B, V)
+    def _tokens(self, sequences: Sequence[GeneratedSequence], logits: Tensor) -> list[int | None]:
+        """The next token of each of B sequences, by the scores (B, V), which are changed."""
         watched = [row for row, sequence in enumerate(sequences) if sequence.logprobs is not None]
         own = logits[watched] if watched else None  # a copy: what follows changes logits in place
         samplings = [sequence.sampling for sequence in sequences]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from shopfit.base.attention import Attention
 from shopfit.base.prefix import Prefix, lay_before
 
 _GRAIN = 64  # the cache grows by a multiple of so many positions
@@ -72,13 +73,15 @@ class RowCache:
     """Keys and values of at most `most` rows.
 
     Args:
+        attention: of the model.
         layers: of the model.
         most: rows at a time.
         device: where the model is.
     """
 
-    def __init__(self, layers: int, most: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, attention: Attention, layers: int, most: int, device: torch.device | str = "cpu") -> None:
         self.most = most
+        self._attention = attention
         self.room = (0, 0)
         self.lengths: list[int] = []
         self._filled: list[int] = []  # for each row of the memory: the position from which on it holds zeros
@@ -126,7 +129,9 @@ class RowCache:
         options: dict[str, Any] = {"past_key_values": self._cache, "use_cache": True, "position_ids": positions}
         if self._prefix is not None:
             causal = torch.ones(width, width, dtype=torch.bool, device=self._device).tril().expand(len(lengths), -1, -1)
-            options["attention_mask"] = self._prefix.before(causal)[:, None]
+            virtual = torch.arange(self._prefix.width, device=self._device).expand(len(lengths), -1)
+            read = torch.cat((virtual, positions), dim=1)
+            options["attention_mask"] = self._attention.mask(self._prefix.before(causal), positions, read)
         try:
             yield options
             if self._prefix is not None:
@@ -176,14 +181,15 @@ class RowCache:
         positions = torch.tensor(lengths, device=self._device)
         self._rows = slice(first, last)
         self._at, self._width = (torch.arange(first, last, device=self._device), positions), max(lengths) + 1
-        mask = torch.arange(self._width, device=self._device) <= positions[:, None]  # (B, L)
+        read = torch.arange(self._width, device=self._device).expand(len(lengths), -1)  # (B, L)
+        allowed = (read <= positions[:, None])[:, None]  # (B, 1, L)
         for row, length in enumerate(lengths, start=first):
             self._filled[row] = max(self._filled[row], length + 1)  # whether the forward fails or not
         yield {
             "past_key_values": self._cache,
             "use_cache": True,
             "position_ids": positions[:, None],
-            "attention_mask": mask[:, None, None],
+            "attention_mask": self._attention.mask(allowed, positions[:, None], read),
         }
         for row in range(first, last):
             self.lengths[row] += 1

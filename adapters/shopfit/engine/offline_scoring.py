@@ -58,7 +58,8 @@ def ask_generate(
     serve = prompter.recipe.serve
     constraints = Constraints(base.tokenizer, base.model.get_output_embeddings().out_features)
     bound = [answer_constraint(constraints, prompter, serve.json_schema) for _ in rows]
-    return write(adapted, base, [prompter.encode(row) for row in rows], serve, constraints=bound, seed=seed)
+    prompts = [prompter.encode(row) for row in rows]
+    return write(adapted, base, prompts, serve, constraints=bound, end=prompter.end, seed=seed)
 
 
 def answer_constraint(
@@ -69,13 +70,13 @@ def answer_constraint(
     Raises:
         RequestError: if the schema cannot be used, or the recipe wants titles and no item is in stock.
     """
-    before, _, after = prompter.recipe.prompt.answer.partition("{output}")
+    around, end = prompter.around_output, prompter.end
     if json_schema is not None:
-        return constraints.json(json_schema, (before, after))
+        return constraints.json(json_schema, around, end)
     if not prompter.recipe.serve.titles:
         return None
     items = (prompter.catalog or {}).values()
-    return constraints.choice([item.title for item in items if Rules().allow(item.fields)], (before, after))
+    return constraints.choice([item.title for item in items if Rules().allow(item.fields)], around, end)
 
 
 def score(
@@ -116,6 +117,7 @@ def write(
     serve: Serve,
     *,
     constraints: Sequence[Constraint | None],
+    end: frozenset[int] = frozenset(),
     seed: int = 0,
     rows: int = 32,
 ) -> list[str]:
@@ -127,6 +129,7 @@ def write(
         prompts: N token sequences.
         serve: length, temperature and stop strings.
         constraints: grammar of each answer.
+        end: tokens that end an answer, besides the base's.
         seed: of the sampling, where `serve.temperature` is above 0.
         rows: answers decoded at a time.
 
@@ -144,10 +147,11 @@ def write(
             Sampling(serve.temperature, serve.top_p, f"{seed}/{number}"),
             prefix,
             constraint=constraint,
+            end=end,
         )
         for number, (prompt, constraint) in enumerate(zip(prompts, constraints, strict=True))
     ]
-    decoder = Decoder(adapted.model, base.tokenizer, rows=rows)
+    decoder = Decoder(adapted.model, base.tokenizer, base.scorer, rows=rows)
     waiting = sorted(sequences, key=lambda sequence: len(sequence.prompt))  # taken from the end: the longest first
     while waiting or decoder.sequences:
         if waiting and decoder.free >= min(rows // 2, len(waiting)):

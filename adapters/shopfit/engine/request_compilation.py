@@ -219,7 +219,7 @@ class Compiler:
             # items that are no longer sold may still be in histories
             history = tenant.history if tenant.history is not None else Catalog({**tenant.catalog, **catalog})
             now = replace(tenant, catalog=catalog, history=history)
-            prompter = Prompter(now.recipe, self._base.tokenizer, now.catalog, now.history, scorer=self._base.scorer)
+            prompter = now.prompter(self._base.tokenizer, self._base.scorer)
             known = loaded, now, prompter
             with self._lock:
                 if self._catalogs.get(tenant.merchant) is catalog:  # nor was it erased meanwhile
@@ -250,6 +250,7 @@ class Compiler:
             Sampling(serve.temperature, serve.top_p, seed, *penalties),
             constraint=answer_constraint(self._constraints, prompter, schema),
             logprobs=None if request.logprobs is None else LogProbs(request.logprobs, self._token_texts),
+            end=prompter.end,
         )
 
     def _search(

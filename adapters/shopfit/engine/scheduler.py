@@ -43,7 +43,9 @@ class Scheduler:
         self.pool, self.rows = pool, rows
         self._base = base
         self._budget = batch_tokens
-        self._writers = Writers(Decoder(base.model, base.tokenizer, rows=rows, stack=pool.stack), pool, rows)
+        self._writers = Writers(
+            Decoder(base.model, base.tokenizer, base.scorer, rows=rows, stack=pool.stack), pool, rows
+        )
         self._questions: FairQueue[Entry] = FairQueue()
         self._prompts: FairQueue[Entry] = FairQueue()
         self._prompts_first = True

@@ -98,6 +98,7 @@ def _facts(report: Report, manifest: Manifest) -> str:
     facts = {
         "method": ", ".join([manifest.method, *switches, f"{unit} {manifest.rank}", size]),
         "base": f"`{base.name}`, fingerprint `{base.fingerprint}`, quantization {base.quantization}",
+        "chat template": f"the base's own, `{base.chat_template}`" if base.chat_template else "",
         "labels": ", ".join(f"`{label}`" for label in manifest.labels),
         "data digest": f"`{data.digest}`",
         "rows": rows,

@@ -8,14 +8,15 @@ from pydantic import AfterValidator, Field, model_validator
 
 from shopfit.recipe.augmenting import Augment, augment_problems
 from shopfit.recipe.item_rules import Rules
-from shopfit.recipe.label_spelling import alias_problems, alike_labels
+from shopfit.recipe.label_spelling import alias_problems
 from shopfit.recipe.levels import level_problems
 from shopfit.recipe.methods import LARGEST_RANK, MAX_VIRTUAL_TOKENS, METHOD_RULES, SWITCHES, Method
 from shopfit.recipe.names import SLUG, SLUG_RULE
+from shopfit.recipe.prompt_section import Prompt, prompt_problems
 from shopfit.recipe.section import Section
-from shopfit.recipe.suggestions import listed, shown
+from shopfit.recipe.suggestions import shown
 from shopfit.recipe.tasks import TASKS, Baseline, Task, TaskSpec
-from shopfit.recipe.template import Template, placeholders
+from shopfit.recipe.template import placeholders
 
 Quantization = Literal["none", "int8", "nf4"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -94,21 +95,6 @@ class Data(Section):
         0.92, gt=0.5, le=1, description="similarity from which a training text counts as a copy of a test text"
     )
     augment: list[Augment] = Field([], description="steps that vary training examples anew each epoch; none by default")
-
-
-class Prompt(Section):
-    """How an example becomes text. `{field}` is replaced; a line whose fields are all missing is left out."""
-
-    template: Template = Field(min_length=1, description="the prompt, with {field} placeholders")
-    answer: Template = Field(
-        "", description="how an answer is written: {label}, {score}, {output} or fields of the catalog such as {title}"
-    )
-    labels: dict[str, str] = Field(
-        {}, description="choose, rate: the words that stand for a label, or for a level of the score, after the prompt"
-    )
-    max_tokens: int = Field(
-        512, ge=16, le=8192, description="tokens of the prompt at most; the longest field is shortened"
-    )
 
 
 class Adapter(Section):
@@ -304,7 +290,7 @@ class Recipe(Section):
     def _parts_fit(self) -> "Recipe":
         spec = self.spec
         baselines = spec.baselines
-        problems = _prompt_problems(self.task, spec, self.prompt)
+        problems = prompt_problems(self.task, spec, self.prompt)
         if (metric := self.evaluate.metric) not in spec.metric_names:
             allowed = ", ".join(spec.metric_names)
             problems.append(
@@ -361,34 +347,3 @@ def _foreign_keys(recipe: Recipe) -> list[str]:
         for key, tasks in owners.items()
         if recipe.task not in tasks and attrgetter(key)(recipe)
     ]
-
-
-def _prompt_problems(task: Task, spec: TaskSpec, prompt: Prompt) -> list[str]:
-    problems = []
-    fields, answer, words = (
-        placeholders(prompt.template),
-        placeholders(prompt.answer),
-        [text.strip() for text in prompt.labels.values()],
-    )
-    if not fields:
-        problems.append("prompt.template: shows no field of an example (allowed: text with at least one {field})")
-    problems += [
-        f"prompt.template: {{{name}}} cannot be shown (allowed: every field but {', '.join(spec.hidden)})"
-        for name in fields
-        if name in spec.hidden
-    ]
-    wanted = spec.answer_field
-    if not answer or (wanted and answer != [wanted]):
-        allowed = f"text with {{{wanted}}}" if wanted else "text with fields of the catalog, such as {title}"
-        problems.append(f"prompt.answer: {shown(prompt.answer)} does not fit task {task} (allowed: {allowed})")
-    if len(set(words)) < len(words):
-        problems.append("prompt.labels: two labels share the same words, so they cannot be told apart")
-    problems += [
-        f"prompt.labels: {listed(alike)} differ by case, spaces, width or Unicode form (allowed: one of them)"
-        for alike in alike_labels(prompt.labels)
-    ]
-    if not all(words):
-        problems.append("prompt.labels: a label has no words")
-    if len(words) == 1:
-        problems.append("prompt.labels: one label leaves nothing to choose (allowed: none, or at least two)")
-    return problems

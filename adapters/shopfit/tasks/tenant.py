@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from sys import getsizeof
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -12,11 +12,15 @@ from shopfit.adapter.bundle import Bundle, HeldBundle
 from shopfit.adapter.items import AGAIN, CATALOG, HISTORY
 from shopfit.adapter.manifest_rules import manifest_problems, printable
 from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion
-from shopfit.errors import BundleError, Problem, RecipeError
+from shopfit.base.prompt import Prompter
+from shopfit.errors import BaseError, BundleError, Problem, RecipeError
 from shopfit.merchant.catalog import Catalog
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import task_of
+
+if TYPE_CHECKING:
+    from shopfit.base.scoring.scorer import Scorer
 
 _ITEM = 2 * 1024  # bytes of an item besides its values: dictionaries, and the index of its words
 _NESTED = (list, tuple, dict)
@@ -115,6 +119,28 @@ class Tenant:
             )
         labels, catalog, history = tuple(manifest.labels), read_items(bundle, CATALOG), read_items(bundle, HISTORY)
         return cls(name, recipe, labels, catalog, history, bundle, blend)
+
+    def prompter(self, tokenizer: Any, scorer: "Scorer[Any] | None" = None) -> Prompter:
+        """What writes its prompts for a base, as they were when it was trained.
+
+        Args:
+            tokenizer: of the base.
+            scorer: of the base; by default that of a decoder whose model is elsewhere.
+
+        Raises:
+            RecipeError: if the prompts cannot be in the base's chat template.
+            BaseError: if that template cannot be used, or is another one than the adapter was trained with.
+        """
+        prompter = Prompter(self.recipe, tokenizer, self.catalog, self.history, scorer=scorer)
+        here = prompter.chat_template
+        known = here if self.bundle is None else self.bundle.manifest.base.chat_template
+        if here != known:
+            raise BaseError(
+                f"{self.name} was trained with the chat template {known[:12] or 'none'} of its base, and here it is "
+                f"{here[:12] or 'none'}",
+                next_step="serve it on the base it was trained on, with its own chat template, or train it again",
+            )
+        return prompter
 
 
 Adapter = str | Bundle | Tenant

@@ -30,7 +30,8 @@ ENCODERS, DECODERS = ("minilm-l6",), ("smollm2-135m",)
 
 def candidates(recipe: Recipe) -> tuple[str, ...]:
     """The bases that can do what a recipe asks, the smallest first."""
-    reads = not recipe.spec.written and not METHODS[recipe.adapter.method].no_encoder
+    chats = recipe.prompt.format == "chat"
+    reads = not recipe.spec.written and not METHODS[recipe.adapter.method].no_encoder and not chats
     return (*(ENCODERS if reads else ()), *DECODERS)
 
 
@@ -54,7 +55,8 @@ def choose_base(
     """
     recipe, names = dataset.recipe, candidates(dataset.recipe)
     if len(names) == 1:
-        reporter("base", f"{names[0]}: no other does {recipe.task} with {recipe.adapter.method}")
+        chats = " in the chat format" if recipe.prompt.format == "chat" else ""
+        reporter("base", f"{names[0]}: no other does {recipe.task} with {recipe.adapter.method}{chats}")
         return load(names[0])
     asked = recipe.evaluate
     best: tuple[Predictions, Base] | None = None

@@ -14,6 +14,7 @@ from shopfit.adapter.artifacts import HEAD
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, DataIdentity, Manifest
 from shopfit.adapter.head import write_head
 from shopfit.adapter.weight_files import write_served
+from shopfit.base.chat_template import chat_digest
 from shopfit.base.load import Base
 from shopfit.errors import ShopfitError
 from shopfit.recipe.loading import dump_recipe
@@ -85,7 +86,11 @@ def save(
         recipe_snapshot=dump_recipe(recipe),
         labels=list(labels),
         base=BaseIdentity(
-            name=base.name, fingerprint=base.fingerprint, quantization=base.quantization, dtype=base.dtype
+            name=base.name,
+            fingerprint=base.fingerprint,
+            quantization=base.quantization,
+            dtype=base.dtype,
+            chat_template=chat_digest(recipe, base.tokenizer, encoder=base.encoder),
         ),
         data=data,
         share=share,

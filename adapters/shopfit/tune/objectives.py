@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from shopfit.adapter.adapted_model import answer_sums
 from shopfit.adapter.trainable import TrainableAdapter
+from shopfit.base.output_head import backbone_of
 from shopfit.recipe.schema import Tune
 from shopfit.recipe.tasks import Task
 from shopfit.tasks import task_of
@@ -34,7 +35,7 @@ class Objective(nn.Module):
         self._task = task_of(task)
         self._tune = tune
         self._push = Push(adapter.model.get_input_embeddings(), tune.adversarial) if tune.adversarial else None
-        self._hidden = HiddenStateCapture(adapter.model.base_model) if tune.contrastive else None
+        self._hidden = HiddenStateCapture(backbone_of(adapter.model)) if tune.contrastive else None
 
     def forward(self, batch: Batch, *, pushed: bool = False) -> tuple[Tensor, Tensor]:
         """The loss to descend, and the task's own part of it for display; both scalars.

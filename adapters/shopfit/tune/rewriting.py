@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from shopfit.base.chat_template import ChatFormat
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.encode import PlainTokenizer
 from shopfit.base.families import writes
@@ -33,7 +34,6 @@ from shopfit.settings import rewrites
 logger = logging.getLogger(__name__)
 
 _LONGER = 3  # times as long, or as short, as the text: such an output is no rewrite of it
-_HERE = "shopfitputsthetexthere"  # stands for the prompt while a chat template is applied
 _QUOTES = " \t\r\n\"'\u201c\u201d\u00ab\u00bb"
 
 
@@ -113,13 +113,8 @@ class RewriteModel:
     def _encode(self, prompt: str) -> Mapping[str, Any]:
         """What is asked, as plain text; a chat template's control tokens around it are real ones."""
         longest = int(getattr(self.model.config, "max_position_embeddings", 2048))
-        plain, chats = self._plain, bool(getattr(self.tokenizer, "chat_template", None))
-        frame = _HERE
-        if chats:
-            asked = [{"role": "user", "content": _HERE}]
-            frame = self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        around = [plain.mark(words) for words in frame.split(_HERE)]
-        tokens = plain.fitting(lambda text: text.join(around), prompt, longest, special=not chats)
+        chat = ChatFormat.of(self.tokenizer) if getattr(self.tokenizer, "chat_template", None) else None
+        tokens = self._plain.fitting(str if chat is None else chat.prompt, prompt, longest, special=chat is None)
         input_ids = torch.tensor([tokens], device=self.model.device)
         return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
 

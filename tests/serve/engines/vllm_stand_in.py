@@ -5,7 +5,7 @@ It knows no adapters: what it answers is the bare base's. What real vLLM servers
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -44,14 +44,16 @@ class StandIn:
             logs = self._model(torch.tensor([prompt])).logits[0].float().log_softmax(-1)
         return [None] + [{str(token): {"logprob": logs[at, token].item()}} for at, token in enumerate(prompt[1:])]
 
-    def written(self, prompt: list[int], most: int, stops: Sequence[str] = ()) -> tuple[list[int], str | None]:
+    def written(
+        self, prompt: list[int], most: int, stops: Sequence[str] = (), ends: Collection[int] = ()
+    ) -> tuple[list[int], str | None]:
         """The greedy continuation with what ends it: a token, or a text, which is told."""
         ids = list(prompt)
         with torch.inference_mode():
             for count in range(most):
                 best = int(self._model(torch.tensor([ids])).logits[0, -1].argmax())
                 ids.append(self._tokenizer.eos_token_id if count == self.ends_after else best)
-                if ids[-1] == self._tokenizer.eos_token_id:
+                if ids[-1] == self._tokenizer.eos_token_id or ids[-1] in ends:
                     break
                 text = self._tokenizer.decode(ids[len(prompt) :])
                 if (found := next((stop for stop in stops if stop in text), None)) is not None:
@@ -59,14 +61,14 @@ class StandIn:
         return ids[len(prompt) :], None
 
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Of a stream: one a token, the last with why it ended, then the usage; in each that so far, if it is asked for.
+        """Of a stream: one a token, the last with why it ended, then the usage; in each that so far, if asked for.
 
         As of vLLM, what may become a stop is held back, and the log-probabilities are of all tokens.
         """
         counted = body["stream_options"].get("continuous_usage_stats", False)
-        stops = body.get("stop") or []
-        tokens, stop = self.written(body["prompt"], body["max_tokens"], stops)
-        ended = tokens[-1] == self._tokenizer.eos_token_id
+        stops, ends = body.get("stop") or [], body.get("stop_token_ids") or []
+        tokens, stop = self.written(body["prompt"], body["max_tokens"], stops, ends)
+        ended = tokens[-1] in {self._tokenizer.eos_token_id, *ends}
         held = max(map(len, stops), default=1) - 1
         shown = 0
         for count, token in enumerate(tokens, start=1):

@@ -1,15 +1,18 @@
 """The table of architectures: the only place that selects a scorer by the kind of base."""
 
+from collections.abc import Iterator
 from typing import Any, assert_never
 
-from shopfit.base.families import BaseKind
+from shopfit.base.attention import attention_of
+from shopfit.base.families import FAST, BaseKind
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.dual_encoder import DualEncoderScorer
+from shopfit.base.scoring.plain_causal import PlainCausalScorer
 from shopfit.base.scoring.scorer import Scorer
 
 
 def scorer_of(kind: BaseKind, pad: int) -> Scorer[Any]:
-    """The scorer of a kind of base.
+    """The scorer of a kind of base whose model is elsewhere.
 
     Args:
         kind: of the base.
@@ -20,5 +23,25 @@ def scorer_of(kind: BaseKind, pad: int) -> Scorer[Any]:
             return CausalScorer(pad)
         case "encoder":
             return DualEncoderScorer(pad)
+        case _:
+            assert_never(kind)
+
+
+def scorers_of(kind: BaseKind, model: Any, pad: int) -> Iterator[Scorer[Any]]:
+    """The scorers that a model may have, the fastest first. The first that equals its plain forward is right.
+
+    Args:
+        kind: of the base.
+        model: of transformers.
+        pad: padding token id.
+    """
+    match kind:
+        case "decoder":
+            attention = attention_of(model) if model.config.model_type in FAST else None
+            if attention is not None:
+                yield CausalScorer(pad, attention)
+            yield PlainCausalScorer(pad)
+        case "encoder":
+            yield DualEncoderScorer(pad)
         case _:
             assert_never(kind)

@@ -7,7 +7,7 @@ rows, each with the prompt and some of the answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from shopfit.base.attention import Attention
+from shopfit.base.output_head import backbone_of, logits_of
 from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
-from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer
+from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
 
 _HEAD_ROWS = 512  # positions that the head is applied to at once: bounds the memory of logits
+_NARROW = 4  # positions of a window, in a trial: fewer than its texts have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class TreeBatch(QuestionBatch):
         targets: (Q,) the answer tokens.
         answer: (Q,) index of the answer, of A, that each belongs to.
         firsts: the first row of each question, B numbers.
+        attention: of the model.
     """
 
     branch: Tensor
@@ -46,6 +50,7 @@ class TreeBatch(QuestionBatch):
     targets: Tensor
     answer: Tensor
     firsts: tuple[int, ...]
+    attention: Attention
 
     def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - answers are never classes here
         """(A,) float32 sum of the log-probabilities of each answer's tokens, 0 or less."""
@@ -53,12 +58,24 @@ class TreeBatch(QuestionBatch):
         if prefix is not None:
             options = {"past_key_values": prefix.cache, "use_cache": True}
         if self.branched or prefix is not None:
-            options["attention_mask"] = _mask(self.branch, prefix)
+            options["attention_mask"] = self._mask(prefix)
             options["position_ids"] = self.position_ids + (0 if prefix is None else prefix.lengths[:, None])
-        hidden = model.base_model(input_ids=self.input_ids, **options).last_hidden_state  # (R, T, D)
+        hidden = backbone_of(model)(input_ids=self.input_ids, **options).last_hidden_state  # (R, T, D)
         rows = hidden.flatten(0, 1).index_select(0, self.sources)  # (P, D)
-        log_probs = _token_log_probs(model.get_output_embeddings(), rows, self.source, self.targets)  # (Q,)
+        log_probs = token_log_probs(model, rows, self.source, self.targets)  # (Q,)
         return torch.zeros(len(self.lengths), device=log_probs.device).index_add(0, self.answer, log_probs)
+
+    def _mask(self, prefix: Prefix | None) -> Any:
+        """What each position attends to. Padding attends to itself, so no row is empty."""
+        length = self.branch.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=self.branch.device).tril()
+        kin = (self.branch[:, None, :] == 0) | (self.branch[:, None, :] == self.branch[:, :, None])  # (R, T, T)
+        places = self.position_ids
+        if prefix is None:
+            return self.attention.mask(causal & kin, places, places)
+        before = torch.arange(prefix.width, device=places.device).expand(len(places), -1)
+        places = places + prefix.lengths[:, None]
+        return self.attention.mask(prefix.before(causal & kin), places, torch.cat((before, places), dim=1))
 
     def prompt_states(self, states: Tensor) -> Tensor:
         """(B, D) the hidden state of the prompt's last token, which predicts the answer."""
@@ -67,12 +84,13 @@ class TreeBatch(QuestionBatch):
         return states[rows, last[rows]]
 
 
-def _lay_out(parts: Sequence[Sequence[Question]], pad: int) -> TreeBatch:
+def _lay_out(parts: Sequence[Sequence[Question]], pad: int, attention: Attention) -> TreeBatch:
     """Make a batch of questions that are split into parts, with one row a part.
 
     Args:
         parts: of B questions with one answer each at least, none of which is a class.
         pad: padding token id.
+        attention: of the model.
     """
     rows = [row for part in parts for row in part]
     width = max(row.tokens for row in rows)
@@ -115,23 +133,22 @@ def _lay_out(parts: Sequence[Sequence[Question]], pad: int) -> TreeBatch:
         lengths=torch.tensor(lengths),
         counts=tuple(sum(len(row.answers) for row in part) for part in parts),
         firsts=tuple(accumulate(map(len, parts[:-1]), initial=0)),
+        attention=attention,
     )
 
 
-def _mask(branch: Tensor, prefix: Prefix | None) -> Tensor:
-    """(R, 1, T, P + T): whether a position attends to another. Padding attends to itself, so no row is empty."""
-    length = branch.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=branch.device).tril()
-    kin = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])  # (R, T, T)
-    mask = causal & kin
-    return (mask if prefix is None else prefix.before(mask))[:, None]
+def token_log_probs(model: Any, rows: Tensor, source: Tensor, targets: Tensor) -> Tensor:
+    """(Q,) log-probability of each target after its source row. One (rows, vocabulary) block is in memory at a time.
 
-
-def _token_log_probs(head: Callable[[Tensor], Tensor], rows: Tensor, source: Tensor, targets: Tensor) -> Tensor:
-    """(Q,) log-probability of each target after its source row. One (rows, vocabulary) block is in memory at a time."""
+    Args:
+        model: a causal language model.
+        rows: (P, D) hidden states of its backbone.
+        source: (Q,) index into `rows` of each target.
+        targets: (Q,) tokens.
+    """
 
     def block(rows: Tensor, index: Tensor, targets: Tensor) -> Tensor:
-        logits = head(rows).float()  # (chunk, V)
+        logits = logits_of(model, rows)  # (chunk, V)
         return logits[index, targets] - logits.logsumexp(-1)[index]
 
     if len(rows) <= _HEAD_ROWS:
@@ -147,15 +164,25 @@ def _token_log_probs(head: Callable[[Tensor], Tensor], rows: Tensor, source: Ten
     return torch.cat(parts)[torch.cat(order).argsort()]
 
 
+@dataclass(frozen=True, slots=True)
 class CausalScorer(Scorer[Question]):
-    """Scores by the mean log-probability of an answer's tokens. A row is a question, or a part of one."""
+    """Scores by the mean log-probability of an answer's tokens. A row is a question, or a part of one.
+
+    Args:
+        attention: of the model.
+    """
+
+    attention: Attention = field(default_factory=Attention)
 
     writes_text = True
     compares_texts = False
+    path = "fast"
 
     def collate(self, questions: Sequence[Question]) -> TreeBatch:
         """Make a batch of B questions, one row each unless a question's answers have too many tokens for a row."""
-        return _lay_out([question.parts(most=len(question.answers)) for question in questions], self.pad)
+        return _lay_out(
+            [question.parts(most=len(question.answers)) for question in questions], self.pad, self.attention
+        )
 
     def plan(
         self,
@@ -175,38 +202,85 @@ class CausalScorer(Scorer[Question]):
 
     def compute(self, model: Any, rows: Sequence[Question], prefix: Prefix | None = None) -> list[Floats]:
         """Scores of the answers of each row."""
-        tree = _lay_out([[row] for row in rows], self.pad).to(model.device)
+        tree = _lay_out([[row] for row in rows], self.pad, self.attention).to(model.device)
         with torch.inference_mode():
             means = (tree.forward(model, prefix=prefix) / tree.lengths).double().cpu()
         return [part.numpy() for part in torch.split(means, list(tree.counts))]
 
-    def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
-        """Backbone and head against the whole model; trees, also after a prefix, against each answer alone."""
+    def trials(self, model: Any, tokens: Sequence[int]) -> list[Trial]:
+        """Trees against each answer alone, and a step of one token; where layers have windows, in narrow ones too."""
+        return self._in_windows(model, lambda scorer: scorer._trials(model, tuple(tokens)))
+
+    def prefix_trials(self, model: Any, tokens: Sequence[int], prefix: Tensor) -> list[Trial]:
+        """Trees of which one is behind a prefix; where layers have windows, in narrow ones too."""
+        return self._in_windows(model, lambda scorer: scorer._prefix_trials(model, tuple(tokens), prefix))
+
+    def _in_windows(self, model: Any, trials: Callable[["CausalScorer"], list[Trial]]) -> list[Trial]:
+        found = trials(self)
+        if self.attention.window is not None:
+            with self.attention.narrowed(model, _NARROW) as narrow:
+                found += trials(replace(self, attention=narrow))
+        return found
+
+    def _trials(self, model: Any, tokens: Tokens) -> list[Trial]:
+        stem, one, two, asked, last = tokens[2:5], tokens[5:7], tokens[7:9], tokens[9:11], tokens[11:12]
+        tree = self.collate([Question(stem, (one, two)), Question(asked, (last,))]).to(model.device)
+        alone = alone_log_probs(model, [(stem, one), (stem, two), (asked, last)])
+        texts = tokens[:6], tokens[6:11]
+        wanted = [
+            model(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0, -1].float()
+            for text in texts
+        ]
+        return [
+            ("log-probabilities of answers side by side", tree.forward(model), alone),
+            ("the scores of a step of one token", self._step(model, *texts), torch.stack(wanted)),
+        ]
+
+    def _step(self, model: Any, long: Tokens, short: Tokens) -> Tensor:
+        """(2, V) scores after two texts of which the last token is read in a step, after a cache padded on the right.
+
+        Args:
+            model: of transformers.
+            long: n tokens.
+            short: n - 1 tokens.
+        """
         from transformers import DynamicCache
 
-        head, tokens = model.get_output_embeddings(), tuple(tokens)
+        cache, length = DynamicCache(), len(long)
+        before = torch.tensor([long[:-1], (*short[:-1], self.pad)], device=model.device)
+        backbone_of(model)(input_ids=before, past_key_values=cache, use_cache=True)
+        places = torch.tensor([[length - 1], [length - 2]], device=model.device)
+        read = torch.arange(length, device=model.device).repeat(2, 1)
+        allowed = torch.ones(2, 1, length, dtype=torch.bool, device=model.device)
+        allowed[1, 0, -2], read[1, -1] = False, length - 2
+        hidden = backbone_of(model)(
+            input_ids=torch.tensor([long[-1:], short[-1:]], device=model.device),
+            attention_mask=self.attention.mask(allowed, places, read),
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return logits_of(model, hidden[:, 0])
+
+    def _prefix_trials(self, model: Any, tokens: Tokens, prefix: Tensor) -> list[Trial]:
         before, stem, one, two = tokens[:2], tokens[2:5], tokens[5:7], tokens[7:9]
         asked, last = tokens[9:11], tokens[11:12]
-        # each answer alone after its prompt, and after the prefix too
-        lines = [(stem, one), (stem, two), (asked, last), (before + stem, one), (before + stem, two)]
-        plain = torch.full((len(lines), 7), self.pad)  # padded on the right
-        for row, (prompt, answer) in enumerate(lines):
-            plain[row, : len(prompt + answer)] = torch.tensor(prompt + answer)
-        plain = plain.to(model.device)
-        logits = model(input_ids=plain, use_cache=False).logits.float()  # (5, 7, V)
-        over = head(model.base_model(input_ids=plain, use_cache=False).last_hidden_state).float()
-        logs = logits.log_softmax(-1)
-        sums = [
-            sum((logs[row, len(prompt) - 1 + at, token] for at, token in enumerate(answer)), logs.new_zeros(()))
-            for row, (prompt, answer) in enumerate(lines)
-        ]
-        cache = DynamicCache()
-        model.base_model(input_ids=plain[3:4, : len(before)], past_key_values=cache, use_cache=True)
-        prefix = torch.stack([torch.stack((layer.keys[0], layer.values[0])) for layer in cache.layers])
+        alone = alone_log_probs(model, [(before + stem, one), (before + stem, two), (asked, last)])
         tree = self.collate([Question(stem, (one, two)), Question(asked, (last,))]).to(model.device)
         behind = tree.forward(model, prefix=lay_before([prefix, None], model.device))
-        return [
-            ("the logits of head over backbone", over, logits),
-            ("log-probabilities of answers side by side", tree.forward(model), torch.stack(sums[:3])),
-            ("log-probabilities behind a prefix", behind, torch.stack([*sums[3:], sums[2]])),
-        ]
+        return [("log-probabilities behind a prefix", behind, alone)]
+
+
+def alone_log_probs(model: Any, lines: Sequence[tuple[Tokens, Tokens]]) -> Tensor:
+    """The log-probability of each answer after its prompt by the whole model's plain forward, each in one of its own.
+
+    Args:
+        model: a causal language model.
+        lines: prompts and answers.
+    """
+    sums = []
+    for prompt, answer in lines:
+        read = torch.tensor([prompt + answer], device=model.device)
+        logs = model(input_ids=read, use_cache=False).logits[0].float().log_softmax(-1)
+        sums.append(sum((logs[len(prompt) - 1 + at, token] for at, token in enumerate(answer)), logs.new_zeros(())))
+    return torch.stack(sums)

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.questions import ClassIndex, Question, Text, Tokens
-from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer
+from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
 
 # score of two equal directions: at the temperature of 0.2 that suits decoders, cosines are then divided by 0.05
 _SHARPNESS = 4.0
@@ -123,6 +123,7 @@ class DualEncoderScorer(Scorer[Text]):
 
     writes_text = False
     compares_texts = True
+    path = "fast"
 
     def collate(self, questions: Sequence[Question]) -> PairBatch:
         """Make a batch of B questions with each of their texts once. Their answers are all classes, or none is."""
@@ -175,7 +176,7 @@ class DualEncoderScorer(Scorer[Text]):
             vectors = text_vectors(model, input_ids.to(model.device), mask.to(model.device))
         return list(vectors.double().cpu().numpy())
 
-    def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
+    def trials(self, model: Any, tokens: Sequence[int]) -> list[Trial]:
         """Texts padded in a batch against each alone."""
         texts = [tokens[:14], tokens[14:17], tokens[17:18]]
         rows, mask = (part.to(model.device) for part in fill_up(texts, self.pad))

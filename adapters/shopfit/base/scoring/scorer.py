@@ -7,7 +7,7 @@ questions need, compute each row once, and make the scores of the rows' results.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,11 @@ from torch import Tensor
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.questions import Question, Row, Tokens
 
+Path = Literal["fast", "plain"]
+"""How texts are laid out for a base: answers side by side and padded rows, or one text a row as it would be alone."""
 Floats = NDArray[np.float64]
+Trial = tuple[str, Tensor, Tensor]
+"""What is compared, the scorer's numbers, and the expected ones."""
 R = TypeVar("R", bound=Row)
 TRIED = 18
 """Number of tokens that `Scorer.trials` takes."""
@@ -86,6 +90,8 @@ class Scorer(ABC, Generic[R]):
     compares_texts: ClassVar[bool]
     """Whether scores are similarities of vectors of single texts: then an untrained base can rank already, a text is
     encoded once however many questions share it, and vectors can be cached."""
+    path: ClassVar[Path]
+    """How it lays out texts."""
 
     @abstractmethod
     def collate(self, questions: Sequence[Question]) -> QuestionBatch:
@@ -114,16 +120,23 @@ class Scorer(ABC, Generic[R]):
         """
 
     @abstractmethod
-    def trials(self, model: Any, tokens: Sequence[int]) -> list[tuple[str, Tensor, Tensor]]:
+    def trials(self, model: Any, tokens: Sequence[int]) -> list[Trial]:
         """Results of this scorer on some tokens, and those of the model's own plain forward.
 
         Args:
             model: of transformers, in eval mode.
             tokens: `TRIED` of them, without special tokens.
-
-        Returns:
-            for each trial its name, the scorer's numbers, and the expected ones.
         """
+
+    def prefix_trials(self, model: Any, tokens: Sequence[int], prefix: Tensor) -> list[Trial]:  # noqa: ARG002 - encoders take no prefix
+        """The same of a batch in which one row has a prefix.
+
+        Args:
+            model: of transformers, in eval mode.
+            tokens: `TRIED` of them, without special tokens.
+            prefix: (layers, 2, heads, 2, dim) keys and values of the first two.
+        """
+        return []
 
 
 def cut(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

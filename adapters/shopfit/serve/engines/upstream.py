@@ -8,7 +8,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -294,8 +294,7 @@ class UpstreamEngine:
                 f"{version.name} (method {manifest.method}) has no plain LoRA form, and vLLM serves no other",
                 next_step="serve it without --upstream, or train it again as LoRA or AdaLoRA",
             )
-        prompter = Prompter(tenant.recipe, self.base.tokenizer, tenant.catalog, tenant.history)
-        return _Served(version, str(PinnedName.of(version)), tenant, prompter)
+        return _Served(version, str(PinnedName.of(version)), tenant, tenant.prompter(self.base.tokenizer))
 
     async def _compare(self, request: Request, served: _Served, usage: TokenUsage) -> Answer:
         tenant, prompter = served.tenant, served.prompter
@@ -362,8 +361,7 @@ class UpstreamEngine:
         return replace(answer, tokens=tuple(written.tokens))
 
     def _options(self, request: GenerateRequest, served: _Served, length: int) -> dict[str, Any]:
-        recipe = served.tenant.recipe
-        serve = recipe.serve
+        serve = served.tenant.recipe.serve
         room = self.base.max_length - length
         if room < 1:
             raise RequestError(
@@ -378,19 +376,32 @@ class UpstreamEngine:
             "frequency_penalty": request.frequency_penalty or 0.0,
             "presence_penalty": request.presence_penalty or 0.0,
         }
+        if end := served.prompter.end:
+            options["stop_token_ids"] = sorted(end)
         if request.seed is not None:
             options["seed"] = request.seed
         if request.logprobs is not None:
             options["logprobs"] = request.logprobs
         schema = _either(request.json_schema, serve.json_schema)
+        if end - {self.base.tokenizer.eos_token_id} and (serve.titles if schema is None else not _is_object(schema)):
+            raise RequestError(
+                "vLLM ends a text or a number that follows a grammar with the base's end token alone, and a turn of "
+                f"{served.version.name} ends with another (allowed: a JSON schema of an object)",
+                next_step="serve it without --upstream",
+            )
         if schema is not None:
             options["structured_outputs"] = {"json": schema}
         elif serve.titles:
-            before, _, after = recipe.prompt.answer.partition("{output}")
+            before, after = served.prompter.around_output
             items = (served.tenant.catalog or {}).values()
             titles = [f"{before}{item.title}{after}" for item in items if Rules().allow(item.fields)]
             options["structured_outputs"] = {"choice": titles}
         return options
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    """Whether all that follows a JSON schema is complete with its last brace."""
+    return schema.get("type") == "object"
 
 
 def _either(asked: Any, usual: Any) -> Any:

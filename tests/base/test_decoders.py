@@ -1,0 +1,162 @@
+"""Tiny random decoders of many families: bare or adapted, alone or beside others, each answers as transformers and PEFT
+do with one text in one forward, or is refused by name. docs/bases.md is made of the same table.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.base.families import DECODERS, PAGE, Family, written
+from tests.base.tiny import save_tiny
+from tests.engine.conftest import EXAMPLES, LABELS, recipe_of, seal_as
+from torch import Tensor
+
+from shopfit.adapter.bundle import LORA, NATIVE, Bundle
+from shopfit.adapter.weight_files import write_served
+from shopfit.base.families import FAST
+from shopfit.base.load import Base, load_base
+from shopfit.base.prompt import Prompter
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest, Tenant
+from shopfit.errors import BaseError
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.trainer import Trainer, make_accelerator
+from shopfit.tune.training_dataset import TrainingSet
+
+METHODS = ("lora", "adalora", "prefix")
+TEXTS = ["lovely crema, and the delivery was quick", "cracked"]
+TOKENS = 5  # of a generated text
+
+
+@pytest.mark.parametrize("kind", [kind for kind, family in DECODERS.items() if family.path != "refused"])
+def test_every_answer_is_the_one_that_it_gives_alone(kind: str, tmp_path: Path, home: Path) -> None:
+    family = DECODERS[kind]
+    base = load_tiny(kind, family, tmp_path / "base", home)
+    assert (base.scorer.path, base.prefix_shape is not None) == (family.path, family.prefix)
+    methods = [method for method in METHODS if method != "prefix" or family.prefix]
+    choosers, writers = ({None: Tenant("acme", recipe_for(base, task), LABELS.get(task, []))} for task in TASKS)
+    for seed, method in enumerate(methods):
+        for task, tenants in zip(TASKS, (choosers, writers), strict=True):
+            tenants[method] = Tenant.of(trained(base, task, method, seed, tmp_path / f"{task}-{method}"))
+    with Engine(base, slots=4, rows=3) as engine:
+        chosen = {
+            (method, text): engine.submit(ChooseRequest(tenant, {"text": text}))
+            for text in TEXTS
+            for method, tenant in choosers.items()
+        }
+        written = {
+            (method, text): engine.submit(GenerateRequest(tenant, {"input": text}))
+            for text in TEXTS
+            for method, tenant in writers.items()
+        }
+        scores = {asked: answer.result().probabilities for asked, answer in chosen.items()}
+        texts = {asked: whole(answer.result().text) for asked, answer in written.items()}
+    for method in choosers:
+        with peft_alone(base, choosers[method].bundle) as model:
+            for text in TEXTS:
+                wanted = plain_probabilities(base, model, choosers[method].recipe, text)
+                assert scores[method, text] == pytest.approx(wanted, abs=2e-4), (method, text)
+        with peft_alone(base, writers[method].bundle) as model:
+            for text in TEXTS:
+                assert texts[method, text] == plain_text(base, model, writers[method].recipe, text), (method, text)
+    apart = [tuple(round(score, 4) for score in scores[method, TEXTS[0]].values()) for method in choosers]
+    assert len(set(apart)) == len(apart)  # adapters that change nothing would prove nothing
+
+
+TASKS = ("choose", "generate")
+
+
+def load_tiny(kind: str, family: Family, folder: Path, home: Path) -> Base:
+    """The tiny model of a family, loaded."""
+    return load_base(str(save_tiny(folder, kind, "AutoModelForCausalLM", **family.settings)), home)
+
+
+def recipe_for(base: Base, task: str, method: str = "lora", seed: int = 0) -> Recipe:
+    return recipe_of(
+        base,
+        task,
+        adapter={"method": method, "rank": 4, "virtual_tokens": 4},
+        tune={"lr": 0.05, "epochs": 6, "batch_size": 2, "seed": seed, "temperature": 1.0},
+        serve={"max_new_tokens": TOKENS},
+    )
+
+
+def trained(base: Base, task: str, method: str, seed: int, folder: Path) -> Bundle:
+    """An adapter after a few steps, which answers otherwise than the bare base."""
+    recipe = recipe_for(base, task, method, seed)
+    prompter = Prompter(recipe, base.tokenizer, scorer=base.scorer)
+    training_set = TrainingSet(EXAMPLES[task], [], LABELS.get(task, []), prompter)
+    tuned = Trainer(base, make_accelerator(recipe)).fit(training_set, recipe)
+    tuned.adapter.save(folder / NATIVE)
+    tuned.adapter.detach()
+    rank = write_served(folder / NATIVE, folder / LORA, recipe.adapter)
+    return seal_as(folder, base, recipe, f"acme-{method}", method=method, rank=rank, seed=seed)
+
+
+@contextmanager
+def peft_alone(base: Base, bundle: Any) -> Iterator[Any]:
+    """PEFT's own model with the adapter as it was trained; the bare one for None."""
+    from peft import PeftModel
+
+    if bundle is None:
+        yield base.model
+        return
+    peft = PeftModel.from_pretrained(base.model, bundle.native)
+    peft.eval()
+    try:
+        yield peft
+    finally:
+        if bundle.manifest.method != "prefix":
+            peft.unload()
+        base.model.__dict__.pop("peft_config", None)
+
+
+def plain_probabilities(base: Base, model: Any, recipe: Recipe, text: str) -> Mapping[str, float]:
+    """The probability of each label by the model's plain forward over prompt and label, each in one of its own."""
+    prompter = Prompter(recipe, base.tokenizer, scorer=base.scorer)
+    prompt = prompter.encode({"text": text})
+    means = []
+    for label in LABELS["choose"]:
+        answer = prompter.label(label)
+        with torch.inference_mode():
+            logs = model(input_ids=torch.tensor([(*prompt, *answer)])).logits[0].float().log_softmax(-1)
+        ends = range(len(logs) - len(answer) - 1, len(logs) - 1)  # a prefix may stand before
+        means.append(sum(logs[end, token] for end, token in zip(ends, answer, strict=True)) / len(answer))
+    shares: Tensor = torch.stack([torch.as_tensor(mean) for mean in means]).softmax(0)
+    return dict(zip(LABELS["choose"], shares.tolist(), strict=True))
+
+
+def plain_text(base: Base, model: Any, recipe: Recipe, text: str) -> str:
+    """What transformers' `generate` writes."""
+    prompt = torch.tensor([Prompter(recipe, base.tokenizer, scorer=base.scorer).encode({"input": text})])
+    with torch.inference_mode():
+        made = model.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=TOKENS,
+            do_sample=False,
+            pad_token_id=base.tokenizer.pad_token_id,
+        )
+    return whole(base.tokenizer.decode(made[0, prompt.shape[1] :], skip_special_tokens=True))
+
+
+def whole(text: str) -> str:
+    """A text without characters that a tiny model has begun and not ended, and without white space around."""
+    return text.replace("\ufffd", "").strip()
+
+
+@pytest.mark.parametrize("kind", [kind for kind, family in DECODERS.items() if family.path == "refused"])
+def test_some_are_refused_by_name(kind: str, tmp_path: Path, home: Path) -> None:
+    with pytest.raises(BaseError, match=f"(?s)^the base .*{DECODERS[kind].why}"):
+        load_tiny(kind, DECODERS[kind], tmp_path / "base", home)
+
+
+def test_every_fast_family_is_in_the_table() -> None:
+    assert sorted(FAST) == sorted(kind for kind, family in DECODERS.items() if family.path == "fast")
+
+
+def test_the_docs_say_what_the_table_says() -> None:
+    page = PAGE.read_text()
+    assert written(page) == page, "run python -m tests.base.families"
