@@ -9,7 +9,7 @@ from pathlib import Path
 from shopfit.adapter.bundle import LORA, Manifest
 from shopfit.adapter.manifest_rules import printable
 from shopfit.adapter.safe_reading import read_file
-from shopfit.base.checkpoint import read_pieces
+from shopfit.base.tensor_files import read_pieces
 from shopfit.errors import BaseError, BundleError, Problem, ShopfitError, UnknownReference
 from shopfit.registry import Registry, Version
 from shopfit.registry.pinned_name import PinnedName

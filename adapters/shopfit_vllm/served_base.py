@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shopfit.base.checkpoint import Checkpoint, Piece, reason
+from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.fingerprint import identify
+from shopfit.base.folder import reason
+from shopfit.base.tensor_files import Piece
 from shopfit.errors import BaseError, Problem
 
 _PREFIX = "base_model.model."  # PEFT's, before the name of a layer

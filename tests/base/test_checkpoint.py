@@ -140,6 +140,21 @@ def test_an_index_that_is_not_of_its_files(copy: Path, spoil: Callable[[dict[str
         fingerprint(copy)
 
 
+def test_a_shard_that_is_cut_short_or_not_there_or_elsewhere(copy: Path, tmp_path: Path) -> None:
+    first = copy / min(shard(copy).values())
+    content = first.read_bytes()
+    first.write_bytes(content[:-1])
+    with pytest.raises(BaseError, match=f"{first.name} is not a whole safetensors file"):
+        fingerprint(copy)
+    first.unlink()
+    with pytest.raises(BaseError, match=f"names '{first.name}', which is not there"):
+        fingerprint(copy)
+    (tmp_path / "elsewhere.safetensors").write_bytes(content)
+    first.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(BaseError, match=f"{first.name} leads out of its folder"):
+        fingerprint(copy)
+
+
 def test_a_tensor_in_two_shards(copy: Path) -> None:
     places = shard(copy)
     first, second = sorted(set(places.values()))
@@ -192,8 +207,6 @@ def test_a_folder_that_is_itself_a_link(tiny_base: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "said", "why"),
     [
-        ("config.json", {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
-        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", None]}}, "auto_map"),
         ("config.json", {"transformers_weights": "other.safetensors"}, "transformers_weights"),
         ("config.json", {"configuration_files": ["config.4.0.0.json"]}, "configuration_files"),
         ("config.json", {"quantization_config": {"quant_method": "gptq"}}, "quantized already"),

@@ -118,5 +118,5 @@ def test_says_what_is_missing(copy: Path, missing: str) -> None:
 
 def test_pickled_weights_are_not_weights(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(BaseError, match="safetensors only"):
+    with pytest.raises(BaseError, match="pickled weights, which are not read"):
         fingerprint(copy)

@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from shopfit.base.load import dtype_on, fetched_bases, load_base, locate_base
+from shopfit.adapter.trainable import attach
+from shopfit.base.load import dtype_on, load_base
+from shopfit.base.locate import fetched_bases, locate_base
+from shopfit.base.mapped import MappedFiles
 from shopfit.engine import Engine
 from shopfit.errors import BaseError
+from shopfit.recipe.schema import Adapter
 from shopfit.settings import Settings
 
 
@@ -124,3 +129,45 @@ def test_a_base_with_sliding_windows_is_refused(home: Path, tmp_path: Path, tiny
     AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path / "windows")
     with pytest.raises(BaseError, match="sliding_attention"):
         load_base(str(tmp_path / "windows"), home)
+
+
+def test_a_device_map_serves_and_does_not_train(tiny_base: Path, home: Path, settings: Settings) -> None:
+    plain, placed = (
+        load_base(str(tiny_base), home, device="cpu"),
+        load_base(str(tiny_base), home, device_map={"": "cpu"}),
+    )
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        assert torch.equal(placed.model(ids).logits, plain.model(ids).logits)
+    assert (placed.fingerprint, placed.device) == (plain.fingerprint, torch.device("cpu"))
+    with pytest.raises(BaseError, match="loaded by a device map, which serves it and does not train it") as refused:
+        attach(placed, Adapter(), total_steps=1, opening=(1, 2))
+    assert "FSDP" in str(refused.value.next_step)
+    with Engine.load(str(tiny_base), settings=settings, device_map={"": "cpu"}, encoder=None) as engine:
+        assert engine.base.placed
+
+
+def test_a_device_map_of_places_that_are_not_there(tiny_base: Path, home: Path) -> None:
+    with pytest.raises(BaseError, match="cannot be loaded"):
+        load_base(str(tiny_base), home, device_map={"": "nowhere"})
+
+
+def test_a_device_map_of_several_places(tiny_base: Path, home: Path) -> None:
+    with pytest.raises(BaseError, match=r"puts the base .* on (cpu, )?meta \(allowed: one device"):
+        load_base(str(tiny_base), home, device_map={"model.embed_tokens": "cpu", "model": "meta", "lm_head": "cpu"})
+
+
+def test_pages_that_are_let_go_of_come_back_as_they_were(tiny_base: Path, home: Path) -> None:
+    base = load_base(str(tiny_base), home, device="cpu", dtype="float32")
+    held = load_file(tiny_base / "model.safetensors")
+    assert all(torch.equal(weight, held[name]) for name, weight in base.model.named_parameters())
+
+
+def test_only_pages_of_the_files_are_let_go_of(tiny_base: Path) -> None:
+    mapped = load_file(tiny_base / "model.safetensors")
+    copies = {name: weight.clone() for name, weight in mapped.items()}
+    files = MappedFiles([(tiny_base / "model.safetensors").resolve()])
+    own = {name: weight.clone() for name, weight in mapped.items()}
+    for weight in (*mapped.values(), *own.values()):
+        files.release(weight)
+    assert all(torch.equal(mapped[name], copies[name]) and torch.equal(own[name], copies[name]) for name in copies)

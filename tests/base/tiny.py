@@ -1,5 +1,6 @@
 """Tiny random models of many families, made on the fly."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,84 @@ def _settable(config: Any, key: str) -> bool:
 def save_tiny(folder: Path, kind: str, loader: str, **settings: Any) -> Path:
     """The same as a base's folder."""
     return save_base(folder, tiny_model(kind, loader, **settings), tiny_tokenizer())
+
+
+def save_gguf(path: Path, base: Path, kind: str = "Q8_0") -> dict[str, torch.Tensor]:
+    """A GGUF file of a tiny Llama base, as llama.cpp's converter writes one.
+
+    Args:
+        path: of the file.
+        base: its folder.
+        kind: quantization type of the weights of linear layers and of the embedding.
+
+    Returns:
+        the weights that are in the file, by transformers' names: dequantized, so what a reader must find.
+    """
+    from gguf import GGMLQuantizationType, GGUFWriter, quants
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    config, writer = model.config, GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    pieces = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokenizer.convert_ids_to_tokens(range(config.vocab_size)))
+    writer.add_token_types([3] + [1] * (config.vocab_size - 1))
+    writer.add_token_merges([" ".join(merge) for merge in pieces["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    held = {}
+    for name, weight in model.state_dict().items():
+        if name == "lm_head.weight":
+            continue  # tied
+        numbers = weight.float().numpy()
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        turned = next((count for part, count in heads.items() if part in name), None)
+        if turned is not None:
+            numbers = _turn(numbers, turned, 2, 1)
+        quantized = GGMLQuantizationType[kind if numbers.ndim == 2 else "F32"]
+        data = quants.quantize(numbers, quantized)
+        writer.add_tensor(_gguf_name(name), data, raw_dtype=quantized)
+        back = quants.dequantize(data, quantized)
+        held[name] = torch.tensor(back if turned is None else _turn(back, turned, -1, 2))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return held
+
+
+def _turn(weight: Any, heads: int, first: int, second: int) -> Any:
+    """llama.cpp's order of a head's rows, or with (-1, 2) back: it turns neighbours, transformers halves."""
+    return (
+        weight.reshape(heads, first, second if first == -1 else -1, weight.shape[1])
+        .swapaxes(1, 2)
+        .reshape(weight.shape)
+    )
+
+
+def _gguf_name(name: str) -> str:
+    for ours, theirs in (
+        ("model.embed_tokens", "token_embd"),
+        ("model.norm", "output_norm"),
+        ("model.layers.", "blk."),
+        ("input_layernorm", "attn_norm"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("self_attn.o_proj", "attn_output"),
+        ("self_attn.", "attn_"),
+        ("mlp.", "ffn_"),
+        ("_proj", ""),
+    ):
+        name = name.replace(ours, theirs)
+    return name

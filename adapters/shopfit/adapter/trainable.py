@@ -20,7 +20,7 @@ from shopfit.adapter.weight_files import write_native, write_norm_scales
 from shopfit.base.adaptable import adaptable_layers, linear_layers
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
-from shopfit.errors import Problem, RecipeError, ShopfitError
+from shopfit.errors import BaseError, Problem, RecipeError, ShopfitError
 from shopfit.methods import METHODS, PeftMethod
 from shopfit.methods.method import Beginning, Form
 from shopfit.recipe.schema import Adapter
@@ -176,7 +176,7 @@ def attach(
     Raises:
         RecipeError: if `adapter.targets` names a layer the base does not have, or the base does not support the method,
             or a layer of it does not.
-        BaseError: if another adapter is being trained on the base.
+        BaseError: if another adapter is being trained on the base, or the base was loaded by a device map.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 
@@ -192,6 +192,12 @@ def attach(
         raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
     if method.form is Form.FACTORS:
         settings = settings.model_copy(update={"targets": _targets(base, settings.targets)})
+    if base.placed:
+        raise BaseError(
+            f"the base {base.name} was loaded by a device map, which serves it and does not train it",
+            next_step="train without one, or in int8 or nf4 (`quantization`); what fits on no one GPU takes FSDP "
+            "(https://huggingface.co/docs/accelerate/usage_guides/fsdp), and the adapter is served here",
+        )
     training = turns_of(base.model).train(base.name)
     if base.quantization != "none":
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)

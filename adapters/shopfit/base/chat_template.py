@@ -20,8 +20,8 @@ from functools import lru_cache
 from typing import Any
 
 from shopfit.base import chat_rendering
-from shopfit.base.checkpoint import reason
 from shopfit.base.encode import PlainTokenizer
+from shopfit.base.folder import reason
 from shopfit.errors import BaseError, RecipeError
 from shopfit.recipe.schema import Recipe
 

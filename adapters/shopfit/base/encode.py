@@ -12,7 +12,7 @@ import secrets
 import string
 import threading
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -101,6 +101,11 @@ class PlainTokenizer:
         if added:
             encoding = self._copy.post_process(encoding, None, True)
         return tuple(encoding.ids)
+
+    @property
+    def controls(self) -> Set[str]:
+        """The control tokens, which no text makes."""
+        return self._names.keys()
 
     def mark(self, template: str) -> str:
         """A trusted template in which `encode` shall read control tokens."""

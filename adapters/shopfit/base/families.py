@@ -8,7 +8,8 @@ base against its plain forward (self_test.py), so the table decides speed, never
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from shopfit.base.checkpoint import BUFFERS, Checkpoint
+from shopfit.base.checkpoint import Checkpoint
+from shopfit.base.tensor_files import BUFFERS
 from shopfit.errors import BaseError, Problem
 
 BaseKind = Literal["decoder", "encoder"]

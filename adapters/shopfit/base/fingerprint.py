@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shopfit.base.checkpoint import SETTINGS, Checkpoint, Piece, damaged, read_json, read_pieces
+from shopfit.base.checkpoint import SETTINGS, Checkpoint
+from shopfit.base.folder import read_json
+from shopfit.base.tensor_files import Piece, damaged, read_pieces
 from shopfit.errors import BaseError
 
 _ABOUT_ITSELF = {"transformers_version", "_name_or_path", "torch_dtype", "dtype"}

@@ -1,24 +1,31 @@
 """Load a base: its frozen model, its tokenizer and its fingerprint."""
 
+import contextlib
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from shopfit.base.checkpoint import Checkpoint, reason
+from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.families import BaseKind, check_settings, check_weights, kind_of, longest_text
 from shopfit.base.fingerprint import identify
-from shopfit.base.packaged import PACKAGED, bases_folder, fetch_packaged
-from shopfit.errors import BaseError, Problem, ShopfitError
+from shopfit.base.folder import reason
+from shopfit.base.locate import locate_base
+from shopfit.base.mapped import MappedFiles
+from shopfit.base.own_code import without_own_code
+from shopfit.base.packaged import PACKAGED
+from shopfit.base.tokenizer_loading import open_tokenizer
+from shopfit.errors import BaseError, Problem
 from shopfit.recipe.schema import Dtype
-from shopfit.settings import expanded
 
 if TYPE_CHECKING:
     import torch
 
     from shopfit.base.scoring.scorer import Scorer
 
-_HUB_FILES = ["*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", "bpe.codes", "chat_template.jinja"]
+DeviceMap = str | Mapping[str, str | int]
+"""Places by the names of modules, as accelerate takes it."""
 _HALF_FROM = 8  # major compute capability: GPUs before it only emulate bfloat16
 _BESIDES = 1 << 22  # parameters that may be in no file, such as positions and an unused pooler
 
@@ -39,6 +46,7 @@ class Base:
         prefix_shape: of trained keys and values before a row: layers, heads, and dimension of a head; None if it takes
             none.
         legacy_fingerprint: its name in old bundles (docs/bases.md); empty if it has none.
+        placed: whether a device map says where its modules are.
     """
 
     name: str
@@ -51,6 +59,7 @@ class Base:
     scorer: "Scorer[Any]"
     prefix_shape: tuple[int, int, int] | None = None
     legacy_fingerprint: str = ""
+    placed: bool = False
 
     @property
     def device(self) -> "torch.device":
@@ -86,103 +95,14 @@ class Base:
         return bool(fingerprint) and fingerprint in {self.fingerprint, self.legacy_fingerprint}
 
 
-def check_encoder_name(name: str) -> None:
-    """Check that a name may be an encoder's, without looking for it on any other machine.
-
-    Args:
-        name: as for `locate_base`.
-
-    Raises:
-        BaseError: if it names neither a packaged encoder nor a folder, and cannot be a Hub id.
-    """
-    if name in PACKAGED:
-        if PACKAGED[name].kind != "encoder":
-            encoders = ", ".join(base.name for base in PACKAGED.values() if base.kind == "encoder")
-            raise BaseError(
-                f"the base {name} is a decoder, which embeds no texts (allowed: {encoders}, or another encoder)",
-                next_step="name an encoder",
-            )
-    elif _is_local(name):
-        _folder(name)
-    elif not _is_of_hub(name):
-        raise _nameless(name)
-
-
-def locate_base(name: str, home: Path) -> Path:
-    """Folder of the base called `name`, downloaded if necessary.
-
-    Args:
-        name: a packaged base, a local folder, or a Hub id such as `HuggingFaceTB/SmolLM2-360M`.
-        home: shopfit's home folder.
-
-    Raises:
-        BaseError: if there is no such base.
-    """
-    if name in PACKAGED:
-        return fetch_packaged(name, home)
-    if _is_local(name):
-        return _folder(name)
-    if _is_of_hub(name):
-        return _from_hub(name)
-    raise _nameless(name)
-
-
-def _is_local(name: str) -> bool:
-    return _is_text(name) and (name.startswith((".", "/", "~")) or _is_folder(Path(name)))
-
-
-def _is_of_hub(name: str) -> bool:
-    return _is_text(name) and name.count("/") == 1
-
-
-def _is_text(name: str) -> bool:
-    return bool(name.strip()) and name.isprintable()
-
-
-def _nameless(name: str) -> BaseError:
-    return BaseError(
-        f"there is no base called {name!r:.200} "
-        f"(allowed: {', '.join(PACKAGED)}, a Hub id `owner/name`, or a local folder)",
-        next_step="run `shopfit base ls` to see what is here",
-    )
-
-
-def _folder(name: str) -> Path:
-    try:
-        folder = expanded(name)
-        why = "" if _is_folder(folder) else "no such folder"
-    except ShopfitError as error:  # `~` of an unknown user
-        folder, why = Path(name), error.message
-    if why:
-        raise BaseError(
-            f"the base {name!r:.200} is not there: {why}",
-            next_step=f"give an existing folder, a Hub id, or one of {', '.join(PACKAGED)}",
-        )
-    return folder
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # an invalid path
-        return False
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise BaseError(
-            f"the base {name} could not be had from the Hub: {reason(error)}",
-            next_step=f"check the name and the network, or use one of {', '.join(PACKAGED)} or a local folder",
-        ) from error
-
-
 def load_base(
-    name: str, home: Path, *, quantization: str = "none", device: str | None = None, dtype: str = "auto"
+    name: str,
+    home: Path,
+    *,
+    quantization: str = "none",
+    device: str | None = None,
+    dtype: str = "auto",
+    device_map: DeviceMap | None = None,
 ) -> Base:
     """Load the base called `name`, frozen and in eval mode, and check its scores against its plain forward.
 
@@ -192,6 +112,8 @@ def load_base(
         quantization: "none", or "int8" / "nf4" by bitsandbytes (arXiv:2208.07339, 2305.14314).
         device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
         dtype: "float32", "bfloat16" or "float16", of weights that are not quantized; or "auto", see `dtype_on`.
+        device_map: places by the names of modules, as accelerate takes it, or "auto"; in place of `device`. All on one
+            device: adapters' slots are there too. Such a base serves, and is not trained on.
 
     Raises:
         BaseError: if the base is missing, damaged, or not supported, or the dtype is unknown.
@@ -203,7 +125,7 @@ def load_base(
         )
     folder = locate_base(name, home)
     try:
-        return _load(name, folder, quantization, device, dtype)
+        return _load(name, folder, quantization, device, dtype, device_map)
     except BaseError as error:
         if name not in PACKAGED:
             raise
@@ -227,7 +149,9 @@ def dtype_on(device: str, quantization: str = "none") -> str:
     return "bfloat16" if half and quantization == "none" else "float32"
 
 
-def _load(name: str, folder: Path, quantization: str, device: str | None, dtype: str) -> Base:
+def _load(
+    name: str, folder: Path, quantization: str, device: str | None, dtype: str, device_map: DeviceMap | None
+) -> Base:
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 
@@ -237,6 +161,7 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
     from shopfit.base.vocabulary import check_vocabulary
 
     checkpoint = Checkpoint.open(folder)
+    without_own_code(name, checkpoint)
     kind = kind_of(name, checkpoint)
     identity = identify(checkpoint)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -245,18 +170,20 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
     if quantization != "none":
         options["quantization_config"] = _quantization_config(quantization, options["dtype"])
         options["device_map"] = {"": device}
+    if device_map is not None:
+        options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
     loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
     model, tokenizer = load_pretrained(name, checkpoint, loader, kind=kind, **options)
     if kind == "encoder" and getattr(model, "pooler", None) is not None:
         model.pooler = None  # texts are mean-pooled: the pooler's output is not used
-    if quantization == "none":
+    if quantization == "none" and device_map is None:
         model.to(device)
-    elif quantization == "nf4":
+    if quantization == "nf4":
         _keep_trainable(model)
     model.requires_grad_(False).eval()
     longest = longest_text(name, model)
     check_vocabulary(name, model, tokenizer, encoder=kind == "encoder")
-    prepack(model)
+    prepack(model, MappedFiles(checkpoint.weights).release)
     quantized = quantization != "none"
     scorer = proven(name, model, scorers_of(kind, model, tokenizer.pad_token_id), quantized=quantized)
     return Base(
@@ -270,6 +197,7 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
         scorer=scorer,
         prefix_shape=prefix_shape(name, model, scorer, quantized=quantized),
         legacy_fingerprint=identity.legacy,
+        placed=device_map is not None,
     )
 
 
@@ -288,39 +216,28 @@ def load_pretrained(
     Raises:
         BaseError: if they cannot be loaded, or weights are missing, unexpected or of another shape.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    with checkpoint.alone() as shown:
-        try:
-            config = AutoConfig.from_pretrained(shown, **plain)
-            if kind is not None:
-                check_settings(name, config)
-            attention = _attention(loader, config)
-            _check_size(name, checkpoint, loader, config, attention)
-            model, loaded = loader.from_pretrained(
-                shown,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are reported below, all together
-                attn_implementation=attention,
-                **plain,
-                **options,
-            )
-            tokenizer = AutoTokenizer.from_pretrained(shown, **plain)
-        except BaseError:
-            raise
-        except BaseException as error:
-            # tokenizers panics on some files: Rust's PanicException is no Exception
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            why = reason(error).replace(str(shown), str(checkpoint.folder))
-            raise BaseError(
-                f"the base in {checkpoint.folder} cannot be loaded: {type(error).__name__}: {why}",
-                next_step="check that transformers can load that folder",
-            ) from error
+    with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
+        config = AutoConfig.from_pretrained(shown, **plain)
+        if kind is not None:
+            check_settings(name, config)
+        attention = _attention(loader, config)
+        _outline(name, checkpoint, loader, config, attention)
+        model, loaded = loader.from_pretrained(
+            shown,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported below, all together
+            attn_implementation=attention,
+            **plain,
+            **options,
+        )
+        tokenizer = open_tokenizer(shown)
     check_weights(name, kind, loaded)
-    _check_finite(name, model)
+    _check_place(name, model)
+    _check_finite(name, model, MappedFiles(checkpoint.weights))
     model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = str(checkpoint.folder)
     return model, tokenizer
 
@@ -331,16 +248,26 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     Raises:
         BaseError: if it cannot be loaded.
     """
-    from transformers import AutoTokenizer
+    with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
+        return open_tokenizer(shown)
 
-    with checkpoint.alone() as shown:
-        try:
-            return AutoTokenizer.from_pretrained(shown, trust_remote_code=False, local_files_only=True)
-        except Exception as error:
-            raise BaseError(
-                f"the tokenizer in {checkpoint.folder} cannot be loaded: {type(error).__name__}: {reason(error)}",
-                next_step="check that transformers can load that folder",
-            ) from error
+
+@contextlib.contextmanager
+def _as_base_error(checkpoint: Checkpoint, shown: Path) -> Iterator[None]:
+    """Whatever a library raises for files that it cannot make sense of, as one error that names the base's folder."""
+    try:
+        yield
+    except BaseError:
+        raise
+    except BaseException as error:
+        # tokenizers panics on some files: Rust's PanicException is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        why = reason(error).replace(str(shown), str(checkpoint.folder))
+        raise BaseError(
+            f"the base in {checkpoint.folder} cannot be loaded: {type(error).__name__}: {why}",
+            next_step="check that transformers can load that folder",
+        ) from error
 
 
 def _attention(loader: Any, config: Any) -> str:
@@ -350,7 +277,27 @@ def _attention(loader: Any, config: Any) -> str:
     return "sdpa" if supported and not capped else "eager"
 
 
-def _check_size(name: str, checkpoint: Checkpoint, loader: Any, config: Any, attention: str) -> None:
+def outline(name: str, checkpoint: Checkpoint, kind: BaseKind) -> Any:
+    """A base's model without its weights: on the meta device, where they take no memory.
+
+    Args:
+        name: of the base, for messages.
+        checkpoint: its files.
+        kind: "decoder" or "encoder".
+
+    Raises:
+        BaseError: if its settings describe no model, one that is refused, or a far larger one than its weights.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
+    with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
+        config = AutoConfig.from_pretrained(shown, trust_remote_code=False, local_files_only=True)
+        check_settings(name, config)
+        return _outline(name, checkpoint, loader, config, _attention(loader, config))
+
+
+def _outline(name: str, checkpoint: Checkpoint, loader: Any, config: Any, attention: str) -> Any:
     """Refuse a config.json that describes a far larger model than its weights, before memory is allocated for it."""
     import torch
 
@@ -363,16 +310,26 @@ def _check_size(name: str, checkpoint: Checkpoint, loader: Any, config: Any, att
             f"the config.json of the base {name} describes a model of {described} numbers, its weights hold {held}",
             next_step="bring weights and config.json again, from one place",
         )
+    return empty
 
 
-def _check_finite(name: str, model: Any) -> None:
+def _check_place(name: str, model: Any) -> None:
+    if len(places := sorted({str(weight.device) for weight in model.parameters()})) > 1 or "meta" in places:
+        raise BaseError(
+            f"the device map puts the base {name} on {', '.join(places)} (allowed: one device, where adapters are too)",
+            next_step="put it on one device, in int8 or nf4 if it is too large; or let vLLM serve it",
+        )
+
+
+def _check_finite(name: str, model: Any, mapped: MappedFiles) -> None:
     import torch
 
-    bad = [
-        key
-        for key, weight in model.named_parameters()
-        if weight.is_floating_point() and weight.numel() and not bool(torch.stack(weight.aminmax()).isfinite().all())
-    ]
+    bad = []
+    for key, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.numel():
+            if not bool(torch.stack(weight.aminmax()).isfinite().all()):
+                bad.append(key)
+            mapped.release(weight)
     if bad:
         raise BaseError(
             f"the base {name} has weights that are not finite",
@@ -402,9 +359,3 @@ def _quantization_config(quantization: str, dtype: "torch.dtype") -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
-
-
-def fetched_bases(home: Path) -> dict[str, Path | None]:
-    """Every packaged base, with its folder if it is downloaded."""
-    folders = {name: bases_folder(home) / name for name in PACKAGED}
-    return {name: folder if folder.is_dir() else None for name, folder in folders.items()}

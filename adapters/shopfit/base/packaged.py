@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from shopfit.base.gguf import read_model, save
 from shopfit.errors import BaseError
 
 
@@ -56,19 +57,8 @@ def _copy(unpacked: Path, folder: Path) -> None:
 
 
 def _dequantize(unpacked: Path, folder: Path) -> None:
-    """Turn a GGUF file into float32 safetensors, once: reading GGUF takes 20 s, the result under one."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    file = next(unpacked.glob("*.gguf")).name
-    model = AutoModelForCausalLM.from_pretrained(unpacked, gguf_file=file, dtype=torch.float32)
-    # transformers refuses to save a model that it believes to be quantized
-    model.hf_quantizer = None
-    model.is_quantized = False
-    del model.quantization_method, model.config.quantization_config
-    model.config._name_or_path = ""
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(unpacked, gguf_file=file).save_pretrained(folder)
+    file = next(unpacked.glob("*.gguf"))
+    save(read_model(file), file, folder)
 
 
 PACKAGED = {

@@ -4,6 +4,7 @@ PyTorch's linear layer passes plain weights to BLAS. Frozen weights are packed o
 then takes 0.5-0.9 of the time. The plain weights stay for the backward pass.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,11 +48,12 @@ def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     return result
 
 
-def prepack(model: nn.Module) -> int:
+def prepack(model: nn.Module, release: Callable[[Tensor], None] = lambda _: None) -> int:
     """Pack every frozen float32 linear layer on the CPU. The model computes the same, within float tolerance.
 
     Args:
         model: frozen; its linear layers become `PrepackedLinear`.
+        release: called with each weight that is packed.
 
     Returns:
         number of packed layers; 0 if this build of PyTorch has no oneDNN.
@@ -59,9 +61,11 @@ def prepack(model: nn.Module) -> int:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call] # torch has no types here
         return 0
     layers = [module for module in model.modules() if type(module) is nn.Linear and _fits(module.weight)]
+    layers.sort(key=lambda layer: layer.weight.numel(), reverse=True)  # beside the largest there is least yet
     for layer in layers:
         layer.__class__ = PrepackedLinear
         layer.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
+        release(layer.weight)
     return len(layers)
 
 

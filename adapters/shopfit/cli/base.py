@@ -16,7 +16,7 @@ def command() -> None:
 @only_prints
 def ls(as_json: bool) -> None:
     """List the packaged bases, and where each lies if it has been fetched."""
-    from shopfit.base.load import fetched_bases
+    from shopfit.base.locate import fetched_bases
     from shopfit.base.packaged import PACKAGED
     from shopfit.settings import Settings
 
@@ -38,8 +38,8 @@ def ls(as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True, type=PLACE)
 @as_json
 def fetch(names: tuple[str, ...], as_json: bool) -> None:
-    """Bring bases to this machine, once. NAMES are packaged bases, Hub ids or local folders."""
-    from shopfit.base.load import fetched_bases, locate_base
+    """Bring bases to this machine, once. NAMES are packaged bases, Hub ids, local folders or .gguf files."""
+    from shopfit.base.locate import fetched_bases, locate_base
     from shopfit.settings import Settings
 
     home = Settings.from_environment().home
@@ -51,7 +51,7 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
             from shopfit.libraries import quiet
 
             quiet()
-        folders[name] = locate_base(name, home)
+        folders[name] = locate_base(name, home, console(to_stderr=as_json).print)
         keep(f"fetched: {', '.join(folders)}")
     if as_json:
         print_json(folders)
@@ -62,19 +62,30 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
 @as_json
 @only_prints
 def show(name: str, as_json: bool) -> None:
-    """Show a base: what it is, where it lies, its size and its fingerprint. One that is damaged is refused."""
+    """Show what a base is and what memory it takes, by its files alone. One that is damaged is refused."""
     from shopfit.base.checkpoint import Checkpoint
-    from shopfit.base.families import kind_of
+    from shopfit.base.description import describe
     from shopfit.base.fingerprint import identify
-    from shopfit.base.load import locate_base
+    from shopfit.base.locate import locate_base
+    from shopfit.libraries import quiet
+    from shopfit.merchant.files import in_bytes
     from shopfit.settings import Settings
 
+    quiet()
     folder = locate_base(name, Settings.from_environment().home)
     checkpoint = Checkpoint.open(folder)
+    known = describe(name, checkpoint)
     identity = identify(checkpoint)
     facts = {
         "name": name,
-        "kind": kind_of(name, checkpoint),
+        "family": known.family,
+        "kind": known.kind,
+        "context_tokens": known.context,
+        "chat_template": known.chat_template,
+        "pooling": known.pooling,
+        "license": known.license,
+        "parameters": known.parameters,
+        "memory_bytes": known.memory,
         "folder": str(folder),
         "weights_bytes": sum(path.stat().st_size for path in checkpoint.weights),
         "fingerprint": identity.fingerprint,
@@ -83,5 +94,14 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    for key, value in facts.items():
-        console().row(key, value)
+    shown = facts | {
+        "context_tokens": f"{known.context:,}",
+        "chat_template": "yes" if known.chat_template else "no",
+        "pooling": known.pooling or "none: it is no encoder",
+        "license": known.license or "its files do not say",
+        "parameters": f"{known.parameters / 1e6:,.1f}M",
+        "memory_bytes": ", ".join(f"{precision} {in_bytes(size)}" for precision, size in known.memory.items()),
+        "weights_bytes": in_bytes(sum(path.stat().st_size for path in checkpoint.weights)),
+    }
+    for key, value in shown.items():
+        console().entry(key, str(value), width=20)

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from shopfit.adapter.stack import MAX_RANK
 from shopfit.base.embed import LateEmbedder
-from shopfit.base.load import Base, load_base
+from shopfit.base.load import Base, DeviceMap, load_base
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.adapter_loader import AdapterLoader
 from shopfit.engine.delivery import AnswerFuture, Done, OrderedCalls, Parts, Show, streamed
@@ -109,6 +109,7 @@ class Engine:
         quantization: str = "none",
         device: str | None = None,
         dtype: str = "auto",
+        device_map: DeviceMap | None = None,
         encoder: str | None = "minilm-l6",
         **options: Any,
     ) -> "Engine":
@@ -118,10 +119,8 @@ class Engine:
             base: packaged base, Hub id or local folder.
             registry: by default the one that `settings` name.
             settings: from the environment by default.
-            quantization: "none", "int8" or "nf4".
-            device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
-            dtype: "float32", "bfloat16" or "float16"; by default bfloat16 on a GPU that computes in it, else float32.
-                The first adapter that was evaluated in another dtype or quantization is logged.
+            quantization, device, dtype, device_map: as `load_base` takes them. The first adapter that was evaluated in
+                another dtype or quantization is logged.
             encoder: for dense retrieval, loaded with the first recommendation; None to search by words only.
             options: `slots`, `max_rank`, `memory`, `rows`, `queue` and `batch_tokens`, as the engine takes them.
 
@@ -133,9 +132,11 @@ class Engine:
         check_sizes(**options)
         settings = settings or Settings.from_environment()
         registry = registry or Registry.open(settings)
-        loaded = load_base(base, settings.home, quantization=quantization, device=device, dtype=dtype)
+        own = load_base(
+            base, settings.home, quantization=quantization, device=device, dtype=dtype, device_map=device_map
+        )
         embed = None if encoder is None else LateEmbedder(settings.home, encoder, device=device, remember=False)
-        return cls(loaded, registry=registry, cache=settings.cache, embed=embed, **options)
+        return cls(own, registry=registry, cache=settings.cache, embed=embed, **options)
 
     def __enter__(self) -> "Engine":
         return self

@@ -2,7 +2,7 @@
 
 import logging
 
-from shopfit.base.load import check_encoder_name
+from shopfit.base.locate import check_encoder_name
 from shopfit.errors import BaseError, ShopfitError
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.encode import PlainTokenizer
 from shopfit.base.families import writes
 from shopfit.base.fingerprint import identify
-from shopfit.base.load import Base, load_pretrained, locate_base
+from shopfit.base.load import Base, load_pretrained
+from shopfit.base.locate import locate_base
 from shopfit.errors import RecipeError
 from shopfit.merchant.augmentation import Augmentation, texts_of
 from shopfit.merchant.examples import Example, content_digest

@@ -22,7 +22,8 @@ from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.families import kind_of
 from shopfit.base.fingerprint import identify
-from shopfit.base.load import load_tokenizer, locate_base
+from shopfit.base.load import load_tokenizer
+from shopfit.base.locate import locate_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import ClassIndex, Question
 from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status

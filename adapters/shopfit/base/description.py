@@ -1,0 +1,128 @@
+"""What a base is, by its files alone: nothing of its weights is loaded, the model is only outlined."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shopfit.base.checkpoint import TEMPLATE, Checkpoint
+from shopfit.base.families import BaseKind, kind_of, longest_text
+from shopfit.base.folder import file_in, read_json, settings_in
+from shopfit.base.load import outline
+from shopfit.base.own_code import without_own_code
+from shopfit.base.packaged import PACKAGED
+from shopfit.errors import BaseError
+
+_MOST_TEXT = 1 << 20  # bytes read of a README or LICENSE
+_BLOCK, _BLOCKS = 64, 256  # of NF4: weights with one scale, and scales with one scale of their own
+_POOLING = "1_Pooling/config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is known of a base before it is loaded.
+
+    Args:
+        family: transformers' model_type.
+        kind: "decoder" or "encoder".
+        context: most tokens of a text.
+        chat_template: whether it has one.
+        license: as its files say it; empty if they do not.
+        pooling: of an encoder's vectors; empty for a decoder.
+        parameters: numbers that are learned; tied ones count once.
+        memory: bytes that its weights take, by precision.
+    """
+
+    family: str
+    kind: BaseKind
+    context: int
+    chat_template: bool
+    license: str
+    pooling: str
+    parameters: int
+    memory: Mapping[str, int]
+
+
+def describe(name: str, checkpoint: Checkpoint) -> Description:
+    """Describe a base.
+
+    Args:
+        name: of the base.
+        checkpoint: its files.
+
+    Raises:
+        BaseError: if it would be refused for its settings or the size of its weights.
+    """
+    without_own_code(name, checkpoint)
+    kind = kind_of(name, checkpoint)
+    model = outline(name, checkpoint, kind)
+    said = settings_in(checkpoint.folder, "tokenizer_config.json") or {}
+    return Description(
+        family=str(checkpoint.config["model_type"]),
+        kind=kind,
+        context=longest_text(name, model),
+        chat_template=TEMPLATE in checkpoint.files or bool(said.get("chat_template")),
+        license=PACKAGED[name].license if name in PACKAGED else _license(checkpoint.folder),
+        pooling=_pooling(checkpoint.folder) if kind == "encoder" else "",
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        memory=_memory(model),
+    )
+
+
+def _memory(model: Any) -> dict[str, int]:
+    """Bytes of the weights by precision. Quantized are linear layers, but for the output head, as bitsandbytes does it;
+    the rest is float32 then.
+    """
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
+    linear, rows = sum(layer.weight.numel() for layer in layers), sum(layer.out_features for layer in layers)
+    every = sum(weight.numel() for weight in model.parameters())
+    rest = 4 * (every - linear)
+    scales = linear // _BLOCK
+    return {
+        "float32": 4 * every,
+        "bfloat16": 2 * every,
+        "int8": rest + linear + 4 * rows,
+        "nf4": rest + linear // 2 + scales + 4 * (scales // _BLOCKS),
+    }
+
+
+def _pooling(folder: Path) -> str:
+    path = file_in(folder, _POOLING)
+    said = {} if path is None else read_json(path, folder / _POOLING)
+    modes = [key.removeprefix("pooling_mode_") for key, on in said.items() if key.startswith("pooling_mode_") and on]
+    return ", ".join(modes).replace("_tokens", "") or str(said.get("pooling_mode", "mean"))
+
+
+def _license(folder: Path) -> str:
+    """As the model card's front matter says it (https://huggingface.co/docs/hub/model-cards), else the first line of
+    a LICENSE file.
+    """
+    import yaml
+
+    card = _text(folder, "README.md")
+    if card.startswith("---\n") and "\n---" in card[4:]:
+        try:
+            said = yaml.safe_load(card[4:].partition("\n---")[0])
+        except (yaml.YAMLError, RecursionError, ValueError):  # a card that nobody can read says nothing
+            said = None
+        if isinstance(said, dict) and isinstance(said.get("license"), str | list):
+            named = said.get("license_name") if said["license"] == "other" else said["license"]
+            return ", ".join(map(str, named)) if isinstance(named, list) else str(named or "other")
+    for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"):
+        if line := next((line.strip() for line in _text(folder, name).splitlines() if line.strip()), ""):
+            return line[:80]
+    return ""
+
+
+def _text(folder: Path, name: str) -> str:
+    try:
+        path = file_in(folder, name)
+    except BaseError:  # not needed to load: what leads elsewhere is not followed
+        return ""
+    if path is None:
+        return ""
+    with path.open("rb") as file:
+        return file.read(_MOST_TEXT).decode("utf-8", "replace").replace("\r\n", "\n")
