@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from shopfit.base.pooling import Pooling, saved_pooling
 from shopfit.errors import BaseError, Problem
 
 CONFIG = "config.json"
@@ -42,8 +43,6 @@ VOCABULARIES = (
 )
 """Files of which a tokenizer has at least one."""
 TEMPLATE = "chat_template.jinja"
-_POOLING = "1_Pooling/config.json"
-_MODULES = "modules.json"
 
 BUFFERS = ("position_ids", "token_type_ids", "attn.bias", "attention.bias", "masked_bias", "inv_freq")
 """Name endings of buffers in old checkpoints, which the model computes itself."""
@@ -99,6 +98,7 @@ class Checkpoint:
         files: settings, vocabularies and chat template, by name.
         weights: files of weights, in the order of their names.
         pieces: every tensor in them, by name.
+        pooling: that the files of sentence-transformers ask for; None if there are none.
     """
 
     folder: Path
@@ -106,6 +106,7 @@ class Checkpoint:
     files: Mapping[str, Path]
     weights: tuple[Path, ...]
     pieces: tuple[Piece, ...]
+    pooling: Pooling | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "Checkpoint":
@@ -135,7 +136,7 @@ class Checkpoint:
             )
         for name in SETTINGS[1:]:
             _settings(folder, name)
-        _check_pooling(folder)
+        pooling = saved_pooling(folder, partial(_json, folder))
         if _file(folder, "adapter_config.json") is not None:
             raise BaseError(
                 f"{folder} holds an adapter_config.json: transformers would load that adapter into the base",
@@ -153,7 +154,7 @@ class Checkpoint:
                 )
         pieces = sorted((piece for path in weights for piece in read_pieces(path)), key=lambda piece: piece.name)
         _check_pieces(folder, pieces)
-        return cls(folder, config, files, weights, tuple(pieces))
+        return cls(folder, config, files, weights, tuple(pieces), pooling)
 
     @contextmanager
     def alone(self) -> Iterator[Path]:
@@ -245,6 +246,11 @@ def _settings(folder: Path, name: str) -> dict[str, Any] | None:
     return found
 
 
+def _json(folder: Path, name: str) -> Any:
+    path = _file(folder, name)
+    return None if path is None else read_json(path, folder / name)
+
+
 def read_json(path: Path, where: Path) -> Any:
     """What a JSON file holds.
 
@@ -265,30 +271,6 @@ def read_json(path: Path, where: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise BaseError(f"{where} is not valid JSON: {reason(error)}", next_step="bring the file again") from error
     return found
-
-
-def _check_pooling(folder: Path) -> None:
-    """Refuse modules of sentence-transformers that would change the mean-pooled vectors."""
-    modules, pooling = _file(folder, _MODULES), _file(folder, _POOLING)
-    found = read_json(modules, folder / _MODULES) if modules is not None else []
-    kinds = [str(each.get("type", "")) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-    names = [kind.rpartition(".")[2] for kind in kinds]
-    if others := sorted(set(names) - {"Transformer", "Pooling", "Normalize"}):
-        raise BaseError(
-            f"{folder / _MODULES} has {', '.join(others)} behind the model (allowed: Transformer, Pooling, Normalize)",
-            next_step="use an encoder whose vectors are the mean of its last hidden states, such as minilm-l6",
-        )
-    said = read_json(pooling, folder / _POOLING) if pooling is not None else {}
-    if not isinstance(said, dict):
-        raise BaseError(f"{folder / _POOLING} is no object", next_step="bring the file again")
-    modes = {key.removeprefix("pooling_mode_") for key, on in said.items() if key.startswith("pooling_mode_") and on}
-    if isinstance(mode := said.get("pooling_mode"), str):
-        modes.add(mode)
-    if others := sorted(modes - {"mean_tokens", "mean"}):
-        raise BaseError(
-            f"{folder / _POOLING} pools by {', '.join(others)} (allowed: the mean of the tokens)",
-            next_step="use an encoder whose vectors are the mean of its last hidden states, such as minilm-l6",
-        )
 
 
 def _weights(folder: Path) -> tuple[Path, ...]:

@@ -1,8 +1,9 @@
 """The supported model families, and the settings with which they are refused.
 
-A decoder's logits must be its output head on its backbone, an encoder's vectors the mean of its last hidden states, and
-neither may depend on the other rows of a batch. Every family below is tested against its own plain forward
-(tests/base/test_families.py); other families are refused by name, and so are settings that break this.
+A decoder's logits must be its output head on its backbone, an encoder's vectors its last hidden states as its files
+pool them, and neither may depend on the other rows of a batch. Every decoder below is tested against its own plain
+forward (tests/base/test_families.py); other decoders are refused by name, and so are settings that break this. Encoders
+are all that transformers' auto-mapping names (tests/base/encoder_table.py): the self-test finds what is not right.
 """
 
 from collections.abc import Iterator, Mapping
@@ -49,27 +50,16 @@ DECODERS = frozenset(
     }
 )
 """Decoders: families that score and generate text."""
-ENCODERS = frozenset(
-    {
-        "albert",
-        "bert",
-        "camembert",
-        "data2vec-text",
-        "deberta",
-        "deberta-v2",
-        "distilbert",
-        "electra",
-        "ernie",
-        "megatron-bert",
-        "modernbert",
-        "mpnet",
-        "rembert",
-        "roberta",
-        "roberta-prelayernorm",
-        "xlm-roberta",
-    }
-)
-"""Encoders: families whose mean-pooled vectors are compared."""
+PLAIN_ENCODERS: Mapping[str, str] = {}
+"""Encoders whose states depend on padding, and why: texts of one length are read together, without any."""
+REFUSED_ENCODERS: Mapping[str, str] = {
+    "mra": "takes its attention from code that is fetched from the Hub, and without it computes another one",
+    "perceiver": "has states of latents, not of tokens, so that they cannot be pooled",
+    "reformer": "draws hashes at random, so that no answer is given twice",
+    "squeezebert": "is made of convolutions, which adapters do not reach",
+    "yoso": "takes its attention from code that is fetched from the Hub",
+}
+"""Encoders that transformers loads and that are refused, and why."""
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_hidden_groups", "inner_group_num")
 _PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -82,8 +72,10 @@ _PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
     "add_cross_attention": ((None, False), "it reads another model's states"),
 }
 _BEHIND = "use a base of one of these families, such as smollm2-135m or minilm-l6"
+_UNMASKED = frozenset({"splinter", "xlnet"})  # encoders that are trained on other tasks
 _BY_LENGTH = ("dynamic", "longrope")  # frequencies depend on a batch's longest text: other rows change answers
 _LEAST_TEXT = 16  # tokens that a base must read at least
+_UNLIMITED = 512  # tokens of a text for an encoder with relative positions, which names no limit
 _HEADS = (
     "pooler.",
     "cls.",
@@ -118,7 +110,8 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
     family = config.get("model_type")
     if not isinstance(family, str) or not family:
         raise _refused(name, f"its config.json names no model_type, but {family!r}")
-    if why := next(_out_of_plain(config), ""):
+    classes = _encoder_classes(family, checkpoint)
+    if not classes and (why := next(_out_of_plain(config), "")):
         raise _refused(name, f"of the family {family} does something that is not done here: {why}")
     for key in _LAYER_COUNTS:
         layers = config.get(key)
@@ -131,15 +124,12 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
         not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures)
     ):
         raise _refused(name, f"has architectures {architectures!r:.80} in config.json (allowed: a list of names)")
+    if classes:
+        return _as_encoder(name, family, checkpoint, classes)
     if family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         raise _refused(name, f"of the family {family} has an encoder beside its decoder")
     if family in DECODERS:
-        return _as(name, "decoder", family, architectures, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    if family in ENCODERS:
-        if config.get("is_decoder"):
-            raise _refused(name, f"of the family {family} is set up as a decoder (is_decoder in config.json)")
-        masked, trained = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES
-        return _as(name, "encoder", family, architectures, auto.MODEL_MAPPING_NAMES, masked, trained)
+        return _as(name, "decoder", family, architectures, _classes(family, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
     raise _refused(name, f"is of the family {family}, which is not among those known to be right")
 
 
@@ -167,15 +157,38 @@ def writes(name: str, checkpoint: Checkpoint) -> Literal["decoder", "encoder-dec
     )
 
 
-def _as(
-    name: str,
-    kind: BaseKind,
-    family: str,
-    architectures: list[str] | None,
-    *mappings: Mapping[str, str | tuple[str, ...]],
-) -> BaseKind:
+def _encoder_classes(family: str, checkpoint: Checkpoint) -> list[str]:
+    """Classes that an encoder of this family may be saved from; none if the base is no encoder of text.
+
+    Encoders are what transformers trains on masked words, or names as encoders of text. Any other model of text is one
+    if its files say how it is pooled, such as a decoder that was trained to embed.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    masked, trained = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES
+    causal = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return []
+    if family in masked or family in auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES or family in _UNMASKED:
+        return _classes(family, auto.MODEL_MAPPING_NAMES, masked, trained)
+    if checkpoint.pooling is not None and family in causal:
+        return _classes(family, auto.MODEL_MAPPING_NAMES, causal)
+    return []
+
+
+def _as_encoder(name: str, family: str, checkpoint: Checkpoint, classes: list[str]) -> BaseKind:
+    if why := REFUSED_ENCODERS.get(family):
+        raise _refused(name, f"of the family {family} {why}")
+    if family == "big_bird" and checkpoint.config.get("attention_type") != "original_full":
+        why = "forgets its sparse attention with the first short text, so that answers depend on what was asked before"
+        raise _refused(name, f"of the family {family} {why} (attention_type; allowed: original_full)")
+    if checkpoint.config.get("is_decoder"):
+        raise _refused(name, f"of the family {family} is set up as a decoder (is_decoder in config.json)")
+    return _as(name, "encoder", family, checkpoint.config.get("architectures"), classes)
+
+
+def _as(name: str, kind: BaseKind, family: str, architectures: list[str] | None, classes: list[str]) -> BaseKind:
     """Return the kind, if the checkpoint was saved from a model class of that kind; else refuse it."""
-    classes = _classes(family, *mappings)
     if architectures and not set(architectures) & set(classes):
         allowed = ", ".join(sorted(set(classes)))
         raise _refused(name, f"of the family {family} was saved as {', '.join(architectures)} (allowed: {allowed})")
@@ -199,7 +212,7 @@ def check_settings(name: str, kind: BaseKind, config: Any) -> None:
         BaseError: naming the setting.
     """
     settings = {key: getattr(config, key, None) for key in _PLAIN}
-    if why := next(_out_of_plain(settings), ""):
+    if kind == "decoder" and (why := next(_out_of_plain(settings), "")):
         raise _refused(name, f"does something that is not done here: {why}")
     layers = getattr(config, "layer_types", None) or () if kind == "decoder" else ()
     if others := sorted({str(layer) for layer in layers if layer != "full_attention"}):
@@ -207,7 +220,8 @@ def check_settings(name: str, kind: BaseKind, config: Any) -> None:
             f"the base {name} has layers of {', '.join(others)} (allowed: full_attention)",
             next_step="use a base whose layers attend to the whole text, such as smollm2-135m",
         )
-    if others := sorted(set(_rope_types(getattr(config, "rope_parameters", None))) & set(_BY_LENGTH)):
+    ropes = _ropes(getattr(config, "rope_parameters", None)) if kind == "decoder" else ()
+    if others := sorted({str(kind) for kind, _ in ropes} & set(_BY_LENGTH)):
         raise BaseError(
             f"the base {name} turns positions by the longest text of a batch (rope_type {', '.join(others)}): one "
             "merchant's text would change another's answers",
@@ -215,8 +229,13 @@ def check_settings(name: str, kind: BaseKind, config: Any) -> None:
         )
 
 
-def longest_text(name: str, model: Any) -> int:
+def longest_text(name: str, model: Any, kind: BaseKind = "decoder") -> int:
     """The longest text, in tokens, that a model reads with full attention and its own positions.
+
+    Args:
+        name: of the base, for messages.
+        model: of transformers.
+        kind: what it is loaded as; an encoder reads with its own windows, and may have no limit.
 
     Raises:
         BaseError: if its settings do not tell, or it is below 16.
@@ -224,10 +243,15 @@ def longest_text(name: str, model: Any) -> int:
     from torch import nn
 
     limit = getattr(model.config, "max_position_embeddings", None)
+    if kind == "encoder" and limit in {None, -1}:
+        limit = _UNLIMITED
     if not isinstance(limit, int) or isinstance(limit, bool):
         raise _refused(name, f"has max_position_embeddings {limit!r:.40} (allowed: a number)")
+    for rope, trained in _ropes(getattr(model.config, "rope_parameters", None)) if kind == "encoder" else ():
+        if rope in _BY_LENGTH and isinstance(trained, int):
+            limit = min(limit, trained)  # up to there, positions do not depend on the batch's longest text
     window = getattr(model.config, "sliding_window", None)
-    if isinstance(window, int) and not getattr(model.config, "layer_types", None):
+    if kind == "decoder" and isinstance(window, int) and not getattr(model.config, "layer_types", None):
         limit = min(limit, window)  # within the sliding window, attention is full
     for place, module in model.named_modules():
         # RoBERTa-like models count positions from after the padding's
@@ -256,7 +280,7 @@ def check_weights(name: str, kind: BaseKind | None, loaded: Mapping[str, Any]) -
     problems = [
         Problem(key, "is missing: its numbers would be random")
         for key in sorted(loaded["missing_keys"])
-        if not (kind == "encoder" and key.startswith("pooler."))  # not used: vectors are means
+        if not (kind == "encoder" and key.startswith("pooler."))  # not used: vectors are pooled states
     ]
     problems += [
         Problem(key, "has no place in the model that config.json describes")
@@ -285,18 +309,19 @@ def _out_of_plain(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"{why} ({key} {str(value)[:40]})"
 
 
-def _rope_types(parameters: Any) -> Iterator[str]:
+def _ropes(parameters: Any) -> Iterator[tuple[str, Any]]:
+    """Each rope_type, with the length that it was trained with, if that is known."""
     if not isinstance(parameters, Mapping):
         return
     kind = parameters.get("rope_type", parameters.get("type"))
     if isinstance(kind, str):
-        yield kind
+        yield kind, parameters.get("original_max_position_embeddings")
     for value in parameters.values():
-        yield from _rope_types(value)
+        yield from _ropes(value)
 
 
 def _refused(name: str, why: str) -> BaseError:
     return BaseError(
         f"the base {name} {why}",
-        next_step=f"{_BEHIND} (decoders: {', '.join(sorted(DECODERS))}; encoders: {', '.join(sorted(ENCODERS))})",
+        next_step=f"{_BEHIND} (decoders: {', '.join(sorted(DECODERS))}; encoders: those in docs/bases.md)",
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shopfit.base.checkpoint import SETTINGS, Checkpoint, Piece, damaged, read_json, read_pieces
+from shopfit.base.pooling import MEAN
 from shopfit.errors import BaseError
 
 _ABOUT_ITSELF = {"transformers_version", "_name_or_path", "torch_dtype", "dtype"}
@@ -59,7 +60,11 @@ def identify(checkpoint: Checkpoint) -> Identity:
     digest.update(core.encode())
     for name, path in sorted(checkpoint.files.items()):
         digest.update(f"\0{name}\0{_digest(name, path)}".encode())
-    return Identity(digest.hexdigest(), _legacy(checkpoint, core))
+    pooling = checkpoint.pooling or MEAN
+    if pooling == MEAN:
+        return Identity(digest.hexdigest(), _legacy(checkpoint, core))
+    digest.update(f"\0pooling\0{pooling.mode}".encode())
+    return Identity(digest.hexdigest())  # by the legacy rule every base was pooled by the mean: none is this one
 
 
 def _digest(name: str, path: Path) -> str:

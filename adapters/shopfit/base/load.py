@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from shopfit.base.checkpoint import Checkpoint, reason
-from shopfit.base.families import BaseKind, check_settings, check_weights, kind_of, longest_text
+from shopfit.base.families import PLAIN_ENCODERS, BaseKind, check_settings, check_weights, kind_of, longest_text
 from shopfit.base.fingerprint import identify
 from shopfit.base.packaged import PACKAGED, bases_folder, fetch_packaged
+from shopfit.base.pooling import MEAN
 from shopfit.errors import BaseError, Problem, ShopfitError
 from shopfit.recipe.schema import Dtype
 from shopfit.settings import expanded
@@ -194,14 +195,14 @@ def _load(name: str, folder: Path, quantization: str, device: str | None, dtype:
         options["device_map"] = {"": device}
     loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
     model, tokenizer = load_pretrained(name, checkpoint, loader, kind=kind, **options)
-    if kind == "encoder" and getattr(model, "pooler", None) is not None:
-        model.pooler = None  # texts are mean-pooled: the pooler's output is not used
+    if kind == "encoder":
+        _pool(model, checkpoint)
     if quantization == "none":
         model.to(device)
     elif quantization == "nf4":
         _keep_trainable(model)
     model.requires_grad_(False).eval()
-    longest = longest_text(name, model)
+    longest = longest_text(name, model, kind)
     check_vocabulary(name, model, tokenizer, encoder=kind == "encoder")
     prepack(model)
     scorer = scorer_of(kind, tokenizer.pad_token_id)
@@ -297,6 +298,20 @@ def _check_size(name: str, checkpoint: Checkpoint, loader: Any, config: Any, att
             f"the config.json of the base {name} describes a model of {described} numbers, its weights hold {held}",
             next_step="bring weights and config.json again, from one place",
         )
+
+
+def _pool(model: Any, checkpoint: Checkpoint) -> None:
+    """Pool as the base's files say, by the mean if they say nothing; never by the pooler of the model, which is trained
+    on another task, and often not at all.
+    """
+    from torch import nn
+
+    from shopfit.base.scoring.dual_encoder import Reading, read_as
+
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = nn.Identity()
+    plain = checkpoint.config["model_type"] in PLAIN_ENCODERS
+    read_as(model, Reading(checkpoint.pooling or MEAN, plain))
 
 
 def _check_finite(name: str, model: Any) -> None:

@@ -22,7 +22,7 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
     Raises:
         BaseError: naming the numbers of tokens and embeddings, or the missing token.
     """
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = _embedded(name, model)
     if (head := model.get_output_embeddings()) is not None:
         rows = min(rows, int(head.weight.shape[0]) if head.weight.dim() == 2 else rows)
     try:
@@ -56,6 +56,17 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
             f"the tokenizer of the base {name} names no {' and no '.join(what.split(' ', 1)[1] for what in missing)}",
             next_step="name `eos_token` and `pad_token` in tokenizer_config.json, as the model was trained with them",
         )
+
+
+def _embedded(name: str, model: Any) -> int:
+    """Number of tokens that the model has embeddings of."""
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError) as error:
+        raise BaseError(
+            f"the base {name} has no table of embeddings, a row for each token",
+            next_step="use a base that reads tokens, such as minilm-l6",
+        ) from error
 
 
 def _check_meant(name: str, model: Any, rows: int) -> None:

@@ -60,7 +60,7 @@ class TreeBatch(QuestionBatch):
         log_probs = _token_log_probs(model.get_output_embeddings(), rows, self.source, self.targets)  # (Q,)
         return torch.zeros(len(self.lengths), device=log_probs.device).index_add(0, self.answer, log_probs)
 
-    def prompt_states(self, states: Tensor) -> Tensor:
+    def prompt_states(self, model: Any, states: Tensor) -> Tensor:  # noqa: ARG002 - the same on any decoder
         """(B, D) the hidden state of the prompt's last token, which predicts the answer."""
         rows = torch.tensor(self.firsts, device=states.device)
         last = (self.branch == 0).sum(1) - 1  # (R,)

@@ -1,0 +1,129 @@
+"""Tiny random encoders of every family: vectors are those of transformers and PEFT alone, or it is refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.base.encoder_table import ENCODER_TABLE
+from tests.base.tiny import save_tiny
+from tests.engine.conftest import recipe_of, seal_as
+from tests.solo import wearing
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from shopfit.adapter.bundle import LORA, NATIVE, Bundle
+from shopfit.adapter.trainable import attach
+from shopfit.adapter.weight_files import write_served
+from shopfit.base.load import Base, load_base
+from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.dual_encoder import fill_up, reading_of, text_vectors
+from shopfit.base.scoring.questions import Question
+from shopfit.engine import EmbedRequest, Engine, Tenant
+from shopfit.errors import BaseError
+
+RIGHT = sorted(kind for kind, family in ENCODER_TABLE.items() if family.path != "refused")
+REFUSED = sorted(kind for kind, family in ENCODER_TABLE.items() if family.path == "refused")
+TEXTS = [(5, 6, 7, 8, 9, 10, 11, 12, 13), (20, 21, 22), (30,), (23, 24, 25)]
+QUERIES = ["keep warm", "where is my parcel, it was to be here by now", "x"]
+
+
+def save(folder: Path, kind: str, loader: str = "AutoModel") -> Path:
+    family = ENCODER_TABLE[kind]
+    return save_tiny(folder, kind, loader, **family.settings)
+
+
+@pytest.fixture(scope="module", params=RIGHT)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Base]:
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, load_base(str(save(folder / "b", request.param)), folder)
+
+
+def alone(model: Any, texts: Sequence[Sequence[int]]) -> Tensor:
+    """(R, D) the mean of the last hidden states of each text by itself."""
+    with torch.inference_mode():
+        means = [model(input_ids=torch.tensor([list(text)])).last_hidden_state[0].mean(0) for text in texts]
+        return normalize(torch.stack(means), dim=-1)
+
+
+def test_vectors_are_those_of_transformers_alone(loaded: tuple[str, Base]) -> None:
+    from transformers import AutoModel
+
+    kind, base = loaded
+    assert base.encoder
+    assert reading_of(base.model).plain == (ENCODER_TABLE[kind].path == "plain path")
+    plain = AutoModel.from_pretrained(base.folder).eval()
+    longest = tuple((torch.arange(base.max_length) % 300 + 5).tolist())
+    texts = [*TEXTS, longest, longest[: base.max_length // 2]]
+    with torch.inference_mode():
+        together = text_vectors(base.model, *fill_up(texts, base.tokenizer.pad_token_id))
+    torch.testing.assert_close(together, alone(plain, texts), rtol=1e-4, atol=1e-4)
+
+
+def test_a_checkpoint_with_a_training_head_gives_the_same_vectors(loaded: tuple[str, Base], tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    kind, _ = loaded
+    folder = save(tmp_path / "b", kind, ENCODER_TABLE[kind].trained)
+    base = load_base(str(folder), tmp_path)
+    plain = AutoModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        together = text_vectors(base.model, *fill_up(TEXTS, base.tokenizer.pad_token_id))
+    torch.testing.assert_close(together, alone(plain, TEXTS), rtol=1e-4, atol=1e-4)
+
+
+def bundle_on(base: Base, folder: Path, seed: int, **adapter: Any) -> Bundle:
+    """The bundle of an adapter whose weights are random, after one step of training, from which they have gradients."""
+    torch.manual_seed(seed)
+    recipe = recipe_of(base, "rank", adapter={"rank": 4} | adapter)
+    trained = attach(base, recipe.adapter, total_steps=10, opening=(5,))
+    questions = [Question(TEXTS[0], TEXTS[1:], more=(TEXTS[2],)), Question(TEXTS[1], TEXTS[2:])]
+    with torch.no_grad():
+        for name, weight in trained.peft.named_parameters():
+            if weight.requires_grad and "magnitude" not in name:
+                weight.copy_(torch.randn_like(weight) / 4)
+    base.scorer.collate(questions).forward(trained.model).square().sum().backward()
+    grads = [weight.grad for weight in trained.parameters()]
+    assert any(grad is not None and grad.abs().sum() > 0 for grad in grads)
+    assert all(grad is None or bool(grad.isfinite().all()) for grad in grads)
+    trained.save(folder / NATIVE)
+    trained.detach()
+    rank = write_served(folder / NATIVE, folder / LORA, recipe.adapter)
+    return seal_as(folder, base, recipe, f"m{seed}", method=recipe.adapter.method, rank=rank, seed=seed)
+
+
+def test_mixed_adapters_answer_as_peft_alone(loaded: tuple[str, Base], tmp_path: Path) -> None:
+    _, base = loaded
+    methods: list[dict[str, Any]] = [{}, {"method": "adalora"}, {"dora": True}]
+    bundles = [bundle_on(base, tmp_path / str(seed), seed, **method) for seed, method in enumerate(methods)]
+    tenants = [*map(Tenant.of, bundles), Tenant("bare", recipe_of(base, "rank"))]
+    asked = [(tenant, query) for query in QUERIES for tenant in tenants]
+    with Engine(base, slots=3, encoder=None) as engine:
+        mixed = engine.embed([EmbedRequest(tenant, {"query": query}) for tenant, query in asked])
+        by_one = [engine.embed([EmbedRequest(tenant, {"query": query})])[0] for tenant, query in asked]
+    differing = set()
+    for (tenant, query), together, one in zip(asked, mixed, by_one, strict=True):
+        ids = Prompter(tenant.recipe, base.tokenizer, tenant.catalog, encoder=True).encode({"query": query})
+        assert isinstance(tenant.bundle, Bundle | None)
+        with wearing(base, tenant.bundle) as worn:
+            wanted = alone(worn.model, [ids])[0].tolist()
+        assert together.vector == pytest.approx(wanted, abs=2e-4)
+        assert one.vector == pytest.approx(wanted, abs=2e-4)
+        differing.add(tuple(round(number, 2) for number in wanted))
+    assert len(differing) == len(asked)
+
+
+def test_the_table_names_every_encoder_that_transformers_knows() -> None:
+    from transformers.models.auto import modeling_auto as auto
+
+    known = {*auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, *auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES}
+    known &= auto.MODEL_MAPPING_NAMES.keys()
+    others = {*auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, *auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}
+    assert known - others - ENCODER_TABLE.keys() == set()
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_others_are_refused_by_name(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(BaseError, match=f"(?s)^the base .*{kind}"):
+        load_base(str(save(tmp_path / "b", kind)), tmp_path)
