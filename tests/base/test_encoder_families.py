@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tests.base.encoder_table import ENCODER_TABLE
-from tests.base.tiny import save_tiny
+from tests.base.tiny import save_tiny, tiny_model
 from tests.engine.conftest import recipe_of, seal_as
 from tests.solo import wearing
 from torch import Tensor
@@ -18,8 +18,10 @@ from shopfit.adapter.trainable import attach
 from shopfit.adapter.weight_files import write_served
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.architectures import scorer_of
 from shopfit.base.scoring.dual_encoder import fill_up, reading_of, text_vectors
 from shopfit.base.scoring.questions import Question
+from shopfit.base.self_test import prove
 from shopfit.engine import EmbedRequest, Engine, Tenant
 from shopfit.errors import BaseError
 
@@ -121,6 +123,19 @@ def test_the_table_names_every_encoder_that_transformers_knows() -> None:
     known &= auto.MODEL_MAPPING_NAMES.keys()
     others = {*auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, *auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}
     assert known - others - ENCODER_TABLE.keys() == set()
+
+
+@pytest.mark.parametrize("kind", ["bert", "convbert", "fnet"])
+def test_the_proof_takes_the_plain_path_where_no_list_does(kind: str) -> None:
+    model = tiny_model(kind, "AutoModel")
+    prove(kind, model, scorer_of("encoder", 0))
+    assert reading_of(model).plain == (ENCODER_TABLE[kind].path == "plain path")
+
+
+@pytest.mark.parametrize("kind", ["reformer", "perceiver"])
+def test_the_proof_refuses_what_no_list_knows(kind: str) -> None:
+    with pytest.raises(BaseError, match=r"plain forward|cannot be run"):
+        prove(kind, tiny_model(kind, "AutoModel", **ENCODER_TABLE[kind].settings), scorer_of("encoder", 0))
 
 
 @pytest.mark.parametrize("kind", REFUSED)
