@@ -193,7 +193,7 @@ def test_whoever_makes_vectors_makes_the_same(mode: Mode, pooled: Write, home: P
     queries = ["keep warm", "where is my parcel, it was to be here by now"]
     bundles = [bundle_on(base, tmp_path / f"bundle{seed}", seed) for seed in (1, 2)]
     tenants = [*map(Tenant.of, bundles), Tenant("bare", recipe_of(base, "rank"))]
-    with Engine(base, encoder=None) as engine:
+    with Engine(base) as engine:
         pairs = [(tenant, query) for query in queries for tenant in tenants]
         answers = engine.embed([EmbedRequest(tenant, {"query": query}) for tenant, query in pairs])
     for (tenant, query), answer in zip(pairs, answers, strict=True):
@@ -230,7 +230,7 @@ def test_a_decoder_that_was_saved_to_embed_is_an_encoder(kind: str, pooled: Writ
     assert base.encoder
     bundles = [bundle_on(base, tmp_path / f"bundle{seed}", seed) for seed in (1, 2)]
     tenants = [*map(Tenant.of, bundles), Tenant("bare", recipe_of(base, "rank"))]
-    with Engine(base, encoder=None) as engine:
+    with Engine(base) as engine:
         answers = engine.embed([EmbedRequest(tenant, {"query": "keep warm"}) for tenant in tenants])
     ids = tuple(base.tokenizer("keep warm")["input_ids"])
     for tenant, answer in zip(tenants, answers, strict=True):

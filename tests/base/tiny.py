@@ -75,7 +75,7 @@ def tiny_model(kind: str, loader: str, **settings: Any) -> Any:
 
 
 def _settable(config: Any, key: str) -> bool:
-    return hasattr(config, key) and not isinstance(getattr(type(config), key, None), property)
+    return key in config.to_dict() and not isinstance(getattr(type(config), key, None), property)
 
 
 def save_tiny(folder: Path, kind: str, loader: str, **settings: Any) -> Path:

@@ -50,13 +50,21 @@ DECODERS = frozenset(
     }
 )
 """Decoders: families that score and generate text."""
-PLAIN_ENCODERS: Mapping[str, str] = {}
+PLAIN_ENCODERS: Mapping[str, str] = {
+    "convbert": "its convolutions read the tokens beside a token, padding too",
+    "fnet": "its Fourier transform runs over all tokens, padding too",
+    "mobilebert": "its embeddings are of three tokens, padding too",
+    "nystromformer": "its convolutions read the tokens beside a token, padding too",
+}
 """Encoders whose states depend on padding, and why: texts of one length are read together, without any."""
 REFUSED_ENCODERS: Mapping[str, str] = {
+    "funnel": "halves its tokens from block to block, and cannot read a text of one",
+    "modernvbert": "reads images beside texts",
     "mra": "takes its attention from code that is fetched from the Hub, and without it computes another one",
     "perceiver": "has states of latents, not of tokens, so that they cannot be pooled",
     "reformer": "draws hashes at random, so that no answer is given twice",
     "squeezebert": "is made of convolutions, which adapters do not reach",
+    "ultravbert": "reads images beside texts",
     "yoso": "takes its attention from code that is fetched from the Hub",
 }
 """Encoders that transformers loads and that are refused, and why."""
@@ -250,8 +258,8 @@ def longest_text(name: str, model: Any, kind: BaseKind = "decoder") -> int:
     for rope, trained in _ropes(getattr(model.config, "rope_parameters", None)) if kind == "encoder" else ():
         if rope in _BY_LENGTH and isinstance(trained, int):
             limit = min(limit, trained)  # up to there, positions do not depend on the batch's longest text
-    window = getattr(model.config, "sliding_window", None)
-    if kind == "decoder" and isinstance(window, int) and not getattr(model.config, "layer_types", None):
+    window = getattr(model.config, "sliding_window", None) if kind == "decoder" else None
+    if isinstance(window, int) and not getattr(model.config, "layer_types", None):
         limit = min(limit, window)  # within the sliding window, attention is full
     for place, module in model.named_modules():
         # RoBERTa-like models count positions from after the padding's
