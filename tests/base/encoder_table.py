@@ -12,6 +12,7 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "bert": {},
     "big_bird": {"attention_type": "original_full"},
     "camembert": _PAD_1,
+    "clip_text_model": {},
     "convbert": {},
     "data2vec-text": _PAD_1,
     "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
@@ -35,6 +36,7 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "mobilebert": {"intra_bottleneck_size": 32, "true_hidden_size": 32},
     "modernbert": {"local_attention": 8},
     "modernvbert": {},
+    "molmo2_text": {},
     "mpnet": _PAD_1,
     "mra": _PAD_1,
     "neomme": {"embedding_rank": 16, "sliding_window": 8, "head_dim": 16},
@@ -50,6 +52,7 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "splinter": {},
     "squeezebert": {},
     "tapas": {},
+    "tipsv2_text_model": {},
     "ultrabert": {"sliding_window": 8},
     "ultravbert": {},
     "xlm": {},
@@ -79,8 +82,16 @@ class EncoderFamily:
     trained: str
 
 
+_TRAINED = {
+    "clip_text_model": "AutoModel",
+    "splinter": "AutoModelForPreTraining",
+    "tipsv2_text_model": "AutoModel",
+    "xlnet": "AutoModelForPreTraining",
+}
+
+
 def _family(kind: str) -> EncoderFamily:
-    trained = "AutoModelForPreTraining" if kind in {"splinter", "xlnet"} else "AutoModelForMaskedLM"
+    trained = _TRAINED.get(kind, "AutoModelForMaskedLM")
     if kind in REFUSED_ENCODERS:
         return EncoderFamily("refused", REFUSED_ENCODERS[kind], _SETTINGS[kind], trained)
     plain = PLAIN_ENCODERS.get(kind, "")

@@ -115,7 +115,7 @@ def test_mixed_adapters_answer_as_peft_alone(loaded: tuple[str, Base], tmp_path:
             wanted = alone(worn.model, [ids])[0].tolist()
         assert together.vector == pytest.approx(wanted, abs=2e-4)
         assert one.vector == pytest.approx(wanted, abs=2e-4)
-        differing.add(tuple(round(number, 2) for number in wanted))
+        differing.add(tuple(round(number, 3) for number in wanted))
     assert len(differing) == len(asked)
 
 
@@ -135,10 +135,9 @@ def test_the_proof_takes_the_plain_path_where_no_list_does(kind: str) -> None:
     assert reading_of(model).plain == (ENCODER_TABLE[kind].path == "plain path")
 
 
-@pytest.mark.parametrize("kind", ["reformer", "funnel"])
-def test_the_proof_refuses_what_no_list_knows(kind: str) -> None:
+def test_the_proof_refuses_what_no_list_knows() -> None:
     with pytest.raises(BaseError, match=r"plain forward|cannot be run"):
-        prove(kind, tiny_model(kind, "AutoModel", **ENCODER_TABLE[kind].settings), scorer_of("encoder", 0))
+        prove("funnel", tiny_model("funnel", "AutoModel", **ENCODER_TABLE["funnel"].settings), scorer_of("encoder", 0))
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -28,7 +28,7 @@ from shopfit.adapter.dora_slots import DoraSlots, Rescaling, pack_norm_scales
 from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.adapter.layer_lock import turns_of
 from shopfit.base.load import Base
-from shopfit.base.shared_inputs import Shared, shared_inputs, tells_rows_apart
+from shopfit.base.shared_inputs import Shared, is_linear, shared_inputs, tells_rows_apart
 from shopfit.errors import BaseError, BundleError
 from shopfit.methods import METHODS
 from shopfit.methods.method import Factors, NormScales
@@ -92,7 +92,7 @@ class Stack:
         self._device = base.device
         self._dtype = torch.float32 if base.quantization != "none" else base.model.dtype
         head = base.model.get_output_embeddings()
-        layers = {name: layer for name, layer in base.model.named_modules() if _is_linear(layer) and layer is not head}
+        layers = {name: layer for name, layer in base.model.named_modules() if is_linear(layer) and layer is not head}
         self._base_name = base.name
         self._groups = [
             _Group(
@@ -100,6 +100,7 @@ class Stack:
             )
             for names in shared_inputs(base.model, layers)
         ]
+        self._idle = layers.keys() - {name for group in self._groups for name in group.names}
         self.tells_rows_apart = tells_rows_apart(base.model, layers)
         self._least = self.rank = min(rank, max_rank)
         self._widths = [width for group in self._groups for width in [group.width] * len(group.layers) + group.outs]
@@ -160,7 +161,7 @@ class Stack:
             )
         # numpy asks the kernel for huge pages: touching 10 MB for the first time takes half as long, or less
         flat = torch.from_numpy(np.empty(self.size(rank), np.float32)).to(self._dtype)
-        at, missing = 0, set(factors)
+        at, missing = 0, set(factors) - self._idle  # what never runs on text has no effect
 
         def lay(weights: Tensor | None, width: int, layer: str) -> None:
             nonlocal at
@@ -374,11 +375,6 @@ def check_finite(factors: Factors, dtype: torch.dtype, name: str) -> None:
         raise BundleError(
             f"the adapter {name} cannot be served: {layer} {what}", next_step="train it again with a lower tune.lr"
         )
-
-
-def _is_linear(layer: nn.Module) -> bool:
-    """Whether a layer is linear: bitsandbytes' quantized layers are, and transformers' Conv1D of the GPT-2 family."""
-    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
 
 
 def _widths(layers: Sequence[Any]) -> tuple[int, list[int]]:

@@ -19,8 +19,9 @@ from shopfit.adapter.layer_lock import Training, turns_of
 from shopfit.adapter.weight_files import write_native, write_norm_scales
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
+from shopfit.base.shared_inputs import is_linear, shared_inputs
 from shopfit.errors import Problem, RecipeError, ShopfitError
-from shopfit.methods import METHODS, PeftMethod
+from shopfit.methods import METHODS, Form, PeftMethod
 from shopfit.methods.method import Beginning
 from shopfit.recipe.schema import Adapter
 
@@ -191,6 +192,7 @@ def attach(
         raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
     if isinstance(settings.targets, list):
         _check_targets(base, settings.targets)
+    settings = _of_running_layers(base, settings)
     training = turns_of(base.model).train(base.name)
     if base.quantization != "none":
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
@@ -205,6 +207,29 @@ def attach(
         adapter.detach()
         raise
     return adapter
+
+
+def _of_running_layers(base: Base, settings: Adapter) -> Adapter:
+    """Settings whose targets are only layers that run on text, where an encoder has others, as for images or entities.
+
+    Raises:
+        RecipeError: if none of them runs.
+    """
+    if not base.encoder or METHODS[settings.method].form is not Form.FACTORS:
+        return settings
+    wanted = settings.targets
+    layers = {
+        name: layer
+        for name, layer in base.model.named_modules()
+        if is_linear(layer) and (wanted == "all-linear" or any(f".{name}".endswith(f".{each}") for each in wanted))
+    }
+    running = [name for group in shared_inputs(base.model, layers) for name in group]
+    if not running:
+        raise RecipeError(
+            f"the base {base.name} has no linear layer that runs on text and that adapter.targets names",
+            next_step="use `targets: all-linear`, or another base",
+        )
+    return settings if len(running) == len(layers) else settings.model_copy(update={"targets": running})
 
 
 def _check_targets(base: Base, targets: list[str]) -> None:

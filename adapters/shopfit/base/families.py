@@ -59,6 +59,8 @@ PLAIN_ENCODERS: Mapping[str, str] = {
 """Encoders whose states depend on padding, and why: texts of one length are read together, without any."""
 REFUSED_ENCODERS: Mapping[str, str] = {
     "funnel": "halves its tokens from block to block, and cannot read a text of one",
+    "ibert": "is made of layers for whole numbers, which adapters do not reach",
+    "molmo2_text": "is the text side of a model that writes, and was not trained to embed",
     "modernvbert": "reads images beside texts",
     "mra": "takes its attention from code that is fetched from the Hub, and without it computes another one",
     "perceiver": "has states of latents, not of tokens, so that they cannot be pooled",
@@ -98,6 +100,10 @@ _HEADS = (
     "generator_predictions.",
     "generator_lm_head.",
     "mask_predictions.",
+    "entity_predictions.",
+    "lm_loss.",
+    "pred_layer.",
+    "splinter_qass.",
 )
 """Weights of encoders' training heads, which vectors do not use."""
 
@@ -177,7 +183,8 @@ def _encoder_classes(family: str, checkpoint: Checkpoint) -> list[str]:
     causal = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         return []
-    if family in masked or family in auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES or family in _UNMASKED:
+    others = _UNMASKED | (auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.keys() - causal.keys())
+    if family in masked or family in others:
         return _classes(family, auto.MODEL_MAPPING_NAMES, masked, trained)
     if checkpoint.pooling is not None and family in causal:
         return _classes(family, auto.MODEL_MAPPING_NAMES, causal)

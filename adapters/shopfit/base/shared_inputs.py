@@ -37,6 +37,11 @@ class Shared:
         self._input = self._made = None
 
 
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is linear: bitsandbytes' quantized layers are, and transformers' Conv1D of the GPT-2 family."""
+    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
+
+
 def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]]:
     """Group layers by their input in a forward of two tokens.
 
@@ -45,13 +50,19 @@ def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]
         layers: the linear layers in question, by name.
 
     Returns:
-        the names of the layers that ran, in their order, grouped by identical input tensor.
+        the names of the layers that ran, in their order, grouped by identical input tensor; one that runs several times
+        is grouped by its first.
     """
     groups: list[list[str]] = []
     last: list[Any] = [None]  # the tensor itself, so that Python does not reuse its id
+    seen: set[str] = set()
 
     def watch(name: str) -> Any:
         def before(_: nn.Module, args: tuple[Any, ...]) -> None:
+            if name in seen:
+                last[0] = None
+                return
+            seen.add(name)
             if args[0] is last[0]:
                 groups[-1].append(name)
             else:
