@@ -310,6 +310,8 @@ def _pool(model: Any, checkpoint: Checkpoint) -> None:
 
     if getattr(model, "pooler", None) is not None:
         model.pooler = nn.Identity()
+    if getattr(model.config, "use_cache", None):
+        model.config.use_cache = False  # a decoder that embeds keeps no keys and values
     plain = checkpoint.config["model_type"] in PLAIN_ENCODERS
     read_as(model, Reading(checkpoint.pooling or MEAN, plain))
 
