@@ -9,12 +9,9 @@ or not.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
+from typing import Any, Literal, assert_never, get_args
 
 from shopfit.errors import BaseError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Mode = Literal["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"]
 
@@ -42,8 +39,8 @@ class Pooling:
 
     mode: Mode = "mean"
 
-    def pool(self, states: "Tensor", mask: "Tensor") -> "Tensor":
-        """(R, D) vectors, of any length.
+    def pool(self, states: Any, mask: Any) -> Any:
+        """(R, D) vectors, of any length. Tensors are torch's, which whoever only reads files need not have.
 
         Args:
             states: (R, T, D) last hidden states, padded on the right.
