@@ -10,27 +10,24 @@ from typing import Any
 import pytest
 import torch
 from tests.base.encoder_table import ENCODER_TABLE
+from tests.base.random_bundles import TEXTS, bundle_on
 from tests.base.tiny import save_tiny, tiny_model
-from tests.engine.conftest import recipe_of, seal_as
+from tests.engine.conftest import recipe_of
 from tests.solo import wearing
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from shopfit.adapter.bundle import LORA, NATIVE, Bundle
-from shopfit.adapter.trainable import attach
-from shopfit.adapter.weight_files import write_served
+from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.architectures import scorer_of
 from shopfit.base.scoring.dual_encoder import fill_up, reading_of, text_vectors
-from shopfit.base.scoring.questions import Question
 from shopfit.base.self_test import prove
 from shopfit.engine import EmbedRequest, Engine, Tenant
 from shopfit.errors import BaseError
 
 RIGHT = sorted(kind for kind, family in ENCODER_TABLE.items() if family.path != "refused")
 REFUSED = sorted(kind for kind, family in ENCODER_TABLE.items() if family.path == "refused")
-TEXTS = [(5, 6, 7, 8, 9, 10, 11, 12, 13), (20, 21, 22), (30,), (23, 24, 25)]
 QUERIES = ["keep warm", "where is my parcel, it was to be here by now", "x"]
 
 
@@ -76,26 +73,6 @@ def test_a_checkpoint_with_a_training_head_gives_the_same_vectors(loaded: tuple[
     with torch.inference_mode():
         together = text_vectors(base.model, *fill_up(TEXTS, base.tokenizer.pad_token_id))
     torch.testing.assert_close(together, alone(plain, TEXTS), rtol=1e-4, atol=1e-4)
-
-
-def bundle_on(base: Base, folder: Path, seed: int, **adapter: Any) -> Bundle:
-    """The bundle of an adapter whose weights are random, after one step of training, from which they have gradients."""
-    torch.manual_seed(seed)
-    recipe = recipe_of(base, "rank", adapter={"rank": 4} | adapter)
-    trained = attach(base, recipe.adapter, total_steps=10, opening=(5,))
-    questions = [Question(TEXTS[0], TEXTS[1:], more=(TEXTS[2],)), Question(TEXTS[1], TEXTS[2:])]
-    with torch.no_grad():
-        for name, weight in trained.peft.named_parameters():
-            if weight.requires_grad and "magnitude" not in name:
-                weight.copy_(torch.randn_like(weight) / 4)
-    base.scorer.collate(questions).forward(trained.model).square().sum().backward()
-    grads = [weight.grad for weight in trained.parameters()]
-    assert any(grad is not None and grad.abs().sum() > 0 for grad in grads)
-    assert all(grad is None or bool(grad.isfinite().all()) for grad in grads)
-    trained.save(folder / NATIVE)
-    trained.detach()
-    rank = write_served(folder / NATIVE, folder / LORA, recipe.adapter)
-    return seal_as(folder, base, recipe, f"m{seed}", method=recipe.adapter.method, rank=rank, seed=seed)
 
 
 def test_mixed_adapters_answer_as_peft_alone(loaded: tuple[str, Base], tmp_path: Path) -> None:

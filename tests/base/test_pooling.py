@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from tests.base.test_encoder_families import bundle_on
+from tests.base.random_bundles import bundle_on
 from tests.base.tiny import save_tiny
 from tests.engine.conftest import recipe_of
 from tests.solo import wearing
