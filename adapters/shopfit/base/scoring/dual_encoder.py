@@ -58,7 +58,8 @@ class PairBatch(QuestionBatch):
         """(B, D) the pooled states of the question's text, the first one if it has several."""
         firsts = [sum(self.counts[:place]) for place in range(len(self.counts))]
         rows = self.question[firsts, 0]
-        return reading_of(model).pooling.pool(states[rows], self.mask[rows])
+        pooled: Tensor = reading_of(model).pooling.pool(states[rows], self.mask[rows])
+        return pooled
 
     def _vectors(self, model: Any) -> Tensor:
         """(R, D) vectors of the texts. On a CPU, where padding costs as much as text, in one forward a part."""
