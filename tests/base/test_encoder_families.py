@@ -127,6 +127,12 @@ def test_others_are_refused_by_name(kind: str, tiny_encoder: Path, tmp_path: Pat
         load_base(str(folder), tmp_path)
 
 
+def test_a_model_that_runs_in_float32_alone_says_so(tmp_path: Path) -> None:
+    folder = save(tmp_path / "b", "fnet")
+    with pytest.raises(BaseError, match=r"(?s)cannot be run as it is here.*set `dtype` to float32"):
+        load_base(str(folder), tmp_path, device="cpu", dtype="bfloat16")
+
+
 def test_sparse_attention_that_is_forgotten_is_refused(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "b", "big_bird", "AutoModel")
     with pytest.raises(BaseError, match=r"what was asked before \(attention_type; allowed: original_full\)"):

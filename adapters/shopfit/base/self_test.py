@@ -44,7 +44,9 @@ def _prove(name: str, model: Any, scorer: Scorer[Any], near: float) -> None:
     except Exception as error:
         raise BaseError(
             f"the base {name} cannot be run as it is here: {type(error).__name__}: {reason(error)}",
-            next_step="check the base with transformers alone, or use another one",
+            next_step="check the base with transformers alone, or use another one"
+            if model.dtype in {torch.float32, torch.float64}
+            else "set `dtype` to float32, in which more models run, or use another base",
         ) from error
     for what, got, wanted in found:
         if not bool(wanted.isfinite().all() and got.isfinite().all()):
