@@ -12,7 +12,12 @@ _SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "n_embd": 32,
     "d_model": 32,
+    "d_inner": 64,
+    "d_head": 8,
+    "d_ff": 64,
+    "d_kv": 8,
     "dim": 32,
+    "emb_dim": 32,
     "embedding_size": 32,
     "word_embed_proj_dim": 32,
     "intermediate_size": 64,
@@ -71,7 +76,7 @@ def tiny_model(kind: str, loader: str, **settings: Any) -> Any:
 
 
 def _settable(config: Any, key: str) -> bool:
-    return hasattr(config, key) and not isinstance(getattr(type(config), key, None), property)
+    return key in config.to_dict() and not isinstance(getattr(type(config), key, None), property)
 
 
 def save_tiny(folder: Path, kind: str, loader: str, **settings: Any) -> Path:

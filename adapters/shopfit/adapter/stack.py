@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from shopfit.adapter.dora_slots import DoraSlots, Rescaling, pack_norm_scales
 from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.adapter.layer_lock import turns_of
-from shopfit.base.adaptable import adaptable_layers
+from shopfit.base.adaptable import adaptable_layers, linear_layers
 from shopfit.base.load import Base
-from shopfit.base.shared_inputs import Shared, shared_inputs
+from shopfit.base.shared_inputs import Shared, shared_inputs, tells_rows_apart
 from shopfit.errors import BaseError, BundleError
 from shopfit.methods import METHODS
 from shopfit.methods.method import Factors, NormScales
@@ -80,6 +80,8 @@ class Stack:
         slots: adapters at a time.
         rank: least rank of the slots; it is higher only while an adapter in one of them needs that.
         max_rank: of an adapter; one of a higher rank is refused.
+
+    `tells_rows_apart` says whether rows of different adapters can share a forward on this base.
     """
 
     def __init__(self, base: Base, slots: int, rank: int = 8, max_rank: int = MAX_RANK) -> None:
@@ -98,6 +100,8 @@ class Stack:
             )
             for names in shared_inputs(base.model, layers)
         ]
+        self._idle = linear_layers(base.model).keys() - {name for group in self._groups for name in group.names}
+        self.tells_rows_apart = tells_rows_apart(base.model, layers)
         self._least = self.rank = min(rank, max_rank)
         self._widths = [width for group in self._groups for width in [group.width] * len(group.layers) + group.outs]
         self._held = [0] * (slots + 1)  # rank of the adapter in each slot
@@ -157,7 +161,7 @@ class Stack:
             )
         # numpy asks the kernel for huge pages: touching 10 MB for the first time takes half as long, or less
         flat = torch.from_numpy(np.empty(self.size(rank), np.float32)).to(self._dtype)
-        at, missing = 0, set(factors)
+        at, missing = 0, set(factors) - self._idle  # what never runs on text has no effect
 
         def lay(weights: Tensor | None, width: int, layer: str) -> None:
             nonlocal at
@@ -254,9 +258,16 @@ class Stack:
                 slot.
 
         Raises:
-            BaseError: if an adapter is being trained on the base.
+            BaseError: if an adapter is being trained on the base, or several adapters cannot share a forward on it
+                (see `tells_rows_apart`).
         """
         wanted = plan(slots, device=self._device)
+        if not self.tells_rows_apart and wanted.layout in {"grid", "rows"}:
+            raise BaseError(
+                f"the base {self._base_name} does not keep the rows of a batch apart in each of its layers, so that "
+                "rows of different adapters cannot share a forward",
+                next_step="run each adapter's rows by themselves",
+            )
         if wanted.layout == "bare":
             self._turns.check(self._base_name)
             yield

@@ -5,10 +5,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shopfit.base.folder import file_in, read_json, reason, settings_in
+from shopfit.base.pooling import Pooling, saved_pooling
 from shopfit.base.tensor_files import INDEX, WEIGHTS, Piece, check_pieces, read_pieces, weights_in
 from shopfit.base.tokenizer_files import VOCABULARIES, check_tokenizer
 from shopfit.errors import BaseError
@@ -25,8 +27,6 @@ SETTINGS = (
 TEMPLATE = "chat_template.jinja"
 CODE = "auto_map"
 """The setting that names code of a base's own. It is never run: libraries are shown the settings without it."""
-_POOLING = "1_Pooling/config.json"
-_MODULES = "modules.json"
 _MOST_TEMPLATE = 1 << 30
 
 
@@ -41,6 +41,7 @@ class Checkpoint:
         weights: files of weights, in the order of their names.
         pieces: every tensor in them, by name.
         naming_code: files of settings that name code of the base's own, which is not run.
+        pooling: that the files of sentence-transformers ask for; None if there are none.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Checkpoint:
     weights: tuple[Path, ...]
     pieces: tuple[Piece, ...]
     naming_code: tuple[str, ...] = ()
+    pooling: Pooling | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "Checkpoint":
@@ -77,7 +79,7 @@ class Checkpoint:
                 f"{folder} holds no {CONFIG}", next_step="point to a folder written by transformers' `save_pretrained`"
             )
         naming_code = tuple(name for name in SETTINGS if (settings_in(folder, name) or {}).get(CODE))
-        _check_pooling(folder)
+        pooling = saved_pooling(folder, partial(_json, folder))
         if file_in(folder, "adapter_config.json") is not None:
             raise BaseError(
                 f"{folder} holds an adapter_config.json: transformers would load that adapter into the base",
@@ -93,7 +95,7 @@ class Checkpoint:
             )
         pieces = sorted((piece for path in weights for piece in read_pieces(path)), key=lambda piece: piece.name)
         check_pieces(folder, pieces)
-        return cls(folder, config, files, weights, tuple(pieces), naming_code)
+        return cls(folder, config, files, weights, tuple(pieces), naming_code, pooling)
 
     @contextmanager
     def alone(self) -> Iterator[Path]:
@@ -131,25 +133,6 @@ class Checkpoint:
         return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
 
 
-def _check_pooling(folder: Path) -> None:
-    """Refuse modules of sentence-transformers that would change the mean-pooled vectors."""
-    modules, pooling = file_in(folder, _MODULES), file_in(folder, _POOLING)
-    found = read_json(modules, folder / _MODULES) if modules is not None else []
-    kinds = [str(each.get("type", "")) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-    names = [kind.rpartition(".")[2] for kind in kinds]
-    if others := sorted(set(names) - {"Transformer", "Pooling", "Normalize"}):
-        raise BaseError(
-            f"{folder / _MODULES} has {', '.join(others)} behind the model (allowed: Transformer, Pooling, Normalize)",
-            next_step="use an encoder whose vectors are the mean of its last hidden states, such as minilm-l6",
-        )
-    said = read_json(pooling, folder / _POOLING) if pooling is not None else {}
-    if not isinstance(said, dict):
-        raise BaseError(f"{folder / _POOLING} is no object", next_step="bring the file again")
-    modes = {key.removeprefix("pooling_mode_") for key, on in said.items() if key.startswith("pooling_mode_") and on}
-    if isinstance(mode := said.get("pooling_mode"), str):
-        modes.add(mode)
-    if others := sorted(modes - {"mean_tokens", "mean"}):
-        raise BaseError(
-            f"{folder / _POOLING} pools by {', '.join(others)} (allowed: the mean of the tokens)",
-            next_step="use an encoder whose vectors are the mean of its last hidden states, such as minilm-l6",
-        )
+def _json(folder: Path, name: str) -> Any:
+    path = file_in(folder, name)
+    return None if path is None else read_json(path, folder / name)

@@ -1,4 +1,4 @@
-"""Sentence embeddings by an encoder base: mean-pooled, of unit length (Sentence-BERT, arXiv:1908.10084)."""
+"""Sentence embeddings by an encoder base: pooled as its files say, of length 1 (Sentence-BERT, arXiv:1908.10084)."""
 
 import threading
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """The model families that answer, and the settings with which a base is refused.
 
 Any causal language model of transformers is a decoder. Those of the families in `FAST` read answers side by side in one
-row; all others take the plain path, one answer a row, as their own forward documents it. Either is proven on the loaded
-base against its plain forward (self_test.py), so the table decides speed, never what is right.
+row; all others take the plain path, one answer a row, as their own forward documents it. Encoders are all that
+transformers' auto-mapping names. Each is proven on the loaded base against its plain forward (self_test.py), so the
+tables decide speed, never what is right.
 """
 
 from collections.abc import Iterator, Mapping
@@ -89,28 +90,27 @@ FAST = frozenset(
         "youtu",
     }
 )
-"""Decoders whose layers take masks of trees and position ids: each is tested in tests/base/test_families.py."""
-ENCODERS = frozenset(
-    {
-        "albert",
-        "bert",
-        "camembert",
-        "data2vec-text",
-        "deberta",
-        "deberta-v2",
-        "distilbert",
-        "electra",
-        "ernie",
-        "megatron-bert",
-        "modernbert",
-        "mpnet",
-        "rembert",
-        "roberta",
-        "roberta-prelayernorm",
-        "xlm-roberta",
-    }
-)
-"""Encoders: families whose mean-pooled vectors are compared."""
+"""Decoders whose layers take masks of trees and position ids: each is tested in tests/base/test_decoders.py."""
+PLAIN_ENCODERS: Mapping[str, str] = {
+    "convbert": "its convolutions read the tokens beside a token, padding too",
+    "fnet": "its Fourier transform runs over all tokens, padding too",
+    "mobilebert": "its embeddings are of three tokens, padding too",
+    "nystromformer": "its convolutions read the tokens beside a token, padding too",
+}
+"""Encoders whose states depend on padding, and why: texts of one length are read together, without any."""
+REFUSED_ENCODERS: Mapping[str, str] = {
+    "funnel": "halves its tokens from block to block, and cannot read a text of one",
+    "ibert": "is made of layers for whole numbers, which adapters do not reach",
+    "molmo2_text": "is the text side of a model that writes, and was not trained to embed",
+    "modernvbert": "reads images beside texts",
+    "mra": "takes its attention from code that is fetched from the Hub, and without it computes another one",
+    "perceiver": "has states of latents, not of tokens, so that they cannot be pooled",
+    "reformer": "draws hashes at random, so that no answer is given twice",
+    "squeezebert": "is made of convolutions, which adapters do not reach",
+    "ultravbert": "reads images beside texts",
+    "yoso": "takes its attention from code that is fetched from the Hub",
+}
+"""Encoders that transformers loads and that are refused, and why."""
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_hidden_groups", "inner_group_num")
 _PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -118,9 +118,11 @@ _PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
     "add_cross_attention": ((None, False), "it reads another model's states"),
 }
 _LENGTHS = ("max_position_embeddings", "max_seq_len", "seq_length", "context_length", "model_max_length")
-_BOUNDLESS = 32_768  # tokens that a base reads whose settings name no length, such as recurrent ones
+_BOUNDLESS = 32_768  # tokens that a decoder reads whose settings name no length, such as recurrent ones
 _BY_LENGTH = ("dynamic", "longrope")  # frequencies change with a batch's longest text, once it is longer than usual
+_UNMASKED = frozenset({"splinter", "xlnet"})  # encoders that are trained on other tasks
 _LEAST_TEXT = 16  # tokens that a base must read at least
+_UNLIMITED = 512  # tokens of a text for an encoder with relative positions, which names no limit
 _HEADS = (
     "pooler.",
     "cls.",
@@ -135,6 +137,10 @@ _HEADS = (
     "generator_predictions.",
     "generator_lm_head.",
     "mask_predictions.",
+    "entity_predictions.",
+    "lm_loss.",
+    "pred_layer.",
+    "splinter_qass.",
 )
 """Weights of encoders' training heads, which vectors do not use."""
 
@@ -155,7 +161,8 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
     family = config.get("model_type")
     if not isinstance(family, str) or not family:
         raise _refused(name, f"its config.json names no model_type, but {family!r}")
-    if why := next(_out_of_plain(config), ""):
+    classes = _encoder_classes(family, checkpoint)
+    if not classes and (why := next(_out_of_plain(config), "")):
         raise _refused(name, f"of the family {family} does something that is not done here: {why}")
     for key in _LAYER_COUNTS:
         layers = config.get(key)
@@ -168,15 +175,12 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
         not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures)
     ):
         raise _refused(name, f"has architectures {architectures!r:.80} in config.json (allowed: a list of names)")
+    if classes:
+        return _as_encoder(name, family, checkpoint, classes)
     if family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         raise _refused(name, f"of the family {family} has an encoder beside its decoder")
-    if family in ENCODERS:
-        if config.get("is_decoder"):
-            raise _refused(name, f"of the family {family} is set up as a decoder (is_decoder in config.json)")
-        masked, trained = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES
-        return _as(name, "encoder", family, architectures, auto.MODEL_MAPPING_NAMES, masked, trained)
     if family in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return _as(name, "decoder", family, architectures, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+        return _as(name, "decoder", family, architectures, _classes(family, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
     raise _refused(name, f"is of the family {family}, which writes no text and is no encoder known to be right")
 
 
@@ -204,15 +208,39 @@ def writes(name: str, checkpoint: Checkpoint) -> Literal["decoder", "encoder-dec
     )
 
 
-def _as(
-    name: str,
-    kind: BaseKind,
-    family: str,
-    architectures: list[str] | None,
-    *mappings: Mapping[str, str | tuple[str, ...]],
-) -> BaseKind:
+def _encoder_classes(family: str, checkpoint: Checkpoint) -> list[str]:
+    """Classes that an encoder of this family may be saved from; none if the base is no encoder of text.
+
+    Encoders are what transformers trains on masked words, or names as encoders of text. Any other model of text is one
+    if its files say how it is pooled, such as a decoder that was trained to embed.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    masked, trained = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES
+    causal = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return []
+    others = _UNMASKED | (auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.keys() - causal.keys())
+    if family in masked or family in others:
+        return _classes(family, auto.MODEL_MAPPING_NAMES, masked, trained)
+    if checkpoint.pooling is not None and family in causal:
+        return _classes(family, auto.MODEL_MAPPING_NAMES, causal)
+    return []
+
+
+def _as_encoder(name: str, family: str, checkpoint: Checkpoint, classes: list[str]) -> BaseKind:
+    if why := REFUSED_ENCODERS.get(family):
+        raise _refused(name, f"of the family {family} {why}")
+    if family == "big_bird" and checkpoint.config.get("attention_type") != "original_full":
+        why = "forgets its sparse attention with the first short text, so that answers depend on what was asked before"
+        raise _refused(name, f"of the family {family} {why} (attention_type; allowed: original_full)")
+    if checkpoint.config.get("is_decoder"):
+        raise _refused(name, f"of the family {family} is set up as a decoder (is_decoder in config.json)")
+    return _as(name, "encoder", family, checkpoint.config.get("architectures"), classes)
+
+
+def _as(name: str, kind: BaseKind, family: str, architectures: list[str] | None, classes: list[str]) -> BaseKind:
     """Return the kind, if the checkpoint was saved from a model class of that kind; else refuse it."""
-    classes = _classes(family, *mappings)
     if architectures and not set(architectures) & set(classes):
         allowed = ", ".join(sorted(set(classes)))
         raise _refused(name, f"of the family {family} was saved as {', '.join(architectures)} (allowed: {allowed})")
@@ -224,23 +252,29 @@ def _classes(family: str, *mappings: Mapping[str, str | tuple[str, ...]]) -> lis
     return [one for each in found for one in ([each] if isinstance(each, str) else each)]
 
 
-def check_settings(name: str, config: Any) -> None:
+def check_settings(name: str, kind: BaseKind, config: Any) -> None:
     """Refuse settings with which a base would be read as something else than it is.
 
     Args:
         name: of the base, for messages.
+        kind: what it is loaded as.
         config: of transformers.
 
     Raises:
         BaseError: naming the setting.
     """
     settings = {key: getattr(config, key, None) for key in _PLAIN}
-    if why := next(_out_of_plain(settings), ""):
+    if kind == "decoder" and (why := next(_out_of_plain(settings), "")):
         raise _refused(name, f"does something that is not done here: {why}")
 
 
-def longest_text(name: str, model: Any) -> int:
+def longest_text(name: str, model: Any, kind: BaseKind = "decoder") -> int:
     """The longest text, in tokens, that a model reads as it was trained to, whatever is beside it in a batch.
+
+    Args:
+        name: of the base, for messages.
+        model: of transformers.
+        kind: what it is loaded as; an encoder reads with its own windows, and may have no limit.
 
     Raises:
         BaseError: if it is below 16, or no number.
@@ -248,8 +282,8 @@ def longest_text(name: str, model: Any) -> int:
     from torch import nn
 
     config = model.config.get_text_config()
-    named = next((key for key in _LENGTHS if getattr(config, key, None) is not None), None)
-    limit = _BOUNDLESS if named is None else getattr(config, named)
+    named = next((key for key in _LENGTHS if getattr(config, key, None) not in {None, -1}), None)
+    limit = (_UNLIMITED if kind == "encoder" else _BOUNDLESS) if named is None else getattr(config, named)
     if not isinstance(limit, int) or isinstance(limit, bool):
         raise _refused(name, f"has {named} {limit!r:.40} (allowed: a number)")
     rope = getattr(config, "rope_parameters", None)
@@ -283,7 +317,7 @@ def check_weights(name: str, kind: BaseKind | None, loaded: Mapping[str, Any]) -
     problems = [
         Problem(key, "is missing: its numbers would be random")
         for key in sorted(loaded["missing_keys"])
-        if not (kind == "encoder" and key.startswith("pooler."))  # not used: vectors are means
+        if not (kind == "encoder" and key.startswith("pooler."))  # not used: vectors are pooled states
     ]
     problems += [
         Problem(key, "has no place in the model that config.json describes")

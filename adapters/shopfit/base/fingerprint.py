@@ -13,6 +13,7 @@ from pathlib import Path
 
 from shopfit.base.checkpoint import SETTINGS, Checkpoint
 from shopfit.base.folder import read_json
+from shopfit.base.pooling import MEAN
 from shopfit.base.tensor_files import Piece, damaged, read_pieces
 from shopfit.errors import BaseError
 
@@ -61,7 +62,11 @@ def identify(checkpoint: Checkpoint) -> Identity:
     digest.update(core.encode())
     for name, path in sorted(checkpoint.files.items()):
         digest.update(f"\0{name}\0{_digest(name, path)}".encode())
-    return Identity(digest.hexdigest(), _legacy(checkpoint, core))
+    pooling = checkpoint.pooling or MEAN
+    if pooling == MEAN:
+        return Identity(digest.hexdigest(), _legacy(checkpoint, core))
+    digest.update(f"\0pooling\0{pooling.mode}".encode())
+    return Identity(digest.hexdigest())  # by the legacy rule every base was pooled by the mean: none is this one
 
 
 def _digest(name: str, path: Path) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from shopfit.base.checkpoint import Checkpoint
-from shopfit.base.families import BaseKind, check_settings, check_weights, kind_of, longest_text
+from shopfit.base.families import PLAIN_ENCODERS, BaseKind, check_settings, check_weights, kind_of, longest_text
 from shopfit.base.fingerprint import identify
 from shopfit.base.folder import reason
 from shopfit.base.locate import locate_base
 from shopfit.base.mapped import MappedFiles
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
+from shopfit.base.pooling import MEAN
 from shopfit.base.tokenizer_loading import open_tokenizer
 from shopfit.errors import BaseError, Problem
 from shopfit.recipe.schema import Dtype
@@ -174,14 +175,14 @@ def _load(
         options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
     loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
     model, tokenizer = load_pretrained(name, checkpoint, loader, kind=kind, **options)
-    if kind == "encoder" and getattr(model, "pooler", None) is not None:
-        model.pooler = None  # texts are mean-pooled: the pooler's output is not used
+    if kind == "encoder":
+        _pool(model, checkpoint)
     if quantization == "none" and device_map is None:
         model.to(device)
     if quantization == "nf4":
         _keep_trainable(model)
     model.requires_grad_(False).eval()
-    longest = longest_text(name, model)
+    longest = longest_text(name, model, kind)
     check_vocabulary(name, model, tokenizer, encoder=kind == "encoder")
     prepack(model, MappedFiles(checkpoint.weights).release)
     quantized = quantization != "none"
@@ -222,7 +223,7 @@ def load_pretrained(
     with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
         config = AutoConfig.from_pretrained(shown, **plain)
         if kind is not None:
-            check_settings(name, config)
+            check_settings(name, kind, config)
         attention = _attention(loader, config)
         _outline(name, checkpoint, loader, config, attention)
         model, loaded = loader.from_pretrained(
@@ -293,7 +294,7 @@ def outline(name: str, checkpoint: Checkpoint, kind: BaseKind) -> Any:
     loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
     with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
         config = AutoConfig.from_pretrained(shown, trust_remote_code=False, local_files_only=True)
-        check_settings(name, config)
+        check_settings(name, kind, config)
         return _outline(name, checkpoint, loader, config, _attention(loader, config))
 
 
@@ -319,6 +320,22 @@ def _check_place(name: str, model: Any) -> None:
             f"the device map puts the base {name} on {', '.join(places)} (allowed: one device, where adapters are too)",
             next_step="put it on one device, in int8 or nf4 if it is too large; or let vLLM serve it",
         )
+
+
+def _pool(model: Any, checkpoint: Checkpoint) -> None:
+    """Pool as the base's files say, by the mean if they say nothing; never by the pooler of the model, which is trained
+    on another task, and often not at all.
+    """
+    from torch import nn
+
+    from shopfit.base.scoring.dual_encoder import Reading, read_as
+
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = nn.Identity()
+    if getattr(model.config, "use_cache", None):
+        model.config.use_cache = False  # a decoder that embeds keeps no keys and values
+    plain = checkpoint.config["model_type"] in PLAIN_ENCODERS
+    read_as(model, Reading(checkpoint.pooling or MEAN, plain))
 
 
 def _check_finite(name: str, model: Any, mapped: MappedFiles) -> None:

@@ -21,7 +21,7 @@ _ROUGHER = 0.15  # of quantized layers, whose rounding depends on the rows of a 
 
 
 def prove(name: str, model: Any, scorer: Scorer[Any], *, quantized: bool = False) -> None:
-    """Check that a base's scores equal those of the model's plain forward.
+    """Check that a base's scores equal those of the model's plain forward; if they do not, also on the plain path.
 
     Args:
         name: of the base, for messages.
@@ -32,7 +32,16 @@ def prove(name: str, model: Any, scorer: Scorer[Any], *, quantized: bool = False
     Raises:
         BaseError: if they differ, or are not finite.
     """
-    _compare(name, model, lambda: scorer.trials(model, _tokens(model, beside=scorer.pad)), quantized=quantized)
+
+    def trials() -> list[Trial]:
+        return scorer.trials(model, _tokens(model, beside=scorer.pad))
+
+    try:
+        _compare(name, model, trials, quantized=quantized)
+    except BaseError:
+        if not scorer.take_plain_path(model):
+            raise
+        _compare(name, model, trials, quantized=quantized)
 
 
 def proven(name: str, model: Any, scorers: Iterable[Scorer[Any]], *, quantized: bool = False) -> Scorer[Any]:
@@ -100,7 +109,9 @@ def _compare(name: str, model: Any, trials: Callable[[], list[Trial]], *, quanti
     except Exception as error:
         raise BaseError(
             f"the base {name} cannot be run as it is here: {type(error).__name__}: {reason(error)}",
-            next_step="check the base with transformers alone, or use another one",
+            next_step="check the base with transformers alone, or use another one"
+            if model.dtype in {torch.float32, torch.float64}
+            else "set `dtype` to float32, in which more models run, or use another base",
         ) from error
     for what, got, wanted in found:
         if not bool(wanted.isfinite().all() and got.isfinite().all()):

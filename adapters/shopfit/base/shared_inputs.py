@@ -1,4 +1,8 @@
-"""Groups of linear layers that read the same input, such as q, k and v: their low-rank products can be fused."""
+"""What linear layers read: which of them the same input, such as q, k and v, and whether each row of a batch its own.
+
+The low-rank products of layers that read the same input can be fused; rows with different adapters can share a forward
+if every layer reads them one after another.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,6 +39,11 @@ class Shared:
         self._input = self._made = None
 
 
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is linear: bitsandbytes' quantized layers are, and transformers' Conv1D of the GPT-2 family."""
+    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
+
+
 def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]]:
     """Group layers by their input in a forward of two tokens.
 
@@ -43,13 +52,19 @@ def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]
         layers: the linear layers in question, by name.
 
     Returns:
-        the names of the layers that ran, in their order, grouped by identical input tensor.
+        the names of the layers that ran, in their order, grouped by identical input tensor; one that runs several times
+        is grouped by its first.
     """
     groups: list[list[str]] = []
     last: list[Any] = [None]  # the tensor itself, so that Python does not reuse its id
+    seen: set[str] = set()
 
     def watch(name: str) -> Any:
         def before(_: nn.Module, args: tuple[Any, ...]) -> None:
+            if name in seen:
+                last[0] = None
+                return
+            seen.add(name)
             if args[0] is last[0]:
                 groups[-1].append(name)
             else:
@@ -67,3 +82,42 @@ def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]
         for hook in hooks:
             hook.remove()
     return groups
+
+
+def tells_rows_apart(model: Any, layers: Mapping[str, nn.Module]) -> bool:
+    """Whether each layer reads the rows of a batch one after another, and of each just what it reads of it alone.
+
+    Others are layers that read tokens first, or mix texts, or read what is of no row, as DeBERTa's read positions.
+
+    Args:
+        model: a transformers model; its backbone is run on three rows, and on the second one alone.
+        layers: the linear layers in question, by name.
+    """
+    embedding = model.get_input_embeddings().weight
+    rows = torch.arange(_ROWS * _TOKENS, device=embedding.device).remainder(len(embedding)).view(_ROWS, _TOKENS)
+    together, alone = _inputs(model, layers, rows), _inputs(model, layers, rows[1:2])
+    return len(together) == len(alone) and all(map(_is_second, together, alone))
+
+
+_ROWS, _TOKENS = 3, 5
+_UNLIKE = 0.3  # relative difference from which numbers are not the same input, however they are rounded
+
+
+def _is_second(together: Tensor, alone: Tensor) -> bool:
+    if together.numel() != _ROWS * alone.numel():
+        return False
+    second, alone = together.reshape(_ROWS, -1)[1].float(), alone.flatten().float()
+    return bool((second - alone).norm() <= _UNLIKE * alone.norm())
+
+
+def _inputs(model: Any, layers: Mapping[str, nn.Module], rows: Tensor) -> list[Tensor]:
+    """The input of each layer's forward, in their order."""
+    found: list[Tensor] = []
+    hooks = [layer.register_forward_pre_hook(lambda _, args: found.append(args[0])) for layer in layers.values()]
+    try:
+        with torch.no_grad():
+            model.base_model(input_ids=rows)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found

@@ -25,7 +25,7 @@ def check_vocabulary(name: str, model: Any, tokenizer: Any, *, encoder: bool) ->
     Raises:
         BaseError: naming the numbers of tokens and embeddings, or the missing token.
     """
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = _embedded(name, model)
     if (head := model.get_output_embeddings()) is not None:
         rows = min(rows, int(head.weight.shape[0]) if head.weight.dim() == 2 else rows)
     try:
@@ -79,6 +79,17 @@ def _made(beyond: Mapping[str, int], whole: Sequence[int], plain: PlainTokenizer
         for token, number in beyond.items()
         if token not in plain.controls or number in whole or token in named or token in template
     )
+
+
+def _embedded(name: str, model: Any) -> int:
+    """Number of tokens that the model has embeddings of."""
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError) as error:
+        raise BaseError(
+            f"the base {name} has no table of embeddings, a row for each token",
+            next_step="use a base that reads tokens, such as minilm-l6",
+        ) from error
 
 
 def _check_meant(name: str, model: Any, rows: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from shopfit.adapter.finite import not_finite
 from shopfit.adapter.stack import Stack
 from shopfit.base.scoring.scorer import Scorer
 from shopfit.engine.constraints import Constraint, allow
-from shopfit.engine.decoding_rows import rows_of
+from shopfit.engine.decoding_rows import DecodingRows, rows_of
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.logprobs import LogProbs, keep_logprobs
 from shopfit.engine.sampling import Sampling, penalize, pick
@@ -116,12 +117,16 @@ class Decoder:
         self._model = model
         self._end = end_tokens(model, tokenizer) if end is None else end
         self._stack = stack
-        self._rows = rows_of(model, scorer, rows)
+        self._most, self._scorer = rows, scorer
+
+    @cached_property
+    def _rows(self) -> DecodingRows:
+        return rows_of(self._model, self._scorer, self._most)  # an encoder's are never made
 
     @property
     def free(self) -> int:
         """Free rows: how many sequences may still join."""
-        return self._rows.most - len(self.sequences)
+        return self._most - len(self.sequences)
 
     def join(self, sequences: Sequence[GeneratedSequence]) -> None:
         """Prefill the prompts of new sequences and sample the first token of each. If it fails, none has joined.

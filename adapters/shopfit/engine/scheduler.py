@@ -233,12 +233,18 @@ class Scheduler:
         return queue.take(budget, fits, together, _over)
 
     def _score(self, batch: Sequence[Entry]) -> None:
-        alike = _alike(entry for entry in batch if not entry.job.over)
-        for entries in alike:
+        parts: dict[Hashable, list[list[Entry]]] = {}
+        for entries in _alike(entry for entry in batch if not entry.job.over):
             for entry in entries:
                 entry.job.ticket.begin(entry.tokens)
-        if alike:
+            parts.setdefault(self._apart(entries[0]), []).append(entries)
+        for alike in parts.values():
             self._score_rows(alike)
+
+    def _apart(self, entry: Entry) -> Hashable:
+        """What rows must have in common to share a forward: nothing on most bases."""
+        adapter = None if self.pool.stack.tells_rows_apart else _key(entry)
+        return self._base.scorer.apart(self._base.model, entry.row), adapter
 
     def _score_rows(self, alike: list[list[Entry]]) -> None:
         """Compute each row once, for all entries that wait for it."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 
 def contrastive_loss(hidden: Tensor, classes: Tensor, temperature: float) -> Tensor:
@@ -30,7 +30,7 @@ def contrastive_loss(hidden: Tensor, classes: Tensor, temperature: float) -> Ten
 
 
 class HiddenStateCapture:
-    """Keeps the backbone's hidden states of a forward that other code runs.
+    """Keeps the backbone's hidden states of the forwards that other code runs over a batch.
 
     Args:
         backbone: gives `last_hidden_state`.
@@ -38,14 +38,15 @@ class HiddenStateCapture:
 
     def __init__(self, backbone: nn.Module) -> None:
         self._backbone = backbone
-        self._states: Tensor | None = None
+        self._states: list[Tensor] = []
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """The states of the next forward are kept until they are taken."""
+        """The states of the forwards inside are kept until they are taken."""
+        self._states = []
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            self._states = output.last_hidden_state
+            self._states.append(output.last_hidden_state)
 
         handle = self._backbone.register_forward_hook(keep)
         try:
@@ -54,12 +55,17 @@ class HiddenStateCapture:
             handle.remove()
 
     def take(self) -> Tensor:
-        """(R, T, D) the states of the last forward; they are forgotten here, so that no finished step stays in memory.
+        """(R, T, D) the states of all rows, one forward's after the other's, filled up with zeros to the longest.
+
+        They are forgotten here, so that no finished step stays in memory.
 
         Raises:
             RuntimeError: if there are none.
         """
-        if self._states is None:
+        states, self._states = self._states, []
+        if not states:
             raise RuntimeError("no states were kept: run a forward inside `open`")
-        states, self._states = self._states, None
-        return states
+        if len(states) == 1:
+            return states[0]
+        longest = max(part.shape[1] for part in states)
+        return torch.cat([pad(part, (0, 0, 0, longest - part.shape[1])) for part in states])

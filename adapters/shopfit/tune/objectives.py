@@ -57,7 +57,7 @@ class Objective(nn.Module):
         if pushed:
             return loss, shown
         if self._hidden is not None:
-            states = questions.prompt_states(self._hidden.take())
+            states = questions.prompt_states(self._adapter.model, self._hidden.take())
             apart = contrastive_loss(states, batch.classes, settings.contrastive_temperature)
             loss = (1 - settings.contrastive) * loss + settings.contrastive * apart
         return loss + self._adapter.penalty(), shown

@@ -71,4 +71,4 @@ def test_very_many_answers_take_rows_of_bounded_length(base: Base) -> None:
     wanted = torch.cat([torch.tensor(part) for part in planned]).float()
     torch.testing.assert_close(together, wanted, rtol=1e-5, atol=1e-5)
     places = torch.arange(tree.input_ids.numel()).view(*tree.input_ids.shape, 1)
-    assert tree.prompt_states(places).flatten().tolist() == [2, 2 * tree.input_ids.shape[1] + 1]
+    assert tree.prompt_states(None, places).flatten().tolist() == [2, 2 * tree.input_ids.shape[1] + 1]

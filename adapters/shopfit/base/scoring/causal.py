@@ -77,7 +77,7 @@ class TreeBatch(QuestionBatch):
         places = places + prefix.lengths[:, None]
         return self.attention.mask(prefix.before(causal & kin), places, torch.cat((before, places), dim=1))
 
-    def prompt_states(self, states: Tensor) -> Tensor:
+    def prompt_states(self, model: Any, states: Tensor) -> Tensor:  # noqa: ARG002 - the same on any decoder
         """(B, D) the hidden state of the prompt's last token, which predicts the answer."""
         rows = torch.tensor(self.firsts, device=states.device)
         last = (self.branch == 0).sum(1) - 1  # (R,)

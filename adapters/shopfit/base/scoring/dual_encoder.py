@@ -1,12 +1,12 @@
 """Scores of answers under an encoder: the cosine of an answer's vector with that of the question.
 
-A dual encoder (Sentence-BERT, arXiv:1908.10084): questions and answers are separate texts, mean-pooled to vectors of
-length 1. A text is encoded once, however many questions share it. Answers of `choose` are classes with trained
-prototypes, if the adapter has a head.
+A dual encoder (Sentence-BERT, arXiv:1908.10084): questions and answers are separate texts, pooled to vectors of length
+1 as the base's files ask for. A text is encoded once, however many questions share it. Answers of `choose` are classes
+with trained prototypes, if the adapter has a head.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from shopfit.base.pooling import MEAN, Pooling
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.questions import ClassIndex, Question, Text, Tokens
 from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
@@ -53,16 +54,16 @@ class PairBatch(QuestionBatch):
         near = (vectors[self.question] * answers[self.answer].unsqueeze(1)).sum(-1)  # (A, M)
         return _SHARPNESS * near.amax(1)
 
-    def prompt_states(self, states: Tensor) -> Tensor:
-        """(B, D) the mean over the question's text, the first one if it has several."""
+    def prompt_states(self, model: Any, states: Tensor) -> Tensor:
+        """(B, D) the pooled states of the question's text, the first one if it has several."""
         firsts = [sum(self.counts[:place]) for place in range(len(self.counts))]
         rows = self.question[firsts, 0]
-        shown = self.mask[rows].unsqueeze(-1).to(states.dtype)  # (B, T, 1)
-        return (states[rows] * shown).sum(1) / shown.sum(1)
+        pooled: Tensor = reading_of(model).pooling.pool(states[rows], self.mask[rows])
+        return pooled
 
     def _vectors(self, model: Any) -> Tensor:
         """(R, D) vectors of the texts. On a CPU, where padding costs as much as text, in one forward a part."""
-        if self.classes or self.input_ids.device.type != "cpu":
+        if self.classes or self.input_ids.device.type != "cpu" or reading_of(model).plain:
             return text_vectors(model, self.input_ids, self.mask)
         vectors, first = [], 0
         for rows, width in self.parts:
@@ -105,17 +106,57 @@ def fill_up(texts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     return input_ids, mask
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How an encoder reads texts. It is kept on the model, so that whoever makes vectors makes the same ones.
+
+    Args:
+        pooling: of token states.
+        plain: whether only texts of one length share a forward, without padding and without a mask: for models whose
+            states depend on it. Slower where lengths differ.
+    """
+
+    pooling: Pooling = MEAN
+    plain: bool = False
+
+
+_READING = "shopfit_reading"  # the attribute of a model
+
+
+def read_as(model: Any, reading: Reading) -> None:
+    """Set how a model reads texts, once it is loaded."""
+    setattr(model, _READING, reading)
+
+
+def reading_of(model: Any) -> Reading:
+    """How a model reads texts: pooled by the mean and padded, unless something else was set."""
+    found: Reading = getattr(model, _READING, _USUAL)
+    return found
+
+
+_USUAL = Reading()
+
+
 def text_vectors(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
-    """(R, D) mean of the last hidden states of each text's tokens, of length 1.
+    """(R, D) pooled last hidden states of each text's tokens, of length 1.
 
     Args:
         model: an encoder of transformers.
         input_ids: (R, T).
-        mask: (R, T) 1 for a token, 0 for padding.
+        mask: (R, T) 1 for a token, 0 for padding, which is on the right.
     """
-    hidden = model(input_ids=input_ids, attention_mask=mask).last_hidden_state  # (R, T, D)
-    shown = mask.unsqueeze(-1).to(hidden.dtype)  # (R, T, 1)
-    return normalize((hidden * shown).sum(1) / shown.sum(1), dim=-1)
+    reading = reading_of(model)
+    if not reading.plain:
+        hidden = model(input_ids=input_ids, attention_mask=mask).last_hidden_state  # (R, T, D)
+        return normalize(reading.pooling.pool(hidden, mask), dim=-1)
+    lengths = mask.sum(1)
+    parts, order = [], []
+    for length in sorted(set(lengths.tolist()), reverse=True):
+        rows = (lengths == length).nonzero().squeeze(1)
+        hidden = model(input_ids=input_ids[rows, :length]).last_hidden_state
+        parts.append(normalize(reading.pooling.pool(hidden, mask[rows, :length]), dim=-1))
+        order.append(rows)
+    return torch.cat(parts)[torch.cat(order).argsort()]
 
 
 class DualEncoderScorer(Scorer[Text]):
@@ -176,13 +217,24 @@ class DualEncoderScorer(Scorer[Text]):
             vectors = text_vectors(model, input_ids.to(model.device), mask.to(model.device))
         return list(vectors.double().cpu().numpy())
 
+    def apart(self, model: Any, row: Text) -> int:
+        """On the plain path the text's length, else 0: any texts share a forward."""
+        return row.tokens if reading_of(model).plain else 0
+
+    def take_plain_path(self, model: Any) -> bool:
+        """Read only texts of one length together from now on; False if that is done already."""
+        reading = reading_of(model)
+        read_as(model, replace(reading, plain=True))
+        return not reading.plain
+
     def trials(self, model: Any, tokens: Sequence[int]) -> list[Trial]:
-        """Texts padded in a batch against each alone."""
-        texts = [tokens[:14], tokens[14:17], tokens[17:18]]
+        """Texts in a batch, padded or of one length, against each alone, by the model's forward and the pooling."""
+        texts = [tokens[:14], tokens[14:17], tokens[17:18], tokens[3:6]]
         rows, mask = (part.to(model.device) for part in fill_up(texts, self.pad))
-        alone = [
-            model(input_ids=torch.tensor([text], device=model.device)).last_hidden_state[0].mean(0) for text in texts
-        ]
+        pooling, alone = reading_of(model).pooling, []
+        for text in texts:
+            row = torch.tensor([text], device=model.device)
+            alone.append(pooling.pool(model(input_ids=row).last_hidden_state, torch.ones_like(row))[0])
         wanted = normalize(torch.stack(alone).float(), dim=-1)
         return [("vectors of texts side by side", text_vectors(model, rows, mask).float(), wanted)]
 

@@ -53,7 +53,7 @@ class LineBatch(QuestionBatch):
         log_probs = token_log_probs(model, rows, source, self.targets)  # (Q,)
         return torch.zeros(len(self.lengths), device=log_probs.device).index_add(0, self.answer, log_probs)
 
-    def prompt_states(self, states: Tensor) -> Tensor:
+    def prompt_states(self, model: Any, states: Tensor) -> Tensor:  # noqa: ARG002 - the same on any decoder
         """(B, D) the hidden state of the prompt's last token, which predicts the answer."""
         return states.flatten(0, 1)[self.last.to(states.device)]
 

@@ -58,8 +58,8 @@ class QuestionBatch(ABC):
         """
 
     @abstractmethod
-    def prompt_states(self, states: Tensor) -> Tensor:
-        """(B, D) one state a question, of the (R, T, D) hidden states of a forward over this batch."""
+    def prompt_states(self, model: Any, states: Tensor) -> Tensor:
+        """(B, D) one state a question, of the model's (R, T, D) hidden states in a forward over this batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,18 @@ class Scorer(ABC, Generic[R]):
             rows: N of them.
             prefix: of the N rows, if any.
         """
+
+    def apart(self, model: Any, row: R) -> int:  # noqa: ARG002 - most models read any rows together
+        """A number that rows must have in common to share a forward on this model."""
+        return 0
+
+    def take_plain_path(self, model: Any) -> bool:  # noqa: ARG002 - most architectures have one path
+        """Read so from now on that no row depends on others' lengths, though that is slower.
+
+        Returns:
+            whether that is another path than the one that was taken so far.
+        """
+        return False
 
     @abstractmethod
     def trials(self, model: Any, tokens: Sequence[int]) -> list[Trial]:
