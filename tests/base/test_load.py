@@ -111,26 +111,6 @@ def test_smollm2_speaks(home: Path) -> None:
     assert base.tokenizer.decode([best]) == " Paris"
 
 
-def test_a_base_with_sliding_windows_is_refused(home: Path, tmp_path: Path, tiny_base: Path) -> None:
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
-
-    config = Qwen2Config(
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        use_sliding_window=True,
-        sliding_window=4,
-        max_window_layers=1,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "windows")
-    AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path / "windows")
-    with pytest.raises(BaseError, match="sliding_attention"):
-        load_base(str(tmp_path / "windows"), home)
-
-
 def test_a_device_map_serves_and_does_not_train(tiny_base: Path, home: Path, settings: Settings) -> None:
     plain, placed = (
         load_base(str(tiny_base), home, device="cpu"),
