@@ -159,3 +159,17 @@ async def streamed(submit: Callable[[Callable[[str], None]], Future[Any]]) -> As
         future.result()
     finally:
         future.cancel()
+
+
+def failed(error: Exception, done: Done | None) -> "Future[Any]":
+    """A future that has failed already.
+
+    Args:
+        error: of it.
+        done: called with it.
+    """
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    if done is not None:
+        done(future)
+    return future

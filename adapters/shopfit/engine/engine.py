@@ -16,11 +16,11 @@ from typing import Any, cast
 from shopfit.adapter.stack import MAX_RANK
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, DeviceMap, load_base
-from shopfit.engine.adapter_cache import AdapterCache, Loaded
+from shopfit.engine.adapter_cache import AdapterCache
 from shopfit.engine.adapter_loader import AdapterLoader
-from shopfit.engine.delivery import AnswerFuture, Done, OrderedCalls, Parts, Show, streamed
+from shopfit.engine.delivery import AnswerFuture, Done, OrderedCalls, Parts, Show, failed, streamed
 from shopfit.engine.fair_thread_pool import Workers
-from shopfit.engine.intake import Intake
+from shopfit.engine.intake import Intake, forgetting
 from shopfit.engine.jobs import Job, Ticket
 from shopfit.engine.quota import Shares
 from shopfit.engine.request_compilation import Compiler, request_for
@@ -88,7 +88,7 @@ class Engine:
         pool = SlotPool(base, slots, max_rank)
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
         self._compiler = Compiler(base, embed)
-        gone, kept = _gone(self._compiler, self._scheduler), AdapterCache(memory)
+        gone, kept = forgetting(self._compiler, self._scheduler), AdapterCache(memory)
         self._loader = AdapterLoader(
             base, pool.stack, kept, registry, cache, gone=gone, erased=self._compiler.erase, keeps=self._compiler.keeps
         )
@@ -272,7 +272,7 @@ class Engine:
             expires = time.monotonic() + seconds_of(timeout)
             merchant = merchant_asking(request)
         except ShopfitError as error:
-            return _failed(error, done)
+            return failed(error, done)
         if not self._room.take(merchant):
             raise Overloaded(
                 f"the engine has {self._room.whole} requests under way, as many as it may hold",
@@ -383,25 +383,6 @@ class Engine:
                 f"this engine was made by process {self._process}, and its threads are there",
                 next_step="load an engine in each process, after it was forked",
             )
-
-
-def _failed(error: Exception, done: Done | None) -> "Future[Answer]":
-    future: Future[Answer] = Future()
-    future.set_exception(error)
-    if done is not None:
-        done(future)
-    return future
-
-
-def _gone(compiler: Compiler, scheduler: Scheduler) -> Callable[[Loaded], None]:
-    """The callback for an adapter that no reference names any more."""
-
-    def gone(loaded: Loaded) -> None:
-        compiler.forget(loaded.merchant)
-        if loaded.weights is not None:
-            scheduler.forget(loaded.weights.key)
-
-    return gone
 
 
 def _close(loader: AdapterLoader, compiler: Compiler, intake: Intake, scheduler: Scheduler, callbacks: Workers) -> None:

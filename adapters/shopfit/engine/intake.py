@@ -167,3 +167,14 @@ class Intake:
         except Exception as error:
             for job in jobs:
                 job.fail(error)
+
+
+def forgetting(compiler: Compiler, scheduler: Scheduler) -> Callable[[Loaded], None]:
+    """The callback for an adapter that no reference names any more."""
+
+    def gone(loaded: Loaded) -> None:
+        compiler.forget(loaded.merchant)
+        if loaded.weights is not None:
+            scheduler.forget(loaded.weights.key)
+
+    return gone

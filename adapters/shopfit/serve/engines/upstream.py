@@ -21,8 +21,6 @@ from shopfit.adapter.items import CATALOG, HISTORY
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.families import kind_of
-from shopfit.base.fingerprint import identify
-from shopfit.base.load import load_tokenizer
 from shopfit.base.locate import locate_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import ClassIndex, Question
@@ -35,6 +33,7 @@ from shopfit.recipe.item_rules import Rules
 from shopfit.registry import Reference, Registry, Version
 from shopfit.registry.alias_cache import AliasCache
 from shopfit.registry.pinned_name import PinnedName
+from shopfit.serve.engines.upstream_base import UpstreamBase
 from shopfit.serve.engines.vllm_client import VllmClient
 from shopfit.serve.engines.written_text import WrittenText
 from shopfit.settings import Settings
@@ -50,25 +49,6 @@ _ADAPTERS = 1024  # whose recipe, labels and items stay in memory
 _ANSWERS = 32  # of a question, in one request to vLLM
 _OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM would else take from the base's generation_config.json."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamBase:
-    """The base that vLLM serves, as far as it is here.
-
-    Args:
-        name: of it.
-        fingerprint: of it.
-        legacy: its fingerprint in old bundles.
-        tokenizer: of transformers.
-        max_length: tokens of prompt and answer.
-    """
-
-    name: str
-    fingerprint: str
-    legacy: str
-    tokenizer: Any
-    max_length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +126,9 @@ class UpstreamEngine:
         checkpoint = Checkpoint.open(locate_base(name, settings.home))
         if kind_of(name, checkpoint) == "encoder":
             return local()
-        identity = identify(checkpoint)
-        longest = checkpoint.config.get("max_position_embeddings")
-        base = UpstreamBase(
-            name,
-            identity.fingerprint,
-            identity.legacy,
-            load_tokenizer(checkpoint),
-            longest if isinstance(longest, int) else 2**20,
-        )
         return cls(
             url,
-            base,
+            UpstreamBase.of(name, checkpoint),
             registry=registry,
             settings=settings,
             encoder=options.get("encoder"),
