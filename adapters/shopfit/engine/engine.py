@@ -8,10 +8,9 @@ import os
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from shopfit.adapter.stack import MAX_RANK
 from shopfit.base.embed import LateEmbedder
@@ -41,6 +40,9 @@ from shopfit.tasks.rank_answers import RankAnswer, RankRequest, RecommendAnswer,
 from shopfit.tasks.rate import RateAnswer, RateRequest
 from shopfit.tasks.requests import Answer, Request, TokenUsage
 from shopfit.tasks.tenant import Adapter
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _PREFETCHED = 256  # prefetched adapters of one merchant that may wait to be loaded
 
