@@ -8,6 +8,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
 
+from tests.base.encoder_table import ENCODER_TABLE
+
 PAGE = Path(__file__).parents[2] / "docs" / "bases.md"
 BEGIN, END = "<!-- families: written by python -m tests.base.families -->", "<!-- /families -->"
 
@@ -209,7 +211,26 @@ def table() -> str:
         "",
         f"Refused, as they keep what they read in a way of their own: {_names(by_path['refused'])}.",
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_encoders()])
+
+
+def _encoders() -> list[str]:
+    works, plain, refused = (
+        {kind: family.why for kind, family in ENCODER_TABLE.items() if family.path == path}
+        for path in ("works", "plain path", "refused")
+    )
+    return [
+        f"{len(works)} families of encoders, of which texts of any lengths are read together:",
+        _named(list(works)),
+        "",
+        f"{len(plain)} of which only texts of one length are:",
+        "",
+        *(fill(f"- `{kind}`: {why}", 120, subsequent_indent="  ") for kind, why in plain.items()),
+        "",
+        f"{len(refused)} are refused:",
+        "",
+        *(fill(f"- `{kind}` {why}", 120, subsequent_indent="  ") for kind, why in refused.items()),
+    ]
 
 
 def _whys(path: Kept) -> list[str]:

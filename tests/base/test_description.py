@@ -26,6 +26,7 @@ def described(folder: Path) -> Description:
 def test_a_decoder(tiny_base: Path, home: Path) -> None:
     known, base = described(tiny_base), load_base(str(tiny_base), home)
     assert (known.family, known.kind, known.pooling, known.chat_template) == ("llama", "decoder", "", False)
+    assert known.path == base.scorer.path == "fast"
     assert known.context == base.max_length == 512
     assert known.parameters == sum(weight.numel() for weight in base.model.parameters())
     assert known.memory["float32"] == 2 * known.memory["bfloat16"] == 4 * known.parameters

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 from shopfit.base.checkpoint import TEMPLATE, Checkpoint
 from shopfit.base.families import BaseKind, kind_of, longest_text
-from shopfit.base.folder import file_in, read_json, settings_in
+from shopfit.base.folder import file_in, settings_in
 from shopfit.base.load import outline
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
+from shopfit.base.pooling import MEAN
+from shopfit.base.scoring.architectures import path_of
+from shopfit.base.scoring.scorer import Path
 from shopfit.errors import BaseError
 
 _MOST_TEXT = 1 << 20  # bytes read of a README or LICENSE
 _BLOCK, _BLOCKS = 64, 256  # of NF4: weights with one scale, and scales with one scale of their own
-_POOLING = "1_Pooling/config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Description:
     Args:
         family: transformers' model_type.
         kind: "decoder" or "encoder".
+        path: that it takes unless the proof finds otherwise; see docs/bases.md.
         context: most tokens of a text.
         chat_template: whether it has one.
         license: as its files say it; empty if they do not.
@@ -35,6 +38,7 @@ class Description:
 
     family: str
     kind: BaseKind
+    path: Path
     context: int
     chat_template: bool
     license: str
@@ -60,10 +64,11 @@ def describe(name: str, checkpoint: Checkpoint) -> Description:
     return Description(
         family=str(checkpoint.config["model_type"]),
         kind=kind,
-        context=longest_text(name, model),
+        context=longest_text(name, model, kind),
         chat_template=TEMPLATE in checkpoint.files or bool(said.get("chat_template")),
         license=PACKAGED[name].license if name in PACKAGED else _license(checkpoint.folder),
-        pooling=_pooling(checkpoint.folder) if kind == "encoder" else "",
+        path=path_of(kind, model),
+        pooling=(checkpoint.pooling or MEAN).mode if kind == "encoder" else "",
         parameters=sum(weight.numel() for weight in model.parameters()),
         memory=_memory(model),
     )
@@ -89,14 +94,7 @@ def _memory(model: Any) -> dict[str, int]:
     }
 
 
-def _pooling(folder: Path) -> str:
-    path = file_in(folder, _POOLING)
-    said = {} if path is None else read_json(path, folder / _POOLING)
-    modes = [key.removeprefix("pooling_mode_") for key, on in said.items() if key.startswith("pooling_mode_") and on]
-    return ", ".join(modes).replace("_tokens", "") or str(said.get("pooling_mode", "mean"))
-
-
-def _license(folder: Path) -> str:
+def _license(folder: FilePath) -> str:
     """As the model card's front matter says it (https://huggingface.co/docs/hub/model-cards), else the first line of
     a LICENSE file.
     """
@@ -117,7 +115,7 @@ def _license(folder: Path) -> str:
     return ""
 
 
-def _text(folder: Path, name: str) -> str:
+def _text(folder: FilePath, name: str) -> str:
     try:
         path = file_in(folder, name)
     except BaseError:  # not needed to load: what leads elsewhere is not followed

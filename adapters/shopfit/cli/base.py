@@ -80,6 +80,7 @@ def show(name: str, as_json: bool) -> None:
         "name": name,
         "family": known.family,
         "kind": known.kind,
+        "path": known.path,
         "context_tokens": known.context,
         "chat_template": known.chat_template,
         "pooling": known.pooling,
@@ -95,6 +96,7 @@ def show(name: str, as_json: bool) -> None:
         print_json(facts)
         return
     shown = facts | {
+        "path": known.path,
         "context_tokens": f"{known.context:,}",
         "chat_template": "yes" if known.chat_template else "no",
         "pooling": known.pooling or "none: it is no encoder",

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any, assert_never
 
 from shopfit.base.attention import attention_of
-from shopfit.base.families import FAST, BaseKind
+from shopfit.base.families import FAST, PLAIN_ENCODERS, BaseKind
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.dual_encoder import DualEncoderScorer
 from shopfit.base.scoring.plain_causal import PlainCausalScorer
-from shopfit.base.scoring.scorer import Scorer
+from shopfit.base.scoring.scorer import Path, Scorer
 
 
 def scorer_of(kind: BaseKind, pad: int) -> Scorer[Any]:
@@ -45,3 +45,15 @@ def scorers_of(kind: BaseKind, model: Any, pad: int) -> Iterator[Scorer[Any]]:
             yield DualEncoderScorer(pad)
         case _:
             assert_never(kind)
+
+
+def path_of(kind: BaseKind, model: Any) -> Path:
+    """The path that a model takes unless the proof of it finds that it must be the plain one.
+
+    Args:
+        kind: of the base.
+        model: of transformers; its weights are not looked at.
+    """
+    if kind == "encoder":
+        return "plain" if model.config.model_type in PLAIN_ENCODERS else "fast"
+    return next(scorers_of(kind, model, pad=0)).path
