@@ -1,75 +1,178 @@
-"""Tiny random decoders of many families: each answers as its own plain forward does, or is refused by name."""
+"""Tiny random decoders of many families: bare or adapted, alone or beside others, each answers as transformers and PEFT
+do with one text in one forward, or is refused by name. docs/bases.md is made of the same table.
+"""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.base.families import DECODERS, PAGE, WINDOWS, Family, written
 from tests.base.tiny import save_tiny, tiny_model
+from tests.engine.conftest import EXAMPLES, LABELS, recipe_of, seal_as
+from torch import Tensor
 
-from shopfit.base.families import DECODERS
+from shopfit.adapter.bundle import LORA, NATIVE, Bundle
+from shopfit.adapter.weight_files import write_served
+from shopfit.base.attention import attention_of
+from shopfit.base.families import FAST
 from shopfit.base.load import Base, load_base
-from shopfit.base.scoring.architectures import scorer_of
+from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.causal import CausalScorer
-from shopfit.base.scoring.questions import Question
+from shopfit.base.scoring.plain_causal import PlainCausalScorer
 from shopfit.base.self_test import prove
+from shopfit.engine import ChooseRequest, Engine, GenerateRequest, Tenant
 from shopfit.errors import BaseError
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.trainer import Trainer, make_accelerator
+from shopfit.tune.training_dataset import TrainingSet
 
-FULL = {"layer_types": ["full_attention", "full_attention"]}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "exaone4": FULL,
-    "qwen2": {"vocab_size": 416},  # its tokenizer adds an end token of its own
-    "smollm3": FULL,
-    "granite": {"logits_scaling": 1.0},
-}
-QUESTIONS = [
-    Question((5, 6, 7, 8, 9), ((10, 11), (12,), (13, 14, 15))),
-    Question((20, 21), ((22,), (23, 24))),
-    Question((30,), ((31, 32),)),
-]
+METHODS = ("lora", "adalora", "prefix")
+TEXTS = ["lovely crema, and the delivery was quick", "cracked"]
+TOKENS = 5  # of a generated text
 
 
-@pytest.mark.parametrize("kind", sorted(DECODERS))
-def test_a_decoder_scores_as_its_plain_forward_does(kind: str, tmp_path: Path, home: Path) -> None:
-    base = load_base(str(save_tiny(tmp_path / "b", kind, "AutoModelForCausalLM", **SETTINGS.get(kind, {}))), home)
-    assert not base.encoder
+@pytest.mark.parametrize("kind", [kind for kind, family in DECODERS.items() if family.path != "refused"])
+def test_every_answer_is_the_one_that_it_gives_alone(kind: str, tmp_path: Path, home: Path) -> None:
+    family = DECODERS[kind]
+    base = load_tiny(kind, family, tmp_path / "base", home)
+    assert (base.scorer.path, base.prefix_shape is not None) == (family.path, family.prefix)
+    methods = [method for method in METHODS if method != "prefix" or family.prefix]
+    choosers, writers = ({None: Tenant("acme", recipe_for(base, task), LABELS.get(task, []))} for task in TASKS)
+    for seed, method in enumerate(methods):
+        for task, tenants in zip(TASKS, (choosers, writers), strict=True):
+            tenants[method] = Tenant.of(trained(base, task, method, seed, tmp_path / f"{task}-{method}"))
+    with Engine(base, slots=4, rows=3) as engine:
+        chosen = {
+            (method, text): engine.submit(ChooseRequest(tenant, {"text": text}))
+            for text in TEXTS
+            for method, tenant in choosers.items()
+        }
+        written = {
+            (method, text): engine.submit(GenerateRequest(tenant, {"input": text}))
+            for text in TEXTS
+            for method, tenant in writers.items()
+        }
+        scores = {asked: answer.result().probabilities for asked, answer in chosen.items()}
+        texts = {asked: whole(answer.result().text) for asked, answer in written.items()}
+    for method in choosers:
+        with peft_alone(base, choosers[method].bundle) as model:
+            for text in TEXTS:
+                wanted = plain_probabilities(base, model, choosers[method].recipe, text)
+                assert scores[method, text] == pytest.approx(wanted, abs=2e-4), (method, text)
+        with peft_alone(base, writers[method].bundle) as model:
+            for text in TEXTS:
+                assert texts[method, text] == plain_text(base, model, writers[method].recipe, text), (method, text)
+    apart = [tuple(round(score, 4) for score in scores[method, TEXTS[0]].values()) for method in choosers]
+    assert len(set(apart)) == len(apart)  # adapters that change nothing would prove nothing
+
+
+TASKS = ("choose", "generate")
+
+
+def load_tiny(kind: str, family: Family, folder: Path, home: Path) -> Base:
+    """The tiny model of a family, loaded."""
+    return load_base(str(save_tiny(folder, kind, "AutoModelForCausalLM", **family.settings)), home)
+
+
+def recipe_for(base: Base, task: str, method: str = "lora", seed: int = 0) -> Recipe:
+    return recipe_of(
+        base,
+        task,
+        adapter={"method": method, "rank": 4, "virtual_tokens": 4},
+        tune={"lr": 0.05, "epochs": 6, "batch_size": 2, "seed": seed, "temperature": 1.0},
+        serve={"max_new_tokens": TOKENS},
+    )
+
+
+def trained(base: Base, task: str, method: str, seed: int, folder: Path) -> Bundle:
+    """An adapter after a few steps, which answers otherwise than the bare base."""
+    recipe = recipe_for(base, task, method, seed)
+    prompter = Prompter(recipe, base.tokenizer, scorer=base.scorer)
+    training_set = TrainingSet(EXAMPLES[task], [], LABELS.get(task, []), prompter)
+    tuned = Trainer(base, make_accelerator(recipe)).fit(training_set, recipe)
+    tuned.adapter.save(folder / NATIVE)
+    tuned.adapter.detach()
+    rank = write_served(folder / NATIVE, folder / LORA, recipe.adapter)
+    return seal_as(folder, base, recipe, f"acme-{method}", method=method, rank=rank, seed=seed)
+
+
+@contextmanager
+def peft_alone(base: Base, bundle: Any) -> Iterator[Any]:
+    """PEFT's own model with the adapter as it was trained; the bare one for None."""
+    from peft import PeftModel
+
+    if bundle is None:
+        yield base.model
+        return
+    peft = PeftModel.from_pretrained(base.model, bundle.native)
+    peft.eval()
+    try:
+        yield peft
+    finally:
+        if bundle.manifest.method != "prefix":
+            peft.unload()
+        base.model.__dict__.pop("peft_config", None)
+
+
+def plain_probabilities(base: Base, model: Any, recipe: Recipe, text: str) -> Mapping[str, float]:
+    """The probability of each label by the model's plain forward over prompt and label, each in one of its own."""
+    prompter = Prompter(recipe, base.tokenizer, scorer=base.scorer)
+    prompt = prompter.encode({"text": text})
+    means = []
+    for label in LABELS["choose"]:
+        answer = prompter.label(label)
+        with torch.inference_mode():
+            logs = model(input_ids=torch.tensor([(*prompt, *answer)])).logits[0].float().log_softmax(-1)
+        ends = range(len(logs) - len(answer) - 1, len(logs) - 1)  # a prefix may stand before
+        means.append(sum(logs[end, token] for end, token in zip(ends, answer, strict=True)) / len(answer))
+    shares: Tensor = torch.stack([torch.as_tensor(mean) for mean in means]).softmax(0)
+    return dict(zip(LABELS["choose"], shares.tolist(), strict=True))
+
+
+def plain_text(base: Base, model: Any, recipe: Recipe, text: str) -> str:
+    """What transformers' `generate` writes."""
+    prompt = torch.tensor([Prompter(recipe, base.tokenizer, scorer=base.scorer).encode({"input": text})])
     with torch.inference_mode():
-        got = CausalScorer(0).collate(QUESTIONS).forward(base.model)
-        wanted = [_alone(base, question, answer) for question in QUESTIONS for answer in question.answers]
-        torch.testing.assert_close(got, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
-        base.model(torch.arange(base.max_length)[None] % 300)  # the longest text does not crash
+        made = model.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=TOKENS,
+            do_sample=False,
+            pad_token_id=base.tokenizer.pad_token_id,
+        )
+    return whole(base.tokenizer.decode(made[0, prompt.shape[1] :], skip_special_tokens=True))
 
 
-def _alone(base: Base, question: Question, answer: tuple[int, ...]) -> float:
-    logs = base.model(torch.tensor([question.prompt + answer])).logits[0].log_softmax(-1)
-    return sum(logs[len(question.prompt) - 1 + at, token].item() for at, token in enumerate(answer))
+def whole(text: str) -> str:
+    """A text without characters that a tiny model has begun and not ended, and without white space around."""
+    return text.replace("\ufffd", "").strip()
 
 
-DYNAMIC = {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}
+@pytest.mark.parametrize("kind", [kind for kind, family in DECODERS.items() if family.path == "refused"])
+def test_some_are_refused_by_name(kind: str, tmp_path: Path, home: Path) -> None:
+    with pytest.raises(BaseError, match=f"(?s)^the base .*{DECODERS[kind].why}"):
+        load_tiny(kind, DECODERS[kind], tmp_path / "base", home)
+
+
+def test_every_fast_family_is_in_the_table() -> None:
+    assert sorted(FAST) == sorted(kind for kind, family in DECODERS.items() if family.path == "fast")
+
+
+def test_the_docs_say_what_the_table_says() -> None:
+    page = PAGE.read_text()
+    assert written(page) == page, "run python -m tests.base.families"
+
+
 OTHERS: list[tuple[str, str, dict[str, Any], str]] = [
-    ("cohere", "AutoModelForCausalLM", {}, "logit_scale"),
-    ("cohere2", "AutoModelForCausalLM", {}, "logit_scale"),
-    ("granite", "AutoModelForCausalLM", {"logits_scaling": 8.0}, "logits_scaling"),
-    ("gemma2", "AutoModelForCausalLM", {}, "softcapping"),
-    ("mpt", "AutoModelForCausalLM", {}, "mpt"),
-    ("bloom", "AutoModelForCausalLM", {}, "bloom"),
-    ("gptj", "AutoModelForCausalLM", {}, "gptj"),
-    ("gpt_neo", "AutoModelForCausalLM", {"attention_types": [[["global"], 2]]}, "gpt_neo"),
-    ("codegen", "AutoModelForCausalLM", {}, "codegen"),
-    ("xglm", "AutoModelForCausalLM", {}, "xglm"),
-    ("modernbert-decoder", "AutoModelForCausalLM", {}, "modernbert-decoder"),
-    ("mixtral", "AutoModelForCausalLM", {}, "mixtral"),
     ("bert", "AutoModelForCausalLM", {"is_decoder": True}, "decoder"),
     ("bert", "AutoModelForSequenceClassification", {}, "BertForSequenceClassification"),
     ("llama", "AutoModel", {}, "LlamaModel"),
     ("gpt2", "AutoModel", {}, "GPT2Model"),
     ("qwen2", "AutoModelForSequenceClassification", {}, "Qwen2ForSequenceClassification"),
-    (
-        "llama",
-        "AutoModelForCausalLM",
-        {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
-        "rope_type",
-    ),
     ("bart", "AutoModel", {}, "encoder beside its decoder"),
     ("t5", "AutoModelForSeq2SeqLM", {"decoder_start_token_id": 0, "d_kv": 8, "d_ff": 64}, "encoder beside its decoder"),
 ]
@@ -78,7 +181,7 @@ OTHERS: list[tuple[str, str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(
     ("kind", "loader", "settings", "why"), OTHERS, ids=lambda each: each if isinstance(each, str) else ""
 )
-def test_others_are_refused_by_name(
+def test_what_writes_no_text_and_is_no_encoder_is_refused_by_name(
     kind: str, loader: str, settings: dict[str, Any], why: str, tmp_path: Path, home: Path
 ) -> None:
     folder = save_tiny(tmp_path / "b", kind, loader, **settings)
@@ -86,14 +189,34 @@ def test_others_are_refused_by_name(
         load_base(str(folder), home)
 
 
-@pytest.mark.parametrize("kind", ["cohere", "gemma2", "mpt", "gptj", "xglm", "codegen", "bloom"])
-def test_the_proof_refuses_what_no_list_knows(kind: str) -> None:
-    """The net under the lists: each of these would be silently wrong."""
-    loader, settings = next((loader, settings) for other, loader, settings, _ in OTHERS if other == kind)
+@pytest.mark.parametrize("kind", ["bloom", "mpt"])
+def test_the_proof_finds_what_no_list_knows(kind: str) -> None:
+    """The net under the table: on the fast path each of these would be silently wrong, or crash."""
+    model = tiny_model(kind, "AutoModelForCausalLM", **DECODERS[kind].settings)
     with pytest.raises(BaseError, match=r"plain forward|cannot be run"):
-        prove(kind, tiny_model(kind, loader, **settings), scorer_of("decoder", 0))
+        prove(kind, model, CausalScorer(0))
+    prove(kind, model, PlainCausalScorer(0))
 
 
-def test_the_docs_name_every_decoder() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "bases.md").read_text()
-    assert [kind for kind in DECODERS if f"`{kind}`" not in text] == []
+def test_a_window_that_is_not_heeded_is_found() -> None:
+    """Windows are wider than the texts of the proof, so these are narrow meanwhile."""
+    model = tiny_model("mistral", "AutoModelForCausalLM", sliding_window=64)
+    found = attention_of(model)
+    assert found is not None
+    assert found.window == 64
+    prove("mistral", model, CausalScorer(0, found))
+    assert model.config.sliding_window == 64
+    model = tiny_model("gemma3_text", "AutoModelForCausalLM", **WINDOWS)
+    found = attention_of(model)
+    assert found is not None
+    prove("gemma3_text", model, CausalScorer(0, found))
+    with pytest.raises(BaseError, match="plain forward"):  # one mask for every layer, as if all had the window
+        prove("gemma3_text", model, CausalScorer(0, replace(found, by_kind=False)))
+
+
+@pytest.mark.parametrize("rope", ["dynamic", "longrope"])
+def test_positions_that_turn_by_length_are_read_up_to_where_they_would(rope: str, tmp_path: Path, home: Path) -> None:
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4} if rope == "longrope" else {}
+    said = {"rope_type": rope, "factor": 2.0, "rope_theta": 1e4, "original_max_position_embeddings": 64, **factors}
+    folder = save_tiny(tmp_path / "b", "llama", "AutoModelForCausalLM", rope_parameters=said)
+    assert load_base(str(folder), home).max_length == 64

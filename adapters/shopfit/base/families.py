@@ -90,7 +90,7 @@ FAST = frozenset(
         "youtu",
     }
 )
-"""Decoders whose layers take masks of trees and position ids: each is tested in tests/base/test_decoders.py."""
+"""Decoders whose layers take masks of trees and position ids: each is tested in tests/base/test_families.py."""
 PLAIN_ENCODERS: Mapping[str, str] = {
     "convbert": "its convolutions read the tokens beside a token, padding too",
     "fnet": "its Fourier transform runs over all tokens, padding too",
