@@ -40,7 +40,8 @@ def backbone_of(model: Any) -> Any:
     """The part of a model that makes hidden states of tokens: of a causal language model, all but its output head."""
     if model.base_model is not model or model.get_output_embeddings() is None:
         return model.base_model
-    return model.get_decoder()  # Llama 4 keeps it under another name than its whole checkpoint does
+    # Llama 4's text side names its backbone by the place that it has in the whole checkpoint
+    return next(child for child in model.children() if hasattr(child, "config"))
 
 
 def logits_of(model: Any, states: Tensor) -> Tensor:

@@ -225,16 +225,22 @@ class CausalScorer(Scorer[Question]):
     def _trials(self, model: Any, tokens: Tokens) -> list[Trial]:
         stem, one, two, asked, last = tokens[2:5], tokens[5:7], tokens[7:9], tokens[9:11], tokens[11:12]
         tree = self.collate([Question(stem, (one, two)), Question(asked, (last,))]).to(model.device)
-        alone = alone_log_probs(model, [(stem, one), (stem, two), (asked, last)])
-        texts = tokens[:6], tokens[6:11]
-        wanted = [
-            model(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0, -1].float()
-            for text in texts
-        ]
+        lines = [(stem, one), (stem, two), (asked, last)]
+        long, short = tokens[:6], tokens[6:11]
+        logits = self._plain_logits(model, [*(prompt + answer for prompt, answer in lines), long, short])
+        wanted = torch.stack([logits[3, len(long) - 1], logits[4, len(short) - 1]])
         return [
-            ("log-probabilities of answers side by side", tree.forward(model), alone),
-            ("the scores of a step of one token", self._step(model, *texts), torch.stack(wanted)),
+            ("log-probabilities of answers side by side", tree.forward(model), answer_log_probs([*logits], lines)),
+            ("the scores of a step of one token", self._step(model, long, short), wanted),
         ]
+
+    def _plain_logits(self, model: Any, texts: Sequence[Tokens]) -> Tensor:
+        """(N, T, V) of N texts by one plain forward. What stands behind a text changes nothing before it."""
+        ids = torch.full((len(texts), max(map(len, texts))), self.pad)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)] = torch.tensor(text)
+        logits: Tensor = model(input_ids=ids.to(model.device), use_cache=False).logits
+        return logits.float()
 
     def _step(self, model: Any, long: Tokens, short: Tokens) -> Tensor:
         """(2, V) scores after two texts of which the last token is read in a step, after a cache padded on the right.
@@ -265,22 +271,22 @@ class CausalScorer(Scorer[Question]):
     def _prefix_trials(self, model: Any, tokens: Tokens, prefix: Tensor) -> list[Trial]:
         before, stem, one, two = tokens[:2], tokens[2:5], tokens[5:7], tokens[7:9]
         asked, last = tokens[9:11], tokens[11:12]
-        alone = alone_log_probs(model, [(before + stem, one), (before + stem, two), (asked, last)])
+        lines = [(before + stem, one), (before + stem, two), (asked, last)]
+        alone = answer_log_probs([*self._plain_logits(model, [prompt + answer for prompt, answer in lines])], lines)
         tree = self.collate([Question(stem, (one, two)), Question(asked, (last,))]).to(model.device)
         behind = tree.forward(model, prefix=lay_before([prefix, None], model.device))
         return [("log-probabilities behind a prefix", behind, alone)]
 
 
-def alone_log_probs(model: Any, lines: Sequence[tuple[Tokens, Tokens]]) -> Tensor:
-    """The log-probability of each answer after its prompt by the whole model's plain forward, each in one of its own.
+def answer_log_probs(logits: Sequence[Tensor], lines: Sequence[tuple[Tokens, Tokens]]) -> Tensor:
+    """(N,) the log-probability of each answer after its prompt.
 
     Args:
-        model: a causal language model.
-        lines: prompts and answers.
+        logits: (T, V) of each of N texts of prompt and answer.
+        lines: the N prompts and answers.
     """
     sums = []
-    for prompt, answer in lines:
-        read = torch.tensor([prompt + answer], device=model.device)
-        logs = model(input_ids=read, use_cache=False).logits[0].float().log_softmax(-1)
+    for scores, (prompt, answer) in zip(logits, lines, strict=False):
+        logs = scores.float().log_softmax(-1)
         sums.append(sum((logs[len(prompt) - 1 + at, token] for at, token in enumerate(answer)), logs.new_zeros(())))
     return torch.stack(sums)

@@ -16,7 +16,7 @@ from torch import Tensor
 from shopfit.base.layer_states import cache_options, new_cache, put_together, take_apart
 from shopfit.base.output_head import backbone_of
 from shopfit.base.prefix import Prefix, lay_before
-from shopfit.base.scoring.causal import alone_log_probs, token_log_probs
+from shopfit.base.scoring.causal import answer_log_probs, token_log_probs
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
 from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
 
@@ -138,7 +138,7 @@ class PlainCausalScorer(Scorer[Question]):
         """Rows of different lengths in one batch against each alone, and a step of one token."""
         tokens = tuple(tokens)
         stem, one, two, asked, last = tokens[:5], tokens[5:8], tokens[8:9], tokens[9:11], tokens[11:12]
-        alone = alone_log_probs(model, [(stem, one), (stem, two), (asked, last)])
+        alone = _alone(model, [(stem, one), (stem, two), (asked, last)])
         batch = self.collate([Question(stem, (one, two)), Question(asked, (last,))]).to(model.device)
         found: list[Trial] = [("log-probabilities of a batch", batch.forward(model), alone)]
         rows = []
@@ -159,7 +159,7 @@ class PlainCausalScorer(Scorer[Question]):
         """A batch of which one row has a prefix, against each alone."""
         tokens = tuple(tokens)
         before, stem, one, asked, last = tokens[:2], tokens[2:5], tokens[5:7], tokens[9:11], tokens[11:12]
-        alone = alone_log_probs(model, [(before + stem, one), (asked, last)])
+        alone = _alone(model, [(before + stem, one), (asked, last)])
         batch = self.collate([Question(stem, (one,)), Question(asked, (last,))]).to(model.device)
         behind = batch.forward(model, prefix=lay_before([prefix, None], model.device))
         return [("log-probabilities behind a prefix", behind, alone)]
@@ -180,3 +180,9 @@ def step_logits(model: Any, tokens: Sequence[int], lengths: Sequence[int], cache
         options["attention_mask"] = mask
     logits: Tensor = model(input_ids=torch.tensor(tokens, device=model.device)[:, None], **options).logits
     return logits[:, -1].float()
+
+
+def _alone(model: Any, lines: Sequence[tuple[Tokens, Tokens]]) -> Tensor:
+    """(N,) the log-probability of each answer after its prompt, by the model's plain forward of each by itself."""
+    texts = [torch.tensor([prompt + answer], device=model.device) for prompt, answer in lines]
+    return answer_log_probs([model(input_ids=text, use_cache=False).logits[0] for text in texts], lines)
