@@ -29,7 +29,7 @@ VLLM_READY := $(VLLM)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter serve label-next curve test test-fast test-vllm soak lint lint-deploy types bench \
-	bench-recipes bench-engine bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
+	bench-recipes bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ bench-recipes: base  ## train every recipe on its sample merchant, and review-se
 
 bench-engine: base  ## measure many adapters in one batch
 	@$(BIN)/python -m tests.bench.engine
+
+bench-bases: base  ## measure adapters on bases of other shapes, sliding windows and the plain path
+	@$(BIN)/python -m tests.bench.bases
 
 bench-loading: $(READY)  ## measure the memory that loading a base takes at its peak
 	@$(BIN)/python -m tests.bench.loading
