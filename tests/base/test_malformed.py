@@ -171,11 +171,6 @@ def test_tokens_that_end_texts_and_fill_rows_up(copy: Path, home: Path) -> None:
         load_base(str(copy), home)
 
 
-def test_a_window_is_the_longest_text(tmp_path: Path, home: Path) -> None:
-    folder = save_tiny(tmp_path / "windowed", "mistral", "AutoModelForCausalLM", sliding_window=32)
-    assert load_base(str(folder), home).max_length == 32
-
-
 def test_positions_behind_the_padding_are_not_counted(tmp_path: Path, home: Path) -> None:
     folder = save_tiny(tmp_path / "roberta", "roberta", "AutoModel", pad_token_id=1)
     assert load_base(str(folder), home).max_length == 126
