@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from redis import Redis
 from tests.serve.operated import Operated, halted, operating, own_copy
 
 from shopfit.registry import UNLIMITED, Limits, Registry
@@ -205,15 +206,13 @@ def used(operated: Operated) -> int:
 
 
 def test_a_merchant_without_its_own_has_the_platforms(
-    filled: Settings, tmp_path_factory: pytest.TempPathFactory
+    filled: Settings, tmp_path_factory: pytest.TempPathFactory, redis: str
 ) -> None:
     home = own_copy(filled, tmp_path_factory.mktemp("defaults") / "home")
     with Registry.open(home) as registry:  # other tests may have asked on the registry that this is a copy of
         most = registry.usage(datetime.now(UTC).date()).get("acme", 0) + 1
-    # nothing listens there: rates go uncounted, and nobody is refused for it
-    with operating(
-        home, "--requests-per-minute", "1", "--limits", "redis://127.0.0.1:1", "--tokens-per-day", str(most)
-    ) as one:
+    with operating(home, "--requests-per-minute", "1", "--limits", redis, "--tokens-per-day", str(most)) as one:
+        Redis.from_url(redis).shutdown(nosave=True)  # rates go uncounted, and nobody is refused for it
         assert one.classify().status_code == 200
         while (refused := one.classify()).status_code == 200:
             time.sleep(0.02)
