@@ -86,7 +86,7 @@ def test_mixed_adapters_answer_as_peft_alone(loaded: tuple[str, Base], tmp_path:
         by_one = [engine.embed([EmbedRequest(tenant, {"query": query})])[0] for tenant, query in asked]
     differing = set()
     for (tenant, query), together, one in zip(asked, mixed, by_one, strict=True):
-        ids = Prompter(tenant.recipe, base.tokenizer, tenant.catalog, encoder=True).encode({"query": query})
+        ids = Prompter(tenant.recipe, base.tokenizer, tenant.catalog, scorer=base.scorer).encode({"query": query})
         assert isinstance(tenant.bundle, Bundle | None)
         with wearing(base, tenant.bundle) as worn:
             wanted = alone(worn.model, [ids])[0].tolist()

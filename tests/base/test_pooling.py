@@ -197,7 +197,7 @@ def test_whoever_makes_vectors_makes_the_same(mode: Mode, pooled: Write, home: P
         pairs = [(tenant, query) for query in queries for tenant in tenants]
         answers = engine.embed([EmbedRequest(tenant, {"query": query}) for tenant, query in pairs])
     for (tenant, query), answer in zip(pairs, answers, strict=True):
-        ids = Prompter(tenant.recipe, base.tokenizer, tenant.catalog, encoder=True).encode({"query": query})
+        ids = Prompter(tenant.recipe, base.tokenizer, tenant.catalog, scorer=base.scorer).encode({"query": query})
         with wearing(base, tenant.bundle) as worn:  # type: ignore[arg-type] # these bundles lie in folders
             assert list(answer.vector) == pytest.approx(vector(worn.model, mode, ids).tolist(), abs=1e-4)
     embedded = torch.from_numpy(Embedder(base)(queries))
