@@ -162,6 +162,12 @@ class UnknownRelease(UnknownReference):
     """An adapter has no such release."""
 
 
+class UnknownAnswer(ShopfitError):  # noqa: N818 - reads as what it is
+    """No answer of such an id was given to the merchant."""
+
+    http_status = 404
+
+
 class UnknownCatalog(UnknownReference):
     """A merchant has no catalog in the registry."""
 

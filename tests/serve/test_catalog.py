@@ -149,10 +149,12 @@ def seconds(process: psutil.Process) -> float:
 
 
 def catalog_processes(gateway: ServedGateway) -> list[psutil.Process]:
-    """Those that were forked, as engines are, and are none."""
-    engines = re.findall(r"is ready: process (\d+)", gateway.log.read_text())
-    children = psutil.Process(gateway.process.pid).children(recursive=True)
-    return [one for one in children if one.ppid() != gateway.process.pid and str(one.pid) not in engines]
+    """Those that live, at least one; the log tells of each a moment after it was started."""
+    while True:
+        told = re.findall(r"catalogs are worked on: process (\d+)", gateway.log.read_text())
+        if found := [psutil.Process(int(number)) for number in told if psutil.pid_exists(int(number))]:
+            return found
+        time.sleep(0.02)
 
 
 def test_a_process_that_is_killed_takes_one_request_with_it_at_most(changed: ServedGateway) -> None:

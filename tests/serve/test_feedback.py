@@ -73,7 +73,7 @@ def test_an_id_that_no_answer_of_the_merchants_has_is_unknown(operated: Operated
         refused = send(operated, ours, ours | {"answer": wrong})
         assert refused.status_code == 404, wrong
         assert [problem["where"] for problem in refused.json()["error"]["problems"]] == ["events.1.answer"]
-        assert refused.json()["error"]["code"] == "invalid_request"
+        assert refused.json()["error"]["code"] == "answer_not_found"
     assert send(operated, ours, key="rival").status_code == 404
     assert before == (operated.registry.feedback("acme"), operated.registry.feedback("rival"))
 

@@ -5,6 +5,7 @@ answers anything in time.
 """
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -16,6 +17,8 @@ from shopfit.serve import catalog_worker
 from shopfit.serve.engines.frames import ContentSocket
 from shopfit.serve.engines.process import FORKS
 from shopfit.serve.registry_threads import RegistryThreads
+
+logger = logging.getLogger(__name__)
 
 _IDLE = 60.0  # seconds that a process stays that has nothing to do
 
@@ -129,6 +132,7 @@ class _CatalogProcess:
         with its:
             self._process = FORKS.Process(target=catalog_worker.main, args=(its,), name="shopfit-catalogs", daemon=True)
             self._process.start()
+        logger.info("catalogs are worked on: process %s", self._process.pid)
         self._frames = ContentSocket(own)
         self._frames.send(places)
         self.asked = time.monotonic()

@@ -23,6 +23,7 @@ from shopfit.errors import (
     RequestError,
     ScopeMissing,
     ShopfitError,
+    UnknownAnswer,
     UnknownCatalog,
     UnknownMerchant,
     UnknownReference,
@@ -69,6 +70,7 @@ _RETRY_SOON = 1  # seconds, where an engine is full or being started
 _TYPES: dict[type[ShopfitError], tuple[str, str]] = {  # the first that fits
     KeyRefused: ("authentication_error", "invalid_api_key"),
     ScopeMissing: ("permission_error", "insufficient_scope"),
+    UnknownAnswer: ("invalid_request_error", "answer_not_found"),
     UnknownCatalog: ("invalid_request_error", "catalog_not_found"),
     UnknownMerchant: ("invalid_request_error", "merchant_not_found"),
     UnknownRelease: ("invalid_request_error", "release_not_found"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 from starlette.responses import JSONResponse
 
-from shopfit.errors import DataError, Problem, RequestError, ShopfitError
+from shopfit.errors import DataError, Problem, RequestError
 from shopfit.registry import Feedback
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asking, Asks, Body
@@ -19,12 +19,6 @@ _MOST = 1000  # events of one request
 _BAD, _MEND = "there are events that cannot be kept, so none is", "correct those, and send all of them again"
 _NAMES = {"answer_id": "answer", "user_hash": "user"}  # of the registry, and here
 _LATEST = timedelta(minutes=5)  # that the sender's clock may be ahead
-
-
-class UnknownAnswer(ShopfitError):  # noqa: N818 - reads as what it is
-    """No answer of such an id was given to the merchant."""
-
-    http_status = 404
 
 
 class Event(Body):
