@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 from starlette.responses import JSONResponse
 
-from shopfit.errors import DataError, Problem, RequestError
+from shopfit.errors import DataError, Problem, RequestError, UnknownAnswer
 from shopfit.registry import Feedback
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.endpoints.asking import Asking, Asks, Body
