@@ -34,6 +34,7 @@ class Family:
 
 
 WINDOWS: dict[str, Any] = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
+ONE_WINDOW = 32  # of all layers: from layer to layer, what stands before a text still reaches its end
 MOE: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 GROUPS: dict[str, Any] = {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
 LATENT: dict[str, Any] = {
@@ -101,7 +102,7 @@ DECODERS: dict[str, Family] = {
     "glm4": fast(),
     "glm4_moe": fast(**MOE, **GROUPS),
     "gpt2": fast(),
-    "gpt_bigcode": fast(),
+    "gpt_bigcode": fast(prefix=False),
     "gpt_neo": plain("its layers make their windows themselves", attention_types=[[["global", "local"], 1]]),
     "gpt_neox": fast(),
     "gpt_oss": fast(**WINDOWS, **MOE),
@@ -154,8 +155,8 @@ DECODERS: dict[str, Family] = {
     "minimax_m2": fast(**MOE),
     "ministral": fast(**WINDOWS),
     "ministral3": fast(),
-    "mistral": fast(sliding_window=8),
-    "mixtral": fast(**MOE, sliding_window=8),
+    "mistral": fast(sliding_window=ONE_WINDOW),
+    "mixtral": fast(**MOE, sliding_window=ONE_WINDOW),
     "modernbert-decoder": fast(**WINDOWS),
     "mpt": plain(ALIBI),
     "nanochat": fast(),
@@ -169,8 +170,8 @@ DECODERS: dict[str, Family] = {
     "opt": fast(),
     "persimmon": fast(),
     "phi": fast(),
-    "phi3": fast(sliding_window=8),
-    "phimoe": fast(**MOE, sliding_window=8),
+    "phi3": fast(sliding_window=ONE_WINDOW),
+    "phimoe": fast(**MOE, sliding_window=ONE_WINDOW),
     "qwen2": fast(vocab_size=416),  # its tokenizer adds an end token of its own
     "qwen2_moe": fast(**MOE, shared_expert_intermediate_size=16, vocab_size=416),
     "qwen3": fast(),
@@ -182,7 +183,7 @@ DECODERS: dict[str, Family] = {
     "smollm3": fast(layer_types=["full_attention", "full_attention"]),
     "solar_open": fast(**MOE, **GROUPS),
     "stablelm": fast(),
-    "starcoder2": fast(sliding_window=8),
+    "starcoder2": fast(sliding_window=ONE_WINDOW),
     "vaultgemma": fast(**WINDOWS),
     "xglm": fast(),
     "xlstm": refused("rnn_state", num_heads=4, embedding_dim=32),

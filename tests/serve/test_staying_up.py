@@ -39,7 +39,9 @@ def served(filled: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def decoder_of(operated: Operated) -> psutil.Process:
     """The engine that writes: that of the tiny decoder."""
-    return operated.engines()["tiny"]
+    while "tiny" not in (engines := operated.engines()):  # the log is written a moment later
+        time.sleep(0.02)
+    return engines["tiny"]
 
 
 def raw_request(operated: Operated, path: str, body: Any, *, key: str = "acme") -> socket.socket:

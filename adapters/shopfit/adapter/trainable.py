@@ -17,7 +17,7 @@ from shopfit.adapter.head import Head
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.layer_lock import Training, turns_of
 from shopfit.adapter.weight_files import write_native, write_norm_scales
-from shopfit.base.adaptable import adaptable_layers, linear_layers
+from shopfit.base.adaptable import adaptable_layers, has_experts, linear_layers
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.errors import BaseError, Problem, RecipeError, ShopfitError
@@ -245,4 +245,4 @@ def _targets(base: Base, targets: str | list[str]) -> str | list[str]:
             f"the base {base.name} has no linear layers that an adapter may change",
             next_step="use another base, such as smollm2-135m",
         )
-    return targets if len(wanted) == len(asked) else wanted
+    return targets if len(wanted) == len(asked) and not has_experts(base.model) else wanted

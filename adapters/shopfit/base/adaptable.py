@@ -31,6 +31,11 @@ def linear_layers(model: Any) -> dict[str, nn.Module]:
     return {name: layer for name, layer in model.named_modules() if is_linear(layer) and layer is not head}
 
 
+def has_experts(model: Any) -> bool:
+    """Whether a model is a mixture of experts."""
+    return any(_EXPERTS & set(name.split(".")) for name, _ in model.named_parameters())
+
+
 def adaptable_layers(model: Any) -> dict[str, nn.Module]:
     """The layers that adapters may change, by name. The backbone is run on a few tokens.
 
@@ -39,11 +44,11 @@ def adaptable_layers(model: Any) -> dict[str, nn.Module]:
     """
     layers = linear_layers(model)
     read: set[str] = set()
+    shapes = {(_ROWS, _TOKENS), (_ROWS * _TOKENS,)} if model.get_output_embeddings() is not None else None
 
     def watch(name: str) -> Any:
         def before(_: nn.Module, args: tuple[Any, ...]) -> None:
-            shape = tuple(args[0].shape[:-1])
-            if shape in {(_ROWS, _TOKENS), (_ROWS * _TOKENS,)}:
+            if shapes is None or tuple(args[0].shape[:-1]) in shapes:  # of an encoder, any layer that a text reaches
                 read.add(name)
 
         return before
@@ -56,8 +61,7 @@ def adaptable_layers(model: Any) -> dict[str, nn.Module]:
     finally:
         for hook in hooks:
             hook.remove()
-    experts = any(_EXPERTS & set(name.split(".")) for name, _ in model.named_parameters())
-    left_out = _ROUTERS | _EXPERTS | (_FUSED if experts else frozenset())
+    left_out = _ROUTERS | _EXPERTS | (_FUSED if has_experts(model) else frozenset())
     return {
         name: layer
         for name, layer in layers.items()

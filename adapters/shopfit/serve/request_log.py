@@ -61,7 +61,8 @@ class _Lines(logging.Handler):
 
     def _run(self) -> None:
         while (record := self._waiting.get()) is not None:
-            time.sleep(_GATHERED)  # a thread that wakes for each line costs more than the line
+            if record.name == __name__:  # of requests there are many: a thread that wakes for each costs more than it
+                time.sleep(_GATHERED)
             lines = [self._line(record)]
             with suppress(Empty):
                 while (record := self._waiting.get_nowait()) is not None:
