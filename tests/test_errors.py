@@ -72,6 +72,7 @@ def test_every_kind_says_what_http_answers() -> None:
         "UnknownMerchant": 404,
         "UnknownRelease": 404,
         "UnknownCatalog": 404,
+        "UnknownAnswer": 404,
         "RegistryError": 503,
         "RegistryUnavailable": 503,
         "KeyRefused": 401,

@@ -10,6 +10,7 @@ ShopfitError                 any of them; `exit_code` is what the command line r
 │   ├── UnknownMerchant      a merchant of whom the registry has nothing, or what is no merchant's name
 │   ├── UnknownRelease       a canary or shadow that an adapter does not have
 │   └── UnknownCatalog       a catalog that a merchant does not have
+├── UnknownAnswer            an answer that a merchant was never given
 ├── RegistryError            the registry does not allow something, or cannot do it
 │   └── RegistryUnavailable  its database or its blob store cannot be reached, read or written
 ├── KeyRefused               an API key that is malformed, unknown, expired or revoked
@@ -267,6 +268,7 @@ _KINDS: dict[str, type[ShopfitError]] = {
         UnknownMerchant,
         UnknownRelease,
         UnknownCatalog,
+        UnknownAnswer,
         RegistryError,
         RegistryUnavailable,
         KeyRefused,

@@ -31,6 +31,7 @@ def test_every_kind_has_its_own_code() -> None:
         "UnknownMerchant": "merchant_not_found",
         "UnknownRelease": "release_not_found",
         "UnknownCatalog": "catalog_not_found",
+        "UnknownAnswer": "answer_not_found",
         "RegistryError": "unavailable",
         "RegistryUnavailable": "registry_unavailable",
         "ScopeMissing": "insufficient_scope",
