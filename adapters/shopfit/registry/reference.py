@@ -6,13 +6,11 @@ path, a wildcard, or another merchant's name.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from shopfit.errors import UnknownReference
 from shopfit.recipe.names import SLUG, SLUG_RULE
 
 PRODUCTION, CANDIDATE, PREVIOUS = "production", "candidate", "previous"
-_REMEMBERED = 4096  # references that were parsed; what is none is not remembered
 
 _PATTERN = re.compile(
     rf"(?P<merchant>{SLUG})/(?P<recipe>{SLUG})(?:@(?:(?P<number>[1-9][0-9]{{0,8}})|(?P<alias>[a-z][a-z-]{{0,31}})))?",
@@ -64,21 +62,14 @@ class Reference:
         Raises:
             UnknownReference: if `text` is anything else.
         """
-        if not isinstance(text, str):
-            raise _malformed(f"<{type(text).__name__}>")
-        return _parsed(text)
+        match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise _malformed(text if isinstance(text, str) else f"<{type(text).__name__}>")
+        number = match["number"]
+        return cls(match["merchant"], match["recipe"], int(number) if number else None, match["alias"])
 
     def __str__(self) -> str:
         return f"{self.merchant}/{self.recipe}@{self.alias if self.number is None else self.number}"
-
-
-@lru_cache(_REMEMBERED)
-def _parsed(text: str) -> Reference:
-    match = _PATTERN.fullmatch(text)
-    if match is None:
-        raise _malformed(text)
-    number = match["number"]
-    return Reference(match["merchant"], match["recipe"], int(number) if number else None, match["alias"])
 
 
 def _malformed(text: str) -> UnknownReference:
