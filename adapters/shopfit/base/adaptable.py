@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from shopfit.base.output_head import backbone_of
+from shopfit.base.shared_inputs import inputs_of
 
 _ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
 _EXPERTS = frozenset({"experts", "local_experts"})
@@ -43,24 +43,11 @@ def adaptable_layers(model: Any) -> dict[str, nn.Module]:
         model: of transformers, without an adapter.
     """
     layers = linear_layers(model)
-    read: set[str] = set()
-    shapes = {(_ROWS, _TOKENS), (_ROWS * _TOKENS,)} if model.get_output_embeddings() is not None else None
-
-    def watch(name: str) -> Any:
-        def before(_: nn.Module, args: tuple[Any, ...]) -> None:
-            if shapes is None or tuple(args[0].shape[:-1]) in shapes:  # of an encoder, any layer that a text reaches
-                read.add(name)
-
-        return before
-
-    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
     tokens = torch.zeros(_ROWS, _TOKENS, dtype=torch.long, device=next(model.parameters()).device)
-    try:
-        with torch.no_grad():
-            backbone_of(model)(input_ids=tokens)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    shapes = {(_ROWS, _TOKENS), (_ROWS * _TOKENS,)} if model.get_output_embeddings() is not None else None
+    read = {  # of an encoder, any layer that a text reaches
+        name for name, x in inputs_of(model, layers, tokens) if shapes is None or tuple(x.shape[:-1]) in shapes
+    }
     left_out = _ROUTERS | _EXPERTS | (_FUSED if has_experts(model) else frozenset())
     return {
         name: layer

@@ -39,9 +39,30 @@ class Shared:
         self._input = self._made = None
 
 
-def is_linear(layer: nn.Module) -> bool:
-    """Whether a layer is linear: bitsandbytes' quantized layers are, and transformers' Conv1D of the GPT-2 family."""
-    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
+def inputs_of(model: Any, layers: Mapping[str, nn.Module], tokens: Tensor) -> list[tuple[str, Tensor]]:
+    """What layers read in a forward of the backbone.
+
+    Args:
+        model: a transformers model.
+        layers: the layers in question, by name.
+        tokens: (B, T).
+
+    Returns:
+        the name and the input tensor of each of their forwards, in their order.
+    """
+    found: list[tuple[str, Tensor]] = []
+
+    def watch(name: str) -> Any:
+        return lambda _, args: found.append((name, args[0]))
+
+    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            backbone_of(model)(input_ids=tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]]:
@@ -55,32 +76,20 @@ def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]
         the names of the layers that ran, in their order, grouped by identical input tensor; one that runs several times
         is grouped by its first.
     """
-    groups: list[list[str]] = []
-    last: list[Any] = [None]  # the tensor itself, so that Python does not reuse its id
-    seen: set[str] = set()
-
-    def watch(name: str) -> Any:
-        def before(_: nn.Module, args: tuple[Any, ...]) -> None:
-            if name in seen:
-                last[0] = None
-                return
-            seen.add(name)
-            if args[0] is last[0]:
-                groups[-1].append(name)
-            else:
-                groups.append([name])
-                last[0] = args[0]
-
-        return before
-
-    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
     device = next(model.parameters()).device
-    try:
-        with torch.no_grad():
-            backbone_of(model)(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    groups: list[list[str]] = []
+    seen: set[str] = set()
+    last: Tensor | None = None
+    for name, read in inputs_of(model, layers, torch.zeros(1, 2, dtype=torch.long, device=device)):
+        if name in seen:
+            last = None
+            continue
+        seen.add(name)
+        if read is last:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+            last = read
     return groups
 
 
@@ -95,7 +104,7 @@ def tells_rows_apart(model: Any, layers: Mapping[str, nn.Module]) -> bool:
     """
     embedding = model.get_input_embeddings().weight
     rows = torch.arange(_ROWS * _TOKENS, device=embedding.device).remainder(len(embedding)).view(_ROWS, _TOKENS)
-    together, alone = _inputs(model, layers, rows), _inputs(model, layers, rows[1:2])
+    together, alone = ([read for _, read in inputs_of(model, layers, part)] for part in (rows, rows[1:2]))
     return len(together) == len(alone) and all(map(_is_second, together, alone))
 
 
@@ -108,16 +117,3 @@ def _is_second(together: Tensor, alone: Tensor) -> bool:
         return False
     second, alone = together.reshape(_ROWS, -1)[1].float(), alone.flatten().float()
     return bool((second - alone).norm() <= _UNLIKE * alone.norm())
-
-
-def _inputs(model: Any, layers: Mapping[str, nn.Module], rows: Tensor) -> list[Tensor]:
-    """The input of each layer's forward, in their order."""
-    found: list[Tensor] = []
-    hooks = [layer.register_forward_pre_hook(lambda _, args: found.append(args[0])) for layer in layers.values()]
-    try:
-        with torch.no_grad():
-            model.base_model(input_ids=rows)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
