@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from shopfit.base.checkpoint import TEMPLATE, Checkpoint
@@ -13,7 +13,7 @@ from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
 from shopfit.base.pooling import MEAN
 from shopfit.base.scoring.architectures import path_of
-from shopfit.base.scoring.scorer import Path
+from shopfit.base.scoring.scorer import ScoringPath
 from shopfit.errors import BaseError
 
 _MOST_TEXT = 1 << 20  # bytes read of a README or LICENSE
@@ -38,7 +38,7 @@ class Description:
 
     family: str
     kind: BaseKind
-    path: Path
+    path: ScoringPath
     context: int
     chat_template: bool
     license: str
@@ -94,7 +94,7 @@ def _memory(model: Any) -> dict[str, int]:
     }
 
 
-def _license(folder: FilePath) -> str:
+def _license(folder: Path) -> str:
     """As the model card's front matter says it (https://huggingface.co/docs/hub/model-cards), else the first line of
     a LICENSE file.
     """
@@ -115,7 +115,7 @@ def _license(folder: FilePath) -> str:
     return ""
 
 
-def _text(folder: FilePath, name: str) -> str:
+def _text(folder: Path, name: str) -> str:
     try:
         path = file_in(folder, name)
     except BaseError:  # not needed to load: what leads elsewhere is not followed

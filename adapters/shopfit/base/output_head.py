@@ -15,7 +15,8 @@ class _Backbone(nn.Module):
         self.__dict__["_backbone"], self.__dict__["_output"] = backbone, _Output(states)
 
     def forward(self, *_: Any, **__: Any) -> "_Output":
-        return self.__dict__["_output"]  # type: ignore[no-any-return]
+        output: _Output = self.__dict__["_output"]
+        return output
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.__dict__["_backbone"], name)  # OPT calls its backbone's decoder

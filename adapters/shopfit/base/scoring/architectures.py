@@ -8,7 +8,7 @@ from shopfit.base.families import FAST, PLAIN_ENCODERS, BaseKind
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.dual_encoder import DualEncoderScorer
 from shopfit.base.scoring.plain_causal import PlainCausalScorer
-from shopfit.base.scoring.scorer import Path, Scorer
+from shopfit.base.scoring.scorer import Scorer, ScoringPath
 
 
 def scorer_of(kind: BaseKind, pad: int) -> Scorer[Any]:
@@ -47,7 +47,7 @@ def scorers_of(kind: BaseKind, model: Any, pad: int) -> Iterator[Scorer[Any]]:
             assert_never(kind)
 
 
-def path_of(kind: BaseKind, model: Any) -> Path:
+def path_of(kind: BaseKind, model: Any) -> ScoringPath:
     """The path that a model takes unless the proof of it finds that it must be the plain one.
 
     Args:

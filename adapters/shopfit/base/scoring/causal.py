@@ -6,6 +6,7 @@ the output head runs only on positions that predict an answer token. A question 
 rows, each with the prompt and some of the answers.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -164,25 +165,15 @@ def token_log_probs(model: Any, rows: Tensor, source: Tensor, targets: Tensor) -
     return torch.cat(parts)[torch.cat(order).argsort()]
 
 
-@dataclass(frozen=True, slots=True)
-class CausalScorer(Scorer[Question]):
-    """Scores by the mean log-probability of an answer's tokens. A row is a question, or a part of one.
-
-    Args:
-        attention: of the model.
-    """
-
-    attention: Attention = field(default_factory=Attention)
+class AnswerScorer(Scorer[Question]):
+    """Scores answers that are texts. A row is a question with some of its answers, which `collate` lays out."""
 
     writes_text = True
     compares_texts = False
-    path = "fast"
 
-    def collate(self, questions: Sequence[Question]) -> TreeBatch:
-        """Make a batch of B questions, one row each unless a question's answers have too many tokens for a row."""
-        return _lay_out(
-            [question.parts(most=len(question.answers)) for question in questions], self.pad, self.attention
-        )
+    @abstractmethod
+    def _parts(self, question: Question) -> list[Question]:
+        """The rows of a question, in the order of its answers."""
 
     def plan(
         self,
@@ -191,8 +182,8 @@ class CausalScorer(Scorer[Question]):
         prototypes: Floats | None = None,  # noqa: ARG002 - answers are never classes here
         known: Mapping[Tokens, Floats] = {},  # noqa: ARG002 - results of a question are not reused
     ) -> Plan[Question]:
-        """The rows of B questions: several for a question with many answers."""
-        parts = [question.parts() for question in questions]
+        """The rows of B questions."""
+        parts = [self._parts(question) for question in questions]
 
         def scores(results: Sequence[Floats]) -> list[Floats]:
             left = iter(results)
@@ -202,10 +193,32 @@ class CausalScorer(Scorer[Question]):
 
     def compute(self, model: Any, rows: Sequence[Question], prefix: Prefix | None = None) -> list[Floats]:
         """Scores of the answers of each row."""
-        tree = _lay_out([[row] for row in rows], self.pad, self.attention).to(model.device)
+        batch = self.collate(rows).to(model.device)
         with torch.inference_mode():
-            means = (tree.forward(model, prefix=prefix) / tree.lengths).double().cpu()
-        return [part.numpy() for part in torch.split(means, list(tree.counts))]
+            means = (batch.forward(model, prefix=prefix) / batch.lengths).double().cpu()
+        return [part.numpy() for part in torch.split(means, list(batch.counts))]
+
+
+@dataclass(frozen=True, slots=True)
+class CausalScorer(AnswerScorer):
+    """Scores by the mean log-probability of an answer's tokens. A row is a question, or a part of one.
+
+    Args:
+        attention: of the model.
+    """
+
+    attention: Attention = field(default_factory=Attention)
+
+    path = "fast"
+
+    def _parts(self, question: Question) -> list[Question]:
+        return question.parts()
+
+    def collate(self, questions: Sequence[Question]) -> TreeBatch:
+        """Make a batch of B questions, one row each unless a question's answers have too many tokens for a row."""
+        return _lay_out(
+            [question.parts(most=len(question.answers)) for question in questions], self.pad, self.attention
+        )
 
     def trials(self, model: Any, tokens: Sequence[int]) -> list[Trial]:
         """Trees against each answer alone, and a step of one token; where layers have windows, in narrow ones too."""
@@ -228,9 +241,14 @@ class CausalScorer(Scorer[Question]):
         lines = [(stem, one), (stem, two), (asked, last)]
         long, short = tokens[:6], tokens[6:11]
         logits = self._plain_logits(model, [*(prompt + answer for prompt, answer in lines), long, short])
+        answer_log_probs([*logits[: len(lines)]], lines)
         wanted = torch.stack([logits[3, len(long) - 1], logits[4, len(short) - 1]])
         return [
-            ("log-probabilities of answers side by side", tree.forward(model), answer_log_probs([*logits], lines)),
+            (
+                "log-probabilities of answers side by side",
+                tree.forward(model),
+                answer_log_probs([*logits[: len(lines)]], lines),
+            ),
             ("the scores of a step of one token", self._step(model, long, short), wanted),
         ]
 
@@ -286,7 +304,7 @@ def answer_log_probs(logits: Sequence[Tensor], lines: Sequence[tuple[Tokens, Tok
         lines: the N prompts and answers.
     """
     sums = []
-    for scores, (prompt, answer) in zip(logits, lines, strict=False):
+    for scores, (prompt, answer) in zip(logits, lines, strict=True):
         logs = scores.float().log_softmax(-1)
         sums.append(sum((logs[len(prompt) - 1 + at, token] for at, token in enumerate(answer)), logs.new_zeros(())))
     return torch.stack(sums)

@@ -4,21 +4,20 @@ For bases whose layers take no masks of trees: recurrent and hybrid ones, positi
 the layers. The model's own forward reads each row, padded on the right, with the mask that transformers documents.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from shopfit.base.layer_states import cache_options, new_cache, put_together, take_apart
 from shopfit.base.output_head import backbone_of
 from shopfit.base.prefix import Prefix, lay_before
-from shopfit.base.scoring.causal import answer_log_probs, token_log_probs
+from shopfit.base.scoring.causal import AnswerScorer, answer_log_probs, token_log_probs
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
-from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
+from shopfit.base.scoring.scorer import QuestionBatch, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,39 +99,17 @@ def _text(answer: Tokens | ClassIndex) -> Tokens:
     return answer
 
 
-class PlainCausalScorer(Scorer[Question]):
+class PlainCausalScorer(AnswerScorer):
     """Scores by the mean log-probability of an answer's tokens. A row is a question with one answer."""
 
-    writes_text = True
-    compares_texts = False
     path = "plain"
 
     def collate(self, questions: Sequence[Question]) -> LineBatch:
         """Make a batch of B questions, one row an answer."""
         return _lay_out(questions, self.pad)
 
-    def plan(
-        self,
-        questions: Sequence[Question],
-        *,
-        prototypes: Floats | None = None,  # noqa: ARG002 - answers are never classes here
-        known: Mapping[Tokens, Floats] = {},  # noqa: ARG002 - results of a question are not reused
-    ) -> Plan[Question]:
-        """The rows of B questions: one an answer."""
-        rows = [replace(question, answers=(answer,)) for question in questions for answer in question.answers]
-
-        def scores(results: Sequence[Floats]) -> list[Floats]:
-            left = iter(results)
-            return [np.concatenate([next(left) for _ in question.answers]) for question in questions]
-
-        return Plan(rows, scores)
-
-    def compute(self, model: Any, rows: Sequence[Question], prefix: Prefix | None = None) -> list[Floats]:
-        """The score of the answer of each row."""
-        batch = _lay_out(rows, self.pad).to(model.device)
-        with torch.inference_mode():
-            means = (batch.forward(model, prefix=prefix) / batch.lengths).double().cpu()
-        return [part.numpy() for part in torch.split(means, list(batch.counts))]
+    def _parts(self, question: Question) -> list[Question]:
+        return [replace(question, answers=(answer,)) for answer in question.answers]
 
     def trials(self, model: Any, tokens: Sequence[int]) -> list[Trial]:
         """Rows of different lengths in one batch against each alone, and a step of one token."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.questions import Question, Row, Tokens
 
-Path = Literal["fast", "plain"]
+ScoringPath = Literal["fast", "plain"]
 """How texts are laid out for a base: answers side by side and padded rows, or one text a row as it would be alone."""
 Floats = NDArray[np.float64]
 Trial = tuple[str, Tensor, Tensor]
@@ -90,7 +90,7 @@ class Scorer(ABC, Generic[R]):
     compares_texts: ClassVar[bool]
     """Whether scores are similarities of vectors of single texts: then an untrained base can rank already, a text is
     encoded once however many questions share it, and vectors can be cached."""
-    path: ClassVar[Path]
+    path: ClassVar[ScoringPath]
     """How it lays out texts."""
 
     @abstractmethod
