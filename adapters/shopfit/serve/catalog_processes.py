@@ -63,7 +63,7 @@ class CatalogProcesses:
         """A merchant's catalog with its items, as JSON; raises as `Registry.catalog` does.
 
         Raises:
-            UnknownReference: if there is none.
+            UnknownCatalog: if there is none.
         """
         _, content = await self._ask({"do": "show", "merchant": merchant}, b"")
         return content

@@ -241,14 +241,10 @@ class CausalScorer(AnswerScorer):
         lines = [(stem, one), (stem, two), (asked, last)]
         long, short = tokens[:6], tokens[6:11]
         logits = self._plain_logits(model, [*(prompt + answer for prompt, answer in lines), long, short])
-        answer_log_probs([*logits[: len(lines)]], lines)
+        alone = answer_log_probs([*logits[: len(lines)]], lines)
         wanted = torch.stack([logits[3, len(long) - 1], logits[4, len(short) - 1]])
         return [
-            (
-                "log-probabilities of answers side by side",
-                tree.forward(model),
-                answer_log_probs([*logits[: len(lines)]], lines),
-            ),
+            ("log-probabilities of answers side by side", tree.forward(model), alone),
             ("the scores of a step of one token", self._step(model, long, short), wanted),
         ]
 
