@@ -171,11 +171,14 @@ def save_base(folder: Path, model: "PreTrainedModel", tokenizer: "PreTrainedToke
     return folder
 
 
-def make_tiny_base(folder: Path, seed: int) -> Path:
+def make_tiny_base(
+    folder: Path, seed: int, tokenizer: "PreTrainedTokenizerFast | None" = None, *, tied: bool = True
+) -> Path:
+    """A Llama of two layers with random weights, as a local folder; its head is the embedding's table if it is tied."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -186,7 +189,7 @@ def make_tiny_base(folder: Path, seed: int) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=512,
         initializer_range=0.2,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         bos_token_id=0,
         eos_token_id=0,
         pad_token_id=0,

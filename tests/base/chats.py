@@ -4,10 +4,9 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from tests.conftest import CORPUS, save_base
+from tests.conftest import CORPUS, make_tiny_base
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -111,19 +110,4 @@ def chat_tokenizer(family: str) -> Any:
 
 def chat_base(folder: Path, family: str = "chatml") -> Path:
     """A Llama of two layers with random weights and such a tokenizer, as a local folder."""
-    tokenizer = chat_tokenizer(family)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.2,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    return save_base(folder, LlamaForCausalLM(config), tokenizer)
+    return make_tiny_base(folder, 0, chat_tokenizer(family), tied=False)
