@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
 
+from tests.base.encoder_decoder_table import ENCODER_DECODERS
 from tests.base.encoder_table import ENCODER_TABLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "bases.md"
@@ -212,7 +213,21 @@ def table() -> str:
         "",
         f"Refused, as they keep what they read in a way of their own: {_names(by_path['refused'])}.",
     ]
-    return "\n".join([*lines, "", *_encoders()])
+    return "\n".join([*lines, "", *_encoders(), "", *_encoder_decoders()])
+
+
+def _encoder_decoders() -> list[str]:
+    right = sorted(kind for kind, family in ENCODER_DECODERS.items() if family.path == "works")
+    refused = {kind: family.why for kind, family in ENCODER_DECODERS.items() if family.path == "refused"}
+    reasons = {why: [kind for kind in refused if refused[kind] == why] for why in dict.fromkeys(refused.values())}
+    return [
+        f"{len(right)} families with an encoder beside their decoder:",
+        _named(right),
+        "",
+        f"{len(refused)} are refused:",
+        "",
+        *(fill(f"- {why}: {_names(kinds)}", 120, subsequent_indent="  ") for why, kinds in reasons.items()),
+    ]
 
 
 def _encoders() -> list[str]:

@@ -179,6 +179,15 @@ def test_a_tokenizer_of_tiktokens_kind(copy: Path, home: Path, name: str, conten
         load_base(str(copy), home)
 
 
+def test_marians_pair_of_models(copy: Path, home: Path) -> None:
+    only(copy)
+    for name in ("source.spm", "target.spm"):
+        (copy / name).write_bytes(b"model")
+    (copy / "vocab.json").write_text("{}")
+    with pytest.raises(BaseError, match=r"holds no tokenizer.json: source.spm and target.spm are a pair"):
+        load_base(str(copy), home)
+
+
 def test_no_tokenizer_at_all(copy: Path, home: Path) -> None:
     only(copy, "tokenizer_config.json")
     with pytest.raises(BaseError, match="holds no tokenizer"):

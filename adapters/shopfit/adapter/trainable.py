@@ -166,7 +166,7 @@ def attach(
     """Put a new adapter on a base, initialised from torch's random state and from `start`.
 
     Args:
-        base: a causal language model, or an encoder.
+        base: of any architecture.
         settings: the recipe's `adapter` section.
         total_steps: optimizer steps of the whole run, at least 1; AdaLoRA's schedule spans them.
         opening: tokens that a prefix is initialised from, such as a prompt's; at least one.
@@ -201,8 +201,7 @@ def attach(
     training = turns_of(base.model).train(base.name)
     if base.quantization != "none":
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
-    task_type = "FEATURE_EXTRACTION" if base.encoder else "CAUSAL_LM"
-    config = method.config(settings, total_steps=total_steps, task_type=task_type)
+    config = method.config(settings, total_steps=total_steps, task_type=base.scorer.peft_task)
     if method.form is Form.PREFIX:
         config.num_layers, config.num_attention_heads, dim = base.check_prefix_shape()
         config.token_dim = config.num_attention_heads * dim

@@ -13,7 +13,7 @@ from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.tensor_files import BUFFERS
 from shopfit.errors import BaseError, Problem
 
-BaseKind = Literal["decoder", "encoder"]
+BaseKind = Literal["decoder", "encoder", "encoder-decoder"]
 
 FAST = frozenset(
     {
@@ -111,13 +111,36 @@ REFUSED_ENCODERS: Mapping[str, str] = {
     "yoso": "takes its attention from code that is fetched from the Hub",
 }
 """Encoders that transformers loads and that are refused, and why."""
+_SOUND = (
+    "audioflamingo3",
+    "glmasr",
+    "granite_speech",
+    "granite_speech_plus",
+    "moss_transcribe_diarize",
+    "musicflamingo",
+    "nemo_speechlm",
+    "qwen2_audio",
+    "qwen3_asr",
+    "seamless_m4t",
+    "seamless_m4t_v2",
+    "vibevoice_asr",
+    "voxtral",
+    "voxtral_realtime",
+)
+REFUSED_ENCODER_DECODERS: Mapping[str, str] = {
+    "encoder-decoder": "is put together of two models with settings of their own",
+    "fsmt": "takes masks in a way of its own",
+    "prophetnet": "predicts several tokens at once, and writes one alone in another way",
+    **dict.fromkeys(_SOUND, "reads sound beside text"),
+}
+"""Models with an encoder beside their decoder that transformers loads and that are refused, and why."""
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_hidden_groups", "inner_group_num")
 _PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
     "is_encoder_decoder": ((None, False), "it has an encoder beside its decoder"),
     "add_cross_attention": ((None, False), "it reads another model's states"),
 }
-_LENGTHS = ("max_position_embeddings", "max_seq_len", "seq_length", "context_length", "model_max_length")
+_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length", "model_max_length")
 _BOUNDLESS = 32_768  # tokens that a decoder reads whose settings name no length, such as recurrent ones
 _BY_LENGTH = ("dynamic", "longrope")  # frequencies change with a batch's longest text, once it is longer than usual
 _UNMASKED = frozenset({"splinter", "xlnet"})  # encoders that are trained on other tasks
@@ -162,7 +185,8 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
     if not isinstance(family, str) or not family:
         raise _refused(name, f"its config.json names no model_type, but {family!r}")
     classes = _encoder_classes(family, checkpoint)
-    if not classes and (why := next(_out_of_plain(config), "")):
+    both = _classes(family, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+    if not classes and not both and (why := next(_out_of_plain(config), "")):
         raise _refused(name, f"of the family {family} does something that is not done here: {why}")
     for key in _LAYER_COUNTS:
         layers = config.get(key)
@@ -177,8 +201,10 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
         raise _refused(name, f"has architectures {architectures!r:.80} in config.json (allowed: a list of names)")
     if classes:
         return _as_encoder(name, family, checkpoint, classes)
-    if family in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        raise _refused(name, f"of the family {family} has an encoder beside its decoder")
+    if both:
+        if (refused := REFUSED_ENCODER_DECODERS.get(family)) is not None:
+            raise _refused(name, f"of the family {family} {refused}")
+        return _as(name, "encoder-decoder", family, architectures, both)
     if family in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return _as(name, "decoder", family, architectures, _classes(family, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
     raise _refused(name, f"is of the family {family}, which writes no text and is no encoder known to be right")
@@ -283,7 +309,7 @@ def longest_text(name: str, model: Any, kind: BaseKind = "decoder") -> int:
 
     config = model.config.get_text_config()
     named = next((key for key in _LENGTHS if getattr(config, key, None) not in {None, -1}), None)
-    limit = (_UNLIMITED if kind == "encoder" else _BOUNDLESS) if named is None else getattr(config, named)
+    limit = (_BOUNDLESS if kind == "decoder" else _UNLIMITED) if named is None else getattr(config, named)
     if not isinstance(limit, int) or isinstance(limit, bool):
         raise _refused(name, f"has {named} {limit!r:.40} (allowed: a number)")
     rope = getattr(config, "rope_parameters", None)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, assert_never, get_args
 
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.families import PLAIN_ENCODERS, BaseKind, check_settings, check_weights, kind_of, longest_text
@@ -40,7 +40,7 @@ class Base:
         folder: of its files.
         fingerprint: SHA-256 over everything that loading reads.
         quantization: "none", "int8" or "nf4".
-        model: the transformers model (a causal language model, or an encoder).
+        model: the transformers model (one that writes, or an encoder).
         tokenizer: its tokenizer.
         max_length: most tokens of a text.
         scorer: of its architecture.
@@ -86,10 +86,16 @@ class Base:
         """
         if self.prefix_shape is None:
             raise BaseError(
-                f"the base {self.name} takes no trained prefix: not every layer of it has keys and values of one shape",
+                f"the base {self.name} takes no trained prefix: {self._no_prefix}",
                 next_step="use adapter.method lora or adalora, or another base, such as smollm2-135m",
             )
         return self.prefix_shape
+
+    @property
+    def _no_prefix(self) -> str:
+        if self.scorer.answers_apart:
+            return "it has an encoder beside its decoder"
+        return "not every layer of it has keys and values of one shape"
 
     def known_by(self, fingerprint: str) -> bool:
         """Whether a fingerprint in a bundle or version, maybe a legacy one, is of this base."""
@@ -154,7 +160,6 @@ def _load(
     name: str, folder: Path, quantization: str, device: str | None, dtype: str, device_map: DeviceMap | None
 ) -> Base:
     import torch
-    from transformers import AutoModel, AutoModelForCausalLM
 
     from shopfit.base.prepack import prepack
     from shopfit.base.scoring.architectures import scorers_of
@@ -173,8 +178,7 @@ def _load(
         options["device_map"] = {"": device}
     if device_map is not None:
         options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
-    loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
-    model, tokenizer = load_pretrained(name, checkpoint, loader, kind=kind, **options)
+    model, tokenizer = load_pretrained(name, checkpoint, loader_of(kind), kind=kind, **options)
     if kind == "encoder":
         _pool(model, checkpoint)
     if quantization == "none" and device_map is None:
@@ -186,7 +190,7 @@ def _load(
     check_vocabulary(name, model, tokenizer, encoder=kind == "encoder")
     prepack(model, MappedFiles(checkpoint.weights).release)
     quantized = quantization != "none"
-    scorer = proven(name, model, scorers_of(kind, model, tokenizer.pad_token_id), quantized=quantized)
+    scorer = proven(name, model, scorers_of(name, kind, model, tokenizer), quantized=quantized)
     return Base(
         name=name,
         folder=folder,
@@ -211,7 +215,7 @@ def load_pretrained(
         name: of the base, for messages.
         checkpoint: its files.
         loader: class of transformers, such as `AutoModel`.
-        kind: to check its settings, "decoder" or "encoder"; None if it is neither.
+        kind: to check its settings, "decoder", "encoder" or "encoder-decoder"; None if it is neither.
         options: for the model's `from_pretrained`.
 
     Raises:
@@ -278,20 +282,35 @@ def _attention(loader: Any, config: Any) -> str:
     return "sdpa" if supported and not capped else "eager"
 
 
+def loader_of(kind: BaseKind) -> Any:
+    """transformers' class that loads a kind of base."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    match kind:
+        case "decoder":
+            return AutoModelForCausalLM
+        case "encoder-decoder":
+            return AutoModelForSeq2SeqLM
+        case "encoder":
+            return AutoModel
+        case _:
+            assert_never(kind)
+
+
 def outline(name: str, checkpoint: Checkpoint, kind: BaseKind) -> Any:
     """A base's model without its weights: on the meta device, where they take no memory.
 
     Args:
         name: of the base, for messages.
         checkpoint: its files.
-        kind: "decoder" or "encoder".
+        kind: "decoder", "encoder" or "encoder-decoder".
 
     Raises:
         BaseError: if its settings describe no model, one that is refused, or a far larger one than its weights.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    loader = AutoModelForCausalLM if kind == "decoder" else AutoModel
+    loader = loader_of(kind)
     with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
         config = AutoConfig.from_pretrained(shown, trust_remote_code=False, local_files_only=True)
         check_settings(name, kind, config)

@@ -29,6 +29,9 @@ class _Output:
     def __init__(self, states: Tensor) -> None:
         self.last_hidden_state = states
 
+    def __len__(self) -> int:
+        return 1
+
     def __getitem__(self, place: int) -> Tensor | None:
         return self.last_hidden_state if place == 0 else None
 
@@ -38,11 +41,20 @@ class _Output:
 
 
 def backbone_of(model: Any) -> Any:
-    """The part of a model that makes hidden states of tokens: of a causal language model, all but its output head."""
+    """The part of a model that makes hidden states of tokens: of a model that writes, what stands before its output
+    head, and of that with an encoder, the decoder.
+    """
+    if model.config.is_encoder_decoder:
+        return model.get_decoder()
     if model.base_model is not model or model.get_output_embeddings() is None:
         return model.base_model
     # Llama 4's text side names its backbone by the place that it has in the whole checkpoint
     return next(child for child in model.children() if hasattr(child, "config"))
+
+
+def prompt_embedding(model: Any) -> Any:
+    """The embedding that reads a prompt: of a model with an encoder beside its decoder, that one's own."""
+    return (model.get_encoder() if model.config.is_encoder_decoder else model).get_input_embeddings()
 
 
 def logits_of(model: Any, states: Tensor) -> Tensor:
@@ -52,7 +64,7 @@ def logits_of(model: Any, states: Tensor) -> Tensor:
     `logit_scale`, Granite's `logits_scaling`, Gemma 2's `final_logit_softcapping`).
 
     Args:
-        model: a causal language model of transformers.
+        model: of transformers, which writes.
         states: (P, D) last hidden states of its backbone.
 
     Returns:
@@ -60,9 +72,11 @@ def logits_of(model: Any, states: Tensor) -> Tensor:
     """
     head = copy(model)  # the weights are the same; only its table of modules is its own
     backbone = backbone_of(model)
-    place = next(name for name, module in model._modules.items() if module is backbone)
+    place = next(name for name, part in model._modules.items() if part is not None and backbone in part.modules())
     head.__dict__["_modules"] = model._modules | {place: _Backbone(backbone, states[None])}
     # some models look at the tokens, for their number
-    tokens = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
-    logits: Tensor = type(model).forward(head, input_ids=tokens, use_cache=False).logits
+    inputs: dict[str, Any] = {"input_ids": torch.zeros((1, len(states)), dtype=torch.long, device=states.device)}
+    if model.config.is_encoder_decoder:
+        inputs = {"decoder_input_ids": inputs["input_ids"], "encoder_outputs": _Output(states[None])}
+    logits: Tensor = type(model).forward(head, **inputs, use_cache=False).logits
     return logits[0].float()

@@ -33,9 +33,9 @@ _READ = 128  # characters of a field that are read, for each token of the prompt
 class Prompter:
     """Renders a recipe's prompts and answers as tokens.
 
-    A decoder gets the prompt in the recipe's template, maybe within its own chat template (`prompt.format`). An encoder
-    compares texts: it gets the fields of the prompt without the template, the words of a label, and all catalog fields
-    of an item.
+    A decoder gets the prompt in the recipe's template, maybe within its own chat template (`prompt.format`). A model with
+    an encoder beside its decoder reads the same prompt, and answers in a text of its own. An encoder compares texts: it
+    gets the fields of the prompt without the template, the words of a label, and all catalog fields of an item.
 
     Args:
         recipe: with its `prompt` and `data` sections.
@@ -63,6 +63,7 @@ class Prompter:
         self.tokenizer = tokenizer
         self._scorer = scorer
         self.encoder = scorer is not None and not scorer.writes_text
+        self._apart = scorer is not None and scorer.answers_apart
         self.catalog = catalog
         self.history = history if history is not None else catalog
         self._kept = kept
@@ -342,7 +343,9 @@ class Prompter:
     def around_output(self) -> tuple[str, str]:
         """What `prompt.answer` writes before and behind a generated output."""
         before, _, after = self.recipe.prompt.answer.partition("{output}")
-        return (before, after) if self._chat is None else (self._chat.lead + before.lstrip(), after.rstrip())
+        if self._chat is not None:
+            return self._chat.lead + before.lstrip(), after.rstrip()
+        return (before.lstrip(), after.rstrip()) if self._apart else (before, after)
 
     @property
     def chat_template(self) -> str:
@@ -350,10 +353,13 @@ class Prompter:
         return "" if self._chat is None else self._chat.digest
 
     def _answer(self, fields: Mapping[str, str]) -> str:
-        """An answer's text; that of an assistant has no white space of its own around it, and no control tokens."""
+        """An answer's text. That of an assistant has no white space of its own around it, and no control tokens; one
+        that is a text by itself has no white space either.
+        """
         if self._chat is not None:
             return self._chat.lead + filled(self._written, fields, str).strip()
-        return filled(self._written, fields, str if self.tokenizer is None else self.plain.mark)
+        text = filled(self._written, fields, str if self.tokenizer is None else self.plain.mark)
+        return text.strip() if self._apart else text
 
     def _answer_tokens(self, text: str) -> tuple[int, ...]:
         """Tokens of a label's or an item's text, cached, as they recur."""

@@ -80,7 +80,7 @@ def prefix_shape(name: str, model: Any, scorer: Scorer[Any], *, quantized: bool 
     Returns:
         None if not every layer has keys and values of one shape, or rows behind a prefix would not be read as one text.
     """
-    if not scorer.writes_text:
+    if not scorer.takes_prefix:
         return None
     tokens = _tokens(model, beside=scorer.pad)
     prefix = prefix_of(model, tokens[:2])

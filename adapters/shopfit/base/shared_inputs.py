@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shopfit.base import encoder_decoder
 from shopfit.base.output_head import backbone_of
 
 
@@ -40,7 +41,7 @@ class Shared:
 
 
 def inputs_of(model: Any, layers: Mapping[str, nn.Module], tokens: Tensor) -> list[tuple[str, Tensor]]:
-    """What layers read in a forward of the backbone.
+    """What layers read in a forward of the backbone; of a model with an encoder, which reads the same tokens first.
 
     Args:
         model: a transformers model.
@@ -58,7 +59,11 @@ def inputs_of(model: Any, layers: Mapping[str, nn.Module], tokens: Tensor) -> li
     hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
     try:
         with torch.no_grad():
-            backbone_of(model)(input_ids=tokens)
+            if model.config.is_encoder_decoder:
+                mask = torch.ones_like(tokens)
+                encoder_decoder.write(model, tokens, encoder_decoder.read(model, tokens, mask), mask)
+            else:
+                backbone_of(model)(input_ids=tokens)
     finally:
         for hook in hooks:
             hook.remove()

@@ -13,9 +13,10 @@ from shopfit.adapter.finite import not_finite
 from shopfit.adapter.stack import Stack
 from shopfit.base.scoring.scorer import Scorer
 from shopfit.engine.constraints import Constraint, allow
-from shopfit.engine.decoding_rows import DecodingRows, rows_of
+from shopfit.engine.decoding_rows import DecodingRows
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.engine.logprobs import LogProbs, keep_logprobs
+from shopfit.engine.row_kinds import rows_of
 from shopfit.engine.sampling import Sampling, penalize, pick
 
 Finish = Literal["stop", "length"]
@@ -138,7 +139,7 @@ class Decoder:
             joining = self._rows.joining(
                 [sequence.prompt for sequence in sequences],
                 [sequence.prefix for sequence in sequences],
-                lambda which: self._adapted(sequences[which], decoding=False),
+                lambda which: self._adapted([sequences[row] for row in which], decoding=False),
             )
             with joining as logits:
                 tokens = self._tokens(sequences, logits)
@@ -156,8 +157,12 @@ class Decoder:
     def _step(self, first: int, last: int) -> None:
         sequences = self.sequences[first:last]
         read = [sequence.detokenizer.tokens[-1] for sequence in sequences]
+
+        def adapted(which: Sequence[int]) -> AbstractContextManager[None]:
+            return self._adapted([sequences[row] for row in which], decoding=True)
+
         try:
-            with self._rows.stepping(first, last, read, lambda _: self._adapted(sequences, decoding=True)) as logits:
+            with self._rows.stepping(first, last, read, adapted) as logits:
                 tokens = self._tokens(sequences, logits)
         except Exception as error:
             if len(sequences) == 1:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +13,9 @@ from shopfit.base.layer_states import RowStates, cache_options, new_cache, put_t
 from shopfit.base.output_head import backbone_of, logits_of
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.plain_causal import step_logits
-from shopfit.base.scoring.scorer import Scorer
 from shopfit.engine.kv_cache import Lifted, RowCache
 
-Adapted = Callable[[slice], AbstractContextManager[None]]
+Adapted = Callable[[Sequence[int]], AbstractContextManager[None]]
 """A context in which the rows of a forward, some of those that were named, have their adapters."""
 
 
@@ -74,24 +73,6 @@ class DecodingRows(ABC):
         """Append a row that was lifted out."""
 
 
-def rows_of(model: Any, scorer: Scorer[Any], most: int) -> DecodingRows:
-    """Rows on the path of a base.
-
-    Args:
-        model: a causal language model.
-        scorer: of its base.
-        most: rows at a time.
-    """
-    match scorer.path:
-        case "fast":
-            assert isinstance(scorer, CausalScorer), "what writes text fast is causal"
-            return FastRows(model, scorer, most)
-        case "plain":
-            return PlainRows(model, most)
-        case _:
-            assert_never(scorer.path)
-
-
 class FastRows(DecodingRows):
     """Rows whose layers take masks and positions: prompts in one forward, keys and values in memory that is reused.
 
@@ -118,7 +99,7 @@ class FastRows(DecodingRows):
             ids[row, : len(prompt)] = torch.tensor(prompt)
         ids = ids.to(self._model.device)
         with self._cache.joining(lengths, prefixes) as options:
-            with adapted(slice(None)):
+            with adapted(range(len(prompts))):
                 hidden = backbone_of(self._model)(input_ids=ids, **options).last_hidden_state  # (B, T, D)
             last = torch.tensor(lengths, device=hidden.device) - 1
             yield logits_of(self._model, hidden[torch.arange(len(prompts), device=hidden.device), last])
@@ -128,7 +109,7 @@ class FastRows(DecodingRows):
         """In one forward."""
         ids = torch.tensor(tokens, device=self._model.device)[:, None]
         with self._cache.stepping(first, last) as options:
-            with adapted(slice(None)):
+            with adapted(range(last - first)):
                 hidden = backbone_of(self._model)(input_ids=ids, **options).last_hidden_state  # (B, 1, D)
             yield logits_of(self._model, hidden[:, 0])
 
@@ -165,7 +146,7 @@ class PlainRows(DecodingRows):
         """Each in a forward of its own, without padding."""
         found = []
         for row, (prompt, prefix) in enumerate(zip(prompts, prefixes, strict=True)):
-            with adapted(slice(row, row + 1)):
+            with adapted([row]):
                 found.append(self._read(prompt, prefix))
         yield torch.cat([logits for logits, _ in found])
         self._rows += [states for _, states in found]
@@ -187,7 +168,7 @@ class PlainRows(DecodingRows):
         rows = self._rows[first:last]
         lengths = [row.length for row in rows]
         cache, mask = put_together(self._model, rows)
-        with adapted(slice(None)):
+        with adapted(range(last - first)):
             logits = step_logits(self._model, tokens, lengths, cache, mask)
         yield logits
         self._rows[first:last] = take_apart(cache, [length + 1 for length in lengths])

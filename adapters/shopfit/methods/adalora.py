@@ -86,6 +86,9 @@ class AdaLora(LowRankMethod):
         if step == config.total_step - config.tfinal == 1:
             # in a run of one step, PEFT would prune before it has measured any importance
             peft.base_model.rankallocator.update_ipt(peft.base_model.model)
+        for name, weight in peft.named_parameters():
+            if "lora_" in name and weight.requires_grad and weight.grad is None:
+                weight.grad = torch.zeros_like(weight)  # of a layer that this step left out (LayerDrop); PEFT reads all
         peft.base_model.update_and_allocate(step)
 
     def settled(self, peft: Any, step: int) -> bool:

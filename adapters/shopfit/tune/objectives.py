@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from shopfit.adapter.adapted_model import answer_sums
 from shopfit.adapter.trainable import TrainableAdapter
-from shopfit.base.output_head import backbone_of
+from shopfit.base.output_head import backbone_of, prompt_embedding
 from shopfit.recipe.schema import Tune
 from shopfit.recipe.tasks import Task
 from shopfit.tasks import task_of
@@ -34,7 +34,7 @@ class Objective(nn.Module):
         self._adapter = adapter
         self._task = task_of(task)
         self._tune = tune
-        self._push = Push(adapter.model.get_input_embeddings(), tune.adversarial) if tune.adversarial else None
+        self._push = Push(prompt_embedding(adapter.model), tune.adversarial) if tune.adversarial else None
         self._hidden = HiddenStateCapture(backbone_of(adapter.model)) if tune.contrastive else None
 
     def forward(self, batch: Batch, *, pushed: bool = False) -> tuple[Tensor, Tensor]:

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from typing import Any, assert_never
 
 from shopfit.base.attention import attention_of
+from shopfit.base.encoder_decoder import opening_of
 from shopfit.base.families import FAST, PLAIN_ENCODERS, BaseKind
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.dual_encoder import DualEncoderScorer
+from shopfit.base.scoring.encoder_decoder import EncoderDecoderScorer
 from shopfit.base.scoring.plain_causal import PlainCausalScorer
 from shopfit.base.scoring.scorer import Scorer, ScoringPath
 
@@ -21,26 +23,32 @@ def scorer_of(kind: BaseKind, pad: int) -> Scorer[Any]:
     match kind:
         case "decoder":
             return CausalScorer(pad)
+        case "encoder-decoder":
+            return EncoderDecoderScorer(pad, ())
         case "encoder":
             return DualEncoderScorer(pad)
         case _:
             assert_never(kind)
 
 
-def scorers_of(kind: BaseKind, model: Any, pad: int) -> Iterator[Scorer[Any]]:
+def scorers_of(name: str, kind: BaseKind, model: Any, tokenizer: Any) -> Iterator[Scorer[Any]]:
     """The scorers that a model may have, the fastest first. The first that equals its plain forward is right.
 
     Args:
+        name: of the base, for messages.
         kind: of the base.
         model: of transformers.
-        pad: padding token id.
+        tokenizer: its tokenizer, with a padding token.
+
+    Raises:
+        BaseError: if it has an encoder beside its decoder, and no file says with which token that starts.
     """
+    pad = tokenizer.pad_token_id
     match kind:
         case "decoder":
-            attention = attention_of(model) if model.config.model_type in FAST else None
-            if attention is not None:
-                yield CausalScorer(pad, attention)
-            yield PlainCausalScorer(pad)
+            yield from _decoder_scorers(model, pad)
+        case "encoder-decoder":
+            yield EncoderDecoderScorer(pad, opening_of(name, model, tokenizer))
         case "encoder":
             yield DualEncoderScorer(pad)
         case _:
@@ -54,6 +62,19 @@ def path_of(kind: BaseKind, model: Any) -> ScoringPath:
         kind: of the base.
         model: of transformers; its weights are not looked at.
     """
-    if kind == "encoder":
-        return "plain" if model.config.model_type in PLAIN_ENCODERS else "fast"
-    return next(scorers_of(kind, model, pad=0)).path
+    match kind:
+        case "decoder":
+            return next(_decoder_scorers(model, pad=0)).path
+        case "encoder-decoder":
+            return EncoderDecoderScorer.path
+        case "encoder":
+            return "plain" if model.config.model_type in PLAIN_ENCODERS else "fast"
+        case _:
+            assert_never(kind)
+
+
+def _decoder_scorers(model: Any, pad: int) -> Iterator[Scorer[Any]]:
+    attention = attention_of(model) if model.config.model_type in FAST else None
+    if attention is not None:
+        yield CausalScorer(pad, attention)
+    yield PlainCausalScorer(pad)

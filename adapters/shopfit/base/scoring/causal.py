@@ -169,6 +169,7 @@ class AnswerScorer(Scorer[Question]):
     """Scores answers that are texts. A row is a question with some of its answers, which `collate` lays out."""
 
     writes_text = True
+    peft_task = "CAUSAL_LM"
     compares_texts = False
 
     @abstractmethod
@@ -210,6 +211,7 @@ class CausalScorer(AnswerScorer):
     attention: Attention = field(default_factory=Attention)
 
     path = "fast"
+    takes_prefix = True
 
     def _parts(self, question: Question) -> list[Question]:
         return question.parts()

@@ -163,6 +163,7 @@ class DualEncoderScorer(Scorer[Text]):
     """Scores by the cosine of texts' vectors. A row is a text, and its result is its vector."""
 
     writes_text = False
+    peft_task = "FEATURE_EXTRACTION"
     compares_texts = True
     path = "fast"
 

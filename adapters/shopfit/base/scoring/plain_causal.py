@@ -103,6 +103,7 @@ class PlainCausalScorer(AnswerScorer):
     """Scores by the mean log-probability of an answer's tokens. A row is a question with one answer."""
 
     path = "plain"
+    takes_prefix = True
 
     def collate(self, questions: Sequence[Question]) -> LineBatch:
         """Make a batch of B questions, one row an answer."""

@@ -92,6 +92,12 @@ class Scorer(ABC, Generic[R]):
     encoded once however many questions share it, and vectors can be cached."""
     path: ClassVar[ScoringPath]
     """How it lays out texts."""
+    peft_task: ClassVar[str]
+    """PEFT's `task_type` of adapters on it."""
+    takes_prefix: ClassVar[bool] = False
+    """Whether rows may have trained keys and values before them."""
+    answers_apart: ClassVar[bool] = False
+    """Whether a base that writes reads a prompt by itself, and an answer as another text, not as its end."""
 
     @abstractmethod
     def collate(self, questions: Sequence[Question]) -> QuestionBatch:

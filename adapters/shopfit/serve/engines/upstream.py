@@ -106,7 +106,7 @@ class UpstreamEngine:
     def load(
         cls, url: str, name: str, *, registry: Registry, settings: Settings, quantization: str, **options: Any
     ) -> "UpstreamEngine | Engine":
-        """Make one for a base: for an encoder, which writes no text and which vLLM is not asked, a plain `Engine`.
+        """Make one for a base: for any but a decoder, which vLLM does not serve, a plain `Engine`.
 
         Args:
             url: of vLLM.
@@ -124,7 +124,7 @@ class UpstreamEngine:
             return Engine.load(name, registry=registry, settings=settings, quantization=quantization, **options)
 
         checkpoint = Checkpoint.open(locate_base(name, settings.home))
-        if kind_of(name, checkpoint) == "encoder":
+        if kind_of(name, checkpoint) != "decoder":
             return local()
         return cls(
             url,
