@@ -1,11 +1,12 @@
 """Bases of other shapes than the packaged ones, with random weights: what adapters cost, and what the plain path costs.
 
-`make bench-bases`: float32, two threads, the best of a few runs; rank-8 adapters on all linear layers.
+`make bench-bases`: float32, two threads, the best of a few runs in turn; rank-8 adapters on all linear layers.
 """
 
 import random
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.libraries import quiet
 from shopfit.settings import Settings
-from tests.bench.results import Row, best_time, publish
+from tests.bench.results import Row, publish
 
-ROWS, TOKENS, WRITTEN, ANSWERS, RANK, RUNS = 8, 48, 16, 4, 8, 3
+ROWS, TOKENS, WRITTEN, ANSWERS, RANK, RUNS = 8, 48, 16, 4, 8, 5
 SMALL = {  # the shape of smollm2-135m, a third as deep
     "hidden_size": 576,
     "intermediate_size": 1536,
@@ -116,16 +117,31 @@ def _choose(base: Base, stack: Stack, slots: Sequence[int], scorer: Scorer[Any])
 def _cost(base: Base, work: Any) -> float:
     """Time with an adapter a row, over that of the bare base."""
     stack = _stack(base)
-    bare = best_time(lambda: work(base, stack, [0] * ROWS), RUNS)
-    return best_time(lambda: work(base, stack, range(1, ROWS + 1)), RUNS) / bare
+    ours, bare = _in_turn(lambda: work(base, stack, range(1, ROWS + 1)), lambda: work(base, stack, [0] * ROWS))
+    return ours / bare
+
+
+def _in_turn(one: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
+    """The best times of two pieces of work that take turns, so that what slows the machine down slows both."""
+    one()
+    other()
+    times: list[list[float]] = [[], []]
+    for _ in range(RUNS):
+        for work, taken in zip((one, other), times, strict=True):
+            started = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - started)
+    return min(times[0]), min(times[1])
 
 
 def _adapted(name: str, base: Base) -> list[Row]:
     rows = []
     for what, work in (("prefill", _prefill), ("prefill and writing", _write)):
         stack = _stack(base)
-        ours = best_time(lambda: work(base, stack, range(1, ROWS + 1)), RUNS)  # noqa: B023 - called in the loop
-        bare = best_time(lambda: work(base, stack, [0] * ROWS), RUNS)  # noqa: B023
+        ours, bare = _in_turn(
+            lambda: work(base, stack, range(1, ROWS + 1)),  # noqa: B023 - called in the loop
+            lambda: work(base, stack, [0] * ROWS),  # noqa: B023
+        )
         title = f"{name}, {ROWS} rows, {ROWS} adapters, {what}; peer: no adapter"
         rows.append(Row(title, ours, bare, "s", "", None, ours / bare))
     return rows
@@ -136,7 +152,6 @@ def _beside_peft(base: Base) -> Row:
     from peft import LoraConfig, get_peft_model
 
     stack = _stack(base)
-    ours = best_time(lambda: _prefill(base, stack, range(1, ROWS + 1)), RUNS)
     plain = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32).eval()
     config = LoraConfig(r=RANK, target_modules="all-linear", init_lora_weights=False)
     names = [f"a{number:02}" for number in range(ROWS)]
@@ -146,7 +161,10 @@ def _beside_peft(base: Base) -> Row:
     peft.eval()
     ids = torch.tensor(_prompts())
     with torch.inference_mode():
-        theirs = best_time(lambda: peft(input_ids=ids, use_cache=False, adapter_names=names, logits_to_keep=1), RUNS)
+        ours, theirs = _in_turn(
+            lambda: _prefill(base, stack, range(1, ROWS + 1)),
+            lambda: peft(input_ids=ids, use_cache=False, adapter_names=names, logits_to_keep=1),
+        )
     title = f"the same prefill, {ROWS} adapters; peer: PEFT, mixed batch"
     return Row(title, ours, theirs, "s", "", None, ours / theirs)
 
@@ -156,8 +174,10 @@ def _plain(base: Base) -> list[Row]:
     rows, slots, scorer = [], range(1, ROWS + 1), PlainCausalScorer(base.scorer.pad)
     for what, work in ((f"choose among {ANSWERS}", _choose), ("prefill and writing", _write)):
         stack = _stack(base)
-        plain = best_time(lambda: work(base, stack, slots, scorer), RUNS)  # noqa: B023 - called in the loop
-        fast = best_time(lambda: work(base, stack, slots, base.scorer), RUNS)  # noqa: B023
+        plain, fast = _in_turn(
+            lambda: work(base, stack, slots, scorer),  # noqa: B023 - called in the loop
+            lambda: work(base, stack, slots, base.scorer),  # noqa: B023
+        )
         title = f"plain path, {what}, {ROWS} rows; peer: fast path"
         rows.append(Row(title, plain, fast, "s", "at most 3x", plain <= 3 * fast, plain / fast))
     return rows
