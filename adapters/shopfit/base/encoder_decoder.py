@@ -158,7 +158,12 @@ def _side_by_side(rows: Sequence[Tensor]) -> Tensor:
     return torch.cat([pad(row, (0, 0, 0, longest - row.shape[2])) for row in rows])
 
 
-def repeat(cache: Any, copies: int) -> None:
-    """Make several copies of each row of a cache, one after another."""
+def repeated(cache: Any, copies: int) -> Any:
+    """A cache with several copies of each row of another one, one after another."""
+    made = []
     for part in (cache.self_attention_cache, cache.cross_attention_cache):
-        part.batch_repeat_interleave(copies)
+        copy = DynamicCache()
+        for place, layer in enumerate(part.layers):
+            copy.update(*(states.repeat_interleave(copies, 0) for states in (layer.keys, layer.values)), place)
+        made.append(copy)
+    return EncoderDecoderCache(*made)

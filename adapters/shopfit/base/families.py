@@ -185,7 +185,7 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
     if not isinstance(family, str) or not family:
         raise _refused(name, f"its config.json names no model_type, but {family!r}")
     classes = _encoder_classes(family, checkpoint)
-    both = _classes(family, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+    both = _both_classes(family)
     if not classes and not both and (why := next(_out_of_plain(config), "")):
         raise _refused(name, f"of the family {family} does something that is not done here: {why}")
     for key in _LAYER_COUNTS:
@@ -252,6 +252,17 @@ def _encoder_classes(family: str, checkpoint: Checkpoint) -> list[str]:
     if checkpoint.pooling is not None and family in causal:
         return _classes(family, auto.MODEL_MAPPING_NAMES, causal)
     return []
+
+
+def _both_classes(family: str) -> list[str]:
+    """Classes that a model with an encoder beside its decoder may be saved from; none if it is of no such family.
+
+    What was saved without its output head has it in its embeddings, or lacks weights, and is refused for that.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    writing = auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    return _classes(family, writing, auto.MODEL_MAPPING_NAMES) if family in writing else []
 
 
 def _as_encoder(name: str, family: str, checkpoint: Checkpoint, classes: list[str]) -> BaseKind:
@@ -344,6 +355,7 @@ def check_weights(name: str, kind: BaseKind | None, loaded: Mapping[str, Any]) -
         Problem(key, "is missing: its numbers would be random")
         for key in sorted(loaded["missing_keys"])
         if not (kind == "encoder" and key.startswith("pooler."))  # not used: vectors are pooled states
+        and not (kind == "encoder-decoder" and key == "final_logits_bias")  # zeros where no training changed it
     ]
     problems += [
         Problem(key, "has no place in the model that config.json describes")

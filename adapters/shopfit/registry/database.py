@@ -1,7 +1,7 @@
 """The registry's database: connecting, migrations and transactions. The statements are in `rows`."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Database:
         self._address = address
         self._patience = patience
         self._file = file
+        self._changes = None if file is None else file.change_counter()
 
     @classmethod
     def open(cls, url: str, *, patience: float) -> "Database":
@@ -65,6 +66,12 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+        if self._changes is not None:
+            self._changes.close()
+
+    def mark(self) -> Hashable | None:
+        """What is another one after each commit, told without a transaction; None where that cannot be told."""
+        return None if self._changes is None else self._changes.value()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -5,7 +5,7 @@ whole version or none; unreferenced blobs are collected as garbage later.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from weakref import WeakValueDictionary
@@ -39,6 +39,7 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog):
         self._database = database
         self._blobs = blobs
         self._claimed = False
+        self._seen: tuple[Hashable, Revision] | None = None
         self._patching = WeakValueDictionary()
 
     @classmethod
@@ -127,8 +128,13 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog):
         Raises:
             RegistryError: if the registry cannot be read.
         """
+        mark, seen = self._database.mark(), self._seen
+        if mark is not None and seen is not None and seen[0] == mark:
+            return seen[1]
         with self._database.reading() as connection:
-            return queries.revision(connection)
+            found = queries.revision(connection)
+        self._seen = mark, found
+        return found
 
     def identities(self, references: Iterable[Reference]) -> dict[Reference, Identity]:
         """The number and the digest that each reference names now, in one snapshot of the registry.

@@ -4,8 +4,9 @@ What SQLite needs to read a write-ahead log without write permission: https://sq
 """
 
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,10 @@ class SqliteFile:
         event.listen(engine, "checkout", self._check)
         event.listen(engine, "begin", _begin)
         return engine
+
+    def change_counter(self) -> "ChangeCounter | None":
+        """What tells cheaply whether anything changed; None where it is read without locks."""
+        return None if self.read_only else ChangeCounter(self._path)
 
     @contextmanager
     def unchanged(self, address: str) -> Iterator[None]:
@@ -117,6 +122,53 @@ class SqliteFile:
         except OSError:
             return None
         return found.st_dev, found.st_ino
+
+
+class ChangeCounter:
+    """Tells whether a transaction on an SQLite file was committed, in a hundredth of the time of one that reads.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[tuple[int, int], sqlite3.Connection] | None = None
+        self._number = 0  # of the connection: each counts from anywhere
+        self._asking = threading.Lock()
+
+    def value(self) -> Hashable | None:
+        """Another one after each commit, and when the file was replaced; None if it cannot be told.
+
+        https://sqlite.org/pragma.html#pragma_data_version
+        """
+        with self._asking:
+            try:
+                found = self._path.stat()
+                file = found.st_dev, found.st_ino
+                if self._opened is None or self._opened[0] != file:
+                    self._close()
+                    uri = f"{self._path.as_uri()}?mode=rw"
+                    self._opened = file, sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=0)
+                    self._number += 1
+                cursor = self._opened[1].execute("PRAGMA data_version")
+                try:
+                    return self._number, cursor.fetchone()[0]
+                finally:
+                    cursor.close()
+            except (OSError, sqlite3.Error):
+                self._close()
+                return None
+
+    def close(self) -> None:
+        """Close its connection; the next value opens another one."""
+        with self._asking:
+            self._close()
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened[1].close()
+            self._opened = None
 
 
 def _begin(connection: Connection) -> None:

@@ -11,13 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from shopfit.base.encoder_decoder import new_cache, put_together, read, repeat, take_apart, write
+from shopfit.base.encoder_decoder import new_cache, put_together, read, repeated, take_apart, write
 from shopfit.base.output_head import logits_of
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.causal import AnswerScorer, answer_log_probs, token_log_probs
 from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
 from shopfit.base.scoring.scorer import QuestionBatch, Trial
+
+_READ = 1 << 14  # tokens of prompts that decoder rows read at once: each row has keys and values of all of its prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,27 +63,53 @@ class AnswersBatch(QuestionBatch):
     def _each(self) -> int:
         return len(self.read) // len(self.input_ids)
 
+    @property
+    def _together(self) -> int:
+        """Answers of each question that the decoder reads in one forward."""
+        return min(self._each, max(1, _READ // self.input_ids.numel()))
+
+    def _parts(self) -> list[Tensor]:
+        """(B * k, L) of k answers of each question, in their order."""
+        rows = self.read.view(len(self.input_ids), self._each, -1)
+        return [part.flatten(0, 1) for part in rows.split(self._together, dim=1)]
+
+    def _joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """(B * K * L, D) of (B * k, L, D) each."""
+        rows = [part.unflatten(0, (len(self.input_ids), -1)) for part in parts]
+        return torch.cat(rows, dim=1).flatten(0, 2)
+
     def _kept(self, model: Any, prompts: Tensor) -> Tensor:
         """(B + B * K * L, D) states of the decoder, in the order of `source`."""
         cache = new_cache()
         opened = write(model, self.opening.expand(len(prompts), -1), prompts, self.mask, cache)[:, -1]
         if not self.read.shape[1]:
             return opened
-        repeat(cache, self._each)
-        mask = self.mask.repeat_interleave(self._each, 0)
-        return torch.cat((opened, write(model, self.read, None, mask, cache).flatten(0, 1)))
+        parts = []
+        for part in self._parts():
+            copies = len(part) // len(prompts)
+            mask = self.mask.repeat_interleave(copies, 0)
+            parts.append(write(model, part, None, mask, repeated(cache, copies)))
+        return torch.cat((opened, self._joined(parts)))
 
     def _anew(self, model: Any, prompts: Tensor) -> Tensor:
-        """The same."""
-        ids = torch.cat((self.opening.expand(len(self.read), -1), self.read), dim=1)
-        states, mask = (one.repeat_interleave(self._each, 0) for one in (prompts, self.mask))
-        written = write(model, ids, states, mask)  # (B * K, O + L, D)
-        first = len(self.opening)
-        return torch.cat((written[:: self._each, first - 1], written[:, first:].flatten(0, 1)))
+        """The same. If one forward would read too much, several do, and do it again for their gradients."""
+
+        def written(part: Tensor) -> Tensor:  # (B * k, O + L, D)
+            copies = len(part) // len(prompts)
+            states, mask = (one.repeat_interleave(copies, 0) for one in (prompts, self.mask))
+            return write(model, torch.cat((self.opening.expand(len(part), -1), part), dim=1), states, mask)
+
+        parts, first = self._parts(), len(self.opening)
+        if len(parts) == 1:
+            states = [written(parts[0])]
+        else:
+            states = [checkpoint(written, part, use_reentrant=False) for part in parts]
+        opened = states[0][:: self._together, first - 1]
+        return torch.cat((opened, self._joined([part[:, first:] for part in states])))
 
     def prompt_states(self, model: Any, states: Tensor) -> Tensor:  # noqa: ARG002 - the same on any decoder
         """(B, D) the decoder's state at the end of the opening, which predicts the answer."""
-        return states[:: self._each, len(self.opening) - 1]
+        return states[: len(self.input_ids) * self._together : self._together, len(self.opening) - 1]
 
 
 def _lay_out(questions: Sequence[Question], pad: int, opening: Tokens) -> AnswersBatch:
