@@ -27,6 +27,7 @@ from shopfit.errors import EngineEnded
 
 _AHEAD = 2  # forwards' worth of entries to choose from, so that rows of similar length share a forward
 _CHECKED = 0.05  # seconds between looks at deadlines while nothing can run
+_GATHERING = 0.002  # seconds that an idle thread waits for requests that are just being compiled
 
 
 class Scheduler:
@@ -37,6 +38,9 @@ class Scheduler:
         pool: slots for adapters on it.
         rows: answers decoded at a time.
         batch_tokens: tokens a forward over new rows, padding included, unless one row alone is longer.
+
+    Attributes:
+        coming: requests that are just being compiled.
     """
 
     def __init__(self, base: Base, pool: SlotPool, *, rows: int, batch_tokens: int) -> None:
@@ -49,6 +53,7 @@ class Scheduler:
         self._questions: FairQueue[Entry] = FairQueue()
         self._prompts: FairQueue[Entry] = FairQueue()
         self._prompts_first = True
+        self.coming = 0
         self._inbox: list[Job] = []
         self._watched: set[Ticket] = set()
         self._unwanted: set[Key] = set()
@@ -140,6 +145,8 @@ class Scheduler:
                 self._news.wait(_CHECKED if self._watched else None)
                 if self._watched:
                     break
+            if not self._busy:
+                self._gather()
             if self._ended:
                 return False
             jobs, self._inbox = self._inbox, []
@@ -152,6 +159,12 @@ class Scheduler:
         with self._news:
             self._unwanted |= in_use
         return True
+
+    def _gather(self) -> None:
+        """Wait a moment for requests that came with the first one: a forward over one row takes as long as over some."""
+        until = time.monotonic() + _GATHERING
+        while self._inbox and self.coming and not self._ended and (left := until - time.monotonic()) > 0:
+            self._news.wait(left)
 
     @property
     def _busy(self) -> bool:
