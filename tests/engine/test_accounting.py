@@ -137,6 +137,7 @@ def test_what_was_read_and_written_is_told_of_a_request_that_is_late(base: Base,
         future = engine.submit(request, timeout=0.01, usage=usage)  # it may be late before its forward begins, too
         while not future.done() and not usage.read:
             time.sleep(0.001)
+        time.sleep(0.02)  # it is late while its forward is held
         gate.open()
         with pytest.raises(DeadlineExceeded):
             future.result(GUARD)

@@ -85,8 +85,8 @@ def test_a_step_that_fails_for_one_row_fails_for_that_row(base: Base) -> None:
 
 
 def test_items_are_ranked_and_stars_are_given(base: Base, tmp_path: Path) -> None:
-    ranked = Tenant("acme", recipe_for(base, "rank"), [], ITEMS)
-    rated = Tenant("acme", recipe_for(base, "rate"), LABELS["rate"])
+    ranked = Tenant("acme", recipe_for(base, "rank"), (), ITEMS)
+    rated = Tenant("acme", recipe_for(base, "rate"), tuple(LABELS["rate"]))
     with Engine(base, slots=2) as engine:
         together = engine.rank([RankRequest(ranked, {"query": "keep warm"}, list(ITEMS)) for _ in range(2)])
         stars = engine.rate([RateRequest(rated, {"text": "lovely crema"})])[0]

@@ -33,9 +33,10 @@ _READ = 128  # characters of a field that are read, for each token of the prompt
 class Prompter:
     """Renders a recipe's prompts and answers as tokens.
 
-    A decoder gets the prompt in the recipe's template, maybe within its own chat template (`prompt.format`). With an
-    encoder beside it, that reads the same prompt, and the answer is a text of its own. An encoder compares texts: it gets
-    the fields of the prompt without the template, the words of a label, and all catalog fields of an item.
+    A decoder gets the prompt in the recipe's template, maybe within its own chat template (`prompt.format`). Of a model
+    with an encoder beside its decoder, the encoder reads that prompt, and an answer is a text of its own. An encoder
+    compares texts: it gets the fields of the prompt without the template, the words of a label, and all catalog fields
+    of an item.
 
     Args:
         recipe: with its `prompt` and `data` sections.
