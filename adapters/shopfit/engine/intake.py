@@ -102,7 +102,11 @@ class Intake:
             return None
 
     def _advance(self, ticket: Ticket, request: Request) -> Job | None:
-        """Take a request as far as it goes without waiting; what it waits for takes it further. Its job, if it is there."""
+        """Take a request as far as it goes without waiting; what it waits for takes it further.
+
+        Returns:
+            its job, if it is there already.
+        """
         if ticket.over:
             return None
         loaded = self._got(ticket, lambda: self._loader.hold(request.adapter))

@@ -161,7 +161,7 @@ class Scheduler:
         return True
 
     def _gather(self) -> None:
-        """Wait a moment for requests that came with the first one: a forward over one row takes as long as over some."""
+        """Wait a moment for requests that came with the first one: a forward over some rows takes little longer."""
         until = time.monotonic() + _GATHERING
         while self._inbox and self.coming and not self._ended and (left := until - time.monotonic()) > 0:
             self._news.wait(left)

@@ -71,11 +71,11 @@ class AnswersBatch(QuestionBatch):
     def _parts(self) -> list[Tensor]:
         """(B * k, L) of k answers of each question, in their order."""
         rows = self.read.view(len(self.input_ids), self._each, -1)
-        return [part.flatten(0, 1) for part in rows.split(self._together, dim=1)]
+        return [part.flatten(0, 1) for part in torch.split(rows, self._together, dim=1)]
 
     def _joined(self, parts: Sequence[Tensor]) -> Tensor:
         """(B * K * L, D) of (B * k, L, D) each."""
-        rows = [part.unflatten(0, (len(self.input_ids), -1)) for part in parts]
+        rows = [part.view(len(self.input_ids), -1, *part.shape[1:]) for part in parts]
         return torch.cat(rows, dim=1).flatten(0, 2)
 
     def _kept(self, model: Any, prompts: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class AnswersBatch(QuestionBatch):
         else:
             states = [checkpoint(written, part, use_reentrant=False) for part in parts]
         opened = states[0][:: self._together, first - 1]
-        return torch.cat((opened, self._joined([part[:, first:] for part in states])))
+        return torch.cat((opened, self._joined([part[:, first:].contiguous() for part in states])))
 
     def prompt_states(self, model: Any, states: Tensor) -> Tensor:  # noqa: ARG002 - the same on any decoder
         """(B, D) the decoder's state at the end of the opening, which predicts the answer."""
