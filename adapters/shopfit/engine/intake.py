@@ -3,7 +3,6 @@
 `take` never blocks the caller: what a request waits for continues it as a task for a worker thread.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -32,8 +31,6 @@ class Intake:
         self._compiler = compiler
         self._scheduler = scheduler
         self._workers = Workers("shopfit-preparer", each=2, most=16)
-        self._coming = 0  # requests that a worker will take further, or is just taking
-        self._counting = threading.Lock()
 
     def close(self) -> None:
         """Take no more requests."""
@@ -45,33 +42,7 @@ class Intake:
         Raises:
             EngineEnded: if the engine is closed.
         """
-        self._submit(ticket, lambda: self._advance(ticket, request))
-
-    def _submit(self, ticket: Ticket, step: Callable[[], Job | None]) -> None:
-        """Let a worker take a request further, and start the job that this gives, if any.
-
-        The serving thread knows how many are under way: a request is none of them any more when its job is started.
-        """
-
-        def task() -> None:
-            try:
-                job = step()
-            finally:
-                self._count(-1)
-            if job is not None:
-                self.start([job])
-
-        self._count(1)
-        try:
-            self._workers.submit(ticket.merchant, task)
-        except ShopfitError:
-            self._count(-1)
-            raise
-
-    def _count(self, change: int) -> None:
-        with self._counting:
-            self._coming += change
-            self._scheduler.coming = self._coming
+        self._workers.submit(ticket.merchant, lambda: self._advance(ticket, request))
 
     def take_here(self, ticket: Ticket, request: Request, before_loading: Callable[[], None]) -> Job | None:
         """Compile a request on this thread, waiting for what it needs; the job that the caller must start, if any.
@@ -101,21 +72,16 @@ class Intake:
             ticket.fail(error)
             return None
 
-    def _advance(self, ticket: Ticket, request: Request) -> Job | None:
-        """Take a request as far as it goes without waiting; what it waits for takes it further.
-
-        Returns:
-            its job, if it is there already.
-        """
+    def _advance(self, ticket: Ticket, request: Request) -> None:
+        """Take a request as far as it goes without waiting; what it waits for calls this again."""
         if ticket.over:
-            return None
+            return
         loaded = self._got(ticket, lambda: self._loader.hold(request.adapter))
         if loaded is not None:
             self._hold_for(ticket, loaded)
-            return self._go_on(ticket, request, loaded)
-        if not ticket.over:
+            self._go_on(ticket, request, loaded)
+        elif not ticket.over:
             self._bring(ticket, request)
-        return None
 
     def _bring(self, ticket: Ticket, request: Request) -> None:
         def ready(loaded: Loaded | Exception) -> None:
@@ -130,34 +96,38 @@ class Intake:
         except Exception as error:
             ticket.fail(error)
 
-    def _again(self, ticket: Ticket, step: Callable[[], Job | None]) -> None:
+    def _again(self, ticket: Ticket, task: Callable[[], None]) -> None:
         try:
-            self._submit(ticket, step)
+            self._workers.submit(ticket.merchant, task)
         except ShopfitError as error:
             ticket.fail(error)
 
-    def _go_on(self, ticket: Ticket, request: Request, loaded: Loaded) -> Job | None:
+    def _go_on(self, ticket: Ticket, request: Request, loaded: Loaded) -> None:
         if ticket.over:
-            return None
+            return
         try:
             waits_for = self._compiler.waits_for(request, loaded)
         except Exception as error:
             ticket.fail(error)
-            return None
+            return
         if waits_for is None:
-            return self._compiled(ticket, request, loaded)
+            self._start(ticket, request, loaded)
+            return
 
         waits = [(ticket, request, loaded)]  # an index outlives whoever waited for it, and a future keeps its callbacks
 
         def there(index: Future[Any]) -> None:
             ticket, request, loaded = waits.pop()
             if (error := index.exception()) is None:
-                self._again(ticket, lambda: self._compiled(ticket, request, loaded))
+                self._again(ticket, lambda: self._start(ticket, request, loaded))
             else:
                 ticket.fail(error if isinstance(error, Exception) else RequestError(str(error)))
 
         waits_for.add_done_callback(there)
-        return None
+
+    def _start(self, ticket: Ticket, request: Request, loaded: Loaded) -> None:
+        if (job := self._compiled(ticket, request, loaded)) is not None:
+            self.start([job])
 
     def _waited(self, ticket: Ticket, request: Request, loaded: Loaded) -> bool:
         """Wait on this thread for the index that a request needs; whether it can go on."""

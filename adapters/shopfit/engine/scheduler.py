@@ -27,7 +27,8 @@ from shopfit.errors import EngineEnded
 
 _AHEAD = 2  # forwards' worth of entries to choose from, so that rows of similar length share a forward
 _CHECKED = 0.05  # seconds between looks at deadlines while nothing can run
-_GATHERING = 0.002  # seconds that an idle thread waits for requests that are just being compiled
+_GATHERING = 0.25  # share of the last forward's time that an idle thread waits for those that it answered to ask again
+_GATHERED = 0.05  # seconds that it does so at most
 
 
 class Scheduler:
@@ -38,9 +39,6 @@ class Scheduler:
         pool: slots for adapters on it.
         rows: answers decoded at a time.
         batch_tokens: tokens a forward over new rows, padding included, unless one row alone is longer.
-
-    Attributes:
-        coming: requests that are just being compiled.
     """
 
     def __init__(self, base: Base, pool: SlotPool, *, rows: int, batch_tokens: int) -> None:
@@ -53,7 +51,7 @@ class Scheduler:
         self._questions: FairQueue[Entry] = FairQueue()
         self._prompts: FairQueue[Entry] = FairQueue()
         self._prompts_first = True
-        self.coming = 0
+        self._expected, self._patience = 0, 0.0
         self._inbox: list[Job] = []
         self._watched: set[Ticket] = set()
         self._unwanted: set[Key] = set()
@@ -161,10 +159,15 @@ class Scheduler:
         return True
 
     def _gather(self) -> None:
-        """Wait a moment for requests that came with the first one: a forward over some rows takes little longer."""
-        until = time.monotonic() + _GATHERING
-        while self._inbox and self.coming and not self._ended and (left := until - time.monotonic()) > 0:
+        """Wait a moment for as many requests as there were before: a forward over many rows takes little longer.
+
+        Callers who ask again when they are answered come one by one; without this the first of them has a forward of
+        its own, in which all others wait.
+        """
+        until = time.monotonic() + self._patience
+        while not self._ended and len(self._inbox) < self._expected and (left := until - time.monotonic()) > 0:
             self._news.wait(left)
+        self._expected = 0
 
     @property
     def _busy(self) -> bool:
@@ -214,7 +217,10 @@ class Scheduler:
                 if prompts:
                     self._writers.join(batch)
                 else:
+                    started = time.monotonic()
                     self._score(batch)
+                    self._patience = min(_GATHERED, _GATHERING * (time.monotonic() - started))
+                    self._expected = len({entry.job.ticket for entry in batch}) + len(self._inbox)
                 return {entry.merchant for entry in batch}
         return set()
 
