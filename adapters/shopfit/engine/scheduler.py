@@ -143,7 +143,7 @@ class Scheduler:
                 self._news.wait(_CHECKED if self._watched else None)
                 if self._watched:
                     break
-            if not self._busy:
+            if self._inbox and not self._busy:
                 self._gather()
             if self._ended:
                 return False
