@@ -43,6 +43,15 @@ def test_many_answers_score_as_few_do(base: Base) -> None:
     assert wanted.std() > 0.1
 
 
+@pytest.mark.parametrize("answers", [((7,), (8,)), ((7,),)])
+def test_answers_of_one_token(base: Base, answers: tuple[Tokens, ...]) -> None:
+    batch = base.scorer.collate([Question(prompt, answers) for prompt in PROMPTS])
+    found = batch.forward(base.model).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(batch.forward(base.model), found, rtol=1e-4, atol=1e-4)
+    assert found.shape == (2 * len(answers),)
+
+
 def test_their_gradients_are_the_same(base: Base) -> None:
     weight = next(base.model.get_encoder().parameters())
     weight.requires_grad_()

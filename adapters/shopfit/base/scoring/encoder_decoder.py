@@ -70,12 +70,13 @@ class AnswersBatch(QuestionBatch):
 
     def _parts(self) -> list[Tensor]:
         """(B * k, L) of k answers of each question, in their order."""
-        rows = self.read.view(len(self.input_ids), self._each, -1)
+        rows = self.read.view(len(self.input_ids), self._each, self.read.shape[1])
         return [part.flatten(0, 1) for part in torch.split(rows, self._together, dim=1)]
 
     def _joined(self, parts: Sequence[Tensor]) -> Tensor:
         """(B * K * L, D) of (B * k, L, D) each."""
-        rows = [part.view(len(self.input_ids), -1, *part.shape[1:]) for part in parts]
+        questions = len(self.input_ids)
+        rows = [part.view(questions, len(part) // questions, *part.shape[1:]) for part in parts]
         return torch.cat(rows, dim=1).flatten(0, 2)
 
     def _kept(self, model: Any, prompts: Tensor) -> Tensor:
