@@ -44,6 +44,12 @@ def test_an_encoder_that_is_none(name: str, said: str) -> None:
     assert said in told
 
 
+def test_an_encoder_that_is_a_decoders_folder(tiny_base: Path) -> None:
+    assert f"the base in {tiny_base} is of the kind decoder, which embeds no texts (allowed: encoder)" in start(
+        "--encoder", str(tiny_base)
+    )
+
+
 def test_a_redis_that_is_not_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

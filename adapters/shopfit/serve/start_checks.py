@@ -1,6 +1,7 @@
 """What the options name is looked for when the gateway starts: a name that is mistyped is said then, and not later."""
 
 import logging
+from pathlib import Path
 
 from shopfit.base.locate import check_encoder_name
 from shopfit.errors import BaseError, ShopfitError
@@ -23,11 +24,21 @@ def check_encoder(name: str) -> None:
         return
     try:
         check_encoder_name(name)
+        if Path(name).is_dir():
+            _check_folder(name)
     except BaseError as error:
         raise ShopfitError(
             f"--encoder is {name!r:.200}: {error.message}",
             next_step="name an encoder, or give --encoder '' to search by words alone",
         ) from error
+
+
+def _check_folder(name: str) -> None:
+    from shopfit.base.checkpoint import Checkpoint
+    from shopfit.base.families import kind_of  # with transformers, which a gateway needs for nothing else
+
+    if (kind := kind_of(name, Checkpoint.open(Path(name)))) != "encoder":
+        raise BaseError(f"the base in {name} is of the kind {kind}, which embeds no texts (allowed: encoder)")
 
 
 async def look_for_upstream(url: str) -> None:
