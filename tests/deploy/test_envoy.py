@@ -45,7 +45,8 @@ def test_nothing_of_vllm_is_open_but_what_the_gateway_asks(file: str) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_stream_is_ended_by_the_gateway_only(file: str) -> None:
-    assert all(one["route"]["timeout"] == "0s" for one in routes(file) if one["match"].get("path") in ASKED)
+    asked = [one["route"] for one in routes(file) if one["match"].get("path") in ASKED]
+    assert {(route["timeout"], route["idle_timeout"]) for route in asked} == {("0s", "0s")}
 
 
 @pytest.mark.parametrize("file", FILES)
