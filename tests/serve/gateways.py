@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ class ServedGateway:
 def serving(
     settings: Settings, log: Path, keys: Mapping[str, str], *options: str, ready: bool = True
 ) -> Iterator[ServedGateway]:
-    """Run `shopfit serve`, the one on the path, on a free port until its engines are ready, and end it in the end.
+    """Run `shopfit serve` on a free port until its engines are ready, and end it in the end.
 
     Args:
         settings: of its registry.
@@ -77,7 +78,7 @@ def serving(
         "SHOPFIT_REGISTRY": settings.registry,
         "SHOPFIT_BLOBS": settings.blobs,
     }
-    command = ["shopfit", "serve", "--port", "0", "--encoder", "", "--threads", "1", *options]
+    command = [sys.executable, "-m", "shopfit", "serve", "--port", "0", "--encoder", "", "--threads", "1", *options]
     with log.open("wb") as errors:
         process = subprocess.Popen(command, env=os.environ | places, stdin=subprocess.DEVNULL, stderr=errors)
     try:
