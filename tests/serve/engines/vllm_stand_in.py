@@ -38,11 +38,13 @@ class StandIn:
         self._model = model
         self._tokenizer = tokenizer
 
-    def scored(self, prompt: list[int]) -> list[dict[str, Any] | None]:
-        """`prompt_logprobs` of vLLM."""
+    def scored(self, prompt: list[int], tokens: list[int]) -> dict[str, Any]:
+        """`logprobs` of one token behind a prompt: of the one that was written, and of those that were asked for."""
         with torch.inference_mode():
-            logs = self._model(torch.tensor([prompt])).logits[0].float().log_softmax(-1)
-        return [None] + [{str(token): {"logprob": logs[at, token].item()}} for at, token in enumerate(prompt[1:])]
+            logs = self._model(torch.tensor([prompt])).logits[0, -1].float().log_softmax(-1)
+        best = int(logs.argmax())
+        told = {f"token_id:{token}": logs[token].item() for token in (best, *tokens)}
+        return {"tokens": [f"token_id:{best}"], "token_logprobs": [logs[best].item()], "top_logprobs": [told]}
 
     def written(
         self, prompt: list[int], most: int, stops: Sequence[str] = (), ends: Collection[int] = ()
@@ -114,8 +116,10 @@ def serving(model: Any, tokenizer: Any) -> Iterator[StandIn]:
             elif body.get("stream"):
                 self._stream(body)
             else:
+                assert (body["max_tokens"], body["return_tokens_as_token_ids"]) == (1, True)
+                assert len(body["logprob_token_ids"]) <= 128
                 choices = [
-                    {"index": index, "text": "", "prompt_logprobs": stand_in.scored(prompt)}
+                    {"index": index, "text": "", "logprobs": stand_in.scored(prompt, body["logprob_token_ids"])}
                     for index, prompt in enumerate(body["prompt"])
                 ]
                 self._answer(200, {"choices": choices[::-1]})

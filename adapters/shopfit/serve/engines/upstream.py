@@ -23,7 +23,6 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.families import kind_of
 from shopfit.base.locate import locate_base
 from shopfit.base.prompt import Prompter
-from shopfit.base.scoring.questions import ClassIndex, Question
 from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status
 from shopfit.engine.delivery import Done, Show
 from shopfit.engine.validation import check
@@ -34,6 +33,7 @@ from shopfit.registry import Reference, Registry, Version
 from shopfit.registry.alias_cache import AliasCache
 from shopfit.registry.pinned_name import PinnedName
 from shopfit.serve.engines.upstream_base import UpstreamBase
+from shopfit.serve.engines.upstream_scores import NEUTRAL, answer_scores
 from shopfit.serve.engines.vllm_client import VllmClient
 from shopfit.serve.engines.written_text import WrittenText
 from shopfit.settings import Settings
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 _ADAPTERS = 1024  # whose recipe, labels and items stay in memory
-_ANSWERS = 32  # of a question, in one request to vLLM
-_OFF = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """What vLLM would else take from the base's generation_config.json."""
 
 
@@ -277,7 +275,7 @@ class UpstreamEngine:
             question = task.question(prompter, tenant.labels, request.fields, (), None)
             usage.read = question.tokens  # from now on: a request that is late or cancelled is read, too
             try:
-                scores = await self._scores(question, served.name)
+                scores = await answer_scores(self._client, question, served.name)
             except ShopfitError:
                 usage.read = 0
                 raise
@@ -293,29 +291,11 @@ class UpstreamEngine:
             others = await asyncio.to_thread(task.parts, tenant.blend, tenant.labels, request.fields, text, embed)
         return task.answer(tenant, scores, others)
 
-    async def _scores(self, question: Question, name: str) -> Any:
-        """The mean log-probability a token of each answer, as our own scorer has it."""
-        parts = [question.answers[at : at + _ANSWERS] for at in range(0, len(question.answers), _ANSWERS)]
-        found = await asyncio.gather(*(self._score(question.prompt, part, name) for part in parts))
-        return np.array([score for part in found for score in part])
-
-    async def _score(self, prompt: Sequence[int], answers: Sequence[Any], name: str) -> list[float]:
-        assert not any(isinstance(answer, ClassIndex) for answer in answers), "no decoder has learned classes"
-        body = {"prompt": [[*prompt, *answer] for answer in answers], "max_tokens": 1, "temperature": 0.0, **_OFF}
-        document = await self._client.complete(name, {**body, "prompt_logprobs": 0})
-        choices = sorted(document["choices"], key=lambda choice: choice["index"])
-        scores = []
-        for answer, choice in zip(answers, choices, strict=True):
-            places = choice["prompt_logprobs"][len(prompt) :]
-            logs = [place[str(token)]["logprob"] for token, place in zip(answer, places, strict=True)]
-            scores.append(sum(logs) / len(logs))
-        return scores
-
     async def _generate(
         self, request: GenerateRequest, served: _Served, show: Show | None, usage: TokenUsage
     ) -> Answer:
         prompt = served.prompter.encode(request.fields)
-        body = {"prompt": list(prompt), **self._options(request, served, len(prompt)), **_OFF}
+        body = {"prompt": list(prompt), **self._options(request, served, len(prompt)), **NEUTRAL}
         written = WrittenText(request.logprobs)
         finish, told = "", 0
         async with aclosing(self._client.stream(served.name, body)) as events:
