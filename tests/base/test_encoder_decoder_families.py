@@ -20,6 +20,8 @@ from tokenizers.processors import TemplateProcessing
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, Tenant
+from shopfit.engine.decoding import Decoder, GeneratedSequence
+from shopfit.engine.detokenizer import IncrementalDetokenizer
 from shopfit.errors import BaseError
 from shopfit.recipe.schema import Recipe
 
@@ -125,17 +127,82 @@ def test_what_generation_is_forced_to_begin_with_is_there_before_any_answer(tmp_
     answer_as_alone(base, tmp_path)
 
 
+def writes_in_front(folder: Path, token: int) -> None:
+    """Let a tokenizer write a token in front of each text, and its end token behind."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    front, end = tokenizer.id_to_token(token), tokenizer.id_to_token(0)
+    special = sorted({(front, token), (end, 0)})
+    tokenizer.post_processor = TemplateProcessing(f"{front} $A {end}", special_tokens=special)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def test_what_a_tokenizer_writes_in_front_of_a_text_is_there_before_any_answer(tmp_path: Path, home: Path) -> None:
     folder = save("bart", tmp_path / "base")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    ends = tokenizer.id_to_token(0)
-    tokenizer.post_processor = TemplateProcessing(f"{ends} $A {ends}", special_tokens=[(ends, 0)])
-    tokenizer.save(str(folder / "tokenizer.json"))
+    writes_in_front(folder, 0)
     base = load_base(str(folder), home)
     prompter = Prompter(recipe_for(base, "choose"), base.tokenizer, scorer=base.scorer)
     assert base.scorer.opening == (5, 0)  # type: ignore[attr-defined]
     assert prompter.encode({"text": "lovely"})[:: len(prompter.encode({"text": "lovely"})) - 1] == (0, 0)
     assert 0 not in prompter.label("positive")
+
+
+@pytest.mark.parametrize("said", ["bad_words_ids", "suppress_tokens"])
+def test_what_its_settings_rule_out_is_never_written(said: str, tmp_path: Path, home: Path) -> None:
+    """As Marian's rule out the token that its decoder starts with."""
+    folder = save("marian", tmp_path / "base")
+    first = written_first(load_base(str(folder), home))
+    settings = json.loads((folder / "generation_config.json").read_text())
+    said_of_it = [[first]] if said == "bad_words_ids" else [first]
+    (folder / "generation_config.json").write_text(json.dumps(settings | {said: said_of_it}))
+    base = load_base(str(folder), home)
+    assert written_first(base) != first
+    answer_as_alone(base, tmp_path)
+
+
+def written_first(base: Base) -> int:
+    sequence = GeneratedSequence([7, 8, 9], IncrementalDetokenizer(base.tokenizer), 1)
+    Decoder(base.model, base.tokenizer, base.scorer, end=frozenset()).join([sequence])
+    return int(sequence.detokenizer.tokens[0])
+
+
+def test_a_start_that_the_tokenizer_writes_too_is_there_once(tmp_path: Path, home: Path) -> None:
+    """As in T5Gemma, whose decoder starts with the token that its tokenizer writes in front of a text."""
+    folder = save("t5gemma", tmp_path / "base")
+    writes_in_front(folder, 5)
+    base = load_base(str(folder), home)
+    assert base.scorer.opening == (5,)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("key", ["decoder_start_token_id", "forced_bos_token_id"])
+@pytest.mark.parametrize("value", [10**6, -1, [7], "7", True])
+def test_tokens_that_are_none_are_named(key: str, value: object, tmp_path: Path, home: Path) -> None:
+    folder = save("bart", tmp_path / "base")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {key: value}))
+    with pytest.raises(BaseError, match=key):
+        load_base(str(folder), home)
+
+
+def test_sparse_attention_that_is_forgotten_is_refused(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(BaseError, match=r"what was asked before \(attention_type; allowed: original_full\)"):
+        load_tiny("bigbird_pegasus", tmp_path / "base", home, attention_type="block_sparse")
+
+
+def test_prompts_and_answers_have_limits_of_their_own(tmp_path: Path, home: Path) -> None:
+    lengths = {"max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 32}
+    base = load_tiny("led", tmp_path / "base", home, attention_window=[8, 8], **lengths)
+    assert (base.max_length, base.scorer.longest_answer) == (64, 32)
+    chooser, writer = (Tenant("acme", long_prompts(base, task), tuple(LABELS.get(task, ()))) for task in TASKS)
+    with Engine(base) as engine:
+        answer = engine.choose([ChooseRequest(chooser, {"text": "lovely " * 300})])[0]
+        written = engine.generate([GenerateRequest(writer, {"input": "lovely " * 300}, max_new_tokens=200)])[0]
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert written.written <= 32
+
+
+def long_prompts(base: Base, task: str) -> Recipe:
+    recipe = recipe_for(base, task)
+    return recipe.model_copy(update={"prompt": recipe.prompt.model_copy(update={"max_tokens": 64})})
 
 
 def test_an_answer_is_a_text_of_its_own(tmp_path: Path, home: Path) -> None:
@@ -171,5 +238,5 @@ def test_a_prefix_is_refused_with_the_reason(tmp_path: Path, home: Path) -> None
 
 
 def test_a_base_that_names_no_first_token_is_refused(tmp_path: Path, home: Path) -> None:
-    with pytest.raises(BaseError, match=r"does not say which token its decoder starts with \(found: None, allowed: 0"):
+    with pytest.raises(BaseError, match=r"does not say which token its decoder starts with \(allowed: 0"):
         load_tiny("t5", tmp_path / "base", home, decoder_start_token_id=None, bos_token_id=None)

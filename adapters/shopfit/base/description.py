@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfit.base.checkpoint import TEMPLATE, Checkpoint
-from shopfit.base.families import BaseKind, kind_of, longest_text
+from shopfit.base.families import BaseKind, kind_of
 from shopfit.base.folder import file_in, settings_in
 from shopfit.base.load import outline
 from shopfit.base.own_code import without_own_code
@@ -14,6 +14,7 @@ from shopfit.base.packaged import PACKAGED
 from shopfit.base.pooling import MEAN
 from shopfit.base.scoring.architectures import path_of
 from shopfit.base.scoring.scorer import ScoringPath
+from shopfit.base.text_length import longest_text
 from shopfit.errors import BaseError
 
 _MOST_TEXT = 1 << 20  # bytes read of a README or LICENSE

@@ -16,14 +16,14 @@ from transformers import DynamicCache, EncoderDecoderCache
 from shopfit.base.encode import PlainTokenizer
 from shopfit.errors import BaseError
 
-_PROBE = "a"
+_PROBE = "The shop sells 2 tents."
 
 
 def opening_of(name: str, model: Any, tokenizer: Any) -> tuple[int, ...]:
     """The tokens that a decoder has read before an answer's first one.
 
     The token it starts with; then the one that generation is forced to begin with, else what the tokenizer writes in
-    front of a text.
+    front of a text, if that is not the first one again.
 
     Args:
         name: of the base, for messages.
@@ -31,30 +31,35 @@ def opening_of(name: str, model: Any, tokenizer: Any) -> tuple[int, ...]:
         tokenizer: its tokenizer.
 
     Raises:
-        BaseError: if no file names the first one.
+        BaseError: if no file names the first one, or a number is none of a token.
     """
     settings = (model.generation_config, model.config)
-    start = _first(settings, "decoder_start_token_id")
-    start = _first(settings, "bos_token_id") if start is None else start
     rows = model.get_input_embeddings().weight.shape[0]
-    if start is None or not 0 <= start < rows:
+    start = _token(name, settings, ("decoder_start_token_id", "bos_token_id"), rows)
+    if start is None:
         raise BaseError(
-            f"the base {name} does not say which token its decoder starts with (found: {start}, allowed: 0 to "
-            f"{rows - 1})",
+            f"the base {name} does not say which token its decoder starts with (allowed: 0 to {rows - 1})",
             next_step="set decoder_start_token_id in its config.json, as the model was trained with it",
         )
-    forced = _first(settings, "forced_bos_token_id")
+    forced = _token(name, settings, ("forced_bos_token_id",), rows)
     if forced is not None:
         return (start, forced)
     plain = PlainTokenizer.of(tokenizer)
     alone, whole = plain.encode(_PROBE, special=False), plain.encode(_PROBE)
-    return (start, *whole[: next(at for at in range(len(whole)) if whole[at : at + len(alone)] == alone)])
+    front = next((whole[:at] for at in range(len(whole)) if whole[at : at + len(alone)] == alone), ())
+    return front if front[:1] == (start,) else (start, *front)
 
 
-def _first(settings: Sequence[Any], key: str) -> int | None:
-    """The first number that some settings hold for a key."""
-    found = (getattr(each, key, None) for each in settings)
-    return next((each for each in found if isinstance(each, int) and not isinstance(each, bool)), None)
+def _token(name: str, settings: Sequence[Any], keys: Sequence[str], rows: int) -> int | None:
+    """The first number that some settings hold for some keys."""
+    found = ((key, getattr(each, key, None)) for key in keys for each in settings)
+    key, token = next(((key, token) for key, token in found if token is not None), ("", None))
+    if token is not None and (isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < rows):
+        raise BaseError(
+            f"the base {name} has {key} {token!r:.40} (allowed: a token, 0 to {rows - 1})",
+            next_step="correct it in generation_config.json or config.json",
+        )
+    return token
 
 
 def read(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:

@@ -140,12 +140,7 @@ _PLAIN: dict[str, tuple[tuple[Any, ...], str]] = {
     "is_encoder_decoder": ((None, False), "it has an encoder beside its decoder"),
     "add_cross_attention": ((None, False), "it reads another model's states"),
 }
-_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length", "model_max_length")
-_BOUNDLESS = 32_768  # tokens that a decoder reads whose settings name no length, such as recurrent ones
-_BY_LENGTH = ("dynamic", "longrope")  # frequencies change with a batch's longest text, once it is longer than usual
 _UNMASKED = frozenset({"splinter", "xlnet"})  # encoders that are trained on other tasks
-_LEAST_TEXT = 16  # tokens that a base must read at least
-_UNLIMITED = 512  # tokens of a text for an encoder with relative positions, which names no limit
 _HEADS = (
     "pooler.",
     "cls.",
@@ -183,31 +178,32 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
     config = checkpoint.config
     family = config.get("model_type")
     if not isinstance(family, str) or not family:
-        raise _refused(name, f"its config.json names no model_type, but {family!r}")
+        raise refused(name, f"its config.json names no model_type, but {family!r}")
     classes = _encoder_classes(family, checkpoint)
     both = _both_classes(family)
     if not classes and not both and (why := next(_out_of_plain(config), "")):
-        raise _refused(name, f"of the family {family} does something that is not done here: {why}")
+        raise refused(name, f"of the family {family} does something that is not done here: {why}")
     for key in _LAYER_COUNTS:
         layers = config.get(key)
         if layers is not None and (
             not isinstance(layers, int) or isinstance(layers, bool) or not 0 < layers <= len(checkpoint.pieces)
         ):
-            raise _refused(name, f"has {key} {str(layers)[:40]}, with weights of {len(checkpoint.pieces)} tensors")
+            raise refused(name, f"has {key} {str(layers)[:40]}, with weights of {len(checkpoint.pieces)} tensors")
     architectures = config.get("architectures")
     if architectures is not None and (
         not isinstance(architectures, list) or not all(isinstance(each, str) for each in architectures)
     ):
-        raise _refused(name, f"has architectures {architectures!r:.80} in config.json (allowed: a list of names)")
+        raise refused(name, f"has architectures {architectures!r:.80} in config.json (allowed: a list of names)")
     if classes:
         return _as_encoder(name, family, checkpoint, classes)
     if both:
-        if (refused := REFUSED_ENCODER_DECODERS.get(family)) is not None:
-            raise _refused(name, f"of the family {family} {refused}")
+        if (reason := REFUSED_ENCODER_DECODERS.get(family)) is not None:
+            raise refused(name, f"of the family {family} {reason}")
+        _check_forgetful(name, family, checkpoint)
         return _as(name, "encoder-decoder", family, architectures, both)
     if family in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return _as(name, "decoder", family, architectures, _classes(family, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
-    raise _refused(name, f"is of the family {family}, which writes no text and is no encoder known to be right")
+    raise refused(name, f"is of the family {family}, which writes no text and is no encoder known to be right")
 
 
 def writes(name: str, checkpoint: Checkpoint) -> Literal["decoder", "encoder-decoder"]:
@@ -254,6 +250,12 @@ def _encoder_classes(family: str, checkpoint: Checkpoint) -> list[str]:
     return []
 
 
+def _check_forgetful(name: str, family: str, checkpoint: Checkpoint) -> None:
+    if family in {"big_bird", "bigbird_pegasus"} and checkpoint.config.get("attention_type") != "original_full":
+        why = "forgets its sparse attention with the first short text, so that answers depend on what was asked before"
+        raise refused(name, f"of the family {family} {why} (attention_type; allowed: original_full)")
+
+
 def _both_classes(family: str) -> list[str]:
     """Classes that a model with an encoder beside its decoder may be saved from; none if it is of no such family.
 
@@ -267,12 +269,10 @@ def _both_classes(family: str) -> list[str]:
 
 def _as_encoder(name: str, family: str, checkpoint: Checkpoint, classes: list[str]) -> BaseKind:
     if why := REFUSED_ENCODERS.get(family):
-        raise _refused(name, f"of the family {family} {why}")
-    if family == "big_bird" and checkpoint.config.get("attention_type") != "original_full":
-        why = "forgets its sparse attention with the first short text, so that answers depend on what was asked before"
-        raise _refused(name, f"of the family {family} {why} (attention_type; allowed: original_full)")
+        raise refused(name, f"of the family {family} {why}")
+    _check_forgetful(name, family, checkpoint)
     if checkpoint.config.get("is_decoder"):
-        raise _refused(name, f"of the family {family} is set up as a decoder (is_decoder in config.json)")
+        raise refused(name, f"of the family {family} is set up as a decoder (is_decoder in config.json)")
     return _as(name, "encoder", family, checkpoint.config.get("architectures"), classes)
 
 
@@ -280,7 +280,7 @@ def _as(name: str, kind: BaseKind, family: str, architectures: list[str] | None,
     """Return the kind, if the checkpoint was saved from a model class of that kind; else refuse it."""
     if architectures and not set(architectures) & set(classes):
         allowed = ", ".join(sorted(set(classes)))
-        raise _refused(name, f"of the family {family} was saved as {', '.join(architectures)} (allowed: {allowed})")
+        raise refused(name, f"of the family {family} was saved as {', '.join(architectures)} (allowed: {allowed})")
     return kind
 
 
@@ -302,42 +302,7 @@ def check_settings(name: str, kind: BaseKind, config: Any) -> None:
     """
     settings = {key: getattr(config, key, None) for key in _PLAIN}
     if kind == "decoder" and (why := next(_out_of_plain(settings), "")):
-        raise _refused(name, f"does something that is not done here: {why}")
-
-
-def longest_text(name: str, model: Any, kind: BaseKind = "decoder") -> int:
-    """The longest text, in tokens, that a model reads as it was trained to, whatever is beside it in a batch.
-
-    Args:
-        name: of the base, for messages.
-        model: of transformers.
-        kind: what it is loaded as; an encoder reads with its own windows, and may have no limit.
-
-    Raises:
-        BaseError: if it is below 16, or no number.
-    """
-    from torch import nn
-
-    config = model.config.get_text_config()
-    named = next((key for key in _LENGTHS if getattr(config, key, None) not in {None, -1}), None)
-    limit = (_BOUNDLESS if kind == "decoder" else _UNLIMITED) if named is None else getattr(config, named)
-    if not isinstance(limit, int) or isinstance(limit, bool):
-        raise _refused(name, f"has {named} {limit!r:.40} (allowed: a number)")
-    rope = getattr(config, "rope_parameters", None)
-    if set(_rope_values(rope, "rope_type", "type")) & set(_BY_LENGTH):
-        usual = [*_rope_values(rope, "original_max_position_embeddings"), limit]
-        limit = min([limit, *(length for length in usual if isinstance(length, int))])
-    for place, module in model.named_modules():
-        # RoBERTa-like models count positions from after the padding's
-        if (
-            place.endswith("position_embeddings")
-            and isinstance(module, nn.Embedding)
-            and module.padding_idx is not None
-        ):
-            limit = min(limit, module.num_embeddings - module.padding_idx - 1)
-    if limit < _LEAST_TEXT:
-        raise _refused(name, f"reads {limit} tokens at most (allowed: {_LEAST_TEXT} or more)")
-    return limit
+        raise refused(name, f"does something that is not done here: {why}")
 
 
 def check_weights(name: str, kind: BaseKind | None, loaded: Mapping[str, Any]) -> None:
@@ -384,15 +349,8 @@ def _out_of_plain(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"{why} ({key} {str(value)[:40]})"
 
 
-def _rope_values(parameters: Any, *keys: str) -> Iterator[Any]:
-    """The values of some keys of the settings of rotary positions, which may be nested by kind of layer."""
-    if isinstance(parameters, Mapping):
-        yield from (parameters[key] for key in keys if isinstance(parameters.get(key), str | int))
-        for value in parameters.values():
-            yield from _rope_values(value, *keys)
-
-
-def _refused(name: str, why: str) -> BaseError:
+def refused(name: str, why: str) -> BaseError:
+    """The error of a base that is refused for its settings."""
     return BaseError(
         f"the base {name} {why}",
         next_step="use a base that docs/bases.md lists, such as smollm2-135m or minilm-l6",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never, get_args
 
 from shopfit.base.checkpoint import Checkpoint
-from shopfit.base.families import PLAIN_ENCODERS, BaseKind, check_settings, check_weights, kind_of, longest_text
+from shopfit.base.families import PLAIN_ENCODERS, BaseKind, check_settings, check_weights, kind_of
 from shopfit.base.fingerprint import identify
 from shopfit.base.folder import reason
 from shopfit.base.locate import locate_base
@@ -16,6 +16,7 @@ from shopfit.base.mapped import MappedFiles
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
 from shopfit.base.pooling import MEAN
+from shopfit.base.text_length import longest_text
 from shopfit.base.tokenizer_loading import open_tokenizer
 from shopfit.errors import BaseError, Problem
 from shopfit.recipe.schema import Dtype
@@ -42,7 +43,7 @@ class Base:
         quantization: "none", "int8" or "nf4".
         model: the transformers model (one that writes, or an encoder).
         tokenizer: its tokenizer.
-        max_length: most tokens of a text.
+        max_length: most tokens of a text: of a prompt with its answer, or of a prompt alone.
         scorer: of its architecture.
         prefix_shape: of trained keys and values before a row: layers, heads, and dimension of a head; None if it takes
             none.

@@ -119,6 +119,7 @@ class Decoder:
         self._end = end_tokens(model, tokenizer) if end is None else end
         self._stack = stack
         self._most, self._scorer = rows, scorer
+        self._never = sorted(never_written(model))
 
     @cached_property
     def _rows(self) -> DecodingRows:
@@ -216,6 +217,7 @@ class Decoder:
         watched = [row for row, sequence in enumerate(sequences) if sequence.logprobs is not None]
         own = logits[watched] if watched else None  # a copy: what follows changes logits in place
         samplings = [sequence.sampling for sequence in sequences]
+        logits[:, self._never] = -torch.inf
         penalize(logits, samplings, [sequence.detokenizer.tokens for sequence in sequences])
         allow(logits, [sequence.constraint for sequence in sequences])
         tokens = pick(logits, samplings)
@@ -238,3 +240,10 @@ def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     more = named if isinstance(named, list) else [named]
     return frozenset(token for token in (tokenizer.eos_token_id, *more) if token is not None)
+
+
+def never_written(model: Any) -> frozenset[int]:
+    """Tokens that the model's generation config rules out: `suppress_tokens`, and `bad_words_ids` of one token."""
+    config = getattr(model, "generation_config", None)
+    alone = [word[0] for word in getattr(config, "bad_words_ids", None) or () if len(word) == 1]
+    return frozenset((*(getattr(config, "suppress_tokens", None) or ()), *alone))

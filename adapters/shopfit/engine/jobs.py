@@ -11,7 +11,7 @@ import numpy as np
 
 from shopfit.adapter.finite import not_finite
 from shopfit.adapter.weights import Key, Weights
-from shopfit.base.scoring.questions import Row
+from shopfit.base.scoring.questions import Question, Row
 from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.adapter_cache import Loaded
 from shopfit.engine.decoding import GeneratedSequence
@@ -134,6 +134,15 @@ class Work:
         behind = 0 if self.weights is None else self.weights.prefix_length
         longest = max((row.longest for row in self.rows), default=0)
         return behind + (longest if self.sequence is None else len(self.sequence.prompt) + 1)
+
+    @property
+    def apart(self) -> tuple[int, int]:
+        """The most tokens of a prompt, and of an answer to it that is there already."""
+        prompts = [] if self.sequence is None else [len(self.sequence.prompt)]
+        questions = [row for row in self.rows if isinstance(row, Question)]
+        prompts += [len(question.prompt) for question in questions]
+        answers = [question.longest - len(question.prompt) + 1 for question in questions]
+        return max(prompts, default=0), max(answers, default=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -138,13 +138,21 @@ class Compiler:
         tenant, prompter = self._now(loaded)
         _check_task(request, tenant)
         work = self._work(request, tenant, prompter, loaded)
-        if work.tokens > self._base.max_length:
-            raise RequestError(
-                f"the request takes {work.tokens} tokens, and the base {self._base.name} attends to "
-                f"{self._base.max_length} at most",
-                next_step="shorten its texts, or lower `prompt.max_tokens` of the recipe, which shortens them",
-            )
+        self._check_length(work)
         return replace(work, version=tenant.name, digest=loaded.digest)
+
+    def _check_length(self, work: Work) -> None:
+        base, longest = self._base, self._base.scorer.longest_answer
+        whats = [("the request", work.tokens, base.max_length)]
+        if longest is not None:  # it is read apart from its prompt
+            prompt, answer = work.apart
+            whats = [("the request's prompt", prompt, base.max_length), ("an answer", answer, longest)]
+        for what, tokens, most in whats:
+            if tokens > most:
+                raise RequestError(
+                    f"{what} takes {tokens} tokens, and the base {base.name} attends to {most} at most",
+                    next_step="shorten its texts, or lower `prompt.max_tokens` of the recipe, which shortens them",
+                )
 
     def _work(self, request: Request, tenant: Tenant, prompter: Prompter, loaded: Loaded) -> Work:
         match request:
@@ -243,10 +251,11 @@ class Compiler:
         seed = random.getrandbits(64) if request.seed is None else request.seed
         penalties = request.frequency_penalty or 0.0, request.presence_penalty or 0.0
         assert self._constraints is not None
+        apart = self._base.scorer.longest_answer
         return GeneratedSequence(
             prompt,
             IncrementalDetokenizer(self._base.tokenizer, serve.stop),
-            max(1, min(serve.max_new_tokens, self._base.max_length - behind - len(prompt))),
+            max(1, min(serve.max_new_tokens, self._base.max_length - behind - len(prompt) if apart is None else apart)),
             Sampling(serve.temperature, serve.top_p, seed, *penalties),
             constraint=answer_constraint(self._constraints, prompter, schema),
             logprobs=None if request.logprobs is None else LogProbs(request.logprobs, self._token_texts),

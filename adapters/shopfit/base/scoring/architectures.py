@@ -11,6 +11,7 @@ from shopfit.base.scoring.dual_encoder import DualEncoderScorer
 from shopfit.base.scoring.encoder_decoder import EncoderDecoderScorer
 from shopfit.base.scoring.plain_causal import PlainCausalScorer
 from shopfit.base.scoring.scorer import Scorer, ScoringPath
+from shopfit.base.text_length import longest_answer
 
 
 def scorer_of(kind: BaseKind, pad: int) -> Scorer[Any]:
@@ -24,7 +25,7 @@ def scorer_of(kind: BaseKind, pad: int) -> Scorer[Any]:
         case "decoder":
             return CausalScorer(pad)
         case "encoder-decoder":
-            return EncoderDecoderScorer(pad, ())
+            return EncoderDecoderScorer(pad, (), 0)
         case "encoder":
             return DualEncoderScorer(pad)
         case _:
@@ -48,7 +49,8 @@ def scorers_of(name: str, kind: BaseKind, model: Any, tokenizer: Any) -> Iterato
         case "decoder":
             yield from _decoder_scorers(model, pad)
         case "encoder-decoder":
-            yield EncoderDecoderScorer(pad, opening_of(name, model, tokenizer))
+            opening = opening_of(name, model, tokenizer)
+            yield EncoderDecoderScorer(pad, opening, longest_answer(name, model, len(opening)))
         case "encoder":
             yield DualEncoderScorer(pad)
         case _:

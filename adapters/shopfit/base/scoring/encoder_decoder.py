@@ -159,13 +159,20 @@ class EncoderDecoderScorer(AnswerScorer):
 
     Args:
         opening: tokens that the decoder has read before an answer.
+        most: tokens of an answer at most.
     """
 
     opening: Tokens
+    most: int
 
     path = "fast"
     peft_task = "SEQ_2_SEQ_LM"
     answers_apart = True
+
+    @property
+    def longest_answer(self) -> int:
+        """Most tokens of an answer."""
+        return self.most
 
     def collate(self, questions: Sequence[Question]) -> AnswersBatch:
         """Make a batch of B questions."""

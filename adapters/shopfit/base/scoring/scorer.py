@@ -125,6 +125,11 @@ class Scorer(ABC, Generic[R]):
             prefix: of the N rows, if any.
         """
 
+    @property
+    def longest_answer(self) -> int | None:
+        """Most tokens of an answer that is read apart from its prompt; None where it is read behind it."""
+        return None
+
     def apart(self, model: Any, row: R) -> int:  # noqa: ARG002 - most models read any rows together
         """A number that rows must have in common to share a forward on this model."""
         return 0
