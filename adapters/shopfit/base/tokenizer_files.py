@@ -45,10 +45,11 @@ def check_tokenizer(folder: Path, files: Mapping[str, Path]) -> None:
             folder, "tokenizer.json", f"its tokenizer, {foreign}, is tiktoken's, which names no rule to split by"
         )
     if (folder / "source.spm").exists():
-        why = (
-            "source.spm and target.spm are a pair of sentencepiece models, as Marian's tokenizer reads them, in Python"
+        raise BaseError(
+            f"{folder} holds no tokenizer.json: source.spm and target.spm are a pair of sentencepiece models, which "
+            "only Marian's tokenizer in Python reads",
+            next_step="write a tokenizer.json of both with the tokenizers library, or use another base",
         )
-        raise _missing(folder, "tokenizer.json", why)
     if not files.keys() & set(VOCABULARIES):
         raise BaseError(f"{folder} holds no tokenizer", next_step=f"add one of {', '.join(VOCABULARIES)}")
     if files.keys() & set(SENTENCEPIECE):
