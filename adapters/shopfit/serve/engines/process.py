@@ -91,15 +91,18 @@ class EngineProcess:
     @classmethod
     async def _start(cls, settings: Mapping[str, Any]) -> "EngineProcess":
         own, its = socket.socketpair()
+        process = FORKS.Process(target=worker.main, args=(its,), name="shopfit-engine", daemon=True)
+
+        def start() -> None:
+            with its:  # open until it is handed over, though nobody waits for that any more: its number may be reused
+                process.start()
+
         try:
-            process = FORKS.Process(target=worker.main, args=(its,), name="shopfit-engine", daemon=True)
             # the first one waits until all is imported; if that hangs, so does this thread, and no other
-            await asyncio.get_running_loop().run_in_executor(_STARTING, process.start)
+            await asyncio.get_running_loop().run_in_executor(_STARTING, start)
         except BaseException:
             own.close()
             raise
-        finally:
-            its.close()
         engine = cls(process)
         try:
             engine._frames = await FrameProtocol.connect(own, engine._reply, engine._closed)
