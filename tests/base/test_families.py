@@ -173,8 +173,7 @@ OTHERS: list[tuple[str, str, dict[str, Any], str]] = [
     ("llama", "AutoModel", {}, "LlamaModel"),
     ("gpt2", "AutoModel", {}, "GPT2Model"),
     ("qwen2", "AutoModelForSequenceClassification", {}, "Qwen2ForSequenceClassification"),
-    ("bart", "AutoModel", {}, "encoder beside its decoder"),
-    ("t5", "AutoModelForSeq2SeqLM", {"decoder_start_token_id": 0, "d_kv": 8, "d_ff": 64}, "encoder beside its decoder"),
+    ("bart", "AutoModelForSequenceClassification", {}, "BartForSequenceClassification"),
 ]
 
 
