@@ -15,6 +15,7 @@ from torch import Tensor
 
 from shopfit.base.encoder_decoder import AnswerStates, new_cache, put_together, read, take_apart, write
 from shopfit.base.output_head import logits_of
+from shopfit.base.scoring.dual_encoder import fill_up
 from shopfit.base.scoring.encoder_decoder import EncoderDecoderScorer, step_logits
 from shopfit.engine.decoding_rows import Adapted, DecodingRows
 
@@ -74,12 +75,8 @@ class EncoderDecoderRows(DecodingRows):
         adapted: Adapted,
     ) -> Iterator[Tensor]:
         """In one forward over all of them, padded on the right."""
-        model, longest = self._model, max(map(len, prompts))
-        ids, mask = torch.full((len(prompts), longest), self._pad), torch.zeros(len(prompts), longest, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = torch.tensor(prompt)
-            mask[row, : len(prompt)] = 1
-        ids, mask, cache = ids.to(model.device), mask.to(model.device), new_cache()
+        model, cache = self._model, new_cache()
+        ids, mask = (part.to(model.device) for part in fill_up(prompts, self._pad))
         opening = torch.tensor(self._opening, device=model.device).expand(len(prompts), -1)
         with adapted(range(len(prompts))):
             hidden = write(model, opening, read(model, ids, mask), mask, cache)  # (B, O, D)

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from shopfit.base.attention import Attention
 from shopfit.base.output_head import backbone_of, logits_of
 from shopfit.base.prefix import Prefix, lay_before
-from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
+from shopfit.base.scoring.questions import Question, Tokens
 from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
 
 _HEAD_ROWS = 512  # positions that the head is applied to at once: bounds the memory of logits
@@ -107,8 +107,7 @@ def _lay_out(parts: Sequence[Sequence[Question]], pad: int, attention: Attention
     for row, question in enumerate(rows):
         stem = len(question.prompt)
         tokens, branches, positions = list(question.prompt), [0] * stem, list(range(stem))
-        for number, ids in enumerate(question.answers, start=1):
-            assert not isinstance(ids, ClassIndex), "no decoder has learned classes"
+        for number, ids in enumerate(question.texts, start=1):
             # the first answer token is predicted by the prompt's last position, the others by the answer itself
             places = [stem - 1, *range(len(tokens), len(tokens) + len(ids) - 1)]
             source += [sources.setdefault(row * width + place, len(sources)) for place in places]

@@ -17,7 +17,8 @@ from shopfit.base.encoder_decoder import new_cache, put_together, read, repeated
 from shopfit.base.output_head import logits_of
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.causal import AnswerScorer, answer_log_probs, token_log_probs
-from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
+from shopfit.base.scoring.dual_encoder import fill_up
+from shopfit.base.scoring.questions import Question, Tokens
 from shopfit.base.scoring.scorer import QuestionBatch, Trial
 
 _READ = 1 << 14  # tokens of prompts that decoder rows read at once: each row has keys and values of all of its prompt
@@ -115,19 +116,16 @@ class AnswersBatch(QuestionBatch):
 
 def _lay_out(questions: Sequence[Question], pad: int, opening: Tokens) -> AnswersBatch:
     """Make a batch of B questions with one answer each at least, none of which is a class."""
-    answers = [[_text(answer) for answer in question.answers] for question in questions]
+    answers = [question.texts for question in questions]
     each = max(map(len, answers))
     longest = max(len(answer) for row in answers for answer in row) - 1
-    width = max(len(question.prompt) for question in questions)
-    input_ids, mask = torch.full((len(questions), width), pad), torch.zeros((len(questions), width), dtype=torch.long)
+    input_ids, mask = fill_up([question.prompt for question in questions], pad)
     written = torch.full((len(questions) * each, longest), pad)
     source: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
     lengths: list[int] = []
-    for row, (question, texts) in enumerate(zip(questions, answers, strict=True)):
-        input_ids[row, : len(question.prompt)] = torch.tensor(question.prompt)
-        mask[row, : len(question.prompt)] = 1
+    for row, texts in enumerate(answers):
         for place, answer in enumerate(texts, start=row * each):
             written[place, : len(answer) - 1] = torch.tensor(answer[:-1])
             begin = len(questions) + place * longest
@@ -146,11 +144,6 @@ def _lay_out(questions: Sequence[Question], pad: int, opening: Tokens) -> Answer
         lengths=torch.tensor(lengths),
         counts=tuple(map(len, answers)),
     )
-
-
-def _text(answer: Tokens | ClassIndex) -> Tokens:
-    assert not isinstance(answer, ClassIndex), "what writes text has learned no classes"
-    return answer
 
 
 @dataclass(frozen=True, slots=True)

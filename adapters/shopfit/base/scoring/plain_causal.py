@@ -16,7 +16,7 @@ from shopfit.base.layer_states import cache_options, new_cache, put_together, ta
 from shopfit.base.output_head import backbone_of
 from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.causal import AnswerScorer, answer_log_probs, token_log_probs
-from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
+from shopfit.base.scoring.questions import Question, Tokens
 from shopfit.base.scoring.scorer import QuestionBatch, Trial
 
 
@@ -64,7 +64,7 @@ def _lay_out(questions: Sequence[Question], pad: int) -> LineBatch:
         questions: B of them.
         pad: padding token id.
     """
-    lines = [(question.prompt, _text(answer)) for question in questions for answer in question.answers]
+    lines = [(question.prompt, answer) for question in questions for answer in question.texts]
     width = max(len(prompt) + len(answer) - 1 for prompt, answer in lines)
     input_ids = torch.full((len(lines), width), pad)
     mask = torch.zeros((len(lines), width), dtype=torch.long)
@@ -92,11 +92,6 @@ def _lay_out(questions: Sequence[Question], pad: int) -> LineBatch:
             [row * width + len(question.prompt) - 1 for row, question in zip(firsts, questions, strict=True)]
         ),
     )
-
-
-def _text(answer: Tokens | ClassIndex) -> Tokens:
-    assert not isinstance(answer, ClassIndex), "no decoder has learned classes"
-    return answer
 
 
 class PlainCausalScorer(AnswerScorer):

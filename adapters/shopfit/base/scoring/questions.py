@@ -49,6 +49,13 @@ class Question:
         _check("text that asks", self.more)
 
     @property
+    def texts(self) -> tuple[Tokens, ...]:
+        """Its answers, all of them texts, as on every base that writes."""
+        texts = tuple(answer for answer in self.answers if not isinstance(answer, ClassIndex))
+        assert len(texts) == len(self.answers), "what writes text has learned no classes"
+        return texts
+
+    @property
     def tokens(self) -> int:
         """Tokens that a forward over it reads: the prompt once, and each answer but for its last token."""
         asked = len(self.prompt) + sum(map(len, self.more))

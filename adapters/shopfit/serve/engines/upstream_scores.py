@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shopfit.base.scoring.questions import ClassIndex, Question, Tokens
+from shopfit.base.scoring.questions import Question, Tokens
 from shopfit.serve.engines.vllm_client import VllmClient
 
 NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -34,7 +34,7 @@ async def answer_scores(client: VllmClient, question: Question, name: str) -> ND
     Raises:
         ShopfitError: if vLLM does not answer.
     """
-    answers = [_text(answer) for answer in question.answers]
+    answers = question.texts
     following: dict[Tokens, set[int]] = {}
     for answer in answers:
         for at, token in enumerate(answer):
@@ -63,11 +63,6 @@ async def _ask(client: VllmClient, prompt: Tokens, part: Sequence[Following], na
         (logs,) = choice["logprobs"]["top_logprobs"]
         found.update({(*beginning, token): float(logs[f"token_id:{token}"]) for token in tokens})
     return found
-
-
-def _text(answer: Tokens | ClassIndex) -> Tokens:
-    assert not isinstance(answer, ClassIndex), "no decoder has learned classes"
-    return answer
 
 
 def _together(following: Mapping[Tokens, Collection[int]]) -> Iterator[list[Following]]:
