@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 import torch
 from tests.base.encoder_decoder_table import ENCODER_DECODERS
-from tests.base.test_families import LABELS, TASKS, TEXTS, TOKENS, peft_alone, recipe_for, trained, whole
+from tests.base.test_families import (
+    LABELS,
+    TASKS,
+    TEXTS,
+    TOKENS,
+    asked_together,
+    peft_alone,
+    recipe_for,
+    trained,
+    whole,
+)
 from tests.base.tiny import save_tiny
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
@@ -50,19 +60,7 @@ def answer_as_alone(base: Base, folder: Path) -> None:
     for seed, method in enumerate(("lora", "adalora")):
         for task, tenants in zip(TASKS, (choosers, writers), strict=True):
             tenants[method] = Tenant.of(trained(base, task, method, seed, folder / f"{task}-{method}"))
-    with Engine(base, slots=4, rows=3) as engine:
-        chosen = {
-            (method, text): engine.submit(ChooseRequest(tenant, {"text": text}))
-            for text in TEXTS
-            for method, tenant in choosers.items()
-        }
-        written = {
-            (method, text): engine.submit(GenerateRequest(tenant, {"input": text}))
-            for text in TEXTS
-            for method, tenant in writers.items()
-        }
-        scores = {asked: answer.result().probabilities for asked, answer in chosen.items()}
-        texts = {asked: whole(answer.result().text) for asked, answer in written.items()}
+    scores, texts = asked_together(base, choosers, writers)
     for method in choosers:
         with peft_alone(base, choosers[method].bundle) as model:
             for text in TEXTS:

@@ -45,6 +45,23 @@ def test_every_answer_is_the_one_that_it_gives_alone(kind: str, tmp_path: Path, 
     for seed, method in enumerate(methods):
         for task, tenants in zip(TASKS, (choosers, writers), strict=True):
             tenants[method] = Tenant.of(trained(base, task, method, seed, tmp_path / f"{task}-{method}"))
+    scores, texts = asked_together(base, choosers, writers)
+    for method in choosers:
+        with peft_alone(base, choosers[method].bundle) as model:
+            for text in TEXTS:
+                wanted = plain_probabilities(base, model, choosers[method].recipe, text)
+                assert scores[method, text] == pytest.approx(wanted, abs=2e-4), (method, text)
+        with peft_alone(base, writers[method].bundle) as model:
+            for text in TEXTS:
+                assert texts[method, text] == plain_text(base, model, writers[method].recipe, text), (method, text)
+    apart = [tuple(round(score, 4) for score in scores[method, TEXTS[0]].values()) for method in choosers]
+    assert len(set(apart)) == len(apart)  # adapters that change nothing would prove nothing
+
+
+def asked_together(
+    base: Base, choosers: Mapping[Any, Tenant], writers: Mapping[Any, Tenant]
+) -> tuple[dict[tuple[Any, str], Any], dict[tuple[Any, str], str]]:
+    """Probabilities and texts by method and text, of one engine that is asked everything at once."""
     with Engine(base, slots=4, rows=3) as engine:
         chosen = {
             (method, text): engine.submit(ChooseRequest(tenant, {"text": text}))
@@ -58,16 +75,7 @@ def test_every_answer_is_the_one_that_it_gives_alone(kind: str, tmp_path: Path, 
         }
         scores = {asked: answer.result().probabilities for asked, answer in chosen.items()}
         texts = {asked: whole(answer.result().text) for asked, answer in written.items()}
-    for method in choosers:
-        with peft_alone(base, choosers[method].bundle) as model:
-            for text in TEXTS:
-                wanted = plain_probabilities(base, model, choosers[method].recipe, text)
-                assert scores[method, text] == pytest.approx(wanted, abs=2e-4), (method, text)
-        with peft_alone(base, writers[method].bundle) as model:
-            for text in TEXTS:
-                assert texts[method, text] == plain_text(base, model, writers[method].recipe, text), (method, text)
-    apart = [tuple(round(score, 4) for score in scores[method, TEXTS[0]].values()) for method in choosers]
-    assert len(set(apart)) == len(apart)  # adapters that change nothing would prove nothing
+    return scores, texts
 
 
 TASKS = ("choose", "generate")
