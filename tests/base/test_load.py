@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from shopfit.adapter.trainable import attach
-from shopfit.base.load import dtype_on, load_base
+from shopfit.base.conversion import dtype_on
+from shopfit.base.load import load_base
 from shopfit.base.locate import fetched_bases, locate_base
 from shopfit.base.mapped import MappedFiles
 from shopfit.engine import Engine

@@ -21,6 +21,7 @@ _CHILD = """
 import json, sys, time
 from pathlib import Path
 from shopfit.base.load import load_base
+from shopfit.base.prepack import count_weights
 from shopfit.libraries import quiet
 
 def status(key):
@@ -36,7 +37,7 @@ started = time.perf_counter()
 base = load_base(folder, Path(home), device="cpu", dtype=dtype)
 seconds = time.perf_counter() - started
 print(json.dumps({"peak": status("VmHWM") - before, "after": status("VmRSS") - before, "seconds": seconds,
-    "numbers": sum(weight.numel() for weight in base.model.parameters())}))
+    "numbers": count_weights(base.model)}))
 """
 
 

@@ -33,7 +33,7 @@ def linear_layers(model: Any) -> dict[str, nn.Module]:
 
 def has_experts(model: Any) -> bool:
     """Whether a model is a mixture of experts."""
-    return any(_EXPERTS & set(name.split(".")) for name, _ in model.named_parameters())
+    return any(_EXPERTS & set(name.split(".")) for name, _ in model.named_modules())
 
 
 def adaptable_layers(model: Any) -> dict[str, nn.Module]:

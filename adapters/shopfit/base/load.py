@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 DeviceMap = str | Mapping[str, str | int]
 """Places by the names of modules, as accelerate takes it."""
-_HALF_FROM = 8  # major compute capability: GPUs before it only emulate bfloat16
 _BESIDES = 1 << 22  # parameters that may be in no file, such as positions and an unused pooler
 
 
@@ -119,7 +118,8 @@ def load_base(
         home: shopfit's home folder.
         quantization: "none", or "int8" / "nf4" by bitsandbytes (arXiv:2208.07339, 2305.14314).
         device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
-        dtype: "float32", "bfloat16" or "float16", of weights that are not quantized; or "auto", see `dtype_on`.
+        dtype: "float32", "bfloat16" or "float16", of weights that are not quantized; or "auto" (see
+            `conversion.dtype_on`).
         device_map: places by the names of modules, as accelerate takes it, or "auto"; in place of `device`. All on one
             device: adapters' slots are there too. Such a base serves, and is not trained on.
 
@@ -140,28 +140,12 @@ def load_base(
         raise BaseError(error.message, problems=error.problems, next_step=_mend(name)) from error
 
 
-def dtype_on(device: str, quantization: str = "none") -> str:
-    """The dtype that `auto` selects.
-
-    Args:
-        device: such as "cpu" or "cuda:0".
-        quantization: "none", "int8" or "nf4".
-
-    Returns:
-        "bfloat16" on a GPU that computes in it, if nothing is quantized: half the memory, and faster; else "float32".
-    """
-    import torch
-
-    place = torch.device(device)
-    half = place.type == "cuda" and torch.cuda.get_device_capability(place)[0] >= _HALF_FROM
-    return "bfloat16" if half and quantization == "none" else "float32"
-
-
 def _load(
     name: str, folder: Path, quantization: str, device: str | None, dtype: str, device_map: DeviceMap | None
 ) -> Base:
     import torch
 
+    from shopfit.base.conversion import dtype_on
     from shopfit.base.prepack import prepack
     from shopfit.base.scoring.architectures import scorers_of
     from shopfit.base.self_test import prefix_shape, proven
@@ -173,13 +157,15 @@ def _load(
     identity = identify(checkpoint)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     dtype = dtype_on(device, quantization) if dtype == "auto" else dtype
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    options: dict[str, Any] = {}
     if quantization != "none":
-        options["quantization_config"] = _quantization_config(quantization, options["dtype"])
+        options["quantization_config"] = _quantization_config(quantization, getattr(torch, dtype))
         options["device_map"] = {"": device}
     if device_map is not None:
         options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
-    model, tokenizer = load_pretrained(name, checkpoint, loader_of(kind), kind=kind, **options)
+    model, tokenizer = load_pretrained(
+        name, checkpoint, loader_of(kind), kind=kind, dtype=getattr(torch, dtype), **options
+    )
     if kind == "encoder":
         _pool(model, checkpoint)
     if quantization == "none" and device_map is None:
@@ -208,7 +194,7 @@ def _load(
 
 
 def load_pretrained(
-    name: str, checkpoint: Checkpoint, loader: Any, *, kind: BaseKind | None, **options: Any
+    name: str, checkpoint: Checkpoint, loader: Any, *, kind: BaseKind | None, dtype: "torch.dtype", **options: Any
 ) -> tuple[Any, Any]:
     """Load a model and its tokenizer from the files of a checkpoint and nothing else, without remote code.
 
@@ -217,12 +203,15 @@ def load_pretrained(
         checkpoint: its files.
         loader: class of transformers, such as `AutoModel`.
         kind: to check its settings, "decoder", "encoder" or "encoder-decoder"; None if it is neither.
-        options: for the model's `from_pretrained`.
+        dtype: of its weights.
+        options: for the model's `from_pretrained`: how it is quantized and where it is placed.
 
     Raises:
         BaseError: if they cannot be loaded, or weights are missing, unexpected or of another shape.
     """
     from transformers import AutoConfig
+
+    from shopfit.base.conversion import convert, dtype_to_read
 
     plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
@@ -230,20 +219,24 @@ def load_pretrained(
         if kind is not None:
             check_settings(name, kind, config)
         attention = _attention(loader, config)
-        _outline(name, checkpoint, loader, config, attention)
+        empty, mapped = _outline(name, checkpoint, loader, config, attention, dtype), not options
         model, loaded = loader.from_pretrained(
             shown,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported below, all together
             attn_implementation=attention,
+            dtype=dtype_to_read(empty, checkpoint.pieces, dtype) if mapped else dtype,
             **plain,
             **options,
         )
         tokenizer = open_tokenizer(shown)
     check_weights(name, kind, loaded)
     _check_place(name, model)
-    _check_finite(name, model, MappedFiles(checkpoint.weights))
+    files = MappedFiles(checkpoint.weights)
+    if mapped:
+        convert(model, empty, files.release)
+    _check_finite(name, model, files)
     model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = str(checkpoint.folder)
     return model, tokenizer
 
@@ -318,12 +311,14 @@ def outline(name: str, checkpoint: Checkpoint, kind: BaseKind) -> Any:
         return _outline(name, checkpoint, loader, config, _attention(loader, config))
 
 
-def _outline(name: str, checkpoint: Checkpoint, loader: Any, config: Any, attention: str) -> Any:
+def _outline(
+    name: str, checkpoint: Checkpoint, loader: Any, config: Any, attention: str, dtype: "torch.dtype | None" = None
+) -> Any:
     """Refuse a config.json that describes a far larger model than its weights, before memory is allocated for it."""
     import torch
 
     with torch.device("meta"):
-        empty = loader.from_config(config, attn_implementation=attention)
+        empty = loader.from_config(config, attn_implementation=attention, dtype=dtype)
     described = sum(part.numel() for part in (*empty.parameters(), *empty.buffers()))
     held = sum(math.prod(piece.shape) for piece in checkpoint.pieces)
     if described > 2 * held + _BESIDES:

@@ -28,21 +28,26 @@ class MappedFiles:
     def __init__(self, files: Iterable[Path]) -> None:
         self._spans = _spans({str(path) for path in files}) if sys.platform == "linux" else []
 
-    def release(self, tensor: "Tensor") -> None:
+    def release(self, tensor: "Tensor") -> bool:
         """Let go of a tensor's pages, if it is a view of one of the files. Its numbers stay what they are in the file:
         so only before anything may have changed them.
 
         Args:
             tensor: any; one that is elsewhere is left alone.
+
+        Returns:
+            whether it is such a view.
         """
         if tensor.device.type != "cpu" or not tensor.numel() or not tensor.is_contiguous():
-            return
+            return False
         first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()
-        if any(start <= first and last <= end for start, end in self._spans):
-            page = mmap.PAGESIZE
-            start, end = -(-first // page) * page, last // page * page
-            if start < end:
-                ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _DONTNEED)
+        if not any(start <= first and last <= end for start, end in self._spans):
+            return False
+        page = mmap.PAGESIZE
+        start, end = -(-first // page) * page, last // page * page
+        if start < end:
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _DONTNEED)
+        return True
 
 
 def _spans(files: set[str]) -> list[tuple[int, int]]:

@@ -1,9 +1,12 @@
 """Frozen float32 weights in the blocked layout that is fastest for oneDNN on CPUs.
 
 PyTorch's linear layer passes plain weights to BLAS. Frozen weights are packed once, when the base is loaded; a product
-then takes 0.5-0.9 of the time. The plain weights stay for the backward pass.
+then takes 0.5-0.9 of the time. The plain weights are for the backward pass: they stay if they lie in a mapped file, and
+else are unpacked when they are first asked for.
 """
 
+import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +30,31 @@ class PrepackedLinear(nn.Linear):
         return _product(input, self.packed, self.bias)
 
 
+class PackedLinear(PrepackedLinear):
+    """Only its packed weight is in memory, until the plain one is first read: from then on it has both."""
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """(out, in), unpacked and kept."""
+        with _UNPACKING:
+            if type(self) is PackedLinear:
+                weight = nn.Parameter(self.packed.to_dense(), requires_grad=False)
+                _become(self, PrepackedLinear)
+                self.register_parameter("weight", weight)
+        return self._parameters["weight"]  # type: ignore[return-value]
+
+    def _save_to_state_dict(self, *args: Any, **options: Any) -> None:
+        _ = self.weight
+        super()._save_to_state_dict(*args, **options)
+
+
+_UNPACKING = threading.Lock()
+
+
+def _become(layer: nn.Linear, kind: type[nn.Linear]) -> None:
+    layer.__class__ = kind
+
+
 class _Product(torch.autograd.Function):
     """x W^T + b for frozen W and b."""
 
@@ -48,12 +76,13 @@ def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     return result
 
 
-def prepack(model: nn.Module, release: Callable[[Tensor], None] = lambda _: None) -> int:
+def prepack(model: nn.Module, release: Callable[[Tensor], bool] = lambda _: True) -> int:
     """Pack every frozen float32 linear layer on the CPU. The model computes the same, within float tolerance.
 
     Args:
         model: frozen; its linear layers become `PrepackedLinear`.
-        release: called with each weight that is packed.
+        release: called with each weight that is packed. It returns whether the plain weight takes no memory of its own;
+            if it does, and no other module has it, it is dropped, and the layer becomes a `PackedLinear`.
 
     Returns:
         number of packed layers; 0 if this build of PyTorch has no oneDNN.
@@ -62,11 +91,26 @@ def prepack(model: nn.Module, release: Callable[[Tensor], None] = lambda _: None
         return 0
     layers = [module for module in model.modules() if type(module) is nn.Linear and _fits(module.weight)]
     layers.sort(key=lambda layer: layer.weight.numel(), reverse=True)  # beside the largest there is least yet
+    owners = Counter(id(weight) for module in model.modules() for weight in module._parameters.values())
     for layer in layers:
-        layer.__class__ = PrepackedLinear
+        _become(layer, PrepackedLinear)
         layer.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
-        release(layer.weight)
+        if not release(layer.weight) and owners[id(layer.weight)] == 1:
+            del layer.weight
+            _become(layer, PackedLinear)
     return len(layers)
+
+
+def count_weights(model: nn.Module) -> int:
+    """Numbers in a model's weights, of packed ones too.
+
+    Args:
+        model: of transformers.
+    """
+    packed = (module for module in model.modules() if type(module) is PackedLinear)
+    return sum(weight.numel() for weight in model.parameters()) + sum(
+        layer.in_features * layer.out_features for layer in packed
+    )
 
 
 def _fits(weight: Tensor) -> bool:

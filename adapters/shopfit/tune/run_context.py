@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base, load_base
+from shopfit.base.prepack import count_weights
 from shopfit.base.prompt import Prompter
 from shopfit.errors import RecipeError
 from shopfit.merchant.examples import Example
@@ -130,10 +131,9 @@ def prepare(
     if recipe.base == AUTO:
         recipe = recipe.model_copy(update={"base": base.name})
         dataset = replace(dataset, recipe=recipe)
-    size = sum(weight.numel() for weight in base.model.parameters())
     reporter(
         "base",
-        f"{base.name}: {size / 1e6:.0f}M parameters in {base.dtype} on {base.device}, "
+        f"{base.name}: {count_weights(base.model) / 1e6:.0f}M parameters in {base.dtype} on {base.device}, "
         f"quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
     )
     return RunContext(merchant, base, dataset.prompter(base), dataset.splits, dataset.unlabeled)
