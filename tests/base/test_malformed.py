@@ -112,7 +112,6 @@ def test_what_old_checkpoints_hold_besides_weights_is_let_be(copy: Path, tmp_pat
         {"rope_parameters": {"rope_type": "default", "rope_theta": float("nan")}},
         {"rope_parameters": 7},
         {"dtype": "float7"},
-        {"dtype": 7},
         {"eos_token_id": 10**6},
         {"eos_token_id": -1},
         {"eos_token_id": "two"},
@@ -130,6 +129,11 @@ def test_settings_that_make_no_model(copy: Path, home: Path, said: dict[str, Any
     change(copy / "config.json", said)
     with pytest.raises(BaseError):
         load_base(str(copy), home)
+
+
+def test_a_dtype_that_nobody_reads_does_no_harm(copy: Path, home: Path) -> None:
+    change(copy / "config.json", {"dtype": 7})
+    assert load_base(str(copy), home, device="cpu").dtype == "float32"
 
 
 def test_without_architectures_a_base_is_what_its_family_is(

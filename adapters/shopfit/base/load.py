@@ -302,18 +302,17 @@ def outline(name: str, checkpoint: Checkpoint, kind: BaseKind) -> Any:
     Raises:
         BaseError: if its settings describe no model, one that is refused, or a far larger one than its weights.
     """
+    import torch
     from transformers import AutoConfig
 
     loader = loader_of(kind)
     with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
         config = AutoConfig.from_pretrained(shown, trust_remote_code=False, local_files_only=True)
         check_settings(name, kind, config)
-        return _outline(name, checkpoint, loader, config, _attention(loader, config))
+        return _outline(name, checkpoint, loader, config, _attention(loader, config), torch.float32)
 
 
-def _outline(
-    name: str, checkpoint: Checkpoint, loader: Any, config: Any, attention: str, dtype: "torch.dtype | None" = None
-) -> Any:
+def _outline(name: str, checkpoint: Checkpoint, loader: Any, config: Any, attention: str, dtype: "torch.dtype") -> Any:
     """Refuse a config.json that describes a far larger model than its weights, before memory is allocated for it."""
     import torch
 
