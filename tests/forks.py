@@ -28,7 +28,7 @@ _MODULES = (
     "shopfit.cli.app",
     "shopfit.curve",
     "shopfit.active_learning",
-    "shopfit.pipeline",
+    "shopfit.onboarding",
     "shopfit.starter",
     "shopfit.evaluation.picture",
     "shopfit.serve.server",

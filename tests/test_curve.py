@@ -10,7 +10,7 @@ from shopfit.curve import learning_curve
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.learning_curve import LearningCurve
 from shopfit.merchant.merchant import Merchant
-from shopfit.pipeline import onboard
+from shopfit.onboarding import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry

@@ -10,7 +10,7 @@ from shopfit.adapter.bundle import NATIVE
 from shopfit.adapter.weight_files import WEIGHTS
 from shopfit.engine import ChooseRequest, Engine
 from shopfit.merchant.merchant import Merchant
-from shopfit.pipeline import onboard
+from shopfit.onboarding import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.reports import measure_again
 from shopfit.settings import Settings

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from shopfit.merchant.merchant import Merchant
-from shopfit.pipeline import onboard
+from shopfit.onboarding import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.settings import Settings
 

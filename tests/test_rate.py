@@ -23,7 +23,7 @@ from shopfit.engine import Engine, RateRequest
 from shopfit.errors import DataError
 from shopfit.merchant.examples import load_examples
 from shopfit.merchant.merchant import Merchant
-from shopfit.pipeline import Onboarded, onboard
+from shopfit.onboarding import Onboarded, onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry

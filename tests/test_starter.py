@@ -10,7 +10,7 @@ import yaml
 
 from shopfit.errors import BaseError, BundleError, DataError, RecipeError, UnknownReference
 from shopfit.merchant.merchant import Merchant
-from shopfit.pipeline import Onboarded, onboard
+from shopfit.onboarding import Onboarded, onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry

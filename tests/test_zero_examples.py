@@ -10,7 +10,7 @@ import yaml
 
 from shopfit.errors import DataError, RecipeError
 from shopfit.merchant.merchant import Merchant
-from shopfit.pipeline import Onboarded, onboard
+from shopfit.onboarding import Onboarded, onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.reports import measure_again
 from shopfit.settings import Settings

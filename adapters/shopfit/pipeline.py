@@ -1,44 +1,36 @@
-"""The main job: data -> start -> search -> fit -> hold out -> fuse -> calibrate -> evaluate -> gate -> publish."""
+"""An adapter in the making: start -> search -> fit -> hold out -> fuse -> calibrate. `onboarding` publishes it."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import FUSION, write_items
-from shopfit.adapter.bundle import Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.bundle import DataIdentity, Manifest, seal
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.items import CATALOG, HISTORY
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
 from shopfit.adapter.weight_files import form_note
-from shopfit.base.embed import LateEmbedder
-from shopfit.evaluation import Report, card
+from shopfit.errors import RecipeError
 from shopfit.evaluation.calibration import calibrate
-from shopfit.evaluation.report import CARD
-from shopfit.merchant.examples import Example, Fields
-from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.examples import Example
 from shopfit.merchant.pretext import pairs_of_catalog
 from shopfit.merchant.search import Embed, direction
 from shopfit.methods import METHODS
-from shopfit.recipe.schema import Recipe
-from shopfit.registry import Registry, Version
-from shopfit.registry.temp_folders import sweep
-from shopfit.reports import report_on
+from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tasks import task_of
 from shopfit.tune.bundle_writer import save, staging
 from shopfit.tune.folds import HeldOut, predictions_of, with_enough_examples
 from shopfit.tune.reporter import Reporter, silent
-from shopfit.tune.rewriting import ready_to_augment
-from shopfit.tune.run_context import RunContext, TrainedRun, prepare
+from shopfit.tune.run_context import RunContext, TrainedRun
 from shopfit.tune.score_fusion import as_served, fit_fusion
-from shopfit.tune.search import check_search, search
+from shopfit.tune.search import search
 from shopfit.tune.self_training import self_train
 from shopfit.tune.study import STUDY
-from shopfit.tune.trainer import Trainer, TrainingCallback, Tuned, make_accelerator
+from shopfit.tune.trainer import Trainer, TrainingCallback, Tuned
 from shopfit.warm_start.donors import find_start
 from shopfit.warm_start.selection import Choice
 
@@ -47,93 +39,6 @@ if TYPE_CHECKING:
 
 
 _VECTOR_TEXTS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Onboarded:
-    """The outcome of `onboard`.
-
-    Args:
-        version: in the registry.
-        report: what it reached, with the gate's verdict.
-        bundle: its files, on local disk.
-        asked: fields of its first test example.
-    """
-
-    version: Version
-    report: Report
-    bundle: Bundle
-    asked: Fields
-
-
-def onboard(
-    merchant: Merchant,
-    recipe: Recipe,
-    *,
-    settings: Settings,
-    actor: str,
-    trials: int | None = None,
-    reporter: Reporter = silent,
-    callback: TrainingCallback | None = None,
-) -> Onboarded | None:
-    """Make an adapter for a merchant, evaluate it, and register it.
-
-    @production names it if the gate lets it pass, @candidate if it is better but that is not proven, and no alias if it
-    is refused.
-
-    Under Accelerate's launcher every process takes part in training; the first one does the rest.
-
-    Args:
-        merchant: whose it will be.
-        recipe: what to make.
-        settings: where state lives.
-        actor: who asks, for the registry's audit.
-        trials: settings to search among, at least 1; None to take the recipe's own.
-        reporter: told of every resolved choice.
-        callback: sees every training step.
-
-    Returns:
-        the outcome; None on every process but the first.
-
-    Raises:
-        ShopfitError: with what is wrong; then nothing is registered and nothing is left behind.
-    """
-    started = time.perf_counter()
-    sweep(settings.home)
-    with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
-        accelerator = make_accelerator(recipe, str(settings.home / "logs"))
-        if trials is not None:
-            check_search(trials, accelerator.num_processes)
-        context = prepare(merchant, recipe, settings=settings, accelerator=accelerator, reporter=reporter)
-        with accelerator.main_process_first():  # the others find what the first one wrote
-            splits = ready_to_augment(context.splits, recipe, context.merchant, context.base, settings.home, reporter)
-        context = replace(context, splits=splits)
-        embed = LateEmbedder(settings.home)
-        with trained_run(
-            context,
-            registry,
-            settings=settings,
-            accelerator=accelerator,
-            embed=embed,
-            trials=trials,
-            reporter=reporter,
-            callback=callback,
-        ) as run:
-            if run is None:
-                return None
-            reporter("evaluating", f"adapter and base on {len(context.splits.test)} test examples")
-            report = report_on(run.context, run.bundle, embed, started, run, reporter)
-            metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
-            bundle, manifest = run.bundle, run.bundle.manifest.model_copy(update={"metrics": metrics})
-            report.write(bundle.folder)
-            (bundle.folder / CARD).write_text(card(report, manifest), encoding="utf-8")
-            bundle = seal(bundle.folder, manifest)
-            refused = report.verdict.reason if report.verdict.refused else None
-            published = registry.publish(bundle, refused=refused, promote=report.verdict.promote, actor=actor)
-            reporter("registered", published.name)
-        return Onboarded(
-            published, report, registry.fetch(published, settings.cache), asked=context.splits.test[0].fields
-        )
 
 
 @contextmanager
@@ -145,6 +50,7 @@ def trained_run(
     accelerator: "Accelerator",
     embed: Embed,
     trials: int | None = None,
+    optional: bool = False,
     reporter: Reporter = silent,
     callback: TrainingCallback | None = None,
 ) -> Iterator[TrainedRun | None]:
@@ -157,11 +63,14 @@ def trained_run(
         accelerator: from `make_accelerator`.
         embed: turns texts into vectors.
         trials: settings to search among; None to take the recipe's own.
+        optional: whether no adapter is made where it would be worth nothing: without training, one that answers as the
+            bare base; and else one that training makes no better, where an instant version is there.
         reporter: told of every resolved choice.
         callback: sees every training step.
 
     Yields:
-        the adapter, whose files are there until the end of the `with`; None on every process but the first.
+        the adapter, whose files are there until the end of the `with`; None on every process but the first, and where
+        none was made.
 
     Raises:
         ShopfitError: with what is wrong.
@@ -179,6 +88,16 @@ def trained_run(
         accelerator=accelerator,
         reporter=reporter,
     )
+    if why := _needless(context, choice.start):
+        if optional:
+            reporter("instant", why)
+            yield None
+            return
+        if recipe.tune.steps == 0:
+            raise RecipeError(
+                f"{recipe.name} takes no step of training, and {why}",
+                next_step="leave out `--instant` or tune.steps, or take an encoder as the base, such as minilm-l6",
+            )
     study = None
     if trials is not None:
         found = search(
@@ -226,6 +145,17 @@ def trained_run(
             (staged / STUDY).write_text(study.to_json(), encoding="utf-8")
         cross_validated = parts if len(parts) > 1 else []
         yield TrainedRun(context, tuned, seal(staged, manifest), choice.losses, blend_losses, study, cross_validated)
+
+
+def _needless(context: RunContext, start: Start) -> str:
+    """Why a version is worth nothing; empty if it may be."""
+    recipe, scorer = context.recipe, context.base.scorer
+    if recipe.tune.steps != 0:
+        return "training makes it no better: the version that is there stays" if start.kept else ""
+    fused = recipe.blend and task_of(recipe.task).fusion is not None
+    if not start.scratch or fused or (scorer.compares_texts and recipe.spec.closed):
+        return ""
+    return f"without training the base {context.base.name} answers as if it had seen no example"
 
 
 def _pairs(context: RunContext) -> list[Example]:

@@ -32,11 +32,15 @@ def report_on(
     started: float,
     run: TrainedRun | None = None,
     reporter: Reporter = silent,
+    instant: Bundle | None = None,
 ) -> Report:
-    """Measure the adapter as it will be served, the bare base, every prior and every baseline on the test set."""
+    """Measure the adapter as it will be served, the bare base, every prior and every baseline on the test set; and the
+    instant version, if one was made before.
+    """
     recipe, test = context.recipe, context.splits.test
-    engine, tenant = Engine(context.base, slots=1, max_rank=LARGEST_RANK, embed=embed), Tenant.of(bundle)
-    contenders = compare(engine, tenant, context.seen, test, context.prompter, embed)
+    engine, tenant = Engine(context.base, slots=2, max_rank=LARGEST_RANK, embed=embed), Tenant.of(bundle)
+    before = None if instant is None else Tenant.of(instant, "the instant version")
+    contenders = compare(engine, tenant, context.seen, test, context.prompter, embed, before)
 
     def held_out() -> Held | None:
         rows = 0 if run is None else sum(len(part.valid) for part, _ in run.cross_validated)

@@ -15,7 +15,7 @@ from tests.solo import wearing
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from shopfit.adapter.head import open_head
+from shopfit.adapter.head import HeadOpening
 from shopfit.adapter.trainable import attach
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.embed import Embedder
@@ -184,7 +184,7 @@ def test_whoever_makes_vectors_makes_the_same(mode: Mode, pooled: Write, home: P
     computed = base.scorer.compute(base.model, [Text(text) for text in TEXTS])
     torch.testing.assert_close(torch.stack([torch.from_numpy(row).float() for row in computed]), wanted)
     words = {str(text): text for text in TEXTS}
-    torch.testing.assert_close(open_head(base.model, base.scorer.pad, words, {}), wanted)
+    torch.testing.assert_close(HeadOpening(base.model, base.scorer.pad, words, {}).prototypes().prototypes, wanted)
     asked = base.scorer.collate([Question(TEXTS[0], tuple(TEXTS[1:])), Question(TEXTS[2], (TEXTS[1],))])
     with torch.inference_mode():
         scores = asked.forward(base.model) / 4

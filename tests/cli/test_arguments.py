@@ -157,7 +157,7 @@ requests = line(
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> dict[str, str]:
     """A shop, its recipe, and a home in which acme/sentiment@1 is registered."""
-    from shopfit.pipeline import onboard
+    from shopfit.onboarding import onboard
     from shopfit.recipe.loading import load_recipe
     from shopfit.settings import Settings
 

@@ -13,7 +13,7 @@ from tests.cli.conftest import BLAME, PRAISE, TITLES, Run, review, write_rows
 from shopfit.active_learning import draw_diverse, label_next
 from shopfit.errors import DataError, RecipeError
 from shopfit.merchant.merchant import Merchant
-from shopfit.pipeline import onboard
+from shopfit.onboarding import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.settings import Settings
 

@@ -13,7 +13,7 @@ from shopfit.engine import ChooseRequest, Engine, Tenant
 from shopfit.errors import DataError
 from shopfit.evaluation.evidence import weigh
 from shopfit.merchant.merchant import Merchant
-from shopfit.pipeline import onboard
+from shopfit.onboarding import onboard
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.starter import fit_starter

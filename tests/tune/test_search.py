@@ -14,7 +14,7 @@ from shopfit.adapter.initial_weights import Start, start_for
 from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
 from shopfit.merchant.merchant import Merchant
-from shopfit.pipeline import onboard
+from shopfit.onboarding import onboard
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings

@@ -48,5 +48,5 @@ def answer_sums(adapted: AdaptedModel, batch: QuestionBatch) -> Tensor:
         adapted: model that answers.
         batch: B questions with A answers in all, on the model's device.
     """
-    prototypes = None if adapted.head is None else adapted.head.prototypes
-    return batch.forward(adapted.model, prototypes=prototypes, prefix=adapted.prefix(len(batch.input_ids)))
+    classes = None if adapted.head is None else adapted.head.classes
+    return batch.forward(adapted.model, classes=classes, prefix=adapted.prefix(len(batch.input_ids)))

@@ -1,6 +1,7 @@
 """The classifier head of an adapter on an encoder: one prototype vector a label.
 
-It is trained and saved with the adapter; a label's score is the cosine of its prototype with the vector of the text.
+It is trained and saved with the adapter; a label's score is the cosine of its prototype with the vector of the text. Of
+an adapter without a step of training it is a discriminant (`adapter.discriminant`): weights of any length, and biases.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +11,14 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
+from shopfit.adapter.discriminant import WORDS, discriminant
 from shopfit.adapter.weight_files import read_tensors
 from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
 from shopfit.errors import BundleError
 
-_ROWS = "rows"
-_WORDS = 1.0  # weight of a label's words, or of its prototype in the start, in examples
+_ROWS, _BIASES = "rows", "biases"
 _BATCH = 32
 _AGAIN = "bring the bundle again, or train it again"
 
@@ -29,69 +30,97 @@ class Head:
     Args:
         labels: L of them.
         prototypes: (L, D), a vector for each label, of any length.
+        biases: (L,) of a discriminant; None where scores are cosines.
     """
 
     labels: tuple[str, ...]
     prototypes: Tensor
+    biases: Tensor | None = None
 
     def place(self, label: str) -> int:
         """Index of a label's prototype."""
         return self.labels.index(label)
 
+    @property
+    def classes(self) -> Tensor:
+        """(L, D + 1) weights of a text's vector of length 1, and a bias: their sum is a label's score."""
+        if self.biases is None:
+            return pad(normalize(self.prototypes, dim=-1), (0, 1))
+        return torch.cat((self.prototypes, self.biases[:, None]), dim=1)
 
-def open_head(
-    model: Any,
-    pad: int,
-    words: Mapping[str, Sequence[int]],
-    examples: Mapping[str, Sequence[Sequence[int]]],
-    start: Head | None = None,
-) -> Tensor:
-    """Initial prototypes: the mean direction of each label's examples and of its words (arXiv:1703.05175).
+
+class HeadOpening:
+    """What is known of labels before training: vectors of their words and of their examples.
 
     Args:
         model: the encoder before training.
-        pad: padding token id.
+        padding: padding token id.
         words: tokens of each of L labels' words.
         examples: tokens of each label's examples; may be empty.
-        start: has prototypes of length 1, used in place of a label's words where it has that label.
-
-    Returns:
-        (L, D) float32 prototypes of length 1.
+        start: a head of cosines, whose prototypes are used in place of a label's words where it has that label.
     """
-    device = next(model.parameters()).device
-    known = {} if start is None else dict(zip(start.labels, start.prototypes, strict=True))
-    texts = list(dict.fromkeys(tuple(text) for some in ([*words.values()], *examples.values()) for text in some))
-    places = {text: place for place, text in enumerate(texts)}
-    parts = []
-    with torch.inference_mode():
-        for first in range(0, len(texts), _BATCH):
-            input_ids, mask = fill_up(texts[first : first + _BATCH], pad)
-            parts.append(text_vectors(model, input_ids.to(device), mask.to(device)).float())
-    vectors = torch.cat(parts).clone()  # (N, D); a copy, so that it may have gradients
-    rows = []
-    for label, tokens in words.items():
-        told = known[label].to(device) if label in known else vectors[places[tuple(tokens)]]
-        seen = [vectors[places[tuple(text)]] for text in examples.get(label, ())]
-        rows.append(normalize(torch.stack([_WORDS * told, *seen]).sum(0), dim=-1))
-    return torch.stack(rows)
+
+    def __init__(
+        self,
+        model: Any,
+        padding: int,
+        words: Mapping[str, Sequence[int]],
+        examples: Mapping[str, Sequence[Sequence[int]]],
+        start: Head | None = None,
+    ) -> None:
+        device = next(model.parameters()).device
+        known = {} if start is None else dict(zip(start.labels, start.prototypes, strict=True))
+        texts = list(dict.fromkeys(tuple(text) for some in ([*words.values()], *examples.values()) for text in some))
+        places = {text: place for place, text in enumerate(texts)}
+        parts = []
+        with torch.inference_mode():
+            for first in range(0, len(texts), _BATCH):
+                input_ids, mask = fill_up(texts[first : first + _BATCH], padding)
+                parts.append(text_vectors(model, input_ids.to(device), mask.to(device)).float())
+        vectors = torch.cat(parts).clone()  # (N, D); a copy, so that it may have gradients
+        self._labels = tuple(words)
+        self._words = torch.stack(
+            [known[label].to(device) if label in known else vectors[places[tuple(words[label])]] for label in words]
+        )
+        self._examples = [[vectors[places[tuple(text)]] for text in examples.get(label, ())] for label in words]
+
+    def prototypes(self) -> Head:
+        """Prototypes of length 1: the mean direction of each label's examples and of its words (arXiv:1703.05175)."""
+        rows = [
+            normalize(torch.stack([WORDS * told, *seen]).sum(0), dim=-1)
+            for told, seen in zip(self._words, self._examples, strict=True)
+        ]
+        return Head(self._labels, torch.stack(rows))
+
+    def discriminant(self) -> Head:
+        """The head in closed form, for an adapter that is not trained."""
+        classes = [place for place, seen in enumerate(self._examples) for _ in seen]
+        vectors = [vector for seen in self._examples for vector in seen]
+        stacked = torch.stack(vectors) if vectors else self._words.new_empty(0, self._words.shape[1])
+        return Head(self._labels, *discriminant(stacked.cpu(), classes, self._words.cpu()))
 
 
 def write_head(head: Head) -> bytes:
     """The prototypes as a safetensors file; the labels are in the manifest."""
-    return save({_ROWS: head.prototypes.detach().float().cpu().contiguous()})
+    biases = {} if head.biases is None else {_BIASES: head.biases.detach().float().cpu().contiguous()}
+    return save({_ROWS: head.prototypes.detach().float().cpu().contiguous()} | biases)
 
 
 def read_head(content: bytes, labels: Sequence[str], where: str) -> Head:
-    """Read what `write_head` wrote, with prototypes normalised to length 1.
+    """Read what `write_head` wrote; prototypes whose scores are cosines are normalised to length 1.
 
     Raises:
         BundleError: if the file holds anything else.
     """
     tensors = read_tensors(content, where)
-    rows = tensors.get(_ROWS)
-    if rows is None or rows.dim() != 2 or len(rows) != len(labels) or len(tensors) != 1:
+    rows, biases = tensors.pop(_ROWS, None), tensors.pop(_BIASES, None)
+    fits = rows is not None and rows.dim() == 2 and len(rows) == len(labels) and not tensors
+    if not fits or rows is None or (biases is not None and biases.shape != rows.shape[:1]):
         shown = ", ".join(labels[:10]) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
         raise BundleError(f"{where} holds no head for the labels {shown}", next_step=_AGAIN)
-    if not torch.isfinite(rows.float().square().sum()):
+    total = rows.float().square().sum() + (0 if biases is None else biases.float().square().sum())
+    if not torch.isfinite(total):
         raise BundleError(f"{where} holds rows that are not finite", next_step=_AGAIN)
-    return Head(tuple(labels), normalize(rows.float(), dim=-1))
+    if biases is None:
+        return Head(tuple(labels), normalize(rows.float(), dim=-1))
+    return Head(tuple(labels), rows.float(), biases.float())

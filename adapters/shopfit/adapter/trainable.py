@@ -43,15 +43,17 @@ class TrainableAdapter:
         self._training = training
         self.prototypes: nn.Parameter | None = None
         self._labels: tuple[str, ...] = ()
+        self._biases: Tensor | None = None
 
     @property
     def head(self) -> Head | None:
         """The classifier head; None except for `choose` on an encoder."""
-        return None if self.prototypes is None else Head(self._labels, self.prototypes)
+        return None if self.prototypes is None else Head(self._labels, self.prototypes, self._biases)
 
     def train_head(self, head: Head) -> None:
         """Train this head's prototypes as well."""
         self._labels, self.prototypes = head.labels, nn.Parameter(head.prototypes.clone())
+        self._biases = head.biases
 
     @property
     def model(self) -> Any:

@@ -54,7 +54,7 @@ class Weights:
     def bytes(self) -> int:
         """Size in memory."""
         prefix = 0 if self.prefix is None else self.prefix.nbytes
-        head = 0 if self.head is None else self.head.prototypes.nbytes
+        head = 0 if self.head is None else self.head.prototypes.nbytes  # biases are few
         return prefix + head + (0 if self.packed is None else self.packed.bytes)
 
     @property

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
     from shopfit.evaluation import CurvePoint
     from shopfit.merchant.examples import Fields
-    from shopfit.pipeline import Onboarded
+    from shopfit.onboarding import Onboarded
     from shopfit.recipe.schema import Recipe
 
 REFUSED = 3
@@ -42,24 +42,40 @@ _LONGEST, _MOST_ITEMS = 100, 3  # characters of a text, and items of a list, in 
     metavar="N",
     help="Try N settings (method, rank, learning rate, epochs) by cross-validation first, and take the best.",
 )
+@click.option(
+    "--instant/--no-instant",
+    default=None,
+    help="Stop after the version that needs no training, or make none. By default it is registered first, unless the "
+    "gate refuses it, and training goes on.",
+)
 @as_json
 def command(
-    merchant: str, recipe: str, data: str | None, overrides: tuple[str, ...], trials: int | None, as_json: bool
+    merchant: str,
+    recipe: str,
+    data: str | None,
+    overrides: tuple[str, ...],
+    trials: int | None,
+    instant: bool | None,
+    as_json: bool,
 ) -> None:
     """Train an adapter for MERCHANT with RECIPE, evaluate it, and register it as a new version.
 
     RECIPE is the name of a shipped recipe or the path of a YAML file. The gate promotes the version if it is proven to
     beat the bare base and every prior. If it beats them but that may be chance, it becomes @candidate; else it is
     registered as refused, and the exit status is 3.
+
+    The best of what needs no training is a version too, which serves in seconds. What is trained must beat it.
     """
     from shopfit.recipe.loading import load_recipe
 
-    loaded = load_recipe(recipe, overrides=overrides)
+    if instant and trials is not None:
+        raise click.UsageError("--search tries how to train, and --instant trains nothing: give one of them")
+    loaded = load_recipe(recipe, overrides=(*overrides, *(["tune.steps=0"] if instant else [])))
     opened = merchant_of(merchant, data)
     check_named(opened, loaded, overrides)
     check_home()
     quiet()
-    from shopfit.pipeline import onboard
+    from shopfit.onboarding import onboard
     from shopfit.settings import Settings
 
     screen = console(to_stderr=as_json)
@@ -72,8 +88,10 @@ def command(
             settings=settings,
             actor=actor(),
             trials=trials,
+            instant=instant is None,
             reporter=announce(screen),
             callback=bar,
+            published=lambda first: _serves(screen, first),
         )
     if done is None:
         return
@@ -87,12 +105,24 @@ def command(
             "reason": verdict.reason,
             "bundle": done.bundle.folder,
             "report": done.report,
+            "instant": None if done.instant is None else done.instant.version,
         }
         print_json(answer)
     else:
         _tell(screen, done, loaded)
     if done.report.verdict.refused:
         raise click.exceptions.Exit(REFUSED)
+
+
+def _serves(screen: "Screen", first: "Onboarded") -> None:
+    """Say what the instant version is worth, as soon as it is there."""
+    from shopfit.evaluation.wording import metric_name, number
+
+    report = first.report
+    value = report.adapter.metrics[report.metric].value
+    state = "promoted to @production" if report.verdict.promote else "registered as @candidate"
+    made = f"{metric_name(report.metric, report.k)} {number(value)}, in {report.seconds:.1f} s"
+    screen.row("instant", f"{first.version.name}, {state}: {made}; training goes on")
 
 
 def _tell(screen: "Screen", done: "Onboarded", recipe: "Recipe") -> None:

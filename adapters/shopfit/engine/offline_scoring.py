@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 
 from shopfit.adapter.adapted_model import AdaptedModel
-from shopfit.adapter.head import Head
 from shopfit.base.load import Base
 from shopfit.base.prefix import lift_out
 from shopfit.base.prompt import Prompter
@@ -93,7 +91,8 @@ def score(
     Returns:
         N arrays, one number an answer.
     """
-    plan = scorer.plan(questions, prototypes=None if adapted.head is None else _directions(adapted.head))
+    classes = None if adapted.head is None else adapted.head.classes.detach().double().cpu().numpy()
+    plan = scorer.plan(questions, classes=classes)
     results: list[Floats] = [np.empty(0)] * len(plan.rows)
     for batch in cut([row.tokens for row in plan.rows], token_budget):
         with torch.inference_mode():
@@ -102,12 +101,6 @@ def score(
         for index, part in zip(batch, parts, strict=True):
             results[index] = part
     return plan.scores(results)
-
-
-def _directions(head: Head) -> Floats:
-    """(L, D) rows of length 1."""
-    rows: Floats = normalize(head.prototypes.detach(), dim=-1).double().cpu().numpy()
-    return rows
 
 
 def write(

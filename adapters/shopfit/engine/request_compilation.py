@@ -202,8 +202,8 @@ class Compiler:
         if question is None:
             return Work(loaded.weights, lambda _: answer(np.empty(0)))
         head = None if loaded.weights is None else loaded.weights.head
-        prototypes = None if head is None else head.prototypes.double().numpy()
-        plan = self._base.scorer.plan([question], prototypes=prototypes, known=loaded.vectors)
+        classes = None if head is None else head.classes.double().numpy()
+        plan = self._base.scorer.plan([question], classes=classes, known=loaded.vectors)
         return Work(loaded.weights, lambda results: answer(plan.scores(results)[0]), rows=plan.rows, loaded=loaded)
 
     def _text(self, request: EmbedRequest, prompter: Prompter) -> Text:

@@ -27,6 +27,7 @@ def compare(
     test: Sequence[Example],
     prompter: Prompter,
     embed: Embed,
+    instant: Tenant | None = None,
 ) -> list[Contender]:
     """Answer a test set with every system.
 
@@ -37,10 +38,12 @@ def compare(
         test: the test set.
         prompter: of the tenant.
         embed: for baselines, turns texts into vectors.
+        instant: of the instant version, if one was made before.
     """
     contenders = [
         Contender("base", "base", assess(engine, bare(tenant), test)),
         Contender("adapter", "adapter", assess(engine, tenant, test)),
+        *([] if instant is None else [Contender("instant", "instant", assess(engine, instant, test))]),
         *rivals(train, test, tenant, prompter, embed),
     ]
     if (settled := contextual(engine, bare(tenant))) is not None:

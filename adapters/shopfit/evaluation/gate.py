@@ -1,4 +1,5 @@
-"""The gate: whether an adapter may be promoted. It must beat the bare base and every prior on the recipe's metric.
+"""The gate: whether an adapter may be promoted. It must beat the bare base and every prior on the recipe's metric, and
+what training adds to must be better than it was: the instant version, if one was made before.
 
 What does not beat them on the test set is refused. What does may still owe it to chance: it is promoted where the rows
 prove the gain (see `evidence`), by themselves or together with what was answered in cross-validation; else it is a
@@ -25,7 +26,7 @@ class SystemResult:
 
     Args:
         name: of the system.
-        kind: "base", "adapter", "prior" or "baseline".
+        kind: "base", "adapter", "instant", "prior" or "baseline".
         metrics: every metric of the task, by its name in recipes.
     """
 
@@ -71,22 +72,23 @@ def decide(
 ) -> Verdict:
     """Let an adapter pass, make it a candidate, or refuse it.
 
-    It is refused unless it beats the base and every prior by more than `gate.min_gain` on `evaluate.metric`. Ties lose,
-    and so does what is undefined. It passes if the gain over each of them is proven. A better baseline does not stop
-    it, but the reason says so.
+    It is refused unless it beats the base, every prior, and the instant version if there is one, by more than
+    `gate.min_gain` on `evaluate.metric`. Ties lose, and so does what is undefined. It passes if the gain over base
+    and priors is proven; of two versions for which it is, the better one serves. A better baseline does not stop it, but
+    the reason says so.
 
     Args:
         rows: the results; exactly one adapter, exactly one base, and at least one prior.
         recipe: its `evaluate.metric` and `gate` decide.
-        tested: the test rows' evidence for the adapter's gain, by the name of base and prior.
+        tested: the test rows' evidence for the adapter's gain, by the name of each.
         with_held_out: likewise, of the test rows and the answers from cross-validation together; None without any.
     """
     metric, least = recipe.evaluate.metric, recipe.gate.min_gain
     name = metric_name(metric, recipe.evaluate.k)
     adapter = _only(rows, "adapter")
-    rivals = [_only(rows, "base"), *(row for row in rows if row.kind == "prior")]
-    if len(rivals) == 1:
+    if not any(row.kind == "prior" for row in rows):
         raise ValueError("a report has at least one prior")
+    rivals = [_only(rows, "base"), *(row for row in rows if row.kind in {"instant", "prior"})]
 
     undefined = [row for row in (adapter, *rivals) if not row.metrics[metric].defined]
     if undefined:
@@ -112,7 +114,7 @@ def decide(
         for row in rivals
     ]
     said = f"{its} beats {_listed(beaten)}{asked}"
-    unproven = [row for row in rivals if not tested[row.name].proves(least)]
+    unproven = [row for row in rivals if row.kind != "instant" and not tested[row.name].proves(least)]
     mind = _better_still(rows, lead, metric)
     if not unproven:
         return Verdict(True, f"The adapter may be promoted: {said}.{mind}")
@@ -210,6 +212,8 @@ def _only(rows: Sequence[SystemResult], kind: SystemKind) -> SystemResult:
 def _called(row: SystemResult) -> str:
     if row.kind == "prior":
         return f"the prior {row.name}"
+    if row.kind == "instant":
+        return "the instant version"
     return f"the {row.kind}" if row.kind == row.name else f"the {row.kind} {row.name}"
 
 

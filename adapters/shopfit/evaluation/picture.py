@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 INK, QUIET, GRID = "#1f2933", "#6b7785", "#e3e7eb"
-COLOURS = {"adapter": "#0f766e", "base": "#64748b", "baseline": "#93a4b8", "prior": "#d3a24a"}
+COLOURS = {"adapter": "#0f766e", "base": "#64748b", "instant": "#7c6fae", "baseline": "#93a4b8", "prior": "#d3a24a"}
 _LOSS, _BEST = "#b45309", "#0f766e"
 
 

@@ -74,7 +74,7 @@ class Contender:
 
     Args:
         name: as the report prints it.
-        kind: "base", "adapter", "prior" or "baseline".
+        kind: "base", "adapter", "instant", "prior" or "baseline".
         predictions: on all N rows of the test set.
     """
 
@@ -294,7 +294,7 @@ def _told(part: Sources | Course | Served) -> dict[str, Any]:
 def _evidence(
     recipe: Recipe, contenders: Sequence[Contender], groups: Sequence[str | None], labels: Collection[str] | None
 ) -> dict[str, Evidence]:
-    """The evidence for the adapter's gain over the base and every prior, by name."""
+    """The evidence for the adapter's gain over the base, the instant version and every prior, by name."""
     asked, seed = recipe.evaluate, recipe.tune.seed
     adapter = next(one.predictions for one in contenders if one.kind == "adapter")
     return {
@@ -302,7 +302,7 @@ def _evidence(
             adapter, one.predictions, asked.metric, asked.k, groups, resamples=asked.resamples, seed=seed, labels=labels
         )
         for one in contenders
-        if one.kind in {"base", "prior"}
+        if one.kind in {"base", "instant", "prior"}
     }
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_STYLES = {"adapter": "bold cyan", "base": "", "prior": "", "baseline": ""}
+_STYLES = {"adapter": "bold cyan", "base": "", "instant": "", "prior": "", "baseline": ""}
 
 
 def table(report: Report) -> "Table":

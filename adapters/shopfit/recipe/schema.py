@@ -143,6 +143,9 @@ class Tune(Section):
     """How the adapter is fitted."""
 
     epochs: int = Field(6, ge=1, le=1000, description="passes over the training examples at most")
+    steps: int | None = Field(
+        None, ge=0, le=10_000_000, description="optimizer steps at most; 0 takes the best of what needs no training"
+    )
     batch_size: int = Field(8, ge=1, le=4096, description="examples a step and process")
     accumulate: int = Field(1, ge=1, le=1024, description="batches an optimizer step")
     lr: float | None = Field(None, gt=0, le=1, description=f"peak learning rate; by method if left out: {_RATES}")

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from shopfit.merchant.search import Embed
     from shopfit.tasks.task import TaskType
 
-SystemKind = Literal["base", "adapter", "prior", "baseline"]
+SystemKind = Literal["base", "adapter", "instant", "prior", "baseline"]
+"""`instant`: the version of the same merchant that was made without training, before this one."""
 Text = Callable[[Example], str]
 """An example -> what its prompt shows of it, histories as titles."""
 Answers = Callable[[Sequence[Example], Sequence[Sequence[str]]], Sequence[Any]]

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 from torch.utils.data import DataLoader, Dataset
 
-from shopfit.adapter.head import Head, open_head
+from shopfit.adapter.head import HeadOpening
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
@@ -111,7 +111,8 @@ def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerat
 def total_steps(recipe: Recipe, examples: int, processes: int = 1) -> int:
     """Optimizer steps that the recipe takes at most on so many examples."""
     batches = math.ceil(math.ceil(examples / recipe.tune.batch_size) / processes)
-    return recipe.tune.epochs * math.ceil(batches / recipe.tune.accumulate)
+    steps = recipe.tune.epochs * math.ceil(batches / recipe.tune.accumulate)
+    return steps if recipe.tune.steps is None else min(steps, recipe.tune.steps)
 
 
 class Trainer:
@@ -134,12 +135,15 @@ class Trainer:
         Args:
             training_set: the merchant's.
             recipe: how to train.
-            start: weights to start from; from scratch by default. One that is kept as it is is not trained.
+            start: weights to start from; from scratch by default. One that is kept as it is is not trained, and none is
+                in a recipe whose `tune.steps` is 0.
 
         Returns:
             the adapter with its best weights.
         """
-        if start is not None and start.kept:
+        start = start or Start()
+        if start.kept or recipe.tune.steps == 0:
+            start = replace(start, kept=True)
             return _untrained(self._base, recipe, _to_learn(training_set, recipe), start, self._accelerator)
         return self.fit_together([training_set], recipe, start=start)
 
@@ -195,26 +199,7 @@ class Trainer:
         best_merit: tuple[float, ...] = ()
         for epoch in range(1, settings.epochs + 1):
             dataset.epoch = sampler.epoch = epoch
-            losses = []
-            for batch in loader:
-                with accelerator.accumulate(objective):
-                    batch = batch.to(accelerator.device)
-                    loss, shown = objective(batch)
-                    accelerator.backward(loss)
-                    if settings.adversarial:
-                        accelerator.backward(objective(batch, pushed=True)[0])
-                    if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(list(adapter.parameters()), settings.clip)
-                    optimizer.step()
-                    if accelerator.sync_gradients:
-                        schedule.step()
-                        tuned.steps += 1
-                        adapter.after_step(tuned.steps)
-                        callback.step(tuned.steps, float(shown))
-                    optimizer.zero_grad()
-                losses.append(shown)
-                if settings.trackers:
-                    accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
+            losses = self._epoch(objective, loader, optimizer, schedule, tuned, settings)
             with adapter.interpolated(origin, way):
                 answers = _validate(adapter, base, recipe, merchants, accelerator)
                 values = _values(recipe, answers)
@@ -230,6 +215,8 @@ class Trainer:
                 elif epoch - tuned.best_epoch >= settings.patience:
                     tuned.stopped_early = epoch < settings.epochs
                     break
+            if settings.steps == tuned.steps:
+                break
         if best is None:
             adapter.interpolate(origin, way)
         else:
@@ -238,6 +225,39 @@ class Trainer:
         _end(accelerator, settings)
         tuned.seconds = time.perf_counter() - started
         return tuned
+
+    def _epoch(
+        self, objective: Any, loader: Any, optimizer: Any, schedule: Any, tuned: Tuned, settings: Tune
+    ) -> list[torch.Tensor]:
+        """Take an epoch's steps, or what `tune.steps` leaves of them.
+
+        Returns:
+            the task's loss of each batch.
+        """
+        accelerator, adapter, losses = self._accelerator, tuned.adapter, []
+        for batch in loader:
+            with accelerator.accumulate(objective):
+                batch = batch.to(accelerator.device)
+                loss, shown = objective(batch)
+                accelerator.backward(loss)
+                if settings.adversarial:
+                    accelerator.backward(objective(batch, pushed=True)[0])
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(list(adapter.parameters()), settings.clip)
+                optimizer.step()
+                if accelerator.sync_gradients:
+                    schedule.step()
+                    tuned.steps += 1
+                    adapter.after_step(tuned.steps)
+                    self._callback.step(tuned.steps, float(shown))
+                optimizer.zero_grad()
+            losses.append(shown)
+            if settings.trackers:
+                accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
+            if settings.steps == tuned.steps:
+                loader.end()  # Accelerate would take the next training for a part of this one
+                break
+        return losses
 
 
 def _to_learn(training_set: TrainingSet, recipe: Recipe) -> TrainingSet:
@@ -287,13 +307,15 @@ def _attach(
         start=start,
     )
     if names:
-        adapter.train_head(_first_head(adapter, recipe.task, names, merchants, start))
+        opening = _opening(adapter, recipe.task, names, merchants, start)
+        kept = start is not None and start.kept
+        adapter.train_head(opening.discriminant() if kept else opening.prototypes())
     return adapter
 
 
-def _first_head(
+def _opening(
     adapter: TrainableAdapter, task: Task, names: Sequence[str], merchants: Sequence[TrainingSet], start: Start | None
-) -> Head:
+) -> HeadOpening:
     prompter = merchants[0].prompter
     examples: dict[str, list[tuple[int, ...]]] = {}
     for training_set in merchants:
@@ -301,8 +323,8 @@ def _first_head(
             examples.setdefault(label, []).extend(training_set.prompter.encode(row.fields) for row in rows)
     adapter.peft.eval()
     words = {name: prompter.label(name) for name in names}
-    known = None if start is None else start.head
-    return Head(tuple(names), open_head(adapter.model, prompter.tokenizer.pad_token_id, words, examples, known))
+    known = None if start is None or start.head is None or start.head.biases is not None else start.head
+    return HeadOpening(adapter.model, prompter.tokenizer.pad_token_id, words, examples, known)
 
 
 def _optimizer(recipe: Recipe, adapter: TrainableAdapter) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 """What other merchants have learned and let others start from: the house's starter, and the nearest donors."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from accelerate import Accelerator
@@ -18,7 +19,15 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.own_catalog import catalog_start
-from shopfit.warm_start.selection import MOST_DONORS, Choice, Donor, candidates, choose_start, kept_and_trained
+from shopfit.warm_start.selection import (
+    MOST_DONORS,
+    Candidate,
+    Choice,
+    Donor,
+    candidates,
+    choose_start,
+    kept_and_trained,
+)
 
 _LOOKED_AT = 256  # the latest versions, at most
 
@@ -126,7 +135,7 @@ def find_start(
         accelerator: from `make_accelerator`.
         pairs: of its catalog, for `catalog_start`; may be empty.
         keep: whether a starter may also be taken as it is, without training; one that was not trained on all of the
-            merchant's labels never is.
+            merchant's labels never is. A recipe whose `tune.steps` is 0 takes nothing else.
         reporter: told what was compared.
 
     Raises:
@@ -134,14 +143,19 @@ def find_start(
         RecipeError: if it is of another method.
         BaseError: if it is for another base.
     """
+    untrained = recipe.tune.steps == 0
     if recipe.start == "scratch":
-        return Choice(Start(), why="the recipe says so")
+        return Choice(Start(kept=untrained), why="the recipe says so")
     if recipe.start != "auto":
         version = registry.resolve(recipe.start)
         _check_method(recipe, version)
         reporter("start", f"{version.name}: the recipe says so")
-        return Choice(start_from(registry.read(version, needed), version.name, base), why="the recipe says so")
+        named = start_from(registry.read(version, needed), version.name, base)
+        return Choice(replace(named, kept=untrained), why="the recipe says so")
     known = Neighbours(registry, base, recipe, merchant)
+    if untrained:
+        among = candidates(base, recipe, [Start(kept=True)], _as_it_is(known.starter(), training_set), [])
+        return _compared(base, recipe, training_set, among, accelerator, reporter)
     # without an example donors cannot be compared
     donors = known.donors(vector) if training_set.train or training_set.valid else []
     starter = known.starter()
@@ -154,11 +168,25 @@ def find_start(
     own = [from_catalog]
     if keep and not from_catalog.scratch and count < VALID_FROM:  # from there on starts are compared after one epoch
         own = kept_and_trained(from_catalog)
-    shared: list[Start] = []
-    if starter is not None:
-        knows_labels = starter.labels.issuperset(training_set.labels)
-        shared = kept_and_trained(starter) if keep and knows_labels else [starter]
-    among = candidates(base, recipe, own, shared, donors)
+    shared = [] if starter is None else [*(_as_it_is(starter, training_set) if keep else []), starter]
+    return _compared(base, recipe, training_set, candidates(base, recipe, own, shared, donors), accelerator, reporter)
+
+
+def _as_it_is(starter: Start | None, training_set: TrainingSet) -> list[Start]:
+    """A starter to keep without training, if it was trained on all of the merchant's labels."""
+    if starter is None or not starter.labels.issuperset(training_set.labels):
+        return []
+    return [replace(starter, kept=True)]
+
+
+def _compared(
+    base: Base,
+    recipe: Recipe,
+    training_set: TrainingSet,
+    among: Sequence[Candidate],
+    accelerator: Accelerator,
+    reporter: Callable[[str, str], None],
+) -> Choice:
     if len(among) > 1:
         reporter("start", f"comparing {', '.join(one.name for one in among)}")
     choice = choose_start(

@@ -40,14 +40,20 @@ def test_a_plan_scores_as_training_does(encoder: Base) -> None:
     assert np.concatenate(scores).tolist() == pytest.approx(trained.tolist(), abs=1e-4)
 
 
-def test_classes_are_compared_by_their_prototypes(encoder: Base) -> None:
-    prototypes = torch.nn.functional.normalize(torch.randn(3, encoder.model.config.hidden_size), dim=-1)
+def test_classes_are_scored_by_their_weights_and_biases(encoder: Base) -> None:
+    classes = torch.randn(3, encoder.model.config.hidden_size + 1)
     questions = [Question(TENT, (ClassIndex(2), ClassIndex(0))), Question(BAG, (ClassIndex(1),))]
-    plan = encoder.scorer.plan(questions, prototypes=prototypes.double().numpy())
+    plan = encoder.scorer.plan(questions, classes=classes.double().numpy())
     assert [row.ids for row in plan.rows] == [TENT, BAG]  # a class is no text to read
     scores = plan.scores(encoder.scorer.compute(encoder.model, plan.rows))
     with torch.inference_mode():
-        trained = encoder.scorer.collate(questions).forward(encoder.model, prototypes=prototypes)
+        trained = encoder.scorer.collate(questions).forward(encoder.model, classes=classes)
+    [tent, bag] = (torch.from_numpy(part) for part in encoder.scorer.compute(encoder.model, plan.rows))
+    weights, biases = classes[:, :-1].double(), classes[:, -1].double()
+    wanted = 4 * torch.stack(
+        [weights[2] @ tent + biases[2], weights[0] @ tent + biases[0], weights[1] @ bag + biases[1]]
+    )
+    assert np.concatenate(scores).tolist() == pytest.approx(wanted.tolist(), abs=1e-4)
     assert np.concatenate(scores).tolist() == pytest.approx(trained.tolist(), abs=1e-4)
 
 

@@ -53,7 +53,7 @@ class TreeBatch(QuestionBatch):
     firsts: tuple[int, ...]
     attention: Attention
 
-    def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - answers are never classes here
+    def forward(self, model: Any, *, classes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - answers are never classes here
         """(A,) float32 sum of the log-probabilities of each answer's tokens, 0 or less."""
         options: dict[str, Any] = {"use_cache": False}
         if prefix is not None:
@@ -179,7 +179,7 @@ class AnswerScorer(Scorer[Question]):
         self,
         questions: Sequence[Question],
         *,
-        prototypes: Floats | None = None,  # noqa: ARG002 - answers are never classes here
+        classes: Floats | None = None,  # noqa: ARG002 - answers are never classes here
         known: Mapping[Tokens, Floats] = {},  # noqa: ARG002 - results of a question are not reused
     ) -> Plan[Question]:
         """The rows of B questions."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from shopfit.base.pooling import MEAN, Pooling
 from shopfit.base.prefix import Prefix
@@ -44,14 +44,15 @@ class PairBatch(QuestionBatch):
     answer: Tensor
     classes: bool
 
-    def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - an encoder takes none
-        """(A,) float32 cosine of each answer with the nearest text of its question, times 4."""
+    def forward(self, model: Any, *, classes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - an encoder takes none
+        """(A,) float32 cosine of each answer with the nearest text of its question, or its class's score, times 4."""
         vectors = self._vectors(model).float()
-        answers = vectors
+        answers = pad(vectors, (0, 1))
         if self.classes:
-            assert prototypes is not None, "an adapter that chooses among classes has learned a prototype of each"
-            answers = normalize(prototypes, dim=-1)
-        near = (vectors[self.question] * answers[self.answer].unsqueeze(1)).sum(-1)  # (A, M)
+            assert classes is not None, "an adapter that chooses among classes has learned each"
+            answers = classes
+        answers = answers[self.answer].unsqueeze(1)  # (A, 1, D + 1)
+        near = (vectors[self.question] * answers[..., :-1]).sum(-1) + answers[..., -1]  # (A, M)
         return _SHARPNESS * near.amax(1)
 
     def prompt_states(self, model: Any, states: Tensor) -> Tensor:
@@ -192,10 +193,10 @@ class DualEncoderScorer(Scorer[Text]):
         )
 
     def plan(
-        self, questions: Sequence[Question], *, prototypes: Floats | None = None, known: Mapping[Tokens, Floats] = {}
+        self, questions: Sequence[Question], *, classes: Floats | None = None, known: Mapping[Tokens, Floats] = {}
     ) -> Plan[Text]:
         """The texts of B questions that must be encoded, each once."""
-        comparisons = [_comparison(question, prototypes, known) for question in questions]
+        comparisons = [_comparison(question, classes, known) for question in questions]
         texts: dict[Tokens, bool] = {}
         for one in comparisons:
             for part in one.asked:
@@ -242,7 +243,7 @@ class DualEncoderScorer(Scorer[Text]):
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """One question and its answers: vectors (D,) where they are known, else the texts to encode."""
+    """One question and its answers: vectors (D,) where they are known, classes (D + 1,), or texts to encode."""
 
     asked: Sequence[Floats | Tokens]
     answers: Sequence[Floats | Tokens]
@@ -250,24 +251,25 @@ class _Comparison:
     recurring_answers: bool
 
     def scores(self, found: Mapping[Tokens, Floats]) -> Floats:
-        """(A,) score of each answer: its cosine with the nearest of the question's texts."""
+        """(A,) score of each answer: its cosine with the nearest of the question's texts, or its class's score."""
         asked, answers = (
             np.stack([found[part] if isinstance(part, tuple) else part for part in parts])
             for parts in (self.asked, self.answers)
         )
-        scores: Floats = _SHARPNESS * (answers @ asked.T).max(1)
+        width = asked.shape[1]  # a class has one number more, its bias
+        scores: Floats = _SHARPNESS * ((answers[:, :width] @ asked.T).max(1) + answers[:, width:].sum(1))
         return scores
 
 
-def _comparison(question: Question, prototypes: Floats | None, known: Mapping[Tokens, Floats]) -> _Comparison:
+def _comparison(question: Question, classes: Floats | None, known: Mapping[Tokens, Floats]) -> _Comparison:
     asked: list[Floats | Tokens] = [question.prompt, *question.more]
     if question.recurring:
         asked = [known.get(text, text) for text in (question.prompt, *question.more)]
     answers: list[Floats | Tokens] = []
     for answer in question.answers:
         if isinstance(answer, ClassIndex):
-            assert prototypes is not None, "an adapter that chooses among classes has learned a prototype of each"
-            answers.append(prototypes[answer.row])
+            assert classes is not None, "an adapter that chooses among classes has learned each"
+            answers.append(classes[answer.row])
         else:
             answers.append(known.get(answer, answer))
     return _Comparison(asked, answers, question.recurring, question.recurring_answers)

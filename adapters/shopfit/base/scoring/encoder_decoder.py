@@ -45,7 +45,7 @@ class AnswersBatch(QuestionBatch):
     targets: Tensor
     answer: Tensor
 
-    def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - answers are never classes here, and there is no prefix
+    def forward(self, model: Any, *, classes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - answers are never classes here, and there is no prefix
         """(A,) float32 sum of the log-probabilities of each answer's tokens, 0 or less."""
         return self.sums(model, kept=not torch.is_grad_enabled())
 

@@ -38,7 +38,7 @@ class LineBatch(QuestionBatch):
     answer: Tensor
     last: Tensor
 
-    def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - answers are never classes here
+    def forward(self, model: Any, *, classes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - answers are never classes here
         """(A,) float32 sum of the log-probabilities of each answer's tokens, 0 or less."""
         options: dict[str, Any] = {"use_cache": False, "attention_mask": self.mask}
         if prefix is not None:

@@ -48,12 +48,12 @@ class QuestionBatch(ABC):
         return type(self)(**(values | moved))
 
     @abstractmethod
-    def forward(self, model: Any, *, prototypes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:
+    def forward(self, model: Any, *, classes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:
         """(A,) float32 score of each answer, higher is better.
 
         Args:
             model: of transformers, on the batch's device.
-            prototypes: (L, D) of the classes that answers may be.
+            classes: (L, D + 1) of those that answers may be: weights of a text's vector, and a bias.
             prefix: of the R rows, if any.
         """
 
@@ -105,13 +105,13 @@ class Scorer(ABC, Generic[R]):
 
     @abstractmethod
     def plan(
-        self, questions: Sequence[Question], *, prototypes: Floats | None = None, known: Mapping[Tokens, Floats] = {}
+        self, questions: Sequence[Question], *, classes: Floats | None = None, known: Mapping[Tokens, Floats] = {}
     ) -> Plan[R]:
         """The rows of B questions.
 
         Args:
             questions: with one answer each at least.
-            prototypes: (L, D) of the classes that answers may be, of length 1.
+            classes: (L, D + 1) of those that answers may be: weights of a text's vector, and a bias.
             known: cached results of recurring rows, by their key.
         """
 

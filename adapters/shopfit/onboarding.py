@@ -1,0 +1,197 @@
+"""The main job: the versions of one run of `shopfit adapter`, each made, measured, gated and published.
+
+The instant version comes first: the best of what needs no training serves while the trained one is made, which must
+then be better than it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from shopfit.adapter.bundle import Bundle, seal
+from shopfit.base.embed import LateEmbedder
+from shopfit.evaluation import Report, card
+from shopfit.evaluation.report import CARD
+from shopfit.merchant.examples import Fields
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.search import Embed
+from shopfit.pipeline import trained_run
+from shopfit.recipe.schema import Recipe, SelfTraining
+from shopfit.registry import Registry, Version
+from shopfit.registry.temp_folders import sweep
+from shopfit.reports import report_on
+from shopfit.settings import Settings
+from shopfit.tune.reporter import Reporter, silent
+from shopfit.tune.rewriting import ready_to_augment
+from shopfit.tune.run_context import RunContext, prepare
+from shopfit.tune.search import check_search
+from shopfit.tune.trainer import TrainingCallback, make_accelerator
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True, slots=True)
+class Onboarded:
+    """The outcome of `onboard`.
+
+    Args:
+        version: in the registry.
+        report: what it reached, with the gate's verdict.
+        bundle: its files, on local disk.
+        asked: fields of its first test example.
+        instant: the version that was made before it, without training, if there is one.
+    """
+
+    version: Version
+    report: Report
+    bundle: Bundle
+    asked: Fields
+    instant: "Onboarded | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the versions of one run are made with."""
+
+    registry: Registry
+    settings: Settings
+    accelerator: "Accelerator"
+    embed: Embed
+    actor: str
+    reporter: Reporter
+
+
+def onboard(
+    merchant: Merchant,
+    recipe: Recipe,
+    *,
+    settings: Settings,
+    actor: str,
+    trials: int | None = None,
+    instant: bool = False,
+    reporter: Reporter = silent,
+    callback: TrainingCallback | None = None,
+    published: Callable[[Onboarded], None] = lambda _: None,
+) -> Onboarded | None:
+    """Make an adapter for a merchant, evaluate it, and register it.
+
+    @production names it if the gate lets it pass, @candidate if it is better but that is not proven, and no alias if it
+    is refused.
+
+    Under Accelerate's launcher every process takes part in training; the first one does the rest.
+
+    Args:
+        merchant: whose it will be.
+        recipe: what to make.
+        settings: where state lives.
+        actor: who asks, for the registry's audit.
+        trials: settings to search among, at least 1; None to take the recipe's own.
+        instant: whether the best of what needs no training is registered first, unless the gate refuses it. What is
+            trained must then beat it.
+        reporter: told of every resolved choice.
+        callback: sees every training step.
+        published: called with the instant version, as soon as it is registered.
+
+    Returns:
+        the outcome: the trained version, or the instant one where nothing is better to start from than what it is; None
+        on every process but the first.
+
+    Raises:
+        ShopfitError: with what is wrong; then nothing is registered but, maybe, the instant version, and nothing is
+            left behind.
+    """
+    started = time.perf_counter()
+    sweep(settings.home)
+    with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
+        accelerator = make_accelerator(recipe, str(settings.home / "logs"))
+        if trials is not None:
+            check_search(trials, accelerator.num_processes)
+        context = prepare(merchant, recipe, settings=settings, accelerator=accelerator, reporter=reporter)
+        job = _Job(registry, settings, accelerator, LateEmbedder(settings.home), actor, reporter)
+        first = None
+        if instant and recipe.tune.steps != 0:
+            first = _version(job, _without_training(context), started, only_if_passed=True)
+            if first is not None:
+                published(first)
+        there = _agreed(first is not None, accelerator)
+        started = time.perf_counter() if there else started
+        with accelerator.main_process_first():  # the others find what the first one wrote
+            splits = ready_to_augment(context.splits, recipe, context.merchant, context.base, settings.home, reporter)
+        done = _version(job, replace(context, splits=splits), started, trials, callback, there=there, instant=first)
+        return first if done is None else done
+
+
+def _version(
+    job: _Job,
+    context: RunContext,
+    started: float,
+    trials: int | None = None,
+    callback: TrainingCallback | None = None,
+    *,
+    there: bool = False,
+    instant: Onboarded | None = None,
+    only_if_passed: bool = False,
+) -> Onboarded | None:
+    """Make, measure and register one version.
+
+    Args:
+        job: of the run.
+        context: the run's inputs.
+        started: when the work on it began.
+        trials: settings to search among.
+        callback: sees every training step.
+        there: whether there is an instant version.
+        instant: that, on the first process.
+        only_if_passed: whether one that the gate refuses is not registered.
+
+    Returns:
+        None on every process but the first; where training is not worth a version, or the gate refused one that is only
+        registered if it passes.
+    """
+    registry, settings, reporter, embed = job.registry, job.settings, job.reporter, job.embed
+    with trained_run(
+        context,
+        registry,
+        settings=settings,
+        accelerator=job.accelerator,
+        embed=embed,
+        trials=trials,
+        optional=there or only_if_passed,
+        reporter=reporter,
+        callback=callback,
+    ) as run:
+        if run is None:
+            return None
+        reporter("evaluating", f"adapter and base on {len(context.splits.test)} test examples")
+        before = None if instant is None else instant.bundle
+        report = report_on(run.context, run.bundle, embed, started, run, reporter, before)
+        if only_if_passed and report.verdict.refused:
+            reporter("instant", f"no version: {report.verdict.reason}")
+            return None
+        metrics = {name: interval.value for name, interval in report.adapter.metrics.items() if interval.defined}
+        bundle, manifest = run.bundle, run.bundle.manifest.model_copy(update={"metrics": metrics})
+        report.write(bundle.folder)
+        (bundle.folder / CARD).write_text(card(report, manifest), encoding="utf-8")
+        bundle = seal(bundle.folder, manifest)
+        refused = report.verdict.reason if report.verdict.refused else None
+        published = registry.publish(bundle, refused=refused, promote=report.verdict.promote, actor=job.actor)
+        reporter("registered", published.name)
+    kept = registry.fetch(published, settings.cache)
+    return Onboarded(published, report, kept, context.splits.test[0].fields, instant)
+
+
+def _without_training(context: RunContext) -> RunContext:
+    """The same run with a recipe that takes the best of what needs no training."""
+    recipe = context.recipe
+    untrained = recipe.tune.model_copy(update={"steps": 0, "self_training": SelfTraining(), "trackers": []})
+    recipe = recipe.model_copy(update={"tune": untrained})
+    return replace(context, prompter=context.prompter.under(recipe))
+
+
+def _agreed(said: bool, accelerator: "Accelerator") -> bool:
+    """What the first process says, on all of them."""
+    from accelerate.utils import broadcast_object_list
+
+    return bool(broadcast_object_list([said])[0]) if accelerator.num_processes > 1 else said
