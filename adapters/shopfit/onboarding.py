@@ -26,7 +26,8 @@ from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.run_context import RunContext, prepare
 from shopfit.tune.search import check_search
-from shopfit.tune.trainer import TrainingCallback, make_accelerator
+from shopfit.tune.trainer import make_accelerator
+from shopfit.tune.training_callback import TrainingCallback
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

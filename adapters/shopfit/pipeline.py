@@ -30,7 +30,8 @@ from shopfit.tune.score_fusion import as_served, fit_fusion
 from shopfit.tune.search import search
 from shopfit.tune.self_training import self_train
 from shopfit.tune.study import STUDY
-from shopfit.tune.trainer import Trainer, TrainingCallback, Tuned
+from shopfit.tune.trainer import Trainer, Tuned
+from shopfit.tune.training_callback import TrainingCallback
 from shopfit.warm_start.donors import find_start
 from shopfit.warm_start.selection import Choice
 
@@ -186,6 +187,8 @@ def _tune(
     fixed = "" if splits.valid else "; too few examples to stop early, so the schedule is fixed"
     reporter("tuning", "no step: the start stays as it is" if start.kept else plan + fixed)
     tuned = Trainer(context.base, accelerator, callback).fit(context.training_set, recipe, start=start)
+    if start.kept:
+        return tuned
     reporter(
         "tuned",
         f"{tuned.steps} steps in {tuned.seconds:.0f} s, weights of epoch {tuned.best_epoch}"

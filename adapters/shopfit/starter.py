@@ -33,7 +33,8 @@ from shopfit.tune.merchant_dataset import MerchantDataset
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.run_context import base_of
-from shopfit.tune.trainer import Trainer, TrainingCallback, Tuned, make_accelerator
+from shopfit.tune.trainer import Trainer, Tuned, make_accelerator
+from shopfit.tune.training_callback import TrainingCallback
 
 PER_MERCHANT = 64  # examples of each donor an epoch, at most
 _VALID, _TEST = 16, 50  # of each donor, at most: together they are many

@@ -3,6 +3,7 @@
 `python -m tests.base.families` writes it there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
@@ -224,10 +225,17 @@ def _encoder_decoders() -> list[str]:
         f"{len(right)} families with an encoder beside their decoder:",
         _named(right),
         "",
+        *_as_set(ENCODER_DECODERS),
         f"{len(refused)} are refused:",
         "",
         *(fill(f"- {why}: {_names(kinds)}", 120, subsequent_indent="  ") for why, kinds in reasons.items()),
     ]
+
+
+def _as_set(table: Mapping[str, Any]) -> list[str]:
+    """Families that are right with other settings than transformers' own."""
+    sparse = sorted(kind for kind, family in table.items() if family.settings.get("attention_type") == "original_full")
+    return [f"{_names(sparse)} with `attention_type: original_full` in its config.json.", ""] if sparse else []
 
 
 def _encoders() -> list[str]:
@@ -239,6 +247,7 @@ def _encoders() -> list[str]:
         f"{len(works)} families of encoders, of which texts of any lengths are read together:",
         _named(list(works)),
         "",
+        *_as_set(ENCODER_TABLE),
         f"{len(plain)} of which only texts of one length are:",
         "",
         *(fill(f"- `{kind}`: {why}", 120, subsequent_indent="  ") for kind, why in plain.items()),

@@ -12,9 +12,11 @@ from tests.base.tiny import tiny_model
 from tests.conftest import make_tiny_base, save_base, tiny_tokenizer
 from torch.nn.functional import mse_loss
 
+from shopfit.adapter.trainable import attach
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.load import load_base, load_pretrained
 from shopfit.base.prepack import PackedLinear, PrepackedLinear, count_weights
+from shopfit.recipe.schema import Adapter
 
 DTYPES = [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float16, torch.float32)]
 FAMILIES = [
@@ -79,3 +81,20 @@ def test_dropped_weights_come_back_for_the_backward_pass_and_for_files(tmp_path:
     theirs = plain.state_dict()
     assert all(torch.equal(weight, theirs[name]) for name, weight in base.model.state_dict().items())
     assert base.model.state_dict().keys() == theirs.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "loader"), [("t5", "AutoModelForSeq2SeqLM"), ("mamba", "AutoModelForCausalLM"), ("bert", "AutoModel")]
+)
+def test_a_base_saved_in_half_precision_can_be_trained(kind: str, loader: str, tmp_path: Path, home: Path) -> None:
+    """Some families' forwards read weights, also in the proof without gradients that loading runs."""
+    settings = {} if kind == "bert" else (ENCODER_DECODERS | DECODERS)[kind].settings
+    model = tiny_model(kind, loader, **settings).to(torch.bfloat16)
+    base = load_base(str(save_base(tmp_path, model, tiny_tokenizer())), home, device="cpu")
+    adapter = attach(base, Adapter(rank=2), total_steps=1, opening=[5])
+    ids = torch.tensor([[5, 6, 7, 8]])
+    more = {"decoder_input_ids": ids} if kind == "t5" else {}
+    output = adapter.peft(input_ids=ids, **more)
+    (output.last_hidden_state if kind == "bert" else output.logits).square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in adapter.parameters())
+    adapter.detach()

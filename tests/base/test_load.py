@@ -80,7 +80,7 @@ def test_a_base_that_is_not_there(home: Path, name: str) -> None:
 
 
 def test_a_hub_id_without_a_hub(home: Path) -> None:
-    with pytest.raises(BaseError, match="owner/nothing could not be had from the Hub"):
+    with pytest.raises(BaseError, match="owner/nothing is no folder here, and could not be had from the Hub"):
         locate_base("owner/nothing", home)
 
 
@@ -152,3 +152,11 @@ def test_only_pages_of_the_files_are_let_go_of(tiny_base: Path) -> None:
     for weight in (*mapped.values(), *own.values()):
         files.release(weight)
     assert all(torch.equal(mapped[name], copies[name]) and torch.equal(own[name], copies[name]) for name in copies)
+
+
+def test_a_folder_by_its_place_beside_the_working_folder_is_known_from_anywhere(
+    tiny_base: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_base.parent)
+    assert load_base(tiny_base.name, home).name == str(tiny_base)
+    assert load_base(f"./{tiny_base.name}", home).name == str(tiny_base)

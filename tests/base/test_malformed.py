@@ -211,7 +211,7 @@ def test_names_of_no_base(home: Path, name: str) -> None:
 
 
 def test_a_file_is_no_base(home: Path, tiny_base: Path) -> None:
-    with pytest.raises(BaseError, match="no such folder"):
+    with pytest.raises(BaseError, match="is not there: it is a file"):
         locate_base(str(tiny_base / "config.json"), home)
 
 
@@ -273,3 +273,24 @@ def loads_or_is_refused(folder: Path, home: Path) -> None:
         str(error).encode()
     else:
         assert base.max_length >= 16
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"model_type": None}, "has the model_type None in its config.json"),
+        ({"model_type": "foolm"}, r"is of the family foolm, which transformers [0-9.]+ does not know"),
+        ({"num_attention_heads": 5}, "hidden size .* is not a multiple of the number of attention heads"),
+        ({"hidden_size": "thirty"}, "hidden_size"),
+    ],
+)
+def test_the_reason_is_said_in_full(copy: Path, home: Path, said: dict[str, Any], wanted: str) -> None:
+    change(copy / "config.json", said)
+    with pytest.raises(BaseError, match=wanted):
+        load_base(str(copy), home)
+
+
+def test_a_broken_tokenizer_is_named(copy: Path, home: Path) -> None:
+    (copy / "tokenizer.json").write_text('{"version":')
+    with pytest.raises(BaseError, match=r"the tokenizer of the base in .* cannot be loaded"):
+        load_base(str(copy), home)

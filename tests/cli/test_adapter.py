@@ -11,7 +11,7 @@ from tests.cli.conftest import Run, state, write_rows
 
 
 def sentiment(shop: Path, *more: str) -> list[str]:
-    return ["adapter", "acme", str(shop / "sentiment.yaml"), "--data", str(shop), *more]
+    return ["adapter", "acme", str(shop / "sentiment.yaml"), "--data", str(shop), "--no-instant", *more]
 
 
 def test_a_promoted_adapter_answers_from_the_registry_alone(run: Run, shop: Path, home: Path) -> None:
@@ -170,7 +170,8 @@ def test_answers_from_cross_validation_join_few_test_rows(run: Run, shop: Path, 
         test = [json.loads(line) for line in (shop / "searches.jsonl").read_text().splitlines()[:3]]
         write_rows(shop / "searches.test.jsonl", [row | {"query": f"other {row['query']}"} for row in test])
     done = run(
-        "adapter", "acme", str(shop / f"{recipe}.yaml"), "--data", str(shop), "--json", "--set", "data.max_test=3"
+        *("adapter", "acme", str(shop / f"{recipe}.yaml"), "--data", str(shop), "--json", "--no-instant"),
+        *("--set", "data.max_test=3"),
     )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -188,7 +189,7 @@ def test_rank_with_plan_predict_and_evaluate(run: Run, shop: Path) -> None:
     assert plan["without_examples"] == ""
     assert "(1 epoch)" in run("plan", *arguments, "--set", "tune.epochs=1").stdout
     assert plan["trainable_parameters"] > 0
-    made = run("adapter", *arguments, "--json")
+    made = run("adapter", *arguments, "--no-instant", "--json")
     document = json.loads(made.stdout)
     reference = document["version"]["merchant"] + "/products@1"
     ranked = json.loads(
@@ -306,7 +307,7 @@ def test_bad_arguments_are_found_without_torch(shop: Path) -> None:
 def test_a_training_that_diverges_becomes_no_version(run: Run, shop: Path, home: Path, recipe: str) -> None:
     wild = ("adapter.method=adalora", "adapter.alpha=1e20", "tune.lr=1", "tune.epochs=20")
     settings = [word for one in wild for word in ("--set", one)]
-    done = run("adapter", "acme", str(shop / f"{recipe}.yaml"), "--data", str(shop), *settings)
+    done = run("adapter", "acme", str(shop / f"{recipe}.yaml"), "--data", str(shop), "--no-instant", *settings)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "the training diverged: model.layers.0" in done.stderr
     assert "lower tune.lr" in done.stderr

@@ -68,7 +68,8 @@ def test_bases_are_listed_and_shown(run: Run, tiny_base: Path) -> None:
 def test_versions_are_promoted_rolled_back_and_removed(run: Run, shop: Path) -> None:
     for seed in ("1", "2"):
         made = run(
-            "adapter", "acme", str(shop / "sentiment.yaml"), "--data", str(shop), "--set", f"tune.seed={seed}", "--json"
+            *("adapter", "acme", str(shop / "sentiment.yaml"), "--data", str(shop), "--no-instant", "--json"),
+            *("--set", f"tune.seed={seed}"),
         )
         assert made.returncode == 0, made.stderr
     assert json.loads(run("registry", "show", "acme/sentiment", "--json").stdout)["version"]["number"] == 2

@@ -84,8 +84,8 @@ def started(shop: Path, home: Path, tiny_base: Path) -> dict[str, tuple[list[str
     recipe = ["acme", str(shop / "sentiment.yaml"), "--data", str(shop), *long]
     donors = ["--from", str(shop), "--from", str(other)]
     return {
-        "adapter": (["adapter", *recipe], "folds"),
-        "search": (["adapter", *recipe, "--search", "20"], "search"),
+        "adapter": (["adapter", *recipe, "--no-instant"], "folds"),
+        "search": (["adapter", *recipe, "--no-instant", "--search", "20"], "search"),
         "curve": (["curve", *recipe, "--shots", "0,8"], "point"),
         "starter fit": (["starter", "fit", str(shop / "sentiment.yaml"), *donors, *long], "epoch 2"),
     }

@@ -7,6 +7,7 @@ tables decide speed, never what is right.
 """
 
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from typing import Any, Literal
 
 from shopfit.base.checkpoint import Checkpoint
@@ -178,7 +179,7 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
     config = checkpoint.config
     family = config.get("model_type")
     if not isinstance(family, str) or not family:
-        raise refused(name, f"its config.json names no model_type, but {family!r}")
+        raise refused(name, f"has the model_type {family!r} in its config.json (allowed: the name of a family)")
     classes = _encoder_classes(family, checkpoint)
     both = _both_classes(family)
     if not classes and not both and (why := next(_out_of_plain(config), "")):
@@ -203,6 +204,8 @@ def kind_of(name: str, checkpoint: Checkpoint) -> BaseKind:
         return _as(name, "encoder-decoder", family, architectures, both)
     if family in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return _as(name, "decoder", family, architectures, _classes(family, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
+    if family not in auto.CONFIG_MAPPING_NAMES:
+        raise refused(name, f"is of the family {family}, which transformers {version('transformers')} does not know")
     raise refused(name, f"is of the family {family}, which writes no text and is no encoder known to be right")
 
 
@@ -253,7 +256,8 @@ def _encoder_classes(family: str, checkpoint: Checkpoint) -> list[str]:
 def _check_forgetful(name: str, family: str, checkpoint: Checkpoint) -> None:
     if family in {"big_bird", "bigbird_pegasus"} and checkpoint.config.get("attention_type") != "original_full":
         why = "forgets its sparse attention with the first short text, so that answers depend on what was asked before"
-        raise refused(name, f"of the family {family} {why} (attention_type; allowed: original_full)")
+        way_out = "set attention_type to original_full in its config.json: its weights are the same"
+        raise refused(name, f"of the family {family} {why} (attention_type; allowed: original_full)", way_out)
 
 
 def _both_classes(family: str) -> list[str]:
@@ -280,7 +284,11 @@ def _as(name: str, kind: BaseKind, family: str, architectures: list[str] | None,
     """Return the kind, if the checkpoint was saved from a model class of that kind; else refuse it."""
     if architectures and not set(architectures) & set(classes):
         allowed = ", ".join(sorted(set(classes)))
-        raise refused(name, f"of the family {family} was saved as {', '.join(architectures)} (allowed: {allowed})")
+        raise refused(
+            name,
+            f"of the family {family} was saved as {', '.join(architectures)} (allowed: {allowed})",
+            "load it with transformers as one of these, and save that",
+        )
     return kind
 
 
@@ -349,9 +357,13 @@ def _out_of_plain(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"{why} ({key} {str(value)[:40]})"
 
 
-def refused(name: str, why: str) -> BaseError:
-    """The error of a base that is refused for its settings."""
-    return BaseError(
-        f"the base {name} {why}",
-        next_step="use a base that docs/bases.md lists, such as smollm2-135m or minilm-l6",
-    )
+def refused(name: str, why: str, way_out: str = "") -> BaseError:
+    """The error of a base that is refused for its settings.
+
+    Args:
+        name: of the base.
+        why: what is wrong with it.
+        way_out: what to do next; another base by default.
+    """
+    other = "use a base that docs/bases.md lists, such as smollm2-135m or minilm-l6"
+    return BaseError(f"the base {name} {why}", next_step=way_out or other)

@@ -26,9 +26,11 @@ _NEXT = {"quantization_config": _PLAIN_WEIGHTS, "quantization": _PLAIN_WEIGHTS}
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error's message, without unprintable characters."""
-    lines = str(error).strip().splitlines()
+    """The first line of an error's message, and the next ones while it ends in a colon; no unprintable characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else type(error).__name__
+    for line in lines[1:3]:
+        said += f" {line}" if said.endswith(":") else ""
     return said.encode("utf-8", "backslashreplace").decode()[:500]
 
 

@@ -11,7 +11,7 @@ from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.families import PLAIN_ENCODERS, BaseKind, check_settings, check_weights, kind_of
 from shopfit.base.fingerprint import identify
 from shopfit.base.folder import reason
-from shopfit.base.locate import locate_base
+from shopfit.base.locate import locate_base, whole_name
 from shopfit.base.mapped import MappedFiles
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
@@ -131,7 +131,7 @@ def load_base(
             f"a base has no numbers of type {dtype!r:.100} (allowed: auto, {', '.join(get_args(Dtype))})",
             next_step="leave `dtype` out: auto takes what the device computes best in",
         )
-    folder = locate_base(name, home)
+    folder, name = locate_base(name, home), whole_name(name)
     try:
         return _load(name, folder, quantization, device, dtype, device_map)
     except BaseError as error:
@@ -230,6 +230,7 @@ def load_pretrained(
             **plain,
             **options,
         )
+    with checkpoint.alone() as shown, _as_base_error(checkpoint, shown, "the tokenizer of the base"):
         tokenizer = open_tokenizer(shown)
     check_weights(name, kind, loaded)
     _check_place(name, model)
@@ -247,12 +248,12 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     Raises:
         BaseError: if it cannot be loaded.
     """
-    with checkpoint.alone() as shown, _as_base_error(checkpoint, shown):
+    with checkpoint.alone() as shown, _as_base_error(checkpoint, shown, "the tokenizer of the base"):
         return open_tokenizer(shown)
 
 
 @contextlib.contextmanager
-def _as_base_error(checkpoint: Checkpoint, shown: Path) -> Iterator[None]:
+def _as_base_error(checkpoint: Checkpoint, shown: Path, what: str = "the base") -> Iterator[None]:
     """Whatever a library raises for files that it cannot make sense of, as one error that names the base's folder."""
     try:
         yield
@@ -264,7 +265,7 @@ def _as_base_error(checkpoint: Checkpoint, shown: Path) -> Iterator[None]:
             raise
         why = reason(error).replace(str(shown), str(checkpoint.folder))
         raise BaseError(
-            f"the base in {checkpoint.folder} cannot be loaded: {type(error).__name__}: {why}",
+            f"{what} in {checkpoint.folder} cannot be loaded: {type(error).__name__}: {why}",
             next_step="check that transformers can load that folder",
         ) from error
 

@@ -40,6 +40,13 @@ def locate_base(name: str, home: Path, say: Callable[[str], None] = logger.warni
     raise _nameless(name)
 
 
+def whole_name(name: str) -> str:
+    """A base's name that means the same in any working folder: what is here, by its absolute path."""
+    if name not in PACKAGED and (_is_local(name) or (_is_text(name) and name.endswith(ENDING) and _may_be_file(name))):
+        return str(expanded(name).absolute())
+    return name
+
+
 def check_encoder_name(name: str) -> None:
     """Check that a name may be an encoder's, without looking for it on any other machine.
 
@@ -63,7 +70,7 @@ def check_encoder_name(name: str) -> None:
 
 
 def _is_local(name: str) -> bool:
-    return _is_text(name) and (name.startswith(_LOCAL) or _is(Path.is_dir, name))
+    return _is_text(name) and (name.startswith(_LOCAL) or _is(Path.exists, name))
 
 
 def _may_be_file(name: str) -> bool:
@@ -89,7 +96,7 @@ def _nameless(name: str) -> BaseError:
 def _folder(name: str) -> Path:
     try:
         folder = expanded(name)
-        why = "" if _is(Path.is_dir, name) else "no such folder"
+        why = "no such folder" if not _is(Path.exists, name) else "" if _is(Path.is_dir, name) else "it is a file"
     except ShopfitError as error:  # `~` of an unknown user
         folder, why = Path(name), error.message
     if why:
@@ -115,7 +122,7 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise BaseError(
-            f"the base {name} could not be had from the Hub: {reason(error)}",
+            f"the base {name} is no folder here, and could not be had from the Hub: {reason(error)}",
             next_step=f"check the name and the network, or use one of {', '.join(PACKAGED)} or a local folder",
         ) from error
 

@@ -36,7 +36,8 @@ class PackedLinear(PrepackedLinear):
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """(out, in), unpacked and kept."""
-        with _UNPACKING:
+        # a forward without gradients may read it first, and the next one have them
+        with _UNPACKING, torch.inference_mode(mode=False):
             if type(self) is PackedLinear:
                 weight = nn.Parameter(self.packed.to_dense(), requires_grad=False)
                 _become(self, PrepackedLinear)

@@ -110,7 +110,7 @@ def command(
         print_json(answer)
     else:
         _tell(screen, done, loaded)
-    if done.report.verdict.refused:
+    if done.report.verdict.refused and done.instant is None:
         raise click.exceptions.Exit(REFUSED)
 
 
@@ -131,12 +131,16 @@ def _tell(screen: "Screen", done: "Onboarded", recipe: "Recipe") -> None:
     screen.print()
     show(done.report, screen)
     verdict = done.report.verdict
-    reference = f"{done.version.merchant}/{done.version.recipe}" if verdict.promote else done.version.name
+    serving = done if done.instant is None or not verdict.refused else done.instant
+    of_alias = serving.report.verdict.promote and (verdict.promote or serving is not done)
+    reference = f"{done.version.merchant}/{done.version.recipe}" if of_alias else serving.version.name
     state = "promoted to @production" if verdict.promote else "registered as refused; @production is unchanged"
     state = "registered as @candidate; @production is unchanged" if verdict.candidate else state
     screen.print()
     screen.row("version", f"{done.version.name}, {state}")
     screen.row("bundle", done.bundle.folder)
+    if serving is not done:
+        screen.row("serves", f"{serving.version.name}, the instant version, which training did not make better")
     screen.row("try it", try_it(reference, recipe, done.asked))
     if verdict.candidate:
         screen.row("promote", f"shopfit registry promote {done.version.name}")

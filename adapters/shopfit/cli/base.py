@@ -47,7 +47,7 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
     folders = {}
     for name in names:
         if not there.get(name):
-            console(to_stderr=as_json).print(f"== base: fetching {name}, once")
+            console(to_stderr=as_json).print(f"== base: {name}, fetched if it is not here")
             from shopfit.libraries import quiet
 
             quiet()
@@ -62,7 +62,7 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
 @as_json
 @only_prints
 def show(name: str, as_json: bool) -> None:
-    """Show what a base is and what memory it takes, by its files alone. One that is damaged is refused."""
+    """Show what a base is and what memory it takes, by its files alone. One whose files are not whole is refused."""
     from shopfit.base.checkpoint import Checkpoint
     from shopfit.base.description import describe
     from shopfit.base.fingerprint import identify

@@ -11,7 +11,7 @@ row whose results are not finite fails alone.
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 from shopfit.adapter.weights import Key
 from shopfit.base.load import Base
@@ -119,7 +119,8 @@ class Scheduler:
             self._ended = self._ended or closed()
             self._news.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            with suppress(RuntimeError):  # a signal came while it was being started: it will see that it has ended
+                self._thread.join()
 
     def _run(self) -> None:
         try:

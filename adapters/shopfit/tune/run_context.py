@@ -128,7 +128,7 @@ def prepare(
 
         auto = recipe.base == AUTO
         base = choose_base(dataset, load, accelerator=accelerator, reporter=reporter) if auto else load(recipe.base)
-    if recipe.base == AUTO:
+    if recipe.base != base.name:  # `auto`, or a folder by its place beside the working folder
         recipe = recipe.model_copy(update={"base": base.name})
         dataset = replace(dataset, recipe=recipe)
     reporter(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -30,35 +30,10 @@ from shopfit.recipe.tasks import METRICS, Task
 from shopfit.tasks import Predictions, closed_task_of, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.objectives import Objective
+from shopfit.tune.training_callback import NoCallback, TrainingCallback
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
 
 _NEAR = 0.75  # of the change from the first to the trained weights, see `_interpolation`
-
-
-class TrainingCallback(Protocol):
-    """What is called as training goes on, such as a progress bar."""
-
-    def begin(self, steps: int) -> None:
-        """Training starts; it takes `steps` optimizer steps at most."""
-
-    def step(self, step: int, loss: float) -> None:
-        """An optimizer step is done; `step` counts from 1."""
-
-    def epoch(self, point: CurvePoint) -> None:
-        """An epoch is done."""
-
-
-class NoCallback:
-    """Does nothing."""
-
-    def begin(self, steps: int) -> None:
-        """Ignored."""
-
-    def step(self, step: int, loss: float) -> None:
-        """Ignored."""
-
-    def epoch(self, point: CurvePoint) -> None:
-        """Ignored."""
 
 
 @dataclass(slots=True)
