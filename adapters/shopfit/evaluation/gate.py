@@ -74,8 +74,8 @@ def decide(
 
     It is refused unless it beats the base, every prior, and the instant version if there is one, by more than
     `gate.min_gain` on `evaluate.metric`. Ties lose, and so does what is undefined. It passes if the gain over base and
-    priors is proven: of two versions for which it is, the better one serves. A better baseline does not stop it, but the
-    reason says so.
+    priors is proven: of two versions for which it is, the better one serves. A better baseline does not stop it, but
+    the reason says so.
 
     Args:
         rows: the results; exactly one adapter, exactly one base, and at least one prior.
