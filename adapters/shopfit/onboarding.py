@@ -152,6 +152,7 @@ def _version(
         registered if it passes.
     """
     registry, settings, reporter, embed = job.registry, job.settings, job.reporter, job.embed
+    _read_ahead(context, embed)
     with trained_run(
         context,
         registry,
@@ -181,6 +182,13 @@ def _version(
         reporter("registered", published.name)
     kept = registry.fetch(published, settings.cache)
     return Onboarded(published, report, kept, context.splits.test[0].fields, instant)
+
+
+def _read_ahead(context: RunContext, embed: Embed) -> None:
+    """Embed together what search will ask for one by one, so that `embed` knows it."""
+    recipe = context.recipe
+    if recipe.spec.items and (recipe.blend or recipe.evaluate.baselines):
+        embed([context.prompter.query_text(row.fields) for row in (*context.seen, *context.splits.test)])
 
 
 def _without_training(context: RunContext) -> RunContext:

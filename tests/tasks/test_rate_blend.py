@@ -184,8 +184,10 @@ def test_rows_of_the_blend_hold_the_parts_and_what_is_right_as_shares_of_the_ran
         assert parts["user-bias"].tolist() == pytest.approx([facts["users"][example.fields["user"]] / 4])
         assert right.tolist() == pytest.approx([(held_out.gold[place] - 1) / 4 - 0.5])
         total = parts["adapter"] + parts["user-bias"]
-        assert RATE.fusion_loss(total, right) == pytest.approx(NATS * float((total - right)[0] ** 2))
-        assert RATE.guessing((parts, right)) == RATE.fusion_loss(parts["mean"], right)
+        losses, gradients = RATE.fusion_loss(total[None], right[None])
+        assert losses.tolist() == pytest.approx([NATS * float((total - right)[0] ** 2)])
+        assert gradients.tolist() == [pytest.approx([2 * NATS * float((total - right)[0])])]
+        assert RATE.guessing((parts, right)) == RATE.fusion_loss(parts["mean"][None], right[None])[0][0]
     fused = RATE.fused(held_out, [np.array([-9.0])] * 10 + [right for _, right in rows[10:]])
     assert fused.scores.tolist() == pytest.approx([1.0] * 10 + held_out.gold[10:].tolist())
 

@@ -7,6 +7,7 @@ such as those for pictures.
 """
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -37,11 +38,21 @@ def has_experts(model: Any) -> bool:
 
 
 def adaptable_layers(model: Any) -> dict[str, nn.Module]:
-    """The layers that adapters may change, by name. The backbone is run on a few tokens.
+    """The layers that adapters may change, by name. The backbone is run on a few tokens, once a model.
 
     Args:
         model: of transformers, without an adapter.
     """
+    names = _FOUND.get(model)
+    if names is None:
+        names = _FOUND[model] = tuple(_adaptable(model))
+    return {name: model.get_submodule(name) for name in names}
+
+
+_FOUND: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def _adaptable(model: Any) -> dict[str, nn.Module]:
     layers = linear_layers(model)
     tokens = torch.zeros(_ROWS, _TOKENS, dtype=torch.long, device=next(model.parameters()).device)
     shapes = {(_ROWS, _TOKENS), (_ROWS * _TOKENS,)} if model.get_output_embeddings() is not None else None

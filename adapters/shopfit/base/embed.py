@@ -53,7 +53,7 @@ class Embedder:
         return np.stack([vectors[text] for text in texts])
 
     def _new(self, texts: set[str]) -> dict[str, Vectors]:
-        ordered = sorted(texts, key=len)
+        ordered = sorted(texts, key=lambda text: (len(text), text))  # a set has another order in each process
         vectors: dict[str, Vectors] = {}
         for start in range(0, len(ordered), self._batch_size):
             batch = ordered[start : start + self._batch_size]

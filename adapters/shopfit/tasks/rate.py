@@ -279,14 +279,16 @@ class Rate(ClosedTask):
         """Whether it is not the middle."""
         return bool(part.any())
 
-    def fusion_loss(self, total: Floats, right: Floats) -> float:
-        """The squared error in nats."""
-        return float(_NATS * ((total - right) ** 2).mean())
+    def fusion_loss(self, totals: Floats, right: Floats) -> tuple[Floats, Floats]:
+        """The squared errors in nats, and their gradients."""
+        away = totals - right
+        return _NATS * (away**2).mean(1), 2 * _NATS * away / away.shape[1]
 
     def guessing(self, row: FusionRow) -> float:
         """The loss of the mean."""
         parts, right = row
-        return self.fusion_loss(parts[MEAN], right)
+        losses, _ = self.fusion_loss(parts[MEAN][None], right[None])
+        return float(losses[0])
 
     def fused(self, held_out: Predictions, totals: Sequence[Floats]) -> RatePredictions:
         """The same rows with other numbers."""

@@ -88,11 +88,23 @@ class ScoredTask(TaskType):
         """Whether a part of a row changes what is answered."""
         return bool(np.ptp(part) > 0)
 
-    def fusion_loss(self, total: Floats, right: Floats) -> float:
-        """The loss of a row's fused scores (A,) in nats: right answers' mean cross-entropy against the wrong ones."""
-        wrong, ceiling = total[right == 0], total.max()
-        mass = np.log(np.exp(wrong - ceiling).sum() + np.exp(total[right == 1] - ceiling)) + ceiling
-        return float((mass - total[right == 1]).mean())
+    def fusion_loss(self, totals: Floats, right: Floats) -> tuple[Floats, Floats]:
+        """Losses in nats: right answers' mean cross-entropy, each against the wrong ones.
+
+        Args:
+            totals: (R, A) fused scores of the answers of R rows.
+            right: (R, A) 1 for a right answer and 0 for a wrong one, at least one right a row.
+
+        Returns:
+            (R,) losses, and (R, A) their gradients.
+        """
+        powers = np.exp(totals - totals.max(1, keepdims=True))
+        wrong = powers * (1 - right)
+        mass = wrong.sum(1, keepdims=True) + powers  # of a right answer and all wrong ones
+        counts = right.sum(1, keepdims=True)
+        losses = (right * (np.log(mass) - np.log(powers))).sum(1) / counts[:, 0]
+        gradients = right * (powers / mass - 1) + wrong * (right / mass).sum(1, keepdims=True)
+        return losses, gradients / counts
 
     def guessing(self, row: FusionRow) -> float:
         """The loss of a row of who knows nothing."""

@@ -45,29 +45,28 @@ class _Regression:
     def fit(self, rows: Sequence[FusionRow], names: Sequence[str]) -> Floats:
         """Weights of at least 0 of the least loss, with an L2 penalty on their distance from those without examples."""
         prior = np.array([float(name in self.biases) for name in names])
+        stacks = _stacked(rows, names)
 
-        def objective(weights: Floats) -> float:
+        def objective(weights: Floats) -> tuple[float, Floats]:
             away = weights - prior
-            return sum(self.loss(weights, row, names) for row in rows) + 0.5 * _PENALTY * float(away @ away)
+            total, slope = 0.5 * _PENALTY * float(away @ away), _PENALTY * away
+            for parts, right in stacks:
+                losses, gradients = self.task.fusion_loss(np.einsum("p,rpa->ra", weights, parts), right)
+                total, slope = total + float(losses.sum()), slope + np.einsum("ra,rpa->p", gradients, parts)
+            return total, slope
 
-        found = minimize(objective, np.full(len(names), 0.5), bounds=[(0.0, None)] * len(names), method="L-BFGS-B")
+        start, bounds = np.full(len(names), 0.5), [(0.0, None)] * len(names)
+        found = minimize(objective, start, jac=True, bounds=bounds, method="L-BFGS-B")
         return np.asarray(found.x, np.float64)
-
-    def loss(self, weights: Floats, row: FusionRow, names: Sequence[str]) -> float:
-        """The task's loss of one row."""
-        return self.task.fusion_loss(_total(weights, row, names), row[1])
 
     def cross_validated(self, rows: Sequence[FusionRow], names: Sequence[str]) -> float:
         """Mean loss on rows that the weights have not seen."""
-        return float(
-            np.mean(
-                [
-                    self.loss(weights, rows[place], names)
-                    for out, weights in self.fitted_without(rows, names)
-                    for place in out
-                ]
-            )
-        )
+        total = 0.0
+        for out, weights in self.fitted_without(rows, names):
+            for parts, right in _stacked([rows[place] for place in out], names):
+                losses, _ = self.task.fusion_loss(np.einsum("p,rpa->ra", weights, parts), right)
+                total += float(losses.sum())
+        return total / len(rows)
 
     def fitted_without(self, rows: Sequence[FusionRow], names: Sequence[str]) -> Iterator[tuple[list[int], Floats]]:
         """Places of a fifth of the rows at a time, and weights from the others that tell something."""
@@ -99,6 +98,17 @@ class _Regression:
             return losses[title] + (1 if title == ADAPTER else 2) * margin
 
         return min(alone, key=objective)
+
+
+def _stacked(rows: Sequence[FusionRow], names: Sequence[str]) -> list[tuple[Floats, Floats]]:
+    """The rows by their number of answers A: (R, P, A) of the named parts, and (R, A) of what is right."""
+    alike: dict[int, list[FusionRow]] = {}
+    for row in rows:
+        alike.setdefault(len(row[1]), []).append(row)
+    return [
+        (np.array([[parts[name] for name in names] for parts, _ in some]), np.array([right for _, right in some]))
+        for some in alike.values()
+    ]
 
 
 def fit_fusion(
