@@ -29,7 +29,7 @@ VLLM_READY := $(VLLM)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter serve label-next curve test test-fast test-vllm soak lint lint-deploy types bench \
-	bench-recipes bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
+	bench-recipes bench-instant bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,9 @@ bench: base  ## measure what docs/benchmarks.md reports
 
 bench-recipes: base  ## train every recipe on its sample merchant, and review-sentiment with every method
 	@$(BIN)/python -m tests.bench.recipes
+
+bench-instant: base  ## measure the version that needs no training; DATA= compares its head on real intents
+	@$(BIN)/python -m tests.bench.instant $(if $(DATA),"$(DATA)")
 
 bench-engine: base  ## measure many adapters in one batch
 	@$(BIN)/python -m tests.bench.engine
