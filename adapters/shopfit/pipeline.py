@@ -207,7 +207,7 @@ def _held_out(context: RunContext, start: Start, accelerator: "Accelerator", rep
     if len(parts) < 2:
         return []
     reporter("folds", f"{len(parts)} trainings on parts of the examples, to learn how far to trust the adapter")
-    return predictions_of(context.base, recipe, parts, start, accelerator)
+    return predictions_of(context.base, recipe, parts, start, accelerator, reporter)
 
 
 def _save(

@@ -175,6 +175,8 @@ class Bar:
     def __init__(self, screen: "Screen") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        from shopfit.tune.training_callback import Heartbeat
+
         self._progress = Progress(
             TextColumn("    tuning ", style="cyan"),
             BarColumn(bar_width=32),
@@ -186,6 +188,7 @@ class Bar:
             transient=True,
         )
         self._task = self._progress.add_task("tuning", total=None, loss="-", valid="", visible=False)
+        self._spoken = None if screen.is_terminal else Heartbeat(announce(screen), "tuning", "so far")
 
     def __enter__(self) -> "Bar":
         return self
@@ -200,10 +203,14 @@ class Bar:
         """Show the bar."""
         self._progress.update(self._task, total=steps, visible=True)
         self._progress.start()
+        if self._spoken is not None:
+            self._spoken.begin(steps)
 
     def step(self, step: int, loss: float) -> None:
         """Move the bar."""
         self._progress.update(self._task, completed=step, loss=f"{loss:.3f}")
+        if self._spoken is not None:
+            self._spoken.step(step, loss)
 
     def epoch(self, point: "CurvePoint") -> None:
         """Say what the epoch reached."""

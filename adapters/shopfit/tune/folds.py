@@ -21,7 +21,9 @@ from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, Predictions, task_of
+from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.trainer import Trainer, Tuned, head_labels, held_out_answers
+from shopfit.tune.training_callback import Heartbeat, TrainingCallback
 from shopfit.tune.training_dataset import Batch, TrainingDataset, TrainingSet
 
 FOLDS = 3
@@ -74,7 +76,14 @@ def _split(rows: Sequence[Example]) -> list[list[Example]]:
 
 
 @contextmanager
-def trained(base: Base, recipe: Recipe, part: TrainingSet, start: Start, accelerator: Accelerator) -> Iterator[Tuned]:
+def trained(
+    base: Base,
+    recipe: Recipe,
+    part: TrainingSet,
+    start: Start,
+    accelerator: Accelerator,
+    callback: TrainingCallback | None = None,
+) -> Iterator[Tuned]:
     """An adapter trained on a part's training examples alone, to be evaluated on what the part holds out.
 
     Args:
@@ -83,9 +92,10 @@ def trained(base: Base, recipe: Recipe, part: TrainingSet, start: Start, acceler
         part: from `folds`.
         start: weights to start from.
         accelerator: from `make_accelerator`.
+        callback: sees every training step.
     """
     quiet = without_trackers(recipe)
-    tuned = Trainer(base, accelerator).fit(replace(part, valid=[]), quiet, start=start)
+    tuned = Trainer(base, accelerator, callback).fit(replace(part, valid=[]), quiet, start=start)
     try:
         yield tuned
     finally:
@@ -129,7 +139,12 @@ def with_enough_examples(part: TrainingSet, held_out: Predictions) -> Prediction
 
 
 def predictions_of(
-    base: Base, recipe: Recipe, parts: Sequence[TrainingSet], start: Start, accelerator: Accelerator
+    base: Base,
+    recipe: Recipe,
+    parts: Sequence[TrainingSet],
+    start: Start,
+    accelerator: Accelerator,
+    reporter: Reporter = silent,
 ) -> list[HeldOut]:
     """What adapters trained on each of the parts answer to what was held out.
 
@@ -137,8 +152,9 @@ def predictions_of(
         ShopfitError: if a training diverged.
     """
     found = []
-    for part in parts:
-        with trained(base, recipe, part, start, accelerator) as tuned:
+    for number, part in enumerate(parts, start=1):
+        callback = Heartbeat(reporter, "folds", f"fold {number} of {len(parts)}")
+        with trained(base, recipe, part, start, accelerator, callback) as tuned:
             tuned.adapter.check()
             found.append(held_out_of(base, recipe, part, tuned, accelerator))
     return found

@@ -1,8 +1,11 @@
 """What sees a training as it goes on, such as a progress bar."""
 
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from shopfit.evaluation.report import CurvePoint
+from shopfit.tune.reporter import Reporter
 
 
 class TrainingCallback(Protocol):
@@ -29,3 +32,45 @@ class NoCallback:
 
     def epoch(self, point: CurvePoint) -> None:
         """Ignored."""
+
+
+class Heartbeat(NoCallback):
+    """Says how far a training is, and about how long it still takes, whenever some seconds have passed in it.
+
+    Args:
+        reporter: told so.
+        stage: of the run, such as "folds".
+        what: is trained, such as "fold 2 of 3".
+        every: seconds between two lines, at least.
+        clock: gives seconds.
+    """
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        stage: str,
+        what: str,
+        *,
+        every: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reporter, self._stage, self._what = reporter, stage, what
+        self._every, self._clock = every, clock
+        self._steps = 0
+        self._started = self._said = 0.0
+
+    def begin(self, steps: int) -> None:
+        """Start the clock."""
+        self._steps = steps
+        self._started = self._said = self._clock()
+
+    def step(self, step: int, loss: float) -> None:
+        """Say it, if it is time."""
+        now = self._clock()
+        if now - self._said < self._every:
+            return
+        self._said = now
+        left = (now - self._started) / step * (self._steps - step)
+        self._reporter(
+            self._stage, f"{self._what}: step {step} of {self._steps}, loss {loss:.3f}, {left:.0f} s left at most"
+        )

@@ -17,6 +17,7 @@ from shopfit.methods import METHODS
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
+from shopfit.tune.reporter import Reporter
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.own_catalog import catalog_start
 from shopfit.warm_start.selection import (
@@ -121,7 +122,7 @@ def find_start(
     accelerator: Accelerator,
     pairs: Sequence[Example] = (),
     keep: bool = False,
-    reporter: Callable[[str, str], None],
+    reporter: Reporter,
 ) -> Choice:
     """Where a merchant's adapter starts: as the recipe says, or as the merchant's own examples decide.
 
@@ -185,7 +186,7 @@ def _compared(
     training_set: TrainingSet,
     among: Sequence[Candidate],
     accelerator: Accelerator,
-    reporter: Callable[[str, str], None],
+    reporter: Reporter,
 ) -> Choice:
     if len(among) > 1:
         reporter("start", f"comparing {', '.join(one.name for one in among)}")
@@ -196,6 +197,7 @@ def _compared(
         among,
         accelerator=accelerator,
         on_loss=lambda name, loss: reporter("start", f"{name}: loss {loss:.3f}"),
+        reporter=reporter,
     )
     reporter("start", f"{choice.start.title}: {choice.why}")
     return choice

@@ -33,6 +33,8 @@ from shopfit.tune.folds import (
     scored,
     trained,
 )
+from shopfit.tune.reporter import Reporter, silent
+from shopfit.tune.training_callback import Heartbeat
 from shopfit.tune.training_dataset import Batch, TrainingSet
 
 MOST_DONORS = 8
@@ -135,6 +137,7 @@ def choose_start(
     *,
     accelerator: Accelerator,
     on_loss: Callable[[str, float], None] = lambda _name, _loss: None,
+    reporter: Reporter = silent,
 ) -> Choice:
     """Let candidates compete on the merchant's own examples.
 
@@ -145,6 +148,7 @@ def choose_start(
         among: candidates, the simplest first.
         accelerator: from `make_accelerator`.
         on_loss: told each candidate's loss.
+        reporter: told how far a long training is.
     """
     if len(among) == 1:
         return Choice(among[0].make(training_set))
@@ -156,7 +160,9 @@ def choose_start(
     found: dict[str, list[HeldOut]] = {}
     answers: dict[str, list[Answered]] = {}
     for candidate in among:
-        answers[candidate.name], found[candidate.name] = _held_out(base, recipe, parts, candidate, accelerator)
+        answers[candidate.name], found[candidate.name] = _held_out(
+            base, recipe, parts, candidate, accelerator, reporter
+        )
         losses[candidate.name] = calibrated_loss(answers[candidate.name], recipe)
         on_loss(candidate.name, losses[candidate.name])
     name = _nearest_to_lowest(losses)
@@ -198,7 +204,12 @@ def _from_others(
 
 
 def _held_out(
-    base: Base, recipe: Recipe, parts: Sequence[TrainingSet], candidate: Candidate, accelerator: Accelerator
+    base: Base,
+    recipe: Recipe,
+    parts: Sequence[TrainingSet],
+    candidate: Candidate,
+    accelerator: Accelerator,
+    reporter: Reporter,
 ) -> tuple[list[Answered], list[HeldOut]]:
     """What the candidate answers to the parts' held-out examples: for its loss, and of folds also as predictions.
 
@@ -207,10 +218,11 @@ def _held_out(
     answers: list[Answered] = []
     predictions: list[HeldOut] = []
     in_full = len(parts) > 1 and all(len(part.train) < VALID_FROM for part in parts)
-    for part in parts:
+    for number, part in enumerate(parts, start=1):
+        callback = Heartbeat(reporter, "start", f"{candidate.name}, part {number} of {len(parts)}")
         epochs = recipe.tune.epochs if len(part.train) < VALID_FROM else 1
         short = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": epochs})})
-        with trained(base, short, part, candidate.make(replace(part, valid=[])), accelerator) as tuned:
+        with trained(base, short, part, candidate.make(replace(part, valid=[])), accelerator, callback) as tuned:
             answers += scored(base, short, part, tuned)
             if in_full:
                 predictions.append(held_out_of(base, short, part, tuned, accelerator))
