@@ -20,7 +20,7 @@ from shopfit.cli.terminal import (
     print_json,
     recipe_options,
 )
-from shopfit.libraries import quiet
+from shopfit.libraries import quiet, share_cores
 
 if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
@@ -74,6 +74,7 @@ def command(
     opened = merchant_of(merchant, data)
     check_named(opened, loaded, overrides)
     check_home()
+    share_cores()
     quiet()
     from shopfit.onboarding import onboard
     from shopfit.settings import Settings

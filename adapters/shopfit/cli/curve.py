@@ -21,7 +21,7 @@ from shopfit.cli.terminal import (
     recipe_options,
 )
 from shopfit.documents import document
-from shopfit.libraries import quiet
+from shopfit.libraries import quiet, share_cores
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,6 +60,7 @@ def command(
     settings = Settings.from_environment()
     check_home()
     picture = _picture(out, curve_picture(settings.home, merchant, loaded.name))
+    share_cores()
     quiet()
     from shopfit.curve import learning_curve
 

@@ -6,7 +6,7 @@ import click
 
 from shopfit.cli.arguments import PLACE, TEXT
 from shopfit.cli.terminal import actor, announce, as_json, check_home, console, keep, only_prints, print_json
-from shopfit.libraries import quiet
+from shopfit.libraries import quiet, share_cores
 
 
 @click.group(short_help="Fit and list starters: adapters that others start from.")
@@ -33,6 +33,7 @@ def fit(recipe: str, folders: tuple[str, ...], overrides: tuple[str, ...], as_js
 
     loaded = load_recipe(recipe, overrides=overrides)
     check_home()
+    share_cores()
     quiet()
     from shopfit.cli.adapter import Bar
     from shopfit.settings import Settings
