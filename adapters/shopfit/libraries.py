@@ -25,7 +25,7 @@ def quiet() -> None:
 
 
 def share_cores() -> None:
-    """Let OpenMP's threads sleep while they wait, for a long work on cores that others use too. Before torch is imported.
+    """Let OpenMP's threads sleep while they wait, for long work on cores that others use too; before torch is imported.
 
     They spin by default, which beside two busy processes on two cores makes a training half as slow again and takes it
     twice the processor time; alone it is as fast either way.
