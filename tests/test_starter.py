@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from shopfit.base.embed import LateEmbedder
 from shopfit.errors import BaseError, BundleError, DataError, RecipeError, UnknownReference
 from shopfit.merchant.merchant import Merchant
 from shopfit.onboarding import Onboarded, onboard
+from shopfit.pipeline import trained_run
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.starter import Fitted, fit_starter, starters
+from shopfit.tune.run_context import prepare
+from shopfit.tune.trainer import make_accelerator
 
 GOOD = ["lovely crema", "would buy again", "quick delivery"]
 BAD = ["arrived cracked", "the box was wet", "broken grinder"]
@@ -105,6 +109,44 @@ def test_a_new_merchant_starts_from_what_others_learned(
     scratch = make(make_shop("other", share=False), changed(few, start="scratch"), settings)
     assert scratch.report.start == "scratch"
     assert made.report.adapter.metrics["accuracy"].value > scratch.report.adapter.metrics["accuracy"].value
+
+
+def test_a_starter_that_is_best_as_it_is_serves_at_once_and_alone(
+    make_shop: MakeShop, recipe: Recipe, settings: Settings
+) -> None:
+    fit([make_shop("one"), make_shop("two"), make_shop("three")], recipe, settings)
+    few = changed(recipe, data=recipe.data.model_dump() | {"shots": 10}, tune=recipe.tune.model_dump() | {"epochs": 1})
+    newcomer, few = Merchant.open(make_shop("newcomer", share=False)), changed(few, blend=False)
+    said: list[str] = []
+    first: list[Onboarded] = []
+    done = onboard(
+        newcomer,
+        few,
+        settings=settings,
+        actor="test",
+        instant=True,
+        reporter=lambda what, detail: said.append(f"{what} {detail}"),
+        published=first.append,
+    )
+    assert first == [done]
+    assert done is not None
+    assert (done.version.number, done.instant, done.bundle.manifest.start) == (1, None, "house/sentiment@1")
+    assert any(
+        "house/sentiment@1 is best as it is: no training makes the instant version better" in one for one in said
+    )
+    accelerator = make_accelerator(few)
+    context = prepare(newcomer, few, settings=settings, accelerator=accelerator)
+    with Registry.open(settings) as registry:
+        for instant, made in (("house/sentiment@1", False), ("scratch", True)):  # another start is another version
+            with trained_run(
+                context,
+                registry,
+                settings=settings,
+                accelerator=accelerator,
+                embed=LateEmbedder(settings.home),
+                instant=instant,
+            ) as found:
+                assert (found is not None) is made
 
 
 def test_a_starter_that_few_test_rows_speak_for_is_a_candidate(

@@ -116,11 +116,11 @@ def onboard(
             first = _version(job, _without_training(context), started, only_if_passed=True)
             if first is not None:
                 published(first)
-        there = _agreed(first is not None, accelerator)
-        started = time.perf_counter() if there else started
+        start = _agreed("" if first is None else first.bundle.manifest.start, accelerator)
+        started = time.perf_counter() if start else started
         with accelerator.main_process_first():  # the others find what the first one wrote
             splits = ready_to_augment(context.splits, recipe, context.merchant, context.base, settings.home, reporter)
-        done = _version(job, replace(context, splits=splits), started, trials, callback, there=there, instant=first)
+        done = _version(job, replace(context, splits=splits), started, trials, callback, start=start, instant=first)
         return first if done is None else done
 
 
@@ -131,7 +131,7 @@ def _version(
     trials: int | None = None,
     callback: TrainingCallback | None = None,
     *,
-    there: bool = False,
+    start: str = "",
     instant: Onboarded | None = None,
     only_if_passed: bool = False,
 ) -> Onboarded | None:
@@ -143,8 +143,8 @@ def _version(
         started: when the work on it began.
         trials: settings to search among.
         callback: sees every training step.
-        there: whether there is an instant version.
-        instant: that, on the first process.
+        start: name of the start that the instant version is, if there is one.
+        instant: that version, on the first process.
         only_if_passed: whether one that the gate refuses is not registered.
 
     Returns:
@@ -160,7 +160,8 @@ def _version(
         accelerator=job.accelerator,
         embed=embed,
         trials=trials,
-        optional=there or only_if_passed,
+        optional=only_if_passed,
+        instant=start,
         reporter=reporter,
         callback=callback,
     ) as run:
@@ -199,8 +200,8 @@ def _without_training(context: RunContext) -> RunContext:
     return replace(context, prompter=context.prompter.under(recipe))
 
 
-def _agreed(said: bool, accelerator: "Accelerator") -> bool:
+def _agreed(said: str, accelerator: "Accelerator") -> str:
     """What the first process says, on all of them."""
     from accelerate.utils import broadcast_object_list
 
-    return bool(broadcast_object_list([said])[0]) if accelerator.num_processes > 1 else said
+    return str(broadcast_object_list([said])[0]) if accelerator.num_processes > 1 else said

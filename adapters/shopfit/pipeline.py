@@ -52,6 +52,7 @@ def trained_run(
     embed: Embed,
     trials: int | None = None,
     optional: bool = False,
+    instant: str = "",
     reporter: Reporter = silent,
     callback: TrainingCallback | None = None,
 ) -> Iterator[TrainedRun | None]:
@@ -64,8 +65,9 @@ def trained_run(
         accelerator: from `make_accelerator`.
         embed: turns texts into vectors.
         trials: settings to search among; None to take the recipe's own.
-        optional: whether no adapter is made where it would be worth nothing: without training, one that answers as the
-            bare base; and else one that training makes no better, where an instant version is there.
+        optional: whether no adapter is made where without training it would answer as the bare base.
+        instant: name of the start that the instant version is, if there is one: where that is best as it is, no other
+            adapter is made.
         reporter: told of every resolved choice.
         callback: sees every training step.
 
@@ -89,16 +91,20 @@ def trained_run(
         accelerator=accelerator,
         reporter=reporter,
     )
-    if why := _needless(context, choice.start):
-        if optional:
-            reporter("instant", why)
-            yield None
-            return
-        if recipe.tune.steps == 0:
+    if recipe.tune.steps == 0 and not _says_more_than_the_base(context, choice.start):
+        why = f"without training the base {context.base.name} answers as if it had seen no example"
+        if not optional:
             raise RecipeError(
                 f"{recipe.name} takes no step of training, and {why}",
                 next_step="leave out `--instant` or tune.steps, or take an encoder as the base, such as minilm-l6",
             )
+        reporter("instant", f"no version: {why}")
+        yield None
+        return
+    if choice.start.kept and choice.start.name == instant:
+        reporter("tuning", f"{instant} is best as it is: no training makes the instant version better")
+        yield None
+        return
     study = None
     if trials is not None:
         found = search(
@@ -148,15 +154,11 @@ def trained_run(
         yield TrainedRun(context, tuned, seal(staged, manifest), choice.losses, blend_losses, study, cross_validated)
 
 
-def _needless(context: RunContext, start: Start) -> str:
-    """Why a version is worth nothing; empty if it may be."""
+def _says_more_than_the_base(context: RunContext, start: Start) -> bool:
+    """Whether an adapter that is not trained can differ from the bare base: by a start, a head, or score fusion."""
     recipe, scorer = context.recipe, context.base.scorer
-    if recipe.tune.steps != 0:
-        return "training makes it no better: the version that is there stays" if start.kept else ""
     fused = recipe.blend and task_of(recipe.task).fusion is not None
-    if not start.scratch or fused or (scorer.compares_texts and recipe.spec.closed):
-        return ""
-    return f"without training the base {context.base.name} answers as if it had seen no example"
+    return not start.scratch or bool(fused) or (scorer.compares_texts and recipe.spec.closed)
 
 
 def _pairs(context: RunContext) -> list[Example]:
