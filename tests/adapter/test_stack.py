@@ -134,7 +134,7 @@ def test_rows_that_write_have_copies_and_those_keep_up_with_the_slots(tiny_base:
     check([2, 1], {1: 4, 2: 2})
     check([1, 1, 2, 0, 1, 2, 1, 1], {0: 0, 1: 4, 2: 2})
     with torch.no_grad():  # as a fleet's training does
-        stack.weights[1].copy_(stack.weights[2])
+        stack.weights[0][1].copy_(stack.weights[0][2])
     stack.link()
     check([1, 2, 0, 1], {0: 0, 1: 2, 2: 2})
 
@@ -142,17 +142,17 @@ def test_rows_that_write_have_copies_and_those_keep_up_with_the_slots(tiny_base:
 @pytest.mark.parametrize("rows", [[1, 2, 3, 4], [3, 1, 1, 4], [2, 2, 2, 2], [4, 0, 0, 0]])
 def test_gradients_reach_every_adapter_in_the_batch_and_no_other(parts: Any, rows: list[int]) -> None:
     base, stack, _, _ = parts
-    stack.weights.requires_grad_()
+    stack.weights[0].requires_grad_()
     stack.link()
     try:
         with stack.rows(rows):
             base.model(IDS[: len(rows)]).logits.square().mean().backward()
-        gradient = stack.weights.grad
+        gradient = stack.weights[0].grad
         assert gradient is not None
         touched = {slot for slot in range(SLOTS + 1) if gradient[slot].any()}
         assert touched == set(rows) - {0}
     finally:
-        stack.weights.requires_grad_(requires_grad=False).grad = None
+        stack.weights[0].requires_grad_(requires_grad=False).grad = None
         stack.link()
 
 
@@ -259,11 +259,11 @@ def _forward(stack: Stack, base: Base, rows: Sequence[int]) -> torch.Tensor:
 def test_an_adapter_of_too_high_a_rank_is_refused_alone(base: Base) -> None:
     stack = Stack(base, 2, rank=2, max_rank=16)
     stack.put(1, stack.pack(_random(base, 2), "small"))
-    before, size = _forward(stack, base, [1, 0]), stack.weights.shape
+    before, size = _forward(stack, base, [1, 0]), stack.weights[0].shape
     with pytest.raises(BundleError, match=r"acme/x@1 has rank 17 \(allowed here: 1 to 16, max_rank") as refused:
         stack.pack(_random(base, 17), "acme/x@1")
     assert "max_rank=17" in str(refused.value)
-    assert stack.weights.shape == size
+    assert stack.weights[0].shape == size
     assert torch.equal(_forward(stack, base, [1, 0]), before)
     stack.put(2, stack.pack(_random(base, 16), "fits"))
 
@@ -281,13 +281,13 @@ def test_slots_are_as_large_as_what_lies_in_them_and_no_larger(base: Base, leave
     alone = _forward(stack, base, [1, 1])
     for _ in range(2):
         stack.put(2, stack.pack(large, "large"))
-        assert stack.weights.shape[1] == stack.size(40)
+        assert stack.weights[0].shape[1] == stack.size(40)
         torch.testing.assert_close(_forward(stack, base, [1, 2])[0], alone[0], rtol=1e-4, atol=1e-4)
         if leave == "replaced":
             stack.put(2, stack.pack(small, "small too"))
         else:
             stack.take_out(2)
-        assert stack.weights.shape[1] == stack.size(2)
+        assert stack.weights[0].shape[1] == stack.size(2)
         other = alone[1] if leave == "replaced" else _forward(stack, base, [0, 0])[1]
         torch.testing.assert_close(_forward(stack, base, [1, 2])[1], other, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(_forward(stack, base, [1, 2])[0], alone[0], rtol=1e-4, atol=1e-4)

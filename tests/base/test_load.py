@@ -128,16 +128,6 @@ def test_a_device_map_serves_and_does_not_train(tiny_base: Path, home: Path, set
         assert engine.base.placed
 
 
-def test_a_device_map_of_places_that_are_not_there(tiny_base: Path, home: Path) -> None:
-    with pytest.raises(BaseError, match="cannot be loaded"):
-        load_base(str(tiny_base), home, device_map={"": "nowhere"})
-
-
-def test_a_device_map_of_several_places(tiny_base: Path, home: Path) -> None:
-    with pytest.raises(BaseError, match=r"puts the base .* on (cpu, )?meta \(allowed: one device"):
-        load_base(str(tiny_base), home, device_map={"model.embed_tokens": "cpu", "model": "meta", "lm_head": "cpu"})
-
-
 def test_pages_that_are_let_go_of_come_back_as_they_were(tiny_base: Path, home: Path) -> None:
     base = load_base(str(tiny_base), home, device="cpu", dtype="float32")
     held = load_file(tiny_base / "model.safetensors")

@@ -54,6 +54,11 @@ class DoraSlots:
         self._held: dict[int, Tensor] = {}
         self._last: tuple[tuple[int, ...], Rescaling] | None = None  # in decoding, rows stay for many steps
 
+    @property
+    def size(self) -> int:
+        """Sum of all outs."""
+        return sum(self._outs)
+
     def put(self, slot: int, beyond: Tensor | None) -> None:
         """Set the factors of a slot.
 

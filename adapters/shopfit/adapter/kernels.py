@@ -10,7 +10,7 @@ rows    anything else: each row's weights are gathered, then batched products (a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -33,13 +33,16 @@ class Plan:
     last: int = 0
     index: Tensor | None = None
 
+    def on(self, device: torch.device) -> "Plan":
+        """The same for slots on a device."""
+        return self if self.index is None else replace(self, index=self.index.to(device))
 
-def plan(slots: Sequence[int], *, device: torch.device | str = "cpu") -> Plan:
+
+def plan(slots: Sequence[int]) -> Plan:
     """Choose the layout of a step.
 
     Args:
         slots: of each of the B rows; 0 is the bare base.
-        device: of the stack.
     """
     used = sorted(set(slots))
     if used == [0]:
@@ -50,7 +53,7 @@ def plan(slots: Sequence[int], *, device: torch.device | str = "cpu") -> Plan:
     depth, rest = divmod(len(slots), last - first)
     if not rest and list(slots) == [slot for slot in range(first, last) for _ in range(depth)]:
         return Plan("grid", first, last)
-    return Plan("rows", index=torch.tensor(slots, device=device))
+    return Plan("rows", index=torch.tensor(slots))
 
 
 def shrink(x: Tensor, down: Tensor, plan: Plan) -> Tensor:

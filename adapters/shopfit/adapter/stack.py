@@ -1,8 +1,8 @@
 """The stack: slots for many LoRA adapters on every linear layer of one base, each row of a batch with its own.
 
-A slot is one contiguous block of memory with all weights of an adapter, so that loading one is a single copy. Layers
-see it as strided views. Slot 0 is the bare base. The base's weights never change, so quantized bases work too, and
-PEFT's global active adapter is not used.
+A slot is one contiguous block of memory with all weights of an adapter (one a device, where the base's layers are
+spread over several), so that loading one is a single copy. Layers see it as strided views. Slot 0 is the bare base. The
+base's weights never change, so quantized bases work too, and PEFT's global active adapter is not used.
 
 In decoding, a row stays for many steps of one token. So each row may get a copy of its slot, in row order: one
 batched product reads all copies in place, and nothing is gathered from step to step.
@@ -13,10 +13,9 @@ All slots have one rank, that of the largest adapter in them; it falls again whe
 
 import math
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,11 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shopfit.adapter.dora_slots import DoraSlots, Rescaling, pack_norm_scales
+from shopfit.adapter.dora_slots import Rescaling, pack_norm_scales
 from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.adapter.layer_lock import turns_of
+from shopfit.adapter.slab import Group, Slab, Views
 from shopfit.base.adaptable import adaptable_layers, linear_layers
 from shopfit.base.load import Base
+from shopfit.base.placement import device_of
 from shopfit.base.shared_inputs import Shared, shared_inputs, tells_rows_apart
 from shopfit.errors import BaseError, BundleError
 from shopfit.methods import METHODS
@@ -38,38 +39,19 @@ from shopfit.recipe.schema import Adapter
 MAX_RANK = 64  # on all linear layers of smollm2-135m, 32 slots take 2.6 GB; of rank 8, 0.3 GB
 
 
-@dataclass(slots=True)
-class _Group:
-    """Layers that read the same input. Their A are stored contiguously, so that one product serves all."""
-
-    names: list[str]
-    layers: list[Any]
-    width: int
-    outs: list[int]
-    shared: Shared
-
-
 @dataclass(frozen=True, slots=True)
-class _Views:
-    """Views of a group's weights in S slots: A of all layers (S, layers * r, in), and B of each (S, r, out)."""
-
-    down: Tensor
-    ups: list[Tensor]
-
-
-@dataclass(slots=True)
-class _Copies:
-    """Copies of slots, one a row.
+class Step:
+    """What the layers on one device do in a forward.
 
     Args:
-        slab: (rows, size).
-        views: of each group.
-        held: for each row, the slot it is a copy of, and how many adapters that slot had received by then.
+        plan: which slots its rows use.
+        rank: of the slots.
+        rescaling: what DoRA multiplies; None without any.
     """
 
-    slab: Tensor
-    views: list[_Views]
-    held: list[tuple[int, int] | None]
+    plan: Plan
+    rank: int
+    rescaling: Rescaling | None
 
 
 class Stack:
@@ -89,56 +71,33 @@ class Stack:
         self.max_rank = max_rank
         self._turns = turns_of(base.model)
         self._runner = 0
-        self._plan = Plan("bare")
-        self._device = base.device
         self._dtype = torch.float32 if base.quantization != "none" else base.model.dtype
         layers = adaptable_layers(base.model)
         self._base_name = base.name
-        self._groups = [
-            _Group(
+        groups = [
+            Group(
                 names, [layers[name] for name in names], *_widths([layers[name] for name in names]), Shared(len(names))
             )
             for names in shared_inputs(base.model, layers)
         ]
-        self._idle = linear_layers(base.model).keys() - {name for group in self._groups for name in group.names}
+        self._idle = linear_layers(base.model).keys() - {name for group in groups for name in group.names}
         self.tells_rows_apart = tells_rows_apart(base.model, layers)
         self._least = self.rank = min(rank, max_rank)
-        self._widths = [width for group in self._groups for width in [group.width] * len(group.layers) + group.outs]
         self._held = [0] * (slots + 1)  # rank of the adapter in each slot
-        self._slab = self._slots_of(self.rank)
-        self._brought: Counter[int] = Counter()  # number of adapters that each slot has received
-        self._dora = DoraSlots(
-            [layer for group in self._groups for layer in group.layers],
-            [out for group in self._groups for out in group.outs],
-            self._device,
-        )
-        self._rescaling: Rescaling | None = None
-        self._copies: _Copies | None
-        self.link()
-
-    def _slots_of(self, rank: int) -> Tensor:
-        return torch.zeros(self.slots + 1, self.size(rank), dtype=self._dtype, device=self._device)
+        on: dict[torch.device, list[Group]] = {}
+        for group in groups:
+            on.setdefault(device_of(base.model, group.names[0]), []).append(group)
+        self._slabs = [Slab(some, slots, self.rank, self._dtype, device) for device, some in on.items()]
+        self._groups = [group for slab in self._slabs for group in slab.groups]
 
     def link(self) -> None:
         """Point the layers at the slots anew: needed when `requires_grad` of the slots changes."""
-        self._views, self._copies = self._views_of(self._slab), None
-
-    def _views_of(self, slab: Tensor) -> list[_Views]:
-        at, found = 0, []
-
-        def view(rows: int, columns: int) -> Tensor:
-            nonlocal at
-            first, at = at, at + rows * columns
-            return slab[:, first:at].view(-1, rows, columns)
-
-        for group in self._groups:
-            down = view(len(group.layers) * self.rank, group.width)
-            found.append(_Views(down, [view(self.rank, out) for out in group.outs]))
-        return found
+        for slab in self._slabs:
+            slab.link()
 
     def size(self, rank: int) -> int:
         """Numbers in a slot for adapters of `rank`."""
-        return rank * sum(self._widths)
+        return sum(slab.size(rank) for slab in self._slabs)
 
     def pack(self, factors: Factors, name: str, norm_scales: NormScales | None = None) -> "Packed":
         """Pack an adapter in a slot's memory layout, on the CPU.
@@ -213,17 +172,14 @@ class Stack:
         needed = max(self._least, packed.rank, others)
         if needed > self.rank or 2 * needed <= self.rank:
             self._resize(needed)
-        self._dora.put(slot, packed.beyond)
-        self._brought[slot] += 1
+        sizes = [slab.size(packed.rank) for slab in self._slabs]
+        outs = [slab.dora.size for slab in self._slabs]
+        parts = torch.split(packed.flat, sizes)
+        beyond = [None] * len(outs) if packed.beyond is None else torch.split(packed.beyond, outs)
+        for slab, flat, scales in zip(self._slabs, parts, beyond, strict=True):
+            slab.dora.put(slot, scales)
+            slab.put(slot, flat, packed.rank, before)
         self._held[slot] = packed.rank
-        if packed.rank == self.rank:
-            self._slab[slot].copy_(packed.flat)
-            return
-        numbers = self._slab[slot]
-        for here, there, width in self._blocks(self.rank, packed.rank):
-            end = here + packed.rank * width
-            numbers[here:end] = packed.flat[there : there + packed.rank * width]
-            numbers[end : here + before * width] = 0
 
     def take_out(self, slot: int) -> None:
         """Set a slot to zero. No forward may run meanwhile.
@@ -231,22 +187,14 @@ class Stack:
         Args:
             slot: 1 to `slots`.
         """
-        self.put(slot, Packed(0, self._slab.new_empty(0)))
-
-    def _blocks(self, one: int, other: int) -> Iterator[tuple[int, int, int]]:
-        """For each matrix: its offset in a slot of one rank and of the other, and its width."""
-        at = 0
-        for width in self._widths:
-            yield one * at, other * at, width
-            at += width
+        self.put(slot, Packed(0, torch.empty(0, dtype=self._dtype)))
 
     def _resize(self, rank: int) -> None:
         """Change the rank of all slots; if memory does not suffice, they stay as they are."""
-        slab, kept = self._slots_of(rank), min(rank, self.rank)
-        for here, there, width in self._blocks(rank, self.rank):
-            slab[:, here : here + kept * width] = self._slab[:, there : there + kept * width]
-        self.rank, self._slab = rank, slab
-        self.link()
+        made = [slab.resized(rank) for slab in self._slabs]
+        for slab, weights in zip(self._slabs, made, strict=True):
+            slab.take(weights, rank)
+        self.rank = rank
 
     @contextmanager
     def rows(self, slots: Sequence[int], *, decoding: bool = False) -> Iterator[None]:
@@ -261,7 +209,7 @@ class Stack:
             BaseError: if an adapter is being trained on the base, or several adapters cannot share a forward on it
                 (see `tells_rows_apart`).
         """
-        wanted = plan(slots, device=self._device)
+        wanted = plan(slots)
         if not self.tells_rows_apart and wanted.layout in {"grid", "rows"}:
             raise BaseError(
                 f"the base {self._base_name} does not keep the rows of a batch apart in each of its layers, so that "
@@ -273,54 +221,42 @@ class Stack:
             yield
             return
         with self._turns.forward(self._base_name):
-            self._plan, of, self._runner = wanted, self._views, threading.get_ident()
-            self._rescaling = self._dora.of(slots)
-            if decoding and wanted.layout == "rows" and not self._slab.requires_grad:
-                self._plan, of = Plan("grid", last=len(slots)), self._copied(slots)
+            self._runner, worn = threading.get_ident(), []
             try:
-                for group, views in zip(self._groups, of, strict=True):
-                    for place, layer in enumerate(group.layers):
-                        layer.forward = partial(self._forward, layer, group, views, place)
+                for slab in self._slabs:
+                    step, of = Step(wanted.on(slab.device), slab.rank, slab.dora.of(slots)), slab.views
+                    if decoding and wanted.layout == "rows" and not slab.weights.requires_grad:
+                        step, of = replace(step, plan=Plan("grid", last=len(slots))), slab.copied(slots)
+                    for group, views in zip(slab.groups, of, strict=True):
+                        for place, layer in enumerate(group.layers):
+                            worn.append(layer)
+                            layer.forward = partial(self._forward, layer, group, views, place, step)
                 yield
             finally:
                 for group in self._groups:
                     group.shared.forget()
-                    for layer in group.layers:
-                        layer.__dict__.pop("forward", None)
+                for layer in worn:
+                    layer.__dict__.pop("forward", None)
 
-    def _copied(self, slots: Sequence[int]) -> list[_Views]:
-        """Views of copies of these slots; only rows that changed since the last step are copied."""
-        copies = self._copies
-        if copies is None or len(copies.held) < len(slots):
-            rows = max(len(slots), 0 if copies is None else 2 * len(copies.held))
-            # the OS allocates memory on first write, so rows that are never used cost nothing
-            slab = torch.empty(rows, self._slab.shape[1], dtype=self._dtype, device=self._device)
-            copies = self._copies = _Copies(slab, self._views_of(slab), [None] * rows)
-        for row, slot in enumerate(slots):
-            wanted = (slot, self._brought[slot])
-            if copies.held[row] != wanted:
-                copies.slab[row].copy_(self._slab[slot])
-                copies.held[row] = wanted
-        return copies.views
-
-    def _forward(self, layer: Any, group: _Group, views: _Views, place: int, x: Tensor) -> Tensor:
+    def _forward(self, layer: Any, group: Group, views: Views, place: int, step: Step, x: Tensor) -> Tensor:
         out: Tensor = type(layer).forward(layer, x)
         if threading.get_ident() != self._runner:
             return out  # this thread runs the bare base while another is inside of `rows`
-        step = self._plan
         kind = out.dtype
-        if self._rescaling is not None:
-            out = self._rescaling.apply(layer, out.to(self._dtype))
-        low = group.shared.of(place, x, lambda: shrink(x.to(self._dtype), views.down, step))
-        low = low[..., place * self.rank : (place + 1) * self.rank]
+        if step.rescaling is not None:
+            out = step.rescaling.apply(layer, out.to(self._dtype))
+        low = group.shared.of(place, x, lambda: shrink(x.to(self._dtype), views.down, step.plan))
+        low = low[..., place * step.rank : (place + 1) * step.rank]
         if kind != self._dtype:
-            return expand(out.to(self._dtype), low, views.ups[place], step).to(kind)
-        return expand(out, low, views.ups[place], step)
+            return expand(out.to(self._dtype), low, views.ups[place], step.plan).to(kind)
+        return expand(out, low, views.ups[place], step.plan)
 
     @property
-    def weights(self) -> Tensor:
-        """(slots + 1, size) weights of all slots; row 0 is the bare base and stays zero."""
-        return self._slab
+    def weights(self) -> list[Tensor]:
+        """On each device that the base's layers are on: (slots + 1, size) weights of all slots; row 0 is the bare base
+        and stays zero.
+        """
+        return [slab.weights for slab in self._slabs]
 
 
 @dataclass(frozen=True, slots=True)

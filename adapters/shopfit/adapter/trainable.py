@@ -192,6 +192,7 @@ def attach(
         )
     if reason := method.no_training(settings, base.quantization):
         raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
+    turns_of(base.model).check(base.name)
     if method.form is Form.FACTORS:
         settings = settings.model_copy(update={"targets": _targets(base, settings.targets)})
     if base.placed:

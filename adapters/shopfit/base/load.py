@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never, get_args
@@ -24,10 +24,9 @@ from shopfit.recipe.schema import Dtype
 if TYPE_CHECKING:
     import torch
 
+    from shopfit.base.placement import DeviceMap
     from shopfit.base.scoring.scorer import Scorer
 
-DeviceMap = str | Mapping[str, str | int]
-"""Places by the names of modules, as accelerate takes it."""
 _BESIDES = 1 << 22  # parameters that may be in no file, such as positions and an unused pooler
 
 
@@ -109,7 +108,7 @@ def load_base(
     quantization: str = "none",
     device: str | None = None,
     dtype: str = "auto",
-    device_map: DeviceMap | None = None,
+    device_map: "DeviceMap | None" = None,
 ) -> Base:
     """Load the base called `name`, frozen and in eval mode, and check its scores against its plain forward.
 
@@ -120,8 +119,8 @@ def load_base(
         device: such as "cpu" or "cuda:0"; the first GPU if there is one by default.
         dtype: "float32", "bfloat16" or "float16", of weights that are not quantized; or "auto" (see
             `conversion.dtype_on`).
-        device_map: places by the names of modules, as accelerate takes it, or "auto"; in place of `device`. All on one
-            device: adapters' slots are there too. Such a base serves, and is not trained on.
+        device_map: places by the names of modules, as accelerate takes it, or "auto"; in place of `device`. The blocks
+            of a decoder that is not quantized may be on several. Such a base serves, and is not trained on.
 
     Raises:
         BaseError: if the base is missing, damaged, or not supported, or the dtype is unknown.
@@ -141,11 +140,12 @@ def load_base(
 
 
 def _load(
-    name: str, folder: Path, quantization: str, device: str | None, dtype: str, device_map: DeviceMap | None
+    name: str, folder: Path, quantization: str, device: str | None, dtype: str, device_map: "DeviceMap | None"
 ) -> Base:
     import torch
 
     from shopfit.base.conversion import dtype_on
+    from shopfit.base.placement import block_devices, spread
     from shopfit.base.prepack import prepack
     from shopfit.base.scoring.architectures import scorers_of
     from shopfit.base.self_test import prefix_shape, proven
@@ -161,14 +161,16 @@ def _load(
     if quantization != "none":
         options["quantization_config"] = _quantization_config(quantization, getattr(torch, dtype))
         options["device_map"] = {"": device}
-    if device_map is not None:
-        options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
+        if device_map is not None:
+            options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
     model, tokenizer = load_pretrained(
         name, checkpoint, loader_of(kind), kind=kind, dtype=getattr(torch, dtype), **options
     )
     if kind == "encoder":
         _pool(model, checkpoint)
-    if quantization == "none" and device_map is None:
+    if quantization == "none" and device_map is not None:
+        spread(name, model, device_map)
+    elif quantization == "none":
         model.to(device)
     if quantization == "nf4":
         _keep_trainable(model)
@@ -178,6 +180,11 @@ def _load(
     prepack(model, MappedFiles(checkpoint.weights).release)
     quantized = quantization != "none"
     scorer = proven(name, model, scorers_of(name, kind, model, tokenizer), quantized=quantized)
+    if block_devices(model) and scorer.path != "fast":
+        raise BaseError(
+            f"the base {name} is on several devices, and its family is on the plain path (allowed there: one device)",
+            next_step="put it on one, in int8 or nf4 if it is too large; or let vLLM serve it",
+        )
     return Base(
         name=name,
         folder=folder,
@@ -332,7 +339,7 @@ def _outline(name: str, checkpoint: Checkpoint, loader: Any, config: Any, attent
 def _check_place(name: str, model: Any) -> None:
     if len(places := sorted({str(weight.device) for weight in model.parameters()})) > 1 or "meta" in places:
         raise BaseError(
-            f"the device map puts the base {name} on {', '.join(places)} (allowed: one device, where adapters are too)",
+            f"the device map puts the base {name} on {', '.join(places)} (allowed: one device for a quantized one)",
             next_step="put it on one device, in int8 or nf4 if it is too large; or let vLLM serve it",
         )
 

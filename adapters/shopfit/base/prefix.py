@@ -53,12 +53,15 @@ class Prefix:
         return torch.cat((self.visible()[:, None].expand(-1, mask.shape[1], -1), mask), dim=2)
 
 
-def lay_before(rows: Sequence[Tensor | None], device: torch.device | str = "cpu") -> Prefix | None:
+def lay_before(
+    rows: Sequence[Tensor | None], device: torch.device | str = "cpu", layers_on: Sequence[torch.device] = ()
+) -> Prefix | None:
     """The `Prefix` of a batch whose rows may each have a different one.
 
     Args:
         rows: for each of B rows (layers, 2, heads, n, dim) keys and values of any n, or None.
         device: of the batch.
+        layers_on: device of each layer, where those differ.
 
     Returns:
         None if no row has one.
@@ -76,7 +79,8 @@ def lay_before(rows: Sequence[Tensor | None], device: torch.device | str = "cpu"
             room[:, :, place, :, : row.shape[3]] = row
     cache = DynamicCache()
     for layer, (keys, values) in enumerate(room):
-        cache.update(keys, values, layer)
+        where = layers_on[layer] if layers_on else device
+        cache.update(keys.to(where), values.to(where), layer)
     return Prefix(cache, torch.tensor(lengths, device=device))
 
 
@@ -104,4 +108,5 @@ def prefix_of(model: Any, tokens: Sequence[int]) -> Tensor | None:
     pairs = [(layer.get("keys"), layer.get("values")) for layer in row.layers if set(layer) == {"keys", "values"}]
     if len(pairs) != len(row.layers) or len({part.shape for pair in pairs for part in pair if part is not None}) != 1:
         return None
-    return torch.stack([torch.cat([part for part in pair if part is not None]) for pair in pairs])
+    kept = [torch.cat([part for part in pair if part is not None]) for pair in pairs]
+    return torch.stack([each.to(model.device) for each in kept])

@@ -11,6 +11,7 @@ from torch import Tensor
 from shopfit.base.attention import text_config
 from shopfit.base.layer_states import RowStates, cache_options, new_cache, put_together, take_apart, with_prefix
 from shopfit.base.output_head import backbone_of, logits_of
+from shopfit.base.placement import block_devices
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.plain_causal import step_logits
 from shopfit.engine.kv_cache import Lifted, RowCache
@@ -86,7 +87,8 @@ class FastRows(DecodingRows):
         super().__init__(most)
         self._model = model
         self._pad = scorer.pad
-        self._cache = RowCache(scorer.attention, text_config(model).num_hidden_layers, most, model.device)
+        layers = text_config(model).num_hidden_layers
+        self._cache = RowCache(scorer.attention, layers, most, model.device, block_devices(model))
 
     @contextmanager
     def joining(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from shopfit.adapter.stack import MAX_RANK
 from shopfit.base.embed import LateEmbedder
-from shopfit.base.load import Base, DeviceMap, load_base
+from shopfit.base.load import Base, load_base
+from shopfit.base.placement import DeviceMap
 from shopfit.engine.adapter_cache import AdapterCache
 from shopfit.engine.adapter_loader import AdapterLoader
 from shopfit.engine.delivery import AnswerFuture, Done, OrderedCalls, Parts, Show, failed, streamed

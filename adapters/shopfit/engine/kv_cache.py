@@ -29,9 +29,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
     keys: Any
     values: Any
 
-    def __init__(self, rows: "RowCache") -> None:
+    def __init__(self, rows: "RowCache", device: torch.device) -> None:
         super().__init__()
-        self._rows = rows
+        self._rows, self.device = rows, device
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         room = self._rows.room
@@ -77,19 +77,28 @@ class RowCache:
         layers: of the model.
         most: rows at a time.
         device: where the model is.
+        layers_on: device of each layer, where those differ.
     """
 
-    def __init__(self, attention: Attention, layers: int, most: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        attention: Attention,
+        layers: int,
+        most: int,
+        device: torch.device | str = "cpu",
+        layers_on: Sequence[torch.device] = (),
+    ) -> None:
         self.most = most
         self._attention = attention
         self.room = (0, 0)
         self.lengths: list[int] = []
         self._filled: list[int] = []  # for each row of the memory: the position from which on it holds zeros
         self._device = device
-        self._layers = [_Layer(self) for _ in range(layers)]
+        self._layers_on = layers_on
+        self._layers = [_Layer(self, place) for place in layers_on or [torch.device(device)] * layers]
         self._cache = Cache(layers=self._layers)
         self._prefix: Prefix | None = None
-        self._at: tuple[Any, Tensor] = (slice(0), torch.empty(0))
+        self._at: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
         self._rows = slice(0)  # of a step
         self._width = 0
 
@@ -125,7 +134,7 @@ class RowCache:
         steps = torch.arange(width, device=self._device)
         positions = torch.tensor(behind, device=self._device)[:, None] + steps  # (B, T)
         self._at, self._width = (rows, positions), 0
-        self._prefix = lay_before(prefixes, self._device)
+        self._prefix = lay_before(prefixes, self._device, self._layers_on)
         options: dict[str, Any] = {"past_key_values": self._cache, "use_cache": True, "position_ids": positions}
         if self._prefix is not None:
             causal = torch.ones(width, width, dtype=torch.bool, device=self._device).tril().expand(len(lengths), -1, -1)
@@ -153,8 +162,9 @@ class RowCache:
         span, positions = ((steps >= first[:, None]) & (steps < last[:, None])).nonzero().T.to(self._device)
         at = row.to(self._device)[span]
         for layer in self._layers:
-            layer.keys[at, :, positions] = 0
-            layer.values[at, :, positions] = 0
+            where, steps = at.to(layer.device), positions.to(layer.device)
+            layer.keys[where, :, steps] = 0
+            layer.values[where, :, steps] = 0
         for place, length, _ in spans:
             self._filled[place] = length
 
@@ -196,7 +206,7 @@ class RowCache:
 
     def take(self, layer: _Layer, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's keys and values of this forward's tokens, and return all that the tokens attend to."""
-        rows, positions = self._at
+        rows, positions = (part.to(layer.device) for part in self._at)
         if self._width:  # one token a row
             layer.keys[rows, :, positions] = keys[:, :, 0]
             layer.values[rows, :, positions] = values[:, :, 0]
@@ -237,7 +247,7 @@ class RowCache:
         self._reserve(row + 1, lifted.length)
         for layer, (keys, _) in zip(self._layers, lifted.states, strict=True):
             if not layer.is_initialized:
-                layer.lazy_initialization(keys.to(self._device)[None], keys.to(self._device)[None])
+                layer.lazy_initialization(keys.to(layer.device)[None], keys.to(layer.device)[None])
         self.lengths.append(lifted.length)
         self._write(row, lifted.states, lifted.length)
 

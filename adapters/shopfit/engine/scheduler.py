@@ -15,6 +15,7 @@ from contextlib import nullcontext, suppress
 
 from shopfit.adapter.weights import Key
 from shopfit.base.load import Base
+from shopfit.base.placement import block_devices
 from shopfit.base.prefix import lay_before
 from shopfit.base.scoring.scorer import cut
 from shopfit.engine.decode_scheduler import Writers
@@ -276,6 +277,7 @@ class Scheduler:
             prefix = lay_before(
                 [None if entry.job.work.weights is None else entry.job.work.weights.prefix for entry in batch],
                 self._base.device,
+                block_devices(self._base.model),
             )
             with self.pool.stack.rows(slots) if any(slots) else nullcontext():
                 results = self._base.scorer.compute(self._base.model, [entry.row for entry in batch], prefix)

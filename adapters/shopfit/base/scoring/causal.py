@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from shopfit.base.attention import Attention
 from shopfit.base.output_head import backbone_of, logits_of
+from shopfit.base.placement import block_devices
 from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.questions import Question, Tokens
 from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
@@ -289,7 +290,7 @@ class CausalScorer(AnswerScorer):
         lines = [(before + stem, one), (before + stem, two), (asked, last)]
         alone = answer_log_probs([*self._plain_logits(model, [prompt + answer for prompt, answer in lines])], lines)
         tree = self.collate([Question(stem, (one, two)), Question(asked, (last,))]).to(model.device)
-        behind = tree.forward(model, prefix=lay_before([prefix, None], model.device))
+        behind = tree.forward(model, prefix=lay_before([prefix, None], model.device, block_devices(model)))
         return [("log-probabilities behind a prefix", behind, alone)]
 
 
