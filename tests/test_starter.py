@@ -111,6 +111,12 @@ def test_a_new_merchant_starts_from_what_others_learned(
     assert made.report.adapter.metrics["accuracy"].value > scratch.report.adapter.metrics["accuracy"].value
 
 
+def test_a_starter_without_training_is_none(make_shop: MakeShop, recipe: Recipe, settings: Settings) -> None:
+    untrained = changed(recipe, tune=recipe.tune.model_dump() | {"steps": 0})
+    with pytest.raises(RecipeError, match=r"tune\.steps of sentiment is 0"):
+        fit([make_shop("one"), make_shop("two")], untrained, settings)
+
+
 def test_a_starter_that_is_best_as_it_is_serves_at_once_and_alone(
     make_shop: MakeShop, recipe: Recipe, settings: Settings
 ) -> None:

@@ -111,6 +111,8 @@ def onboard(
             check_search(trials, accelerator.num_processes)
         context = prepare(merchant, recipe, settings=settings, accelerator=accelerator, reporter=reporter)
         job = _Job(registry, settings, accelerator, LateEmbedder(settings.home), actor, reporter)
+        if accelerator.is_main_process:  # the others search nothing
+            _read_ahead(context, job.embed)
         first = None
         if instant and recipe.tune.steps != 0:
             first = _version(job, _without_training(context), started, only_if_passed=True)
@@ -152,7 +154,6 @@ def _version(
         registered if it passes.
     """
     registry, settings, reporter, embed = job.registry, job.settings, job.reporter, job.embed
-    _read_ahead(context, embed)
     with trained_run(
         context,
         registry,

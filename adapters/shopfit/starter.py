@@ -95,6 +95,11 @@ def fit_starter(
             next_step="leave adapter.dora out for the starter (`--set adapter.dora=false`); adapters with DoRA start "
             "from one of LoRA",
         )
+    if recipe.tune.steps == 0:
+        raise RecipeError(
+            f"tune.steps of {recipe.name} is 0, and a starter is what training over merchants makes",
+            next_step="leave tune.steps out for the starter",
+        )
     sweep(settings.home)
     with Registry.open(settings) as registry:
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))

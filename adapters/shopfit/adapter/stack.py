@@ -221,7 +221,7 @@ class Stack:
             yield
             return
         with self._turns.forward(self._base_name):
-            self._runner, worn = threading.get_ident(), []
+            self._runner = threading.get_ident()
             try:
                 for slab in self._slabs:
                     step, of = Step(wanted.on(slab.device), slab.rank, slab.dora.of(slots)), slab.views
@@ -229,14 +229,13 @@ class Stack:
                         step, of = replace(step, plan=Plan("grid", last=len(slots))), slab.copied(slots)
                     for group, views in zip(slab.groups, of, strict=True):
                         for place, layer in enumerate(group.layers):
-                            worn.append(layer)
                             layer.forward = partial(self._forward, layer, group, views, place, step)
                 yield
             finally:
                 for group in self._groups:
                     group.shared.forget()
-                for layer in worn:
-                    layer.__dict__.pop("forward", None)
+                    for layer in group.layers:
+                        layer.__dict__.pop("forward", None)
 
     def _forward(self, layer: Any, group: Group, views: Views, place: int, step: Step, x: Tensor) -> Tensor:
         out: Tensor = type(layer).forward(layer, x)

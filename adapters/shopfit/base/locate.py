@@ -42,7 +42,7 @@ def locate_base(name: str, home: Path, say: Callable[[str], None] = logger.warni
 
 def whole_name(name: str) -> str:
     """A base's name that means the same in any working folder: what is here, by its absolute path."""
-    if name not in PACKAGED and (_is_local(name) or (_is_text(name) and name.endswith(ENDING) and _may_be_file(name))):
+    if name not in PACKAGED and _is_local(name):
         return str(expanded(name).absolute())
     return name
 

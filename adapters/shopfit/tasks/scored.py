@@ -24,6 +24,7 @@ Parts = dict[str, Floats]
 """Scores of A answers by part of the blend, each (A,)."""
 FusionRow = tuple[Parts, Floats]
 """Parts of one example, and what is right of its A answers, (A,)."""
+_LEAST = 1e-300  # a mass whose logarithm and inverse are numbers
 
 
 class HeldOutSet(Protocol):
@@ -98,11 +99,12 @@ class ScoredTask(TaskType):
         Returns:
             (R,) losses, and (R, A) their gradients.
         """
-        powers = np.exp(totals - totals.max(1, keepdims=True))
+        below = totals - totals.max(1, keepdims=True)
+        powers = np.exp(below)  # 0 for what is far below
         wrong = powers * (1 - right)
-        mass = wrong.sum(1, keepdims=True) + powers  # of a right answer and all wrong ones
+        mass = np.maximum(wrong.sum(1, keepdims=True) + powers, _LEAST)  # of a right answer and all wrong ones
         counts = right.sum(1, keepdims=True)
-        losses = (right * (np.log(mass) - np.log(powers))).sum(1) / counts[:, 0]
+        losses = (right * (np.log(mass) - below)).sum(1) / counts[:, 0]
         gradients = right * (powers / mass - 1) + wrong * (right / mass).sum(1, keepdims=True)
         return losses, gradients / counts
 

@@ -49,11 +49,8 @@ class _Regression:
 
         def objective(weights: Floats) -> tuple[float, Floats]:
             away = weights - prior
-            total, slope = 0.5 * _PENALTY * float(away @ away), _PENALTY * away
-            for parts, right in stacks:
-                losses, gradients = self.task.fusion_loss(np.einsum("p,rpa->ra", weights, parts), right)
-                total, slope = total + float(losses.sum()), slope + np.einsum("ra,rpa->p", gradients, parts)
-            return total, slope
+            total, slope = self._losses(weights, stacks)
+            return total + 0.5 * _PENALTY * float(away @ away), slope + _PENALTY * away
 
         start, bounds = np.full(len(names), 0.5), [(0.0, None)] * len(names)
         found = minimize(objective, start, jac=True, bounds=bounds, method="L-BFGS-B")
@@ -61,12 +58,17 @@ class _Regression:
 
     def cross_validated(self, rows: Sequence[FusionRow], names: Sequence[str]) -> float:
         """Mean loss on rows that the weights have not seen."""
-        total = 0.0
-        for out, weights in self.fitted_without(rows, names):
-            for parts, right in _stacked([rows[place] for place in out], names):
-                losses, _ = self.task.fusion_loss(np.einsum("p,rpa->ra", weights, parts), right)
-                total += float(losses.sum())
-        return total / len(rows)
+        left_out = self.fitted_without(rows, names)
+        found = [self._losses(weights, _stacked([rows[place] for place in out], names)) for out, weights in left_out]
+        return sum(total for total, _ in found) / len(rows)
+
+    def _losses(self, weights: Floats, stacks: Sequence[tuple[Floats, Floats]]) -> tuple[float, Floats]:
+        """The sum of the rows' losses, and its gradient."""
+        total, slope = 0.0, np.zeros(len(weights))
+        for parts, right in stacks:
+            losses, gradients = self.task.fusion_loss(np.einsum("p,rpa->ra", weights, parts), right)
+            total, slope = total + float(losses.sum()), slope + np.einsum("ra,rpa->p", gradients, parts)
+        return total, slope
 
     def fitted_without(self, rows: Sequence[FusionRow], names: Sequence[str]) -> Iterator[tuple[list[int], Floats]]:
         """Places of a fifth of the rows at a time, and weights from the others that tell something."""
