@@ -1,9 +1,10 @@
 """What every test may use: an empty home, and tiny random bases with a real tokenizer."""
 
 import gc
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,3 +204,14 @@ def base(tiny_base: Path, home: Path) -> "Base":
     from shopfit.base.load import load_base
 
     return load_base(str(tiny_base), home)
+
+
+def write_intents(folder: Path, labels: Sequence[str]) -> None:
+    """Five examples of each label and twenty to test, whose texts name it."""
+    for part, count in (("intents", 5), ("intents.test", 20)):
+        rows = [
+            {"text": f"{part} {row} it is about {label} {label} {label}", "label": label}
+            for row in range(count)
+            for label in labels
+        ]
+        (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

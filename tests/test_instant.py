@@ -16,6 +16,7 @@ from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
+from tests.conftest import write_intents
 
 LABELS = ("parcel", "refund", "size")
 Make = Callable[..., Recipe]
@@ -26,13 +27,7 @@ def shop(tmp_path: Path) -> Path:
     folder = tmp_path / "acme"
     folder.mkdir()
     (folder / "merchant.yaml").write_text("name: acme\n")
-    for part, count in (("intents", 5), ("intents.test", 20)):
-        rows = [
-            {"text": f"{part} {row} it is about {label} {label} {label}", "label": label}
-            for row in range(count)
-            for label in LABELS
-        ]
-        (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_intents(folder, LABELS)
     return folder
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.cli.conftest import Run
+from tests.conftest import write_intents
 
 LABELS = ("parcel", "refund", "size")
 
@@ -13,13 +14,7 @@ LABELS = ("parcel", "refund", "size")
 @pytest.fixture
 def intents(shop: Path, tiny_encoder: Path) -> list[str]:
     """Arguments for an adapter on the tiny encoder."""
-    for part, count in (("intents", 5), ("intents.test", 20)):
-        rows = [
-            {"text": f"{part} {row} it is about {label} {label} {label}", "label": label}
-            for row in range(count)
-            for label in LABELS
-        ]
-        (shop / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_intents(shop, LABELS)
     recipe = yaml.safe_load((shop / "sentiment.yaml").read_text()) | {
         "name": "intents",
         "base": str(tiny_encoder),

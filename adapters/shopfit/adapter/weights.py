@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import assert_never
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shopfit.adapter.artifacts import HEAD
@@ -43,19 +45,22 @@ class Weights:
         packed: plain LoRA or DoRA: it takes a slot.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens: it takes no slot.
         head: of a `choose` adapter on an encoder.
+        classes: (L, D + 1) of the head, as it is asked.
     """
 
     key: Key
     packed: Packed | None = None
     prefix: Tensor | None = None
     head: Head | None = None
+    classes: NDArray[np.float64] | None = None
 
     @property
     def bytes(self) -> int:
         """Size in memory."""
         prefix = 0 if self.prefix is None else self.prefix.nbytes
         head = 0 if self.head is None else self.head.prototypes.nbytes  # biases are few
-        return prefix + head + (0 if self.packed is None else self.packed.bytes)
+        classes = 0 if self.classes is None else self.classes.nbytes
+        return prefix + head + classes + (0 if self.packed is None else self.packed.bytes)
 
     @property
     def prefix_length(self) -> int:
@@ -90,7 +95,9 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
             next_step="train it again on this base",
         )
     factors, norm_scales = (weights.factors, weights.norm_scales) if isinstance(weights, Dora) else (weights, None)
-    return Weights(key, packed=stack.pack(factors, bundle.manifest.reference, norm_scales), head=head)
+    classes = None if head is None else head.classes.double().numpy()
+    packed = stack.pack(factors, bundle.manifest.reference, norm_scales)
+    return Weights(key, packed=packed, head=head, classes=classes)
 
 
 def check_prefix(prefix: Tensor, name: str) -> None:

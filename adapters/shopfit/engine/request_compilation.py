@@ -201,8 +201,7 @@ class Compiler:
         """Work that scores one question and makes its answer; no question if the blend leaves the adapter out."""
         if question is None:
             return Work(loaded.weights, lambda _: answer(np.empty(0)))
-        head = None if loaded.weights is None else loaded.weights.head
-        classes = None if head is None else head.classes.double().numpy()
+        classes = None if loaded.weights is None else loaded.weights.classes
         plan = self._base.scorer.plan([question], classes=classes, known=loaded.vectors)
         return Work(loaded.weights, lambda results: answer(plan.scores(results)[0]), rows=plan.rows, loaded=loaded)
 
