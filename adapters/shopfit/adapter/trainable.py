@@ -5,7 +5,7 @@ a model with, maybe, a prefix or a head.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from shopfit.adapter.head import Head
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.layer_lock import Training, turns_of
+from shopfit.adapter.trunk import Trunk, trunk_below
 from shopfit.adapter.weight_files import write_native, write_norm_scales
 from shopfit.base.adaptable import adaptable_layers, has_experts, linear_layers
+from shopfit.base.blocks import block_names
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
+from shopfit.base.scoring.scorer import QuestionBatch
 from shopfit.errors import BaseError, Problem, RecipeError, ShopfitError
 from shopfit.methods import METHODS, PeftMethod
 from shopfit.methods.method import Beginning, Form
@@ -41,6 +44,7 @@ class TrainableAdapter:
         self.peft = peft
         self._method = method
         self._training = training
+        self.trunk: Trunk | None = None
         self.prototypes: nn.Parameter | None = None
         self._labels: tuple[str, ...] = ()
         self._biases: Tensor | None = None
@@ -63,6 +67,14 @@ class TrainableAdapter:
     def prefix(self, rows: int) -> Prefix | None:
         """The trained prefix for `rows` rows; None except for prefix tuning."""
         return self._method.prefix(self.peft, rows)
+
+    @contextmanager
+    def reading(self, batch: QuestionBatch) -> Iterator[None]:
+        """A context for forwards over a batch in training, which begin behind the blocks that no adapter changes, where
+        these have read the batch's texts before.
+        """
+        with nullcontext() if self.trunk is None else self.trunk.reading(batch):
+            yield
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The trainable parameters."""
@@ -194,7 +206,7 @@ def attach(
         raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
     turns_of(base.model).check(base.name)
     if method.form is Form.FACTORS:
-        settings = settings.model_copy(update={"targets": _targets(base, settings.targets)})
+        settings = settings.model_copy(update={"targets": _targets(base, settings, start)})
     if base.placed:
         raise BaseError(
             f"the base {base.name} was loaded by a device map, which serves it and does not train it",
@@ -217,19 +229,27 @@ def attach(
     except RecipeError:
         adapter.detach()
         raise
+    adapter.trunk = trunk_below(base.model)
     return adapter
 
 
-def _targets(base: Base, targets: str | list[str]) -> str | list[str]:
-    """`adapter.targets` for PEFT: as they are, or the layers' full names where PEFT would take others too.
+def _targets(base: Base, settings: Adapter, start: Start) -> str | list[str]:
+    """The layers to change, for PEFT: `adapter.targets` as it is, or full names where PEFT would take others too.
 
     PEFT lets a misspelt name pass when another one matches, and takes routers, experts and layers for pictures too.
+    Layers that the start changes are among them.
     """
-    linear, layers = linear_layers(base.model), adaptable_layers(base.model)
+    targets, linear, layers = settings.targets, linear_layers(base.model), adaptable_layers(base.model)
     asked = {
         name for name in linear if targets == "all-linear" or any(f".{name}".endswith(f".{end}") for end in targets)
     }
-    wanted = [name for name in layers if name in asked]
+    inside = _last_blocks(base, settings.layers)
+    wanted = [
+        name
+        for name in layers
+        if (name in asked and (inside is None or name.startswith(inside)))
+        or (start.factors is not None and name in start.factors)
+    ]
     names = sorted({name.rpartition(".")[2] for name in layers})
     if (
         unknown := []
@@ -244,7 +264,27 @@ def _targets(base: Base, targets: str | list[str]) -> str | list[str]:
         )
     if not wanted:
         raise RecipeError(
-            f"the base {base.name} has no linear layers that an adapter may change",
-            next_step="use another base, such as smollm2-135m",
+            f"the base {base.name} has no linear layers that an adapter may change"
+            + ("" if inside is None else f" in its blocks {settings.layers}"),
+            next_step="use another base, such as smollm2-135m" if inside is None else "set adapter.layers to all",
         )
-    return targets if len(wanted) == len(asked) and not has_experts(base.model) else wanted
+    return targets if set(wanted) == asked and not has_experts(base.model) else wanted
+
+
+def _last_blocks(base: Base, layers: str) -> tuple[str, ...] | None:
+    """What names of layers in the blocks that `adapter.layers` names begin with; None for all.
+
+    Raises:
+        RecipeError: if the base has not so many blocks, or none that follow each other.
+    """
+    if layers == "all":
+        return None
+    count, blocks = int(layers.removeprefix("last:")), block_names(base.model)
+    if count > len(blocks):
+        has = f"has {len(blocks)} blocks" if blocks else "has no single row of blocks"
+        raise RecipeError(
+            f"adapter.layers is {layers}, and the base {base.name} {has} "
+            f"(allowed: all{f', last:1 to last:{len(blocks)}' if blocks else ''})",
+            next_step="set adapter.layers to all, or leave it out",
+        )
+    return tuple(f"{name}." for name in blocks[-count:])

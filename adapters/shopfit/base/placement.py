@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shopfit.base.attention import text_config
-from shopfit.base.output_head import backbone_of
+from shopfit.base.blocks import block_names
 from shopfit.errors import BaseError
 
 DeviceMap = str | Mapping[str, str | int]
@@ -51,7 +50,7 @@ def spread(name: str, model: Any, device_map: DeviceMap) -> None:
     Raises:
         BaseError: if it names no place for a part, one that is not there, or several where one is needed.
     """
-    blocks = _blocks(model)
+    blocks = [] if model.get_output_embeddings() is None else block_names(model)  # a decoder's
     first, places = _balanced(model, blocks) if device_map == _AUTO else _asked(name, model, blocks, device_map)
     several = {first, *places.values()} != {first}
     if several and not blocks:
@@ -66,16 +65,6 @@ def spread(name: str, model: Any, device_map: DeviceMap) -> None:
     for block, place in places.items():
         model.get_submodule(block).register_forward_pre_hook(partial(_bring, place), with_kwargs=True)
     model.get_submodule(blocks[-1]).register_forward_hook(lambda _, __, output: _moved(output, first))
-
-
-def _blocks(model: Any) -> list[str]:
-    """Names of a decoder's blocks, in their order; empty if it has none, or an encoder besides."""
-    if model.config.is_encoder_decoder or model.get_output_embeddings() is None:
-        return []
-    backbone, count = backbone_of(model), getattr(text_config(model), "num_hidden_layers", 0)
-    prefix = next(name for name, module in model.named_modules() if module is backbone)
-    rows = [name for name, part in backbone.named_modules() if isinstance(part, nn.ModuleList) and len(part) == count]
-    return [".".join(filter(None, (prefix, rows[0], str(place)))) for place in range(count)] if rows else []
 
 
 def _asked(name: str, model: Any, blocks: Sequence[str], device_map: DeviceMap) -> _Places:

@@ -24,7 +24,8 @@ class LowRankMethod(PeftMethod):
 
     def size_in_words(self, settings: Adapter) -> str:
         """Its rank and its target layers."""
-        return f"rank {settings.rank} on {settings.targets}"
+        blocks = "" if settings.layers == "all" else f" of the {settings.layers.replace(':', ' ')} blocks"
+        return f"rank {settings.rank} on {settings.targets}{blocks}"
 
     def slot_rank(self, settings: Adapter) -> int:
         """Its rank."""

@@ -113,6 +113,12 @@ class Adapter(Section):
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input while training")
     targets: Literal["all-linear"] | list[str] = Field("all-linear", description="names of the base's linear layers")
+    layers: str = Field(
+        "all",
+        pattern=r"^(all|last:[1-9][0-9]{0,3})$",
+        description="blocks of the base that it changes: all, or last:N, with which training reads each text with the "
+        "others once (lora, adalora)",
+    )
     init_rank: int | None = Field(
         None, ge=2, le=LARGEST_RANK, description="adalora: rank before pruning; 1.5 times `rank` by default"
     )
@@ -125,6 +131,8 @@ class Adapter(Section):
             if getattr(self, switch) and switch not in rules.switches:
                 heeded = ", ".join(name for name, other in METHOD_RULES.items() if switch in other.switches)
                 raise ValueError(f"{switch} is only for the method {heeded}, not {self.method}")
+        if self.layers != "all" and rules.size_key != "rank":
+            raise ValueError(f"layers is only for methods that change layers, not {self.method} (allowed: all)")
         if rules.prunes and self.init_rank is not None and self.init_rank <= self.rank:
             raise ValueError(f"init_rank must be above rank ({self.rank}), or {rules.title} has nothing to prune")
         return self

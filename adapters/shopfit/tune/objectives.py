@@ -51,6 +51,8 @@ class Objective(nn.Module):
                 stack.enter_context(self._push.applied() if pushed else self._push.watched())
             if self._hidden is not None and not pushed:
                 stack.enter_context(self._hidden.open())
+            if self._push is None:  # which goes down to the embeddings
+                stack.enter_context(self._adapter.reading(questions))
             sums = answer_sums(self._adapter, questions)  # (A,)
         loss = self._task.loss(sums, batch, settings.temperature, settings)
         shown = loss.detach()

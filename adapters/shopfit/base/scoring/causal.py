@@ -22,7 +22,7 @@ from shopfit.base.output_head import backbone_of, logits_of
 from shopfit.base.placement import block_devices
 from shopfit.base.prefix import Prefix, lay_before
 from shopfit.base.scoring.questions import Question, Tokens
-from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
+from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial, keys_of
 
 _HEAD_ROWS = 512  # positions that the head is applied to at once: bounds the memory of logits
 _NARROW = 4  # positions of a window, in a trial: fewer than its texts have
@@ -78,6 +78,10 @@ class TreeBatch(QuestionBatch):
         before = torch.arange(prefix.width, device=places.device).expand(len(places), -1)
         places = places + prefix.lengths[:, None]
         return self.attention.mask(prefix.before(causal & kin), places, torch.cat((before, places), dim=1))
+
+    def row_keys(self, model: Any) -> list[tuple[bytes, int]]:  # noqa: ARG002 - the same on any decoder
+        """The tokens of each row, and the branches that they are of."""
+        return keys_of(self.branch != -1, self.input_ids, self.branch)
 
     def prompt_states(self, model: Any, states: Tensor) -> Tensor:  # noqa: ARG002 - the same on any decoder
         """(B, D) the hidden state of the prompt's last token, which predicts the answer."""

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize, pad
 from shopfit.base.pooling import MEAN, Pooling
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.questions import ClassIndex, Question, Text, Tokens
-from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial
+from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial, keys_of
 
 # score of two equal directions: at the temperature of 0.2 that suits decoders, cosines are then divided by 0.05
 _SHARPNESS = 4.0
@@ -61,6 +61,10 @@ class PairBatch(QuestionBatch):
         rows = self.question[firsts, 0]
         pooled: Tensor = reading_of(model).pooling.pool(states[rows], self.mask[rows])
         return pooled
+
+    def row_keys(self, model: Any) -> list[tuple[bytes, int]]:
+        """The tokens of each text; none on the plain path, which has an order of its own."""
+        return [] if reading_of(model).plain else keys_of(self.mask != 0, self.input_ids)
 
     def _vectors(self, model: Any) -> Tensor:
         """(R, D) vectors of the texts. On a CPU, where padding costs as much as text, in one forward a part."""

@@ -61,6 +61,23 @@ class QuestionBatch(ABC):
     def prompt_states(self, model: Any, states: Tensor) -> Tensor:
         """(B, D) one state a question, of the model's (R, T, D) hidden states in a forward over this batch."""
 
+    def row_keys(self, model: Any) -> list[tuple[bytes, int]]:  # noqa: ARG002 - some read rows in several ways
+        """Of each of the R rows, in the order in which `forward` reads them: all that its tokens' states depend on, and
+        the number of its tokens. Empty where rows are read in another way.
+        """
+        return []
+
+
+def keys_of(tokens: Tensor, *read: Tensor) -> list[tuple[bytes, int]]:
+    """`row_keys` of rows that are padded on the right.
+
+    Args:
+        tokens: (R, T) true for a token, false for padding.
+        read: (R, T) integers that a row's states depend on, such as its tokens.
+    """
+    lengths, laid = tokens.sum(1).tolist(), [part.cpu().numpy() for part in read]
+    return [(b"".join(part[row, :length].tobytes() for part in laid), length) for row, length in enumerate(lengths)]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan(Generic[R]):

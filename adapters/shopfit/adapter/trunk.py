@@ -1,0 +1,170 @@
+"""The trunk: a base's blocks below the first one that an adapter changes, whose states of a text stay the same.
+
+Training with `adapter.layers: last:N` reads each text with them once. The states behind the trunk are kept, and later
+forwards over the same text begin there. The trunk is read without dropout, as it is at inference.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from shopfit.base.blocks import block_names
+from shopfit.base.output_head import backbone_of
+from shopfit.base.scoring.scorer import QuestionBatch
+
+_MOST = 1 << 29  # bytes of states that are kept, of one trunk
+_TRIED = (5, 3)  # tokens of the rows of a trial
+_NEAR = 1e-4  # of the largest state: kept and computed ones are the same
+
+
+class TrunkStates:
+    """States of texts behind a trunk; those not asked for lately are let go beyond so many bytes.
+
+    Args:
+        most: bytes.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        self._bytes = 0
+        self._known: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def of(self, rows: Sequence[bytes]) -> list[Tensor] | None:
+        """(T, D) states of each row's tokens; None if those of any are not there."""
+        if not all(row in self._known for row in rows):
+            return None
+        for row in rows:
+            self._known.move_to_end(row)
+        return [self._known[row] for row in rows]
+
+    def keep(self, row: bytes, states: Tensor) -> None:
+        """Keep a row's (T, D) states."""
+        if row in self._known or states.nbytes > self._most:
+            return
+        self._known[row] = states
+        self._bytes += states.nbytes
+        while self._bytes > self._most:
+            self._bytes -= self._known.popitem(last=False)[1].nbytes
+
+
+class Trunk:
+    """The blocks of a model below the first adapted one.
+
+    Args:
+        model: frozen, of transformers, on one device.
+        count: of blocks that are adapted, the last ones; at least 1, and fewer than there are.
+    """
+
+    def __init__(self, model: Any, count: int) -> None:
+        blocks = [model.get_submodule(name) for name in block_names(model)]
+        self._model, self._backbone = model, backbone_of(model)
+        self._trunk, self._adapted = blocks[:-count], blocks[-count:]
+        self._states = _KEPT.setdefault(model, {}).setdefault(count, TrunkStates())
+        self._forms: dict[nn.Module, type | None] = {}
+        self._behind: Tensor | None = None  # (R, T, D) states that the running forward begins with
+        self._reading: Sequence[tuple[bytes, int]] = ()
+        self._left: list[tuple[bytes, int]] = []
+        self.keeps = self._try()
+        """Whether states can be kept: not where the upper blocks read more of the lower ones than their states."""
+
+    @contextmanager
+    def reading(self, batch: QuestionBatch) -> Iterator[None]:
+        """A context for the forwards over a batch's rows, which begin behind the trunk where its states are known."""
+        self._backbone.eval()
+        for block in self._adapted:
+            block.train()
+        rows = batch.row_keys(self._model) if self.keeps else []
+        if not rows:
+            yield
+            return
+        with self._over(rows, self._states):
+            yield
+
+    @contextmanager
+    def _over(self, rows: Sequence[tuple[bytes, int]], states: TrunkStates) -> Iterator[None]:
+        self._left = list(rows)
+        hook = self._backbone.register_forward_pre_hook(partial(self._begin, states), with_kwargs=True)
+        for block in self._trunk:
+            block.forward = partial(self._forward, block, states)
+        try:
+            yield
+        finally:
+            hook.remove()
+            self._behind, self._reading = None, ()
+            for block in self._trunk:
+                block.__dict__.pop("forward", None)
+
+    def _begin(self, states: TrunkStates, _: nn.Module, args: Any, kwargs: Any) -> None:
+        """Look up the rows of a forward: the next ones of the batch."""
+        shape = (kwargs["input_ids"] if "input_ids" in kwargs else args[0]).shape
+        self._reading, self._left = self._left[: shape[0]], self._left[shape[0] :]
+        known = states.of([row for row, _ in self._reading])
+        self._behind = None if known is None else _padded(known, int(shape[1]))
+
+    def _forward(self, block: nn.Module, states: TrunkStates, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        last = block is self._trunk[-1]
+        if self._behind is not None:
+            out = self._behind if last else hidden
+            return (out,) if self._forms[block] is tuple else out
+        found = type(block).forward(block, hidden, *args, **kwargs)
+        self._forms[block] = _form(found)
+        if last and self._forms[block] is not None:
+            behind = found[0] if isinstance(found, tuple) else found
+            for place, (row, tokens) in enumerate(self._reading):
+                states.keep(row, behind[place, :tokens].detach().clone())
+        return found
+
+    def _try(self) -> bool:
+        """Whether a forward that begins behind the trunk gives the states of a whole one."""
+        device = next(self._model.parameters()).device
+        width = max(_TRIED)
+        ids = torch.arange(len(_TRIED) * width, device=device).view(len(_TRIED), width) % 7 + 1
+        rows = [(bytes([place]), tokens) for place, tokens in enumerate(_TRIED)]
+        mask = torch.tensor([[int(at < tokens) for at in range(width)] for tokens in _TRIED], device=device)
+        was, states = self._backbone.training, TrunkStates()
+        self._backbone.eval()
+        with torch.no_grad():
+            found = []
+            for _ in range(2):
+                with self._over(rows, states):
+                    found.append(self._backbone(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None])
+                if None in self._forms.values():
+                    break
+        self._backbone.train(was)
+        return len(found) > 1 and bool((found[0] - found[1]).abs().max() <= _NEAR * found[0].abs().max())
+
+
+def trunk_below(model: Any) -> Trunk | None:
+    """The trunk of a model with an adapter on it; None if the adapter changes its first block, or none.
+
+    Args:
+        model: of transformers; only the adapter's weights require gradients.
+    """
+    blocks = [model.get_submodule(name) for name in block_names(model)]
+    adapted = [place for place, block in enumerate(blocks) if any(one.requires_grad for one in block.parameters())]
+    return Trunk(model, len(blocks) - adapted[0]) if adapted and adapted[0] else None
+
+
+_KEPT: WeakKeyDictionary[nn.Module, dict[int, TrunkStates]] = WeakKeyDictionary()
+
+
+def _form(found: Any) -> type | None:
+    """What a block returns: its states, or a tuple of them alone; None if there is more."""
+    if isinstance(found, Tensor):
+        return Tensor
+    alone = isinstance(found, tuple) and all(part is None for part in found[1:])
+    return tuple if alone and isinstance(found[0], Tensor) else None
+
+
+def _padded(rows: Sequence[Tensor], width: int) -> Tensor:
+    """(R, T, D) of R rows of (t, D), zeros behind each."""
+    padded = rows[0].new_zeros(len(rows), width, rows[0].shape[-1])
+    for place, row in enumerate(rows):
+        padded[place, : len(row)] = row
+    return padded
