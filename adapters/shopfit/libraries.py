@@ -25,12 +25,35 @@ def quiet() -> None:
 
 
 def share_cores() -> None:
-    """Let OpenMP's threads sleep while they wait, for long work on cores that others use too; before torch is imported.
+    """Give long work a thread a core that this process may use, and let them sleep while they wait.
 
-    They spin by default, which beside two busy processes on two cores makes a training half as slow again and takes it
-    twice the processor time; alone it is as fast either way.
+    To be called before torch is imported. OpenMP knows the cores that a process is bound to, not a container's quota of
+    them. Its threads spin by default, which beside two busy processes on two cores makes a training half as slow again
+    and takes it twice the processor time; alone it is as fast either way.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if (cores := usable_cores()) < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: by its affinity and the quotas of its control groups."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def crowded(load: float, cores: int) -> str:
+    """A warning that other work takes the cores of a run; empty where it leaves one of them.
+
+    Args:
+        load: processes that run or want to, on average over the last minute.
+        cores: of the machine.
+    """
+    if load < cores:
+        return ""
+    times = (load + cores) / cores
+    return f"{load:.1f} other processes are busy on {cores} cores: this takes about {times:.1f} times as long as alone"
 
 
 def _house() -> None:

@@ -1,5 +1,6 @@
 """`shopfit adapter`: the main job."""
 
+import os
 import shlex
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ from shopfit.cli.terminal import (
     print_json,
     recipe_options,
 )
-from shopfit.libraries import quiet, share_cores
+from shopfit.cli.ticker import Ticker
+from shopfit.libraries import crowded, quiet, share_cores
 
 if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
@@ -81,7 +83,10 @@ def command(
 
     screen = console(to_stderr=as_json)
 
-    with Bar(screen) as bar:
+    say = announce(screen)
+    if warning := crowded(os.getloadavg()[0], os.cpu_count() or 1):
+        say("machine", warning)
+    with Bar(screen) as bar, Ticker(screen, say) as ticker:
         settings = Settings.from_environment()
         done = onboard(
             opened,
@@ -90,7 +95,7 @@ def command(
             actor=actor(),
             trials=trials,
             instant=instant is None,
-            reporter=announce(screen),
+            reporter=ticker,
             callback=bar,
             published=lambda first: _serves(screen, first),
         )

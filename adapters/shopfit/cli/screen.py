@@ -1,5 +1,6 @@
 """The console: nothing that a merchant wrote is a style, a control or a line of its own in it."""
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,16 @@ class Screen(Console):
 
     def __init__(self, *, to_stderr: bool = False) -> None:
         super().__init__(stderr=to_stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._printed = time.monotonic()
+
+    def print(self, *parts: Any, **options: Any) -> None:
+        """Print, as rich's console does."""
+        super().print(*parts, **options)
+        self._printed = time.monotonic()
+
+    def silent_for(self) -> float:
+        """Seconds since something was printed."""
+        return time.monotonic() - self._printed
 
     def row(self, name: str, value: object) -> None:
         """A name in the first column, and its value beside it."""
