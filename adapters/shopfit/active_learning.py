@@ -18,6 +18,7 @@ from shopfit.adapter.score_fusion import log_shares, softmax
 from shopfit.base.chat_template import chat_digest
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
+from shopfit.base.merchant_search import MerchantEmbedder, catalog_index
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, RankRequest, Tenant
 from shopfit.engine.request_compilation import request_for
@@ -26,7 +27,8 @@ from shopfit.merchant.examples import Example, load_examples, seen
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
-from shopfit.merchant.search import CatalogIndex, Embed, Floats
+from shopfit.merchant.search import CatalogIndex, Embed
+from shopfit.merchant.segments import Floats
 from shopfit.merchant.splits import test_file_of
 from shopfit.merchant.unlabeled import load_unlabeled, without_copies
 from shopfit.recipe.methods import LARGEST_RANK
@@ -105,7 +107,7 @@ def label_next(
     if recipe.spec.written:
         raise _no_uncertainty(recipe)
     pool = _pool(merchant, recipe, reporter)
-    embed = embed or LateEmbedder(settings.home)
+    embed = embed or MerchantEmbedder(LateEmbedder(settings.home), merchant.name)
     uncertainty = _uncertainty(pool, settings, embed, reporter)
     vectors = embed([pool.shown.text(row.fields) for row in pool.rows]).astype(np.float64)
     chosen = draw_diverse(uncertainty.gradients, vectors, rows, recipe.tune.seed)
@@ -245,7 +247,7 @@ def _in_production(registry: Registry, reference: str, settings: Settings) -> tu
 
 def _rank_uncertainty(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) -> Uncertainty:
     """Entropy of the scores of the items that a search finds, or of the row's own candidates; from 0 to 1."""
-    index = None if pool.shown.catalog is None else CatalogIndex(pool.shown.catalog, embed)
+    index = None if pool.shown.catalog is None else catalog_index(pool.shown.catalog, embed)
     found = [_found(index, pool.shown, row) for row in pool.rows]
     asked = [place for place, items in enumerate(found) if len(items) > 1]
     answers = engine.rank(

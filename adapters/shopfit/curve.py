@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import needed
 from shopfit.base.embed import LateEmbedder
+from shopfit.base.merchant_search import MerchantEmbedder
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.assess import assess
@@ -80,7 +81,8 @@ def learning_curve(
             )
         context = prepare(merchant, whole, settings=settings, accelerator=accelerator, reporter=reporter)
         numbers = _measurable(context, shots, reporter)
-        runner = _PointRunner(context, registry, settings, accelerator, LateEmbedder(settings.home), reporter)
+        embed = MerchantEmbedder(LateEmbedder(settings.home), merchant.name)
+        runner = _PointRunner(context, registry, settings, accelerator, embed, reporter)
         drawn = [recipe.tune.seed + number for number in range(seeds)]
         reporter("curve", f"{', '.join(map(str, numbers))} examples, seeds {', '.join(map(str, drawn))}")
         base = runner.base()

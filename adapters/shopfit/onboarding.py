@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shopfit.adapter.bundle import Bundle, seal
 from shopfit.base.embed import LateEmbedder
+from shopfit.base.merchant_search import MerchantEmbedder
 from shopfit.evaluation import Report, card
 from shopfit.evaluation.report import CARD
 from shopfit.merchant.examples import Fields
@@ -110,7 +111,9 @@ def onboard(
         if trials is not None:
             check_search(trials, accelerator.num_processes)
         context = prepare(merchant, recipe, settings=settings, accelerator=accelerator, reporter=reporter)
-        job = _Job(registry, settings, accelerator, LateEmbedder(settings.home), actor, reporter)
+        encoder = LateEmbedder(settings.home)
+        embed = MerchantEmbedder(encoder, merchant.name, lambda detail: reporter("search", detail))
+        job = _Job(registry, settings, accelerator, embed, actor, reporter)
         if accelerator.is_main_process:  # the others search nothing
             _read_ahead(context, job.embed)
         first = None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Bundle, HeldBundle
 from shopfit.base.embed import LateEmbedder
+from shopfit.base.merchant_search import MerchantEmbedder
 from shopfit.engine import Engine, Tenant
 from shopfit.evaluation import Report, make_report
 from shopfit.evaluation.calibration import calibration_facts
@@ -119,4 +120,4 @@ def measure_again(reference: str, merchant: Merchant, *, settings: Settings) -> 
     known = bundle.manifest.base
     recipe = tenant.recipe.model_copy(update={"base": known.name, "dtype": known.dtype, "tune": settled})
     context = prepare(merchant, recipe, settings=settings, accelerator=make_accelerator(recipe))
-    return report_on(context, bundle, LateEmbedder(settings.home), started)
+    return report_on(context, bundle, MerchantEmbedder(LateEmbedder(settings.home), merchant.name), started)

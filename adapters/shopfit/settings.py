@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from shopfit.errors import ShopfitError
 
+_MOST_GB = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -75,6 +77,29 @@ def rewrites(home: Path, merchant: str) -> Path:
 def unsorted_rewrites(home: Path) -> list[Path]:
     """What releases before 0.2 wrote anew, of no merchant in particular."""
     return sorted((home / "rewrites").glob("*.json"))
+
+
+def indexes(home: Path, merchant: str) -> Path:
+    """Folder of what was made to search a merchant's catalogs."""
+    return home / "indexes" / merchant
+
+
+def index_bytes() -> int:
+    """Bytes that all merchants' indexes may take (`SHOPFIT_INDEX_GB`, default 16).
+
+    Raises:
+        ShopfitError: if it is no number above 0.
+    """
+    said = os.environ.get("SHOPFIT_INDEX_GB") or "16"
+    try:
+        wanted = float(said)
+    except ValueError:
+        wanted = 0.0
+    if not 0 < wanted < _MOST_GB:
+        raise ShopfitError(
+            f"SHOPFIT_INDEX_GB is {said!r} (allowed: a number above 0)", next_step="leave it out, or say it in GB: 16"
+        )
+    return int(wanted * 1e9)
 
 
 def curve_picture(home: Path, merchant: str, recipe: str) -> Path:

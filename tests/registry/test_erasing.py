@@ -38,10 +38,12 @@ def fill(registry: Registry, place: Settings, make_bundle: MakeBundle) -> None:
         "curves/gone.review-sentiment.png",
         "rewrites/gone/1.json",
         "rewrites/1.json",
+        "indexes/gone/0-1.safetensors",
         ".staging-dead/bundle/catalog.jsonl",
         "studies/gone-not/review-sentiment/1.db",
         "curves/gone-not.review-sentiment.png",
         "rewrites/gone-not/1.json",
+        "indexes/gone-not/0-1.safetensors",
     ):
         path = place.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +75,7 @@ def test_nothing_of_it_stays(registry: Registry, place: Settings, make_bundle: M
         assert told.shared_blobs == 3
         assert told.local["cache"].count == 3 * 8
         assert {name: space.count for name, space in told.local.items() if name != "cache"} == {
+            "indexes": 1,
             "studies": 1,
             "curves": 1,
             "rewrites": 2,
@@ -85,7 +88,7 @@ def test_nothing_of_it_stays(registry: Registry, place: Settings, make_bundle: M
     assert registry.collect_garbage(grace=timedelta(0)).count == 0
     assert registry.verify() == []
     assert registry.fetch(kept, place.cache).digest == kept.digest
-    assert len(list(place.home.rglob("*gone-not*"))) == 3
+    assert len(list(place.home.rglob("*gone-not*"))) == 4
     assert holding(place.home / "cache") == holding(place.home / "blobs") == []
     if not place.blobs.startswith("memory"):
         assert holding(place.home) == []

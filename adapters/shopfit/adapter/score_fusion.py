@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shopfit.errors import BundleError, Problem
-from shopfit.merchant.search import Floats
+from shopfit.merchant.segments import Floats
 
 ADAPTER, BM25, MINILM, HISTORY = "adapter", "bm25", "minilm", "history"
 COSINE_UNIT = 0.1

@@ -45,11 +45,26 @@ class Embedder:
             (N, D) float32, rows of length 1; D is 384 for minilm-l6.
         """
         if not texts:
-            return np.zeros((0, self._base.model.config.hidden_size), np.float32)
+            return np.zeros((0, self.width), np.float32)
         vectors = self._new(set(texts) - self._known.keys())
         if self._remember:
             self._known |= vectors
             vectors = self._known
+        return np.stack([vectors[text] for text in texts])
+
+    @property
+    def identity(self) -> str:
+        """What its vectors depend on besides the text."""
+        return f"{self._base.fingerprint} {self._base.dtype} {self._base.quantization} {self._max_tokens}"
+
+    @property
+    def width(self) -> int:
+        """D, numbers of a vector."""
+        return int(self._base.model.config.hidden_size)
+
+    def once(self, texts: Sequence[str]) -> Vectors:
+        """Embed N texts without caching them."""
+        vectors = self._new(set(texts))
         return np.stack([vectors[text] for text in texts])
 
     def _new(self, texts: set[str]) -> dict[str, Vectors]:
@@ -87,6 +102,7 @@ class LateEmbedder:
     def __init__(
         self, home: Path, name: str = "minilm-l6", *, device: str | None = None, remember: bool = True
     ) -> None:
+        self.home = home
         self._load = partial(Embedder.load, home, name, device=device, remember=remember)
         self._embedder: Embedder | None = None
         self._lock = threading.Lock()
@@ -94,6 +110,21 @@ class LateEmbedder:
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Embed N texts, as `Embedder` does."""
         with self._lock:
-            if self._embedder is None:
-                self._embedder = self._load()
-            return self._embedder(texts)
+            return self._loaded(texts)
+
+    def once(self, texts: Sequence[str]) -> Vectors:
+        """Embed N texts, one or more, without caching them."""
+        with self._lock:
+            return self._loaded.once(texts)
+
+    @property
+    def kind(self) -> tuple[str, int]:
+        """What its vectors depend on besides the text, and D, their width."""
+        with self._lock:
+            return self._loaded.identity, self._loaded.width
+
+    @property
+    def _loaded(self) -> Embedder:
+        if self._embedder is None:
+            self._embedder = self._load()
+        return self._embedder

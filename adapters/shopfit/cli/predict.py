@@ -67,6 +67,7 @@ def command(
     from shopfit.adapter.artifacts import needed
     from shopfit.base.embed import LateEmbedder
     from shopfit.base.load import load_base
+    from shopfit.base.merchant_search import MerchantEmbedder
     from shopfit.engine import Engine, Tenant
     from shopfit.registry import Registry
     from shopfit.settings import Settings
@@ -84,7 +85,11 @@ def command(
     assert tenant.bundle is not None
     trained_on = tenant.bundle.manifest.base
     base = load_base(trained_on.name, settings.home, quantization=trained_on.quantization, dtype=trained_on.dtype)
-    engine = Engine(base, slots=1, max_rank=LARGEST_RANK, embed=LateEmbedder(settings.home))
+    said = console(to_stderr=True)
+    embed = MerchantEmbedder(
+        LateEmbedder(settings.home, remember=False), tenant.merchant, lambda detail: said.row("search", detail)
+    )
+    engine = Engine(base, slots=1, max_rank=LARGEST_RANK, embed=embed)
     options = {"candidates": candidates or None, "top": top} if tenant.recipe.spec.items else {}
     answer = engine.ask(tenant, fields, **options)
     answer = replace(answer, version=version.name, digest=version.digest)

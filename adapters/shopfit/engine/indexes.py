@@ -1,7 +1,7 @@
 """Search indexes of merchants' catalogs: each is built once, on its own thread, and replaces the old one when ready.
 
-When a catalog changes, its old index is used until the new one is built. Unchanged texts keep their vectors, so that a
-new price needs no embedding.
+When a catalog changes, its old index is used until the new one is built. Texts that were embedded once, by this process
+or another that shares its home, are not embedded again.
 """
 
 import threading
@@ -9,6 +9,7 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from shopfit.base.merchant_search import catalog_index, of_merchant
 from shopfit.engine.fair_thread_pool import Workers
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.search import CatalogIndex, Embed
@@ -88,7 +89,8 @@ class Indexes:
     def _make(self, made: _Made) -> None:
         try:
             before = self._before(made.merchant, made.catalog)
-            made.index.set_result(CatalogIndex(made.catalog, self._embed, before=before))
+            embed = of_merchant(self._embed, made.merchant)
+            made.index.set_result(catalog_index(made.catalog, embed, before))
         except Exception as error:
             made.index.set_exception(error)
 

@@ -1,6 +1,6 @@
 """A merchant's catalog: the items that can be recommended."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,8 @@ class Item:
     fields: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        if type(self.id) is str and type(self.title) is str and type(self.fields) is dict:
+            return  # as nearly always: a catalog has many items
         for name, value, kind in (("id", self.id, str), ("title", self.title, str), ("fields", self.fields, Mapping)):
             if not isinstance(value, kind):
                 allowed = "text" if kind is str else "names and their values"
@@ -40,7 +42,8 @@ class Item:
     @property
     def text(self) -> str:
         """Title, variant, brand, category and description in one line, for retrieval."""
-        return " ".join(str(self.fields[name]) for name in _SAID if self.fields.get(name))
+        said = map(self.fields.get, _SAID)
+        return " ".join([part if type(part) is str else str(part) for part in said if part])
 
 
 class Catalog(Mapping[str, Item]):
@@ -80,6 +83,17 @@ class Catalog(Mapping[str, Item]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._items
+
+    def items(self) -> ItemsView[str, Item]:
+        """Ids with their items; as those of a dict, which are faster than a mapping's."""
+        return self._items.items()
+
+    def values(self) -> ValuesView[Item]:
+        """The items."""
+        return self._items.values()
 
 
 def _no_items(seen: str) -> DataError:

@@ -1,51 +1,20 @@
 """Finding items of a catalog by words (BM25) and by meaning (the cosine of an encoder's vectors)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shopfit.merchant.catalog import Catalog, Item
+from shopfit.merchant.segments import Floats, Keys, Places, Segment, TextIndex, cover, joined, keys_of
 
-Floats = NDArray[np.float64]
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """N texts -> (N, D) vectors of length 1."""
-
 _FUSED = ("bm25", "minilm")
-_CHUNK = 32  # texts that an encoder is asked for at a time
+_CHUNK = 32  # texts that an encoder is asked for at a time, so that other threads can use it in between
 _FUSION = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)
-
-
-class WordIndex:
-    """BM25, Lucene's variant.
-
-    Args:
-        texts: N documents.
-    """
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        import bm25s
-
-        self._size = len(texts)
-        documents = _words(texts)
-        self._known = {word for document in documents for word in document}
-        self._index = bm25s.BM25()
-        if self._known:
-            self._index.index(documents, show_progress=False)
-
-    def scores(self, query: str) -> Floats:
-        """(N,) how well each document fits; 0 for one that shares no word."""
-        shared = [word for word in _words([query])[0] if word in self._known] if query else []
-        if not shared:
-            return np.zeros(self._size)
-        return np.asarray(self._index.get_scores(shared), np.float64)
-
-
-def _words(texts: Sequence[str]) -> list[list[str]]:
-    import bm25s
-
-    # no stop words: they are English, and rare words weigh more than common ones anyway
-    return list(bm25s.tokenize(list(texts), stopwords=None, return_ids=False, show_progress=False)) if texts else []
 
 
 def direction(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -54,43 +23,42 @@ def direction(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
-class VectorIndex:
-    """Cosine of vectors.
-
-    Args:
-        texts: N documents.
-        embed: turns texts into vectors; asked for a few texts at a time, so that other threads can use it in between.
-        known: vectors of texts that need not be made again.
-    """
-
-    def __init__(
-        self, texts: Sequence[str], embed: Embed, known: Mapping[str, NDArray[np.float32]] | None = None
-    ) -> None:
-        self._embed = embed
-        vectors = dict(known or {})
-        new = sorted({text for text in texts if text not in vectors}, key=len)
-        for start in range(0, len(new), _CHUNK):
-            part = new[start : start + _CHUNK]
-            vectors |= zip(part, embed(part), strict=True)
-        self.vectors = {text: vectors[text] for text in texts}
-        self._matrix = np.stack(list(map(self.vectors.__getitem__, texts))) if texts else embed(texts)  # (N, D)
-
-    def scores(self, words: str, history: Sequence[str] = ()) -> Floats:
-        """(N,) a document's cosine with the words; where there are none, its largest with anything seen before.
-
-        Words say what is wanted now. What is most like an item seen before is often another of the same kind, and would
-        outweigh the words if both counted alike.
-        """
-        return self.largest([words] if words or not history else [" ".join(history), *history])
-
-    def largest(self, texts: Sequence[str]) -> Floats:
-        """(N,) a document's largest cosine with any of one or more texts."""
-        return np.asarray((self._matrix @ self._embed(texts).T).max(1), np.float64)
-
-
 def titles_index(titles: Sequence[str], embed: Embed | None) -> "CatalogIndex":
     """An index of plain titles, each its own id: of what a merchant without a catalog ranks."""
     return CatalogIndex(Catalog.of_titles(iter(titles)), embed)
+
+
+class Source(Protocol):
+    """Where an index finds the segments of its texts."""
+
+    def held(self, known: Sequence[Segment]) -> Sequence[Segment]:
+        """Segments that are there already, beside those that are known."""
+
+    def made(self, texts: Sequence[str]) -> Sequence[Segment]:
+        """Segments that hold N texts, none of which is there twice."""
+
+
+class InMemory(Source):
+    """A source of segments that are made anew and kept nowhere.
+
+    Args:
+        embed: turns texts into vectors; None to find by words only.
+    """
+
+    def __init__(self, embed: Embed | None) -> None:
+        self._embed = embed
+
+    def held(self, known: Sequence[Segment]) -> Sequence[Segment]:  # noqa: ARG002 - there are none
+        """None."""
+        return ()
+
+    def made(self, texts: Sequence[str]) -> Sequence[Segment]:
+        """One segment of them all."""
+        if self._embed is None:
+            return [Segment.of(texts, np.zeros((len(texts), 0), np.float32))]
+        ordered = sorted(texts, key=len)
+        parts = [self._embed(ordered[start : start + _CHUNK]) for start in range(0, len(ordered), _CHUNK)]
+        return [Segment.of(ordered, np.concatenate(parts))]
 
 
 class CatalogIndex:
@@ -99,20 +67,54 @@ class CatalogIndex:
     Args:
         catalog: its items.
         embed: turns texts into vectors; None to find by words only.
-        before: an earlier index with the same `embed`: vectors of its texts are not made again.
+        before: an earlier index with the same `embed`: what it holds is not made again.
+        source: of the segments that hold other texts; by default they are made and kept in memory.
     """
 
-    def __init__(self, catalog: Catalog, embed: Embed | None = None, *, before: "CatalogIndex | None" = None) -> None:
-        self._texts = [item.text for item in catalog.values()]
-        self._places = {item: place for place, item in enumerate(catalog)}
-        self._words: WordIndex
-        self._vectors: VectorIndex | None
-        if before is not None and before._texts == self._texts:  # only prices or stock have changed
-            self._words, self._vectors = before._words, before._vectors
-            return
-        known = None if before is None or before._vectors is None else before._vectors.vectors
-        self._words = WordIndex(self._texts)
-        self._vectors = None if embed is None else VectorIndex(self._texts, embed, known)
+    def __init__(
+        self,
+        catalog: Catalog,
+        embed: Embed | None = None,
+        *,
+        before: "CatalogIndex | None" = None,
+        source: Source | None = None,
+    ) -> None:
+        self._texts: TextIndex
+        self._embed = embed
+        self._items = list(catalog.values())
+        self._places: dict[str, int]
+        self._keys, rows = self._from(catalog, before)
+        segments = [] if before is None else list(before._texts.segments)
+        source = source or InMemory(embed)
+        cover(self._keys, rows, segments)
+        if (rows < 0).any():
+            cover(self._keys, rows, segments, source.held(segments))
+        if (rows < 0).any():
+            new = dict.fromkeys(self._items[place].text for place in np.flatnonzero(rows < 0).tolist())
+            cover(self._keys, rows, segments, source.made(list(new)))
+        assert (rows >= 0).all(), "a source gives segments that hold what it is asked for"
+        self._texts = TextIndex(*joined(segments, self._keys, rows))
+
+    def _from(self, catalog: Catalog, before: "CatalogIndex | None") -> tuple[Keys, Places]:
+        """(N, 2) keys of the items' texts, and (N,) rows of those that an earlier index has, too; -1 for others."""
+        items, old = self._items, [] if before is None else before._items
+        same = np.zeros(len(items), bool)
+        same[: len(old)] = np.fromiter(map(is_, items, old), bool, min(len(items), len(old)))
+        there = np.where(same, np.arange(len(items)), -1)
+        others = np.flatnonzero(~same).tolist()  # the rest has nothing to do for items that stayed where they were
+        if before is not None and len(items) == len(old) and all(items[at].id == old[at].id for at in others):
+            self._places = before._places
+        else:
+            self._places = dict(zip(catalog, range(len(items)), strict=True))
+        for at in others if old and before is not None else ():
+            place = before._places.get(items[at].id, -1)
+            there[at] = place if old[place] is items[at] else -1
+        keys, rows = np.zeros((len(items), 2), np.uint64), np.full(len(items), -1, np.int64)
+        kept, new = np.flatnonzero(there >= 0), np.flatnonzero(there < 0)
+        if before is not None:
+            keys[kept], rows[kept] = before._keys[there[kept]], before._texts.rows[there[kept]]
+        keys[new] = keys_of(items[at].text for at in new.tolist())
+        return keys, rows
 
     def __contains__(self, item: object) -> bool:
         return item in self._places
@@ -126,6 +128,9 @@ class CatalogIndex:
     ) -> dict[str, Floats]:
         """How well C items fit, by each kind of score.
 
+        Words say what is wanted now. What is most like an item seen before is often another of the same kind, and would
+        outweigh the words if both counted alike.
+
         Args:
             query: what is wanted; may be empty.
             history: the items seen before. BM25 looks for their titles alone: one item's description is noise in the
@@ -134,19 +139,20 @@ class CatalogIndex:
             wanted: which of "bm25", "minilm" and "history" to compute.
 
         Returns:
-            (C,) by the name of the way. With an encoder there is "minilm", the cosine with what is wanted, or else with
-            what was seen before; and where both are there, "history", that with what was seen before.
+            (C,) by the name of the way. With an encoder there is "minilm", the cosine with what is wanted, or else the
+            largest with anything seen before; and where both are there, "history", that with what was seen before.
         """
-        places = [self._places[item] for item in pool]
+        places = np.fromiter(map(self._places.__getitem__, pool), np.int64, len(pool))
         found = {}
         if wanted("bm25"):
-            found["bm25"] = self._words.scores(" ".join([query, *(item.title for item in history)]))[places]
-        if self._vectors is not None:
+            found["bm25"] = self._texts.words(" ".join([query, *(item.title for item in history)]))[places]
+        if self._embed is not None:
             texts = [item.text for item in history]
             if wanted("minilm"):
-                found["minilm"] = self._vectors.scores(query, texts)[places]
+                asked = [query] if query or not texts else [" ".join(texts), *texts]
+                found["minilm"] = self._texts.nearest(self._embed(asked))[places]
             if query and texts and wanted("history"):
-                found["history"] = self._vectors.largest(texts)[places]
+                found["history"] = self._texts.nearest(self._embed(texts))[places]
         return found
 
     def search(

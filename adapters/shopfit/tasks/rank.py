@@ -9,13 +9,14 @@ import numpy as np
 from pydantic import Field
 
 from shopfit.adapter.score_fusion import ADAPTER, BM25, COSINE_UNIT, HISTORY, MINILM, ScoreFusion
+from shopfit.base.merchant_search import catalog_index
 from shopfit.base.prompt import Prompter
 from shopfit.errors import Problem
-from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example, Fields, seen
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.item_sampling import draw_others
-from shopfit.merchant.search import CatalogIndex, Embed, VectorIndex, WordIndex, titles_index
+from shopfit.merchant.search import CatalogIndex, Embed, titles_index
 from shopfit.merchant.statistics import popularity
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
@@ -178,7 +179,7 @@ class Rank(ScoredTask):
         assert isinstance(predictions, RankPredictions)
         rows: list[FusionRow] = []
         prompter, facts = held.prompter, RankFusion(weights={ADAPTER: 1.0}, popularity=popularity(held.train))
-        whole = None if prompter.catalog is None else CatalogIndex(prompter.catalog, embed)
+        whole = None if prompter.catalog is None else catalog_index(prompter.catalog, embed)
         said = zip(held.valid, predictions.candidates, predictions.scores, predictions.relevant, strict=True)
         for example, pool, scores, relevant in said:
             index = whole or titles_index(pool, embed)
@@ -227,43 +228,46 @@ def item_parts(facts: RankFusion, found: Mapping[str, Floats], pool: Sequence[st
 
 def _bm25(learned: Learned) -> Answers:
     """BM25 of the example's text over the items' texts."""
-    catalog = learned.catalog
 
     def answer(rows: Rows, pools: Sequence[Sequence[str]]) -> list[Floats]:
-        items = _all_items(catalog, pools)
-        place = {item: number for number, item in enumerate(items)}
-        index = WordIndex([_item_text(item, catalog) for item in items])
-        scores = [index.scores(learned.text(row)) for row in rows]
-        return [row[[place[item] for item in pool]] for row, pool in zip(scores, pools, strict=True)]
+        index = _index(learned, pools, None)
+        return [
+            index.scores(learned.text(row), (), pool, {"bm25"}.__contains__)["bm25"]
+            for row, pool in zip(rows, pools, strict=True)
+        ]
 
     return answer
 
 
 def _cosine(learned: Learned) -> Answers:
     """An item's cosine with the words of the example; where it has none, its largest with any item of its history."""
-    catalog, query_text = learned.catalog, learned.query_text
-    history = learned.history if learned.history is not None else catalog
+    query_text = learned.query_text
+    history = learned.history if learned.history is not None else learned.catalog
 
     def answer(rows: Rows, pools: Sequence[Sequence[str]]) -> list[Floats]:
-        items = _all_items(catalog, pools)
-        place = {item: number for number, item in enumerate(items)}
+        index = _index(learned, pools, learned.embed)
         learned.embed([query_text(row) for row in rows])  # all at once is faster
-        index = VectorIndex([_item_text(item, catalog) for item in items], learned.embed)
-        answers = []
-        for row, pool in zip(rows, pools, strict=True):
-            titles = [_item_text(item, history) for item in seen(row.fields) if history is None or item in history]
-            answers.append(index.scores(query_text(row), titles)[[place[item] for item in pool]])
-        return answers
+        return [
+            index.scores(query_text(row), _past(row, history), pool, {"minilm"}.__contains__)["minilm"]
+            for row, pool in zip(rows, pools, strict=True)
+        ]
 
     return answer
 
 
-def _all_items(catalog: Catalog | None, pools: Sequence[Sequence[str]]) -> list[str]:
-    return list(dict.fromkeys([*(catalog or ()), *(item for pool in pools for item in pool)]))
+def _past(row: Example, history: Catalog | None) -> list[Item]:
+    """The items of a row's history; without a catalog of them, its titles."""
+    known = Catalog.of_titles(iter(seen(row.fields))) if history is None else history
+    return past_items(row.fields, known)
 
 
-def _item_text(item: str, catalog: Catalog | None) -> str:
-    return catalog[item].text if catalog is not None and item in catalog else item
+def _index(learned: Learned, pools: Sequence[Sequence[str]], embed: Embed | None) -> CatalogIndex:
+    """The index of the catalog, which others use, too; or one of titles in the pools that are no items, by `embed`."""
+    catalog = learned.catalog or Catalog({})
+    titles = dict.fromkeys(item for pool in pools for item in pool if item not in catalog)
+    if titles or learned.catalog is None:
+        return CatalogIndex(Catalog({**catalog, **Catalog.of_titles(iter(titles))}), embed)
+    return catalog_index(catalog, learned.embed)
 
 
 @metric(

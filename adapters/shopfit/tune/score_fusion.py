@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion
 from shopfit.evaluation.calibration import cross_fitted, temperature_helps
 from shopfit.evaluation.evidence import NATS, NATS_AN_EXAMPLE
-from shopfit.merchant.search import Embed, Floats
+from shopfit.merchant.search import Embed
+from shopfit.merchant.segments import Floats
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, Predictions, ScoredTask, scored_task_of
 from shopfit.tasks.scored import FusionRow
