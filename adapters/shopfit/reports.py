@@ -12,6 +12,7 @@ from shopfit.evaluation import Report, make_report
 from shopfit.evaluation.calibration import calibration_facts
 from shopfit.evaluation.contenders import compare, compare_held_out
 from shopfit.evaluation.report import Course, Held, Served, Sources
+from shopfit.evaluation.retrieval import retrieval_facts
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
 from shopfit.recipe.methods import LARGEST_RANK
@@ -78,7 +79,8 @@ def report_on(
         if isinstance(answers, ChoosePredictions)
         else {}
     )
-    served = Served({} if tenant.blend is None else tenant.blend.weights, calibration)
+    retrieval = retrieval_facts(engine, tenant, test)
+    served = Served({} if tenant.blend is None else tenant.blend.weights, calibration, retrieval)
     course = Course(manifest.start, self_training=manifest.self_training)
     if run is not None:
         course = replace(

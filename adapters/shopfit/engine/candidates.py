@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from shopfit.adapter.score_fusion import BM25, HISTORY, MINILM
-from shopfit.engine.validation import MOST_ITEMS
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields, seen
@@ -16,12 +15,20 @@ from shopfit.tasks.rank_answers import RankRequest
 from shopfit.tasks.scored import Parts
 from shopfit.tasks.tenant import Tenant
 
+WHOLE, RERANKED = 2_000, 200
+"""Items up to which a whole catalog is ranked; items of a larger one that search finds and the adapter ranks."""
 _SEARCHED = {BM25, MINILM, HISTORY}  # parts of a blend that a search computes
 
 
 def searches(tenant: Tenant) -> bool:
     """Whether an adapter's blend has a part that a search computes."""
     return tenant.blend is not None and bool(_SEARCHED & tenant.blend.weights.keys())
+
+
+def searched_first(request: RankRequest, tenant: Tenant) -> bool:
+    """Whether a request ranks what search finds, since it names nothing to rank and the catalog is large."""
+    named = request.documents is not None or request.candidates is not None
+    return not named and tenant.catalog is not None and len(tenant.catalog) > WHOLE
 
 
 def of_texts(tenant: Tenant) -> Tenant:
@@ -36,7 +43,7 @@ def candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
     """What a request ranks: its documents, its candidates, or else the catalog.
 
     Raises:
-        RequestError: if a candidate is not in the catalog, there is neither one nor the other, or it is too large.
+        RequestError: if a candidate is not in the catalog, or there is neither one nor the other.
     """
     if request.documents is not None:
         return request.documents
@@ -50,22 +57,17 @@ def candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
         return request.candidates
     if tenant.catalog is None:
         raise RequestError(f"{tenant.name} has no catalog to choose from", next_step="send `candidates`")
-    found = offered(tenant, tenant.catalog, request.fields, [Rules()])
-    if len(found) > MOST_ITEMS:
-        raise RequestError(
-            f"{tenant.name} has {len(found)} items to rank (allowed: {MOST_ITEMS} a request)",
-            next_step="use `recommend`, which searches first, or send `candidates`",
-        )
-    return found
+    return offered(tenant, tenant.catalog, request.fields, [Rules()])
 
 
 def offered(tenant: Tenant, catalog: Catalog, fields: Fields, rules: Sequence[Rules]) -> list[str]:
-    """Items that pass all rules, less those of the history unless the recipe has repeats."""
+    """Items that pass one or more rules, all of them, less those of the history unless the recipe has repeats."""
     left_out = set() if tenant.recipe.data.repeats else set(seen(fields))
+    first, *more = rules  # the recipe's, which are the same for every request
     return [
         item
-        for item, entry in catalog.items()
-        if item not in left_out and all(rule.allow(entry.fields) for rule in rules)
+        for item in catalog.passing(first)
+        if item not in left_out and all(rule.allow(catalog[item].fields) for rule in more)
     ]
 
 

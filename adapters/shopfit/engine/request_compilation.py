@@ -14,7 +14,7 @@ from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question, Text
 from shopfit.base.scoring.scorer import Floats
 from shopfit.engine.adapter_cache import Loaded
-from shopfit.engine.candidates import candidates, found_parts, of_texts, offered, searches
+from shopfit.engine.candidates import RERANKED, candidates, found_parts, of_texts, offered, searched_first, searches
 from shopfit.engine.constraints import Constraints
 from shopfit.engine.decoding import GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
@@ -23,12 +23,13 @@ from shopfit.engine.jobs import Work
 from shopfit.engine.logprobs import LogProbs, TokenTexts
 from shopfit.engine.offline_scoring import answer_constraint
 from shopfit.engine.sampling import Sampling
-from shopfit.engine.validation import check
+from shopfit.engine.validation import MOST_ITEMS, check
 from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.search import CatalogIndex, Embed, titles_index
+from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.tasks import Task
 from shopfit.tasks import closed_task_of, scored_task_of, task_of
 from shopfit.tasks.embeddings import EmbedAnswer, EmbedRequest
@@ -119,13 +120,16 @@ class Compiler:
         catalog = tenant.catalog
         if catalog is None or not isinstance(request, RankRequest | RecommendRequest):
             return None
-        if isinstance(request, RankRequest) and (request.documents is not None or not searches(tenant)):
-            return None
+        exact = False  # whether every item must be in the index
+        if isinstance(request, RankRequest) and not searched_first(request, tenant):
+            exact = True
+            if request.documents is not None or not searches(tenant):
+                return None
         index = self._indexes.of(tenant.merchant, catalog)
         if index.done():
             return None
         older = self._indexes.ready(tenant.merchant, catalog)
-        if older is None or (isinstance(request, RankRequest) and not all(map(older.__contains__, catalog))):
+        if older is None or (exact and not all(map(older.__contains__, catalog))):
             return index
         return None
 
@@ -158,6 +162,13 @@ class Compiler:
         match request:
             case EmbedRequest():
                 return Work(loaded.weights, _embedded, rows=[self._text(request, prompter)], loaded=loaded)
+            case RankRequest() if searched_first(request, tenant):
+                top = min(MOST_ITEMS, max(RERANKED, request.top or tenant.recipe.serve.top))
+                found = self._search(request, tenant, prompter, [Rules()], top)
+                ids = list(found)
+                question = self._question(loaded, tenant, prompter, request.fields, ids)
+                others = self._item_parts(tenant, ids, lambda wanted: found_parts(found, wanted))
+                return self._scoring(loaded, question, lambda scores: ranking(request, tenant, ids, scores, others))
             case RankRequest():
                 if request.documents is not None:
                     tenant, prompter = of_texts(tenant), prompter.of_texts()
@@ -170,7 +181,8 @@ class Compiler:
                 )
                 return self._scoring(loaded, question, lambda scores: ranking(request, tenant, pool, scores, others))
             case RecommendRequest():
-                found = self._search(request, tenant, prompter)
+                rules = [tenant.recipe.serve.rules, *([request.rules] if request.rules else [])]
+                found = self._search(request, tenant, prompter, rules, tenant.recipe.serve.retrieve)
                 question = self._question(loaded, tenant, prompter, request.fields, list(found))
                 others = self._item_parts(tenant, list(found), lambda wanted: found_parts(found, wanted))
                 return self._scoring(
@@ -262,12 +274,12 @@ class Compiler:
         )
 
     def _search(
-        self, request: RecommendRequest, tenant: Tenant, prompter: Prompter
+        self, request: Request, tenant: Tenant, prompter: Prompter, rules: Sequence[Rules], top: int
     ) -> Mapping[str, Mapping[str, float]]:
+        """The best items that pass the rules, with their search scores."""
         catalog = tenant.catalog
         if catalog is None:
             raise RequestError(f"{tenant.name} has no catalog to recommend from", next_step="ask it to rank candidates")
-        rules = [tenant.recipe.serve.rules, *([request.rules] if request.rules else [])]
         for rule in rules:
             if unclear := rule.unclear_currency(catalog.currencies):
                 raise RequestError(f"rules for {tenant.name}: {unclear}", next_step="name one: rules.currency")
@@ -277,7 +289,7 @@ class Compiler:
         history = past_items(request.fields, prompter.history)
         index = self._index(tenant.merchant, catalog)
         known = [item for item in allowed if item in index]  # all of them, unless the index is of an older catalog
-        return index.search(prompter.query_text(request.fields), history, known, tenant.recipe.serve.retrieve)
+        return index.search(prompter.query_text(request.fields), history, known, top)
 
     def _label_parts(self, tenant: Tenant, prompter: Prompter, fields: Fields) -> Parts:
         """What a blend adds to the adapter's scores of labels."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 from shopfit.adapter.bundle import Manifest
 from shopfit.evaluation.gate import leads
 from shopfit.evaluation.report import PLOT, Report
-from shopfit.evaluation.wording import arrow, metric_name, number, signed_with_span, span, trained_on
+from shopfit.evaluation.wording import arrow, metric_name, number, retrieval_told, signed_with_span, span, trained_on
 from shopfit.recipe.methods import METHOD_RULES, SWITCHES, Method
 from shopfit.recipe.schema import Tune
 from shopfit.recipe.tasks import TASKS
@@ -108,6 +108,7 @@ def _facts(report: Report, manifest: Manifest) -> str:
         "search": "" if report.searched is None else report.searched.worded,
         "blend": ", ".join(f"{name} {weight:.2f}" for name, weight in report.blend.items()),
         "calibration": ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in report.calibration.items()),
+        "ranked": retrieval_told(report.retrieval, report.k),
         "self-training": "; ".join(
             f"round {one.number}: {one.pseudo_labels} pseudo-labels, {one.before:.3f} -> {one.after:.3f}"
             + ("" if one.kept else ", dropped")

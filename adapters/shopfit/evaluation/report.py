@@ -124,6 +124,8 @@ class Report(BaseModel):
         blend_losses: cross-validated loss of the blend and of each part by itself.
         calibration: of choose: the temperature, ECE before and after it, and with a threshold, the share of answers
             that the adapter is sure of and the share of those that are right, all on the test set.
+        retrieval: of rank on a catalog that is searched first: its items, how many the search finds, the share of right
+            items among those, and of those that the adapter would rank first of all.
         self_training: its rounds, the last of which may have been dropped.
         seconds: that training and evaluation took.
         peak_memory_mb: largest resident memory, in MB.
@@ -154,6 +156,7 @@ class Report(BaseModel):
     blend: dict[str, float] = {}
     blend_losses: dict[str, float] = {}
     calibration: dict[str, float] = {}
+    retrieval: dict[str, float] = {}
     self_training: tuple[SelfTrainingRound, ...] = ()
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
@@ -223,6 +226,7 @@ class Served:
 
     blend: Mapping[str, float] = field(default_factory=dict)
     calibration: Mapping[str, float] = field(default_factory=dict)
+    retrieval: Mapping[str, float] = field(default_factory=dict)
 
 
 def make_report(

@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING
 
 from shopfit.evaluation.gate import SystemResult, leads
 from shopfit.evaluation.report import Report
-from shopfit.evaluation.wording import arrow, calibration_told, metric_name, number, signed_with_span, span, trained_on
+from shopfit.evaluation.wording import (
+    arrow,
+    calibration_told,
+    metric_name,
+    number,
+    retrieval_told,
+    signed_with_span,
+    span,
+    trained_on,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,6 +76,8 @@ def show(report: Report, console: "Console | None" = None) -> None:
         told = f"{one.pseudo_labels} pseudo-labels, {metric} {one.before:.3f} -> {one.after:.3f} on held-out examples"
         console.print(Text(f"  Self-training, round {one.number}: {told}, {kept}"))
     if said := calibration_told(report.calibration):
+        console.print(Text(f"  {said}"))
+    if said := retrieval_told(report.retrieval, report.k):
         console.print(Text(f"  {said}"))
     if report.start_losses:
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in report.start_losses.items())

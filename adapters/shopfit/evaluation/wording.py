@@ -66,6 +66,19 @@ def calibration_told(facts: Mapping[str, float]) -> str:
     return f"Calibrated to temperature {facts['temperature']:.3f}: {ece}" + (f"; {sure}" if sure else "")
 
 
+def retrieval_told(facts: Mapping[str, float], k: int) -> str:
+    """What ranking only what search finds loses; nothing where the whole catalog is ranked."""
+    if not facts:
+        return ""
+    said = f"Of {facts['items']:,.0f} items it ranks the {facts['found']:.0f} that search finds"
+    if "right_found" in facts:
+        said += f"; {facts['right_found']:.0%} of the right ones are among them"
+    if "first_found" in facts:
+        said += f", and {facts['first_found']:.0%} of the first {k} that it would rank of all"
+    sample = f" and {facts['sample']:,.0f} items" if facts.get("sample", facts["items"]) < facts["items"] else ""
+    return f"{said} ({facts['searches']:.0f} searches{sample})"
+
+
 def applied(facts: Mapping[str, float]) -> bool:
     """Whether a calibration changed any probability."""
     return bool(facts) and facts["ece_before"] != facts["ece_after"]

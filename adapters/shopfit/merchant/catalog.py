@@ -6,8 +6,10 @@ from functools import cached_property
 from typing import Any
 
 from shopfit.errors import DataError
+from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.suggestions import shown
 
+_RULES = 4  # of which it is known what passes them
 _SAID = ("title", "variant", "brand", "category", "description")
 
 
@@ -63,6 +65,7 @@ class Catalog(Mapping[str, Item]):
             if not isinstance(item, Item) or item.id != key:
                 raise _no_items(f"{shown(item.id if isinstance(item, Item) else item)} under {shown(key)}")
         self._items = dict(items)
+        self._passing: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def of_titles(cls, titles: Iterator[str]) -> "Catalog":
@@ -74,6 +77,17 @@ class Catalog(Mapping[str, Item]):
         """Currencies that prices are in, as far as items name one."""
         named = (item.fields.get("currency") for item in self.values() if item.fields.get("price") is not None)
         return frozenset(currency for currency in named if isinstance(currency, str) and currency)
+
+    def passing(self, rules: Rules) -> tuple[str, ...]:
+        """Ids of the items that pass rules, which is found out once."""
+        said = rules.model_dump_json()
+        found = self._passing.get(said)
+        if found is None:
+            found = tuple(item for item, entry in self._items.items() if rules.allow(entry.fields))
+            if len(self._passing) >= _RULES:
+                self._passing = {}
+            self._passing[said] = found
+        return found
 
     def __getitem__(self, item: str) -> Item:
         return self._items[item]

@@ -106,8 +106,8 @@ class CatalogIndex:
             self._places = before._places
         else:
             self._places = dict(zip(catalog, range(len(items)), strict=True))
-        for at in others if old and before is not None else ():
-            place = before._places.get(items[at].id, -1)
+        for at in others if before is not None and old else ():
+            place = before._places.get(items[at].id, -1)  # type: ignore[union-attr]  # there is one
             there[at] = place if old[place] is items[at] else -1
         keys, rows = np.zeros((len(items), 2), np.uint64), np.full(len(items), -1, np.int64)
         kept, new = np.flatnonzero(there >= 0), np.flatnonzero(there < 0)

@@ -27,7 +27,7 @@ class RankRequest(Request):
         adapter: whose answer is wanted.
         fields: what the recipe's prompt shows, by name.
         candidates: ids to rank (titles, without a catalog), each once, 10,000 at most; by default the catalog, less
-            what is out of stock or in the history.
+            what is out of stock or in the history; of more than 2,000 items, the 200 of them that search finds.
         documents: texts to rank in place of items, 10,000 at most: each is read as the title of an item is, and has its
             place as its id, "0" and so on. A blend has no popularity of them.
         top: how many to return, 1 or more; the recipe's `serve.top` by default.
@@ -52,7 +52,7 @@ class RankedItem:
         share: probability that it is the right one of all that were ranked, 0 to 1, as the adapter was trained to give
             it: the softmax over all of them of the scores by the temperature of training, or of the fusion's sums.
         place: of it in what was ranked, from 0: among the request's candidates or documents, else in the order of the
-            catalog; of a recommendation, in the order of the search.
+            catalog; of a recommendation or a catalog that was searched first, in the order of the search.
     """
 
     id: str
