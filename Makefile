@@ -11,6 +11,7 @@ SHOTS    ?=
 SEEDS    ?=
 WORKERS  ?= 2
 CASES    ?= 20000
+ITEMS    ?= 100000
 HOST     ?= 127.0.0.1
 PORT     ?= 8000
 OPTIONS  ?=
@@ -29,7 +30,7 @@ VLLM_READY := $(VLLM)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter serve label-next curve test test-fast test-vllm soak lint lint-deploy types bench \
-	bench-recipes bench-instant bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
+	bench-recipes bench-instant bench-catalogs bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +115,9 @@ bench-recipes: base  ## train every recipe on its sample merchant, and review-se
 
 bench-instant: base  ## measure the version that needs no training; DATA= compares its head on real intents
 	@$(BIN)/python -m tests.bench.instant $(if $(DATA),"$(DATA)")
+
+bench-catalogs: base  ## measure what a catalog of ITEMS= (100,000) costs to search
+	@$(BIN)/python -m tests.bench.catalogs --items $(ITEMS)
 
 bench-engine: base  ## measure many adapters in one batch
 	@$(BIN)/python -m tests.bench.engine
