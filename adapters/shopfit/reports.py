@@ -20,7 +20,7 @@ from shopfit.recipe.schema import SelfTraining
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tasks import ChoosePredictions
-from shopfit.tune.cost import peak_memory_mb
+from shopfit.tune.memory import peak_memory_mb
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.run_context import RunContext, TrainedRun, prepare
 from shopfit.tune.score_fusion import as_served

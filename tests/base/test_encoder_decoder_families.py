@@ -32,7 +32,7 @@ from shopfit.base.prompt import Prompter
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest, Tenant
 from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
-from shopfit.errors import BaseError
+from shopfit.errors import BaseError, RecipeError
 from shopfit.recipe.schema import Recipe
 
 RIGHT = sorted(kind for kind, family in ENCODER_DECODERS.items() if family.path == "works")
@@ -231,7 +231,7 @@ def test_the_table_names_every_one_that_reads_text() -> None:
 
 def test_a_prefix_is_refused_with_the_reason(tmp_path: Path, home: Path) -> None:
     base = load_tiny("t5", tmp_path / "base", home)
-    with pytest.raises(BaseError, match=r"takes no trained prefix: it has an encoder beside its decoder"):
+    with pytest.raises(RecipeError, match=r"prefix tuning does not work on .*\(encoder-decoder\): the encoder"):
         trained(base, "choose", "prefix", 0, tmp_path / "adapter")
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from tests.conftest import REAL_BASES
 
-from shopfit.base.families import BaseKind
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.architectures import scorer_of
@@ -14,6 +13,7 @@ from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.loading import load_recipe
+from shopfit.recipe.methods import BaseKind
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.merchant_dataset import MerchantDataset
 

@@ -141,7 +141,10 @@ evaluate: {metric: accuracy, rank: 3}
         ({"prompt": {"template": "{query}", "labels": {"a": "b", "c": "d"}}}, "prompt.labels: only for task choose"),
         ({"evaluate": {"metric": "mrr", "baselines": ["minilm-logreg"]}}, "is no baseline of task rank"),
         ({"tune": {"lr": float("inf")}}, "tune.lr: .inf is not a finite number"),
-        ({"tune": {"trackers": ["wandb"]}}, "tune.trackers.0: 'wandb' is not accepted (allowed: tensorboard)"),
+        (
+            {"tune": {"trackers": ["comet"]}},
+            "tune.trackers.0: 'comet' is not accepted (allowed: tensorboard, wandb, mlflow, trackio)",
+        ),
         ({"adapter": {"targets": ["q", 1]}}, "adapter.targets: ['q', 1] is not accepted"),
         ({"adapter": {"method": "adalora", "init_rank": 4}}, "init_rank must be above rank (8)"),
         ({"adapter": {"method": "adalora", "rslora": True}}, "rslora is only for the method lora, not adalora"),

@@ -1,6 +1,7 @@
 """A search tries settings on the merchant's own examples, keeps every trial, and never loses to the recipe's own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,11 @@ def test_a_study_is_known_by_all_that_decides_its_result(base: Base) -> None:
     assert len(others) == 4
 
 
-def test_methods_that_a_start_does_not_fit(base: Base) -> None:
-    assert Space(RECIPE, Start()).methods == ["lora", "adalora", "prefix"]
-    assert Space(RECIPE, FACTORS).methods == ["lora", "adalora"]
-    assert Space(with_tune(RECIPE, gradient_checkpointing=True), Start()).methods == ["lora", "adalora"]
+def test_methods_that_a_start_or_a_base_does_not_fit(base: Base, encoder: Base) -> None:
+    assert Space(RECIPE, Start(), base).methods == ["lora", "adalora", "prefix"]
+    assert Space(RECIPE, FACTORS, base).methods == ["lora", "adalora"]
+    assert Space(RECIPE, Start(), encoder).methods == ["lora", "adalora"]
+    assert Space(RECIPE, Start(), replace(base, prefix_shape=None)).methods == ["lora", "adalora"]
     assert start_for("adalora", FACTORS) is FACTORS
     assert start_for("prefix", FACTORS).scratch
     assert start_for("lora", PREFIX).scratch

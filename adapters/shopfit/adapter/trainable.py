@@ -25,6 +25,7 @@ from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.scorer import QuestionBatch
 from shopfit.errors import BaseError, Problem, RecipeError, ShopfitError
 from shopfit.methods import METHODS, PeftMethod
+from shopfit.methods.limits import check_limits
 from shopfit.methods.method import Beginning, Form
 from shopfit.recipe.schema import Adapter
 
@@ -80,6 +81,14 @@ class TrainableAdapter:
         """The trainable parameters."""
         weights = (weight for weight in self.peft.parameters() if weight.requires_grad)
         return weights if self.prototypes is None else chain(weights, [self.prototypes])
+
+    def up_projections(self) -> list[nn.Parameter]:
+        """Those of the trainable parameters that are the B of a product B A."""
+        return self._method.up_projections(self.peft)
+
+    def ranks(self) -> dict[str, int]:
+        """The rank that each layer has now, where training changes it, as AdaLoRA's does."""
+        return self._method.ranks(self.peft)
 
     def size(self) -> int:
         """Number of trainable parameters."""
@@ -162,6 +171,8 @@ class TrainableAdapter:
     def detach(self) -> None:
         """Remove the adapter; the base is as it was before."""
         self._method.unload(self.peft)
+        if self.base.model.is_activation_checkpointing:
+            self.base.model.activation_checkpointing_disable()
         self.base.model.requires_grad_(False).eval()
         for leftover in ("peft_config", "_hf_peft_config_loaded"):
             self.base.model.__dict__.pop(leftover, None)
@@ -195,15 +206,7 @@ def attach(
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     method, start = METHODS[settings.method], start or Start()
-    if base.encoder and method.no_encoder:
-        allowed = [name for name, other in METHODS.items() if not other.no_encoder]
-        raise RecipeError(
-            f"adapter.method is {method.name}, and the base {base.name} is an encoder, which {method.no_encoder} "
-            f"(allowed: {', '.join(allowed)})",
-            next_step=f"set adapter.method to {allowed[0]}, or base to a decoder such as smollm2-135m",
-        )
-    if reason := method.no_training(settings, base.quantization):
-        raise RecipeError(reason, next_step="set quantization to one of these, or leave adapter.dora out")
+    check_limits(settings, base.quantization, base.kind, base.name)
     turns_of(base.model).check(base.name)
     if method.form is Form.FACTORS:
         settings = settings.model_copy(update={"targets": _targets(base, settings, start)})
@@ -221,11 +224,12 @@ def attach(
         config.num_layers, config.num_attention_heads, dim = base.check_prefix_shape()
         config.token_dim = config.num_attention_heads * dim
     peft = get_peft_model(base.model, config)
-    if gradient_checkpointing:
-        base.model.activation_checkpointing_enable({"use_reentrant": False})
     adapter = TrainableAdapter(base, method, peft, training)
+    beginning = Beginning(base, opening, start.factors, start.prefix)
     try:
-        method.initialise(peft, Beginning(base, opening, start.factors, start.prefix))
+        method.initialise(peft, beginning)
+        if gradient_checkpointing:
+            method.recompute(peft, beginning)
     except RecipeError:
         adapter.detach()
         raise

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from shopfit.base.checkpoint import TEMPLATE, Checkpoint
-from shopfit.base.families import BaseKind, kind_of
+from shopfit.base.families import kind_of
 from shopfit.base.folder import file_in, settings_in
 from shopfit.base.load import outline
+from shopfit.base.locate import locate_base
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
 from shopfit.base.pooling import MEAN
@@ -16,6 +17,7 @@ from shopfit.base.scoring.architectures import path_of
 from shopfit.base.scoring.scorer import ScoringPath
 from shopfit.base.text_length import longest_text
 from shopfit.errors import BaseError
+from shopfit.recipe.methods import BaseKind
 
 _MOST_TEXT = 1 << 20  # bytes read of a README or LICENSE
 _BLOCK, _BLOCKS = 64, 256  # of NF4: weights with one scale, and scales with one scale of their own
@@ -46,6 +48,21 @@ class Description:
     pooling: str
     parameters: int
     memory: Mapping[str, int]
+
+
+def kind_by_files(name: str, home: Path) -> BaseKind:
+    """What kind of base a name stands for, by its files alone; of a packaged one, by its name.
+
+    Args:
+        name: as for `locate_base`.
+        home: shopfit's home folder.
+
+    Raises:
+        BaseError: if it is missing, or its family is not supported.
+    """
+    if name in PACKAGED:
+        return PACKAGED[name].kind
+    return kind_of(name, Checkpoint.open(locate_base(name, home)))
 
 
 def describe(name: str, checkpoint: Checkpoint) -> Description:

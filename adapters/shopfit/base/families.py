@@ -13,8 +13,7 @@ from typing import Any, Literal
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.tensor_files import BUFFERS
 from shopfit.errors import BaseError, Problem
-
-BaseKind = Literal["decoder", "encoder", "encoder-decoder"]
+from shopfit.recipe.methods import BaseKind
 
 FAST = frozenset(
     {

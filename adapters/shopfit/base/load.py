@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never, get_args
 
 from shopfit.base.checkpoint import Checkpoint
-from shopfit.base.families import PLAIN_ENCODERS, BaseKind, check_settings, check_weights, kind_of
+from shopfit.base.families import PLAIN_ENCODERS, check_settings, check_weights, kind_of
 from shopfit.base.fingerprint import identify
 from shopfit.base.folder import reason
 from shopfit.base.locate import locate_base, whole_name
@@ -19,6 +19,7 @@ from shopfit.base.pooling import MEAN
 from shopfit.base.text_length import longest_text
 from shopfit.base.tokenizer_loading import open_tokenizer
 from shopfit.errors import BaseError, Problem
+from shopfit.recipe.methods import BaseKind
 from shopfit.recipe.schema import Dtype
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class Base:
         """Whether it is an encoder, which generates no text."""
         return not self.scorer.writes_text
 
+    @property
+    def kind(self) -> BaseKind:
+        """What its files say that it is."""
+        return "encoder" if self.encoder else "encoder-decoder" if self.scorer.answers_apart else "decoder"
+
     def check_prefix_shape(self) -> tuple[int, int, int]:
         """The shape of trained keys and values before a row.
 
@@ -85,16 +91,10 @@ class Base:
         """
         if self.prefix_shape is None:
             raise BaseError(
-                f"the base {self.name} takes no trained prefix: {self._no_prefix}",
+                f"the base {self.name} takes no trained prefix: not every layer has keys and values of one shape",
                 next_step="use adapter.method lora or adalora, or another base, such as smollm2-135m",
             )
         return self.prefix_shape
-
-    @property
-    def _no_prefix(self) -> str:
-        if self.scorer.answers_apart:
-            return "it has an encoder beside its decoder"
-        return "not every layer of it has keys and values of one shape"
 
     def known_by(self, fingerprint: str) -> bool:
         """Whether a fingerprint in a bundle or version, maybe a legacy one, is of this base."""

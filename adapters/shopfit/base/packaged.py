@@ -15,6 +15,7 @@ from pathlib import Path
 
 from shopfit.base.gguf import read_model, save
 from shopfit.errors import BaseError
+from shopfit.recipe.methods import BaseKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class PackagedBase:
     """
 
     name: str
-    kind: str
+    kind: BaseKind
     distribution: str
     version: str
     sha256: str

@@ -53,6 +53,21 @@ class Prefix:
         return torch.cat((self.visible()[:, None].expand(-1, mask.shape[1], -1), mask), dim=2)
 
 
+def unchanged_by_reading(cache: Any) -> Any:
+    """A cache of transformers that a forward does not add to, so that its layers may be run again.
+
+    Args:
+        cache: a `DynamicCache` with keys and values in every layer; changed, and returned.
+    """
+
+    def update(keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        held = cache.layers[layer]
+        return torch.cat((held.keys, keys), dim=2), torch.cat((held.values, values), dim=2)
+
+    cache.update = update
+    return cache
+
+
 def lay_before(
     rows: Sequence[Tensor | None], device: torch.device | str = "cpu", layers_on: Sequence[torch.device] = ()
 ) -> Prefix | None:

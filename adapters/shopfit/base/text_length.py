@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shopfit.base.families import BaseKind, refused
+from shopfit.base.families import refused
+from shopfit.recipe.methods import BaseKind
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length", "model_max_length")
 _BOUNDLESS = 32_768  # tokens that a decoder reads whose settings name no length, such as recurrent ones

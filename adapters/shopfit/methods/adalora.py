@@ -70,6 +70,12 @@ class AdaLora(LowRankMethod):
         keep = (parts["E"] != 0).squeeze(1)
         return (parts["E"] * parts["A"])[keep], parts["B"][:, keep] * _scale(config, where)
 
+    def ranks(self, peft: Any) -> dict[str, int]:
+        """Singular values that are not pruned, of each layer."""
+        layers = peft.get_base_model().named_modules()
+        found = {name: layer.lora_E[ADAPTER] for name, layer in layers if ADAPTER in getattr(layer, "lora_E", ())}
+        return {name: int((values != 0).sum()) for name, values in found.items()}
+
     def penalty(self, peft: Any) -> Tensor | float:
         """The weighted orthogonality penalty of the singular vectors, which PEFT only adds to its own losses."""
         terms = []

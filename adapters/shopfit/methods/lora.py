@@ -42,11 +42,6 @@ class Lora(LowRankMethod):
         switches = (", rsLoRA" if settings.rslora else "") + (", DoRA" if settings.dora else "")
         return super().size_in_words(settings) + switches
 
-    def no_training(self, settings: Adapter, quantization: str) -> str:
-        """PEFT's DoRA dequantizes a layer at every forward, and replaces one of int8 on a CPU by a broken one."""
-        refused = settings.dora and quantization == "int8"
-        return "adapter.dora is not trained on a base in int8 (allowed: none, nf4)" if refused else ""
-
     def no_plain_form(self, settings: Adapter) -> str:
         """DoRA multiplies the base's own outputs, which a sum with a low-rank product cannot."""
         return NO_PLAIN_DORA if settings.dora else ""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from shopfit.methods.method import Beginning, Factors, Form, PeftMethod
 from shopfit.recipe.schema import Adapter
@@ -64,6 +65,11 @@ class LowRankMethod(PeftMethod):
                 if name in factors and hasattr(layer, "lora_A"):
                     down, up = (part.to(layer.base_layer.weight.device) for part in factors[name])
                     self.initialise_layer(layer, down, up)
+
+    def up_projections(self, peft: Any) -> list[Parameter]:
+        """Every B."""
+        named = peft.named_parameters()
+        return [weight for name, weight in named if ".lora_B." in name and weight.requires_grad]
 
     def unload(self, peft: Any) -> None:
         """Remove PEFT's layers from the base."""

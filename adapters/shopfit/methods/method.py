@@ -7,9 +7,11 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from torch import Tensor
+from torch.nn import Parameter
 
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
+from shopfit.errors import RecipeError
 from shopfit.recipe.methods import METHOD_RULES, Method, MethodRules
 from shopfit.recipe.schema import Adapter
 
@@ -54,7 +56,6 @@ class PeftMethod(ABC):
     peft_type: ClassVar[str]  # `peft_type` in PEFT's adapter_config.json
     form: ClassVar[Form]  # an adapter can start from another one of the same form
     adds_up: ClassVar[bool]  # whether a weighted sum of several merchants' adapters is a useful adapter
-    no_encoder: ClassVar[str] = ""  # why it does not work on an encoder; empty if it does
 
     @property
     def rules(self) -> MethodRules:
@@ -95,9 +96,21 @@ class PeftMethod(ABC):
             RecipeError: if the method cannot adapt one of the base's layers.
         """
 
-    def no_training(self, settings: Adapter, quantization: str) -> str:  # noqa: ARG002 - only DoRA has limits
-        """Why it cannot be trained on a base of this quantization, and what is allowed; empty if it can."""
-        return ""
+    def recompute(self, peft: Any, beginning: Beginning) -> None:
+        """Recompute activations in the backward pass, until the adapter is off.
+
+        Args:
+            peft: PEFT's model, initialised.
+            beginning: that it was initialised from.
+
+        Raises:
+            RecipeError: if the base, or this method on it, cannot.
+        """
+        model = peft.get_base_model()
+        if not model.supports_gradient_checkpointing:
+            raise no_recomputing(beginning.base, "transformers does not do it for this family")
+        # reentrant checkpoints have no gradient where no input has one, as of a frozen base
+        model.activation_checkpointing_enable({"use_reentrant": False})
 
     def no_plain_form(self, settings: Adapter) -> str:  # noqa: ARG002 - only DoRA is low-rank and has none
         """Why no plain LoRA equals what is trained, though it takes a slot, and what to do; empty if one does."""
@@ -110,6 +123,14 @@ class PeftMethod(ABC):
     def prefix(self, peft: Any, rows: int) -> Prefix | None:  # noqa: ARG002 - only prefix tuning has one
         """The trained prefix for `rows` rows, if the method has one."""
         return None
+
+    def up_projections(self, peft: Any) -> list[Parameter]:  # noqa: ARG002 - only products B A have some
+        """Every B of a method that trains products B A; none of another."""
+        return []
+
+    def ranks(self, peft: Any) -> dict[str, int]:  # noqa: ARG002 - only AdaLoRA's change
+        """The rank that each layer has now, where training changes it; empty for all but AdaLoRA."""
+        return {}
 
     def penalty(self, peft: Any) -> Tensor | float:  # noqa: ARG002 - only AdaLoRA has one
         """The method's term of the loss."""
@@ -126,3 +147,12 @@ class PeftMethod(ABC):
     def unload(self, peft: Any) -> None:  # noqa: ARG002 - a prefix leaves the layers alone
         """Remove from the base's layers what the method added."""
         return
+
+
+def no_recomputing(base: Base, why: str) -> RecipeError:
+    """The error for a base whose activations cannot be recomputed in the backward pass."""
+    return RecipeError(
+        f"tune.gradient_checkpointing does not work on the base {base.name} "
+        f"(family {base.model.config.model_type}): {why}",
+        next_step="leave tune.gradient_checkpointing out, and take a smaller tune.batch_size to save memory",
+    )

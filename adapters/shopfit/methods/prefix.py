@@ -7,8 +7,9 @@ import torch
 
 from shopfit.base.encode import PlainTokenizer
 from shopfit.base.load import Base
-from shopfit.base.prefix import Prefix
-from shopfit.methods.method import ADAPTER, Beginning, Form, PeftMethod
+from shopfit.base.prefix import Prefix, unchanged_by_reading
+from shopfit.base.scoring.questions import Question
+from shopfit.methods.method import ADAPTER, Beginning, Form, PeftMethod, no_recomputing
 from shopfit.recipe.schema import Adapter
 
 
@@ -19,7 +20,6 @@ class PrefixTuning(PeftMethod):
     peft_type = "PREFIX_TUNING"
     form = Form.PREFIX
     adds_up = False  # sums of different merchants' prefixes are no useful prefix
-    no_encoder = "takes no prefix"
 
     def size_in_words(self, settings: Adapter) -> str:
         """Its number of virtual tokens."""
@@ -50,7 +50,46 @@ class PrefixTuning(PeftMethod):
         """The trained keys and values, repeated for `rows` rows."""
         virtual = int(peft.peft_config[ADAPTER].num_virtual_tokens)
         device = peft.prompt_encoder[ADAPTER].embedding.weight.device
-        return Prefix(peft.get_prompt(batch_size=rows), torch.full((rows,), virtual, device=device))
+        cache = peft.get_prompt(batch_size=rows)
+        return Prefix(
+            unchanged_by_reading(cache) if peft.training else cache, torch.full((rows,), virtual, device=device)
+        )
+
+    def recompute(self, peft: Any, beginning: Beginning) -> None:
+        """Recompute activations behind the prefix.
+
+        transformers takes the cache away from layers that are recomputed, as a layer that is run twice would add to it
+        twice. In training nothing is added to a prefix, so layers may keep it. Families whose model takes it away
+        itself are found by a trial.
+        """
+        super().recompute(peft, beginning)
+        for layer in _recomputed_layers(peft):
+            layer._can_checkpoint_with_cache = True
+        base, token = beginning.base, tuple(beginning.opening[:1])
+        weight = peft.prompt_encoder[ADAPTER].embedding.weight
+        peft.train()
+        try:
+            batch = base.scorer.collate([Question(token, (token,))]).to(base.device)
+            scores = batch.forward(peft.get_base_model(), prefix=self.prefix(peft, 1))
+            (slope,) = torch.autograd.grad(scores.sum(), weight)
+        except RuntimeError:  # the prefix is not read: shapes do not fit, or there is no gradient
+            slope = torch.zeros_like(weight)
+        finally:
+            peft.eval()
+        layers = peft.peft_config[ADAPTER].num_layers
+        if not slope.view(len(slope), layers, -1).abs().sum((0, 2)).all():
+            raise no_recomputing(base, "it does not read a prefix where activations are recomputed")
+
+    def unload(self, peft: Any) -> None:
+        """Let the layers be as transformers has them."""
+        for layer in _recomputed_layers(peft):
+            layer.__dict__.pop("_can_checkpoint_with_cache", None)
+
+
+def _recomputed_layers(peft: Any) -> list[Any]:
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [layer for layer in peft.get_base_model().modules() if isinstance(layer, GradientCheckpointingLayer)]
 
 
 def _open_with(peft: Any, base: Base, tokens: Sequence[int]) -> None:

@@ -10,15 +10,25 @@ from shopfit.recipe.augmenting import Augment, augment_problems
 from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.label_spelling import alias_problems
 from shopfit.recipe.levels import level_problems
-from shopfit.recipe.methods import LARGEST_RANK, MAX_VIRTUAL_TOKENS, METHOD_RULES, SWITCHES, Method
+from shopfit.recipe.methods import (
+    LARGEST_RANK,
+    MAX_VIRTUAL_TOKENS,
+    METHOD_RULES,
+    SWITCHES,
+    BaseKind,
+    Limit,
+    Method,
+    Quantization,
+    limit_of,
+)
 from shopfit.recipe.names import SLUG, SLUG_RULE
 from shopfit.recipe.prompt_section import Prompt, prompt_problems
 from shopfit.recipe.section import Section
 from shopfit.recipe.suggestions import shown
 from shopfit.recipe.tasks import TASKS, Baseline, Task, TaskSpec
 from shopfit.recipe.template import placeholders
+from shopfit.recipe.trackers import TRACKERS, Tracker
 
-Quantization = Literal["none", "int8", "nf4"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 DecimalMark = Literal["auto", "point", "comma"]
 Encoding = Literal[
@@ -27,8 +37,8 @@ Encoding = Literal[
 ]  # fmt: skip
 
 _PAPERS = ", ".join(f"{name} (arXiv:{rules.paper})" for name, rules in METHOD_RULES.items())
+_LOGGED = ", ".join(f"{name} (pip install '{rules.install}')" for name, rules in TRACKERS.items())
 _RATES = ", ".join(f"{name} {rules.learning_rate:g}" for name, rules in METHOD_RULES.items())
-_NOT_CHECKPOINTED = ", ".join(name for name, rules in METHOD_RULES.items() if rules.no_checkpointing)
 
 
 def _is_relative(path: str) -> str:
@@ -137,6 +147,15 @@ class Adapter(Section):
             raise ValueError(f"init_rank must be above rank ({self.rank}), or {rules.title} has nothing to prune")
         return self
 
+    def limit(self, quantization: str, kind: BaseKind | None = None) -> Limit | None:
+        """What stands against it on a base; None if it works.
+
+        Args:
+            quantization: of the base.
+            kind: of the base; None if it is not known yet.
+        """
+        return limit_of(self.method, [switch for switch in SWITCHES if getattr(self, switch)], quantization, kind)
+
 
 class SelfTraining(Section):
     """choose: whether the adapter learns from its own surest answers to the unlabeled rows."""
@@ -157,6 +176,13 @@ class Tune(Section):
     batch_size: int = Field(8, ge=1, le=4096, description="examples a step and process")
     accumulate: int = Field(1, ge=1, le=1024, description="batches an optimizer step")
     lr: float | None = Field(None, gt=0, le=1, description=f"peak learning rate; by method if left out: {_RATES}")
+    lr_ratio: float = Field(
+        1.0,
+        ge=1,
+        le=1000,
+        description="lora, adalora: the learning rate of B is so many times `lr`, that of A (LoRA+, arXiv:2402.12354); "
+        "1 is off",
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
     weight_decay: float = Field(0.01, ge=0, le=1, description="decoupled weight decay")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
@@ -164,9 +190,7 @@ class Tune(Section):
         "adamw", description="the 8-bit ones are bitsandbytes'"
     )
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast type while training")
-    gradient_checkpointing: bool = Field(
-        False, description=f"trade a third more time for memory; not for {_NOT_CHECKPOINTED}"
-    )
+    gradient_checkpointing: bool = Field(False, description="trade a third more time for memory")
     interpolation: float | None = Field(
         None,
         gt=0,
@@ -206,7 +230,7 @@ class Tune(Section):
     )
     contrastive_temperature: float = Field(0.3, gt=0, description="choose: similarities are divided by it")
     seed: int = Field(7, ge=0, lt=2**31, description="seed of sampling, initialisation, order and dropout")
-    trackers: list[Literal["tensorboard"]] = Field([], description="where Accelerate logs the run")
+    trackers: list[Tracker] = Field([], description=f"where the run is logged: {_LOGGED}")
     self_training: SelfTraining = SelfTraining()
 
 
@@ -314,10 +338,14 @@ class Recipe(Section):
             problems.append("prompt.answer: without data.catalog an item is only its {title}")
         catalog = (self.data.catalog or self.data.history_catalog) is not None
         problems += augment_problems(self.data.augment, catalog=catalog)
-        method = METHOD_RULES[self.adapter.method]
-        if self.tune.gradient_checkpointing and method.no_checkpointing:
-            what = f"{method.title} {method.no_checkpointing}"
-            problems.append(f"tune.gradient_checkpointing: {what} (allowed: false)")
+        if limit := self.adapter.limit(self.quantization):
+            problems.append(
+                f"{limit.key}: {limit.what} does not work in {self.quantization}: {limit.why} "
+                f"(the nearest that works: {limit.nearest})"
+            )
+        rules = METHOD_RULES[self.adapter.method]
+        if self.tune.lr_ratio != 1 and not rules.factors:
+            problems.append(f"tune.lr_ratio: {rules.title} has no factors A and B (allowed: 1)")
         if self.quantization != "none" and self.dtype not in {"auto", "float32"}:
             what = f"what is not quantized of a base in {self.quantization} is float32"
             problems.append(f"dtype: {what} (allowed: auto, float32)")

@@ -17,7 +17,6 @@ from shopfit.errors import DataError
 from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.wording import number
-from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Predictions, pooled
 from shopfit.tune.folds import FOLDS, folds, predictions_of
@@ -31,7 +30,7 @@ ENCODERS, DECODERS = ("minilm-l6",), ("smollm2-135m",)
 def candidates(recipe: Recipe) -> tuple[str, ...]:
     """The bases that can do what a recipe asks, the smallest first."""
     chats = recipe.prompt.format == "chat"
-    reads = not recipe.spec.written and not METHODS[recipe.adapter.method].no_encoder and not chats
+    reads = not recipe.spec.written and not recipe.adapter.limit(recipe.quantization, "encoder") and not chats
     return (*(ENCODERS if reads else ()), *DECODERS)
 
 

@@ -1,8 +1,6 @@
 """What a run will cost, from its real data and one measured batch. Nothing is trained."""
 
-import platform
 import random
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +17,7 @@ from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Pool, task_of
 from shopfit.tune.batches import LengthSortedBatches
+from shopfit.tune.memory import peak_memory_mb
 from shopfit.tune.objectives import Objective
 from shopfit.tune.trainer import total_steps
 from shopfit.tune.training_dataset import TrainingDataset
@@ -97,8 +96,7 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
             if settings.adversarial:
                 objective(batch, pushed=True)[0].backward()
             per_token = (time.perf_counter() - started) / max(padded)
-        on_gpu = base.device.type == "cuda"
-        peak = torch.cuda.max_memory_allocated(base.device) / 1e6 if on_gpu else peak_memory_mb()
+        peak = peak_memory_mb(base.device)
         adapter.peft.eval()
         valid_seconds, test_seconds = _answering(adapter, base, prompter, splits)
         parameters = adapter.size()
@@ -162,9 +160,3 @@ def _lengths(dataset: TrainingDataset, characters: Sequence[int], seed: int) -> 
     least, most = min(counted.values()), max(counted.values())
     guessed = [min(most, max(least, round(start + slope * count))) for count in characters]
     return [counted.get(index, guessed[index]) for index in everything]
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6

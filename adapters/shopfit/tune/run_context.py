@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.bundle import Bundle
+from shopfit.base.description import kind_by_files
 from shopfit.base.load import Base, load_base
 from shopfit.base.prepack import count_weights
 from shopfit.base.prompt import Prompter
@@ -12,6 +13,7 @@ from shopfit.errors import RecipeError
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits
+from shopfit.methods.limits import check_limits
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.tune.base_selection import AUTO, choose_base
@@ -144,8 +146,10 @@ def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
 
     Raises:
         BaseError: if it is not there.
-        RecipeError: if the recipe's prompt is longer than it can read.
+        RecipeError: if it does not work with the recipe's method, which is said before anything is loaded, or if the
+            recipe's prompt is longer than it can read.
     """
+    check_limits(recipe.adapter, recipe.quantization, kind_by_files(recipe.base, settings.home), recipe.base)
     base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device, dtype=recipe.dtype)
     if recipe.prompt.max_tokens > base.max_length:
         raise RecipeError(

@@ -5,7 +5,7 @@ them, trained on a part of the examples and evaluated on the rest, as starts are
 same start. The recipe's own settings are a trial like the others, the first one, so what is found is never worse than
 they are in cross-validation.
 
-    method          lora, adalora; prefix too, unless the weights start from other adapters' factors
+    method          lora, adalora; prefix too where the base takes one, unless the weights start from factors
     learning rate   a fifth to five times the method's own, on a log scale
     epochs, rank    half to double the recipe's own, on a log scale
 
@@ -27,7 +27,7 @@ from shopfit.base.load import Base
 from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.wording import settings_in_words
 from shopfit.merchant.examples import content_digest
-from shopfit.methods import METHODS
+from shopfit.methods import METHODS, Form
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.methods import SWITCHES
 from shopfit.recipe.schema import Adapter, Recipe, Tune
@@ -118,7 +118,7 @@ def search(
             next_step="add examples, or do without --search",
         )
     digest = study_digest(base, recipe, training_set, start, data_digest)
-    space = Space(recipe, start)
+    space = Space(recipe, start, base)
     runner = _TrialRunner(base, recipe, parts, start, accelerator)
     with opened(studies(home, merchant) / recipe.name / f"{digest[:16]}.db", prune=len(parts) > 1) as study:
         before = len(ended(study))
@@ -157,15 +157,17 @@ class Space:
     Args:
         recipe: whose own settings lie within.
         start: says which methods there are.
+        base: that they work on.
     """
 
-    def __init__(self, recipe: Recipe, start: Start) -> None:
+    def __init__(self, recipe: Recipe, start: Start, base: Base) -> None:
         self._recipe = recipe
         self.methods = [
             name
             for name, method in METHODS.items()
             if (start.factors is None or not start_for(name, start).scratch)
-            and not (recipe.tune.gradient_checkpointing and method.rules.no_checkpointing)
+            and not Adapter(method=method.name).limit(base.quantization, base.kind)
+            and (method.form is not Form.PREFIX or base.prefix_shape is not None)
         ]
 
     @property
@@ -260,6 +262,8 @@ def study_digest(base: Base, recipe: Recipe, training_set: TrainingSet, start: S
     for switch in SWITCHES:
         if not document["adapter"][switch]:
             document["adapter"].pop(switch)  # so that studies older than the switch can be resumed
+    if document["tune"]["lr_ratio"] == 1:
+        document["tune"].pop("lr_ratio")
     document.pop("dtype")  # the loaded base's is added below
     items = [
         None if catalog is None else [dict(item.fields) for item in catalog.values()]
@@ -280,6 +284,8 @@ def changed(recipe: Recipe, values: Values) -> Recipe:
     adapter = document["adapter"]
     if adapter["init_rank"] is not None and adapter["init_rank"] <= adapter["rank"]:
         adapter["init_rank"] = None  # follows the rank
+    if not METHODS[adapter["method"]].rules.factors:
+        document["tune"]["lr_ratio"] = 1.0
     for switch in SWITCHES:
         adapter[switch] = adapter[switch] and switch in METHODS[adapter["method"]].rules.switches
     return Recipe.model_validate(document)

@@ -24,12 +24,13 @@ from shopfit.base.load import Base
 from shopfit.evaluation.assess import ask
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.report import CurvePoint
-from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import METRICS, Task
 from shopfit.tasks import Predictions, closed_task_of, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.objectives import Objective
+from shopfit.tune.optimizer import make_optimizer
+from shopfit.tune.tracking import Tracking, check_trackers
 from shopfit.tune.training_callback import NoCallback, TrainingCallback
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
 
@@ -69,17 +70,17 @@ def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerat
     Args:
         recipe: its `tune` section says precision, accumulation and trackers.
         log_folder: where trackers write.
+
+    Raises:
+        RecipeError: if a tracker is not installed.
     """
     from accelerate.state import AcceleratorState
 
     tune = recipe.tune
+    check_trackers(recipe)
     AcceleratorState._reset_state()  # global, and an earlier run may have had another precision
-    trackers: Any = list(tune.trackers) or None
     return Accelerator(
-        gradient_accumulation_steps=tune.accumulate,
-        mixed_precision=tune.mixed_precision,
-        log_with=trackers,
-        project_dir=log_folder,
+        gradient_accumulation_steps=tune.accumulate, mixed_precision=tune.mixed_precision, project_dir=log_folder
     )
 
 
@@ -159,14 +160,13 @@ class Trainer:
             collate_fn=dataset.collate,
             generator=torch.Generator().manual_seed(settings.seed),
         )
-        optimizer = _optimizer(recipe, adapter)
+        optimizer = make_optimizer(recipe, adapter)
         objective, optimizer, loader = accelerator.prepare(Objective(adapter, recipe.task, settings), optimizer, loader)
         # stepped by hand, once an optimizer step, so that it means the same on any number of processes
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer.optimizer, lambda done: learning_rate(done, steps, settings.warmup)
         )
-        if settings.trackers:
-            accelerator.init_trackers(recipe.name)
+        tracking = Tracking(recipe, accelerator, adapter)
         callback.begin(steps)
 
         tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0, interpolation=way)
@@ -174,7 +174,7 @@ class Trainer:
         best_merit: tuple[float, ...] = ()
         for epoch in range(1, settings.epochs + 1):
             dataset.epoch = sampler.epoch = epoch
-            losses = self._epoch(objective, loader, optimizer, schedule, tuned, settings)
+            losses = self._epoch(objective, loader, optimizer, schedule, tuned, settings, tracking)
             with adapter.interpolated(origin, way):
                 answers = _validate(adapter, base, recipe, merchants, accelerator)
                 values = _values(recipe, answers)
@@ -183,6 +183,7 @@ class Trainer:
                 )
                 tuned.curve.append(point)
                 callback.epoch(point)
+                tracking.epoch(point, tuned.steps)
                 if values is None or not adapter.settled(tuned.steps):
                     tuned.best_epoch = epoch
                 elif (merit := _merit(recipe, values)) > best_merit:
@@ -197,19 +198,27 @@ class Trainer:
         else:
             adapter.restore(best)
         adapter.peft.eval()
-        _end(accelerator, settings)
+        tracking.end()
+        accelerator.free_memory()
         tuned.seconds = time.perf_counter() - started
         return tuned
 
     def _epoch(
-        self, objective: Any, loader: Any, optimizer: Any, schedule: Any, tuned: Tuned, settings: Tune
+        self,
+        objective: Any,
+        loader: Any,
+        optimizer: Any,
+        schedule: Any,
+        tuned: Tuned,
+        settings: Tune,
+        tracking: Tracking,
     ) -> list[torch.Tensor]:
         """Take an epoch's steps, or what `tune.steps` leaves of them.
 
         Returns:
             the task's loss of each batch.
         """
-        accelerator, adapter, losses = self._accelerator, tuned.adapter, []
+        accelerator, adapter, losses, rows = self._accelerator, tuned.adapter, [], 0
         for batch in loader:
             with accelerator.accumulate(objective):
                 batch = batch.to(accelerator.device)
@@ -217,18 +226,20 @@ class Trainer:
                 accelerator.backward(loss)
                 if settings.adversarial:
                     accelerator.backward(objective(batch, pushed=True)[0])
+                rows += len(batch.weights) * accelerator.num_processes
                 if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(list(adapter.parameters()), settings.clip)
+                    norm = accelerator.clip_grad_norm_(list(adapter.parameters()), settings.clip)
                 optimizer.step()
                 if accelerator.sync_gradients:
+                    rate = schedule.get_last_lr()[0]
                     schedule.step()
                     tuned.steps += 1
                     adapter.after_step(tuned.steps)
                     self._callback.step(tuned.steps, float(shown))
+                    tracking.step(tuned.steps, loss=float(shown), rate=rate, norm=float(norm), examples=rows)
+                    rows = 0
                 optimizer.zero_grad()
             losses.append(shown)
-            if settings.trackers:
-                accelerator.log({"loss": float(shown), "lr": schedule.get_last_lr()[0]}, step=tuned.steps)
             if settings.steps == tuned.steps:
                 loader.end()  # Accelerate would take the next training for a part of this one
                 break
@@ -248,13 +259,6 @@ def _untrained(base: Base, recipe: Recipe, training_set: TrainingSet, start: Sta
     answers = _validate(adapter, base, recipe, [training_set], accelerator)
     adapter.peft.eval()
     return Tuned(adapter, 0, 0, stopped_early=False, seconds=time.perf_counter() - started, held_out=answers)
-
-
-def _end(accelerator: Accelerator, settings: Tune) -> None:
-    if settings.trackers:
-        for tracker in accelerator.trackers:
-            tracker.finish()  # `end_training` would end the process group too, and there may be more trainings
-    accelerator.free_memory()
 
 
 def head_labels(base: Base, recipe: Recipe, merchants: Sequence[TrainingSet]) -> tuple[str, ...]:
@@ -300,19 +304,6 @@ def _opening(
     words = {name: prompter.label(name) for name in names}
     known = None if start is None or start.head is None or start.head.biases is not None else start.head
     return HeadOpening(adapter.model, prompter.tokenizer.pad_token_id, words, examples, known)
-
-
-def _optimizer(recipe: Recipe, adapter: TrainableAdapter) -> torch.optim.Optimizer:
-    settings = recipe.tune
-    rate = settings.lr or METHODS[recipe.adapter.method].rules.learning_rate
-    weights = list(adapter.parameters())
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(weights, lr=rate, weight_decay=settings.weight_decay)
-    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
-
-    kind = AdamW8bit if settings.optimizer == "adamw-8bit" else PagedAdamW8bit
-    optimizer: torch.optim.Optimizer = kind(weights, lr=rate, weight_decay=settings.weight_decay)
-    return optimizer
 
 
 def learning_rate(done: int, steps: int, warmup: float) -> float:

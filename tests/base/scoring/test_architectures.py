@@ -2,11 +2,11 @@
 
 from typing import get_args
 
-from shopfit.base.families import BaseKind
 from shopfit.base.load import Base
 from shopfit.base.scoring.architectures import scorer_of
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.dual_encoder import DualEncoderScorer
+from shopfit.recipe.methods import BaseKind
 
 
 def test_every_kind_of_base_has_a_scorer_of_its_own() -> None:

@@ -5,13 +5,14 @@ from typing import Any, assert_never
 
 from shopfit.base.attention import attention_of
 from shopfit.base.encoder_decoder import opening_of
-from shopfit.base.families import FAST, PLAIN_ENCODERS, BaseKind
+from shopfit.base.families import FAST, PLAIN_ENCODERS
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.dual_encoder import DualEncoderScorer
 from shopfit.base.scoring.encoder_decoder import EncoderDecoderScorer
 from shopfit.base.scoring.plain_causal import PlainCausalScorer
 from shopfit.base.scoring.scorer import Scorer, ScoringPath
 from shopfit.base.text_length import longest_answer
+from shopfit.recipe.methods import BaseKind
 
 
 def scorer_of(kind: BaseKind, pad: int) -> Scorer[Any]:
