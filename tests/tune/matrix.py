@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple, get_args
 
 from shopfit.recipe.methods import BaseKind, Limit, Quantization
@@ -154,7 +155,8 @@ def table() -> str:
             )
             cells.append("yes" if limit is None else f"no ({limits.setdefault(note, len(limits) + 1)})")
         lines.append(f"| {variant} | {quantization} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"{number}. {note}" for note, number in limits.items())])
+    notes = [fill(f"{number}. {note}", 120, subsequent_indent="   ") for note, number in limits.items()]
+    return "\n".join([*lines, "", *notes])
 
 
 def written(page: str) -> str:
