@@ -68,4 +68,9 @@ def needed(paths: Collection[str]) -> set[str]:
     """The files of a bundle that serving needs: without the report, and without `native/` where `lora/` is served."""
     weights = [path for path in paths if path.startswith(f"{LORA}/")]
     weights = weights or [path for path in paths if path.startswith(f"{NATIVE}/")]
-    return {MANIFEST, CATALOG, HISTORY, FUSION, HEAD, *weights} & set(paths)
+    return {*beside_weights(paths), *weights}
+
+
+def beside_weights(paths: Collection[str]) -> set[str]:
+    """The files of a bundle that serving needs where the weights are there already."""
+    return {MANIFEST, CATALOG, HISTORY, FUSION, HEAD} & set(paths)

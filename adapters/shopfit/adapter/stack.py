@@ -11,9 +11,11 @@ All slots have one rank, that of the largest adapter in them; it falls again whe
 `max_rank` are refused. So a large adapter costs a bounded amount of memory, and only while it is loaded.
 """
 
+import hashlib
+import json
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +28,7 @@ from torch import Tensor, nn
 from shopfit.adapter.dora_slots import Rescaling, pack_norm_scales
 from shopfit.adapter.kernels import Plan, expand, plan, shrink
 from shopfit.adapter.layer_lock import turns_of
+from shopfit.adapter.packed_files import PackedFile
 from shopfit.adapter.slab import Group, Slab, Views
 from shopfit.base.adaptable import adaptable_layers, linear_layers
 from shopfit.base.load import Base
@@ -63,7 +66,8 @@ class Stack:
         rank: least rank of the slots; it is higher only while an adapter in one of them needs that.
         max_rank: of an adapter; one of a higher rank is refused.
 
-    `tells_rows_apart` says whether rows of different adapters can share a forward on this base.
+    `tells_rows_apart` says whether rows of different adapters can share a forward on this base. `layout` names the base
+    and what `pack` makes for it: packed adapters of one layout have the same numbers in the same places.
     """
 
     def __init__(self, base: Base, slots: int, rank: int = 8, max_rank: int = MAX_RANK) -> None:
@@ -89,6 +93,9 @@ class Stack:
             on.setdefault(device_of(base.model, group.names[0]), []).append(group)
         self._slabs = [Slab(some, slots, self.rank, self._dtype, device) for device, some in on.items()]
         self._groups = [group for slab in self._slabs for group in slab.groups]
+        shape = [(group.names, group.width, group.outs) for group in self._groups]
+        told = json.dumps([base.fingerprint, str(self._dtype), shape])
+        self.layout = hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def link(self) -> None:
         """Point the layers at the slots anew: needed when `requires_grad` of the slots changes."""
@@ -144,13 +151,42 @@ class Stack:
                 f"the adapter {name} has weights for {min(missing)}, which the base {self._base_name} has not",
                 next_step="train it again on this base",
             )
-        # one norm of all weights is enough for ordinary ones: |B A x| <= |B| |A| <= |A|^2 + |B|^2 for any x of length 1
-        if not float(torch.linalg.vector_norm(flat, dtype=torch.float32)) ** 2 <= torch.finfo(self._dtype).max:
+        if not self._harmless(flat):
             check_finite(factors, self._dtype, name)
         if not norm_scales:
             return Packed(rank, flat)
         outs = {layer: out for group in self._groups for layer, out in zip(group.names, group.outs, strict=True)}
         return Packed(rank, flat, pack_norm_scales(norm_scales, outs, self._dtype, name))
+
+    def packed_file(self, packed: "Packed", contents: Mapping[str, bytes]) -> PackedFile | None:
+        """A packed adapter as it is kept on disk; None if `unpack` could not check it.
+
+        Args:
+            packed: from `pack`.
+            contents: of its bundle's other files, by path.
+        """
+        parts = [packed.flat] if packed.beyond is None else [packed.flat, packed.beyond]
+        if not all(map(self._harmless, parts)):
+            return None
+        return PackedFile(packed.rank, tuple(part.view(torch.uint8).numpy().data for part in parts), contents)
+
+    def unpack(self, kept: PackedFile) -> "Packed | None":
+        """The adapter of which `packed_file` was kept; None if that cannot be told, or it does not fit these slots."""
+        if type(kept.rank) is not int or not 0 < kept.rank <= self.max_rank:
+            return None
+        outs = sum(slab.dora.size for slab in self._slabs)
+        sizes = [number * self._dtype.itemsize for number in (self.size(kept.rank), outs)]
+        if [part.nbytes for part in kept.weights] not in (sizes[:1], sizes):
+            return None
+        parts = [torch.frombuffer(part, dtype=self._dtype) for part in kept.weights]
+        return Packed(kept.rank, *parts) if all(map(self._harmless, parts)) else None
+
+    def _harmless(self, weights: Tensor) -> bool:
+        """Whether no product of these weights can be NaN or infinite; False for some that are not ordinary.
+
+        One norm of all is enough for ordinary ones: |B A x| <= |B| |A| <= |A|^2 + |B|^2 for any x of length 1.
+        """
+        return float(torch.linalg.vector_norm(weights, dtype=torch.float32)) ** 2 <= torch.finfo(self._dtype).max
 
     def _check_shape(self, weights: Tensor, shape: tuple[int, int], layer: str, name: str) -> None:
         rows, width = weights.shape

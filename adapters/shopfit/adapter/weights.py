@@ -68,24 +68,30 @@ class Weights:
         return 0 if self.prefix is None else self.prefix.shape[3]
 
 
-def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weights:
+def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack, packed: Packed | None = None) -> Weights:
     """Read a bundle's weights. Thread-safe: it changes neither the base nor the stack.
 
     Args:
         bundle: of an adapter for `base`.
         base: the base.
         stack: on that base; its layout is what LoRA is packed for.
+        packed: its low-rank weights, where they were packed before; then they are not read.
 
     Raises:
         BaseError: if the adapter was trained on another base.
         BundleError: if its weights are missing, cannot be read, are not finite on this base, or do not fit it.
     """
     key = frozenset(bundle.manifest.files.items())
-    weights = read_weights(bundle, base)
-    if isinstance(weights, Tensor):
-        prefix = weights.to(base.device, base.model.dtype)
-        check_prefix(prefix, bundle.manifest.reference)
-        return Weights(key, prefix=prefix)
+    if packed is None:
+        weights = read_weights(bundle, base)
+        if isinstance(weights, Tensor):
+            prefix = weights.to(base.device, base.model.dtype)
+            check_prefix(prefix, bundle.manifest.reference)
+            return Weights(key, prefix=prefix)
+        factors, scales = (weights.factors, weights.norm_scales) if isinstance(weights, Dora) else (weights, None)
+        packed = stack.pack(factors, bundle.manifest.reference, scales)
+    else:
+        check_base(bundle, base)
     head = head_of(bundle)
     width = getattr(text_config(base.model), "hidden_size", None)
     if head is not None and width is not None and head.prototypes.shape[1] != width:
@@ -94,9 +100,7 @@ def load_weights(bundle: Bundle | HeldBundle, base: Base, stack: Stack) -> Weigh
             f"and the base {base.name} has vectors of {width}",
             next_step="train it again on this base",
         )
-    factors, norm_scales = (weights.factors, weights.norm_scales) if isinstance(weights, Dora) else (weights, None)
     classes = None if head is None else head.classes.double().numpy()
-    packed = stack.pack(factors, bundle.manifest.reference, norm_scales)
     return Weights(key, packed=packed, head=head, classes=classes)
 
 

@@ -4,19 +4,22 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from shopfit.adapter.artifacts import needed
+from shopfit.adapter.artifacts import beside_weights, needed
 from shopfit.adapter.bundle import BaseIdentity, Bundle, HeldBundle
-from shopfit.adapter.stack import Stack
+from shopfit.adapter.packed_files import PackedFile, PackedFiles
+from shopfit.adapter.stack import Packed, Stack
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base
 from shopfit.engine.adapter_cache import AdapterCache, Loaded
 from shopfit.engine.fair_thread_pool import Workers, closed
 from shopfit.engine.validation import merchant_of
 from shopfit.errors import RequestError, ShopfitError
-from shopfit.registry import AliasCache, Reference, Registry, Version
+from shopfit.registry import AliasCache, Reference, Registry, Version, fetching
 from shopfit.tasks.tenant import Adapter, Tenant
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,14 @@ _FAR = 32  # for a remote blob store: threads mostly wait for the network
 Ready = Callable[[Loaded | Exception], None]
 
 
+class _Fresh(NamedTuple):
+    """A version that was packed just now, and what is to be kept of it."""
+
+    reference: Reference
+    version: Version
+    file: PackedFile
+
+
 class AdapterLoader:
     """Finds and loads adapters, each once however many requests name it.
 
@@ -37,6 +48,7 @@ class AdapterLoader:
         adapter_cache: where loaded adapters are kept.
         registry: where references are looked up; None where requests name bundles or tenants only.
         cache: folder that registry bundles are brought to; needed with a registry.
+        disk: bytes of packed adapters kept there, so that they load faster.
         gone: called with an adapter that no reference names any more.
         erased: called with the name of a merchant that was erased, or has no version left.
         keeps: whether anything but adapters is cached of a merchant.
@@ -49,6 +61,7 @@ class AdapterLoader:
         adapter_cache: AdapterCache,
         registry: Registry | None,
         cache: Path | None,
+        disk: int = 8 * 1024**3,
         gone: Callable[[Loaded], None] = lambda _: None,
         erased: Callable[[str], None] = lambda _: None,
         keeps: Callable[[str], bool] = lambda _: False,
@@ -58,6 +71,8 @@ class AdapterLoader:
         self._stack = stack
         self._registry = registry
         self._cache = cache
+        self._packed = None if cache is None else PackedFiles(cache, stack.layout, disk)
+        self._swept = False
         self._gone = gone
         self._merchant_kept = keeps
         self._book = None if registry is None else AliasCache(registry, self._drop, erased, self._keeps)
@@ -72,11 +87,14 @@ class AdapterLoader:
         return self._workers.waiting(merchant)
 
     def _drop(self, version: Version) -> None:
+        if self._packed is not None:
+            self._packed.remove(version.digest)
         if (loaded := self.adapter_cache.drop(version.digest)) is not None:
             self._gone(loaded)
 
     def _keeps(self, version: Version) -> bool:
-        return version.digest in self.adapter_cache or self._merchant_kept(version.merchant)
+        on_disk = self._packed is not None and version.digest in self._packed
+        return on_disk or version.digest in self.adapter_cache or self._merchant_kept(version.merchant)
 
     def close(self) -> None:
         """End the threads; loads in progress are given up."""
@@ -141,19 +159,31 @@ class AdapterLoader:
             BaseError: if it belongs to another base.
             RegistryError: if the registry cannot be read.
         """
-        if isinstance(adapter, str):
-            reference, book = Reference.parse(adapter), self._known_registry()[1]
-            version = book.known(reference) or book.resolve(reference)
-            loaded = self.adapter_cache.hold(version.digest) or self.adapter_cache.put(self._of_version(version))
-            book.watch(reference, version)  # it may have been removed while it was loaded
-            return loaded.named(version.name)
-        key = _key(adapter)
-        tenant = Tenant.of(adapter) if isinstance(adapter, Bundle) else adapter
-        return self.adapter_cache.hold(key) or self.adapter_cache.put(self._of_tenant(key, tenant))
+        loaded, fresh = self._loaded(adapter)
+        self._keep(fresh)
+        return loaded
+
+    def _loaded(self, adapter: Adapter) -> "tuple[Loaded, _Fresh | None]":
+        """As `load`; and what is to be kept on disk of it, after all who wait have it."""
+        if not isinstance(adapter, str):
+            key = _key(adapter)
+            tenant = Tenant.of(adapter) if isinstance(adapter, Bundle) else adapter
+            return self.adapter_cache.hold(key) or self.adapter_cache.put(self._of_tenant(key, tenant)), None
+        reference, book = Reference.parse(adapter), self._known_registry()[1]
+        version = book.known(reference) or book.resolve(reference)
+        loaded, fresh = self.adapter_cache.hold(version.digest), None
+        if loaded is None:
+            made, file = self._of_version(version)
+            loaded = self.adapter_cache.put(made)
+            fresh = None if file is None else _Fresh(reference, version, file)
+        book.watch(reference, version)  # it may have been removed while it was loaded
+        return loaded.named(version.name), fresh
 
     def _load(self, name: Hashable, adapter: Adapter) -> None:
+        fresh = None
         try:
-            got: Loaded | Exception = self.load(adapter)
+            got: Loaded | Exception
+            got, fresh = self._loaded(adapter)
         except Exception as error:
             got = error
         with self._lock:
@@ -161,17 +191,41 @@ class AdapterLoader:
         for ready in waiting:  # each waiting request holds the adapter itself
             ready(got if isinstance(got, Exception) else self.adapter_cache.put(got).named(got.tenant.name))
         self.let_go(got)
+        del got
+        self._keep(fresh)
 
-    def _of_version(self, version: Version) -> Loaded:
+    def _keep(self, fresh: "_Fresh | None") -> None:
+        """Keep a packed adapter on disk. The first one also removes those that the registry no longer has."""
+        if fresh is None or self._packed is None:
+            return
+        registry, book = self._known_registry()
+        if not self._swept:
+            with suppress(ShopfitError):
+                self._swept = True
+                self._packed.sweep(registry.digests)
+        self._packed.write(fresh.version.digest, fresh.file)
+        book.watch(fresh.reference, fresh.version)  # the same while it was written
+
+    def _of_version(self, version: Version) -> tuple[Loaded, PackedFile | None]:
         registry, _ = self._known_registry()
         assert self._cache is not None
+        assert self._packed is not None
+        file = self._packed.read(version.digest)
+        bundle = None if file is None else fetching.kept(version, file.contents, beside_weights)
+        packed = None if file is None or bundle is None else self._stack.unpack(file)
+        if bundle is not None and packed is not None:
+            return self._of_tenant(version.digest, Tenant.of(bundle, version.name), packed), None
         bundle = registry.read(version, needed, self._cache)
-        return self._of_tenant(version.digest, Tenant.of(bundle, version.name))
+        loaded = self._of_tenant(version.digest, Tenant.of(bundle, version.name))
+        if loaded.weights is None or loaded.weights.packed is None:
+            return loaded, None
+        contents = {path: bundle.contents[path] for path in beside_weights(bundle.contents)}
+        return loaded, self._stack.packed_file(loaded.weights.packed, contents)
 
-    def _of_tenant(self, key: Hashable, tenant: Tenant) -> Loaded:
+    def _of_tenant(self, key: Hashable, tenant: Tenant, packed: Packed | None = None) -> Loaded:
         weights = None
         if tenant.bundle is not None:
-            weights = load_weights(tenant.bundle, self._base, self._stack)
+            weights = load_weights(tenant.bundle, self._base, self._stack, packed)
             self._tell_form(tenant.name, tenant.bundle.manifest.base)
         prompter = tenant.prompter(self._base.tokenizer, self._base.scorer)
         if isinstance(tenant.bundle, HeldBundle):  # its files were read; they need not stay in memory

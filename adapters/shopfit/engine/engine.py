@@ -59,6 +59,8 @@ class Engine:
         max_rank: of an adapter; requests for one of a higher rank fail. All slots have the rank of the largest adapter
             in them.
         memory: bytes of adapters cached in host memory; up to twice as many while one merchant fills it and others ask.
+        disk: bytes of adapters kept in `cache` as slots hold them, so that they load faster a second time; the least
+            recently used leave first, and with 1 none is kept.
         rows: answers decoded at a time; with several adapters in a batch, each row takes as much memory as a slot.
         queue: unanswered requests at a time; one more is refused. A merchant below its share of them is admitted all
             the same, up to twice as many in all.
@@ -79,12 +81,14 @@ class Engine:
         slots: int = 32,
         max_rank: int = MAX_RANK,
         memory: int = 2 * 1024**3,
+        disk: int = 8 * 1024**3,
         rows: int = 32,
         queue: int = 1024,
         batch_tokens: int = 2048,
         embed: Embed | None = None,
     ) -> None:
-        check_sizes(slots=slots, max_rank=max_rank, memory=memory, rows=rows, queue=queue, batch_tokens=batch_tokens)
+        check_sizes(slots=slots, max_rank=max_rank, memory=memory, disk=disk)
+        check_sizes(rows=rows, queue=queue, batch_tokens=batch_tokens)
         self.base = base
         self._process = os.getpid()
         self._room = Shares(queue)
@@ -92,9 +96,8 @@ class Engine:
         self._scheduler = Scheduler(base, pool, rows=rows, batch_tokens=batch_tokens)
         self._compiler = Compiler(base, embed)
         gone, kept = forgetting(self._compiler, self._scheduler), AdapterCache(memory)
-        self._loader = AdapterLoader(
-            base, pool.stack, kept, registry, cache, gone=gone, erased=self._compiler.erase, keeps=self._compiler.keeps
-        )
+        erased, keeps = self._compiler.erase, self._compiler.keeps
+        self._loader = AdapterLoader(base, pool.stack, kept, registry, cache, disk, gone, erased, keeps)
         self._intake = Intake(self._loader, self._compiler, self._scheduler)
         self._callbacks = Workers("shopfit-teller", each=4, most=64)
         self.close: Callable[[], object] = weakref.finalize(
@@ -125,7 +128,7 @@ class Engine:
             quantization, device, dtype, device_map: as `load_base` takes them. The first adapter that was evaluated in
                 another dtype or quantization is logged.
             encoder: for dense retrieval, loaded with the first recommendation; None to search by words only.
-            options: `slots`, `max_rank`, `memory`, `rows`, `queue` and `batch_tokens`, as the engine takes them.
+            options: `slots`, `max_rank`, `memory`, `disk`, `rows`, `queue` and `batch_tokens`, as for the engine.
 
         Raises:
             RequestError: if an option is unknown, or no whole number of 1 or more; before anything is loaded.

@@ -22,7 +22,7 @@ from shopfit.tasks.tenant import Tenant
 MOST_ITEMS = 10_000
 """Most candidates of a ranking, and most items of a history."""
 _MOST_FIELDS, _MOST_STOPS, _LONGEST_ID = 256, 64, 10_000
-_SIZES = ("slots", "max_rank", "memory", "rows", "queue", "batch_tokens")  # of an engine
+_SIZES = ("slots", "max_rank", "memory", "disk", "rows", "queue", "batch_tokens")  # of an engine
 _COUNT = "a whole number, 1 or more"
 _MOST_TOKENS, _HOTTEST = 4096, 5.0  # the same limits as in a recipe's `serve` section
 _MOST_LOGPROBS = 20  # as OpenAI has it

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from shopfit.adapter.bundle import MANIFEST
+from shopfit.adapter.packed_files import packed_files
 from shopfit.errors import BundleError, Problem, RegistryError, UnknownReference
 from shopfit.recipe.names import HOUSE
 from shopfit.registry import fetching, queries
@@ -246,7 +247,10 @@ def _remove_local(settings: Settings, merchant: str, digests: set[str], dry_run:
     """
     home = settings.home
     places = {
-        "cache": [settings.cache / digest for digest in sorted(digests)],
+        "cache": [
+            *(settings.cache / digest for digest in sorted(digests)),
+            *packed_files(settings.cache, digests),
+        ],
         "indexes": [indexes(home, merchant)],
         "studies": [studies(home, merchant)],
         "curves": curve_pictures(home, merchant),

@@ -8,7 +8,7 @@ import hashlib
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -85,6 +85,33 @@ def read(
     if (manifest.merchant, manifest.recipe) != (version.merchant, version.recipe):
         raise _damaged(version, [Problem(MANIFEST, f"is of {manifest.reference}")])
     return HeldBundle(manifest, contents)
+
+
+def kept(
+    version: Version, contents: Mapping[str, bytes], needed: Callable[[Collection[str]], Collection[str]]
+) -> HeldBundle | None:
+    """The bundle of `version` from files that were kept of it; neither the database nor the store is asked.
+
+    Args:
+        version: whose digest says what they must be.
+        contents: of the files, `bundle.json` among them.
+        needed: the paths of all files -> those that must be there.
+
+    Returns:
+        None if one is missing, or is not what was published.
+    """
+    if MANIFEST not in contents:
+        return None
+    found = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+    try:
+        manifest = parse_manifest(contents[MANIFEST], version.name)
+    except BundleError:
+        return None
+    files = manifest.files | {MANIFEST: found[MANIFEST]}
+    if bundle_digest(files) != version.digest or found != {path: files[path] for path in needed(files)}:
+        return None
+    owner = (manifest.merchant, manifest.recipe)
+    return HeldBundle(manifest, contents) if owner == (version.merchant, version.recipe) else None
 
 
 def fetch(version: Version, cache: Path, files: Sequence[File], blobs: BlobStore) -> Bundle:

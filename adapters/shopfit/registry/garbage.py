@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from shopfit.adapter.packed_files import packed_digests, packed_files
 from shopfit.registry.registry import Registry
 from shopfit.registry.temp_folders import Space, remove, sweep
 from shopfit.settings import Settings
@@ -18,7 +19,7 @@ class Garbage:
 
     Args:
         blobs: files in the blob store that no version uses, and temporary files of interrupted writes.
-        cache: versions in this machine's cache that are no longer in the registry.
+        cache: versions in this machine's cache that are no longer in the registry, packed or not.
         leavings: folders that killed processes left on this machine.
     """
 
@@ -49,6 +50,8 @@ def collect(registry: Registry, settings: Settings, *, grace: timedelta, dry_run
 def _sweep_cache(registry: Registry, cache: Path, dry_run: bool) -> Space:
     # listed before the registry, so that a version published meanwhile is not removed
     there = [path for path in cache.iterdir() if _DIGEST.fullmatch(path.name)] if cache.is_dir() else []
+    packed = packed_digests(cache)
     known = registry.digests()
-    gone = [remove(path, dry_run=dry_run) for path in there if path.name not in known]
-    return Space(len(gone), sum(space.bytes for space in gone))
+    gone = [path for path in there if path.name not in known] + packed_files(cache, packed - known)
+    spaces = [remove(path, dry_run=dry_run) for path in gone]
+    return Space(len(gone), sum(space.bytes for space in spaces))
