@@ -79,9 +79,11 @@ def traffic(base: Base) -> list[Row]:
         Registry.open(settings) as registry,
         Engine(base, registry=registry, cache=settings.cache, slots=SLOTS, memory=MEMORY) as engine,
     ):
-        rows.append(_first_request(engine, "a new process", reach=False))
+        new, newer = range(ADAPTERS - UNSEEN, ADAPTERS), range(ADAPTERS - 2 * UNSEEN, ADAPTERS - UNSEEN)
+        rows.append(_first_request(engine, "a new process", new, reach=False))
         _ask(engine, "choose", range(FILL))
-        rows.append(_first_request(engine, "host memory full", reach=True))
+        rows.append(_first_request(engine, "host memory full", newer, reach=True))
+        rows.append(_first_request(engine, "the same, kept on this machine's disk", new, reach=True))
         for task, count in (("choose", CHOICES), ("generate", ANSWERS)):
             _ask(engine, task, _zipf(count, seed=0))  # warm-up
             rounds = [
@@ -90,14 +92,14 @@ def traffic(base: Base) -> list[Row]:
             ]
             single, many = (median(column) for column in zip(*rounds, strict=True))
             what = f"{task}, {ADAPTERS} adapters, Zipf 1.0, {SLOTS} slots; peer: one adapter"
-            rows.append(Row(what, many, single, "1/s", "at least 0.85x", many >= 0.85 * single, many / single))
+            rows.append(Row(what, many, single, "1/s", "at least 0.95x", many >= 0.95 * single, many / single))
         used = engine.status().memory / 1024**3
         rows.append(Row("host memory of adapters after all", used, None, "GB", "at most 1 GB", used <= 1))
     return rows
 
 
-def _first_request(engine: Engine, when: str, *, reach: bool) -> Row:
-    """Added to a request by an adapter that nobody asked for before.
+def _first_request(engine: Engine, when: str, numbers: Sequence[int], *, reach: bool) -> Row:
+    """Added to a request by an adapter that is not in memory: one that nobody asked for before, or that left it.
 
     A process that still grows pays for new memory pages besides; one whose host memory is full takes those of the
     adapters that leave.
@@ -108,10 +110,9 @@ def _first_request(engine: Engine, when: str, *, reach: bool) -> Row:
         _ask(engine, "choose", [number])
         return time.perf_counter() - started
 
-    last = ADAPTERS - 1 - 2 * UNSEEN * reach
-    added = 1e3 * median(ask(number) - ask(number) for number in range(last - UNSEEN, last))  # first less second time
+    added = 1e3 * median(ask(number) - ask(number) for number in numbers)  # first less second time
     what = f"first request for an unseen adapter, added; {when}"
-    return Row(what, added, None, "ms", "under 30 ms" if reach else "", added < 30 if reach else None)
+    return Row(what, added, None, "ms", "at most 6 ms" if reach else "", added <= 6 if reach else None)
 
 
 def _ask(engine: Engine, task: str, numbers: Sequence[int]) -> list[Any]:

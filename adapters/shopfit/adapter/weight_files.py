@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, deserialize
 from safetensors.torch import load, save_file
 from torch import Tensor
 
@@ -28,7 +28,7 @@ NORM_SCALES = "norm_scales.safetensors"  # beside PEFT's files of DoRA
 _PEFT_PREFIX = "base_model.model."
 _MAGNITUDE = ".lora_magnitude_vector"
 _AGAIN = "bring the bundle again, or train it again"
-_FLOATS = {torch.float32, torch.float16, torch.bfloat16, torch.float64}
+_KINDS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 
 def write_native(peft: Any, folder: Path, base_name: str) -> None:
@@ -253,18 +253,25 @@ def read_tensors(content: bytes, where: str) -> dict[str, Tensor]:
         BundleError: if it is not a safetensors file, or holds other types.
     """
     try:
+        read = deserialize(content)  # type: ignore[no-untyped-call]
+        if all(tensor["dtype"] in _KINDS and tensor["data"] for _, tensor in read):  # takes a fifth of `load`'s time
+            return {name: _tensor(**tensor) for name, tensor in read}
         tensors = load(content)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         reason = f"{_shown(str(error))} is no type of numbers here" if isinstance(error, KeyError) else str(error)[:200]
         raise BundleError(f"the weights in {where} cannot be read: {reason}", next_step=_AGAIN) from error
     for name, tensor in tensors.items():
-        if tensor.dtype not in _FLOATS:
+        if tensor.dtype not in _KINDS.values():
             kind = str(tensor.dtype).removeprefix("torch.")
             raise BundleError(
                 f"{where} holds {_shown(name)} as {kind} (allowed: float32, float16, bfloat16, float64)",
                 next_step=_AGAIN,
             )
     return tensors
+
+
+def _tensor(dtype: str, data: bytearray, shape: list[int]) -> Tensor:
+    return torch.frombuffer(data, dtype=_KINDS[dtype]).view(shape)
 
 
 def _content(path: Path) -> bytes:

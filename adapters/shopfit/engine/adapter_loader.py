@@ -68,6 +68,7 @@ class AdapterLoader:
     ) -> None:
         self.adapter_cache = adapter_cache
         self._base = base
+        self._form = _form(base)
         self._stack = stack
         self._registry = registry
         self._cache = cache
@@ -234,7 +235,7 @@ class AdapterLoader:
 
     def _tell_form(self, name: str, evaluated: BaseIdentity) -> None:
         """Log, once a combination, that an adapter was evaluated on the base in another dtype or quantization."""
-        form, own = _form(evaluated), _form(self._base)
+        form, own = _form(evaluated), self._form
         with self._lock:
             told = form == own or form in self._told
             self._told.add(form)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _ITEM = 2 * 1024  # bytes of an item besides its values: dictionaries, and the index of its words
 _NESTED = (list, tuple, dict)
+_PLAIN = {str, int, float, bool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,8 @@ def _held(value: Any) -> int:
     while waiting:
         part = waiting.pop()
         size += getsizeof(part)
+        if type(part) in _PLAIN:  # most are, and the questions below take longer
+            continue
         if isinstance(part, BaseModel):
             waiting.append(vars(part))
         elif isinstance(part, Mapping):
