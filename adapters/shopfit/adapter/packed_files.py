@@ -1,6 +1,6 @@
 """Adapters on local disk as their slots hold them, so that loading one a second time is one read.
 
-A file is named by the bundle's digest and the layout of the base's slots. Its first line has a checksum of the rest;
+A file is named by the bundle's digest, the base and the layout of its slots. Its first line has a checksum of the rest;
 the header says digest, layout and sizes again, so that a file which is cut, damaged or another's is noticed, and made
 anew. It has the bundle's other files too, which are verified by the digest as ever. The weights were verified when
 they were packed; from then on this folder is trusted as the process's own memory is.
@@ -57,7 +57,7 @@ class PackedFiles:
 
     Args:
         cache: folder of a machine's caches, such as `Settings.cache`.
-        layout: of a base's slots: other layouts' files are not read.
+        layout: names a base and the layout of its slots: files of others are not read.
         limit: bytes at most; the least recently used go first.
     """
 

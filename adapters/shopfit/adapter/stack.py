@@ -66,8 +66,8 @@ class Stack:
         rank: least rank of the slots; it is higher only while an adapter in one of them needs that.
         max_rank: of an adapter; one of a higher rank is refused.
 
-    `tells_rows_apart` says whether rows of different adapters can share a forward on this base. `layout` names the base
-    and what `pack` makes for it: packed adapters of one layout have the same numbers in the same places.
+    `tells_rows_apart` says whether rows of different adapters can share a forward on this base. `layout` names what
+    `pack` makes: of one base and one layout, packed adapters have the same numbers in the same places.
     """
 
     def __init__(self, base: Base, slots: int, rank: int = 8, max_rank: int = MAX_RANK) -> None:
@@ -94,7 +94,7 @@ class Stack:
         self._slabs = [Slab(some, slots, self.rank, self._dtype, device) for device, some in on.items()]
         self._groups = [group for slab in self._slabs for group in slab.groups]
         shape = [(group.names, group.width, group.outs) for group in self._groups]
-        told = json.dumps([base.fingerprint, str(self._dtype), shape])
+        told = json.dumps([str(self._dtype), shape])
         self.layout = hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def link(self) -> None:

@@ -72,7 +72,8 @@ class AdapterLoader:
         self._stack = stack
         self._registry = registry
         self._cache = cache
-        self._packed = None if cache is None else PackedFiles(cache, stack.layout, disk)
+        layout = f"{base.fingerprint}-{stack.layout}"
+        self._packed = None if cache is None else PackedFiles(cache, layout, disk)
         self._swept = False
         self._gone = gone
         self._merchant_kept = keeps
