@@ -32,6 +32,7 @@ _FIRST = "shopfit-packed-1"  # another number for another form
 _LINE = len(f"{_FIRST} {'0' * 32} {'0' * 12}\n")
 _LONGEST_WRITE = 3600.0  # seconds
 _PAUSE = 60.0  # seconds without writing, after one that failed
+_NOT_ITS_OWN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError)
 _PART = 16  # of the limit: written between looks at the whole folder, and made free by one
 
 
@@ -81,13 +82,14 @@ class PackedFiles:
             digest: of the bundle.
         """
         try:
-            handle = os.open(self._path(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with FileIO(handle, "rb") as file:
+            with FileIO(self._path(digest), "rb", opener=_opened) as file:
                 found = _read(file, digest, self._layout)
-                os.utime(handle)  # used just now
+                with suppress(OSError):
+                    os.utime(file.fileno())  # used just now
         except FileNotFoundError:
+            self._known.discard(digest)
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _NOT_ITS_OWN as error:
             logger.info("a packed adapter is made anew, since %s: %s", self._path(digest), error)
             return None
         self._known.add(digest)
@@ -204,6 +206,10 @@ def _head(digest: str, layout: str, kept: PackedFile) -> tuple[bytes, int]:
 
 def _parts(said: bytes, kept: PackedFile) -> list[bytes | memoryview]:
     return [said, *kept.contents.values(), *kept.weights]
+
+
+def _opened(path: str, _: int) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _read(file: FileIO, digest: str, layout: str) -> PackedFile:

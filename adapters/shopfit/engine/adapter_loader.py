@@ -197,16 +197,16 @@ class AdapterLoader:
         self._keep(fresh)
 
     def _keep(self, fresh: "_Fresh | None") -> None:
-        """Keep a packed adapter on disk. The first one also removes those that the registry no longer has."""
-        if fresh is None or self._packed is None:
+        """Keep what was packed just now on disk; the first call also removes what the registry no longer has."""
+        if self._registry is None or self._book is None or self._packed is None:
             return
-        registry, book = self._known_registry()
         if not self._swept:
             with suppress(ShopfitError):
+                self._packed.sweep(self._registry.digests)
                 self._swept = True
-                self._packed.sweep(registry.digests)
-        self._packed.write(fresh.version.digest, fresh.file)
-        book.watch(fresh.reference, fresh.version)  # the same while it was written
+        if fresh is not None:
+            self._packed.write(fresh.version.digest, fresh.file)
+            self._book.watch(fresh.reference, fresh.version)  # it may have been removed while it was written
 
     def _of_version(self, version: Version) -> tuple[Loaded, PackedFile | None]:
         registry, _ = self._known_registry()
