@@ -137,7 +137,7 @@ class Stack:
             if weights is not None:
                 laid += weights.shape[0] * weights.shape[1]
                 self._check_shape(weights, (rank, width), layer, name)
-                numbers[first:laid].reshape(weights.shape)[...] = weights.float().numpy()
+                numbers[first:laid].reshape(weights.shape)[...] = weights.detach().float().cpu().numpy()
             if laid < at:
                 numbers[laid:at] = 0
 
