@@ -233,7 +233,7 @@ def test_one_request_that_is_no_list_is_refused(engine: Engine, tenants: dict[st
 
 
 @pytest.mark.parametrize("size", [0, -1, "8", True, 2.0, None, float("nan")])
-@pytest.mark.parametrize("name", ["slots", "max_rank", "memory", "rows", "queue", "batch_tokens"])
+@pytest.mark.parametrize("name", ["slots", "max_rank", "memory", "disk", "rows", "queue", "batch_tokens"])
 def test_sizes_that_no_engine_can_have_are_refused_before_anything_is_loaded(base: Base, name: str, size: Any) -> None:
     for make in (lambda: Engine(base, **{name: size}), lambda: Engine.load("no-such-base", **{name: size})):
         with pytest.raises(RequestError, match=rf"{name} is .* \(allowed: a whole number, 1 or more\)"):
