@@ -1,6 +1,7 @@
 """`rate`: its levels, the training loss and the answer, each against a plain definition."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,7 +151,7 @@ def test_an_examples_weight_is_its_share_in_the_loss(base: Base) -> None:
     sums = -9 * torch.rand(15, generator=torch.Generator().manual_seed(4))
     errors = expected_errors(batch, sums, STARS, scores) ** 2
     weights = torch.tensor([0.5, 2.0, 0.5])
-    loss = RATE.loss(sums, Batch(batch.questions, batch.gold, weights, batch.classes), 0.2, Tune(two_hot=0))
+    loss = RATE.loss(sums, replace(batch, weights=weights), 0.2, Tune(two_hot=0))
     assert loss.item() == pytest.approx(NATS * (weights * errors).mean().item(), rel=1e-5)
 
 

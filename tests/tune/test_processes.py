@@ -1,14 +1,19 @@
-"""Two processes train one adapter: the same on both, and registered once."""
+"""Several processes train one adapter: the same on each as one alone would, and registered once."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from tests.tune.process_cases import KINDS, Case, cases, load_bases, save_bases, train
 
+LOST = "another process of this run has ended or cannot be reached, so this one ends too; nothing was registered"
 REVIEWS = [
     ("lovely crema", "positive"),
     ("arrived cracked", "negative"),
@@ -46,37 +51,105 @@ def shop(tmp_path: Path, tiny_base: Path) -> Path:
     return folder
 
 
+def launched(*command: str) -> "subprocess.Popen[str]":
+    """The same Python command in two processes that train together on the CPU."""
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, "--rdzv-endpoint", "localhost:0", "-m", *command],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_two_processes_make_one_version(shop: Path, home: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        "0",
-        "--rdzv-backend",
-        "c10d",
-    ]
-    command += [
-        "--rdzv-endpoint",
-        "localhost:0",
-        "-m",
-        "shopfit",
-        "adapter",
-        "acme",
-        str(shop.parent / "sentiment.yaml"),
-        "--data",
-        str(shop),
-        "--json",
-    ]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=False)
-    start = done.stdout.find("{")
-    assert start >= 0, done.stderr
-    answer = json.loads(done.stdout[start:])
+    recipe = str(shop.parent / "sentiment.yaml")
+    running = launched("shopfit", "adapter", "acme", recipe, "--data", str(shop), "--json")
+    stdout, stderr = running.communicate(timeout=1200)
+    start = stdout.find("{")
+    assert start >= 0, stderr
+    answer = json.loads(stdout[start:])
     assert (answer["version"]["number"], answer["instant"]["number"]) == (2, 1)
     manifest = json.loads((Path(answer["bundle"]) / "bundle.json").read_text())
     assert manifest["processes"] == 2
     assert len(list((home / "rewrites").glob("*/*.json"))) == len(manifest["data"]["train"])
-    assert manifest["steps"] == 2 * 2  # 19 or 20 examples are 3 batches of 8, 2 for each process
+    assert manifest["steps"] == 2 * 3  # 19 or 20 examples are 3 steps of 8, on any number of processes
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    save_bases(tmp_path)
+    running = launched("tests.tune.process_cases", str(tmp_path), str(tmp_path))
+    bases = load_bases(tmp_path)
+    alone = {case.name: train(case, bases) for case in cases()}
+    _, stderr = running.communicate(timeout=1200)
+    assert running.returncode == 0, stderr
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert first.pop("processes") == second.pop("processes") == {"processes": 2}
+    patterns = 0
+    for case in cases():
+        one, *ranks = (done[case.name] for done in (alone, first, second))
+        for mine, other, wanted in zip(ranks[0]["state"], ranks[1]["state"], one["state"], strict=True):
+            assert torch.equal(mine, other), case.name
+            torch.testing.assert_close(mine, wanted, rtol=0, atol=1e-5, msg=case.name)
+        assert ranks[0]["losses"] == ranks[1]["losses"] == pytest.approx(one["losses"], abs=1e-5), case.name
+        if not case.tune:  # else there are more forwards than one a row
+            assert sorted(one["read"]) == sorted(ranks[0]["read"] + ranks[1]["read"]), case.name
+            if case.kind == "decoder":  # others read answers apart, or have another embedding
+                assert sorted(one["read"]) == sorted([*range(case.rows)] * case.epochs), case.name
+        if case.method == "adalora" and len(ranks[0]["ranks"]) == len(ranks[1]["ranks"]):
+            assert ranks[0]["ranks"] == ranks[1]["ranks"], case.name
+            patterns += len(set(map(tuple, ranks[0]["ranks"]))) > 1
+    assert patterns  # something was pruned on the way
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forwards_of_a_step_add_up_to_one(kind: str, tmp_path: Path) -> None:
+    save_bases(tmp_path)
+    bases = load_bases(tmp_path)
+    of_kind = {
+        "decoder": Case(kind, "generate", "adalora", 9, 1),
+        "encoder": Case(kind, "rank", "lora", 9, 1, {"negatives": 2}),
+        "encoder-decoder": Case(kind, "choose", "lora", 9, 1, {"adversarial": 0.5, "contrastive": 0.3}),
+    }
+    case = of_kind[kind]
+    whole = train(case, bases)
+    for times in (2, 4):
+        parts = train(replace(case, accumulate=times), bases)
+        for mine, wanted in zip(parts["state"], whole["state"], strict=True):
+            torch.testing.assert_close(mine, wanted, rtol=0, atol=1e-5)
+        assert parts["losses"] == pytest.approx(whole["losses"], abs=1e-5)
+
+
+def test_a_killed_process_ends_the_other(shop: Path, home: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    asked = ["adapter", "acme", str(shop.parent / "sentiment.yaml"), "--data", str(shop), "--no-instant"]
+    known = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-u", "-m", "shopfit", *asked, "--set", "tune.epochs=1000", "--set", "data.augment=[]"],
+            env=os.environ | known | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    )
+    try:
+        assert first.stdout is not None
+        for line in first.stdout:
+            if "folds" in line:  # which train first
+                break
+        second.kill()
+        _, stderr = first.communicate(timeout=600)
+    finally:
+        first.kill()
+        second.kill()
+        second.communicate()
+    assert first.returncode == 2, stderr
+    said = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert said == [f"error: {LOST}"], stderr
+    assert "Traceback" not in stderr
+    assert not (home / "blobs").exists() or not list((home / "blobs").rglob("*.safetensors"))

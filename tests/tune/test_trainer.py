@@ -8,6 +8,7 @@ import torch
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
+from shopfit.errors import RecipeError
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
@@ -212,6 +213,13 @@ def test_accumulated_batches_are_one_step(base: Base) -> None:
     tuned = run(base, recipe(epochs=3, batch_size=2, accumulate=3), reviews(12))
     tuned.adapter.detach()
     assert tuned.steps == total_steps(recipe(epochs=3, batch_size=2, accumulate=3), 12) == 6
+
+
+def test_what_means_something_else_in_parts_is_refused(encoder: Base) -> None:
+    asked = recipe("rank", adversarial=0.5, batch_size=2, accumulate=2)
+    with pytest.raises(RecipeError, match=r"(?s)tune\.adversarial moves an item once .*tune\.accumulate 2"):
+        run(encoder, asked, searches(5))
+    run(encoder, recipe("rank", adversarial=0.5, epochs=1), searches(5)).adapter.detach()
 
 
 def test_the_watch_sees_every_step_and_epoch(base: Base) -> None:

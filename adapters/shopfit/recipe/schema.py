@@ -173,8 +173,18 @@ class Tune(Section):
     steps: int | None = Field(
         None, ge=0, le=10_000_000, description="optimizer steps at most; 0 takes the best of what needs no training"
     )
-    batch_size: int = Field(8, ge=1, le=4096, description="examples a step and process")
-    accumulate: int = Field(1, ge=1, le=1024, description="batches an optimizer step")
+    batch_size: int = Field(
+        8,
+        ge=1,
+        le=4096,
+        description="examples a forward on one process; times `accumulate`: of an optimizer step",
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="forwards an optimizer step; several processes share its batch_size x accumulate examples out",
+    )
     lr: float | None = Field(None, gt=0, le=1, description=f"peak learning rate; by method if left out: {_RATES}")
     lr_ratio: float = Field(
         1.0,
@@ -232,6 +242,11 @@ class Tune(Section):
     seed: int = Field(7, ge=0, lt=2**31, description="seed of sampling, initialisation, order and dropout")
     trackers: list[Tracker] = Field([], description=f"where the run is logged: {_LOGGED}")
     self_training: SelfTraining = SelfTraining()
+
+    @property
+    def rows_a_step(self) -> int:
+        """Examples an optimizer step, on all processes together."""
+        return self.batch_size * self.accumulate
 
 
 class Evaluate(Section):

@@ -183,6 +183,10 @@ class Generate(TaskType):
         assert question.example.output is not None
         return (question.prompter.output(question.example.output),), (True,)
 
+    def size(self, answers: Sequence[Any]) -> int:
+        """Tokens of the answer."""
+        return sum(map(len, answers))
+
     def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, tune: Tune | None = None) -> "Tensor":
         """Cross-entropy over the answers' tokens, each weighing the same."""
         return -(batch.weights * sums).sum() / batch.questions.lengths.sum()

@@ -100,6 +100,10 @@ class TaskType(ABC):
     def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The A answers that a training example is scored on, and a target of each: whether it is right, or numbers."""
 
+    def size(self, answers: Sequence[Any]) -> int:
+        """What a question adds to what the loss of a batch is divided by: 1, or the tokens of its answers."""
+        return 1
+
     @abstractmethod
     def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, tune: Tune | None = None) -> "Tensor":
         """The loss of B examples with A answers, a scalar, in nats.

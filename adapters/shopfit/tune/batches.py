@@ -1,22 +1,21 @@
-"""Batches of rows of similar length, which need little padding."""
+"""The rows of each optimizer step, of similar length so that they need little padding, and who reads which of them."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import chain
 
-_POOL = 16  # batches that are shuffled together before they are sorted
+_POOL = 16  # steps that are shuffled together before they are sorted
 
 
 class LengthSortedBatches:
-    """A batch sampler, shuffled anew each epoch by its seed.
+    """The rows of each optimizer step, shuffled anew each epoch by its seed.
 
     Args:
         size: number of examples.
-        batch_size: examples a batch; the last may be smaller.
+        batch_size: examples a step, on all processes together; the last step may have fewer.
         length: tokens of an example.
         seed: of the order.
     """
-
-    drop_last = False
 
     def __init__(self, size: int, batch_size: int, length: Callable[[int], int], seed: int) -> None:
         self.size = size
@@ -35,7 +34,6 @@ class LengthSortedBatches:
         for start in range(0, self.size, self.batch_size * _POOL):
             pool = sorted(order[start : start + self.batch_size * _POOL], key=self.length)
             batches += [pool[at : at + self.batch_size] for at in range(0, len(pool), self.batch_size)]
-        # Accelerate expects the short batch last
         last = (
             [batches.pop(next(at for at, batch in enumerate(batches) if len(batch) < self.batch_size))]
             if self.size % self.batch_size
@@ -43,3 +41,23 @@ class LengthSortedBatches:
         )
         draw.shuffle(batches)
         yield from batches + last
+
+
+def shares(texts: Sequence[Hashable], forwards: int, processes: int = 1, process: int = 0) -> list[list[int]]:
+    """Which of a step's rows a process reads in each of its forwards. Every row is read once.
+
+    Args:
+        texts: what each of N rows asks. Rows that ask the same are read together, as an encoder reads that text once.
+        forwards: of each process at most, 1 or more.
+        processes: that share the step.
+        process: which of them, from 0.
+
+    Returns:
+        rows of each forward, none of them empty; no forward at all for a process that has no row.
+    """
+    alike: dict[Hashable, list[int]] = {}
+    for row, text in enumerate(texts):
+        alike.setdefault(text, []).append(row)
+    mine = list(alike.values())[process::processes]  # rows are sorted by length: so processes have the same work
+    each = max(1, -(-len(mine) // forwards))
+    return [list(chain.from_iterable(mine[at : at + each])) for at in range(0, len(mine), each)]

@@ -16,7 +16,7 @@ from shopfit.evaluation.assess import ask
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Pool, task_of
-from shopfit.tune.batches import LengthSortedBatches
+from shopfit.tune.batches import LengthSortedBatches, shares
 from shopfit.tune.memory import peak_memory_mb
 from shopfit.tune.objectives import Objective
 from shopfit.tune.trainer import total_steps
@@ -85,16 +85,19 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     adapter = attach(base, recipe.adapter, total_steps=max(steps, 1), opening=prompter.encode(train[0].fields))
     try:
         objective = Objective(adapter, recipe.task, settings)
-        batches = list(LengthSortedBatches(len(train), settings.batch_size, lengths.__getitem__, settings.seed))
-        padded = [len(batch) * max(lengths[index] for index in batch) for batch in batches]
-        largest = batches[padded.index(max(padded))]
-        for rows in (largest[:2], largest):  # the first ones warm up
-            batch = dataset.collate([dataset[index] for index in rows]).to(base.device)
+        sampler = LengthSortedBatches(len(train), settings.rows_a_step, lengths.__getitem__, settings.seed)
+        forwards = [(rows, part) for rows in sampler for part in shares(rows, settings.accumulate)]
+        padded = [len(part) * max(lengths[rows[place]] for place in part) for rows, part in forwards]
+        rows, largest = forwards[padded.index(max(padded))]
+        for places in (largest[:2], largest):  # the first ones warm up
+            batch = dataset.collate([dataset[index] for index in rows], places).to(base.device)
             started = time.perf_counter()
-            loss, _shown = objective(batch)
-            loss.backward()
+            if settings.contrastive and len(places) < len(rows):  # each part first tells the others its states
+                objective.prompt_states(batch)
+            loss: torch.Tensor = objective(batch)[0] + adapter.penalty()
+            torch.autograd.backward(loss)
             if settings.adversarial:
-                objective(batch, pushed=True)[0].backward()
+                torch.autograd.backward(objective(batch, pushed=True)[0])
             per_token = (time.perf_counter() - started) / max(padded)
         peak = peak_memory_mb(base.device)
         adapter.peft.eval()

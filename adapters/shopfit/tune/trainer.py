@@ -1,4 +1,4 @@
-"""The Trainer: examples -> weights, on one process or several, through Accelerate.
+"""The Trainer: examples -> weights, on one process or several.
 
 Below 100 examples too few can be held out to say when to stop, so the schedule is fixed; from 100 on a part of the
 training examples is held out, training stops when the recipe's metric on it no longer rises, and the best weights are
@@ -10,12 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
-from torch.utils.data import DataLoader, Dataset
+from accelerate.utils import set_seed
 
 from shopfit.adapter.head import HeadOpening
 from shopfit.adapter.initial_weights import Start
@@ -30,9 +28,11 @@ from shopfit.tasks import Predictions, closed_task_of, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.objectives import Objective
 from shopfit.tune.optimizer import make_optimizer
+from shopfit.tune.processes import gathered, make_equal
 from shopfit.tune.tracking import Tracking, check_trackers
 from shopfit.tune.training_callback import NoCallback, TrainingCallback
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
+from shopfit.tune.training_step import TrainingStep, check_parts
 
 _NEAR = 0.75  # of the change from the first to the trained weights, see `_interpolation`
 
@@ -68,7 +68,7 @@ def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerat
     Make it before loading the base, which belongs on its `device`.
 
     Args:
-        recipe: its `tune` section says precision, accumulation and trackers.
+        recipe: its `tune` section says precision and trackers.
         log_folder: where trackers write.
 
     Raises:
@@ -79,15 +79,12 @@ def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerat
     tune = recipe.tune
     check_trackers(recipe)
     AcceleratorState._reset_state()  # global, and an earlier run may have had another precision
-    return Accelerator(
-        gradient_accumulation_steps=tune.accumulate, mixed_precision=tune.mixed_precision, project_dir=log_folder
-    )
+    return Accelerator(mixed_precision=tune.mixed_precision, project_dir=log_folder)
 
 
-def total_steps(recipe: Recipe, examples: int, processes: int = 1) -> int:
-    """Optimizer steps that the recipe takes at most on so many examples."""
-    batches = math.ceil(math.ceil(examples / recipe.tune.batch_size) / processes)
-    steps = recipe.tune.epochs * math.ceil(batches / recipe.tune.accumulate)
+def total_steps(recipe: Recipe, examples: int) -> int:
+    """Optimizer steps that the recipe takes at most on so many examples, on any number of processes."""
+    steps = recipe.tune.epochs * math.ceil(examples / recipe.tune.rows_a_step)
     return steps if recipe.tune.steps is None else min(steps, recipe.tune.steps)
 
 
@@ -145,27 +142,23 @@ class Trainer:
         base, accelerator, callback = self._base, self._accelerator, self._callback
         merchants = [_to_learn(training_set, recipe) for training_set in merchants]
         started, settings = time.perf_counter(), recipe.tune
+        check_parts(recipe, compares_texts=base.scorer.compares_texts, processes=accelerator.num_processes)
         set_seed(settings.seed)
         names = head_labels(base, recipe, merchants)
         dataset = BalancedTrainingDataset(merchants, settings, per_merchant, names)
-        steps = total_steps(recipe, len(dataset), accelerator.num_processes)
+        steps = total_steps(recipe, len(dataset))
         adapter = _attach(base, recipe, merchants, steps, names, start)
         adapter.peft.train()
+        make_equal(accelerator, list(adapter.parameters()))
         origin, way = adapter.state(), _interpolation(base, recipe)
-        sampler = LengthSortedBatches(len(dataset), settings.batch_size, dataset.length, settings.seed)
-        # the generator draws each worker's seed, which would otherwise depend on what ran before
-        loader: Any = DataLoader(
-            cast("Dataset[Any]", dataset),
-            batch_sampler=sampler,
-            collate_fn=dataset.collate,
-            generator=torch.Generator().manual_seed(settings.seed),
-        )
-        optimizer = make_optimizer(recipe, adapter)
-        objective, optimizer, loader = accelerator.prepare(Objective(adapter, recipe.task, settings), optimizer, loader)
-        # stepped by hand, once an optimizer step, so that it means the same on any number of processes
+        sampler = LengthSortedBatches(len(dataset), settings.rows_a_step, dataset.length, settings.seed)
+        optimizer = accelerator.prepare(make_optimizer(recipe, adapter))
+        # stepped by hand, once an optimizer step
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer.optimizer, lambda done: learning_rate(done, steps, settings.warmup)
         )
+        objective = Objective(adapter, recipe.task, settings)
+        step = TrainingStep(adapter, recipe, dataset, objective, optimizer, schedule, accelerator)
         tracking = Tracking(recipe, accelerator, adapter)
         callback.begin(steps)
 
@@ -174,7 +167,7 @@ class Trainer:
         best_merit: tuple[float, ...] = ()
         for epoch in range(1, settings.epochs + 1):
             dataset.epoch = sampler.epoch = epoch
-            losses = self._epoch(objective, loader, optimizer, schedule, tuned, settings, tracking)
+            losses = self._epoch(step, sampler, tuned, settings, tracking)
             with adapter.interpolated(origin, way):
                 answers = _validate(adapter, base, recipe, merchants, accelerator)
                 values = _values(recipe, answers)
@@ -205,10 +198,8 @@ class Trainer:
 
     def _epoch(
         self,
-        objective: Any,
-        loader: Any,
-        optimizer: Any,
-        schedule: Any,
+        step: TrainingStep,
+        sampler: LengthSortedBatches,
         tuned: Tuned,
         settings: Tune,
         tracking: Tracking,
@@ -216,32 +207,17 @@ class Trainer:
         """Take an epoch's steps, or what `tune.steps` leaves of them.
 
         Returns:
-            the task's loss of each batch.
+            the task's loss of each step.
         """
-        accelerator, adapter, losses, rows = self._accelerator, tuned.adapter, [], 0
-        for batch in loader:
-            with accelerator.accumulate(objective):
-                batch = batch.to(accelerator.device)
-                loss, shown = objective(batch)
-                accelerator.backward(loss)
-                if settings.adversarial:
-                    accelerator.backward(objective(batch, pushed=True)[0])
-                rows += len(batch.weights) * accelerator.num_processes
-                if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(list(adapter.parameters()), settings.clip)
-                optimizer.step()
-                if accelerator.sync_gradients:
-                    rate = schedule.get_last_lr()[0]
-                    schedule.step()
-                    tuned.steps += 1
-                    adapter.after_step(tuned.steps)
-                    self._callback.step(tuned.steps, float(shown))
-                    tracking.step(tuned.steps, loss=float(shown), rate=rate, norm=float(norm), examples=rows)
-                    rows = 0
-                optimizer.zero_grad()
-            losses.append(shown)
+        losses: list[torch.Tensor] = []
+        for indices in sampler:
+            tuned.steps += 1
+            rate = step.schedule.get_last_lr()[0]
+            loss, norm = step.take(tuned.steps, indices)
+            losses.append(loss)
+            self._callback.step(tuned.steps, float(loss))
+            tracking.step(tuned.steps, loss=float(loss), rate=rate, norm=float(norm), examples=len(indices))
             if settings.steps == tuned.steps:
-                loader.end()  # Accelerate would take the next training for a part of this one
                 break
         return losses
 
@@ -361,9 +337,8 @@ def held_out_answers(
     rows = range(accelerator.process_index, len(valid), accelerator.num_processes)
     with accelerator.autocast():
         mine = list(zip(rows, ask(adapter, base, prompter, labels, [valid[row] for row in rows]), strict=True))
-    gathered = sorted(gather_object(mine) if accelerator.num_processes > 1 else mine, key=itemgetter(0))
+    answers = [answer for _, answer in sorted(gathered(accelerator, mine), key=itemgetter(0))]
     adapter.peft.train()
-    answers = [answer for _, answer in gathered]
     return task_of(recipe.task).collect(
         labels, valid, task_of(recipe.task).pools(recipe, valid, prompter.catalog), answers, prompter.catalog
     )

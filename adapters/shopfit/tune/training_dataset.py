@@ -52,23 +52,34 @@ class TrainingSet:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B examples ready for a step.
+    """B of the N examples of an optimizer step, ready for a forward.
 
     Args:
         questions: laid out for the base.
         gold: (A, ...) the task's targets, such as whether an answer is right: one or more a question.
         weights: (B,) share of each example in the loss; 1 on average over all examples, not over the batch.
-        classes: (B,) the same number for examples whose right answers are the same.
+        places: (B,) which of the step's examples they are.
+        classes: (N,) the same number for examples of the step whose right answers are the same.
+        share: of the batch in what the step's loss is divided by; 1 if it is the whole step.
     """
 
     questions: QuestionBatch
     gold: Tensor
     weights: Tensor
+    places: Tensor
     classes: Tensor
+    share: float
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on `device`."""
-        return Batch(self.questions.to(device), self.gold.to(device), self.weights.to(device), self.classes.to(device))
+        return Batch(
+            self.questions.to(device),
+            self.gold.to(device),
+            self.weights.to(device),
+            self.places.to(device),
+            self.classes.to(device),
+            self.share,
+        )
 
 
 class TrainingDataset:
@@ -141,22 +152,34 @@ class TrainingDataset:
         """Tokens of the question, for sorting."""
         return self[index][0].tokens
 
-    def collate(self, rows: Sequence[Row]) -> Batch:
-        """Lay rows of the dataset out as one batch."""
+    def collate(self, rows: Sequence[Row], places: Sequence[int] | None = None) -> Batch:
+        """Lay rows of the dataset out as one batch.
+
+        Args:
+            rows: N of them, those of a step.
+            places: the rows that are laid out, where that is a part of the step; all of them by default.
+        """
         prompter = self.prompter
         if prompter.scorer.compares_texts and prompter.recipe.spec.items:
             rows = share_negatives(rows)
-        questions, gold, weights = zip(*rows, strict=True)
-        right = [
-            tuple(answer for answer, good in zip(question.answers, row, strict=True) if good)
-            for question, row in zip(questions, gold, strict=True)
-        ]
+        places = range(len(rows)) if places is None else places
+        classes: dict[tuple[Any, ...], int] = {}
+        for place, (question, right, _) in enumerate(rows):
+            classes.setdefault(_right(question, right), place)
+        sizes = [self._task.size(question.answers) for question, _, _ in rows]
+        questions, gold, weights = zip(*(rows[place] for place in places), strict=True)
         return Batch(
             prompter.scorer.collate(questions),
             torch.tensor([right for row in gold for right in row]),
             torch.tensor(weights, dtype=torch.float32),
-            torch.tensor([right.index(mine) for mine in right]),
+            torch.tensor(places),
+            torch.tensor([classes[_right(question, right)] for question, right, _ in rows]),
+            sum(sizes[place] for place in places) / sum(sizes),
         )
+
+
+def _right(question: Question, gold: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(answer for answer, good in zip(question.answers, gold, strict=True) if good)
 
 
 def share_negatives(rows: Sequence[Row]) -> list[Row]:
@@ -164,9 +187,7 @@ def share_negatives(rows: Sequence[Row]) -> list[Row]:
 
     Where texts are compared they cost nothing: each text of a batch is there once.
     """
-    right = dict.fromkeys(
-        answer for question, gold, _ in rows for answer, good in zip(question.answers, gold, strict=True) if good
-    )
+    right = dict.fromkeys(answer for question, gold, _ in rows for answer in _right(question, gold))
     shared = []
     for question, gold, weight in rows:
         more = tuple(answer for answer in right if answer not in question.answers)
@@ -225,6 +246,6 @@ class BalancedTrainingDataset:
         """Tokens of the question, for sorting."""
         return self[index][0].tokens
 
-    def collate(self, rows: Sequence[Row]) -> Batch:
-        """Lay rows of the dataset out as one batch."""
-        return self._datasets[0].collate(rows)
+    def collate(self, rows: Sequence[Row], places: Sequence[int] | None = None) -> Batch:
+        """Lay rows of the dataset out as one batch, as `TrainingDataset.collate` does."""
+        return self._datasets[0].collate(rows, places)

@@ -1,0 +1,82 @@
+"""What the processes of a training tell each other. Every process makes the same calls, in the same order."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object
+from torch import Tensor, nn
+
+from shopfit.errors import ShopfitError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def exchange() -> Iterator[None]:
+    """A context for what needs all processes.
+
+    Raises:
+        ShopfitError: if one of them has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # gloo's and NCCL's, whose words differ
+        raise ShopfitError(
+            "another process of this run has ended or cannot be reached, so this one ends too; nothing was registered",
+            next_step="see what that process wrote last (out of memory?), and run the command again",
+        ) from error
+
+
+def gathered(accelerator: Accelerator, mine: Sequence[T]) -> list[T]:
+    """What all processes have, those of the first one first."""
+    if accelerator.num_processes == 1:
+        return list(mine)
+    with exchange():
+        found: list[T] = gather_object(list(mine))
+    return found
+
+
+def make_equal(accelerator: Accelerator, weights: Sequence[nn.Parameter]) -> None:
+    """Give every process the weights of the first one, bitwise."""
+    if accelerator.num_processes == 1:
+        return
+    flat = torch.cat([weight.detach().float().flatten() for weight in weights])
+    with exchange():
+        flat = broadcast(flat)
+    with torch.no_grad():
+        for weight, first in zip(weights, _unflatten(flat, weights), strict=True):
+            weight.copy_(first)
+
+
+def add_up(accelerator: Accelerator, weights: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+    """Sum gradients over the processes, so that all have the same ones, bitwise.
+
+    A weight that no process has a gradient of has none afterwards.
+
+    Args:
+        accelerator: the run's.
+        weights: with the gradients of this process; None counts as zeros.
+        loss: a scalar on their device: this process's part of it.
+
+    Returns:
+        the sum of the losses.
+    """
+    if accelerator.num_processes == 1:
+        return loss
+    gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+    known = torch.tensor([weight.grad is not None for weight in weights], device=loss.device)
+    parts = [*gradients, known, loss]
+    with exchange():
+        flat = accelerator.reduce(torch.cat([part.float().flatten() for part in parts]), "sum")
+    *sums, counts, total = _unflatten(flat, parts)
+    for weight, gradient, count in zip(weights, sums, counts.tolist(), strict=True):
+        weight.grad = gradient.to(weight.dtype) if count else None
+    return total
+
+
+def _unflatten(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    parts = torch.split(flat, [part.numel() for part in like])
+    return [part.view(other.shape) for part, other in zip(parts, like, strict=True)]

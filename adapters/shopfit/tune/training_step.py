@@ -1,0 +1,125 @@
+"""One optimizer step. It means the same on one process or several, in one forward or many.
+
+The step's rows are shared out among the processes, and each reads its share in `tune.accumulate` forwards. The loss is
+divided by what the whole step has, so parts add up; where the loss couples rows, each part sees the other rows as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from shopfit.adapter.trainable import TrainableAdapter
+from shopfit.errors import RecipeError
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.batches import shares
+from shopfit.tune.objectives import Objective
+from shopfit.tune.processes import add_up, gathered
+from shopfit.tune.training_dataset import BalancedTrainingDataset, Batch
+
+
+def check_parts(recipe: Recipe, *, compares_texts: bool, processes: int) -> None:
+    """Refuse what would mean something else in parts than in one.
+
+    Raises:
+        RecipeError: if the recipe pushes texts that rows share, and the rows of a step are read in parts.
+    """
+    if recipe.tune.adversarial and compares_texts and recipe.spec.items and recipe.tune.accumulate * processes > 1:
+        raise RecipeError(
+            f"tune.adversarial moves an item once for all rows of a step that name it, and {recipe.name} reads a step "
+            f"in parts: {processes} processes, tune.accumulate {recipe.tune.accumulate}",
+            next_step="set tune.adversarial to 0, or train on one process with tune.accumulate=1",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """Takes optimizer steps.
+
+    Args:
+        adapter: what is trained.
+        recipe: how.
+        dataset: whose rows are read.
+        objective: the loss.
+        optimizer: prepared by the accelerator.
+        schedule: of its learning rate.
+        accelerator: the run's.
+    """
+
+    adapter: TrainableAdapter
+    recipe: Recipe
+    dataset: BalancedTrainingDataset
+    objective: Objective
+    optimizer: Any
+    schedule: Any
+    accelerator: Accelerator
+
+    def take(self, number: int, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Take a step.
+
+        Args:
+            number: of the step, counted from 1.
+            indices: its examples, on all processes together.
+
+        Returns:
+            the task's loss of the step, and the gradient's norm before it was clipped; both scalars.
+        """
+        accelerator, settings = self.accelerator, self.recipe.tune
+        weights = list(self.adapter.parameters())
+        batches = self._batches(indices)
+        states = self._states(number, batches, len(indices)) if settings.contrastive else None
+        total = torch.zeros((), device=accelerator.device)
+        for part, batch in enumerate(batches):
+            self._seed(number, part)
+            with accelerator.autocast():
+                loss, shown = self.objective(batch, states=states)
+            if accelerator.is_main_process and part == 0:  # which has a row in every step
+                loss = loss + self.adapter.penalty()
+            accelerator.backward(loss)
+            if settings.adversarial:
+                with accelerator.autocast():
+                    pushed, _ = self.objective(batch, pushed=True)
+                accelerator.backward(pushed)
+            total += shown
+        total = add_up(accelerator, weights, total)
+        norm: Tensor = accelerator.clip_grad_norm_(weights, settings.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.adapter.after_step(number)
+        self.optimizer.zero_grad()
+        return total, norm
+
+    def _batches(self, indices: Sequence[int]) -> list[Batch]:
+        """The parts of a step that this process reads."""
+        accelerator = self.accelerator
+        rows = [self.dataset[index] for index in indices]
+        parts = shares(
+            [question.prompt for question, _, _ in rows],
+            self.recipe.tune.accumulate,
+            accelerator.num_processes,
+            accelerator.process_index,
+        )
+        return [self.dataset.collate(rows, part).to(accelerator.device) for part in parts]
+
+    def _states(self, number: int, batches: Sequence[Batch], rows: int) -> Tensor | None:
+        """(N, D) states of all rows of the step, if more than one forward reads them."""
+        accelerator = self.accelerator
+        if accelerator.num_processes == 1 and len(batches) == 1:
+            return None
+        mine = []
+        for part, batch in enumerate(batches):
+            self._seed(number, part)
+            with accelerator.autocast():
+                states = self.objective.prompt_states(batch)
+            mine += list(zip(batch.places.tolist(), states.cpu(), strict=True))
+        found = dict(gathered(accelerator, mine))
+        return torch.stack([found[row] for row in range(rows)]).to(accelerator.device)
+
+    def _seed(self, number: int, part: int) -> None:
+        """Dropout of a forward depends on what is read and nothing that ran before, and differs by process."""
+        said = f"{self.recipe.tune.seed}/{number}/{self.accelerator.process_index}/{part}"
+        torch.manual_seed(Random(said).getrandbits(63))
