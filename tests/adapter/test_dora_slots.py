@@ -19,7 +19,7 @@ from shopfit.adapter.weight_files import CONFIG, NORM_SCALES, WEIGHTS, read_dora
 from shopfit.adapter.weights import Dora
 from shopfit.base.load import Base, load_base
 from shopfit.errors import BaseError, BundleError, RecipeError
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 IDS = torch.randint(5, 200, (8, 7), generator=torch.Generator().manual_seed(0))
 RANKS = {1: 2, 2: 5, 3: 8, 4: 3}

@@ -18,7 +18,7 @@ from shopfit.adapter.weight_files import CONFIG, WEIGHTS
 from shopfit.adapter.weights import load_weights
 from shopfit.base.load import Base, load_base
 from shopfit.errors import BundleError, ShopfitError
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 

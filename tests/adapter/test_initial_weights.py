@@ -13,7 +13,7 @@ from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base, load_base
 from shopfit.base.scoring.causal import CausalScorer
 from shopfit.base.scoring.questions import Question
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
 

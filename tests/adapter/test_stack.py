@@ -16,7 +16,7 @@ from shopfit.adapter.stack import Packed, Stack, rank_note
 from shopfit.adapter.trainable import attach
 from shopfit.base.load import Base, load_base
 from shopfit.errors import BaseError, BundleError
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 SLOTS, WIDTH = 4, 7
 RANKS = {1: 2, 2: 8, 3: 5, 4: 8}

@@ -14,7 +14,7 @@ from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base, load_base
 from shopfit.base.scoring.questions import ClassIndex, Question
 from shopfit.errors import RecipeError
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 WORDS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
 CLASSES = [Question((5, 6, 7, 8), (ClassIndex(0), ClassIndex(1))), Question((20, 21), (ClassIndex(0), ClassIndex(1)))]

@@ -16,7 +16,7 @@ from shopfit.adapter.trainable import attach
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.load import load_base, load_pretrained
 from shopfit.base.prepack import PackedLinear, PrepackedLinear, count_weights
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 DTYPES = [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float16, torch.float32)]
 FAMILIES = [

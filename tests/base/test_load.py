@@ -13,7 +13,7 @@ from shopfit.base.locate import fetched_bases, locate_base
 from shopfit.base.mapped import MappedFiles
 from shopfit.engine import Engine
 from shopfit.errors import BaseError
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.settings import Settings
 
 

@@ -26,7 +26,7 @@ from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question, Text
 from shopfit.engine import EmbedRequest, Engine, Tenant
 from shopfit.errors import BaseError, RecipeError
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.tune.contrastive import HiddenStateCapture
 
 MODES = get_args(Mode)

@@ -28,7 +28,7 @@ from shopfit.base.scoring.questions import Question
 from shopfit.errors import BundleError
 from shopfit.methods import METHODS
 from shopfit.methods.lora import as_lora
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 QUESTIONS = [Question((5, 6, 7, 8), ((9, 10), (11,))), Question((20, 21), ((22, 23, 24), (25, 26)))]
 RANK, ALPHA = 9, 6.0

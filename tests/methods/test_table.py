@@ -8,8 +8,8 @@ import pytest
 
 import shopfit
 from shopfit.methods import METHODS, Form
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.methods import METHOD_RULES, Method
-from shopfit.recipe.schema import Adapter
 
 NAMES = get_args(Method)
 ROOM = Path(shopfit.__file__).parent

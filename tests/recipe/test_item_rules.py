@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from shopfit.errors import RecipeError
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.loading import parse_recipe
-from shopfit.recipe.schema import Adapter, Data, Recipe, Serve
+from shopfit.recipe.schema import Data, Recipe, Serve
 
 
 @pytest.mark.parametrize("currency", ["€", "EUR", "eur", " Euro "])

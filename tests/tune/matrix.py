@@ -14,8 +14,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, NamedTuple, get_args
 
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.methods import BaseKind, Limit, Quantization
-from shopfit.recipe.schema import Adapter
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 BEGIN, END = "<!-- matrix: written by python -m tests.tune.matrix -->", "<!-- /matrix -->"

@@ -22,9 +22,10 @@ from shopfit.base.load import Base, load_base
 from shopfit.base.scoring.questions import Question
 from shopfit.engine import ChooseRequest, Engine, Tenant
 from shopfit.errors import RecipeError
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.overrides import Overrides
-from shopfit.recipe.schema import Adapter, Recipe
+from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.tune.run_context import base_of
 from shopfit.tune.trainer import make_accelerator

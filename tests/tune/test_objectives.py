@@ -13,7 +13,8 @@ from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question
 from shopfit.merchant.examples import Example
-from shopfit.recipe.schema import Adapter, Recipe, Tune
+from shopfit.recipe.adapter_section import Adapter
+from shopfit.recipe.schema import Recipe, Tune
 from shopfit.tasks import task_of
 from shopfit.tune.adversarial import Push
 from shopfit.tune.contrastive import contrastive_loss

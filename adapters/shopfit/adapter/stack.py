@@ -37,7 +37,7 @@ from shopfit.base.shared_inputs import Shared, shared_inputs, tells_rows_apart
 from shopfit.errors import BaseError, BundleError
 from shopfit.methods import METHODS
 from shopfit.methods.method import Factors, NormScales
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 MAX_RANK = 64  # on all linear layers of smollm2-135m, 32 slots take 2.6 GB; of rank 8, 0.3 GB
 

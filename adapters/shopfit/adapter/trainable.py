@@ -27,7 +27,7 @@ from shopfit.errors import BaseError, Problem, RecipeError, ShopfitError
 from shopfit.methods import METHODS, PeftMethod
 from shopfit.methods.limits import check_limits
 from shopfit.methods.method import Beginning, Form
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 
 class TrainableAdapter:

@@ -20,8 +20,8 @@ from shopfit.errors import BundleError
 from shopfit.methods import METHODS, Form
 from shopfit.methods.lora import PLAIN
 from shopfit.methods.method import Factors, NormScales
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.methods import MAX_VIRTUAL_TOKENS
-from shopfit.recipe.schema import Adapter
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NORM_SCALES = "norm_scales.safetensors"  # beside PEFT's files of DoRA

@@ -12,7 +12,7 @@ from torch import Tensor
 from shopfit.errors import BundleError
 from shopfit.methods.low_rank import DEFAULT_ALPHA, NO_PLAIN_FORM, LowRankMethod, compress, shown
 from shopfit.methods.method import ADAPTER
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 _EPSILON = 1e-5  # what PEFT adds to the rank it divides by
 

@@ -1,8 +1,8 @@
 """The matrix of methods, quantizations and kinds of bases: what a recipe asks for works, or is refused by name."""
 
 from shopfit.errors import RecipeError
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.methods import BaseKind
-from shopfit.recipe.schema import Adapter
 
 
 def check_limits(settings: Adapter, quantization: str, kind: BaseKind, base: str) -> None:

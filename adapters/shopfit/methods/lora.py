@@ -16,7 +16,7 @@ from shopfit.methods.fusing import fuse
 from shopfit.methods.low_rank import DEFAULT_ALPHA, NO_PLAIN_FORM, LowRankMethod, compress, shown
 from shopfit.methods.method import ADAPTER, Beginning, NormScales
 from shopfit.methods.module_patterns import matches
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 DEFAULT_RANK = 8  # PEFT's, where adapter_config.json does not say
 NO_PLAIN_DORA = (

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from shopfit.methods.method import Beginning, Factors, Form, PeftMethod
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 NO_PLAIN_FORM = "train it again as LoRA or AdaLoRA, without what is named above"
 DEFAULT_ALPHA = 8  # PEFT's, where adapter_config.json does not say

@@ -12,8 +12,8 @@ from torch.nn import Parameter
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.errors import RecipeError
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.methods import METHOD_RULES, Method, MethodRules
-from shopfit.recipe.schema import Adapter
 
 ADAPTER = "default"  # PEFT's name of the adapter in training
 

@@ -10,7 +10,7 @@ from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix, unchanged_by_reading
 from shopfit.base.scoring.questions import Question
 from shopfit.methods.method import ADAPTER, Beginning, Form, PeftMethod, no_recomputing
-from shopfit.recipe.schema import Adapter
+from shopfit.recipe.adapter_section import Adapter
 
 
 class PrefixTuning(PeftMethod):

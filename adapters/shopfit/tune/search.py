@@ -28,9 +28,10 @@ from shopfit.errors import DataError, ShopfitError
 from shopfit.evaluation.wording import settings_in_words
 from shopfit.merchant.examples import content_digest
 from shopfit.methods import METHODS, Form
+from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.methods import SWITCHES
-from shopfit.recipe.schema import Adapter, Recipe, Tune
+from shopfit.recipe.schema import Recipe, Tune
 from shopfit.settings import studies
 from shopfit.tune.folds import FOLDS, Answered, calibrated_loss, folds, scored, trained
 from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
