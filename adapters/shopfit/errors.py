@@ -112,6 +112,10 @@ class RecipeError(ShopfitError):
     """A recipe file or an override is not valid."""
 
 
+class Diverged(ShopfitError):  # noqa: N818 - reads as what it is
+    """A training's numbers are no longer finite."""
+
+
 class DataError(ShopfitError):
     """A merchant's folder, examples or catalog cannot be used."""
 

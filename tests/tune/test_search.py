@@ -215,7 +215,7 @@ def test_losses_that_are_no_numbers_are_failures(base: Base, home: Path) -> None
     said: list[str] = []
     with pytest.raises(ShopfitError, match="no trial of 1 ended with a finite loss"):
         find(base, home, 1, said=said)
-    assert "failed, its loss is nan" in said[-1]
+    assert "failed, its training diverged" in said[-1]
 
 
 def test_the_main_job_keeps_the_study_and_takes_the_winners_settings(

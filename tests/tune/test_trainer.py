@@ -8,7 +8,7 @@ import torch
 
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.errors import RecipeError
+from shopfit.errors import Diverged, RecipeError
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
@@ -273,3 +273,19 @@ def test_a_batch_of_light_examples_counts_for_less(base: Base, task: str) -> Non
     assert losses[0] == pytest.approx(3 * losses[1])
     even = [Example(row.id, row.fields, label=row.label, output=row.output, weight=7.0) for row in rows]
     assert TrainingDataset(even, dataset.prompter, labels, asked.tune)[0][2] == 1.0
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
+def test_numbers_that_are_not_finite_end_a_training_with_its_step_and_examples(base: Base, method: str) -> None:
+    wild = recipe(method=method, lr=1.0, epochs=200, warmup=0.0, clip=1e30)
+    wild = wild.model_copy(update={"adapter": wild.adapter.model_copy(update={"alpha": 1e30})})
+    before = next(base.model.parameters()).clone()
+    if method == "prefix":
+        with torch.no_grad():
+            next(base.model.parameters()).fill_(float("nan"))
+    with pytest.raises(Diverged, match=r"of step \d+ is not finite, on the examples \d+, \d+, \d+, \d+\n") as told:
+        run(base, wild, reviews(12))
+    assert "lower tune.lr" in str(told.value)
+    with torch.no_grad():
+        next(base.model.parameters()).copy_(before)
+    assert run(base, recipe(), reviews(12)).steps > 0, "the base is free for others"

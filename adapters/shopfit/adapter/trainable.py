@@ -23,7 +23,7 @@ from shopfit.base.blocks import block_names
 from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.scorer import QuestionBatch
-from shopfit.errors import BaseError, Problem, RecipeError, ShopfitError
+from shopfit.errors import BaseError, Diverged, Problem, RecipeError
 from shopfit.methods import METHODS, PeftMethod
 from shopfit.methods.limits import check_limits
 from shopfit.methods.method import Beginning, Form
@@ -110,13 +110,13 @@ class TrainableAdapter:
         """Refuse weights that are NaN or infinite after training.
 
         Raises:
-            ShopfitError: naming the first layer with such numbers.
+            Diverged: naming the first layer with such numbers.
         """
         weights = chain(self.peft.named_parameters(), [] if self.prototypes is None else [("head", self.prototypes)])
         for name, weight in weights:
             if weight.requires_grad and not torch.isfinite(weight).all():
                 layer = name.removeprefix("base_model.model.").replace(".default", "")
-                raise ShopfitError(
+                raise Diverged(
                     f"the training diverged: {layer} has numbers that are not finite",
                     next_step="lower tune.lr (a tenth of it is a good try), or adapter.alpha; nothing was registered",
                 )
@@ -162,7 +162,7 @@ class TrainableAdapter:
         """Write the PEFT folder (adapter_config.json, adapter_model.safetensors), and beside them DoRA's norm scales.
 
         Raises:
-            ShopfitError: if training diverged.
+            Diverged: if training diverged.
         """
         self.check()
         write_native(self.peft, folder, self.base.name)

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 
 from shopfit.adapter.initial_weights import Start, start_for
 from shopfit.base.load import Base
-from shopfit.errors import DataError, ShopfitError
+from shopfit.errors import DataError, Diverged, ShopfitError
 from shopfit.evaluation.wording import settings_in_words
 from shopfit.merchant.examples import content_digest
 from shopfit.methods import METHODS, Form
@@ -237,6 +237,9 @@ class _TrialRunner:
             try:
                 with trained(self.base, tried, part, start, self.accelerator) as tuned:
                     answers += scored(self.base, tried, part, tuned)
+            except Diverged:
+                study.tell(trial, state=TrialState.FAIL)
+                return f"{words}: failed, its training diverged"
             except Exception:
                 if not own:  # such as too large for memory: the next run shall not draw it again
                     study.tell(trial, state=TrialState.FAIL)

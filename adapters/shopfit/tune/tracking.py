@@ -56,7 +56,7 @@ class Tracking:
                 tracker.start()
                 tracker.store_init_configuration(_settings(recipe, adapter))
             except Exception as error:
-                self.end()
+                self.close()
                 raise ShopfitError(
                     f"{TRACKERS[name].title} cannot log the run: {type(error).__name__}: {error}",
                     next_step="set it up as its documentation says (WANDB_MODE=offline keeps Weights & Biases on this "
@@ -95,7 +95,7 @@ class Tracking:
         self._log(values, step)
         self._since = time.perf_counter()  # the time of the check on held-out examples is no step's
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Close the run. The process group stays, for more trainings: Accelerate's `end_training` would end it."""
         for tracker in self._trackers:
             tracker.finish()

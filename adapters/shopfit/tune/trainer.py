@@ -8,6 +8,7 @@ put back.
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
@@ -113,6 +114,9 @@ class Trainer:
 
         Returns:
             the adapter with its best weights.
+
+        Raises:
+            Diverged: if a step's loss or gradient is not finite. The base is bare again then.
         """
         start = start or Start()
         if start.kept or recipe.tune.steps == 0:
@@ -138,8 +142,11 @@ class Trainer:
 
         Returns:
             the adapter with the weights that are best on the merchants' held-out examples, the mean over merchants.
+
+        Raises:
+            Diverged: if a step's loss or gradient is not finite. The base is bare again then.
         """
-        base, accelerator, callback = self._base, self._accelerator, self._callback
+        base, accelerator = self._base, self._accelerator
         merchants = [_to_learn(training_set, recipe) for training_set in merchants]
         started, settings = time.perf_counter(), recipe.tune
         check_parts(recipe, compares_texts=base.scorer.compares_texts, processes=accelerator.num_processes)
@@ -148,6 +155,24 @@ class Trainer:
         dataset = BalancedTrainingDataset(merchants, settings, per_merchant, names)
         steps = total_steps(recipe, len(dataset))
         adapter = _attach(base, recipe, merchants, steps, names, start)
+        try:
+            tuned = self._train(adapter, dataset, merchants, recipe, steps)
+        except BaseException:  # the base is as it was before, for whoever goes on
+            adapter.detach()
+            raise
+        tuned.seconds = time.perf_counter() - started
+        return tuned
+
+    def _train(
+        self,
+        adapter: TrainableAdapter,
+        dataset: BalancedTrainingDataset,
+        merchants: Sequence[TrainingSet],
+        recipe: Recipe,
+        steps: int,
+    ) -> Tuned:
+        """Take the steps, and put the best weights back."""
+        base, accelerator, callback, settings = self._base, self._accelerator, self._callback, recipe.tune
         adapter.peft.train()
         make_equal(accelerator, list(adapter.parameters()))
         origin, way = adapter.state(), _interpolation(base, recipe)
@@ -159,41 +184,39 @@ class Trainer:
         )
         objective = Objective(adapter, recipe.task, settings)
         step = TrainingStep(adapter, recipe, dataset, objective, optimizer, schedule, accelerator)
-        tracking = Tracking(recipe, accelerator, adapter)
         callback.begin(steps)
 
         tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0, interpolation=way)
         best: list[torch.Tensor] | None = None
         best_merit: tuple[float, ...] = ()
-        for epoch in range(1, settings.epochs + 1):
-            dataset.epoch = sampler.epoch = epoch
-            losses = self._epoch(step, sampler, tuned, settings, tracking)
-            with adapter.interpolated(origin, way):
-                answers = _validate(adapter, base, recipe, merchants, accelerator)
-                values = _values(recipe, answers)
-                point = CurvePoint(
-                    epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
-                )
-                tuned.curve.append(point)
-                callback.epoch(point)
-                tracking.epoch(point, tuned.steps)
-                if values is None or not adapter.settled(tuned.steps):
-                    tuned.best_epoch = epoch
-                elif (merit := _merit(recipe, values)) > best_merit:
-                    best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
-                elif epoch - tuned.best_epoch >= settings.patience:
-                    tuned.stopped_early = epoch < settings.epochs
+        with closing(Tracking(recipe, accelerator, adapter)) as tracking:
+            for epoch in range(1, settings.epochs + 1):
+                dataset.epoch = sampler.epoch = epoch
+                losses = self._epoch(step, sampler, tuned, settings, tracking)
+                with adapter.interpolated(origin, way):
+                    answers = _validate(adapter, base, recipe, merchants, accelerator)
+                    values = _values(recipe, answers)
+                    point = CurvePoint(
+                        epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
+                    )
+                    tuned.curve.append(point)
+                    callback.epoch(point)
+                    tracking.epoch(point, tuned.steps)
+                    if values is None or not adapter.settled(tuned.steps):
+                        tuned.best_epoch = epoch
+                    elif (merit := _merit(recipe, values)) > best_merit:
+                        best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
+                    elif epoch - tuned.best_epoch >= settings.patience:
+                        tuned.stopped_early = epoch < settings.epochs
+                        break
+                if settings.steps == tuned.steps:
                     break
-            if settings.steps == tuned.steps:
-                break
         if best is None:
             adapter.interpolate(origin, way)
         else:
             adapter.restore(best)
         adapter.peft.eval()
-        tracking.end()
         accelerator.free_memory()
-        tuned.seconds = time.perf_counter() - started
         return tuned
 
     def _epoch(

@@ -242,6 +242,14 @@ class BalancedTrainingDataset:
         merchant, place = divmod(index, self._each)
         return self._datasets[merchant][self._order[merchant][place]]
 
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        """Names of examples, for messages."""
+        found = []
+        for index in indices:
+            merchant, place = divmod(index, self._each)
+            found.append(self._datasets[merchant].examples[self._order[merchant][place]].id)
+        return found
+
     def length(self, index: int) -> int:
         """Tokens of the question, for sorting."""
         return self[index][0].tokens

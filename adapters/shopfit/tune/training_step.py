@@ -14,12 +14,14 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from shopfit.adapter.trainable import TrainableAdapter
-from shopfit.errors import RecipeError
+from shopfit.errors import Diverged, RecipeError
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.batches import shares
 from shopfit.tune.objectives import Objective
 from shopfit.tune.processes import add_up, gathered
 from shopfit.tune.training_dataset import BalancedTrainingDataset, Batch
+
+_NAMED = 8  # examples of a step that diverged
 
 
 def check_parts(recipe: Recipe, *, compares_texts: bool, processes: int) -> None:
@@ -67,6 +69,9 @@ class TrainingStep:
 
         Returns:
             the task's loss of the step, and the gradient's norm before it was clipped; both scalars.
+
+        Raises:
+            Diverged: if one of them is not finite; the weights are those before the step.
         """
         accelerator, settings = self.accelerator, self.recipe.tune
         weights = list(self.adapter.parameters())
@@ -87,11 +92,25 @@ class TrainingStep:
             total += shown
         total = add_up(accelerator, weights, total)
         norm: Tensor = accelerator.clip_grad_norm_(weights, settings.clip)
+        self._check(number, indices, total, norm)
         self.optimizer.step()
         self.schedule.step()
         self.adapter.after_step(number)
         self.optimizer.zero_grad()
         return total, norm
+
+    def _check(self, number: int, indices: Sequence[int], loss: Tensor, norm: Tensor) -> None:
+        """Stop before numbers that are not finite become the weights; float16's loss scale skips such gradients."""
+        scaled = self.accelerator.scaler is not None
+        if torch.isfinite(loss) and (scaled or torch.isfinite(norm)):
+            return
+        names = self.dataset.ids(indices)
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise Diverged(
+            f"the training diverged: the {'gradient' if torch.isfinite(loss) else 'loss'} of step {number} is not "
+            f"finite, on the examples {', '.join(names[:_NAMED])}{more}",
+            next_step="lower tune.lr (a tenth of it is a good try), or adapter.alpha; nothing was registered",
+        )
 
     def _batches(self, indices: Sequence[int]) -> list[Batch]:
         """The parts of a step that this process reads."""

@@ -5,6 +5,7 @@ candidate is trained on a part of the examples and evaluated on the rest; the lo
 the simplest. A start learned from other merchants' many examples is given up only on evidence.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from shopfit.adapter.adapted_model import Bare, answer_sums
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.stack import Stack
 from shopfit.base.load import Base
+from shopfit.errors import Diverged
 from shopfit.evaluation.evidence import NATS
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.methods.low_rank import weighted_sum
@@ -159,12 +161,22 @@ def choose_start(
     losses: dict[str, float] = {}
     found: dict[str, list[HeldOut]] = {}
     answers: dict[str, list[Answered]] = {}
+    diverged: Diverged | None = None
     for candidate in among:
-        answers[candidate.name], found[candidate.name] = _held_out(
-            base, recipe, parts, candidate, accelerator, reporter
-        )
+        try:
+            answers[candidate.name], found[candidate.name] = _held_out(
+                base, recipe, parts, candidate, accelerator, reporter
+            )
+        except Diverged as error:
+            diverged = error
+            on_loss(candidate.name, math.inf)
+            continue
         losses[candidate.name] = calibrated_loss(answers[candidate.name], recipe)
         on_loss(candidate.name, losses[candidate.name])
+    if not losses:
+        assert diverged is not None
+        raise diverged
+    among = [one for one in among if one.name in losses]
     name = _nearest_to_lowest(losses)
     why = f"lowest loss in {len(parts)}-fold cross-validation" if len(parts) > 1 else "lowest loss on held-out examples"
     shared = _from_others(among, losses, answers, recipe)
