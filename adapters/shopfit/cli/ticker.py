@@ -35,9 +35,10 @@ class Ticker:
         self._thread = threading.Thread(target=self._tick, name="shopfit-ticker", daemon=True)
 
     def __call__(self, what: str, detail: str) -> None:
-        """Report it; it is the stage from now on."""
+        """Report it; that is the stage from now on."""
         self._reporter(what, detail)
-        self._stage, self._since = what, self._clock()
+        if what != self._stage:
+            self._stage, self._since = what, self._clock()
 
     def __enter__(self) -> "Ticker":
         if not self._screen.is_terminal:

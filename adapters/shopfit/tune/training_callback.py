@@ -51,7 +51,7 @@ class Heartbeat(NoCallback):
         stage: str,
         what: str,
         *,
-        every: float = 10.0,
+        every: float = 8.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reporter, self._stage, self._what = reporter, stage, what
