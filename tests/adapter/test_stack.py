@@ -141,19 +141,38 @@ def test_rows_that_write_have_copies_and_those_keep_up_with_the_slots(tiny_base:
 
 @pytest.mark.parametrize("rows", [[1, 2, 3, 4], [3, 1, 1, 4], [2, 2, 2, 2], [4, 0, 0, 0]])
 def test_gradients_reach_every_adapter_in_the_batch_and_no_other(parts: Any, rows: list[int]) -> None:
-    base, stack, _, _ = parts
-    stack.weights[0].requires_grad_()
-    stack.link()
-    try:
+    base, _, _, factors = parts
+    stack = Stack(base, SLOTS, rank=2)
+    for slot in RANKS:
+        stack.put(slot, stack.pack(factors[slot], f"a{slot}"))
+    stack.train()
+    with stack.rows(rows):
+        base.model(IDS[: len(rows)]).logits.square().mean().backward()
+    gradient = stack.gradients[0]
+    touched = {slot for slot in range(SLOTS + 1) if gradient[slot].any()}
+    assert touched == set(rows) - {0}
+
+
+@pytest.mark.parametrize("rows", [[1, 2, 3, 4], [3, 1, 1, 4], [2, 2, 2, 2]])
+def test_rows_have_scales_of_their_own(parts: Any, rows: list[int]) -> None:
+    base, stack, _, factors = parts
+    halved = Stack(base, SLOTS, rank=8)
+    for slot, weights in factors.items():
+        half = {name: (down, up / (1 + slot)) for name, (down, up) in weights.items()}
+        halved.put(slot, halved.pack(half, f"a{slot}"))
+    with torch.no_grad():
+        with halved.rows(rows, scales=[1.0 + slot for slot in rows]):
+            found = base.model(IDS[: len(rows)]).logits
         with stack.rows(rows):
-            base.model(IDS[: len(rows)]).logits.square().mean().backward()
-        gradient = stack.weights[0].grad
-        assert gradient is not None
-        touched = {slot for slot in range(SLOTS + 1) if gradient[slot].any()}
-        assert touched == set(rows) - {0}
-    finally:
-        stack.weights[0].requires_grad_(requires_grad=False).grad = None
-        stack.link()
+            torch.testing.assert_close(found, base.model(IDS[: len(rows)]).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_slot_holds_can_be_read_back(parts: Any) -> None:
+    _, stack, _, factors = parts
+    found = stack.unpack(stack.weights[0][2])
+    for name, (down, up) in factors[2].items():
+        assert torch.equal(found[name][0], down)
+        assert torch.equal(found[name][1], up)
 
 
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])

@@ -56,6 +56,19 @@ def plan(slots: Sequence[int]) -> Plan:
     return Plan("rows", index=torch.tensor(slots))
 
 
+def scale_of(scales: Sequence[float], plan: Plan) -> Tensor:
+    """Scales of rows in a shape that broadcasts to what `shrink` returns.
+
+    Args:
+        scales: of each of the B rows; rows of one slot have the same.
+        plan: not bare.
+    """
+    if plan.layout == "one":
+        return torch.tensor(scales[0])
+    every = len(scales) // (plan.last - plan.first) if plan.layout == "grid" else 1
+    return torch.tensor(scales[::every])[:, None, None]
+
+
 def shrink(x: Tensor, down: Tensor, plan: Plan) -> Tensor:
     """x A^T of each row with its own A.
 

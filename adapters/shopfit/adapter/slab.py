@@ -67,6 +67,7 @@ class Slab:
         self._slots, self._dtype = slots, dtype
         self._brought: Counter[int] = Counter()  # number of adapters that each slot has received
         self._copies: _Copies | None
+        self.gradients: Tensor | None = None
         self.weights = self._empty(rank)
         self.link()
 
@@ -74,8 +75,21 @@ class Slab:
         return torch.zeros(self._slots + 1, self.size(rank), dtype=self._dtype, device=self.device)
 
     def link(self) -> None:
-        """Point the layers at the slots anew: needed when `requires_grad` of the slots changes."""
+        """Point the layers at the slots anew: needed when the slots' numbers were changed from outside."""
         self.views, self._copies = self._views_of(self.weights), None
+        if self.gradients is not None:
+            self._collect(self.gradients)
+
+    def train(self) -> None:
+        """From now on backward passes add to `gradients`, which is laid out as the slots are."""
+        self.gradients = torch.zeros_like(self.weights)
+        self.link()
+
+    def _collect(self, gradients: Tensor) -> None:
+        # each view is a leaf: the gradient of one that is cut out of the slots would be as large as all slots
+        for views, into in zip(self.views, self._views_of(gradients), strict=True):
+            for weight, gradient in zip((views.down, *views.ups), (into.down, *into.ups), strict=True):
+                weight.requires_grad_().grad = gradient
 
     def _views_of(self, memory: Tensor) -> list[Views]:
         at, found = 0, []
@@ -123,6 +137,7 @@ class Slab:
     def take(self, weights: Tensor, rank: int) -> None:
         """Use what `resized` returned."""
         self.rank, self.weights = rank, weights
+        self.gradients = None if self.gradients is None else torch.zeros_like(weights)
         self.link()
 
     def _blocks(self, one: int, other: int) -> Iterator[tuple[int, int, int]]:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from shopfit.adapter.dora_slots import Rescaling, pack_norm_scales
-from shopfit.adapter.kernels import Plan, expand, plan, shrink
+from shopfit.adapter.kernels import Plan, expand, plan, scale_of, shrink
 from shopfit.adapter.layer_lock import turns_of
 from shopfit.adapter.packed_files import PackedFile
 from shopfit.adapter.slab import Group, Slab, Views
@@ -50,11 +50,13 @@ class Step:
         plan: which slots its rows use.
         rank: of the slots.
         rescaling: what DoRA multiplies; None without any.
+        scale: of the products, in a shape that broadcasts to what `shrink` returns; None for 1.
     """
 
     plan: Plan
     rank: int
     rescaling: Rescaling | None
+    scale: Tensor | None = None
 
 
 class Stack:
@@ -65,17 +67,20 @@ class Stack:
         slots: adapters at a time.
         rank: least rank of the slots; it is higher only while an adapter in one of them needs that.
         max_rank: of an adapter; one of a higher rank is refused.
+        dtype: of the slots' numbers; by default the base's, and float32 on a quantized one.
 
     `tells_rows_apart` says whether rows of different adapters can share a forward on this base. `layout` names what
     `pack` makes: of one base and one layout, packed adapters have the same numbers in the same places.
     """
 
-    def __init__(self, base: Base, slots: int, rank: int = 8, max_rank: int = MAX_RANK) -> None:
+    def __init__(
+        self, base: Base, slots: int, rank: int = 8, max_rank: int = MAX_RANK, *, dtype: torch.dtype | None = None
+    ) -> None:
         self.slots = slots
         self.max_rank = max_rank
         self._turns = turns_of(base.model)
         self._runner = 0
-        self._dtype = torch.float32 if base.quantization != "none" else base.model.dtype
+        self._dtype = dtype or (torch.float32 if base.quantization != "none" else base.model.dtype)
         layers = adaptable_layers(base.model)
         self._base_name = base.name
         groups = [
@@ -98,9 +103,14 @@ class Stack:
         self.layout = hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def link(self) -> None:
-        """Point the layers at the slots anew: needed when `requires_grad` of the slots changes."""
+        """Point the layers at the slots anew: needed when `weights` were changed from outside."""
         for slab in self._slabs:
             slab.link()
+
+    def train(self) -> None:
+        """From now on backward passes add to `gradients`, slot by slot."""
+        for slab in self._slabs:
+            slab.train()
 
     def size(self, rank: int) -> int:
         """Numbers in a slot for adapters of `rank`."""
@@ -235,13 +245,16 @@ class Stack:
         self.rank = rank
 
     @contextmanager
-    def rows(self, slots: Sequence[int], *, decoding: bool = False) -> Iterator[None]:
+    def rows(
+        self, slots: Sequence[int], *, decoding: bool = False, scales: Sequence[float] | None = None
+    ) -> Iterator[None]:
         """A context in which each row of a forward uses its slot.
 
         Args:
             slots: one a row; 0 for the bare base.
             decoding: whether rows are one token each, and stay for many steps: then each row may get a copy of its
                 slot.
+            scales: of each row's products; 1 by default.
 
         Raises:
             BaseError: if an adapter is being trained on the base, or several adapters cannot share a forward on it
@@ -262,8 +275,9 @@ class Stack:
             self._runner = threading.get_ident()
             try:
                 for slab in self._slabs:
-                    step, of = Step(wanted.on(slab.device), slab.rank, slab.dora.of(slots)), slab.views
-                    if decoding and wanted.layout == "rows" and not slab.weights.requires_grad:
+                    scale = None if scales is None else scale_of(scales, wanted).to(slab.device, self._dtype)
+                    step, of = Step(wanted.on(slab.device), slab.rank, slab.dora.of(slots), scale), slab.views
+                    if decoding and wanted.layout == "rows" and slab.gradients is None:
                         step, of = replace(step, plan=Plan("grid", last=len(slots))), slab.copied(slots)
                     for group, views in zip(slab.groups, of, strict=True):
                         for place, layer in enumerate(group.layers):
@@ -282,17 +296,40 @@ class Stack:
         kind = out.dtype
         if step.rescaling is not None:
             out = step.rescaling.apply(layer, out.to(self._dtype))
-        low = group.shared.of(place, x, lambda: shrink(x.to(self._dtype), views.down, step.plan))
+        low = group.shared.of(place, x, lambda: _low(x.to(self._dtype), views.down, step))
         low = low[..., place * step.rank : (place + 1) * step.rank]
         if kind != self._dtype:
             return expand(out.to(self._dtype), low, views.ups[place], step.plan).to(kind)
         return expand(out, low, views.ups[place], step.plan)
 
+    def factors(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """The factors of every layer, as views of a slot's numbers: A (rank, in) and B (out, rank).
+
+        Args:
+            flat: in the layout of a slot, of the slots' rank, on one device.
+        """
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        at = 0
+
+        def cut(width: int) -> Tensor:
+            nonlocal at
+            first, at = at, at + self.rank * width
+            return flat[first:at].view(self.rank, width)
+
+        for group in self._groups:
+            downs = [cut(group.width) for _ in group.names]
+            ups = [cut(out).T for out in group.outs]
+            found.update(zip(group.names, zip(downs, ups, strict=True), strict=True))
+        return found
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients of `weights`, once `train` was called."""
+        return [slab.gradients for slab in self._slabs if slab.gradients is not None]
+
     @property
     def weights(self) -> list[Tensor]:
-        """On each device that the base's layers are on: (slots + 1, size) weights of all slots; row 0 is the bare base
-        and stays zero.
-        """
+        """On each of the base's devices, (slots + 1, size) weights of all slots; row 0, the bare base, stays zero."""
         return [slab.weights for slab in self._slabs]
 
 
@@ -314,6 +351,11 @@ class Packed:
     def bytes(self) -> int:
         """Size in memory."""
         return self.flat.nbytes + (0 if self.beyond is None else self.beyond.nbytes)
+
+
+def _low(x: Tensor, down: Tensor, step: Step) -> Tensor:
+    low = shrink(x, down, step.plan)
+    return low if step.scale is None else low * step.scale
 
 
 def rank_note(settings: Adapter) -> str:

@@ -29,6 +29,8 @@ from shopfit.methods.limits import check_limits
 from shopfit.methods.method import Beginning, Form
 from shopfit.recipe.adapter_section import Adapter
 
+MARKS = ("peft_config", "_hf_peft_config_loaded")  # what PEFT leaves on a model that it has layers in
+
 
 class TrainableAdapter:
     """An adapter on a base, being trained.
@@ -174,7 +176,7 @@ class TrainableAdapter:
         if self.base.model.is_activation_checkpointing:
             self.base.model.activation_checkpointing_disable()
         self.base.model.requires_grad_(False).eval()
-        for leftover in ("peft_config", "_hf_peft_config_loaded"):
+        for leftover in MARKS:
             self.base.model.__dict__.pop(leftover, None)
         self._training.end()
 

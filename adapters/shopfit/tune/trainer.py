@@ -35,7 +35,7 @@ from shopfit.tune.training_callback import NoCallback, TrainingCallback
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
 from shopfit.tune.training_step import TrainingStep, check_parts
 
-_NEAR = 0.75  # of the change from the first to the trained weights, see `_interpolation`
+_NEAR = 0.75  # of the change from the first to the trained weights, see `interpolation_of`
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class Trainer:
         start = start or Start()
         if start.kept or recipe.tune.steps == 0:
             start = replace(start, kept=True)
-            return _untrained(self._base, recipe, _to_learn(training_set, recipe), start, self._accelerator)
+            return _untrained(self._base, recipe, to_learn(training_set, recipe), start, self._accelerator)
         return self.fit_together([training_set], recipe, start=start)
 
     def fit_together(
@@ -147,7 +147,7 @@ class Trainer:
             Diverged: if a step's loss or gradient is not finite. The base is bare again then.
         """
         base, accelerator = self._base, self._accelerator
-        merchants = [_to_learn(training_set, recipe) for training_set in merchants]
+        merchants = [to_learn(training_set, recipe) for training_set in merchants]
         started, settings = time.perf_counter(), recipe.tune
         check_parts(recipe, compares_texts=base.scorer.compares_texts, processes=accelerator.num_processes)
         set_seed(settings.seed)
@@ -175,7 +175,7 @@ class Trainer:
         base, accelerator, callback, settings = self._base, self._accelerator, self._callback, recipe.tune
         adapter.peft.train()
         make_equal(accelerator, list(adapter.parameters()))
-        origin, way = adapter.state(), _interpolation(base, recipe)
+        origin, way = adapter.state(), interpolation_of(base, recipe)
         sampler = LengthSortedBatches(len(dataset), settings.rows_a_step, dataset.length, settings.seed)
         optimizer = accelerator.prepare(make_optimizer(recipe, adapter))
         # stepped by hand, once an optimizer step
@@ -195,7 +195,7 @@ class Trainer:
                 losses = self._epoch(step, sampler, tuned, settings, tracking)
                 with adapter.interpolated(origin, way):
                     answers = _validate(adapter, base, recipe, merchants, accelerator)
-                    values = _values(recipe, answers)
+                    values = values_of(recipe, answers)
                     point = CurvePoint(
                         epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
                     )
@@ -204,7 +204,7 @@ class Trainer:
                     tracking.epoch(point, tuned.steps)
                     if values is None or not adapter.settled(tuned.steps):
                         tuned.best_epoch = epoch
-                    elif (merit := _merit(recipe, values)) > best_merit:
+                    elif (merit := merit_of(recipe, values)) > best_merit:
                         best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
                     elif epoch - tuned.best_epoch >= settings.patience:
                         tuned.stopped_early = epoch < settings.epochs
@@ -245,7 +245,7 @@ class Trainer:
         return losses
 
 
-def _to_learn(training_set: TrainingSet, recipe: Recipe) -> TrainingSet:
+def to_learn(training_set: TrainingSet, recipe: Recipe) -> TrainingSet:
     """The training set with all that the weights are fitted on among its examples, read by the recipe."""
     return replace(training_set, train=training_set.training_examples, beside=()).under(recipe)
 
@@ -285,15 +285,16 @@ def _attach(
         start=start,
     )
     if names:
-        opening = _opening(adapter, recipe.task, names, merchants, start)
+        opening = opening_of(adapter, recipe.task, names, merchants, start)
         kept = start is not None and start.kept
         adapter.train_head(opening.discriminant() if kept else opening.prototypes())
     return adapter
 
 
-def _opening(
+def opening_of(
     adapter: TrainableAdapter, task: Task, names: Sequence[str], merchants: Sequence[TrainingSet], start: Start | None
 ) -> HeadOpening:
+    """What is known of the labels in `names` before training, by an adapter that is on its base."""
     prompter = merchants[0].prompter
     examples: dict[str, list[tuple[int, ...]]] = {}
     for training_set in merchants:
@@ -324,7 +325,7 @@ def _validate(
     ]
 
 
-def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, float] | None:
+def values_of(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, float] | None:
     """The recipe's metric and its tie-break, the mean over merchants; None if nothing was held out."""
     if not answers:
         return None
@@ -334,7 +335,7 @@ def _values(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, floa
     return metric, tie_break
 
 
-def _interpolation(base: Base, recipe: Recipe) -> float:
+def interpolation_of(base: Base, recipe: Recipe) -> float:
     """Share of the change from the first to the trained weights that is kept (WiSE-FT).
 
     A pretrained encoder already ranks by similarity, and few examples cover few items: there, keeping a part is better
@@ -345,7 +346,7 @@ def _interpolation(base: Base, recipe: Recipe) -> float:
     return _NEAR if recipe.spec.items and base.scorer.compares_texts else 1.0
 
 
-def _merit(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
+def merit_of(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
     """The metric and its tie-break so that higher is better."""
     names = recipe.evaluate.metric, recipe.spec.tie_break
     return tuple(METRICS[name].merit(value) for name, value in zip(names, values, strict=True))

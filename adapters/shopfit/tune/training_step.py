@@ -38,6 +38,22 @@ def check_parts(recipe: Recipe, *, compares_texts: bool, processes: int) -> None
         )
 
 
+def diverged(number: int, names: Sequence[str], loss: Tensor) -> Diverged:
+    """The error of a step whose numbers are not finite.
+
+    Args:
+        number: of the step, counted from 1.
+        names: of its examples.
+        loss: of the step; if it is finite, the gradient is not.
+    """
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return Diverged(
+        f"the training diverged: the {'gradient' if torch.isfinite(loss) else 'loss'} of step {number} is not "
+        f"finite, on the examples {', '.join(names[:_NAMED])}{more}",
+        next_step="lower tune.lr (a tenth of it is a good try), or adapter.alpha; nothing was registered",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
     """Takes optimizer steps.
@@ -104,13 +120,7 @@ class TrainingStep:
         scaled = self.accelerator.scaler is not None
         if torch.isfinite(loss) and (scaled or torch.isfinite(norm)):
             return
-        names = self.dataset.ids(indices)
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        raise Diverged(
-            f"the training diverged: the {'gradient' if torch.isfinite(loss) else 'loss'} of step {number} is not "
-            f"finite, on the examples {', '.join(names[:_NAMED])}{more}",
-            next_step="lower tune.lr (a tenth of it is a good try), or adapter.alpha; nothing was registered",
-        )
+        raise diverged(number, self.dataset.ids(indices), loss)
 
     def _batches(self, indices: Sequence[int]) -> list[Batch]:
         """The parts of a step that this process reads."""

@@ -46,7 +46,10 @@ class PairBatch(QuestionBatch):
 
     def forward(self, model: Any, *, classes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - an encoder takes none
         """(A,) float32 cosine of each answer with the nearest text of its question, or its class's score, times 4."""
-        vectors = self._vectors(model).float()
+        return self.scores(self._vectors(model).float(), classes)
+
+    def scores(self, vectors: Tensor, classes: Tensor | None) -> Tensor:
+        """The same, of (R, D) vectors of the texts."""
         answers = pad(vectors, (0, 1))
         if self.classes:
             assert classes is not None, "an adapter that chooses among classes has learned each"
@@ -84,7 +87,7 @@ def _asked(rows: Mapping[tuple[int, ...], int], question: Question, most: int) -
     return found + found[-1:] * (most - len(found))
 
 
-def _parts(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def runs(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Rows and tokens of each run of texts of similar length.
 
     Args:
@@ -188,7 +191,7 @@ class DualEncoderScorer(Scorer[Text]):
         return PairBatch(
             input_ids=input_ids,
             mask=mask,
-            parts=_parts([len(text) for text in ordered]),
+            parts=runs([len(text) for text in ordered]),
             question=torch.tensor(of),
             answer=torch.tensor(places),
             lengths=torch.ones(len(of)),

@@ -1,0 +1,205 @@
+"""A fleet: the adapters of many merchants trained on one base at once, rows of different merchants in one forward.
+
+Each training is what `Trainer.fit` would do alone: its own batches, negatives, optimizer, schedule, clipping and early
+stopping. Only forwards are shared. Each slot has torch's own AdamW over the slot's memory, so that an idle slot's bits
+never change. The rows of a step are read in one forward, whatever `tune.accumulate` is: its parts add up to the same.
+
+The base is as in answering, so that its own dropout, if it has any, is off: noise would depend on who shares a forward.
+On such a base, as most encoders are, a training differs from the one alone by that noise. A training whose numbers are
+no longer finite, or whose data fails, ends alone.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from accelerate.utils import set_seed
+
+from shopfit.adapter.initial_weights import Start
+from shopfit.adapter.reused_adapter import ReusedAdapter
+from shopfit.adapter.trainable import attach
+from shopfit.adapter.trainable_stack import TrainableStack
+from shopfit.base.load import Base
+from shopfit.base.scoring.joint import joins, joint_scores
+from shopfit.errors import RecipeError
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.fleet_training import Training
+from shopfit.tune.training_callback import NoCallback, TrainingCallback
+from shopfit.tune.training_dataset import TrainingSet
+
+SLOTS = 16
+TOKENS = 2048  # a forward, padding included
+
+
+def check_fleet(base: Base, recipe: Recipe) -> None:
+    """Refuse what a fleet does not train.
+
+    Raises:
+        RecipeError: with what is set, why a fleet cannot, and what can.
+    """
+    tune, adapter = recipe.tune, recipe.adapter
+    refused = {
+        f"adapter.method is {adapter.method}": adapter.method != "lora" and "slots train plain LoRA",
+        "adapter.dora is true": adapter.dora and "slots train plain LoRA",
+        f"adapter.dropout is {adapter.dropout:g}": adapter.dropout and "its noise would depend on who shares a forward",
+        f"adapter.layers is {adapter.layers}": adapter.layers != "all" and "its forwards read all layers",
+        f"tune.lr_ratio is {tune.lr_ratio:g}": tune.lr_ratio != 1 and "a slot has one learning rate",
+        f"tune.adversarial is {tune.adversarial:g}": tune.adversarial and "it reads each batch twice by itself",
+        f"tune.contrastive is {tune.contrastive:g}": tune.contrastive and "it looks at the states of one batch",
+        "tune.gradient_checkpointing is true": tune.gradient_checkpointing and "its forwards keep their activations",
+        f"tune.optimizer is {tune.optimizer}": tune.optimizer != "adamw" and "each slot has torch's AdamW",
+        f"tune.mixed_precision is {tune.mixed_precision}": tune.mixed_precision != "no" and "slots are float32",
+        f"tune.trackers are {', '.join(tune.trackers)}": tune.trackers and "they follow one training at a time",
+        f"the base {base.name} is read on its plain path": not joins(base.scorer, base.model)
+        and "its texts do not share forwards",
+    }
+    for what, why in refused.items():
+        if why:
+            raise RecipeError(
+                f"a fleet does not train {recipe.name}: {what}, and {why}",
+                next_step="leave that out, or train each merchant alone with `shopfit adapter`",
+            )
+
+
+class Fleet:
+    """Trains adapters of many merchants at once.
+
+    Args:
+        base: that all of them are on. Between calls it is bare.
+        slots: trainings at a time.
+        rank: the largest of an adapter.
+        tokens: a forward, padding included; a batch that alone has more is read by itself.
+    """
+
+    def __init__(self, base: Base, *, slots: int = SLOTS, rank: int = 8, tokens: int = TOKENS) -> None:
+        self.base = base
+        self._stack = TrainableStack(base, slots, rank)
+        self._tokens = tokens
+        self._rank = rank
+        self._free = list(range(slots, 0, -1))
+        self._waiting: list[Training] = []
+        self._active: list[Training] = []
+        self._adapters: dict[tuple[str, int], ReusedAdapter] = {}
+
+    def add(
+        self,
+        training_set: TrainingSet,
+        recipe: Recipe,
+        start: Start | None = None,
+        callback: TrainingCallback | None = None,
+    ) -> Training:
+        """Queue a training; it gets a slot as soon as one is free.
+
+        Args:
+            training_set: the merchant's.
+            recipe: how to train.
+            start: weights to start from, which are trained; from scratch by default.
+            callback: sees every step.
+
+        Raises:
+            RecipeError: if a fleet does not train this recipe.
+        """
+        check_fleet(self.base, recipe)
+        if not self._stack.tells_rows_apart:
+            raise RecipeError(
+                f"the base {self.base.name} does not keep the rows of a batch apart, so merchants share no forwards",
+                next_step="train each merchant alone with `shopfit adapter`",
+            )
+        if recipe.adapter.rank > self._rank:
+            raise RecipeError(
+                f"adapter.rank is {recipe.adapter.rank}, and the fleet's slots have rank {self._rank}",
+                next_step=f"make the fleet with rank={recipe.adapter.rank}, or set adapter.rank to {self._rank}",
+            )
+        adapter = self._adapter(recipe)
+        training = Training(self.base, training_set, recipe, adapter, start or Start(), callback or NoCallback())
+        self._waiting.append(training)
+        return training
+
+    def _adapter(self, recipe: Recipe) -> ReusedAdapter:
+        """PEFT's layers of such recipes, as a training alone would begin with them."""
+        key = recipe.adapter.model_dump_json(), recipe.tune.seed
+        if key not in self._adapters:
+            set_seed(recipe.tune.seed)
+            self._adapters[key] = ReusedAdapter(attach(self.base, recipe.adapter, total_steps=1, opening=(0,)))
+        return self._adapters[key]
+
+    @property
+    def busy(self) -> bool:
+        """Whether any training is not over."""
+        return bool(self._active or self._waiting)
+
+    def step(self) -> list[Training]:
+        """One optimizer step of every training that has a slot.
+
+        Returns:
+            the trainings that are over: their `error` says what went wrong, if anything did.
+        """
+        over: list[Training] = []
+        while self._free and self._waiting:
+            training, slot = self._waiting.pop(0), self._free.pop()
+            try:
+                training.enter(self._stack, slot)
+            except Exception as error:  # a merchant's own, whatever it is
+                self._end(training, error)
+                over.append(training)
+            else:
+                self._active.append(training)
+        for together in self._forwards():
+            over += self._take(together)
+        return over
+
+    def _forwards(self) -> list[list[Training]]:
+        """The active trainings, in groups whose batches fill a forward; batches of similar width together."""
+        groups: list[list[Training]] = []
+        rows = width = 0
+        for training in sorted(self._active, key=lambda training: (-_shape(training)[1], training.slot)):
+            more, needed = _shape(training)
+            width = width if groups else needed
+            if groups and (rows + more) * width <= self._tokens:
+                groups[-1].append(training)
+                rows += more
+            else:
+                groups.append([training])
+                rows, width = more, needed
+        return [sorted(group, key=lambda training: training.slot) for group in groups]
+
+    def _take(self, group: Sequence[Training]) -> list[Training]:
+        """A forward and a step of each training in a group.
+
+        Returns:
+            those that are over.
+        """
+        slots, scales = [training.slot for training in group], [training.scale for training in group]
+        batches = [training.batch.questions for training in group if training.batch is not None]
+        sums = joint_scores(
+            self.base.model,
+            batches,
+            [training.classes for training in group],
+            lambda owners: self._stack.rows([slots[owner] for owner in owners], [scales[owner] for owner in owners]),
+        )
+        losses = [training.loss(mine) for training, mine in zip(group, sums, strict=True)]
+        # rows of one merchant reach no weights of another, so that the sum's gradients are each one's own
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        over = []
+        for training, loss in zip(group, losses, strict=True):
+            error: Exception | None = None
+            try:
+                goes_on = training.step(loss.detach())
+            except Exception as failure:  # a merchant's own, whatever it is
+                goes_on, error = False, failure
+            if not goes_on:
+                self._active.remove(training)
+                self._end(training, error)
+                over.append(training)
+        return over
+
+    def _end(self, training: Training, error: Exception | None) -> None:
+        training.error = error
+        training.leave()
+        self._free.append(training.slot)
+        self._free.sort(reverse=True)
+
+
+def _shape(training: Training) -> tuple[int, int]:
+    assert training.batch is not None
+    rows, width = training.batch.questions.input_ids.shape
+    return rows, width
