@@ -169,7 +169,7 @@ def test_rows_have_scales_of_their_own(parts: Any, rows: list[int]) -> None:
 
 def test_what_a_slot_holds_can_be_read_back(parts: Any) -> None:
     _, stack, _, factors = parts
-    found = stack.unpack(stack.weights[0][2])
+    found = stack.factors(stack.weights[0][2])
     for name, (down, up) in factors[2].items():
         assert torch.equal(found[name][0], down)
         assert torch.equal(found[name][1], up)
