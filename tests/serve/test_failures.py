@@ -24,6 +24,7 @@ def test_every_kind_has_its_own_code() -> None:
     assert {kind.__name__: code_of(kind("it went wrong")) for kind in KINDS} == {
         "ShopfitError": "internal_error",
         "RecipeError": "adapter_unavailable",
+        "Diverged": "internal_error",
         "DataError": "invalid_request",
         "BaseError": "base_unavailable",
         "BundleError": "adapter_unavailable",
