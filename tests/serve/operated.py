@@ -68,8 +68,8 @@ class Operated:
 
 
 def own_copy(filled: Settings, home: Path) -> Settings:
-    """A copy of the registry that tests share."""
-    shutil.copytree(filled.home, home)
+    """A copy of the registry that tests share, without what its gateways have cached."""
+    shutil.copytree(filled.home, home, ignore=shutil.ignore_patterns("cache"))
     return settings_in(home)
 
 
