@@ -1,6 +1,7 @@
 """Where shopfit keeps its state: the one file, beside cli/, that reads the environment."""
 
 import os
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -102,6 +103,22 @@ def index_bytes() -> int:
     return int(wanted * 1e9)
 
 
+def packed_files(cache: Path, of: Collection[str]) -> list[Path]:
+    """The packed adapters (`shopfit.adapter.packed_files`) of bundles in a cache folder, unfinished ones included.
+
+    Args:
+        cache: the folder.
+        of: digests of bundles.
+    """
+    wanted = set(of)
+    return sorted(path for path in _packed(cache) if path.name.partition("-")[0] in wanted)
+
+
+def packed_digests(cache: Path) -> set[str]:
+    """The digests of bundles of which a cache folder has packed adapters."""
+    return {path.name.partition("-")[0] for path in _packed(cache)}
+
+
 def curve_picture(home: Path, merchant: str, recipe: str) -> Path:
     """Where the picture of a learning curve goes."""
     return home / "curves" / f"{merchant}.{recipe}.png"
@@ -134,6 +151,13 @@ def may_write(path: str | Path) -> bool:
     without capabilities, by which a container may reach a folder below one that is closed to its user.
     """
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _packed(cache: Path) -> Iterable[Path]:
+    try:
+        return list((cache / "packed").iterdir())
+    except OSError:
+        return []
 
 
 def _home(name: str) -> Path:

@@ -242,7 +242,7 @@ def test_a_decoder_that_was_saved_to_embed_is_an_encoder(
         ids = tuple(base.tokenizer(query)["input_ids"])
         with wearing(base, tenant.bundle) as worn:  # type: ignore[arg-type] # these bundles lie in folders
             assert list(answer.vector) == pytest.approx(vector(worn.model, "lasttoken", ids).tolist(), abs=1e-4)
-    with pytest.raises(RecipeError, match="is an encoder, which takes no prefix"):
+    with pytest.raises(RecipeError, match="prefix tuning does not work on the base"):
         attach(base, Adapter(method="prefix"), total_steps=1, opening=(5,))
 
 

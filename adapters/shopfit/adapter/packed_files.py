@@ -16,7 +16,7 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 import xxhash
+
+from shopfit.settings import packed_digests, packed_files
 
 logger = logging.getLogger(__name__)
 
@@ -164,29 +166,6 @@ class PackedFiles:
                     (self._folder / name).unlink(missing_ok=True)
                     self._known.discard(name.partition("-")[0])
                     left -= bytes_
-
-
-def packed_files(cache: Path, of: Collection[str]) -> list[Path]:
-    """The files of bundles in a cache folder, unfinished ones included.
-
-    Args:
-        cache: the folder.
-        of: digests of bundles.
-    """
-    wanted = set(of)
-    return sorted(path for path in _listed(cache) if path.name.partition("-")[0] in wanted)
-
-
-def packed_digests(cache: Path) -> set[str]:
-    """The digests of bundles of which a cache folder has packed adapters."""
-    return {path.name.partition("-")[0] for path in _listed(cache)}
-
-
-def _listed(cache: Path) -> Iterable[Path]:
-    try:
-        return list((cache / "packed").iterdir())
-    except OSError:
-        return []
 
 
 def _head(digest: str, layout: str, kept: PackedFile) -> tuple[bytes, int]:

@@ -17,7 +17,6 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from shopfit.adapter.bundle import MANIFEST
-from shopfit.adapter.packed_files import packed_files
 from shopfit.errors import BundleError, Problem, RegistryError, UnknownReference
 from shopfit.recipe.names import HOUSE
 from shopfit.registry import fetching, queries
@@ -27,7 +26,7 @@ from shopfit.registry.queries import batched
 from shopfit.registry.schema import CATALOGS, FEEDBACK, KEYS, LIMITS, RELEASES, USAGE
 from shopfit.registry.temp_folders import Space, remove, sweep
 from shopfit.registry.version import AuditEntry
-from shopfit.settings import Settings, curve_pictures, indexes, rewrites, studies, unsorted_rewrites
+from shopfit.settings import Settings, curve_pictures, indexes, packed_files, rewrites, studies, unsorted_rewrites
 
 _BEGUN, _DONE = "erase-begun", "erase"
 _LEAVINGS = "leavings"

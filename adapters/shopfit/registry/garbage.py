@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from shopfit.adapter.packed_files import packed_digests, packed_files
 from shopfit.registry.registry import Registry
 from shopfit.registry.temp_folders import Space, remove, sweep
-from shopfit.settings import Settings
+from shopfit.settings import Settings, packed_digests, packed_files
 
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
