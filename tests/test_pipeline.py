@@ -45,9 +45,7 @@ def made(
     context = prepare(Merchant.open(folder), recipe, settings=settings, accelerator=accelerator)
     with (
         Registry.open(settings) as registry,
-        trained_run(
-            context, registry, settings=settings, accelerator=accelerator, embed=by_word, trials=trials
-        ) as found,
+        trained_run(context, registry, settings=settings, embed=by_word, trials=trials) as found,
     ):
         assert found is not None
         yield found

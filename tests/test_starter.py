@@ -148,7 +148,6 @@ def test_a_starter_that_is_best_as_it_is_serves_at_once_and_alone(
                 context,
                 registry,
                 settings=settings,
-                accelerator=accelerator,
                 embed=LateEmbedder(settings.home),
                 instant=instant,
             ) as found:

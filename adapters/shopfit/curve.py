@@ -161,9 +161,7 @@ class _PointRunner:
                 base=self.context.base,
             )
             test, began = context.splits.test, time.perf_counter()
-            with trained_run(
-                context, self.registry, settings=self.settings, accelerator=self.accelerator, embed=self.embed
-            ) as run:
+            with trained_run(context, self.registry, settings=self.settings, embed=self.embed) as run:
                 assert run is not None  # there is one process
                 tenant, start = Tenant.of(run.bundle), run.bundle.manifest.start
                 with Engine(context.base, slots=1, max_rank=LARGEST_RANK, embed=self.embed) as engine:

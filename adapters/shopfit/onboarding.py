@@ -59,7 +59,6 @@ class _Job:
 
     registry: Registry
     settings: Settings
-    accelerator: "Accelerator"
     embed: Embed
     actor: str
     reporter: Reporter
@@ -113,7 +112,7 @@ def onboard(
         context = prepare(merchant, recipe, settings=settings, accelerator=accelerator, reporter=reporter)
         encoder = LateEmbedder(settings.home)
         embed = MerchantEmbedder(encoder, merchant.name, lambda detail: reporter("search", detail))
-        job = _Job(registry, settings, accelerator, embed, actor, reporter)
+        job = _Job(registry, settings, embed, actor, reporter)
         if accelerator.is_main_process:  # the others search nothing
             _read_ahead(context, job.embed)
         first = None
@@ -161,7 +160,6 @@ def _version(
         context,
         registry,
         settings=settings,
-        accelerator=job.accelerator,
         embed=embed,
         trials=trials,
         optional=only_if_passed,

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import FUSION, write_items
 from shopfit.adapter.bundle import DataIdentity, Manifest, seal
@@ -30,14 +29,11 @@ from shopfit.tune.score_fusion import as_served, fit_fusion
 from shopfit.tune.search import search
 from shopfit.tune.self_training import self_train
 from shopfit.tune.study import STUDY
-from shopfit.tune.trainer import Trainer, Tuned
+from shopfit.tune.trainer import Tuned
 from shopfit.tune.training_callback import TrainingCallback
+from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.donors import find_start
 from shopfit.warm_start.selection import Choice
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 
 _VECTOR_TEXTS = 256
 
@@ -48,7 +44,6 @@ def trained_run(
     registry: Registry,
     *,
     settings: Settings,
-    accelerator: "Accelerator",
     embed: Embed,
     trials: int | None = None,
     optional: bool = False,
@@ -62,7 +57,6 @@ def trained_run(
         context: the run's inputs, from `prepare`.
         registry: where others' adapters are, to start from.
         settings: where state lives.
-        accelerator: from `make_accelerator`.
         embed: turns texts into vectors.
         trials: settings to search among; None to take the recipe's own.
         optional: whether no adapter is made where without training it would answer as the bare base.
@@ -81,14 +75,13 @@ def trained_run(
     recipe, merchant = context.recipe, context.merchant.name
     choice = find_start(
         registry,
-        context.base,
+        context.trainer,
         recipe,
         merchant,
         context.training_set,
         vector=lambda: _vector(context, embed),
         pairs=_pairs(context),
         keep=trials is None and not context.splits.pretext and not recipe.tune.self_training.rounds,
-        accelerator=accelerator,
         reporter=reporter,
     )
     if recipe.tune.steps == 0 and not _says_more_than_the_base(context, choice.start):
@@ -108,7 +101,7 @@ def trained_run(
     study = None
     if trials is not None:
         found = search(
-            context.base,
+            context.trainer,
             recipe,
             context.training_set,
             choice.start,
@@ -116,42 +109,49 @@ def trained_run(
             merchant=merchant,
             data_digest=context.splits.digest,
             home=settings.home,
-            accelerator=accelerator,
             reporter=reporter,
         )
         context = replace(context, prompter=context.prompter.under(found.recipe))
         choice, study = replace(choice, start=found.start), found.study
     self_trained = self_train(
-        context.base,
+        context.trainer,
         context.recipe,
         context.training_set,
         context.unlabeled,
         start=choice.start,
-        accelerator=accelerator,
         reporter=reporter,
     )
     context = replace(context, self_trained=self_trained)
     as_compared = study is None and not self_trained.pseudo  # then the starts were trained as the adapter will be
     parts = list(choice.held_out) if as_compared else []
-    parts = parts or _held_out(context, choice.start, accelerator, reporter)
-    tuned = _tune(context, choice.start, accelerator, reporter, callback)
-    if not accelerator.is_main_process:
-        tuned.adapter.detach()
-        yield None
-        return
-    tuned.adapter.check()
-    with staging(settings.home) as staged:
-        parts = parts or [(context.training_set, held_out) for held_out in tuned.held_out]
-        blend, blend_losses = _fuse(context, parts, embed)
-        calibration = _calibrate(context, parts, blend, embed)
-        manifest = _save(context, tuned, staged, choice, embed, accelerator.num_processes, calibration)
-        if blend is not None:
-            (staged / FUSION).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            reporter("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
-        if study is not None:
-            (staged / STUDY).write_text(study.to_json(), encoding="utf-8")
-        cross_validated = parts if len(parts) > 1 else []
-        yield TrainedRun(context, tuned, seal(staged, manifest), choice.losses, blend_losses, study, cross_validated)
+    folds = [] if parts else _parts(context)
+    if folds:
+        reporter("folds", f"{len(folds)} trainings on parts of the examples, to learn how far to trust the adapter")
+    recipe, trainer = context.recipe, context.trainer
+    answers = predictions_of(trainer, recipe, folds, choice.start, reporter)
+    training = trainer.queue(context.training_set, recipe, choice.start, callback)
+    parts = parts or answers()
+    _announce(context, choice.start, reporter)
+    with training as tuned:
+        if not choice.start.kept:
+            _tell(tuned, reporter)
+        if not trainer.accelerator.is_main_process:
+            yield None
+            return
+        tuned.adapter.check()
+        with staging(settings.home) as staged:
+            parts = parts or [(context.training_set, held_out) for held_out in tuned.held_out]
+            blend, blend_losses = _fuse(context, parts, embed)
+            calibration = _calibrate(context, parts, blend, embed)
+            manifest = _save(context, tuned, staged, choice, embed, calibration)
+            if blend is not None:
+                (staged / FUSION).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                reporter("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
+            if study is not None:
+                (staged / STUDY).write_text(study.to_json(), encoding="utf-8")
+            cross_validated = parts if len(parts) > 1 else []
+            bundle = seal(staged, manifest)
+            yield TrainedRun(context, tuned, bundle, choice.losses, blend_losses, study, cross_validated)
 
 
 def _says_more_than_the_base(context: RunContext, start: Start) -> bool:
@@ -177,39 +177,35 @@ def _vector(context: RunContext, embed: Embed) -> list[float]:
     return [round(float(number), 6) for number in direction(embed(texts))]
 
 
-def _tune(
-    context: RunContext, start: Start, accelerator: "Accelerator", reporter: Reporter, callback: TrainingCallback | None
-) -> Tuned:
-    recipe, splits = context.recipe, context.splits
-    adapter, settings = recipe.adapter, recipe.tune
+def _announce(context: RunContext, start: Start, reporter: Reporter) -> None:
+    """Say how the adapter is trained."""
+    adapter, settings = context.recipe.adapter, context.recipe.tune
+    count = context.trainer.accelerator.num_processes
     notes = rank_note(adapter) + form_note(adapter)
     reporter("adapter", f"{adapter.method}, {METHODS[adapter.method].size_in_words(adapter)}{notes}")
-    processes = "" if accelerator.num_processes == 1 else f", {accelerator.num_processes} processes"
+    processes = "" if count == 1 else f", {count} processes"
     plan = f"up to {settings.epochs} epochs in batches of {settings.batch_size}, seed {settings.seed}{processes}"
-    fixed = "" if splits.valid else "; too few examples to stop early, so the schedule is fixed"
+    fixed = "" if context.splits.valid else "; too few examples to stop early, so the schedule is fixed"
     reporter("tuning", "no step: the start stays as it is" if start.kept else plan + fixed)
-    tuned = Trainer(context.base, accelerator, callback).fit(context.training_set, recipe, start=start)
-    if start.kept:
-        return tuned
+
+
+def _tell(tuned: Tuned, reporter: Reporter) -> None:
+    """Say what came of the training."""
     reporter(
         "tuned",
         f"{tuned.steps} steps in {tuned.seconds:.0f} s, weights of epoch {tuned.best_epoch}"
         + (f", {tuned.interpolation:.0%} of the way kept" if tuned.interpolation < 1 else "")
         + (", stopped early" if tuned.stopped_early else ""),
     )
-    return tuned
 
 
-def _held_out(context: RunContext, start: Start, accelerator: "Accelerator", reporter: Reporter) -> list[HeldOut]:
-    """Cross-validated answers to fit calibration and fusion to, where too few examples can be held out."""
+def _parts(context: RunContext) -> Sequence[TrainingSet]:
+    """What to cross-validate on, to fit calibration and fusion to, where too few examples can be held out."""
     recipe = context.recipe
     if recipe.spec.written or (recipe.spec.items and not recipe.blend):
         return []
     parts = context.parts
-    if len(parts) < 2:
-        return []
-    reporter("folds", f"{len(parts)} trainings on parts of the examples, to learn how far to trust the adapter")
-    return predictions_of(context.base, recipe, parts, start, accelerator, reporter)
+    return parts if len(parts) > 1 else []
 
 
 def _save(
@@ -218,7 +214,6 @@ def _save(
     folder: Path,
     choice: Choice,
     embed: Embed,
-    processes: int,
     calibration: dict[str, float],
 ) -> Manifest:
     """Write the adapter and what it needs to answer; the report follows once it has been evaluated."""
@@ -242,7 +237,7 @@ def _save(
             pretext=len(splits.pretext),
         ),
         share=share,
-        processes=processes,
+        processes=context.trainer.accelerator.num_processes,
         start=choice.start.name,
         vector=_vector(context, embed) if share else [],
         calibration=calibration,

@@ -183,9 +183,7 @@ class Bench:
         )
         with (
             Registry.open(self.settings) as registry,
-            trained_run(
-                context, registry, settings=self.settings, accelerator=accelerator, embed=self.embed, reporter=_say
-            ) as made,
+            trained_run(context, registry, settings=self.settings, embed=self.embed, reporter=_say) as made,
         ):
             assert made is not None
             if table is not None:

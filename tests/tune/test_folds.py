@@ -56,7 +56,7 @@ def test_a_fold_learns_from_what_the_adapter_learns_from_but_for_what_repeats_a_
         out = ({"copy"} if rows[0].id in held else set()) | ({"same shopper"} if rows[1].id in held else set())
         assert [row.id for row in part.beside] == [row.id for row in beside if row.id not in out]
         assert part.training_examples == [*part.beside, *part.train]
-        with trained(base, RECIPE, part, Start(), accelerator=make_accelerator(RECIPE)) as tuned:
+        with trained(Trainer(base, make_accelerator(RECIPE)), RECIPE, part, Start()) as tuned:
             assert (
                 tuned.steps == total_steps(RECIPE, len(part.training_examples)) > total_steps(RECIPE, len(part.train))
             )
@@ -74,7 +74,9 @@ def test_a_training_and_its_held_out_answers_go_by_one_recipe(base: Base) -> Non
             Trainer(base, make_accelerator(hot)).fit(TrainingSet(one.train, one.valid, LABELS, one.prompter), hot)
         )
         tuned[-1].adapter.detach()
-    parts = [predictions_of(base, hot, folds(hot, one), Start(), make_accelerator(hot)) for one in (other, mine)]
+    parts = [
+        predictions_of(Trainer(base, make_accelerator(hot)), hot, folds(hot, one), Start())() for one in (other, mine)
+    ]
     answers = [[*one.held_out, *(said for _, said in part)] for one, part in zip(tuned, parts, strict=True)]
     for found, wanted in zip(*answers, strict=True):
         assert isinstance(found, ChoosePredictions)
@@ -97,7 +99,7 @@ def test_what_is_held_out_is_asked_at_every_step_of_its_history(base: Base) -> N
     items = Catalog({name: Item(name, f"item {name}", {"id": name, "title": f"item {name}"}) for name in "abcdef"})
     rows = [Example(str(place), {"history": ("a", "b", "c")}, relevant=("def"[place % 3],)) for place in range(6)]
     shop = TrainingSet(rows, [], (), Prompter(rank, base.tokenizer, items))
-    found = predictions_of(base, rank, folds(rank, shop), Start(), make_accelerator(rank))
+    found = predictions_of(Trainer(base, make_accelerator(rank)), rank, folds(rank, shop), Start())()
     assert [len(part.valid) for part, _ in found] == [6, 6, 6]  # two rows a part, three steps each
     for part, held_out in found:
         assert isinstance(held_out, RankPredictions)
@@ -113,7 +115,7 @@ def test_labels_that_a_fold_did_not_teach_are_not_asked(base: Base) -> None:
     recipe = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"epochs": 1})})
     for shown, asked in ((rows, 0), (twice, 11)):
         shop = TrainingSet(shown, [], labels, Prompter(recipe, base.tokenizer))
-        found = predictions_of(base, recipe, folds(recipe, shop), Start(), make_accelerator(recipe))
+        found = predictions_of(Trainer(base, make_accelerator(recipe)), recipe, folds(recipe, shop), Start())()
         for part, held_out in found:
             assert isinstance(held_out, ChoosePredictions)
             assert {row.label for row in part.valid} <= {row.label for row in part.train}

@@ -21,7 +21,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.tune.search import Found, Space, changed, check_search, search, study_digest
 from shopfit.tune.study import STUDY, Study, opened
-from shopfit.tune.trainer import make_accelerator
+from shopfit.tune.trainer import Trainer, make_accelerator
 
 FACTORS = Start("house/r@1", factors={})
 PREFIX = Start("house/r@2", prefix=torch.zeros(1))
@@ -34,7 +34,7 @@ def with_tune(recipe: Recipe, **tune: Any) -> Recipe:
 def find(base: Base, home: Path, trials: int, recipe: Recipe = RECIPE, said: list[str] | None = None) -> Found:
     heard = [] if said is None else said
     return search(
-        base,
+        Trainer(base, make_accelerator(recipe)),
         recipe,
         training_set(base, reviews(12)),
         Start(),
@@ -43,7 +43,6 @@ def find(base: Base, home: Path, trials: int, recipe: Recipe = RECIPE, said: lis
         data_digest="d1",
         home=home,
         reporter=lambda _, detail: heard.append(detail),
-        accelerator=make_accelerator(recipe),
     )
 
 
@@ -126,7 +125,7 @@ def test_what_is_worse_than_most_is_given_up_but_never_the_recipes_own(base: Bas
 def test_from_many_examples_on_one_split_is_held_out_and_nothing_is_pruned(base: Base, home: Path) -> None:
     heard: list[str] = []
     found = search(
-        base,
+        Trainer(base, make_accelerator(with_tune(RECIPE, epochs=1))),
         with_tune(RECIPE, epochs=1),
         training_set(base, reviews(92), reviews(8, seed=3)),
         Start(),
@@ -135,7 +134,6 @@ def test_from_many_examples_on_one_split_is_held_out_and_nothing_is_pruned(base:
         data_digest="d1",
         home=home,
         reporter=lambda _, detail: heard.append(detail),
-        accelerator=make_accelerator(with_tune(RECIPE, epochs=1)),
     )
     assert found.study.folds == 1
     assert len(found.study.trials[0].losses) == 1
@@ -191,7 +189,7 @@ def test_what_cannot_be_searched_is_refused(base: Base, home: Path) -> None:
         check_search(3, 2)
     with pytest.raises(DataError, match="acme has 5 examples to learn from, too few to search: 3 folds need 6"):
         search(
-            base,
+            Trainer(base, make_accelerator(RECIPE)),
             RECIPE,
             training_set(base, reviews(5)),
             Start(),
@@ -199,7 +197,6 @@ def test_what_cannot_be_searched_is_refused(base: Base, home: Path) -> None:
             merchant="acme",
             data_digest="d",
             home=home,
-            accelerator=make_accelerator(RECIPE),
         )
     assert not (home / "studies").exists()
     find(base, home, 1)

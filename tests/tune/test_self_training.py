@@ -16,7 +16,7 @@ from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import folds, trained
 from shopfit.tune.self_training import WEIGHT, SelfTrained, pseudo_labels, self_train
-from shopfit.tune.trainer import make_accelerator
+from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
 
 
@@ -78,7 +78,7 @@ def test_rounds_are_measured_on_held_out_examples_and_told(base: Base, count: in
     with torch.no_grad():
         before = base.model(torch.tensor([[1, 2, 3]])).logits
     learned = self_train(
-        base, recipe(2), mine, unlabeled(20), start=Start(), reporter=heard, accelerator=make_accelerator(recipe(2))
+        Trainer(base, make_accelerator(recipe(2))), recipe(2), mine, unlabeled(20), start=Start(), reporter=heard
     )
     pseudo, rounds = learned.pseudo, learned.rounds
     with torch.no_grad():
@@ -96,13 +96,12 @@ def test_rounds_are_measured_on_held_out_examples_and_told(base: Base, count: in
     if count < 40:
         assert (
             self_train(
-                base,
+                Trainer(base, make_accelerator(recipe(2))),
                 recipe(2),
                 mine,
                 unlabeled(20),
                 start=Start(),
                 reporter=Heard(),
-                accelerator=make_accelerator(recipe(2)),
             )
             == learned
         )
@@ -110,11 +109,11 @@ def test_rounds_are_measured_on_held_out_examples_and_told(base: Base, count: in
 
 def test_a_fold_has_the_pseudo_labels_of_an_adapter_that_has_not_seen_what_it_holds_out(base: Base) -> None:
     mine, rows, asked = training_set(base, reviews(24, seed=1)), unlabeled(20), recipe(1, epochs=4)
-    learned = self_train(base, asked, mine, rows, start=Start(), reporter=Heard(), accelerator=make_accelerator(asked))
+    learned = self_train(Trainer(base, make_accelerator(asked)), asked, mine, rows, start=Start(), reporter=Heard())
     assert learned.pseudo
     assert [part.valid for part in learned.parts] == [part.valid for part in folds(asked, mine)]
     for part, bare in zip(learned.parts, folds(asked, mine), strict=True):
-        with trained(base, asked, bare, Start(), accelerator=make_accelerator(asked)) as pupil:
+        with trained(Trainer(base, make_accelerator(asked)), asked, bare, Start()) as pupil:
             answers = ask(pupil.adapter, mine.prompter, [row.fields for row in rows], labels=LABELS)
         mine_too = pseudo_labels(rows, np.array(answers), LABELS, 0.5, most=4 * len(bare.train) // 2)
         assert [(row.id, row.label) for row in part.beside] == [(row.id, row.label) for row in mine_too]
@@ -126,13 +125,12 @@ def test_a_round_that_does_harm_is_dropped_and_ends_it(base: Base) -> None:
     mine = training_set(base, reviews(32, seed=1), reviews(8, seed=2, upside_down=True))
     heard = Heard()
     learned = self_train(
-        base,
+        Trainer(base, make_accelerator(recipe(3, epochs=1))),
         recipe(3, epochs=1),
         mine,
         unlabeled(40),
         start=Start(),
         reporter=heard,
-        accelerator=make_accelerator(recipe(3, epochs=1)),
     )
     pseudo, rounds = learned.pseudo, learned.rounds
     assert len(rounds) < 3
@@ -147,24 +145,23 @@ def test_nothing_is_done_without_evidence_or_rows_or_confidence(base: Base) -> N
     few = training_set(base, reviews(4, seed=1))
     assert (
         self_train(
-            base, recipe(1), few, unlabeled(9), start=Start(), reporter=heard, accelerator=make_accelerator(recipe(1))
+            Trainer(base, make_accelerator(recipe(1))), recipe(1), few, unlabeled(9), start=Start(), reporter=heard
         )
         == SelfTrained()
     )
     enough = training_set(base, reviews(8, seed=1))
     assert (
-        self_train(base, recipe(1), enough, [], start=Start(), reporter=heard, accelerator=make_accelerator(recipe(1)))
+        self_train(Trainer(base, make_accelerator(recipe(1))), recipe(1), enough, [], start=Start(), reporter=heard)
         == SelfTrained()
     )
     assert (
         self_train(
-            base,
+            Trainer(base, make_accelerator(recipe(1, 0.9999))),
             recipe(1, 0.9999),
             enough,
             unlabeled(9),
             start=Start(),
             reporter=heard,
-            accelerator=make_accelerator(recipe(1, 0.9999)),
         )
         == SelfTrained()
     )
@@ -172,13 +169,12 @@ def test_nothing_is_done_without_evidence_or_rows_or_confidence(base: Base) -> N
         assert said in detail
     assert (
         self_train(
-            base,
+            Trainer(base, make_accelerator(recipe(0))),
             recipe(0),
             enough,
             unlabeled(9),
             start=Start(),
             reporter=heard,
-            accelerator=make_accelerator(recipe(0)),
         )
         == SelfTrained()
     )

@@ -81,5 +81,5 @@ def test_no_other_training_of_a_run_is_logged(base: Base, tmp_path: Path) -> Non
 
     asked = recipe("tensorboard")
     accelerator = make_accelerator(asked, str(tmp_path))
-    predictions_of(base, asked, folds(asked, training_set(base, reviews(12))), Start(), accelerator)
+    predictions_of(Trainer(base, accelerator), asked, folds(asked, training_set(base, reviews(12))), Start())()
     assert list(tmp_path.glob("r/*")) == []

@@ -13,7 +13,7 @@ from shopfit.merchant.examples import Example
 from shopfit.merchant.pretext import pairs_of_catalog
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.folds import FOLDS
-from shopfit.tune.trainer import make_accelerator
+from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.own_catalog import CATALOG, LEAST, catalog_start
 from shopfit.warm_start.selection import candidates, choose_start, kept_and_trained
@@ -60,11 +60,10 @@ def shop(base: Base, said: Mapping[str, str]) -> tuple[Recipe, TrainingSet, list
 def read(base: Base, recipe: Recipe, training_set: TrainingSet, pairs: list[Example]) -> tuple[str, list[str]]:
     said: list[str] = []
     start = catalog_start(
-        base,
+        Trainer(base, make_accelerator(recipe)),
         recipe,
         pairs,
         training_set,
-        accelerator=make_accelerator(recipe),
         reporter=lambda what, detail: said.append(f"{what} {detail}"),
     )
     return start.name, said
@@ -93,9 +92,9 @@ def test_examples_decide_whether_it_is_trained_further(encoder: Base, method: st
     recipe, training_set, pairs = shop(encoder, PLAIN)
     recipe = recipe.model_copy(update={"adapter": recipe.adapter.model_copy(update={"method": method})})
     accelerator = make_accelerator(recipe)
-    start = catalog_start(encoder, recipe, pairs, training_set, accelerator=accelerator, reporter=lambda *_: None)
+    start = catalog_start(Trainer(encoder, accelerator), recipe, pairs, training_set, reporter=lambda *_: None)
     among = candidates(encoder, recipe, kept_and_trained(start), [], [])
     assert [one.name for one in among] == [f"{CATALOG} as it is", CATALOG]
-    choice = choose_start(encoder, recipe, training_set, among, accelerator=make_accelerator(recipe))
+    choice = choose_start(Trainer(encoder, make_accelerator(recipe)), recipe, training_set, among)
     assert choice.losses[choice.start.title] <= min(choice.losses.values()) * 1.02
     assert len(choice.held_out) == FOLDS  # a blend is learned from what the chosen one answered

@@ -39,12 +39,11 @@ def test_a_start_that_knows_the_task_wins(base: Base) -> None:
     among = candidates(base, RECIPE, [Start()], [learned(base, "house/r@1")], [])
     heard = []
     choice = choose_start(
-        base,
+        Trainer(base, make_accelerator(RECIPE)),
         RECIPE,
         training_set(base, reviews(10)),
         among,
         on_loss=lambda name, loss: heard.append((name, loss)),
-        accelerator=make_accelerator(RECIPE),
     )
     assert choice.start.name == "house/r@1"
     assert choice.losses["house/r@1"] < choice.losses["scratch"]
@@ -55,7 +54,7 @@ def test_a_start_that_knows_the_task_wins(base: Base) -> None:
 
 def test_a_start_that_learned_the_opposite_loses(base: Base) -> None:
     among = candidates(base, RECIPE, [Start()], [learned(base, "house/r@1", upside_down=True)], [])
-    choice = choose_start(base, RECIPE, training_set(base, reviews(10)), among, accelerator=make_accelerator(RECIPE))
+    choice = choose_start(Trainer(base, make_accelerator(RECIPE)), RECIPE, training_set(base, reviews(10)), among)
     assert choice.start.scratch
     assert choice.losses["scratch"] < choice.losses["house/r@1"]
 
@@ -67,7 +66,7 @@ def test_among_equals_the_simpler_one_wins(base: Base) -> None:
     told = reviews(8)
     silent = [replace(row, fields={"text": "no comment"}) for row in told]
     for rows, winner in ((silent, "scratch"), (told, "one")):  # where nobody can know anything, and where all know much
-        choice = choose_start(base, RECIPE, training_set(base, rows), among, accelerator=make_accelerator(RECIPE))
+        choice = choose_start(Trainer(base, make_accelerator(RECIPE)), RECIPE, training_set(base, rows), among)
         assert len(set(choice.losses.values())) == 1
         assert choice.start.name == winner
 
@@ -77,7 +76,7 @@ def test_a_starter_may_stay_as_it_is(base: Base) -> None:
     assert [one.name for one in among] == ["scratch", "house/r@1 as it is", "house/r@1"]
     gentle = RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"lr": 1e-9})})
     shop = training_set(base, reviews(10), reviews(4, seed=3))
-    choice = choose_start(base, gentle, shop, among, accelerator=make_accelerator(gentle))
+    choice = choose_start(Trainer(base, make_accelerator(gentle)), gentle, shop, among)
     assert choice.start.kept  # training changes nothing
     assert choice.losses["house/r@1 as it is"] == pytest.approx(choice.losses["house/r@1"], rel=0.01)
     tuned = Trainer(base, make_accelerator(gentle)).fit(
@@ -101,7 +100,7 @@ def test_donors_are_weighed_by_what_they_know(base: Base) -> None:
     donors = [Donor("fool/r@1", fool.factors), Donor("wise/r@1", wise.factors)]
     among = candidates(base, RECIPE, [Start()], [], donors)
     assert [one.name for one in among] == ["scratch", "mean of the nearest of 2 donors", "weights over 2 donors"]
-    choice = choose_start(base, RECIPE, training_set(base, reviews(12)), among, accelerator=make_accelerator(RECIPE))
+    choice = choose_start(Trainer(base, make_accelerator(RECIPE)), RECIPE, training_set(base, reviews(12)), among)
     assert choice.start.name.startswith("weights over fool/r@1")
     shares = {
         part.split()[0]: float(part.split()[1]) for part in choice.start.name.removeprefix("weights over ").split(", ")
@@ -112,20 +111,18 @@ def test_donors_are_weighed_by_what_they_know(base: Base) -> None:
 def test_too_few_examples_take_what_others_have(base: Base) -> None:
     known = Start("house/r@1", factors={})
     choice = choose_start(
-        base,
+        Trainer(base, make_accelerator(RECIPE)),
         RECIPE,
         training_set(base, reviews(4)),
         candidates(base, RECIPE, [Start()], [known], []),
-        accelerator=make_accelerator(RECIPE),
     )
     assert choice.start is known
     assert "too few" in choice.why
     alone = choose_start(
-        base,
+        Trainer(base, make_accelerator(RECIPE)),
         RECIPE,
         training_set(base, reviews(4)),
         candidates(base, RECIPE, [Start()], [], []),
-        accelerator=make_accelerator(RECIPE),
     )
     assert alone.start.scratch
 
@@ -148,11 +145,10 @@ def test_a_fold_leaves_no_trace(base: Base) -> None:
     with torch.no_grad():
         before = base.model(torch.tensor([[1, 2, 3]])).logits
     choose_start(
-        base,
+        Trainer(base, make_accelerator(RECIPE)),
         RECIPE,
         training_set(base, reviews(8)),
         candidates(base, RECIPE, [Start()], [learned(base, "h")], []),
-        accelerator=make_accelerator(RECIPE),
     )
     with torch.no_grad():
         assert torch.equal(base.model(torch.tensor([[1, 2, 3]])).logits, before)

@@ -54,6 +54,7 @@ class ReusedAdapter(TrainableAdapter):
             BaseError: if the base is not free.
         """
         self._training = turns_of(self.base.model).train(self.base.name)
+        self._on_base = True
         _replace(self.base.model, self._layers)
         self.base.model.__dict__.update(self._marks)
         with torch.no_grad():
@@ -65,7 +66,10 @@ class ReusedAdapter(TrainableAdapter):
             self.train_head(head)
 
     def detach(self) -> None:
-        """Take the layers off; the base is as it was before."""
+        """Take the layers off, if they are on; the base is as it was before."""
+        if not self._on_base:
+            return
+        self._on_base = False
         _replace(self.base.model, {name: layer.get_base_layer() for name, layer in self._layers.items()})
         for name in self._marks:
             self.base.model.__dict__.pop(name, None)

@@ -47,6 +47,7 @@ class TrainableAdapter:
         self.peft = peft
         self._method = method
         self._training = training
+        self._on_base = True
         self.trunk: Trunk | None = None
         self.prototypes: nn.Parameter | None = None
         self._labels: tuple[str, ...] = ()
@@ -171,7 +172,10 @@ class TrainableAdapter:
         write_norm_scales(folder, self._method.norm_scales(self.peft))
 
     def detach(self) -> None:
-        """Remove the adapter; the base is as it was before."""
+        """Remove the adapter, if it is still there; the base is as it was before."""
+        if not self._on_base:
+            return
+        self._on_base = False
         self._method.unload(self.peft)
         if self.base.model.is_activation_checkpointing:
             self.base.model.activation_checkpointing_disable()

@@ -21,6 +21,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Predictions, pooled
 from shopfit.tune.folds import FOLDS, folds, predictions_of
 from shopfit.tune.merchant_dataset import MerchantDataset
+from shopfit.tune.trainer import Trainer
 
 _ROUNDING = 1e-9
 AUTO = "auto"
@@ -68,7 +69,7 @@ def choose_base(
                 f"{dataset.merchant.name} has {have} examples, too few for bases to compete on: it takes {2 * FOLDS}",
                 next_step=f"name the base, such as --set base={names[0]}",
             )
-        answers = predictions_of(base, recipe, parts, Start(), accelerator)
+        answers = predictions_of(Trainer(base, accelerator), recipe, parts, Start())()
         said = pooled([answer for _, answer in answers])
         groups = [row.group or row.id for part, _ in answers for row in part.valid]
         reached = measure(said, [asked.metric], asked.k)[asked.metric] if groups else math.nan

@@ -3,12 +3,11 @@
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from shopfit.adapter.adapted_model import answer_sums
@@ -75,31 +74,19 @@ def _split(rows: Sequence[Example]) -> list[list[Example]]:
     return parts
 
 
-@contextmanager
 def trained(
-    base: Base,
-    recipe: Recipe,
-    part: TrainingSet,
-    start: Start,
-    accelerator: Accelerator,
-    callback: TrainingCallback | None = None,
-) -> Iterator[Tuned]:
-    """An adapter trained on a part's training examples alone, to be evaluated on what the part holds out.
+    trainer: Trainer, recipe: Recipe, part: TrainingSet, start: Start, callback: TrainingCallback | None = None
+) -> AbstractContextManager[Tuned]:
+    """A queued training on a part's training examples alone, to be evaluated on what the part holds out.
 
     Args:
-        base: bare; as it was afterwards.
+        trainer: of the run.
         recipe: how to train.
         part: from `folds`.
         start: weights to start from.
-        accelerator: from `make_accelerator`.
         callback: sees every training step.
     """
-    quiet = without_trackers(recipe)
-    tuned = Trainer(base, accelerator, callback).fit(replace(part, valid=[]), quiet, start=start)
-    try:
-        yield tuned
-    finally:
-        tuned.adapter.detach()
+    return trainer.queue(replace(part, valid=[]), without_trackers(recipe), start, callback)
 
 
 def without_trackers(recipe: Recipe) -> Recipe:
@@ -113,7 +100,7 @@ def scored(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned) -> list[
     return answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.questions))
 
 
-def held_out_of(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned, accelerator: Accelerator) -> HeldOut:
+def held_out_of(trainer: Trainer, recipe: Recipe, part: TrainingSet, tuned: Tuned) -> HeldOut:
     """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories.
 
     Rows of labels that the part does not train on are left out: the adapter that is served was trained on those labels,
@@ -122,7 +109,7 @@ def held_out_of(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned, acc
     taught = {row.label for row in part.train}
     fair = [row for row in part.valid if row.label in taught] if recipe.spec.single_label else part.valid
     part = replace(part, valid=with_earlier_steps(recipe, fair)).under(recipe)
-    return part, held_out_answers(tuned.adapter, base, recipe, part, accelerator)
+    return part, held_out_answers(tuned.adapter, trainer.base, recipe, part, trainer.accelerator)
 
 
 def with_enough_examples(part: TrainingSet, held_out: Predictions) -> Predictions:
@@ -139,25 +126,29 @@ def with_enough_examples(part: TrainingSet, held_out: Predictions) -> Prediction
 
 
 def predictions_of(
-    base: Base,
-    recipe: Recipe,
-    parts: Sequence[TrainingSet],
-    start: Start,
-    accelerator: Accelerator,
-    reporter: Reporter = silent,
-) -> list[HeldOut]:
-    """What adapters trained on each of the parts answer to what was held out.
+    trainer: Trainer, recipe: Recipe, parts: Sequence[TrainingSet], start: Start, reporter: Reporter = silent
+) -> Callable[[], list[HeldOut]]:
+    """Queue a training on each of the parts.
 
-    Raises:
-        ShopfitError: if a training diverged.
+    Returns:
+        what gives the answers of the trained adapters to what was held out. It raises ShopfitError if a training
+        diverged.
     """
-    found = []
-    for number, part in enumerate(parts, start=1):
-        callback = Heartbeat(reporter, "folds", f"fold {number} of {len(parts)}")
-        with trained(base, recipe, part, start, accelerator, callback) as tuned:
-            tuned.adapter.check()
-            found.append(held_out_of(base, recipe, part, tuned, accelerator))
-    return found
+    said = [f"fold {number} of {len(parts)}" for number in range(1, len(parts) + 1)]
+    queued = [
+        trained(trainer, recipe, part, start, Heartbeat(reporter, "folds", which))
+        for part, which in zip(parts, said, strict=True)
+    ]
+
+    def answers() -> list[HeldOut]:
+        found = []
+        for part, training in zip(parts, queued, strict=True):
+            with training as tuned:
+                tuned.adapter.check()
+                found.append(held_out_of(trainer, recipe, part, tuned))
+        return found
+
+    return answers
 
 
 def answered(base: Base, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> list[Answered]:

@@ -22,7 +22,7 @@ from shopfit.tune.merchant_dataset import MerchantDataset
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.self_training import SelfTrained
 from shopfit.tune.study import Study
-from shopfit.tune.trainer import Tuned
+from shopfit.tune.trainer import Trainer, Tuned
 from shopfit.tune.training_dataset import TrainingSet
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class RunContext:
 
     Args:
         merchant: whose adapter it will be.
-        base: loaded.
+        trainer: what its adapters are trained by.
         prompter: for the recipe and this merchant.
         splits: the examples.
         unlabeled: rows for self-training.
@@ -43,11 +43,16 @@ class RunContext:
     """
 
     merchant: Merchant
-    base: Base
+    trainer: Trainer
     prompter: Prompter
     splits: Splits
     unlabeled: Sequence[Example] = ()
     self_trained: SelfTrained = field(default_factory=SelfTrained)
+
+    @property
+    def base(self) -> Base:
+        """That the adapter will be on."""
+        return self.trainer.base
 
     @property
     def recipe(self) -> Recipe:
@@ -138,7 +143,7 @@ def prepare(
         f"{base.name}: {count_weights(base.model) / 1e6:.0f}M parameters in {base.dtype} on {base.device}, "
         f"quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
     )
-    return RunContext(merchant, base, dataset.prompter(base), dataset.splits, dataset.unlabeled)
+    return RunContext(merchant, Trainer(base, accelerator), dataset.prompter(base), dataset.splits, dataset.unlabeled)
 
 
 def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate import Accelerator
-
 from shopfit.adapter.initial_weights import Start, start_for
 from shopfit.base.load import Base
 from shopfit.errors import DataError, Diverged, ShopfitError
@@ -35,6 +33,7 @@ from shopfit.recipe.schema import Recipe, Tune
 from shopfit.settings import studies
 from shopfit.tune.folds import FOLDS, Answered, calibrated_loss, folds, scored, trained
 from shopfit.tune.study import Study, Values, as_trials, ended, opened, place_of
+from shopfit.tune.trainer import Trainer
 from shopfit.tune.training_dataset import TrainingSet
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def check_search(trials: int, processes: int) -> None:
 
 
 def search(
-    base: Base,
+    trainer: Trainer,
     recipe: Recipe,
     training_set: TrainingSet,
     start: Start,
@@ -86,7 +85,6 @@ def search(
     merchant: str,
     data_digest: str,
     home: Path,
-    accelerator: Accelerator,
     reporter: Callable[[str, str], None] = lambda _what, _detail: None,
 ) -> Found:
     """Find settings by cross-validation on a merchant's examples.
@@ -96,7 +94,7 @@ def search(
     losses of unfinished schedules of different lengths do not compare.
 
     Args:
-        base: bare; as it was afterwards.
+        trainer: on a bare base, which is as it was afterwards.
         recipe: its own settings are the first trial; everything that is not searched is as it says.
         training_set: the merchant's examples.
         start: what the weights start from, where the method can; from scratch where it cannot.
@@ -104,7 +102,6 @@ def search(
         merchant: its name.
         data_digest: of its examples.
         home: shopfit's home folder.
-        accelerator: from `make_accelerator`.
         reporter: told of each trial.
 
     Raises:
@@ -118,9 +115,10 @@ def search(
             f"{merchant} has {have} examples to learn from, too few to search: {FOLDS} folds need {2 * FOLDS}",
             next_step="add examples, or do without --search",
         )
+    base = trainer.base
     digest = study_digest(base, recipe, training_set, start, data_digest)
     space = Space(recipe, start, base)
-    runner = _TrialRunner(base, recipe, parts, start, accelerator)
+    runner = _TrialRunner(trainer, recipe, parts, start)
     with opened(studies(home, merchant) / recipe.name / f"{digest[:16]}.db", prune=len(parts) > 1) as study:
         before = len(ended(study))
         how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "one held-out set, so none is given up early"
@@ -210,11 +208,10 @@ class Space:
 class _TrialRunner:
     """Trains and evaluates trials, with what all of them share; see `search`."""
 
-    base: Base
+    trainer: Trainer
     recipe: Recipe
     parts: Sequence[TrainingSet]
     start: Start
-    accelerator: Accelerator
 
     def try_next(self, study: "optuna.Study", space: Space) -> str:
         """Draw settings and try them; what came of it, in words."""
@@ -235,8 +232,8 @@ class _TrialRunner:
         losses: list[float] = []  # over all that was held out so far
         for part in self.parts:
             try:
-                with trained(self.base, tried, part, start, self.accelerator) as tuned:
-                    answers += scored(self.base, tried, part, tuned)
+                with trained(self.trainer, tried, part, start) as tuned:
+                    answers += scored(self.trainer.base, tried, part, tuned)
             except Diverged:
                 study.tell(trial, state=TrialState.FAIL)
                 return f"{words}: failed, its training diverged"

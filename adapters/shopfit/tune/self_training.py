@@ -8,14 +8,13 @@ dropped, and is the last.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
-from accelerate import Accelerator
 
 from shopfit.adapter.bundle import SelfTrainingRound
 from shopfit.adapter.initial_weights import Start
-from shopfit.base.load import Base
 from shopfit.engine.offline_scoring import ask
 from shopfit.evaluation.calibration import at_temperature, fit_temperature
 from shopfit.evaluation.metrics import measure
@@ -26,7 +25,7 @@ from shopfit.recipe.tasks import METRICS
 from shopfit.tasks import ChoosePredictions, task_of
 from shopfit.tasks.predictions import Floats
 from shopfit.tune.folds import folds, without_trackers
-from shopfit.tune.trainer import Trainer
+from shopfit.tune.trainer import Trainer, Tuned
 from shopfit.tune.training_dataset import TrainingSet
 
 WEIGHT = 0.5  # of a pseudo-label, where an example weighs 1
@@ -64,24 +63,22 @@ class _Answers:
 
 
 def self_train(
-    base: Base,
+    trainer: Trainer,
     recipe: Recipe,
     training_set: TrainingSet,
     unlabeled: Sequence[Example],
     *,
     start: Start,
-    accelerator: Accelerator,
     reporter: Callable[[str, str], None],
 ) -> SelfTrained:
     """The pseudo-labels to train with besides the examples, after as many rounds as help.
 
     Args:
-        base: bare, and so again afterwards.
+        trainer: on a bare base, which is so again afterwards.
         recipe: of task choose; its `tune.self_training` says how many rounds, and from which confidence on.
         training_set: the merchant's examples.
         unlabeled: rows that repeat none of them.
         start: of the adapter.
-        accelerator: from `make_accelerator`.
         reporter: told what came of each round.
     """
     wanted = recipe.tune.self_training
@@ -98,10 +95,12 @@ def self_train(
     sets = parts if parts[0] is training_set else [*parts, training_set]
 
     def trained_with(pseudo: Sequence[Sequence[Example]]) -> list[_Answers]:
-        return [
-            _train_and_ask(base, recipe, part, rows, number == len(sets), start, accelerator)
-            for number, part in enumerate(_with(sets, pseudo), 1)
+        quiet, taught = without_trackers(recipe), _with(sets, pseudo)
+        queued = [  # a fold is not looked at while training
+            trainer.queue(part if number == len(sets) else replace(part, valid=[]), quiet, start)
+            for number, part in enumerate(taught, 1)
         ]
+        return [_answers_of(training, part, rows) for training, part in zip(queued, taught, strict=True)]
 
     chosen: list[list[Example]] = [[] for _ in sets]
     answered = trained_with(chosen)
@@ -172,23 +171,11 @@ def pseudo_labels(
     ]
 
 
-def _train_and_ask(
-    base: Base,
-    recipe: Recipe,
-    part: TrainingSet,
-    rows: Sequence[Example],
-    last: bool,
-    start: Start,
-    accelerator: Accelerator,
-) -> _Answers:
-    """Train with what there is, and ask about the held-out examples and the unlabeled rows."""
-    valid = part.valid if last else []  # a fold is not looked at while training
-    tuned = Trainer(base, accelerator).fit(replace(part, valid=valid), without_trackers(recipe), start=start)
-    try:
-        asked = [example.fields for example in (*part.valid, *rows)]
+def _answers_of(training: AbstractContextManager[Tuned], part: TrainingSet, rows: Sequence[Example]) -> _Answers:
+    """Train, and ask about the held-out examples and the unlabeled rows."""
+    asked = [example.fields for example in (*part.valid, *rows)]
+    with training as tuned:
         answers = ask(tuned.adapter, part.prompter, asked, labels=part.labels)
-    finally:
-        tuned.adapter.detach()
     count = len(part.valid)
     held_out = task_of("choose").collect(part.labels, part.valid, [()] * count, answers[:count], None)
     assert isinstance(held_out, ChoosePredictions)

@@ -7,8 +7,8 @@ put back.
 
 import math
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
@@ -102,6 +102,43 @@ class Trainer:
         self._base = base
         self._accelerator = accelerator
         self._callback = callback if callback is not None and accelerator.is_main_process else NoCallback()
+
+    @property
+    def base(self) -> Base:
+        """That all of its adapters are on, one at a time."""
+        return self._base
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The run's."""
+        return self._accelerator
+
+    @contextmanager
+    def queue(
+        self,
+        training_set: TrainingSet,
+        recipe: Recipe,
+        start: Start | None = None,
+        callback: TrainingCallback | None = None,
+    ) -> Iterator[Tuned]:
+        """A training that is wanted: `fit` when the context is entered; the base is bare again after it.
+
+        Queue at once all that do not depend on one another: a `FleetTrainer` trains them together.
+
+        Args:
+            training_set: the merchant's.
+            recipe: how to train.
+            start: weights to start from; from scratch by default.
+            callback: sees every step.
+
+        Raises:
+            Diverged: on entering, if a step's loss or gradient is not finite.
+        """
+        tuned = Trainer(self._base, self._accelerator, callback).fit(training_set, recipe, start)
+        try:
+            yield tuned
+        finally:
+            tuned.adapter.detach()
 
     def fit(self, training_set: TrainingSet, recipe: Recipe, start: Start | None = None) -> Tuned:
         """Train one merchant's adapter. Same seed, same machine: bitwise the same weights.

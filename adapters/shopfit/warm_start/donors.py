@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from accelerate import Accelerator
 
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Manifest
@@ -18,6 +17,7 @@ from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.tune.reporter import Reporter
+from shopfit.tune.trainer import Trainer
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.own_catalog import catalog_start
 from shopfit.warm_start.selection import (
@@ -113,13 +113,12 @@ class Neighbours:
 
 def find_start(
     registry: Registry,
-    base: Base,
+    trainer: Trainer,
     recipe: Recipe,
     merchant: str,
     training_set: TrainingSet,
     *,
     vector: Callable[[], Sequence[float]],
-    accelerator: Accelerator,
     pairs: Sequence[Example] = (),
     keep: bool = False,
     reporter: Reporter,
@@ -128,12 +127,11 @@ def find_start(
 
     Args:
         registry: where others' adapters are.
-        base: bare.
+        trainer: on a bare base.
         recipe: its `start` says how to find it.
         merchant: whose adapter it will be.
         training_set: the merchant's examples; there may be none.
         vector: computes the mean direction of its embedded texts.
-        accelerator: from `make_accelerator`.
         pairs: of its catalog, for `catalog_start`; may be empty.
         keep: whether a starter may also be taken as it is, without training; one that was not trained on all of the
             merchant's labels never is. A recipe whose `tune.steps` is 0 takes nothing else.
@@ -144,7 +142,7 @@ def find_start(
         RecipeError: if it is of another method.
         BaseError: if it is for another base.
     """
-    untrained = recipe.tune.steps == 0
+    base, untrained = trainer.base, recipe.tune.steps == 0
     if recipe.start == "scratch":
         return Choice(Start(kept=untrained), why="the recipe says so")
     if recipe.start != "auto":
@@ -156,21 +154,17 @@ def find_start(
     known = Neighbours(registry, base, recipe, merchant)
     if untrained:
         among = candidates(base, recipe, [Start(kept=True)], _as_it_is(known.starter(), training_set), [])
-        return _compared(base, recipe, training_set, among, accelerator, reporter)
+        return _compared(trainer, recipe, training_set, among, reporter)
     # without an example donors cannot be compared
     donors = known.donors(vector) if training_set.train or training_set.valid else []
     starter = known.starter()
     count = len(training_set.train) + len(training_set.valid)
-    from_catalog = (
-        catalog_start(base, recipe, pairs, training_set, accelerator=accelerator, reporter=reporter)
-        if count
-        else Start()
-    )
+    from_catalog = catalog_start(trainer, recipe, pairs, training_set, reporter=reporter) if count else Start()
     own = [from_catalog]
     if keep and not from_catalog.scratch and count < VALID_FROM:  # from there on starts are compared after one epoch
         own = kept_and_trained(from_catalog)
     shared = [] if starter is None else [*(_as_it_is(starter, training_set) if keep else []), starter]
-    return _compared(base, recipe, training_set, candidates(base, recipe, own, shared, donors), accelerator, reporter)
+    return _compared(trainer, recipe, training_set, candidates(base, recipe, own, shared, donors), reporter)
 
 
 def _as_it_is(starter: Start | None, training_set: TrainingSet) -> list[Start]:
@@ -181,21 +175,15 @@ def _as_it_is(starter: Start | None, training_set: TrainingSet) -> list[Start]:
 
 
 def _compared(
-    base: Base,
-    recipe: Recipe,
-    training_set: TrainingSet,
-    among: Sequence[Candidate],
-    accelerator: Accelerator,
-    reporter: Reporter,
+    trainer: Trainer, recipe: Recipe, training_set: TrainingSet, among: Sequence[Candidate], reporter: Reporter
 ) -> Choice:
     if len(among) > 1:
         reporter("start", f"comparing {', '.join(one.name for one in among)}")
     choice = choose_start(
-        base,
+        trainer,
         recipe,
         training_set,
         among,
-        accelerator=accelerator,
         on_loss=lambda name, loss: reporter("start", f"{name}: loss {loss:.3f}"),
         reporter=reporter,
     )

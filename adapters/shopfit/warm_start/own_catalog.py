@@ -9,13 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from shopfit.adapter.bundle import LORA, NATIVE
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.trainable import TrainableAdapter
 from shopfit.adapter.weight_files import WEIGHTS, read_plain, write_plain
-from shopfit.base.load import Base
 from shopfit.merchant.examples import Example
 from shopfit.methods.lora import as_lora
 from shopfit.methods.method import Factors
@@ -32,34 +29,29 @@ _GAIN = 0.01  # share of the loss
 
 
 def catalog_start(
-    base: Base,
+    trainer: Trainer,
     recipe: Recipe,
     pairs: Sequence[Example],
     training_set: TrainingSet,
     *,
-    accelerator: Accelerator,
     reporter: Callable[[str, str], None],
 ) -> Start:
     """Weights from one pass over a catalog, if they lower the loss on the merchant's examples; else scratch.
 
     Args:
-        base: a bare encoder.
+        trainer: on a bare encoder.
         recipe: of task rank; its `adapter` and `tune` sections say how to train.
         pairs: from `pairs_of_catalog`; too few make no start.
         training_set: the merchant's examples, at least one.
-        accelerator: from `make_accelerator`.
         reporter: told what it changed.
     """
     if len(pairs) < LEAST:
         return Start()
     reporter("start", f"{CATALOG}: one pass over {len(pairs)} items, from what is said of each to its title")
     once = _pass_recipe(recipe)
-    tuned = Trainer(base, accelerator).fit(TrainingSet(pairs, [], (), training_set.prompter), once)
-    try:
+    with trainer.queue(TrainingSet(pairs, [], (), training_set.prompter), once) as tuned:
         start = Start(CATALOG, factors=_factors(tuned.adapter))
-    finally:
-        tuned.adapter.detach()
-    before, after = (_untrained_loss(base, recipe, training_set, one, accelerator) for one in (Start(), start))
+    before, after = (_untrained_loss(trainer, recipe, training_set, one) for one in (Start(), start))
     reporter("start", f"{CATALOG}: loss on the examples {before:.3f} -> {after:.3f}, trained on none of them")
     return start if after < (1 - _GAIN) * before else Start()
 
@@ -80,11 +72,9 @@ def _factors(adapter: TrainableAdapter) -> Factors:
         return read_plain((plain / WEIGHTS).read_bytes(), str(plain / WEIGHTS))
 
 
-def _untrained_loss(
-    base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, accelerator: Accelerator
-) -> float:
+def _untrained_loss(trainer: Trainer, recipe: Recipe, training_set: TrainingSet, start: Start) -> float:
     """The loss on all examples of a start that is not trained further."""
     rows = [*training_set.train, *training_set.valid]
     whole = replace(training_set, train=rows, valid=rows)
-    with trained(base, recipe, whole, replace(start, kept=True), accelerator) as untouched:
-        return calibrated_loss(scored(base, recipe, whole, untouched), recipe)
+    with trained(trainer, recipe, whole, replace(start, kept=True)) as untouched:
+        return calibrated_loss(scored(trainer.base, recipe, whole, untouched), recipe)

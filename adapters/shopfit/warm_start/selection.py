@@ -7,10 +7,10 @@ the simplest. A start learned from other merchants' many examples is given up on
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from accelerate import Accelerator
 from torch import Tensor
 
 from shopfit.adapter.adapted_model import Bare, answer_sums
@@ -36,6 +36,7 @@ from shopfit.tune.folds import (
     trained,
 )
 from shopfit.tune.reporter import Reporter, silent
+from shopfit.tune.trainer import Trainer, Tuned
 from shopfit.tune.training_callback import Heartbeat
 from shopfit.tune.training_dataset import Batch, TrainingSet
 
@@ -132,23 +133,21 @@ def candidates(
 
 
 def choose_start(
-    base: Base,
+    trainer: Trainer,
     recipe: Recipe,
     training_set: TrainingSet,
     among: Sequence[Candidate],
     *,
-    accelerator: Accelerator,
     on_loss: Callable[[str, float], None] = lambda _name, _loss: None,
     reporter: Reporter = silent,
 ) -> Choice:
     """Let candidates compete on the merchant's own examples.
 
     Args:
-        base: bare.
+        trainer: on a bare base.
         recipe: how the adapter will be trained.
         training_set: the merchant's.
         among: candidates, the simplest first.
-        accelerator: from `make_accelerator`.
         on_loss: told each candidate's loss.
         reporter: told how far a long training is.
     """
@@ -162,11 +161,10 @@ def choose_start(
     found: dict[str, list[HeldOut]] = {}
     answers: dict[str, list[Answered]] = {}
     diverged: Diverged | None = None
-    for candidate in among:
+    compared = [_Compared.of(trainer, recipe, parts, candidate, reporter) for candidate in among]
+    for candidate, queued in zip(among, compared, strict=True):
         try:
-            answers[candidate.name], found[candidate.name] = _held_out(
-                base, recipe, parts, candidate, accelerator, reporter
-            )
+            answers[candidate.name], found[candidate.name] = queued.held_out(trainer)
         except Diverged as error:
             diverged = error
             on_loss(candidate.name, math.inf)
@@ -215,30 +213,40 @@ def _from_others(
     return None
 
 
-def _held_out(
-    base: Base,
-    recipe: Recipe,
-    parts: Sequence[TrainingSet],
-    candidate: Candidate,
-    accelerator: Accelerator,
-    reporter: Reporter,
-) -> tuple[list[Answered], list[HeldOut]]:
-    """What the candidate answers to the parts' held-out examples: for its loss, and of folds also as predictions.
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A candidate's trainings, queued: on each part, with the recipe that it is trained by there.
 
     From 100 training examples on, one epoch is enough to compare starts, but its answers calibrate no adapter.
     """
-    answers: list[Answered] = []
-    predictions: list[HeldOut] = []
-    in_full = len(parts) > 1 and all(len(part.train) < VALID_FROM for part in parts)
-    for number, part in enumerate(parts, start=1):
-        callback = Heartbeat(reporter, "start", f"{candidate.name}, part {number} of {len(parts)}")
-        epochs = recipe.tune.epochs if len(part.train) < VALID_FROM else 1
-        short = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": epochs})})
-        with trained(base, short, part, candidate.make(replace(part, valid=[])), accelerator, callback) as tuned:
-            answers += scored(base, short, part, tuned)
-            if in_full:
-                predictions.append(held_out_of(base, short, part, tuned, accelerator))
-    return answers, predictions
+
+    parts: Sequence[tuple[TrainingSet, Recipe, AbstractContextManager[Tuned]]]
+
+    @classmethod
+    def of(
+        cls, trainer: Trainer, recipe: Recipe, parts: Sequence[TrainingSet], candidate: Candidate, reporter: Reporter
+    ) -> "_Compared":
+        """Queue a candidate's trainings."""
+        queued = []
+        for number, part in enumerate(parts, start=1):
+            callback = Heartbeat(reporter, "start", f"{candidate.name}, part {number} of {len(parts)}")
+            epochs = recipe.tune.epochs if len(part.train) < VALID_FROM else 1
+            short = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"epochs": epochs})})
+            start = candidate.make(replace(part, valid=[]))
+            queued.append((part, short, trained(trainer, short, part, start, callback)))
+        return cls(queued)
+
+    def held_out(self, trainer: Trainer) -> tuple[list[Answered], list[HeldOut]]:
+        """What the candidate answers to the held-out examples: for its loss, and of folds also as predictions."""
+        answers: list[Answered] = []
+        predictions: list[HeldOut] = []
+        in_full = len(self.parts) > 1 and all(len(part.train) < VALID_FROM for part, _, _ in self.parts)
+        for part, short, training in self.parts:
+            with training as tuned:
+                answers += scored(trainer.base, short, part, tuned)
+                if in_full:
+                    predictions.append(held_out_of(trainer, short, part, tuned))
+        return answers, predictions
 
 
 class LoraMerger:
