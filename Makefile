@@ -30,7 +30,7 @@ VLLM_READY := $(VLLM)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter serve label-next curve test test-fast test-vllm soak lint lint-deploy types bench \
-	bench-recipes bench-instant bench-catalogs bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
+	bench-recipes bench-instant bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ bench-instant: base  ## measure the version that needs no training; DATA= compar
 
 bench-catalogs: base  ## measure what a catalog of ITEMS= (100,000) costs to search
 	@$(BIN)/python -m tests.bench.catalogs --items $(ITEMS)
+
+bench-fleet: base  ## measure a fleet of MERCHANTS= (32) against one after another
+	@$(BIN)/python -m tests.bench.fleet --merchants $(or $(MERCHANTS),32)
 
 bench-engine: base  ## measure many adapters in one batch
 	@$(BIN)/python -m tests.bench.engine

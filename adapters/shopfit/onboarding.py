@@ -54,12 +54,20 @@ class Onboarded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """What the versions of one run are made with."""
+class Job:
+    """What the versions of one run are made with.
+
+    Args:
+        registry: open.
+        settings: where state lives.
+        encoder: that search embeds with.
+        actor: who asks, for the registry's audit.
+        reporter: told of every resolved choice.
+    """
 
     registry: Registry
     settings: Settings
-    embed: Embed
+    encoder: LateEmbedder
     actor: str
     reporter: Reporter
 
@@ -110,27 +118,55 @@ def onboard(
         if trials is not None:
             check_search(trials, accelerator.num_processes)
         context = prepare(merchant, recipe, settings=settings, accelerator=accelerator, reporter=reporter)
-        encoder = LateEmbedder(settings.home)
-        embed = MerchantEmbedder(encoder, merchant.name, lambda detail: reporter("search", detail))
-        job = _Job(registry, settings, embed, actor, reporter)
-        if accelerator.is_main_process:  # the others search nothing
-            _read_ahead(context, job.embed)
-        first = None
-        if instant and recipe.tune.steps != 0:
-            first = _version(job, _without_training(context), started, only_if_passed=True)
-            if first is not None:
-                published(first)
-        start = _agreed("" if first is None else first.bundle.manifest.start, accelerator)
-        started = time.perf_counter() if start else started
-        with accelerator.main_process_first():  # the others find what the first one wrote
-            splits = ready_to_augment(context.splits, recipe, context.merchant, context.base, settings.home, reporter)
-        done = _version(job, replace(context, splits=splits), started, trials, callback, start=start, instant=first)
-        return first if done is None else done
+        job = Job(registry, settings, LateEmbedder(settings.home), actor, reporter)
+        return make_versions(
+            job, context, started, trials=trials, instant=instant, callback=callback, published=published
+        )
+
+
+def make_versions(
+    job: Job,
+    context: RunContext,
+    started: float,
+    *,
+    trials: int | None = None,
+    instant: bool = False,
+    callback: TrainingCallback | None = None,
+    published: Callable[[Onboarded], None] = lambda _: None,
+) -> Onboarded | None:
+    """The versions of one run; see `onboard`.
+
+    Args:
+        job: what they are made with.
+        context: the run's inputs.
+        started: when the work on it began, by `time.perf_counter`.
+        trials: settings to search among.
+        instant: whether the best of what needs no training is registered first.
+        callback: sees every training step.
+        published: called with the instant version.
+    """
+    recipe, accelerator, reporter = context.recipe, context.trainer.accelerator, job.reporter
+    embed = MerchantEmbedder(job.encoder, context.merchant.name, lambda detail: reporter("search", detail))
+    if accelerator.is_main_process:  # the others search nothing
+        _read_ahead(context, embed)
+    first = None
+    if instant and recipe.tune.steps != 0:
+        first = _version(job, _without_training(context), embed, started, only_if_passed=True)
+        if first is not None:
+            published(first)
+    start = _agreed("" if first is None else first.bundle.manifest.start, accelerator)
+    started = time.perf_counter() if start else started
+    with accelerator.main_process_first():  # the others find what the first one wrote
+        splits = ready_to_augment(context.splits, recipe, context.merchant, context.base, job.settings.home, reporter)
+    context = replace(context, splits=splits)
+    done = _version(job, context, embed, started, trials, callback, start=start, instant=first)
+    return first if done is None else done
 
 
 def _version(
-    job: _Job,
+    job: Job,
     context: RunContext,
+    embed: Embed,
     started: float,
     trials: int | None = None,
     callback: TrainingCallback | None = None,
@@ -144,6 +180,7 @@ def _version(
     Args:
         job: of the run.
         context: the run's inputs.
+        embed: turns texts into vectors.
         started: when the work on it began.
         trials: settings to search among.
         callback: sees every training step.
@@ -155,7 +192,7 @@ def _version(
         None on every process but the first; where training is not worth a version, or the gate refused one that is only
         registered if it passes.
     """
-    registry, settings, reporter, embed = job.registry, job.settings, job.reporter, job.embed
+    registry, settings, reporter = job.registry, job.settings, job.reporter
     with trained_run(
         context,
         registry,

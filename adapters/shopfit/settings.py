@@ -70,6 +70,11 @@ def studies(home: Path, merchant: str) -> Path:
     return home / "studies" / merchant
 
 
+def fleets(home: Path, merchant: str) -> Path:
+    """Folder of what fleets made for a merchant, so that an interrupted one can go on."""
+    return home / "fleets" / merchant
+
+
 def rewrites(home: Path, merchant: str) -> Path:
     """Folder of what models wrote anew of a merchant's texts."""
     return home / "rewrites" / merchant

@@ -35,12 +35,14 @@ def fill(registry: Registry, place: Settings, make_bundle: MakeBundle) -> None:
     registry.publish(make_bundle("gone-not", seed=2), promote=True, actor="ada")
     for name in (
         "studies/gone/review-sentiment/1.db",
+        "fleets/gone/review-sentiment.json",
         "curves/gone.review-sentiment.png",
         "rewrites/gone/1.json",
         "rewrites/1.json",
         "indexes/gone/0-1.safetensors",
         ".staging-dead/bundle/catalog.jsonl",
         "studies/gone-not/review-sentiment/1.db",
+        "fleets/gone-not/review-sentiment.json",
         "curves/gone-not.review-sentiment.png",
         "rewrites/gone-not/1.json",
         "indexes/gone-not/0-1.safetensors",
@@ -77,6 +79,7 @@ def test_nothing_of_it_stays(registry: Registry, place: Settings, make_bundle: M
         assert {name: space.count for name, space in told.local.items() if name != "cache"} == {
             "indexes": 1,
             "studies": 1,
+            "fleets": 1,
             "curves": 1,
             "rewrites": 2,
             "leavings": 1,
@@ -88,7 +91,7 @@ def test_nothing_of_it_stays(registry: Registry, place: Settings, make_bundle: M
     assert registry.collect_garbage(grace=timedelta(0)).count == 0
     assert registry.verify() == []
     assert registry.fetch(kept, place.cache).digest == kept.digest
-    assert len(list(place.home.rglob("*gone-not*"))) == 4
+    assert len(list(place.home.rglob("*gone-not*"))) == 5
     assert holding(place.home / "cache") == holding(place.home / "blobs") == []
     if not place.blobs.startswith("memory"):
         assert holding(place.home) == []

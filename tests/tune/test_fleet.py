@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.fleet import Fleet
+from shopfit.tune.fleet_trainer import FleetTrainer
 from shopfit.tune.fleet_training import Training
 from shopfit.tune.trainer import Trainer, Tuned, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
@@ -218,6 +220,32 @@ def test_one_that_diverges_ends_alone_and_changes_no_bit_of_the_others(bases: di
         assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
     assert isinstance(last.error, Diverged)
     assert re.search(r"the loss of step 1 is not finite, on the examples (\d, ){3}\d\b", str(last.error))
+
+
+def test_what_a_run_queues_is_trained_with_the_rest_and_raises_its_own_error(bases: dict[str, Base]) -> None:
+    base, of = bases["decoder"], recipe()
+    fleet = Fleet(base, slots=4, rank=4)
+
+    def wait(ready: Callable[[], bool]) -> None:
+        while not ready():
+            fleet.step()
+
+    one, other = (FleetTrainer(fleet, make_accelerator(of), wait) for _ in range(2))
+    well = shop(base, of, 6, seed=1)
+    bad = replace(well, train=[replace(row, weight=math.inf) for row in well.train])
+    first, failing = one.queue(well, of), other.queue(bad, of)
+    other.queue(shop(base, of, 40), of)  # nobody waits for it
+    with pytest.raises(Diverged), failing:
+        raise AssertionError
+    with first as tuned:
+        mine = numbers(tuned)
+    wanted = numbers(alone(base, of, well))
+    assert all(torch.allclose(*pair, atol=1e-3) for pair in zip(mine, wanted, strict=True))
+    with one.queue(well, of, Start(kept=True)) as untrained:
+        assert untrained.steps == 0
+    assert fleet.busy
+    other.withdraw()
+    assert not fleet.busy
 
 
 def test_a_start_with_numbers_that_are_not_finite_fails_alone(bases: dict[str, Base]) -> None:

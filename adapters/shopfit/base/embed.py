@@ -1,7 +1,7 @@
 """Sentence embeddings by an encoder base: pooled as its files say, of length 1 (Sentence-BERT, arXiv:1908.10084)."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +62,10 @@ class Embedder:
         """D, numbers of a vector."""
         return int(self._base.model.config.hidden_size)
 
+    def anew(self) -> "Embedder":
+        """Another one on the same encoder, which has cached nothing yet."""
+        return Embedder(self._base, batch_size=self._batch_size, max_tokens=self._max_tokens, remember=self._remember)
+
     def once(self, texts: Sequence[str]) -> Vectors:
         """Embed N texts without caching them."""
         vectors = self._new(set(texts))
@@ -103,9 +107,19 @@ class LateEmbedder:
         self, home: Path, name: str = "minilm-l6", *, device: str | None = None, remember: bool = True
     ) -> None:
         self.home = home
-        self._load = partial(Embedder.load, home, name, device=device, remember=remember)
+        self._load: Callable[[], Embedder] = partial(Embedder.load, home, name, device=device, remember=remember)
         self._embedder: Embedder | None = None
         self._lock = threading.Lock()
+
+    def anew(self) -> "LateEmbedder":
+        """Another one of the same encoder, which is loaded once for both; neither knows what the other has cached."""
+        other = LateEmbedder(self.home)
+        other._load = self._another
+        return other
+
+    def _another(self) -> Embedder:
+        with self._lock:
+            return self._loaded.anew()
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Embed N texts, as `Embedder` does."""

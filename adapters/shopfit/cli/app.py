@@ -19,6 +19,7 @@ UNPRINTED = 4
 
 COMMANDS = {
     "adapter": "Train, evaluate and register a merchant's adapter.",
+    "fleet": "Train, evaluate and register adapters of many merchants at once.",
     "label-next": "Propose the unlabeled rows that are most worth a label.",
     "starter": "Fit and list starters: adapters that others start from.",
     "curve": "Measure a recipe against the number of examples; register nothing.",

@@ -26,7 +26,16 @@ from shopfit.registry.queries import batched
 from shopfit.registry.schema import CATALOGS, FEEDBACK, KEYS, LIMITS, RELEASES, USAGE
 from shopfit.registry.temp_folders import Space, remove, sweep
 from shopfit.registry.version import AuditEntry
-from shopfit.settings import Settings, curve_pictures, indexes, packed_files, rewrites, studies, unsorted_rewrites
+from shopfit.settings import (
+    Settings,
+    curve_pictures,
+    fleets,
+    indexes,
+    packed_files,
+    rewrites,
+    studies,
+    unsorted_rewrites,
+)
 
 _BEGUN, _DONE = "erase-begun", "erase"
 _LEAVINGS = "leavings"
@@ -48,7 +57,7 @@ class Receipt:
         blobs: removed files of those versions, and of the catalog.
         shared_blobs: files of them that stay, since others have the same content.
         orphans: removed blobs of no version, some of which may have been the merchant's; and unfinished writes.
-        local: removed files on this machine, by place: cache, indexes, studies, curves, rewrites, leavings.
+        local: removed files on this machine, by place: cache, indexes, studies, fleets, curves, rewrites, leavings.
         starters: starters that were trained on its examples: to be fitted again without them, then removed.
         unreadable: starters whose files are damaged, so that this cannot be told.
         ends: ids in the audit of the erasures that this receipt completes.
@@ -252,6 +261,7 @@ def _remove_local(settings: Settings, merchant: str, digests: set[str], dry_run:
         ],
         "indexes": [indexes(home, merchant)],
         "studies": [studies(home, merchant)],
+        "fleets": [fleets(home, merchant)],
         "curves": curve_pictures(home, merchant),
         "rewrites": [rewrites(home, merchant), *unsorted_rewrites(home)],
     }

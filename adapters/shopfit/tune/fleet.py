@@ -30,34 +30,34 @@ SLOTS = 16
 TOKENS = 2048  # a forward, padding included
 
 
-def check_fleet(base: Base, recipe: Recipe) -> None:
-    """Refuse what a fleet does not train.
+def check_fleet(recipe: Recipe) -> None:
+    """Refuse what a fleet does not train, before anything is loaded.
 
     Raises:
-        RecipeError: with what is set, why a fleet cannot, and what can.
+        RecipeError: with all that is set, why a fleet cannot, and what to set instead.
     """
     tune, adapter = recipe.tune, recipe.adapter
-    refused = {
-        f"adapter.method is {adapter.method}": adapter.method != "lora" and "slots train plain LoRA",
-        "adapter.dora is true": adapter.dora and "slots train plain LoRA",
-        f"adapter.dropout is {adapter.dropout:g}": adapter.dropout and "its noise would depend on who shares a forward",
-        f"adapter.layers is {adapter.layers}": adapter.layers != "all" and "its forwards read all layers",
-        f"tune.lr_ratio is {tune.lr_ratio:g}": tune.lr_ratio != 1 and "a slot has one learning rate",
-        f"tune.adversarial is {tune.adversarial:g}": tune.adversarial and "it reads each batch twice by itself",
-        f"tune.contrastive is {tune.contrastive:g}": tune.contrastive and "it looks at the states of one batch",
-        "tune.gradient_checkpointing is true": tune.gradient_checkpointing and "its forwards keep their activations",
-        f"tune.optimizer is {tune.optimizer}": tune.optimizer != "adamw" and "each slot has torch's AdamW",
-        f"tune.mixed_precision is {tune.mixed_precision}": tune.mixed_precision != "no" and "slots are float32",
-        f"tune.trackers are {', '.join(tune.trackers)}": tune.trackers and "they follow one training at a time",
-        f"the base {base.name} is read on its plain path": not joins(base.scorer, base.model)
-        and "its texts do not share forwards",
-    }
-    for what, why in refused.items():
-        if why:
-            raise RecipeError(
-                f"a fleet does not train {recipe.name}: {what}, and {why}",
-                next_step="leave that out, or train each merchant alone with `shopfit adapter`",
-            )
+    lora, trackers = "slots train plain LoRA", ", ".join(tune.trackers)
+    table = (
+        ("adapter.method", adapter.method, "lora", lora),
+        ("adapter.dora", str(adapter.dora).lower(), "false", lora),
+        ("adapter.dropout", f"{adapter.dropout:g}", "0", "its noise would depend on who shares a forward"),
+        ("adapter.layers", adapter.layers, "all", "its forwards read all layers"),
+        ("tune.lr_ratio", f"{tune.lr_ratio:g}", "1", "a slot has one learning rate"),
+        ("tune.adversarial", f"{tune.adversarial:g}", "0", "it reads each batch twice by itself"),
+        ("tune.contrastive", f"{tune.contrastive:g}", "0", "it looks at the states of one batch"),
+        ("tune.gradient_checkpointing", str(tune.gradient_checkpointing).lower(), "false", "activations are kept"),
+        ("tune.optimizer", tune.optimizer, "adamw", "each slot has torch's AdamW"),
+        ("tune.mixed_precision", tune.mixed_precision, "no", "slots are float32"),
+        ("tune.trackers", f"[{trackers}]", "[]", "they follow one training at a time"),
+    )
+    if refused := [(key, is_set, works, why) for key, is_set, works, why in table if is_set != works]:
+        instead = " ".join(f"--set {key}={works}" for key, _, works, _ in refused)
+        raise RecipeError(
+            f"a fleet does not train {recipe.name}: "
+            + "; ".join(f"{key} is {is_set}, and {why}" for key, is_set, _, why in refused),
+            next_step=f"say `{instead}`, or train each merchant alone with `shopfit adapter`",
+        )
 
 
 class Fleet:
@@ -68,11 +68,18 @@ class Fleet:
         slots: trainings at a time.
         rank: the largest of an adapter.
         tokens: a forward, padding included; a batch that alone has more is read by itself.
+
+    Raises:
+        RecipeError: if texts do not share forwards on this base.
     """
 
     def __init__(self, base: Base, *, slots: int = SLOTS, rank: int = 8, tokens: int = TOKENS) -> None:
+        if not joins(base.scorer, base.model):
+            raise _no_shared_forwards(base)
         self.base = base
         self._stack = TrainableStack(base, slots, rank)
+        if not self._stack.tells_rows_apart:
+            raise _no_shared_forwards(base)
         self._tokens = tokens
         self._rank = rank
         self._free = list(range(slots, 0, -1))
@@ -98,12 +105,7 @@ class Fleet:
         Raises:
             RecipeError: if a fleet does not train this recipe.
         """
-        check_fleet(self.base, recipe)
-        if not self._stack.tells_rows_apart:
-            raise RecipeError(
-                f"the base {self.base.name} does not keep the rows of a batch apart, so merchants share no forwards",
-                next_step="train each merchant alone with `shopfit adapter`",
-            )
+        check_fleet(recipe)
         if recipe.adapter.rank > self._rank:
             raise RecipeError(
                 f"adapter.rank is {recipe.adapter.rank}, and the fleet's slots have rank {self._rank}",
@@ -192,8 +194,16 @@ class Fleet:
                 over.append(training)
         return over
 
+    def withdraw(self, training: Training) -> None:
+        """End a training that nobody waits for any more."""
+        if training in self._waiting:
+            self._waiting.remove(training)
+        elif training in self._active:
+            self._active.remove(training)
+            self._end(training, None)
+
     def _end(self, training: Training, error: Exception | None) -> None:
-        training.error = error
+        training.error, training.over = error, True
         training.leave()
         self._free.append(training.slot)
         self._free.sort(reverse=True)
@@ -203,3 +213,10 @@ def _shape(training: Training) -> tuple[int, int]:
     assert training.batch is not None
     rows, width = training.batch.questions.input_ids.shape
     return rows, width
+
+
+def _no_shared_forwards(base: Base) -> RecipeError:
+    return RecipeError(
+        f"the base {base.name} does not keep the rows of a batch apart, so merchants share no forwards on it",
+        next_step="take another base, or train each merchant alone with `shopfit adapter`",
+    )

@@ -59,6 +59,7 @@ class Training:
     ) -> None:
         self.recipe = recipe
         self.error: Exception | None = None
+        self.over = False
         self._base, self._adapter, self._callback = base, adapter, callback
         self._set = to_learn(training_set, recipe)
         self._started, settings = time.perf_counter(), recipe.tune

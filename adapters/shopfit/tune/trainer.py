@@ -1,14 +1,13 @@
 """The Trainer: examples -> weights, on one process or several.
 
-Below 100 examples too few can be held out to say when to stop, so the schedule is fixed; from 100 on a part of the
-training examples is held out, training stops when the recipe's metric on it no longer rises, and the best weights are
-put back.
+Below 100 examples the schedule is fixed. From 100 on a part of them is held out, training stops when the recipe's
+metric on it no longer rises, and the best weights are put back.
 """
 
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
@@ -113,32 +112,28 @@ class Trainer:
         """The run's."""
         return self._accelerator
 
-    @contextmanager
     def queue(
         self,
         training_set: TrainingSet,
         recipe: Recipe,
         start: Start | None = None,
         callback: TrainingCallback | None = None,
-    ) -> Iterator[Tuned]:
+    ) -> AbstractContextManager[Tuned]:
         """A training that is wanted: `fit` when the context is entered; the base is bare again after it.
 
-        Queue at once all that do not depend on one another: a `FleetTrainer` trains them together.
-
-        Args:
-            training_set: the merchant's.
-            recipe: how to train.
-            start: weights to start from; from scratch by default.
-            callback: sees every step.
-
-        Raises:
-            Diverged: on entering, if a step's loss or gradient is not finite.
+        Queue at once all that do not depend on one another: a `FleetTrainer` trains them together. The arguments are
+        those of `fit`, which raises on entering, and what sees every step.
         """
-        tuned = Trainer(self._base, self._accelerator, callback).fit(training_set, recipe, start)
-        try:
-            yield tuned
-        finally:
-            tuned.adapter.detach()
+
+        @contextmanager
+        def fitted() -> Iterator[Tuned]:
+            tuned = Trainer(self._base, self._accelerator, callback).fit(training_set, recipe, start)
+            try:
+                yield tuned
+            finally:
+                tuned.adapter.detach()
+
+        return fitted()
 
     def fit(self, training_set: TrainingSet, recipe: Recipe, start: Start | None = None) -> Tuned:
         """Train one merchant's adapter. Same seed, same machine: bitwise the same weights.
