@@ -25,7 +25,7 @@ from shopfit.reports import report_on
 from shopfit.settings import Settings
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
-from shopfit.tune.run_context import RunContext, prepare
+from shopfit.tune.run_context import RunContext, prepare, with_whole_base
 from shopfit.tune.search import check_search
 from shopfit.tune.trainer import make_accelerator
 from shopfit.tune.training_callback import TrainingCallback
@@ -114,7 +114,7 @@ def onboard(
     started = time.perf_counter()
     sweep(settings.home)
     with Registry.open(settings) as registry:  # an unreachable registry should fail before the training, not after
-        accelerator = make_accelerator(recipe, str(settings.home / "logs"))
+        accelerator = make_accelerator(recipe, str(settings.home / "logs"), shards=True)
         if trials is not None:
             check_search(trials, accelerator.num_processes)
         context = prepare(merchant, recipe, settings=settings, accelerator=accelerator, reporter=reporter)
@@ -150,7 +150,9 @@ def make_versions(
     if accelerator.is_main_process:  # the others search nothing
         _read_ahead(context, embed)
     first = None
-    if instant and recipe.tune.steps != 0:
+    if instant and context.base.sharded:
+        reporter("instant", "no version: the base is sharded, so all is measured once, at the end")
+    elif instant and recipe.tune.steps != 0:
         first = _version(job, _without_training(context), embed, started, only_if_passed=True)
         if first is not None:
             published(first)
@@ -204,11 +206,14 @@ def _version(
         reporter=reporter,
         callback=callback,
     ) as run:
+        whole = with_whole_base(context, settings) if context.base.sharded else context
         if run is None:
             return None
         reporter("evaluating", f"adapter and base on {len(context.splits.test)} test examples")
         before = None if instant is None else instant.bundle
-        report = report_on(run.context, run.bundle, embed, started, run, reporter, before)
+        report = report_on(
+            replace(run.context, trainer=whole.trainer), run.bundle, embed, started, run, reporter, before
+        )
         if only_if_passed and report.verdict.refused:
             reporter("instant", f"no version: {report.verdict.reason}")
             return None

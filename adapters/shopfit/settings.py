@@ -50,6 +50,15 @@ def sqlite_url(file: Path) -> str:
     return f"sqlite:///{quote(str(file))}"
 
 
+def sharded_by() -> str:
+    """What Accelerate's launcher was configured to shard models with, as its variables say: "FSDP", "DeepSpeed" or
+    "Megatron-LM"; empty for nothing.
+    """
+    known = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
+    asked = (name for key, name in known.items() if os.environ.get(f"ACCELERATE_USE_{key}", "").lower() == "true")
+    return next(asked, "")
+
+
 def user_key() -> str:
     """The key that pseudonyms of users are made with (`SHOPFIT_USER_KEY`); empty for the one that `home` keeps."""
     return os.environ.get("SHOPFIT_USER_KEY", "")

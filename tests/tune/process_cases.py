@@ -8,19 +8,29 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from tests.base.tiny import save_tiny
+from torch.distributed.tensor import DTensor
 
+from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
+from shopfit.merchant.merchant import Merchant
+from shopfit.pipeline import trained_run
+from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.schema import Recipe
+from shopfit.registry import Registry
+from shopfit.reports import report_on
+from shopfit.settings import Settings, sqlite_url
+from shopfit.tune.run_context import prepare, with_whole_base
 from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
 
@@ -60,6 +70,8 @@ class Case:
         rows: to train on.
         accumulate: forwards a step, of 4 / accumulate rows on one process.
         tune: more of the recipe.
+        adapter: more of it.
+        held_out: examples to stop by.
     """
 
     kind: str
@@ -68,6 +80,8 @@ class Case:
     rows: int
     accumulate: int
     tune: dict[str, Any] = field(default_factory=dict)
+    adapter: dict[str, Any] = field(default_factory=dict)
+    held_out: int = 0
 
     @property
     def epochs(self) -> int:
@@ -75,7 +89,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        more = "".join(f" {key}={value}" for key, value in self.tune.items())
+        more = "".join(f" {key}={value}" for key, value in {**self.tune, **self.adapter}.items())
         return f"{self.kind} {self.task} {self.method} rows={self.rows} accumulate={self.accumulate}{more}"
 
     @property
@@ -88,7 +102,7 @@ class Case:
                 | ({"catalog": "c.jsonl"} if self.task == "rank" else {})
                 | ({"bounds": [1, 5]} if self.task == "rate" else {}),
                 "prompt": {"template": PROMPTS[self.task]} | ({"labels": STARS} if self.task == "rate" else {}),
-                "adapter": METHODS[self.method] | ({} if self.method == "prefix" else {"rank": 2}),
+                "adapter": METHODS[self.method] | ({} if self.method == "prefix" else {"rank": 2}) | self.adapter,
                 "tune": {
                     "lr": 1e-3,
                     "epochs": self.epochs,
@@ -103,9 +117,9 @@ class Case:
 
     @property
     def examples(self) -> list[Example]:
-        """Rows of different lengths and weights; where they are pushed, some show the same text."""
+        """Rows of different lengths and weights, those held out last; where pushed, some show the same text."""
         found = []
-        for row in range(self.rows):
+        for row in range(self.rows + self.held_out):
             text = f"<{row}> {' '.join(WORDS[(row + more) % 5] for more in range(1 + row % 3))}"
             shown = found[-1].fields["text"] if row % 5 == 2 and self.tune.get("adversarial") else text
             found.append(
@@ -142,6 +156,22 @@ def cases() -> list[Case]:
     return found
 
 
+def sharded_cases() -> list[Case]:
+    """What is trained on a sharded decoder: every task and method, where each process reads more often than the other
+    and not at all, blocks that are read anew for their gradients, and blocks that are not read again.
+    """
+    found = [Case("decoder", task, method, 5, 2) for task, method in zip(PROMPTS, ("lora", "adalora") * 2, strict=True)]
+    found.append(Case("decoder", "choose", "prefix", 1, 1))
+    found.append(Case("decoder", "choose", "lora", 9, 4, {"adversarial": 0.5, "contrastive": 0.3}))
+    found.append(Case("decoder", "generate", "lora", 6, 1, {"gradient_checkpointing": True}, held_out=3))
+    found.append(Case("decoder", "choose", "lora", 7, 1, {}, {"layers": "last:1"}, held_out=5))
+    return found
+
+
+SHARDED = {"none": sharded_cases(), "nf4": sharded_cases()[1::2]}
+"""What is trained on a sharded decoder, by its quantization."""
+
+
 def save_bases(folder: Path) -> None:
     """A tiny random base of each kind."""
     for kind, (name, auto, settings) in KINDS.items():
@@ -155,6 +185,18 @@ def load_bases(folder: Path) -> dict[str, Base]:
     return bases
 
 
+def load_decoder(folder: Path, quantization: str, *, sharded: bool = False) -> dict[str, Base]:
+    """The decoder alone."""
+    options = {"device": "cpu", "quantization": quantization, "sharded": sharded}
+    return {"decoder": load_base(str(folder / "decoder"), folder / "home", **options)}
+
+
+def part_held(base: Base) -> float:
+    """The share of a sharded base's blocks that this process holds."""
+    weights = [weight for weight in base.model.parameters() if isinstance(weight, DTensor)]
+    return sum(weight.to_local().numel() for weight in weights) / sum(weight.numel() for weight in weights)
+
+
 Trained = dict[str, Any]
 """What a training came to: its weights and losses, what its forwards read, and AdaLoRA's ranks at each."""
 
@@ -165,11 +207,13 @@ def train(case: Case, bases: dict[str, Base]) -> Trained:
     catalog = ITEMS if case.task == "rank" else None
     prompter = Prompter(asked, base.tokenizer, catalog, scorer=base.scorer)
     with watched(base) as (read, ranks):
-        training_set = TrainingSet(case.examples, [], LABELS.get(case.task, ()), prompter)
+        train, valid = case.examples[: case.rows], case.examples[case.rows :]
+        training_set = TrainingSet(train, valid, LABELS.get(case.task, ()), prompter)
         tuned = Trainer(base, make_accelerator(asked)).fit(training_set, asked)
     state = tuned.adapter.state()
     tuned.adapter.detach()
-    return {"state": state, "losses": [point.train_loss for point in tuned.curve], "read": read, "ranks": ranks}
+    losses = [number for point in tuned.curve for number in (point.train_loss, point.valid) if number is not None]
+    return {"state": state, "losses": losses, "read": read, "ranks": ranks}
 
 
 @contextmanager
@@ -194,12 +238,38 @@ def watched(base: Base) -> Iterator[tuple[list[int], list[list[int]]]]:
         hook.remove()
 
 
+def measured(folder: Path, base: Base, accelerator: Accelerator) -> dict[str, Any]:
+    """What comes of the job on a sharded base: the adapter is measured on a whole one, by the first process alone.
+
+    Args:
+        folder: with a merchant and a recipe.
+        base: sharded.
+        accelerator: of the run.
+    """
+    changes = [f"base={base.name}", "data.augment=[]", "tune.epochs=1", "start=scratch"]
+    recipe = load_recipe(str(folder / "sentiment.yaml"), overrides=[*changes, f"quantization={base.quantization}"])
+    settings = Settings(folder / "home", sqlite_url(folder / "home" / "registry.db"), str(folder / "home" / "blobs"))
+    context = prepare(Merchant.open(folder / "acme"), recipe, settings=settings, accelerator=accelerator, base=base)
+    embed = LateEmbedder(settings.home)
+    with Registry.open(settings) as registry, trained_run(context, registry, settings=settings, embed=embed) as run:
+        whole = with_whole_base(context, settings)
+        if run is None:
+            return {}
+        report = report_on(replace(run.context, trainer=whole.trainer), run.bundle, embed, 0.0, run)
+        return {"sharded": whole.base.sharded, "accuracy": report.adapter.metrics["accuracy"].value}
+
+
 def main(bases: str, out: str) -> None:
     """Train all cases as one of several processes, and write what came of them."""
     loaded = load_bases(Path(bases))
     accelerator = make_accelerator(cases()[0].recipe)
     done = {case.name: train(case, loaded) for case in cases()}
     done["processes"] = {"processes": accelerator.num_processes}
+    for quantization, trained in SHARDED.items():
+        decoder = load_decoder(Path(bases), quantization, sharded=True)
+        done[quantization] = {case.name: train(case, decoder) for case in trained}
+        done[quantization]["held"] = {"held": part_held(decoder["decoder"])}
+        done[quantization]["job"] = measured(Path(bases), decoder["decoder"], accelerator)
     torch.save(done, Path(out) / f"{accelerator.process_index}.pt")
 
 

@@ -7,11 +7,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
-from tests.tune.process_cases import KINDS, Case, cases, load_bases, save_bases, train
+from tests.tune.process_cases import (
+    KINDS,
+    SHARDED,
+    Case,
+    cases,
+    load_bases,
+    load_decoder,
+    save_bases,
+    train,
+)
 
 LOST = "another process of this run has ended or cannot be reached, so this one ends too; nothing was registered"
 REVIEWS = [
@@ -77,22 +87,31 @@ def test_two_processes_make_one_version(shop: Path, home: Path) -> None:
     assert manifest["steps"] == 2 * 3  # 19 or 20 examples are 3 steps of 8, on any number of processes
 
 
+@pytest.mark.usefixtures("shop")
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     save_bases(tmp_path)
     running = launched("tests.tune.process_cases", str(tmp_path), str(tmp_path))
     bases = load_bases(tmp_path)
     alone = {case.name: train(case, bases) for case in cases()}
+    whole = {"none": bases, "nf4": load_decoder(tmp_path, "nf4")}
+    unsharded = {name: {case.name: train(case, whole[name]) for case in trained} for name, trained in SHARDED.items()}
     _, stderr = running.communicate(timeout=1200)
     assert running.returncode == 0, stderr
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert first.pop("processes") == second.pop("processes") == {"processes": 2}
+    for quantization, wanted in unsharded.items():
+        ranks = [done.pop(quantization) for done in (first, second)]
+        measured, nothing = (done.pop("job") for done in ranks)
+        assert not measured["sharded"]
+        assert measured["accuracy"] > 0.75
+        assert nothing == {}  # the first process alone measures
+        assert sum(done.pop("held")["held"] for done in ranks) == pytest.approx(1)
+        for name, one in wanted.items():
+            assert_same([done[name] for done in ranks], one, f"{quantization} {name}")
     patterns = 0
     for case in cases():
         one, *ranks = (done[case.name] for done in (alone, first, second))
-        for mine, other, wanted in zip(ranks[0]["state"], ranks[1]["state"], one["state"], strict=True):
-            assert torch.equal(mine, other), case.name
-            torch.testing.assert_close(mine, wanted, rtol=0, atol=1e-5, msg=case.name)
-        assert ranks[0]["losses"] == ranks[1]["losses"] == pytest.approx(one["losses"], abs=1e-5), case.name
+        assert_same(ranks, one, case.name)
         if not case.tune:  # else there are more forwards than one a row
             assert sorted(one["read"]) == sorted(ranks[0]["read"] + ranks[1]["read"]), case.name
             if case.kind == "decoder":  # others read answers apart, or have another embedding
@@ -101,6 +120,14 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
             assert ranks[0]["ranks"] == ranks[1]["ranks"], case.name
             patterns += len(set(map(tuple, ranks[0]["ranks"]))) > 1
     assert patterns  # something was pruned on the way
+
+
+def assert_same(ranks: list[dict[str, Any]], one: dict[str, Any], name: str) -> None:
+    """Two processes came to bitwise the same weights, and to those of one process."""
+    for mine, other, wanted in zip(ranks[0]["state"], ranks[1]["state"], one["state"], strict=True):
+        assert torch.equal(mine, other), name
+        torch.testing.assert_close(mine, wanted, rtol=0, atol=1e-5, msg=name)
+    assert ranks[0]["losses"] == ranks[1]["losses"] == pytest.approx(one["losses"], abs=1e-5), name
 
 
 @pytest.mark.parametrize("kind", KINDS)

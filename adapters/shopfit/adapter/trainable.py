@@ -212,18 +212,18 @@ def attach(
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     method, start = METHODS[settings.method], start or Start()
-    check_limits(settings, base.quantization, base.kind, base.name)
+    check_limits(settings, base.quantization, base.kind, base.name, sharded=base.sharded)
     turns_of(base.model).check(base.name)
     if method.form is Form.FACTORS:
         settings = settings.model_copy(update={"targets": _targets(base, settings, start)})
     if base.placed:
         raise BaseError(
             f"the base {base.name} was loaded by a device map, which serves it and does not train it",
-            next_step="train without one, or in int8 or nf4 (`quantization`); what fits on no one GPU takes FSDP "
-            "(https://huggingface.co/docs/accelerate/usage_guides/fsdp), and the adapter is served here",
+            next_step="train without one, or in int8 or nf4 (`quantization`); what fits on no one GPU is sharded "
+            "(deploy/accelerate/fsdp2.yaml), and the adapter is served here",
         )
     training = turns_of(base.model).train(base.name)
-    if base.quantization != "none":
+    if base.quantization != "none" and not base.sharded:  # which it is prepared for
         prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     config = method.config(settings, total_steps=total_steps, task_type=base.scorer.peft_task)
     if method.form is Form.PREFIX:

@@ -16,6 +16,8 @@ from shopfit.base.mapped import MappedFiles
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
 from shopfit.base.pooling import MEAN
+from shopfit.base.quantizing import is_packed, keep_trainable, quantization_config
+from shopfit.base.sharding import NEXT, check_shardable, shard
 from shopfit.base.text_length import longest_text
 from shopfit.base.tokenizer_loading import open_tokenizer
 from shopfit.errors import BaseError, Problem
@@ -48,6 +50,7 @@ class Base:
             none.
         legacy_fingerprint: its name in old bundles (docs/bases.md); empty if it has none.
         placed: whether a device map says where its modules are.
+        sharded: whether processes share its weights out: each of them makes the same forwards.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Base:
     prefix_shape: tuple[int, int, int] | None = None
     legacy_fingerprint: str = ""
     placed: bool = False
+    sharded: bool = False
 
     @property
     def device(self) -> "torch.device":
@@ -109,6 +113,7 @@ def load_base(
     device: str | None = None,
     dtype: str = "auto",
     device_map: "DeviceMap | None" = None,
+    sharded: bool = False,
 ) -> Base:
     """Load the base called `name`, frozen and in eval mode, and check its scores against its plain forward.
 
@@ -121,6 +126,8 @@ def load_base(
             `conversion.dtype_on`).
         device_map: places by the names of modules, as accelerate takes it, or "auto"; in place of `device`. The blocks
             of a decoder that is not quantized may be on several. Such a base serves, and is not trained on.
+        sharded: whether the processes of torch's process group share its blocks out (see `sharding`). Such a base is
+            trained on, and does not serve.
 
     Raises:
         BaseError: if the base is missing, damaged, or not supported, or the dtype is unknown.
@@ -132,7 +139,7 @@ def load_base(
         )
     folder, name = locate_base(name, home), whole_name(name)
     try:
-        return _load(name, folder, quantization, device, dtype, device_map)
+        return _load(name, folder, quantization, device, dtype, device_map, sharded)
     except BaseError as error:
         if name not in PACKAGED:
             raise
@@ -140,7 +147,13 @@ def load_base(
 
 
 def _load(
-    name: str, folder: Path, quantization: str, device: str | None, dtype: str, device_map: "DeviceMap | None"
+    name: str,
+    folder: Path,
+    quantization: str,
+    device: str | None,
+    dtype: str,
+    device_map: "DeviceMap | None",
+    sharded: bool,
 ) -> Base:
     import torch
 
@@ -154,13 +167,15 @@ def _load(
     checkpoint = Checkpoint.open(folder)
     without_own_code(name, checkpoint)
     kind = kind_of(name, checkpoint)
+    if sharded:
+        check_shardable(name, kind, quantization)
     identity = identify(checkpoint)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     dtype = dtype_on(device, quantization) if dtype == "auto" else dtype
     options: dict[str, Any] = {}
     if quantization != "none":
-        options["quantization_config"] = _quantization_config(quantization, getattr(torch, dtype))
-        options["device_map"] = {"": device}
+        options["quantization_config"] = quantization_config(quantization, getattr(torch, dtype), sharded=sharded)
+        options["device_map"] = {"": "cpu" if sharded else device}
         if device_map is not None:
             options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
     model, tokenizer = load_pretrained(
@@ -170,14 +185,17 @@ def _load(
         _pool(model, checkpoint)
     if quantization == "none" and device_map is not None:
         spread(name, model, device_map)
-    elif quantization == "none":
+    elif quantization == "none" and not sharded:
         model.to(device)
     if quantization == "nf4":
-        _keep_trainable(model)
+        keep_trainable(model)
     model.requires_grad_(False).eval()
     longest = longest_text(name, model, kind)
     check_vocabulary(name, model, tokenizer, encoder=kind == "encoder")
-    prepack(model, MappedFiles(checkpoint.weights).release)
+    if sharded:
+        shard(name, model, device)
+    else:
+        prepack(model, MappedFiles(checkpoint.weights).release)
     quantized = quantization != "none"
     scorer = proven(name, model, scorers_of(name, kind, model, tokenizer), quantized=quantized)
     if block_devices(model) and scorer.path != "fast":
@@ -185,6 +203,8 @@ def _load(
             f"the base {name} is on several devices, and its family is on the plain path (allowed there: one device)",
             next_step="put it on one, in int8 or nf4 if it is too large; or let vLLM serve it",
         )
+    if sharded and scorer.path != "fast":
+        raise BaseError(f"the base {name} is of a family on the plain path, which is not sharded", next_step=NEXT)
     return Base(
         name=name,
         folder=folder,
@@ -197,6 +217,7 @@ def _load(
         prefix_shape=prefix_shape(name, model, scorer, quantized=quantized),
         legacy_fingerprint=identity.legacy,
         placed=device_map is not None,
+        sharded=sharded,
     )
 
 
@@ -365,7 +386,7 @@ def _check_finite(name: str, model: Any, mapped: MappedFiles) -> None:
 
     bad = []
     for key, weight in model.named_parameters():
-        if weight.is_floating_point() and weight.numel():
+        if weight.is_floating_point() and weight.numel() and not is_packed(weight):
             if not bool(torch.stack(weight.aminmax()).isfinite().all()):
                 bad.append(key)
             mapped.release(weight)
@@ -377,24 +398,5 @@ def _check_finite(name: str, model: Any, mapped: MappedFiles) -> None:
         )
 
 
-def _keep_trainable(model: Any) -> None:
-    """Disable the layout that bitsandbytes packs CPU weights into when gradients are off: it has no backward, is never
-    unpacked, and makes later gradients silently wrong.
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-
-
 def _mend(name: str) -> str:
     return f"remove that folder and run `shopfit base fetch {name}`"
-
-
-def _quantization_config(quantization: str, dtype: "torch.dtype") -> Any:
-    from transformers import BitsAndBytesConfig
-
-    if quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )

@@ -9,6 +9,7 @@ from shopfit.base.description import kind_by_files
 from shopfit.base.load import Base, load_base
 from shopfit.base.prepack import count_weights
 from shopfit.base.prompt import Prompter
+from shopfit.base.sharding import release
 from shopfit.errors import RecipeError
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
@@ -19,8 +20,10 @@ from shopfit.settings import Settings
 from shopfit.tune.base_selection import AUTO, choose_base
 from shopfit.tune.folds import HeldOut, folds
 from shopfit.tune.merchant_dataset import MerchantDataset
+from shopfit.tune.processes import exchange
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.self_training import SelfTrained
+from shopfit.tune.sharding import shards
 from shopfit.tune.study import Study
 from shopfit.tune.trainer import Trainer, Tuned
 from shopfit.tune.training_dataset import TrainingSet
@@ -117,7 +120,8 @@ def prepare(
         merchant: whose data.
         recipe: that reads it.
         settings: where bases lie.
-        accelerator: the run's, from `make_accelerator`: its device is the base's.
+        accelerator: the run's, from `make_accelerator`: its device is the base's, and its processes shard the base if
+            they run FSDP.
         base: if it is loaded already.
         reporter: told what was found.
 
@@ -129,10 +133,17 @@ def prepare(
     dataset = MerchantDataset.read(merchant, recipe).with_unlabeled()
     dataset.tell(reporter)
     if base is None:
+        sharded = shards(accelerator)
 
         def load(name: str) -> Base:
-            return base_of(recipe.model_copy(update={"base": name}), settings, str(accelerator.device))
+            named = recipe.model_copy(update={"base": name})
+            return base_of(named, settings, str(accelerator.device), sharded=sharded)
 
+        if sharded and recipe.base == AUTO:
+            raise RecipeError(
+                "base is auto, which loads one base after another whole, and this run shards its base",
+                next_step="name the base: `--set base=…`",
+            )
         auto = recipe.base == AUTO
         base = choose_base(dataset, load, accelerator=accelerator, reporter=reporter) if auto else load(recipe.base)
     if recipe.base != base.name:  # `auto`, or a folder by its place beside the working folder
@@ -146,16 +157,51 @@ def prepare(
     return RunContext(merchant, Trainer(base, accelerator), dataset.prompter(base), dataset.splits, dataset.unlabeled)
 
 
-def base_of(recipe: Recipe, settings: Settings, device: str | None) -> Base:
+def with_whole_base(context: RunContext, settings: Settings) -> RunContext:
+    """The same run on a whole base in place of a sharded one, to measure with: every process lets go of its part, and
+    the first one spreads the base over the GPUs that it sees, or puts it on one if it is quantized.
+    """
+    trainer = context.trainer
+    release(trainer.base.model)
+    with exchange():
+        trainer.accelerator.wait_for_everyone()
+    if not trainer.accelerator.is_main_process:
+        return context
+    recipe = context.recipe
+    base = load_base(
+        recipe.base,
+        settings.home,
+        quantization=recipe.quantization,
+        dtype=recipe.dtype,
+        device_map="auto" if recipe.quantization == "none" else None,
+    )
+    return replace(context, trainer=Trainer(base, trainer.accelerator))
+
+
+def base_of(recipe: Recipe, settings: Settings, device: str | None, *, sharded: bool = False) -> Base:
     """Load the base that a recipe names.
+
+    Args:
+        recipe: names it, its quantization and its dtype.
+        settings: where bases lie.
+        device: of this process; the first GPU, or the CPU, by default.
+        sharded: whether the run's processes share its weights out.
 
     Raises:
         BaseError: if it is not there.
         RecipeError: if it does not work with the recipe's method, which is said before anything is loaded, or if the
             recipe's prompt is longer than it can read.
     """
-    check_limits(recipe.adapter, recipe.quantization, kind_by_files(recipe.base, settings.home), recipe.base)
-    base = load_base(recipe.base, settings.home, quantization=recipe.quantization, device=device, dtype=recipe.dtype)
+    kind = kind_by_files(recipe.base, settings.home)
+    check_limits(recipe.adapter, recipe.quantization, kind, recipe.base, sharded=sharded)
+    base = load_base(
+        recipe.base,
+        settings.home,
+        quantization=recipe.quantization,
+        device=device,
+        dtype=recipe.dtype,
+        sharded=sharded,
+    )
     if recipe.prompt.max_tokens > base.max_length:
         raise RecipeError(
             f"prompt.max_tokens is {recipe.prompt.max_tokens}, but the base {base.name} reads {base.max_length}",

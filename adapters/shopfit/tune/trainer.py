@@ -29,6 +29,7 @@ from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.objectives import Objective
 from shopfit.tune.optimizer import make_optimizer
 from shopfit.tune.processes import gathered, make_equal
+from shopfit.tune.sharding import check_done, configured
 from shopfit.tune.tracking import Tracking, check_trackers
 from shopfit.tune.training_callback import NoCallback, TrainingCallback
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
@@ -62,7 +63,7 @@ class Tuned:
     interpolation: float = 1.0
 
 
-def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerator:
+def make_accelerator(recipe: Recipe, log_folder: str | None = None, *, shards: bool = False) -> Accelerator:
     """The Accelerator of a run, made once and passed on: making another resets the global state of the first.
 
     Make it before loading the base, which belongs on its `device`.
@@ -70,16 +71,21 @@ def make_accelerator(recipe: Recipe, log_folder: str | None = None) -> Accelerat
     Args:
         recipe: its `tune` section says precision and trackers.
         log_folder: where trackers write.
+        shards: whether the base may be sharded, if Accelerate's configuration asks for it.
 
     Raises:
         RecipeError: if a tracker is not installed.
+        ShopfitError: if Accelerate was asked for what is not done here, or does something else.
     """
     from accelerate.state import AcceleratorState
 
     tune = recipe.tune
     check_trackers(recipe)
     AcceleratorState._reset_state()  # global, and an earlier run may have had another precision
-    return Accelerator(mixed_precision=tune.mixed_precision, project_dir=log_folder)
+    with configured(shards=shards):
+        accelerator = Accelerator(mixed_precision=tune.mixed_precision, project_dir=log_folder)
+    check_done(accelerator)
+    return accelerator
 
 
 def total_steps(recipe: Recipe, examples: int) -> int:
@@ -209,7 +215,7 @@ class Trainer:
         make_equal(accelerator, list(adapter.parameters()))
         origin, way = adapter.state(), interpolation_of(base, recipe)
         sampler = LengthSortedBatches(len(dataset), settings.rows_a_step, dataset.length, settings.seed)
-        optimizer = accelerator.prepare(make_optimizer(recipe, adapter))
+        optimizer = accelerator.prepare_optimizer(make_optimizer(recipe, adapter))
         # stepped by hand, once an optimizer step
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer.optimizer, lambda done: learning_rate(done, steps, settings.warmup)
@@ -387,13 +393,17 @@ def merit_of(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
 def held_out_answers(
     adapter: TrainableAdapter, base: Base, recipe: Recipe, training_set: TrainingSet, accelerator: Accelerator
 ) -> Predictions:
-    """What an adapter on its base answers to a merchant's held-out examples; each process answers its share of them."""
+    """What an adapter on its base answers to a merchant's held-out examples; each process answers its share of them, or
+    all where each must make the same forwards.
+    """
     valid, labels, prompter = training_set.valid, training_set.labels, training_set.prompter
     adapter.peft.eval()
-    rows = range(accelerator.process_index, len(valid), accelerator.num_processes)
+    first, each = (0, 1) if base.sharded else (accelerator.process_index, accelerator.num_processes)
+    rows = range(first, len(valid), each)
     with accelerator.autocast():
         mine = list(zip(rows, ask(adapter, base, prompter, labels, [valid[row] for row in rows]), strict=True))
-    answers = [answer for _, answer in sorted(gathered(accelerator, mine), key=itemgetter(0))]
+    found = mine if base.sharded else gathered(accelerator, mine)
+    answers = [answer for _, answer in sorted(found, key=itemgetter(0))]
     adapter.peft.train()
     return task_of(recipe.task).collect(
         labels, valid, task_of(recipe.task).pools(recipe, valid, prompter.catalog), answers, prompter.catalog

@@ -91,21 +91,16 @@ class TrainingStep:
         """
         accelerator, settings = self.accelerator, self.recipe.tune
         weights = list(self.adapter.parameters())
-        batches = self._batches(indices)
-        states = self._states(number, batches, len(indices)) if settings.contrastive else None
+        idle, batches = self._batches(indices)
+        states = self._states(number, [*idle, *batches], len(indices)) if settings.contrastive else None
         total = torch.zeros((), device=accelerator.device)
+        for batch in idle:
+            self._descend(batch, states)
+            self.optimizer.zero_grad()
         for part, batch in enumerate(batches):
             self._seed(number, part)
-            with accelerator.autocast():
-                loss, shown = self.objective(batch, states=states)
-            if accelerator.is_main_process and part == 0:  # which has a row in every step
-                loss = loss + self.adapter.penalty()
-            accelerator.backward(loss)
-            if settings.adversarial:
-                with accelerator.autocast():
-                    pushed, _ = self.objective(batch, pushed=True)
-                accelerator.backward(pushed)
-            total += shown
+            first = accelerator.is_main_process and part == 0  # which has a row in every step
+            total += self._descend(batch, states, self.adapter.penalty() if first else 0.0)
         total = add_up(accelerator, weights, total)
         norm: Tensor = accelerator.clip_grad_norm_(weights, settings.clip)
         self._check(number, indices, total, norm)
@@ -115,6 +110,18 @@ class TrainingStep:
         self.optimizer.zero_grad()
         return total, norm
 
+    def _descend(self, batch: Batch, states: Tensor | None, penalty: Tensor | float = 0.0) -> Tensor:
+        """Add the gradients of a part of the step, and of the method's penalty; returns the task's loss of the part."""
+        accelerator = self.accelerator
+        with accelerator.autocast():
+            loss, shown = self.objective(batch, states=states)
+        accelerator.backward(loss + penalty)
+        if self.recipe.tune.adversarial:
+            with accelerator.autocast():
+                pushed, _ = self.objective(batch, pushed=True)
+            accelerator.backward(pushed)
+        return shown
+
     def _check(self, number: int, indices: Sequence[int], loss: Tensor, norm: Tensor) -> None:
         """Stop before numbers that are not finite become the weights; float16's loss scale skips such gradients."""
         scaled = self.accelerator.scaler is not None
@@ -122,17 +129,21 @@ class TrainingStep:
             return
         raise diverged(number, self.dataset.ids(indices), loss)
 
-    def _batches(self, indices: Sequence[int]) -> list[Batch]:
-        """The parts of a step that this process reads."""
-        accelerator = self.accelerator
-        rows = [self.dataset[index] for index in indices]
-        parts = shares(
-            [question.prompt for question, _, _ in rows],
-            self.recipe.tune.accumulate,
-            accelerator.num_processes,
-            accelerator.process_index,
-        )
-        return [self.dataset.collate(rows, part).to(accelerator.device) for part in parts]
+    def _batches(self, indices: Sequence[int]) -> tuple[list[Batch], list[Batch]]:
+        """What this process reads of a step: for nothing, as every process must read as often as any other where the
+        base is sharded; and its parts.
+        """
+        accelerator, forwards = self.accelerator, self.recipe.tune.accumulate
+        rows, count = [self.dataset[index] for index in indices], accelerator.num_processes
+        prompts = [question.prompt for question, _, _ in rows]
+        each = [shares(prompts, forwards, count, process) for process in range(count)]
+        mine = each[accelerator.process_index]
+        idle = max(map(len, each)) - len(mine) if self.adapter.base.sharded else 0
+
+        def collated(part: list[int]) -> Batch:
+            return self.dataset.collate(rows, part).to(accelerator.device)
+
+        return [collated([0])] * idle, [collated(part) for part in mine]
 
     def _states(self, number: int, batches: Sequence[Batch], rows: int) -> Tensor | None:
         """(N, D) states of all rows of the step, if more than one forward reads them."""
