@@ -30,7 +30,7 @@ VLLM_READY := $(VLLM)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter serve label-next curve test test-fast test-vllm soak lint lint-deploy types bench \
-	bench-recipes bench-instant bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
+	bench-recipes bench-instant bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ bench-recipes: base  ## train every recipe on its sample merchant, and review-se
 
 bench-instant: base  ## measure the version that needs no training; DATA= compares its head on real intents
 	@$(BIN)/python -m tests.bench.instant $(if $(DATA),"$(DATA)")
+
+bench-processes: base  ## measure two processes of one thread against one of two
+	@$(BIN)/python -m tests.bench.processes
 
 bench-catalogs: base  ## measure what a catalog of ITEMS= (100,000) costs to search
 	@$(BIN)/python -m tests.bench.catalogs --items $(ITEMS)

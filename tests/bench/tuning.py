@@ -48,11 +48,11 @@ def measure() -> list[Row]:
     torch.set_num_threads(2)
     base = load_base("smollm2-135m", Settings.from_environment().home)
     rows = []
-    for what, recipe, examples in (("reviews", *_reviews()), ("profiles", *_profiles())):
+    for what, recipe, examples in (("reviews", *reviews()), ("profiles", *profiles())):
         prompter = Prompter(recipe, base.tokenizer)
         ours, peers = [], []
         for _ in range(ROUNDS):
-            ours.append(_ours(base, recipe, examples, prompter))
+            ours.append(tuned(base, recipe, examples, prompter))
             peers.append(_trainer(base, examples, prompter))
         speed, peer_speed = (statistics.median(rate for rate, _ in runs) for runs in (ours, peers))
         loss = ours[0][1]
@@ -69,13 +69,15 @@ def measure() -> list[Row]:
     return rows
 
 
-def _reviews() -> tuple[Recipe, list[Example]]:
+def reviews() -> tuple[Recipe, list[Example]]:
+    """Reviews of a sample merchant, whose label is text."""
     loaded = load_recipe("review-sentiment", overrides=[f"data.shots={ROWS}", "tune.valid_fraction=0.01"])
     examples = _examples("crema", loaded)
     return _common(parse_recipe(REVIEWS)), [replace(example, output=example.label, label=None) for example in examples]
 
 
-def _profiles() -> tuple[Recipe, list[Example]]:
+def profiles() -> tuple[Recipe, list[Example]]:
+    """Profiles of a sample merchant's users."""
     loaded = load_recipe("user-profile", overrides=["tune.valid_fraction=0.01"])
     return _common(loaded), _examples("crema", loaded)
 
@@ -113,12 +115,13 @@ def _loss(model: Any, base: Base, examples: Sequence[Example], prompter: Prompte
     return total / tokens
 
 
-def _ours(base: Base, recipe: Recipe, examples: list[Example], prompter: Prompter) -> tuple[float, float]:
+def tuned(base: Base, recipe: Recipe, examples: list[Example], prompter: Prompter) -> tuple[float, float]:
+    """Examples a second of our Trainer, and the loss that it reached."""
     started = time.perf_counter()
-    tuned = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(examples, [], (), prompter), recipe)
+    done = Trainer(base, make_accelerator(recipe)).fit(TrainingSet(examples, [], (), prompter), recipe)
     seconds = time.perf_counter() - started
-    loss = _loss(tuned.adapter.model, base, examples, prompter)
-    tuned.adapter.detach()
+    loss = _loss(done.adapter.model, base, examples, prompter)
+    done.adapter.detach()
     return EPOCHS * len(examples) / seconds, loss
 
 

@@ -143,7 +143,9 @@ def load_base(
     except BaseError as error:
         if name not in PACKAGED:
             raise
-        raise BaseError(error.message, problems=error.problems, next_step=_mend(name)) from error
+        raise BaseError(
+            error.message, problems=error.problems, next_step=f"remove that folder and run `shopfit base fetch {name}`"
+        ) from error
 
 
 def _load(
@@ -396,7 +398,3 @@ def _check_finite(name: str, model: Any, mapped: MappedFiles) -> None:
             problems=[Problem(key, "holds NaN or infinity") for key in bad],
             next_step="bring its weights again; with `dtype` float16, use float32 or bfloat16",
         )
-
-
-def _mend(name: str) -> str:
-    return f"remove that folder and run `shopfit base fetch {name}`"

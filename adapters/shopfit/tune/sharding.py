@@ -6,7 +6,6 @@ that it wraps. Here only the frozen base is sharded, and the adapter is whole on
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shopfit.base.sharding import NEXT
@@ -25,18 +24,38 @@ def shards(accelerator: "Accelerator") -> bool:
     return bool(accelerator.distributed_type.value == _FSDP)
 
 
-@contextmanager
-def configured(*, shards: bool) -> Iterator[None]:
-    """A context to make an Accelerator in, which refuses what it was asked for and is not done here before any process
-    meets another.
+def as_asked(precision: str, log_folder: str | None, *, shards: bool) -> "Accelerator":
+    """An Accelerator as Accelerate is configured.
 
     Args:
-        shards: whether this command may shard the base.
+        precision: "no", "bf16" or "fp16".
+        log_folder: where trackers write.
+        shards: whether the base may be sharded.
 
     Raises:
-        ShopfitError: with the nearest that works.
+        ShopfitError: if it was asked for what is not done here, or does something else; with every setting that must
+            change.
     """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
     asked = sharded_by()
+    _check_asked(asked, shards=shards)
+    AcceleratorState._reset_state()  # global, and an earlier run may have had another precision
+    try:
+        accelerator = Accelerator(mixed_precision=precision, project_dir=log_folder)
+    except (RuntimeError, ValueError) as error:
+        if not asked:
+            raise
+        raise ShopfitError(
+            f"Accelerate refuses its configuration of FSDP: {error}", next_step=f"start from {_FILE}; or {NEXT}"
+        ) from error
+    if asked:
+        _check_done(accelerator)
+    return accelerator
+
+
+def _check_asked(asked: str, *, shards: bool) -> None:
     if asked not in {"", _FSDP}:
         raise ShopfitError(
             f"Accelerate is configured for {asked}, which is not supported (allowed: DDP, FSDP2)",
@@ -47,24 +66,9 @@ def configured(*, shards: bool) -> Iterator[None]:
             "Accelerate is configured for FSDP, which this command cannot do: `shopfit adapter` alone shards its base",
             next_step=NEXT,
         )
-    try:
-        yield
-    except (RuntimeError, ValueError) as error:
-        if not asked:
-            raise
-        raise ShopfitError(
-            f"Accelerate refuses its configuration of FSDP: {error}", next_step=f"start from {_FILE}; or {NEXT}"
-        ) from error
 
 
-def check_done(accelerator: "Accelerator") -> None:
-    """Refuse an Accelerator that does something else than it was asked for, or in a way that is not done here.
-
-    Raises:
-        ShopfitError: with every setting that must change.
-    """
-    if sharded_by() != _FSDP:
-        return
+def _check_done(accelerator: "Accelerator") -> None:
     if not shards(accelerator):
         raise ShopfitError(
             f"Accelerate was asked for FSDP and runs {accelerator.distributed_type.value} on {accelerator.device}, "

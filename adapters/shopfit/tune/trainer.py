@@ -29,7 +29,7 @@ from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.objectives import Objective
 from shopfit.tune.optimizer import make_optimizer
 from shopfit.tune.processes import gathered, make_equal
-from shopfit.tune.sharding import check_done, configured
+from shopfit.tune.sharding import as_asked
 from shopfit.tune.tracking import Tracking, check_trackers
 from shopfit.tune.training_callback import NoCallback, TrainingCallback
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
@@ -77,15 +77,8 @@ def make_accelerator(recipe: Recipe, log_folder: str | None = None, *, shards: b
         RecipeError: if a tracker is not installed.
         ShopfitError: if Accelerate was asked for what is not done here, or does something else.
     """
-    from accelerate.state import AcceleratorState
-
-    tune = recipe.tune
     check_trackers(recipe)
-    AcceleratorState._reset_state()  # global, and an earlier run may have had another precision
-    with configured(shards=shards):
-        accelerator = Accelerator(mixed_precision=tune.mixed_precision, project_dir=log_folder)
-    check_done(accelerator)
-    return accelerator
+    return as_asked(recipe.tune.mixed_precision, log_folder, shards=shards)
 
 
 def total_steps(recipe: Recipe, examples: int) -> int:
@@ -393,17 +386,14 @@ def merit_of(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
 def held_out_answers(
     adapter: TrainableAdapter, base: Base, recipe: Recipe, training_set: TrainingSet, accelerator: Accelerator
 ) -> Predictions:
-    """What an adapter on its base answers to a merchant's held-out examples; each process answers its share of them, or
-    all where each must make the same forwards.
-    """
+    """What an adapter on its base answers to held-out examples; each process answers its share, or all if sharded."""
     valid, labels, prompter = training_set.valid, training_set.labels, training_set.prompter
     adapter.peft.eval()
     first, each = (0, 1) if base.sharded else (accelerator.process_index, accelerator.num_processes)
     rows = range(first, len(valid), each)
     with accelerator.autocast():
         mine = list(zip(rows, ask(adapter, base, prompter, labels, [valid[row] for row in rows]), strict=True))
-    found = mine if base.sharded else gathered(accelerator, mine)
-    answers = [answer for _, answer in sorted(found, key=itemgetter(0))]
+    answers = [said for _, said in sorted(mine if base.sharded else gathered(accelerator, mine), key=itemgetter(0))]
     adapter.peft.train()
     return task_of(recipe.task).collect(
         labels, valid, task_of(recipe.task).pools(recipe, valid, prompter.catalog), answers, prompter.catalog
