@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shopfit.adapter.artifacts import FUSION, write_items
 from shopfit.adapter.bundle import DataIdentity, Manifest, seal
-from shopfit.adapter.initial_weights import Start
+from shopfit.adapter.initial_weights import Start, settings_for
 from shopfit.adapter.items import CATALOG, HISTORY
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
@@ -94,6 +94,8 @@ def trained_run(
         reporter("instant", f"no version: {why}")
         yield None
         return
+    settled = recipe.model_copy(update={"adapter": settings_for(recipe.adapter, choice.start)})
+    context = replace(context, prompter=context.prompter.under(settled))
     if choice.start.kept and choice.start.name == instant:
         reporter("tuning", f"{instant} is best as it is: no training makes the instant version better")
         yield None
@@ -158,7 +160,7 @@ def _says_more_than_the_base(context: RunContext, start: Start) -> bool:
     """Whether an adapter that is not trained can differ from the bare base: by a start, a head, or score fusion."""
     recipe, scorer = context.recipe, context.base.scorer
     fused = recipe.blend and task_of(recipe.task).fusion is not None
-    return not start.scratch or bool(fused) or (scorer.compares_texts and recipe.spec.closed)
+    return not start.scratch or bool(start.offsets) or bool(fused) or (scorer.compares_texts and recipe.spec.closed)
 
 
 def _pairs(context: RunContext) -> list[Example]:

@@ -1,5 +1,6 @@
 """The interface of a base with an adapter on it, in training or finished, for scoring and generation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +22,10 @@ class AdaptedModel(Protocol):
     def head(self) -> Head | None:
         """The adapter's classifier head, if it is for `choose` on an encoder."""
 
+    @property
+    def offsets(self) -> Sequence[float]:
+        """Subtracted from the scores of the labels, in their order; empty for none."""
+
     def prefix(self, rows: int) -> Prefix | None:
         """The trained prefix for `rows` rows, made anew at each call; None except for prefix tuning."""
 
@@ -35,6 +40,7 @@ class Bare:
 
     model: Any
     head: None = None
+    offsets: tuple[float, ...] = ()
 
     def prefix(self, rows: int) -> None:  # noqa: ARG002 - a bare base has none
         """None."""
@@ -49,4 +55,7 @@ def answer_sums(adapted: AdaptedModel, batch: QuestionBatch) -> Tensor:
         batch: B questions with A answers in all, on the model's device.
     """
     classes = None if adapted.head is None else adapted.head.classes
-    return batch.forward(adapted.model, classes=classes, prefix=adapted.prefix(len(batch.input_ids)))
+    sums = batch.forward(adapted.model, classes=classes, prefix=adapted.prefix(len(batch.input_ids)))
+    if not len(adapted.offsets):
+        return sums
+    return sums - sums.new_tensor(adapted.offsets).repeat(len(batch.counts)) * batch.lengths

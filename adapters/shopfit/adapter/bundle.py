@@ -106,6 +106,7 @@ class Manifest(BaseModel):
     processes: int = 1
     metrics: dict[str, float] = {}
     calibration: dict[str, float] = {}
+    offsets: list[float] = Field([], description="choose: subtracted from the scores of the labels, in their order")
     self_training: list[SelfTrainingRound] = []
     libraries: dict[str, str]
     created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))

@@ -14,6 +14,7 @@ from shopfit.base.load import Base
 from shopfit.errors import BundleError
 from shopfit.methods import METHODS, Form
 from shopfit.methods.method import Factors
+from shopfit.recipe.adapter_section import Adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Start:
         factors: plain LoRA by layer name, scale folded into B.
         prefix: (layers, 2, heads, n, dim) keys and values of n virtual tokens.
         head: prototypes of labels, on an encoder.
+        offsets: of a prefix that is kept as it is: subtracted from the scores of the labels, in their order; none by
+            default.
         labels: those that the weights were trained on.
         kept: whether the weights are used as they are, without training.
     """
@@ -33,6 +36,7 @@ class Start:
     factors: Factors | None = None
     prefix: Tensor | None = None
     head: Head | None = None
+    offsets: tuple[float, ...] = ()
     labels: frozenset[str] = frozenset()
     kept: bool = False
 
@@ -75,6 +79,18 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
         )
     check_finite(weights, torch.float32, name)
     return Start(name, factors=weights, head=head_of(bundle), labels=labels)
+
+
+def settings_for(settings: Adapter, start: Start) -> Adapter:
+    """The section `adapter` of what is trained from a start, or of what the start is if it is kept as it is.
+
+    Args:
+        settings: the recipe's.
+        start: a prefix that is kept as it is has a length of its own, whatever the recipe's method is.
+    """
+    if not start.kept or start.prefix is None:
+        return settings
+    return Adapter(method="prefix", virtual_tokens=start.prefix.shape[3])
 
 
 def start_for(method: str, start: Start) -> Start:

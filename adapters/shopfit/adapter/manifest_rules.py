@@ -69,12 +69,15 @@ def _number_problems(manifest: "Manifest") -> Iterator[Problem]:
     numbers: dict[str, float] = {"interpolation": manifest.interpolation}
     numbers |= {f"metrics.{printable(name)}": value for name, value in manifest.metrics.items()}
     numbers |= {f"calibration.{printable(name)}": value for name, value in manifest.calibration.items()}
+    numbers |= {f"offsets.{place}": value for place, value in enumerate(manifest.offsets)}
     numbers |= {f"vector.{place}": value for place, value in enumerate(manifest.vector)}
     for one in manifest.self_training:
         numbers |= {f"self_training.{one.number}.before": one.before, f"self_training.{one.number}.after": one.after}
     for key, value in numbers.items():
         if not math.isfinite(value):
             yield Problem(key, str(value), _FINITE)
+    if manifest.offsets and len(manifest.offsets) != len(manifest.labels):
+        yield Problem("offsets", f"there are {len(manifest.offsets)}", f"none, or {len(manifest.labels)}, one a label")
     temperature = manifest.calibration.get("temperature", 1.0)
     if math.isfinite(temperature) and temperature <= 0:
         yield Problem("calibration.temperature", str(temperature), "above 0")

@@ -52,6 +52,7 @@ class TrainableAdapter:
         self.prototypes: nn.Parameter | None = None
         self._labels: tuple[str, ...] = ()
         self._biases: Tensor | None = None
+        self.offsets: tuple[float, ...] = ()
 
     @property
     def head(self) -> Head | None:

@@ -46,6 +46,8 @@ def ask(
     parts = [question.parts() for question in asked]
     scores = iter(score(adapted, prompter.scorer, [part for row in parts for part in row]))
     whole = [np.concatenate([next(scores) for _ in row]) if row else np.empty(0) for row in parts]
+    if len(adapted.offsets):
+        whole = [row - np.array(adapted.offsets) for row in whole]
     return [task.raw(prompter.recipe, labels, row) for row in whole]
 
 

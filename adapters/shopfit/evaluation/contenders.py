@@ -103,7 +103,7 @@ def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:
 
 def bare(tenant: Tenant) -> Tenant:
     """The same tenant answered by the bare base."""
-    return replace(tenant, name=f"the bare base for {tenant.name}", bundle=None, blend=None)
+    return replace(tenant, name=f"the bare base for {tenant.name}", bundle=None, blend=None, offsets=())
 
 
 def rivals(

@@ -37,8 +37,9 @@ class PrefixTuning(PeftMethod):
 
     def initialise(self, peft: Any, beginning: Beginning) -> None:
         """Initialise with the base's keys and values of the opening, then overwrite the first tokens from the start."""
-        _open_with(peft, beginning.base, beginning.opening)
         prefix = beginning.prefix
+        if prefix is None or prefix.shape[3] < peft.peft_config[ADAPTER].num_virtual_tokens:
+            _open_with(peft, beginning.base, beginning.opening)
         if prefix is not None:
             with torch.no_grad():
                 # (layers, 2, heads, n, dim) back to PEFT's (n, layers * 2 * heads * dim)

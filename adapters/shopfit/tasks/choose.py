@@ -169,8 +169,10 @@ class Choose(ClosedTask):
 
     def answer(self, tenant: "Tenant", scores: Floats, others: Parts) -> ChooseAnswer:
         """The label, by the scores (L,) of the adapter and the other parts of a blend."""
+        if len(scores):
+            scores = scores - np.array(tenant.offsets or 0.0)
         if tenant.blend is None:
-            logits = (scores - np.array(tenant.offsets or 0.0)) / tenant.temperature
+            logits = scores / tenant.temperature
         else:  # the blend's weights were fitted to adapter scores at the training temperature
             parts = dict(others)
             if len(scores):

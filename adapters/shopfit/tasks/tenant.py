@@ -119,7 +119,7 @@ class Tenant:
                 f"{FUSION} of {bundle.manifest.reference} is not a blend", problems=problems, next_step=AGAIN
             )
         labels, catalog, history = tuple(manifest.labels), read_items(bundle, CATALOG), read_items(bundle, HISTORY)
-        return cls(name, recipe, labels, catalog, history, bundle, blend)
+        return cls(name, recipe, labels, catalog, history, bundle, blend, tuple(manifest.offsets))
 
     def prompter(self, tokenizer: Any, scorer: "Scorer[Any] | None" = None) -> Prompter:
         """What writes its prompts for a base, as they were when it was trained.

@@ -76,7 +76,7 @@ def save(
     tuned.adapter.save(folder / NATIVE)
     if (head := tuned.adapter.head) is not None:
         (folder / HEAD).write_bytes(write_head(head))
-    parameters = tuned.adapter.size()
+    parameters, offsets = tuned.adapter.size(), list(tuned.adapter.offsets)
     tuned.adapter.detach()
     rank = write_served(folder / NATIVE, folder / LORA, recipe.adapter)
     return Manifest(
@@ -99,6 +99,7 @@ def save(
         rank=rank,
         trainable_parameters=parameters,
         steps=tuned.steps,
+        offsets=offsets,
         interpolation=tuned.interpolation,
         libraries={name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         **more,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from shopfit.methods import METHODS
 from shopfit.recipe.names import HOUSE
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
+from shopfit.tune.folds import folds
 from shopfit.tune.reporter import Reporter
 from shopfit.tune.trainer import Trainer
 from shopfit.tune.training_dataset import TrainingSet
@@ -29,6 +31,7 @@ from shopfit.warm_start.selection import (
     choose_start,
     kept_and_trained,
 )
+from shopfit.warm_start.untrained import untrained_start, untrained_starts
 
 _LOOKED_AT = 256  # the latest versions, at most
 
@@ -154,6 +157,8 @@ def find_start(
     known = Neighbours(registry, base, recipe, merchant)
     if untrained:
         among = candidates(base, recipe, [Start(kept=True)], _as_it_is(known.starter(), training_set), [])
+        if folds(recipe, training_set):  # else nothing could be compared
+            among[1:1] = _untrained(base, recipe)
         return _compared(trainer, recipe, training_set, among, reporter)
     # without an example donors cannot be compared
     donors = known.donors(vector) if training_set.train or training_set.valid else []
@@ -165,6 +170,13 @@ def find_start(
         own = kept_and_trained(from_catalog)
     shared = [] if starter is None else [*(_as_it_is(starter, training_set) if keep else []), starter]
     return _compared(trainer, recipe, training_set, candidates(base, recipe, own, shared, donors), reporter)
+
+
+def _untrained(base: Base, recipe: Recipe) -> list[Candidate]:
+    return [
+        Candidate(f"{name} as it is", partial(untrained_start, name, base, recipe), kept=True, from_others=False)
+        for name in untrained_starts(base, recipe)
+    ]
 
 
 def _as_it_is(starter: Start | None, training_set: TrainingSet) -> list[Start]:

@@ -1,0 +1,125 @@
+"""What a decoder can be without a step of training: itself without its bias, or behind the labelled examples.
+
+A decoder finds some labels likelier than others whatever the question is, and more so behind examples. That bias is
+measured on texts of the merchant's own words in any order, which say nothing, and subtracted (domain-context
+calibration, arXiv:2305.19148). Examples that it would read before a question are read once, and their keys and values
+kept as a prefix (Context Tuning, arXiv:2507.04221, at zero steps).
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from shopfit.adapter.initial_weights import Start
+from shopfit.base.attention import Attention
+from shopfit.base.load import Base
+from shopfit.base.placement import block_devices
+from shopfit.base.prefix import lay_before, prefix_of
+from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.questions import Question
+from shopfit.merchant.examples import Example
+from shopfit.merchant.sampling import in_order
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.training_dataset import TrainingSet
+
+CALIBRATED, CONTEXT = "calibrated", "context"
+_BUDGET = 384  # tokens of a prefix, at most: every answer attends to all of them
+_BETWEEN = "\n\n"
+_TEXTS = 8  # that say nothing
+_WORDS = 64  # of such a text, at most
+
+
+def untrained_starts(base: Base, recipe: Recipe) -> list[str]:
+    """Names of the starts that `untrained_start` can make, the simplest first; none but for `choose` on a decoder."""
+    if not recipe.spec.single_label or base.kind != "decoder" or not _texts(recipe):
+        return []
+    return [CALIBRATED, CONTEXT] if base.prefix_shape is not None and _budget(base, recipe) > 0 else [CALIBRATED]
+
+
+def untrained_start(name: str, base: Base, recipe: Recipe, training_set: TrainingSet) -> Start:
+    """A start to be kept as it is.
+
+    Args:
+        name: from `untrained_starts`; `context` is `calibrated` where no example fits.
+        base: bare.
+        recipe: of task choose.
+        training_set: the merchant's; it sees `train` alone.
+    """
+    prompter = training_set.prompter.under(recipe)
+    prefix = None
+    if name == CONTEXT:
+        tokens = _shown(prompter, training_set.train, _budget(base, recipe), f"{recipe.tune.seed}/{CONTEXT}")
+        prefix = prefix_of(base.model, tokens) if tokens else None
+    offsets = _offsets(base, prompter, training_set, prefix)
+    return Start(CALIBRATED if prefix is None else CONTEXT, prefix=prefix, offsets=offsets, kept=True)
+
+
+def _texts(recipe: Recipe) -> list[str]:
+    """Fields of the prompt that are not lists of items."""
+    return [name for name in recipe.fields if name not in recipe.data.item_fields]
+
+
+def _budget(base: Base, recipe: Recipe) -> int:
+    """Tokens that a prefix may have: of what the base reads besides a prompt, half; no more than a layer's window."""
+    window = getattr(base.scorer, "attention", Attention()).window
+    most = min(_BUDGET, (base.max_length - recipe.prompt.max_tokens) // 2)
+    return most if window is None else min(most, window)
+
+
+def _shown(prompter: Prompter, examples: Sequence[Example], budget: int, seed: str) -> list[int]:
+    """Prompts with their answers: rounds of one example a label, as long as a whole round fits.
+
+    Of the first round, as many as fit.
+    """
+    between = prompter.plain.encode(_BETWEEN, special=False)
+
+    def rows(label: str) -> Iterator[Sequence[int]]:
+        mine = [example for example in examples if example.label == label]
+        return ((*prompter.encode(one.fields), *prompter.label(label), *between) for one in in_order(mine, seed))
+
+    left = [rows(label) for label in dict.fromkeys(str(example.label) for example in in_order(examples, seed))]
+    shown: list[int] = []
+    while True:
+        found: list[Sequence[int]] = []
+        for mine in left:
+            free = budget - len(shown) - sum(map(len, found))
+            fitting = next((tokens for tokens in mine if len(tokens) <= free), None)
+            found += [] if fitting is None else [fitting]
+        if not found or (shown and len(found) < len(left)):
+            return shown
+        shown += [token for tokens in found for token in tokens]
+
+
+def _offsets(base: Base, prompter: Prompter, training_set: TrainingSet, prefix: Tensor | None) -> tuple[float, ...]:
+    """The mean log-probability of each label after texts that say nothing, behind the prefix if there is one."""
+    recipe, labels = prompter.recipe, training_set.labels
+    answers = tuple(prompter.label(label) for label in labels)
+    fields = _without_content(prompter, training_set.train)
+    if not fields:
+        return ()
+    batch = base.scorer.collate([Question(prompter.encode(row), answers) for row in fields]).to(base.device)
+    rows = [prefix] * len(batch.input_ids)
+    with torch.inference_mode():
+        sums = batch.forward(base.model, prefix=lay_before(rows, base.device, block_devices(base.model)))
+    scores = (sums / batch.lengths).view(-1, len(labels)) / recipe.tune.temperature
+    mean = scores.log_softmax(-1).mean(0) * recipe.tune.temperature
+    return tuple(round(float(offset), 6) for offset in mean)
+
+
+def _without_content(prompter: Prompter, examples: Sequence[Example]) -> list[dict[str, str]]:
+    """Rows whose texts are words of the examples' in any order, as long as theirs are on the whole."""
+    rng = random.Random(f"{prompter.recipe.tune.seed}/{CALIBRATED}")
+    words: dict[str, tuple[list[str], int]] = {}
+    for name in _texts(prompter.recipe):
+        texts = [_words(shown) for example in examples if (shown := prompter.show(name, example.fields.get(name)))]
+        if drawn := [word for text in texts for word in text]:
+            words[name] = drawn, min(_WORDS, -(-len(drawn) // len(texts)))
+    rows = range(_TEXTS if words else 0)
+    return [{name: " ".join(rng.choices(drawn, k=count)) for name, (drawn, count) in words.items()} for _ in rows]
+
+
+def _words(text: str) -> list[str]:
+    """Words between spaces; of a text that has none, characters."""
+    return text.split() if " " in text.strip() else list(text)
