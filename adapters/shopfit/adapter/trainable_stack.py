@@ -71,10 +71,12 @@ class SlotModel:
     Args:
         model: of the base.
         head: of the adapter in the slot, if it has one.
+        offsets: subtracted from the scores of the labels, in their order; empty for none.
     """
 
     model: Any
     head: Head | None = None
+    offsets: tuple[float, ...] = ()
 
     def prefix(self, rows: int) -> None:  # noqa: ARG002 - LoRA has none
         """None."""

@@ -12,6 +12,7 @@ from shopfit.adapter.initial_weights import Start, can_start, start_from
 from shopfit.base.load import Base
 from shopfit.errors import BundleError, RecipeError
 from shopfit.merchant.examples import Example
+from shopfit.merchant.sampling import draw_balanced
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.methods import METHODS
 from shopfit.recipe.names import HOUSE
@@ -34,6 +35,7 @@ from shopfit.warm_start.selection import (
 from shopfit.warm_start.untrained import untrained_start, untrained_starts
 
 _LOOKED_AT = 256  # the latest versions, at most
+_SHOWN = 32  # examples that a decoder's untrained starts see
 
 
 class Neighbours:
@@ -157,8 +159,12 @@ def find_start(
     known = Neighbours(registry, base, recipe, merchant)
     if untrained:
         among = candidates(base, recipe, [Start(kept=True)], _as_it_is(known.starter(), training_set), [])
+        bare = _untrained(base, recipe)
+        if bare and not training_set.valid:  # all at once costs minutes, and no more are shown
+            few = draw_balanced(training_set.train, _SHOWN, f"{recipe.tune.seed}/untrained")
+            training_set = replace(training_set, train=few)
         if folds(recipe, training_set):  # else nothing could be compared
-            among[1:1] = _untrained(base, recipe)
+            among[1:1] = bare
         return _compared(trainer, recipe, training_set, among, reporter)
     # without an example donors cannot be compared
     donors = known.donors(vector) if training_set.train or training_set.valid else []
