@@ -58,7 +58,9 @@ def read(base: Base, shop: TrainingSet, before: Sequence[Example]) -> np.ndarray
     """The same, where the examples stand as text before each question."""
     prompter = shop.prompter
     between = prompter.plain.encode("\n\n", special=False)
-    shown = [token for row in before for token in (*prompter.encode(row.fields), *prompter.label(str(row.label)), *between)]
+    shown: list[int] = []
+    for row in before:
+        shown += (*prompter.encode(row.fields), *prompter.label(str(row.label)), *between)
     answers = tuple(prompter.label(label) for label in LABELS)
     asked = [Question((*shown, *prompter.encode(row.fields)), answers) for row in ASKED]
     scores = np.stack(base.scorer.compute(base.model, asked)) / RECIPE.tune.temperature
