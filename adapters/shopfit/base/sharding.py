@@ -6,8 +6,6 @@ comes onto the base afterwards and is no part of it. A forward is an exchange: e
 
 from typing import TYPE_CHECKING, Any
 
-from shopfit.base.blocks import block_names
-from shopfit.base.output_head import backbone_of
 from shopfit.base.quantizing import is_packed
 from shopfit.errors import BaseError
 
@@ -55,6 +53,9 @@ def shard(name: str, model: Any, device: "torch.device | str") -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import DTensor
+
+    from shopfit.base.blocks import block_names
+    from shopfit.base.output_head import backbone_of
 
     blocks = [model.get_submodule(block) for block in block_names(model)]
     if not blocks:
