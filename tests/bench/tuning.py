@@ -28,8 +28,9 @@ from shopfit.recipe.shipped import sample_folder
 from shopfit.settings import Settings
 from shopfit.tasks import task_of
 from shopfit.tune.batches import LengthSortedBatches
-from shopfit.tune.trainer import Trainer, learning_rate, make_accelerator
+from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingDataset, TrainingSet
+from shopfit.tune.training_loop import learning_rate
 from tests.bench.results import Row
 
 ROUNDS, EPOCHS, BATCH, ROWS, LR, SEED = 3, 3, 8, 64, 5e-4, 7

@@ -16,8 +16,9 @@ from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, RankPredictions
 from shopfit.tune.folds import calibrated_loss, folds, in_batches, loss_at, predictions_of, trained
-from shopfit.tune.trainer import Trainer, make_accelerator, total_steps
+from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
+from shopfit.tune.training_loop import total_steps
 
 
 def test_folds_hold_every_example_out_once_and_never_train_on_it(base: Base) -> None:

@@ -14,8 +14,9 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, task_of
-from shopfit.tune.trainer import Trainer, Tuned, held_out_answers, make_accelerator, total_steps
+from shopfit.tune.trainer import Trainer, Tuned, held_out_answers, make_accelerator
 from shopfit.tune.training_dataset import TrainingDataset, TrainingSet
+from shopfit.tune.training_loop import total_steps
 
 GOOD, BAD = (
     ["lovely crema", "would buy again", "quick delivery"],

@@ -4,7 +4,7 @@ PEFT does the work; `methods` adds what PEFT leaves to its callers. Whatever the
 a model with, maybe, a prefix or a head.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from shopfit.adapter.head import Head
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.layer_lock import Training, turns_of
+from shopfit.adapter.trained_weights import TrainedWeights
 from shopfit.adapter.trunk import Trunk, trunk_below
 from shopfit.adapter.weight_files import write_native, write_norm_scales
 from shopfit.base.adaptable import adaptable_layers, has_experts, linear_layers
@@ -32,7 +33,7 @@ from shopfit.recipe.adapter_section import Adapter
 MARKS = ("peft_config", "_hf_peft_config_loaded")  # what PEFT leaves on a model that it has layers in
 
 
-class TrainableAdapter:
+class TrainableAdapter(TrainedWeights):
     """An adapter on a base, being trained.
 
     Args:
@@ -87,7 +88,7 @@ class TrainableAdapter:
         return weights if self.prototypes is None else chain(weights, [self.prototypes])
 
     def up_projections(self) -> list[nn.Parameter]:
-        """Those of the trainable parameters that are the B of a product B A."""
+        """As of all weights; the method says which."""
         return self._method.up_projections(self.peft)
 
     def ranks(self) -> dict[str, int]:
@@ -107,8 +108,16 @@ class TrainableAdapter:
         self._method.after_step(self.peft, step)
 
     def settled(self, step: int) -> bool:
-        """Whether the weights after `step` may be the final ones; AdaLoRA's may only after its ranks are pruned."""
+        """As of all weights; the method says so."""
         return self._method.settled(self.peft, step)
+
+    def averages(self) -> dict[str, Tensor]:
+        """As of all weights; the method has them."""
+        return self._method.averages(self.peft)
+
+    def put_averages(self, averages: Mapping[str, Tensor]) -> None:
+        """Put back what `averages` returned."""
+        self._method.put_averages(self.peft, averages)
 
     def check(self) -> None:
         """Refuse weights that are NaN or infinite after training.
@@ -124,43 +133,6 @@ class TrainableAdapter:
                     f"the training diverged: {layer} has numbers that are not finite",
                     next_step="lower tune.lr (a tenth of it is a good try), or adapter.alpha; nothing was registered",
                 )
-
-    def state(self) -> list[Tensor]:
-        """A copy of the trained weights, on the CPU."""
-        return [weight.detach().to("cpu", copy=True) for weight in self.parameters()]
-
-    def restore(self, state: list[Tensor]) -> None:
-        """Put back what `state` returned."""
-        with torch.no_grad():
-            for weight, kept in zip(self.parameters(), state, strict=True):
-                weight.copy_(kept)
-
-    def interpolate(self, origin: list[Tensor], share: float) -> None:
-        """Set the weights to origin + share * (weights - origin) (WiSE-FT, arXiv:2109.01903).
-
-        Args:
-            origin: an earlier `state`.
-            share: above 0, to 1; 1 changes nothing.
-        """
-        if share == 1:
-            return
-        with torch.no_grad():
-            for weight, before in zip(self.parameters(), origin, strict=True):
-                between = torch.lerp(before.to(weight.device), weight, share)
-                weight.copy_(torch.where(weight == 0, 0, between))  # what AdaLoRA has pruned stays pruned
-
-    @contextmanager
-    def interpolated(self, origin: list[Tensor], share: float) -> Iterator[None]:
-        """A context with the weights interpolated, for evaluation; afterwards they are as before."""
-        if share == 1:
-            yield
-            return
-        end = self.state()
-        try:
-            self.interpolate(origin, share)
-            yield
-        finally:
-            self.restore(end)
 
     def save(self, folder: Path) -> None:
         """Write the PEFT folder (adapter_config.json, adapter_model.safetensors), and beside them DoRA's norm scales.

@@ -1,5 +1,7 @@
 """A merchant's catalog: the items that can be recommended."""
 
+import hashlib
+import json
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +79,15 @@ class Catalog(Mapping[str, Item]):
         """Currencies that prices are in, as far as items name one."""
         named = (item.fields.get("currency") for item in self.values() if item.fields.get("price") is not None)
         return frozenset(currency for currency in named if isinstance(currency, str) and currency)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that the catalog says."""
+        said = hashlib.sha256()
+        for item in self.values():
+            said.update(json.dumps(dict(item.fields), sort_keys=True, default=str).encode())
+            said.update(b"\n")
+        return said.hexdigest()
 
     def passing(self, rules: Rules) -> tuple[str, ...]:
         """Ids of the items that pass rules, which is found out once."""

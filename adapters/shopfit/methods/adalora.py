@@ -14,6 +14,7 @@ from shopfit.methods.low_rank import DEFAULT_ALPHA, NO_PLAIN_FORM, LowRankMethod
 from shopfit.methods.method import ADAPTER
 from shopfit.recipe.adapter_section import Adapter
 
+_AVERAGES, _PATTERN = ("ipt", "exp_avg_ipt", "exp_avg_unc"), "rank_pattern"
 _EPSILON = 1e-5  # what PEFT adds to the rank it divides by
 
 
@@ -96,6 +97,31 @@ class AdaLora(LowRankMethod):
             if "lora_" in name and weight.requires_grad and weight.grad is None:
                 weight.grad = torch.zeros_like(weight)  # of a layer that this step left out (LayerDrop); PEFT reads all
         peft.base_model.update_and_allocate(step)
+
+    def averages(self, peft: Any) -> dict[str, Tensor]:
+        """Importance of each number with its moving averages, and which singular values are left."""
+        allocator = peft.base_model.rankallocator
+        found = {
+            f"{kind}/{name}": value.detach().to("cpu", copy=True)
+            for kind in _AVERAGES
+            for name, value in getattr(allocator, kind).items()
+        }
+        pattern = peft.peft_config[ADAPTER].rank_pattern or {}
+        return found | {f"{_PATTERN}/{name}": torch.tensor(left) for name, left in pattern.items()}
+
+    def put_averages(self, peft: Any, averages: Mapping[str, Tensor]) -> None:
+        """Put back what `averages` returned."""
+        allocator, device = peft.base_model.rankallocator, next(peft.parameters()).device
+        for kind in _AVERAGES:
+            found = {
+                name.removeprefix(f"{kind}/"): value for name, value in averages.items() if name.startswith(f"{kind}/")
+            }
+            setattr(allocator, kind, {name: value.to(device) for name, value in found.items()})
+        names = [
+            name % "lora_E" for name in allocator.name_set
+        ]  # in PEFT's order, which its configuration is written in
+        pattern = {name: averages[key].tolist() for name in names if (key := f"{_PATTERN}/{name}") in averages}
+        peft.peft_config[ADAPTER].rank_pattern = pattern or None
 
     def settled(self, peft: Any, step: int) -> bool:
         """Ranks are only within the budget after the last pruning."""

@@ -140,6 +140,14 @@ class PeftMethod(ABC):
         """To be called after each optimizer step, before the gradients are cleared; `step` counts from 1."""
         return
 
+    def averages(self, peft: Any) -> dict[str, Tensor]:  # noqa: ARG002 - only AdaLoRA has some
+        """What later steps follow from beside the weights, by name."""
+        return {}
+
+    def put_averages(self, peft: Any, averages: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+        """Put back what `averages` returned."""
+        return
+
     def settled(self, peft: Any, step: int) -> bool:  # noqa: ARG002 - AdaLoRA settles late
         """Whether the weights after `step` may be the final ones."""
         return True

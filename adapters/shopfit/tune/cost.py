@@ -19,8 +19,8 @@ from shopfit.tasks import Pool, task_of
 from shopfit.tune.batches import LengthSortedBatches, shares
 from shopfit.tune.memory import peak_memory_mb
 from shopfit.tune.objectives import Objective
-from shopfit.tune.trainer import total_steps
 from shopfit.tune.training_dataset import TrainingDataset
+from shopfit.tune.training_loop import total_steps
 
 _COUNTED = 256  # training rows whose tokens are counted, where there are more
 _SAMPLE = 2  # test examples that evaluation is timed on

@@ -1,7 +1,7 @@
 """One merchant's training in a fleet: what `Trainer.fit` does alone, but for the forwards, which the fleet shares."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -10,30 +10,32 @@ from shopfit.adapter.head import Head
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.reused_adapter import ReusedAdapter
 from shopfit.adapter.trainable_stack import SlotModel, TrainableStack
+from shopfit.adapter.trained_weights import TrainedWeights
 from shopfit.base.load import Base
 from shopfit.evaluation.assess import ask
-from shopfit.evaluation.report import CurvePoint
-from shopfit.methods import METHODS
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Predictions, task_of
-from shopfit.tune.batches import LengthSortedBatches
-from shopfit.tune.trainer import (
-    Tuned,
-    head_labels,
-    interpolation_of,
-    learning_rate,
-    merit_of,
-    opening_of,
-    to_learn,
-    total_steps,
-    values_of,
-)
+from shopfit.tune.optimizer import make_optimizer, set_rate
+from shopfit.tune.trainer import Tuned, head_labels, opening_of, to_learn
 from shopfit.tune.training_callback import TrainingCallback
 from shopfit.tune.training_dataset import BalancedTrainingDataset, Batch, TrainingSet
+from shopfit.tune.training_loop import TrainingLoop, interpolation_of, learning_rate, total_steps
 from shopfit.tune.training_step import diverged
 
-State = tuple[Tensor, Tensor | None]
-"""A copy of a slot's numbers, and of the head's prototypes."""
+
+class SlotWeights(TrainedWeights):
+    """A slot's numbers, and a head's prototypes.
+
+    Args:
+        weights: of the slot, in its own memory; then, if there is a head, its prototypes.
+    """
+
+    def __init__(self, weights: list[nn.Parameter]) -> None:
+        self._weights = weights
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The trainable parameters."""
+        return iter(self._weights)
 
 
 class Training:
@@ -62,14 +64,10 @@ class Training:
         self.over = False
         self._base, self._adapter, self._callback = base, adapter, callback
         self._set = to_learn(training_set, recipe)
-        self._started, settings = time.perf_counter(), recipe.tune
+        self._started = time.perf_counter()
         names = head_labels(base, recipe, [self._set])
-        self._dataset = BalancedTrainingDataset([self._set], settings, None, names)
+        self._dataset = BalancedTrainingDataset([self._set], recipe.tune, None, names)
         self.steps = total_steps(recipe, len(self._dataset))
-        self._sampler = LengthSortedBatches(
-            len(self._dataset), settings.rows_a_step, self._dataset.length, settings.seed
-        )
-        self._way = interpolation_of(base, recipe)
         self.scale = adapter.scale
         self._head: Head | None = None
         adapter.begin(start)
@@ -80,22 +78,22 @@ class Training:
             self._factors = {name: (down.clone(), up.clone()) for name, (down, up) in adapter.factors().items()}
         finally:
             adapter.detach()
-        self.tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0, interpolation=self._way)
         self.batch: Batch | None = None
 
     def enter(self, stack: TrainableStack, slot: int) -> None:
         """Take a slot, and make the first batch."""
         self._stack, self.slot = stack, slot
         stack.put(slot, self._factors, self.recipe.name)
-        weights = nn.Parameter(stack.numbers(slot))
-        weights.grad = stack.gradient(slot)
-        self._weights = [weights] if self._head is None else [weights, self._prototypes]
-        settings = self.recipe.tune
-        self._rate = settings.lr or METHODS[self.recipe.adapter.method].rules.learning_rate
-        self._optimizer = torch.optim.AdamW(self._weights, lr=self._rate, weight_decay=settings.weight_decay)
-        self._epochs = self._run()
+        numbers = nn.Parameter(stack.numbers(slot))
+        numbers.grad = stack.gradient(slot)
+        self._weights = SlotWeights([numbers] if self._head is None else [numbers, self._prototypes])
+        self._optimizer = make_optimizer(self.recipe, self._weights)
+        self._share = interpolation_of(self._base, self.recipe)
+        told = self._callback.epoch
+        self._loop = TrainingLoop(self._weights, self.recipe, self._dataset, self._share, self._validate, told)
+        self._steps = iter(self._loop)
         self._callback.begin(self.steps)
-        self.batch = next(self._epochs)
+        self._next()
 
     @property
     def _prototypes(self) -> nn.Parameter:
@@ -126,23 +124,19 @@ class Training:
         Raises:
             Diverged: if the loss or the gradient is not finite.
         """
-        settings = self.recipe.tune
-        norm = nn.utils.clip_grad_norm_(self._weights, settings.clip)
+        settings, done = self.recipe.tune, self._loop.place.steps
+        weights = list(self._weights.parameters())
+        norm = nn.utils.clip_grad_norm_(weights, settings.clip)
         if not torch.isfinite(shown + norm):
-            raise diverged(self.tuned.steps + 1, self._dataset.ids(self._indices), shown)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * learning_rate(self.tuned.steps, self.steps, settings.warmup)
+            raise diverged(done + 1, self._dataset.ids(self._indices), shown)
+        set_rate(self._optimizer, learning_rate(done, self.steps, settings.warmup))
         self._optimizer.step()
         self._stack.gradient(self.slot).zero_()
-        if self._head is not None:
-            self._prototypes.grad = None
-        self.tuned.steps += 1
-        self._callback.step(self.tuned.steps, float(shown))
-        try:
-            self.batch = self._epochs.send(shown)
-        except StopIteration:
-            return False
-        return True
+        for weight in weights[1:]:
+            weight.grad = None
+        self._loop.took(float(shown))
+        self._callback.step(done + 1, float(shown))
+        return self._next()
 
     def leave(self) -> None:
         """Free the slot."""
@@ -151,74 +145,32 @@ class Training:
 
     def put_on(self) -> Tuned:
         """The trained adapter, on its base until `Tuned.adapter.detach()`."""
-        numbers, prototypes = self._best
-        head = None if self._head is None or prototypes is None else Head(self._head.labels, prototypes)
-        self._adapter.put_on(self._stack.factors(numbers), head)
+        numbers, *prototypes = self._trained
+        head = None if self._head is None else Head(self._head.labels, *prototypes)
+        self._adapter.put_on(self._stack.factors(numbers.to(self._base.device)), head)
         self._adapter.peft.eval()
         return self.tuned
 
-    def _run(self) -> Generator[Batch, Tensor, None]:
-        """Yield the batches, be sent the loss of each after its step, and leave the outcome in `tuned`."""
-        tuned, settings, recipe = self.tuned, self.recipe.tune, self.recipe
-        origin = self._state()
-        best: State | None = None
-        best_merit: tuple[float, ...] = ()
-        for epoch in range(1, settings.epochs + 1):
-            self._dataset.epoch = self._sampler.epoch = epoch
-            losses = []
-            for indices in self._sampler:
-                self._indices = indices
-                batch = self._dataset.collate([self._dataset[index] for index in indices])
-                losses.append((yield batch.to(self._base.device)))
-                if settings.steps == tuned.steps:
-                    break
-            end = self._state()
-            between = self._between(origin, end)
-            answers = self._validate(between, end) if self._set.valid else None
-            values = None if answers is None else values_of(recipe, [answers])
-            point = CurvePoint(epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values and values[0])
-            tuned.curve.append(point)
-            self._callback.epoch(point)
-            if values is None or answers is None:
-                best, tuned.best_epoch = between, epoch
-            elif (merit := merit_of(recipe, values)) > best_merit:
-                best, best_merit, tuned.best_epoch, tuned.held_out = between, merit, epoch, [answers]
-            elif epoch - tuned.best_epoch >= settings.patience:
-                tuned.stopped_early = epoch < settings.epochs
-                break
-            if settings.steps == tuned.steps:
-                break
-        assert best is not None
-        self._best = best
-        tuned.seconds = time.perf_counter() - self._started
+    def _next(self) -> bool:
+        """Make the next batch; without one, keep the trained weights."""
+        for indices in self._steps:
+            self._indices = indices
+            batch = self._dataset.collate([self._dataset[index] for index in indices])
+            self.batch = batch.to(self._base.device)
+            return True
+        self._loop.finish()
+        self._trained = self._weights.state()
+        self.tuned = Tuned.of(self._loop, self._adapter, self._share)
+        self.tuned.seconds = time.perf_counter() - self._started
+        return False
 
-    def _state(self) -> State:
-        with torch.no_grad():
-            prototypes = None if self._head is None else self._prototypes.detach().clone()
-            return self._stack.numbers(self.slot).clone(), prototypes
-
-    def _between(self, origin: State, end: State) -> State:
-        """The state a part of the way from one to the other, see `interpolation_of`."""
-        if self._way == 1:
-            return end
-        numbers = torch.lerp(origin[0], end[0], self._way)
-        if origin[1] is None or end[1] is None:
-            return numbers, None
-        return numbers, torch.lerp(origin[1], end[1], self._way)
-
-    def _set_state(self, state: State) -> None:
-        with torch.no_grad():
-            self._stack.numbers(self.slot).copy_(state[0])
-            if state[1] is not None:
-                self._prototypes.copy_(state[1])
-
-    def _validate(self, state: State, end: State) -> Predictions:
-        """What the weights of `state` answer to the held-out examples; afterwards those of `end` are back."""
+    def _validate(self) -> list[Predictions]:
+        """What the slot's weights answer to the held-out examples."""
         valid, labels, prompter = self._set.valid, self._set.labels, self._set.prompter
+        if not valid:
+            return []
         task = task_of(self.recipe.task)
-        self._set_state(state)
         with self._stack.rows([self.slot], [self.scale]):
             answers = ask(SlotModel(self._base.model, self._head), self._base, prompter, labels, valid)
-        self._set_state(end)
         pools = task.pools(self.recipe, valid, prompter.catalog)
-        return task.collect(labels, valid, pools, answers, prompter.catalog)
+        return [task.collect(labels, valid, pools, answers, prompter.catalog)]

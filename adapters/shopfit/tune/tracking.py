@@ -14,6 +14,7 @@ from shopfit.evaluation.report import CurvePoint
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.trackers import TRACKERS, Tracker
 from shopfit.tune.memory import peak_memory_mb
+from shopfit.tune.training_step import Taken
 
 
 def check_trackers(recipe: Recipe) -> None:
@@ -64,15 +65,13 @@ class Tracking:
                 ) from error
             self._trackers.append(tracker)
 
-    def step(self, step: int, *, loss: float, rate: float, norm: float, examples: int) -> None:
+    def step(self, step: int, taken: Taken, examples: int) -> None:
         """Log an optimizer step.
 
         Args:
             step: counted from 1.
-            loss: the task's, of its examples.
-            rate: the learning rate that it was taken with.
-            norm: of the gradient, before it was clipped.
-            examples: of all processes.
+            taken: what it was.
+            examples: that it read, on all processes.
         """
         if not self._trackers:
             return
@@ -80,9 +79,8 @@ class Tracking:
         seconds, self._since = now - self._since, now
         memory = peak_memory_mb(self._adapter.base.device)
         speed = examples / max(seconds, 1e-9)
-        self._log(
-            {"loss": loss, "lr": rate, "grad_norm": norm, "examples_per_second": speed, "peak_memory_mb": memory}, step
-        )
+        numbers = {"loss": taken.loss, "lr": taken.rate, "grad_norm": taken.norm}
+        self._log({**numbers, "examples_per_second": speed, "peak_memory_mb": memory}, step)
 
     def epoch(self, point: CurvePoint, step: int) -> None:
         """Log what an epoch reached: its loss, the metric on what was held out, and ranks where they change."""

@@ -1,17 +1,12 @@
-"""The Trainer: examples -> weights, on one process or several.
+"""The Trainer: examples -> weights, on one process or several."""
 
-Below 100 examples the schedule is fixed. From 100 on a part of them is held out, training stops when the recipe's
-metric on it no longer rises, and the best weights are put back.
-"""
-
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import itemgetter
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -20,12 +15,12 @@ from shopfit.adapter.initial_weights import Start, settings_for
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.evaluation.assess import ask
-from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.report import CurvePoint
-from shopfit.recipe.schema import Recipe, Tune
-from shopfit.recipe.tasks import METRICS, Task
+from shopfit.recipe.schema import Recipe
+from shopfit.recipe.tasks import Task
 from shopfit.tasks import Predictions, closed_task_of, task_of
-from shopfit.tune.batches import LengthSortedBatches
+from shopfit.tune.checkpoints import Checkpoints
+from shopfit.tune.kept_training import KeptTraining, name_of
 from shopfit.tune.objectives import Objective
 from shopfit.tune.optimizer import make_optimizer
 from shopfit.tune.processes import gathered, make_equal
@@ -33,9 +28,8 @@ from shopfit.tune.sharding import as_asked
 from shopfit.tune.tracking import Tracking, check_trackers
 from shopfit.tune.training_callback import NoCallback, TrainingCallback
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
+from shopfit.tune.training_loop import TrainingLoop, interpolation_of, total_steps
 from shopfit.tune.training_step import TrainingStep, check_parts
-
-_NEAR = 0.75  # of the change from the first to the trained weights, see `interpolation_of`
 
 
 @dataclass(slots=True)
@@ -62,6 +56,27 @@ class Tuned:
     held_out: list[Predictions] = field(default_factory=list)
     interpolation: float = 1.0
 
+    @classmethod
+    def of(cls, loop: TrainingLoop, adapter: TrainableAdapter, share: float) -> "Tuned":
+        """The outcome of a loop that is over.
+
+        Args:
+            loop: its weights are the adapter's.
+            adapter: that was trained.
+            share: the loop's.
+        """
+        place = loop.place
+        return cls(
+            adapter,
+            place.steps,
+            place.best_epoch,
+            stopped_early=place.stopped_early,
+            seconds=0.0,
+            curve=place.curve,
+            held_out=place.held_out or [],
+            interpolation=share,
+        )
+
 
 def make_accelerator(recipe: Recipe, log_folder: str | None = None, *, shards: bool = False) -> Accelerator:
     """The Accelerator of a run, made once and passed on: making another resets the global state of the first.
@@ -81,12 +96,6 @@ def make_accelerator(recipe: Recipe, log_folder: str | None = None, *, shards: b
     return as_asked(recipe.tune.mixed_precision, log_folder, shards=shards)
 
 
-def total_steps(recipe: Recipe, examples: int) -> int:
-    """Optimizer steps that the recipe takes at most on so many examples, on any number of processes."""
-    steps = recipe.tune.epochs * math.ceil(examples / recipe.tune.rows_a_step)
-    return steps if recipe.tune.steps is None else min(steps, recipe.tune.steps)
-
-
 class Trainer:
     """Trains adapters on one base, on the run's processes.
 
@@ -94,11 +103,19 @@ class Trainer:
         base: frozen; an adapter stays on it until `Tuned.adapter.detach()`.
         accelerator: the run's, from `make_accelerator`.
         callback: sees every step.
+        checkpoints: of the run, which trainings go on from and are kept in; None to keep none.
     """
 
-    def __init__(self, base: Base, accelerator: Accelerator, callback: TrainingCallback | None = None) -> None:
+    def __init__(
+        self,
+        base: Base,
+        accelerator: Accelerator,
+        callback: TrainingCallback | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self._base = base
         self._accelerator = accelerator
+        self._checkpoints = checkpoints
         self._callback = callback if callback is not None and accelerator.is_main_process else NoCallback()
 
     @property
@@ -179,20 +196,19 @@ class Trainer:
         """
         base, accelerator = self._base, self._accelerator
         merchants = [to_learn(training_set, recipe) for training_set in merchants]
-        started, settings = time.perf_counter(), recipe.tune
+        settings = recipe.tune
         check_parts(recipe, compares_texts=base.scorer.compares_texts, processes=accelerator.num_processes)
         set_seed(settings.seed)
         names = head_labels(base, recipe, merchants)
         dataset = BalancedTrainingDataset(merchants, settings, per_merchant, names)
         steps = total_steps(recipe, len(dataset))
         adapter = _attach(base, recipe, merchants, steps, names, start)
+        name = name_of(base, recipe, merchants, start, accelerator.num_processes, per_merchant)
         try:
-            tuned = self._train(adapter, dataset, merchants, recipe, steps)
+            return self._train(adapter, dataset, merchants, recipe, steps, name)
         except BaseException:  # the base is as it was before, for whoever goes on
             adapter.detach()
             raise
-        tuned.seconds = time.perf_counter() - started
-        return tuned
 
     def _train(
         self,
@@ -201,79 +217,41 @@ class Trainer:
         merchants: Sequence[TrainingSet],
         recipe: Recipe,
         steps: int,
+        name: str,
     ) -> Tuned:
         """Take the steps, and put the best weights back."""
-        base, accelerator, callback, settings = self._base, self._accelerator, self._callback, recipe.tune
+        base, accelerator, callback = self._base, self._accelerator, self._callback
         adapter.peft.train()
         make_equal(accelerator, list(adapter.parameters()))
-        origin, way = adapter.state(), interpolation_of(base, recipe)
-        sampler = LengthSortedBatches(len(dataset), settings.rows_a_step, dataset.length, settings.seed)
         optimizer = accelerator.prepare_optimizer(make_optimizer(recipe, adapter))
-        # stepped by hand, once an optimizer step
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer.optimizer, lambda done: learning_rate(done, steps, settings.warmup)
-        )
-        objective = Objective(adapter, recipe.task, settings)
-        step = TrainingStep(adapter, recipe, dataset, objective, optimizer, schedule, accelerator)
-        callback.begin(steps)
-
-        tuned = Tuned(adapter, 0, 0, stopped_early=False, seconds=0.0, interpolation=way)
-        best: list[torch.Tensor] | None = None
-        best_merit: tuple[float, ...] = ()
+        objective = Objective(adapter, recipe.task, recipe.tune)
+        step = TrainingStep(adapter, recipe, dataset, objective, optimizer, steps, accelerator)
+        share = interpolation_of(base, recipe)
         with closing(Tracking(recipe, accelerator, adapter)) as tracking:
-            for epoch in range(1, settings.epochs + 1):
-                dataset.epoch = sampler.epoch = epoch
-                losses = self._epoch(step, sampler, tuned, settings, tracking)
-                with adapter.interpolated(origin, way):
-                    answers = _validate(adapter, base, recipe, merchants, accelerator)
-                    values = values_of(recipe, answers)
-                    point = CurvePoint(
-                        epoch=epoch, train_loss=float(torch.stack(losses).mean()), valid=values[0] if values else None
-                    )
-                    tuned.curve.append(point)
-                    callback.epoch(point)
-                    tracking.epoch(point, tuned.steps)
-                    if values is None or not adapter.settled(tuned.steps):
-                        tuned.best_epoch = epoch
-                    elif (merit := merit_of(recipe, values)) > best_merit:
-                        best, best_merit, tuned.best_epoch, tuned.held_out = adapter.state(), merit, epoch, answers
-                    elif epoch - tuned.best_epoch >= settings.patience:
-                        tuned.stopped_early = epoch < settings.epochs
-                        break
-                if settings.steps == tuned.steps:
-                    break
-        if best is None:
-            adapter.interpolate(origin, way)
-        else:
-            adapter.restore(best)
+
+            def told(point: CurvePoint) -> None:
+                callback.epoch(point)
+                tracking.epoch(point, loop.place.steps)
+
+            validate = partial(_validate, adapter, base, recipe, merchants, accelerator)
+            loop = TrainingLoop(adapter, recipe, dataset, share, validate, told)
+            kept = KeptTraining(self._checkpoints, name, adapter, optimizer, loop, accelerator)
+            callback.begin(steps)
+            with kept.going_on():
+                for indices in loop:
+                    with kept.step():
+                        number = loop.place.steps + 1
+                        taken = step.take(number, indices)
+                        loop.took(taken.loss)
+                    callback.step(number, taken.loss)
+                    tracking.step(number, taken, len(indices))
+            kept.write()
+        loop.finish()
         adapter.peft.eval()
         accelerator.free_memory()
+        tuned = Tuned.of(loop, adapter, share)
+        tuned.seconds = kept.seconds
         return tuned
-
-    def _epoch(
-        self,
-        step: TrainingStep,
-        sampler: LengthSortedBatches,
-        tuned: Tuned,
-        settings: Tune,
-        tracking: Tracking,
-    ) -> list[torch.Tensor]:
-        """Take an epoch's steps, or what `tune.steps` leaves of them.
-
-        Returns:
-            the task's loss of each step.
-        """
-        losses: list[torch.Tensor] = []
-        for indices in sampler:
-            tuned.steps += 1
-            rate = step.schedule.get_last_lr()[0]
-            loss, norm = step.take(tuned.steps, indices)
-            losses.append(loss)
-            self._callback.step(tuned.steps, float(loss))
-            tracking.step(tuned.steps, loss=float(loss), rate=rate, norm=float(norm), examples=len(indices))
-            if settings.steps == tuned.steps:
-                break
-        return losses
 
 
 def to_learn(training_set: TrainingSet, recipe: Recipe) -> TrainingSet:
@@ -339,14 +317,6 @@ def opening_of(
     return HeadOpening(adapter.model, prompter.tokenizer.pad_token_id, words, examples, known)
 
 
-def learning_rate(done: int, steps: int, warmup: float) -> float:
-    """Share of the full rate after `done` of `steps`: a linear rise over the first `warmup` of them, then a cosine."""
-    rise = max(1, round(steps * warmup))
-    if done < rise:
-        return (done + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (done - rise) / max(1, steps - rise)))
-
-
 def _validate(
     adapter: TrainableAdapter, base: Base, recipe: Recipe, merchants: Sequence[TrainingSet], accelerator: Accelerator
 ) -> list[Predictions]:
@@ -356,33 +326,6 @@ def _validate(
         for training_set in merchants
         if training_set.valid
     ]
-
-
-def values_of(recipe: Recipe, answers: Sequence[Predictions]) -> tuple[float, float] | None:
-    """The recipe's metric and its tie-break, the mean over merchants; None if nothing was held out."""
-    if not answers:
-        return None
-    names = [recipe.evaluate.metric, recipe.spec.tie_break]
-    found = [measure(predictions, names, recipe.evaluate.k) for predictions in answers]
-    metric, tie_break = (sum(values[name] for values in found) / len(found) for name in names)
-    return metric, tie_break
-
-
-def interpolation_of(base: Base, recipe: Recipe) -> float:
-    """Share of the change from the first to the trained weights that is kept (WiSE-FT).
-
-    A pretrained encoder already ranks by similarity, and few examples cover few items: there, keeping a part is better
-    than keeping all. Other tasks, and decoders, are learned from nothing and need all of it.
-    """
-    if recipe.tune.interpolation is not None:
-        return recipe.tune.interpolation
-    return _NEAR if recipe.spec.items and base.scorer.compares_texts else 1.0
-
-
-def merit_of(recipe: Recipe, values: Sequence[float]) -> tuple[float, ...]:
-    """The metric and its tie-break so that higher is better."""
-    names = recipe.evaluate.metric, recipe.spec.tie_break
-    return tuple(METRICS[name].merit(value) for name, value in zip(names, values, strict=True))
 
 
 def held_out_answers(

@@ -18,8 +18,10 @@ from shopfit.errors import Diverged, RecipeError
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.batches import shares
 from shopfit.tune.objectives import Objective
+from shopfit.tune.optimizer import set_rate
 from shopfit.tune.processes import add_up, gathered
 from shopfit.tune.training_dataset import BalancedTrainingDataset, Batch
+from shopfit.tune.training_loop import learning_rate
 
 _NAMED = 8  # examples of a step that diverged
 
@@ -55,6 +57,21 @@ def diverged(number: int, names: Sequence[str], loss: Tensor) -> Diverged:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What a step was.
+
+    Args:
+        loss: the task's.
+        norm: of the gradient, before it was clipped.
+        rate: the learning rate.
+    """
+
+    loss: float
+    norm: float
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingStep:
     """Takes optimizer steps.
 
@@ -64,7 +81,7 @@ class TrainingStep:
         dataset: whose rows are read.
         objective: the loss.
         optimizer: prepared by the accelerator.
-        schedule: of its learning rate.
+        steps: of the whole training, which the learning rate follows.
         accelerator: the run's.
     """
 
@@ -73,18 +90,15 @@ class TrainingStep:
     dataset: BalancedTrainingDataset
     objective: Objective
     optimizer: Any
-    schedule: Any
+    steps: int
     accelerator: Accelerator
 
-    def take(self, number: int, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def take(self, number: int, indices: Sequence[int]) -> Taken:
         """Take a step.
 
         Args:
             number: of the step, counted from 1.
             indices: its examples, on all processes together.
-
-        Returns:
-            the task's loss of the step, and the gradient's norm before it was clipped; both scalars.
 
         Raises:
             Diverged: if one of them is not finite; the weights are those before the step.
@@ -104,11 +118,11 @@ class TrainingStep:
         total = add_up(accelerator, weights, total)
         norm: Tensor = accelerator.clip_grad_norm_(weights, settings.clip)
         self._check(number, indices, total, norm)
+        rate = set_rate(self.optimizer, learning_rate(number - 1, self.steps, settings.warmup))
         self.optimizer.step()
-        self.schedule.step()
         self.adapter.after_step(number)
         self.optimizer.zero_grad()
-        return total, norm
+        return Taken(float(total), float(norm), rate)
 
     def _descend(self, batch: Batch, states: Tensor | None, penalty: Tensor | float = 0.0) -> Tensor:
         """Add the gradients of a part of the step, and of the method's penalty; returns the task's loss of the part."""

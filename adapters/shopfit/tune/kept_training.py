@@ -1,0 +1,187 @@
+"""One training and its checkpoint: what is written, and how it goes on from that, bitwise as if it had never ended."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+
+from shopfit import __version__
+from shopfit.adapter.initial_weights import Start
+from shopfit.adapter.trained_weights import TrainedWeights
+from shopfit.base.load import Base
+from shopfit.documents import document
+from shopfit.merchant.examples import content_digest
+from shopfit.recipe.schema import Recipe
+from shopfit.tune.checkpoints import Checkpoints, Kept
+from shopfit.tune.signals import held_back
+from shopfit.tune.training_dataset import TrainingSet
+from shopfit.tune.training_loop import Place, TrainingLoop
+
+_LIBRARIES = ("torch", "peft", "accelerate", "transformers")
+
+
+class KeptTraining:
+    """A training that is written as it goes on, on the first process.
+
+    Args:
+        checkpoints: of the run; None to keep nothing.
+        name: of the training, from `name_of`.
+        weights: that are trained.
+        optimizer: of them.
+        loop: of the training, before its first step.
+        accelerator: of the run.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints | None,
+        name: str,
+        weights: TrainedWeights,
+        optimizer: torch.optim.Optimizer,
+        loop: TrainingLoop,
+        accelerator: Accelerator,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._name, self._weights, self._optimizer, self._loop = name, weights, optimizer, loop
+        self._accelerator = accelerator
+        self._started = time.perf_counter()
+        self._on_disk = -1
+        kept = self._read()
+        if kept is not None:
+            self._go_on(kept)
+
+    @property
+    def seconds(self) -> float:
+        """That the training took, those before it was ended included."""
+        return time.perf_counter() - self._started
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A context for a step: a signal waits for its end, and what ends the run there is kept."""
+        with held_back():
+            yield
+        if self._checkpoints is not None and self._checkpoints.due:
+            self.write()
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """A context for all steps and checks: if a signal ends it, the training is kept."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            with held_back():
+                self.write()
+            raise
+
+    def write(self) -> None:
+        """Keep the training as it is, if it is not on disk yet."""
+        place, checkpoints = self._loop.place, self._checkpoints
+        told = place.steps + place.over
+        if checkpoints is None or not self._accelerator.is_main_process or told == self._on_disk:
+            return
+        state = {} if place.over else self._optimizer.state_dict()["state"]
+        tensors = _numbered("weights", self._weights.state()) | _numbered("best", place.best or [])
+        tensors |= {f"averages/{name}": value for name, value in self._weights.averages().items()}
+        plain: dict[str, dict[str, Any]] = {}
+        for index, entry in state.items():
+            for key, value in entry.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{index}/{key}"] = value.contiguous()
+                else:
+                    plain.setdefault(str(index), {})[key] = value
+        scaler = self._accelerator.scaler
+        facts = {
+            "place": place.facts(),
+            "optimizer": plain,
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "seconds": self.seconds,
+        }
+        if checkpoints.write(self._name, Kept(tensors, facts)):
+            self._on_disk = told
+            checkpoints.steps = place.steps
+
+    def _read(self) -> Kept | None:
+        """What was kept, on all processes."""
+        checkpoints, accelerator = self._checkpoints, self._accelerator
+        if checkpoints is None:
+            return None
+        kept = checkpoints.read(self._name) if accelerator.is_main_process else None
+        if accelerator.num_processes > 1:
+            kept = broadcast_object_list([kept])[0]
+        return kept
+
+    def _go_on(self, kept: Kept) -> None:
+        state: dict[int, dict[str, Any]] = {}
+        for index, plain in kept.facts["optimizer"].items():
+            state.setdefault(int(index), {}).update(plain)
+        for name, tensor in kept.group("optimizer").items():
+            index, _, key = name.partition("/")
+            state.setdefault(int(index), {})[key] = tensor
+        self._weights.restore(_listed(kept.group("weights")))
+        self._weights.put_averages(kept.group("averages"))
+        if state:
+            groups = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if self._accelerator.scaler is not None and kept.facts["scaler"]:
+            self._accelerator.scaler.load_state_dict(kept.facts["scaler"])
+        self._loop.place = Place.of(kept.facts["place"], _listed(kept.group("best")) or None)
+        self._started -= kept.facts["seconds"]
+        self._on_disk = self._loop.place.steps + self._loop.place.over
+
+
+def name_of(
+    base: Base,
+    recipe: Recipe,
+    merchants: Sequence[TrainingSet],
+    start: Start | None,
+    processes: int,
+    per_merchant: int | None = None,
+) -> str:
+    """Name of a training: a digest of all that determines it, so that another one never goes on from its checkpoint."""
+    settings = recipe.model_dump(mode="json")
+    settings["tune"].pop("trackers")
+    said = [
+        {name: version(name) for name in _LIBRARIES} | {"shopfit": __version__},
+        [base.fingerprint, base.dtype, base.quantization, base.device.type, processes],
+        [settings, per_merchant, None if start is None else _start(start)],
+        [_merchant(training_set) for training_set in merchants],
+    ]
+    return content_digest(document(said))[:32]
+
+
+def _merchant(training_set: TrainingSet) -> list[Any]:
+    catalogs = (training_set.prompter.catalog, training_set.prompter.history)
+    return [
+        [None if catalog is None else catalog.digest for catalog in catalogs],
+        list(training_set.labels),
+        *(
+            [[getattr(row, name) for name in row.__dataclass_fields__ if name != "where"] for row in rows]
+            for rows in (training_set.train, training_set.valid, training_set.beside)
+        ),
+    ]
+
+
+def _start(start: Start) -> list[str]:
+    """A start's name, and a digest of its numbers."""
+    said = hashlib.sha256()
+    tensors = [tensor for pair in (start.factors or {}).values() for tensor in pair]
+    tensors += [] if start.prefix is None else [start.prefix]
+    tensors += [] if start.head is None else [start.head.prototypes]
+    for tensor in tensors:
+        said.update(tensor.detach().double().cpu().contiguous().numpy())
+    return [start.name, said.hexdigest()]
+
+
+def _numbered(group: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {f"{group}/{number}": tensor for number, tensor in enumerate(tensors)}
+
+
+def _listed(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    return [tensors[str(number)] for number in range(len(tensors))]
