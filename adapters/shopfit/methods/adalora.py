@@ -113,13 +113,9 @@ class AdaLora(LowRankMethod):
         """Put back what `averages` returned."""
         allocator, device = peft.base_model.rankallocator, next(peft.parameters()).device
         for kind in _AVERAGES:
-            found = {
-                name.removeprefix(f"{kind}/"): value for name, value in averages.items() if name.startswith(f"{kind}/")
-            }
-            setattr(allocator, kind, {name: value.to(device) for name, value in found.items()})
-        names = [
-            name % "lora_E" for name in allocator.name_set
-        ]  # in PEFT's order, which its configuration is written in
+            mine = {name.partition("/")[2]: value for name, value in averages.items() if name.startswith(f"{kind}/")}
+            setattr(allocator, kind, {name: value.to(device) for name, value in mine.items()})
+        names = [name % "lora_E" for name in allocator.name_set]  # in the order of PEFT's own configuration
         pattern = {name: averages[key].tolist() for name in names if (key := f"{_PATTERN}/{name}") in averages}
         peft.peft_config[ADAPTER].rank_pattern = pattern or None
 

@@ -1,8 +1,8 @@
 """Checkpoints: every training of a run as far as it is, so that a run that was ended goes on instead of starting anew.
 
 A training is named by all that determines it: recipe, base, examples, start, versions of libraries. So a run that is
-repeated with the same inputs finds its own trainings and no others, those that are over included. Kept are the weights,
-the optimizer's state, AdaLoRA's averages, and where the training is (`training_loop.Place`). Noise is keyed by step, and
+repeated with the same inputs finds its own trainings and no others, those that are over included. Kept are weights, the
+optimizer's state, AdaLoRA's averages, and where the training is (`training_loop.Place`). Noise is keyed by step, and
 batches by epoch, so no random state is among it. The base never is.
 
     <folder>/<name>.safetensors        a training
