@@ -105,10 +105,7 @@ def outcome(tuned: Tuned, folder: Path) -> list[object]:
 CASES = [
     Case(kind, task, method, 11, 1 + number % 2)
     for number, (kind, task, method) in enumerate(
-        (kind, task, method)
-        for kind in ("decoder", "encoder", "encoder-decoder")
-        for task in PROMPTS
-        for method in METHODS
+        (kind, task, method) for kind in KINDS for task in PROMPTS for method in METHODS
     )
     if (kind != "encoder" or task != "generate") and (kind == "decoder" or method != "prefix")
 ] + [
