@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 from shopfit.adapter.bundle import Bundle, seal
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.merchant_search import MerchantEmbedder
+from shopfit.errors import UnknownReference
 from shopfit.evaluation import Report, card
-from shopfit.evaluation.report import CARD
+from shopfit.evaluation.report import CARD, REPORT
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
 from shopfit.pipeline import trained_run
+from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe, SelfTraining
 from shopfit.registry import Registry, Version
 from shopfit.registry.temp_folders import sweep
 from shopfit.reports import report_on
-from shopfit.settings import Settings
+from shopfit.settings import Settings, checkpoints
+from shopfit.tune.checkpoints import Checkpoints
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.run_context import RunContext, prepare, with_whole_base
@@ -32,6 +35,9 @@ from shopfit.tune.training_callback import TrainingCallback
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+_INSTANT = "instant"  # the note of its version
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ class Job:
         encoder: that search embeds with.
         actor: who asks, for the registry's audit.
         reporter: told of every resolved choice.
+        checkpoints: that the run keeps, if it does.
     """
 
     registry: Registry
@@ -70,6 +77,7 @@ class Job:
     encoder: LateEmbedder
     actor: str
     reporter: Reporter
+    checkpoints: Checkpoints | None = None
 
 
 def onboard(
@@ -80,6 +88,7 @@ def onboard(
     actor: str,
     trials: int | None = None,
     instant: bool = False,
+    resume: bool = False,
     reporter: Reporter = silent,
     callback: TrainingCallback | None = None,
     published: Callable[[Onboarded], None] = lambda _: None,
@@ -99,6 +108,8 @@ def onboard(
         trials: settings to search among, at least 1; None to take the recipe's own.
         instant: whether the best of what needs no training is registered first, unless the gate refuses it. What is
             trained must then beat it.
+        resume: whether trainings go on from what an earlier run of this kept, which was ended before it was over. What
+            comes of it is the same.
         reporter: told of every resolved choice.
         callback: sees every training step.
         published: called with the instant version, as soon as it is registered.
@@ -109,7 +120,7 @@ def onboard(
 
     Raises:
         ShopfitError: with what is wrong; then nothing is registered but, maybe, the instant version, and nothing is
-            left behind.
+            left behind but what `resume` goes on from.
     """
     started = time.perf_counter()
     sweep(settings.home)
@@ -117,11 +128,17 @@ def onboard(
         accelerator = make_accelerator(recipe, str(settings.home / "logs"), shards=True)
         if trials is not None:
             check_search(trials, accelerator.num_processes)
-        context = prepare(merchant, recipe, settings=settings, accelerator=accelerator, reporter=reporter)
-        job = Job(registry, settings, LateEmbedder(settings.home), actor, reporter)
-        return make_versions(
+        kept = _kept(merchant, recipe, settings, resume, reporter)
+        context = prepare(
+            merchant, recipe, settings=settings, accelerator=accelerator, checkpoints=kept, reporter=reporter
+        )
+        job = Job(registry, settings, LateEmbedder(settings.home), actor, reporter, kept)
+        done = make_versions(
             job, context, started, trials=trials, instant=instant, callback=callback, published=published
         )
+        if accelerator.is_main_process:
+            kept.clear()
+        return done
 
 
 def make_versions(
@@ -153,8 +170,12 @@ def make_versions(
     if instant and context.base.sharded:
         reporter("instant", "no version: the base is sharded, so all is measured once, at the end")
     elif instant and recipe.tune.steps != 0:
-        first = _version(job, _without_training(context), embed, started, only_if_passed=True)
+        first = _made_before(job, context)
+        if first is None:
+            first = _version(job, _without_training(context), embed, started, only_if_passed=True)
         if first is not None:
+            if job.checkpoints is not None:
+                job.checkpoints.note(_INSTANT, first.version.name)
             published(first)
     start = _agreed("" if first is None else first.bundle.manifest.start, accelerator)
     started = time.perf_counter() if start else started
@@ -163,6 +184,39 @@ def make_versions(
     context = replace(context, splits=splits)
     done = _version(job, context, embed, started, trials, callback, start=start, instant=first)
     return first if done is None else done
+
+
+def _kept(
+    merchant: Merchant,
+    recipe: Recipe,
+    settings: Settings,
+    resume: bool,
+    reporter: Reporter,
+) -> Checkpoints:
+    """What is kept of an earlier run, and of this one."""
+    found = Checkpoints(checkpoints(settings.home, merchant.name) / recipe.name, resume=resume)
+    if resume:
+        reporter("resume", "goes on from what was kept" if found.there else "nothing was kept, so this starts anew")
+    elif found.there:
+        reporter("resume", "an earlier run of this was ended: `--resume` goes on with it, this one starts anew")
+    return found
+
+
+def _made_before(job: Job, context: RunContext) -> Onboarded | None:
+    """The instant version that the run which is resumed registered, if it is of the same data and recipe."""
+    noted = "" if job.checkpoints is None else job.checkpoints.notes.get(_INSTANT, "")
+    if not noted or not context.trainer.accelerator.is_main_process:
+        return None
+    try:
+        version = job.registry.resolve(noted)
+    except UnknownReference:
+        return None
+    bundle = job.registry.fetch(version, job.settings.cache)
+    manifest, asked = bundle.manifest, _without_training(context).recipe
+    if manifest.data.digest != context.splits.digest or manifest.recipe_snapshot != dump_recipe(asked):
+        return None
+    report = Report.from_json((bundle.folder / REPORT).read_bytes())
+    return Onboarded(version, report, bundle, context.splits.test[0].fields)
 
 
 def _version(

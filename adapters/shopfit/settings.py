@@ -133,6 +133,11 @@ def packed_digests(cache: Path) -> set[str]:
     return {path.name.partition("-")[0] for path in _packed(cache)}
 
 
+def checkpoints(home: Path, merchant: str) -> Path:
+    """Folder of what is kept of a merchant's trainings that are not over."""
+    return home / "checkpoints" / merchant
+
+
 def curve_picture(home: Path, merchant: str, recipe: str) -> Path:
     """Where the picture of a learning curve goes."""
     return home / "curves" / f"{merchant}.{recipe}.png"

@@ -85,7 +85,7 @@ def noisy(case: Case, **tune: Any) -> Recipe:
 def ended_after_every_step(bases: dict[str, Base], case: Case, folder: Path) -> tuple[Tuned, int]:
     for ended in range(1000):
         try:
-            return fit(bases, case, Checkpoints(folder, resume=True, every=0.0), Killing()), ended
+            return fit(bases, case, Checkpoints(folder, every=0.0), Killing()), ended
         except Killed:
             pass
     raise AssertionError("it never ends")
@@ -125,19 +125,19 @@ def test_ended_after_every_step_it_comes_to_the_same_bit_by_bit(
     tuned, ended = ended_after_every_step(bases, case, tmp_path / "run")
     assert ended == tuned.steps
     assert outcome(tuned, tmp_path / "parts") == whole
-    again = fit(bases, case, Checkpoints(tmp_path / "run", resume=True), Killing())  # no step is left to end it
+    again = fit(bases, case, Checkpoints(tmp_path / "run"), Killing())  # no step is left to end it
     assert outcome(again, tmp_path / "again") == whole
 
 
 def test_a_signal_waits_for_the_end_of_the_step_which_is_then_kept(bases: dict[str, Base], tmp_path: Path) -> None:
     case = CASES[0]
     whole = outcome(fit(bases, case), tmp_path / "whole")
-    checkpoints = Checkpoints(tmp_path / "run", resume=True, every=1e9)  # nothing but the signal has it written
+    checkpoints = Checkpoints(tmp_path / "run", every=1e9)  # nothing but the signal has it written
     with pytest.raises(KeyboardInterrupt):
         fit(bases, case, checkpoints, Killing(3, KeyboardInterrupt))
     assert checkpoints.steps == 3
     seen = Seen()
-    tuned = fit(bases, case, Checkpoints(tmp_path / "run", resume=True), seen)
+    tuned = fit(bases, case, Checkpoints(tmp_path / "run"), seen)
     assert seen.steps[0] == 4
     assert outcome(tuned, tmp_path / "parts") == whole
 
@@ -162,10 +162,10 @@ def test_held_back_signals_take_effect_at_the_end_and_a_second_one_at_once() -> 
 def test_a_training_of_anything_else_starts_anew(changed: str, bases: dict[str, Base], tmp_path: Path) -> None:
     case = CASES[0]
     with pytest.raises(Killed):
-        fit(bases, case, Checkpoints(tmp_path / "run", resume=True, every=0.0), Killing(4))
+        fit(bases, case, Checkpoints(tmp_path / "run", every=0.0), Killing(4))
     other = {"rows": replace(case, rows=12), "recipe": replace(case, tune={"lr": 2e-3}), "seed": case, "start": case}
     seen = Seen()
-    checkpoints = Checkpoints(tmp_path / "run", resume=True)
+    checkpoints = Checkpoints(tmp_path / "run")
     if changed == "start":
         base, recipe = bases[case.kind], noisy(case)
         prompter = Prompter(recipe, base.tokenizer, scorer=base.scorer)
@@ -183,11 +183,11 @@ def test_a_damaged_checkpoint_starts_the_training_anew(
     case = CASES[0]
     whole = outcome(fit(bases, case), tmp_path / "whole")
     with pytest.raises(Killed):
-        fit(bases, case, Checkpoints(tmp_path / "run", resume=True, every=0.0), Killing(4))
+        fit(bases, case, Checkpoints(tmp_path / "run", every=0.0), Killing(4))
     (path,) = (tmp_path / "run").iterdir()
     path.write_bytes(path.read_bytes()[:-7])
     with caplog.at_level(logging.WARNING):
-        tuned = fit(bases, case, Checkpoints(tmp_path / "run", resume=True))
+        tuned = fit(bases, case, Checkpoints(tmp_path / "run"))
     assert "starts anew" in caplog.text
     assert outcome(tuned, tmp_path / "anew") == whole
 
@@ -197,7 +197,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_training_goes_on(
 ) -> None:
     import resource
 
-    checkpoints = Checkpoints(tmp_path / "run", resume=True)
+    checkpoints = Checkpoints(tmp_path / "run")
     assert checkpoints.write("a", Kept({"weights/0": torch.ones(8)}, {"steps": 1}))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write over the limit fails, as on a full disk
@@ -229,7 +229,7 @@ class Kill(Killing):
         if step == 3:
             os.kill(os.getpid(), signal.SIGKILL)
 
-fit(load_bases(Path(sys.argv[1])), CASES[0], Checkpoints(Path(sys.argv[2]), resume=True, every=0.0), Kill())
+fit(load_bases(Path(sys.argv[1])), CASES[0], Checkpoints(Path(sys.argv[2]), every=0.0), Kill())
 """
 
 
@@ -243,7 +243,7 @@ def test_a_process_that_was_killed_goes_on_in_another_one(
     )
     assert told.returncode == -signal.SIGKILL, told.stderr
     seen = Seen()
-    tuned = fit(load_bases(folder), CASES[0], Checkpoints(tmp_path / "run", resume=True), seen)
+    tuned = fit(load_bases(folder), CASES[0], Checkpoints(tmp_path / "run"), seen)
     assert seen.steps[0] == 4
     assert outcome(tuned, tmp_path / "parts") == outcome(fit(load_bases(folder), CASES[0]), tmp_path / "whole")
 

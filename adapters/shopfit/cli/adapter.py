@@ -2,6 +2,8 @@
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from shopfit.merchant.examples import Fields
     from shopfit.onboarding import Onboarded
     from shopfit.recipe.schema import Recipe
+    from shopfit.tune.checkpoints import Checkpoints
 
 REFUSED = 3
 _LONGEST, _MOST_ITEMS = 100, 3  # characters of a text, and items of a list, in a command to try
@@ -50,6 +53,9 @@ _LONGEST, _MOST_ITEMS = 100, 3  # characters of a text, and items of a list, in 
     help="Stop after the version that needs no training, or make none. By default it is registered first, unless the "
     "gate refuses it, and training goes on.",
 )
+@click.option(
+    "--resume", is_flag=True, help="Go on with a run of this that was ended: its trainings are not begun anew."
+)
 @as_json
 def command(
     merchant: str,
@@ -58,6 +64,7 @@ def command(
     overrides: tuple[str, ...],
     trials: int | None,
     instant: bool | None,
+    resume: bool,
     as_json: bool,
 ) -> None:
     """Train an adapter for MERCHANT with RECIPE, evaluate it, and register it as a new version.
@@ -67,11 +74,15 @@ def command(
     registered as refused, and the exit status is 3.
 
     The best of what needs no training is a version too, which serves in seconds. What is trained must beat it.
+
+    A run that is ended, even killed, is gone on with by the same command and --resume, and comes to the same adapter.
     """
     from shopfit.recipe.loading import load_recipe
 
     if instant and trials is not None:
         raise click.UsageError("--search tries how to train, and --instant trains nothing: give one of them")
+    if instant and resume:
+        raise click.UsageError("--resume goes on with trainings, and --instant trains nothing: give one of them")
     loaded = load_recipe(recipe, overrides=(*overrides, *(["tune.steps=0"] if instant else [])))
     opened = merchant_of(merchant, data)
     check_named(opened, loaded, overrides)
@@ -79,15 +90,24 @@ def command(
     share_cores()
     quiet()
     from shopfit.onboarding import onboard
-    from shopfit.settings import Settings
+    from shopfit.settings import Settings, checkpoints
+    from shopfit.tune.checkpoints import Checkpoints
 
     screen = console(to_stderr=as_json)
 
     say = announce(screen)
     if warning := crowded(os.getloadavg()[0], os.cpu_count() or 1):
         say("machine", warning)
-    with Bar(screen) as bar, Ticker(screen, say) as ticker:
-        settings = Settings.from_environment()
+    settings = Settings.from_environment()
+    kept = Checkpoints(checkpoints(settings.home, opened.name) / loaded.name)
+    again = ["shopfit", "adapter", merchant, recipe, *(["--data", data] if data else [])]
+    again += [word for override in overrides for word in ("--set", override)]
+    again += [
+        *(["--search", str(trials)] if trials else []),
+        *(["--no-instant"] if instant is False else []),
+        "--resume",
+    ]
+    with Bar(screen) as bar, Ticker(screen, say) as ticker, _offering(again, kept):
         done = onboard(
             opened,
             loaded,
@@ -95,6 +115,7 @@ def command(
             actor=actor(),
             trials=trials,
             instant=instant is None,
+            resume=resume,
             reporter=ticker,
             callback=bar,
             published=lambda first: _serves(screen, first),
@@ -118,6 +139,19 @@ def command(
         _tell(screen, done, loaded)
     if done.report.verdict.refused and done.instant is None:
         raise click.exceptions.Exit(REFUSED)
+
+
+@contextmanager
+def _offering(again: list[str], kept: "Checkpoints") -> Iterator[None]:
+    """A context for a run; if it is interrupted and trainings are kept, the command is named that goes on with them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if kept.there:
+            instant = kept.notes.get("instant")
+            done = f"{instant} is registered" if instant else "nothing was registered"
+            keep(f"{done}; to go on with the training, run `{shlex.join(again)}`")
+        raise
 
 
 def _serves(screen: "Screen", first: "Onboarded") -> None:

@@ -28,6 +28,7 @@ from shopfit.registry.temp_folders import Space, remove, sweep
 from shopfit.registry.version import AuditEntry
 from shopfit.settings import (
     Settings,
+    checkpoints,
     curve_pictures,
     fleets,
     indexes,
@@ -259,6 +260,7 @@ def _remove_local(settings: Settings, merchant: str, digests: set[str], dry_run:
             *(settings.cache / digest for digest in sorted(digests)),
             *packed_files(settings.cache, digests),
         ],
+        "checkpoints": [checkpoints(home, merchant)],
         "indexes": [indexes(home, merchant)],
         "studies": [studies(home, merchant)],
         "fleets": [fleets(home, merchant)],

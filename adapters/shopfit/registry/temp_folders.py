@@ -18,6 +18,7 @@ from pathlib import Path
 STAGING, UNFINISHED, CATALOG_PASS = ".staging-", ".unfinished-", "shopfit-catalog-"
 _NOT_YET_OWNED = ".new-"
 _OPENING = 3600.0  # seconds after which a folder that was never locked counts as abandoned
+_FORGOTTEN = 14 * 24 * 3600.0  # after which nobody goes on with a training
 _LONGEST_WORK = 24 * 3600.0  # the same on a filesystem without locks
 
 
@@ -67,6 +68,8 @@ def owned_folder(parent: Path, prefix: str, *, mode: int = 0o700) -> Iterator[Pa
 def sweep(home: Path, *, dry_run: bool = False) -> Space:
     """Remove abandoned folders under shopfit's home and in the system's folder for temporary files.
 
+    Among them are trainings that were ended two weeks ago and not gone on with.
+
     Args:
         home: shopfit's home folder.
         dry_run: only count.
@@ -81,6 +84,9 @@ def sweep(home: Path, *, dry_run: bool = False) -> Space:
         (Path(tempfile.gettempdir()), CATALOG_PASS),
     ):
         found += sweep_folder(parent, prefix, dry_run=dry_run)
+    for run in _runs(home):
+        if max(map(_written, [run, *run.iterdir()])) < time.time() - _FORGOTTEN:
+            found += Space(1, remove(run, dry_run=dry_run).bytes)
     return found
 
 
@@ -136,6 +142,19 @@ def _names(parent: Path, prefix: str) -> list[str]:
         return sorted(name for name in os.listdir(parent) if name.startswith(prefix))  # noqa: PTH208 - no glob: of any name
     except OSError:
         return []
+
+
+def _runs(home: Path) -> list[Path]:
+    """Folders with checkpoints: of each merchant's recipes."""
+    try:
+        return [run for run in (home / "checkpoints").glob("*/*") if run.is_dir() and not run.is_symlink()]
+    except OSError:
+        return []
+
+
+def _written(path: Path) -> float:
+    """When it was written, or now if it is gone."""
+    return time.time() - _age(path)
 
 
 def _age(path: Path) -> float:

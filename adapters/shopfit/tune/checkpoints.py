@@ -7,6 +7,7 @@ batches by epoch, so no random state is among it. The base never is.
 
     <folder>/<name>.safetensors        a training
     <folder>/<name>.<hex>              one that is being written
+    <folder>/run.json                  what the run has come to, such as the instant version
 """
 
 import json
@@ -29,7 +30,7 @@ from shopfit.registry.temp_folders import remove
 logger = logging.getLogger(__name__)
 
 _FORM = "shopfit-checkpoint-1"  # another number for another form
-_SUFFIX = ".safetensors"
+_SUFFIX, _NOTES = ".safetensors", "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +57,16 @@ class Checkpoints:
 
     Args:
         folder: of the run: of a merchant and a recipe. One process writes it.
-        resume: whether to go on from what is there. If not, it is removed.
+        resume: whether trainings go on from what is there; if not, it stays until they are written themselves.
         every: seconds between two writes of a training, at least.
     """
 
-    def __init__(self, folder: Path, *, resume: bool, every: float = 15.0) -> None:
+    def __init__(self, folder: Path, *, resume: bool = True, every: float = 15.0) -> None:
         self._folder = folder
-        self._every = every
+        self._resume, self._every = resume, every
         self._written = time.monotonic()
         self._failed = False
         self.steps = 0  # of the training that was written last
-        if not resume:
-            self.clear()
 
     @property
     def due(self) -> bool:
@@ -75,11 +74,13 @@ class Checkpoints:
         return time.monotonic() - self._written >= self._every
 
     def read(self, name: str) -> Kept | None:
-        """What was kept of a training; None if nothing was, or it cannot be read.
+        """What was kept of a training; None if nothing was, it cannot be read, or is not to be gone on with.
 
         Args:
             name: from `name_of`.
         """
+        if not self._resume:
+            return None
         path = self._folder / f"{name}{_SUFFIX}"
         try:
             with safe_open(path, "pt") as file:
@@ -134,9 +135,29 @@ class Checkpoints:
         with suppress(OSError):  # of a merchant without other runs
             self._folder.parent.rmdir()
 
+    def note(self, key: str, value: str) -> None:
+        """Note what the run has come to, beside its trainings; nothing is noted on a disk that cannot be written."""
+        notes = json.dumps({**self.notes, key: value})
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            unfinished = self._folder / f"{_NOTES}.{secrets.token_hex(8)}"
+            unfinished.write_text(notes, encoding="utf-8")
+            unfinished.replace(self._folder / _NOTES)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What was noted by the run that is gone on with, and this one."""
+        if not self._resume:
+            return {}
+        try:
+            found = json.loads((self._folder / _NOTES).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     @property
     def there(self) -> bool:
-        """Whether anything was kept."""
+        """Whether any training was kept."""
         with suppress(OSError):
             return any(path.suffix == _SUFFIX for path in self._folder.iterdir())
         return False

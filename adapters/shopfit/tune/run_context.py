@@ -18,6 +18,7 @@ from shopfit.methods.limits import check_limits
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.tune.base_selection import AUTO, choose_base
+from shopfit.tune.checkpoints import Checkpoints
 from shopfit.tune.folds import HeldOut, folds
 from shopfit.tune.merchant_dataset import MerchantDataset
 from shopfit.tune.processes import exchange
@@ -110,6 +111,7 @@ def prepare(
     settings: Settings,
     accelerator: "Accelerator",
     base: Base | None = None,
+    checkpoints: Checkpoints | None = None,
     reporter: Reporter = silent,
 ) -> RunContext:
     """Read and check the merchant's data, and load the base. Bad data is found before the base is loaded.
@@ -123,6 +125,7 @@ def prepare(
         accelerator: the run's, from `make_accelerator`: its device is the base's, and its processes shard the base if
             they run FSDP.
         base: if it is loaded already.
+        checkpoints: of the run, which its trainings go on from and are kept in.
         reporter: told what was found.
 
     Raises:
@@ -154,7 +157,8 @@ def prepare(
         f"{base.name}: {count_weights(base.model) / 1e6:.0f}M parameters in {base.dtype} on {base.device}, "
         f"quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
     )
-    return RunContext(merchant, Trainer(base, accelerator), dataset.prompter(base), dataset.splits, dataset.unlabeled)
+    trainer = Trainer(base, accelerator, checkpoints=checkpoints)
+    return RunContext(merchant, trainer, dataset.prompter(base), dataset.splits, dataset.unlabeled)
 
 
 def with_whole_base(context: RunContext, settings: Settings) -> RunContext:

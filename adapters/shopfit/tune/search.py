@@ -118,7 +118,7 @@ def search(
     base = trainer.base
     digest = study_digest(base, recipe, training_set, start, data_digest)
     space = Space(recipe, start, base)
-    runner = _TrialRunner(trainer, recipe, parts, start)
+    runner = _TrialRunner(trainer.without_checkpoints(), recipe, parts, start)
     with opened(studies(home, merchant) / recipe.name / f"{digest[:16]}.db", prune=len(parts) > 1) as study:
         before = len(ended(study))
         how = f"{len(parts)}-fold cross-validation" if len(parts) > 1 else "one held-out set, so none is given up early"

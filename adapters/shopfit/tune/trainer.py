@@ -128,6 +128,10 @@ class Trainer:
         """The run's."""
         return self._accelerator
 
+    def without_checkpoints(self) -> "Trainer":
+        """The same one, for trainings that nothing is kept of, such as those of a search, which has its study."""
+        return Trainer(self._base, self._accelerator)
+
     def queue(
         self,
         training_set: TrainingSet,
@@ -143,7 +147,8 @@ class Trainer:
 
         @contextmanager
         def fitted() -> Iterator[Tuned]:
-            tuned = Trainer(self._base, self._accelerator, callback).fit(training_set, recipe, start)
+            trainer = Trainer(self._base, self._accelerator, callback, self._checkpoints)
+            tuned = trainer.fit(training_set, recipe, start)
             try:
                 yield tuned
             finally:
