@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -115,7 +117,7 @@ def test_a_stopped_command_leaves_nothing(
     assert process.returncode == status, process.stderr
     assert "nothing was registered" in process.stderr
     assert "Traceback" not in process.stderr
-    assert set(state(home)) <= {"studies", "curves"}  # a search goes on from its study
+    assert set(state(home)) <= {"studies", "curves", "checkpoints"}  # a search goes on from its study
     assert json.loads(run("registry", "ls", "--json").stdout) == []
 
 
@@ -127,8 +129,32 @@ def test_a_stopped_launcher_stops_every_process_and_leaves_nothing(
     launcher += ["--rdzv-endpoint", "localhost:0", "-m", "shopfit"]
     process = stopped([*launcher, *arguments], begun, signal.SIGTERM, ACCELERATE_USE_CPU="true")
     assert process.returncode != 0
-    assert state(home) == []
+    assert set(state(home)) <= {"checkpoints"}
     assert [path for path in home.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_stopped_run_is_gone_on_with_by_the_command_that_it_names(
+    shop: Path, home: Path, forks: Forks, run: Run, tmp_path: Path
+) -> None:
+    recipe = ["acme", str(shop / "sentiment.yaml"), "--data", str(shop), "--set", "tune.epochs=60", "--no-instant"]
+    whole = tmp_path / "whole"
+    done = run("adapter", *recipe, SHOPFIT_HOME=str(whole))
+    assert done.returncode in {0, 3}, done.stderr
+    process = stopped([str(forks.shim), "adapter", *recipe], "epoch 1:", signal.SIGTERM)
+    assert process.returncode == 143, process.stderr
+    (named,) = re.findall(r"run `shopfit (.*)`", process.stderr)
+    assert shlex.split(named) == ["adapter", *recipe, "--resume"]
+    assert "checkpoints" in state(home)
+    again = run(*shlex.split(named))
+    assert again.returncode in {0, 3}, again.stderr
+    assert "goes on from what was kept" in again.stdout
+    assert weights(home) == weights(whole)
+    assert "checkpoints" not in state(home)
+
+
+def weights(home: Path) -> dict[str, bytes]:
+    (folder,) = (path.parent for path in (home / "cache").glob("*/bundle.json"))
+    return {path.name: path.read_bytes() for path in folder.rglob("*.safetensors")}
 
 
 def stopped(

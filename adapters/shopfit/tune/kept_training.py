@@ -175,7 +175,7 @@ def _start(start: Start) -> list[str]:
     tensors += [] if start.prefix is None else [start.prefix]
     tensors += [] if start.head is None else [start.head.prototypes]
     for tensor in tensors:
-        said.update(tensor.detach().double().cpu().contiguous().numpy())
+        said.update(tensor.detach().double().cpu().numpy().tobytes())
     return [start.name, said.hexdigest()]
 
 
