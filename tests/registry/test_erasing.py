@@ -39,12 +39,14 @@ def fill(registry: Registry, place: Settings, make_bundle: MakeBundle) -> None:
         "curves/gone.review-sentiment.png",
         "rewrites/gone/1.json",
         "rewrites/1.json",
+        "checkpoints/gone/review-sentiment/1.safetensors",
         "indexes/gone/0-1.safetensors",
         ".staging-dead/bundle/catalog.jsonl",
         "studies/gone-not/review-sentiment/1.db",
         "fleets/gone-not/review-sentiment.json",
         "curves/gone-not.review-sentiment.png",
         "rewrites/gone-not/1.json",
+        "checkpoints/gone-not/review-sentiment/1.safetensors",
         "indexes/gone-not/0-1.safetensors",
     ):
         path = place.home / name
@@ -77,6 +79,7 @@ def test_nothing_of_it_stays(registry: Registry, place: Settings, make_bundle: M
         assert told.shared_blobs == 3
         assert told.local["cache"].count == 3 * 8
         assert {name: space.count for name, space in told.local.items() if name != "cache"} == {
+            "checkpoints": 1,
             "indexes": 1,
             "studies": 1,
             "fleets": 1,

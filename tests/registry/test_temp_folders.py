@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -113,3 +114,17 @@ def test_garbage_of_this_machine(registry: Registry, place: Settings, make_bundl
     assert {path.name for path in place.cache.iterdir()} == {kept.digest, "notes"}
     assert garbage.collect(registry, place, grace=timedelta(0)) == garbage.Garbage(Space(), Space(), Space())
     assert registry.fetch(kept, place.cache).digest == kept.digest
+
+
+def test_trainings_that_nobody_went_on_with_are_removed_after_two_weeks(home: Path) -> None:
+    for run, days in (("gone/old", 15), ("gone/new", 13), ("other/written-lately", 15)):
+        folder = home / "checkpoints" / run
+        folder.mkdir(parents=True)
+        (folder / "a.safetensors").write_text("weights")
+        then = time.time() - days * 24 * 3600
+        for path in (folder / "a.safetensors", folder):
+            os.utime(path, (then, then))
+    os.utime(home / "checkpoints" / "other" / "written-lately" / "a.safetensors")
+    assert sweep(home) == Space(1, len("weights"))
+    left = {str(path.relative_to(home / "checkpoints")) for path in (home / "checkpoints").glob("*/*")}
+    assert left == {"gone/new", "other/written-lately"}
