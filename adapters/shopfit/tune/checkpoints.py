@@ -130,10 +130,11 @@ class Checkpoints:
         return True
 
     def clear(self) -> None:
-        """Remove all: the run is over, or starts anew."""
+        """Remove all: the run is over."""
         remove(self._folder)
-        with suppress(OSError):  # of a merchant without other runs
-            self._folder.parent.rmdir()
+        with suppress(OSError):  # where others are kept
+            for parent in (self._folder.parent, self._folder.parent.parent):
+                parent.rmdir()
 
     def note(self, key: str, value: str) -> None:
         """Note what the run has come to, beside its trainings; nothing is noted on a disk that cannot be written."""
