@@ -94,7 +94,7 @@ def test_nothing_of_it_stays(registry: Registry, place: Settings, make_bundle: M
     assert registry.collect_garbage(grace=timedelta(0)).count == 0
     assert registry.verify() == []
     assert registry.fetch(kept, place.cache).digest == kept.digest
-    assert len(list(place.home.rglob("*gone-not*"))) == 5
+    assert len(list(place.home.rglob("*gone-not*"))) == 6
     assert holding(place.home / "cache") == holding(place.home / "blobs") == []
     if not place.blobs.startswith("memory"):
         assert holding(place.home) == []
