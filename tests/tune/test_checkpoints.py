@@ -79,7 +79,9 @@ def noisy(case: Case, **tune: Any) -> Recipe:
     """The case's recipe with dropout, three epochs and early stopping."""
     recipe = case.recipe
     adapter = recipe.adapter.model_copy(update={} if case.method == "prefix" else {"dropout": 0.2})
-    return recipe.model_copy(update={"adapter": adapter, "tune": recipe.tune.model_copy(update=NOISY | tune)})
+    serve = recipe.serve.model_copy(update={"max_new_tokens": 2})
+    changed = recipe.tune.model_copy(update=NOISY | tune)
+    return recipe.model_copy(update={"adapter": adapter, "tune": changed, "serve": serve})
 
 
 def ended_after_every_step(bases: dict[str, Base], case: Case, folder: Path) -> tuple[Tuned, int]:

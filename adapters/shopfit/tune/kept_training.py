@@ -86,16 +86,15 @@ class KeptTraining:
         told = place.steps + place.over
         if checkpoints is None or not self._accelerator.is_main_process or told == self._on_disk:
             return
-        state = {} if place.over else self._optimizer.state_dict()["state"]
         tensors = _numbered("weights", self._weights.state()) | _numbered("best", place.best or [])
         tensors |= {f"averages/{name}": value for name, value in self._weights.averages().items()}
-        plain: dict[str, dict[str, Any]] = {}
-        for index, entry in state.items():
-            for key, value in entry.items():
+        plain: dict[str, Any] = {}
+        for index, weight in enumerate(() if place.over else self._weights.parameters()):
+            for key, value in self._optimizer.state[weight].items():
                 if isinstance(value, Tensor):
-                    tensors[f"optimizer/{index}/{key}"] = value.contiguous()
+                    tensors[f"optimizer/{index}/{key}"] = value.to("cpu", copy=True)
                 else:
-                    plain.setdefault(str(index), {})[key] = value
+                    plain[f"{index}/{key}"] = value
         scaler = self._accelerator.scaler
         facts = {
             "place": place.facts(),
@@ -118,17 +117,14 @@ class KeptTraining:
         return kept
 
     def _go_on(self, kept: Kept) -> None:
-        state: dict[int, dict[str, Any]] = {}
-        for index, plain in kept.facts["optimizer"].items():
-            state.setdefault(int(index), {}).update(plain)
-        for name, tensor in kept.group("optimizer").items():
-            index, _, key = name.partition("/")
-            state.setdefault(int(index), {})[key] = tensor
         self._weights.restore(_listed(kept.group("weights")))
         self._weights.put_averages(kept.group("averages"))
-        if state:
-            groups = self._optimizer.state_dict()["param_groups"]
-            self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+        weights = list(self._weights.parameters())
+        for name, value in {**kept.facts["optimizer"], **kept.group("optimizer")}.items():
+            index, _, key = name.partition("/")
+            on_cpu = key == "step" or not isinstance(value, Tensor)  # as torch keeps the number of steps
+            weight = weights[int(index)]
+            self._optimizer.state[weight][key] = value if on_cpu else value.to(weight.device)
         if self._accelerator.scaler is not None and kept.facts["scaler"]:
             self._accelerator.scaler.load_state_dict(kept.facts["scaler"])
         self._loop.place = Place.of(kept.facts["place"], _listed(kept.group("best")) or None)
