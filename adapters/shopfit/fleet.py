@@ -73,6 +73,22 @@ class Outcome:
     next_step: str = ""
     earlier: bool = False
 
+    @classmethod
+    def of(cls, merchant: str, error: Exception, seconds: float = 0.0) -> "Outcome":
+        """That of a run which failed.
+
+        Args:
+            merchant: its name.
+            error: what went wrong.
+            seconds: from the beginning of its run.
+        """
+        if not isinstance(error, ShopfitError):
+            return cls(merchant, "failed", f"{type(error).__name__}: {error}", seconds=seconds)
+        problems = [str(problem) for problem in error.problems]
+        return cls(
+            merchant, "failed", error.message, seconds=seconds, problems=problems, next_step=error.next_step or ""
+        )
+
     @property
     def needs_attention(self) -> bool:
         """Whether nothing of this run serves."""
@@ -124,11 +140,7 @@ def onboard_fleet(
             f"base of {recipe.name} is {AUTO}, and a fleet is on one base",
             next_step="name the base, such as --set base=minilm-l6",
         )
-    names = [merchant.name for merchant in merchants]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"a fleet has each merchant once: {', '.join(twice)} is there twice", next_step="name it once")
-    if not names:
-        raise DataError("a fleet of no merchants makes nothing", next_step="name at least one")
+    names = check_merchants(merchants)
     records = {name: _Record(settings.home, name, recipe, instant) for name in names}
     found = {name: done for name, record in records.items() if resume and (done := record.read()) is not None}
     for outcome in found.values():
@@ -161,6 +173,20 @@ def onboard_fleet(
             left = deque(merchant for merchant in merchants if merchant.name not in found)
             _conduct(left, start, lambda merchant: ended(found[merchant.name]), fleet, slots)
     return [found[name] for name in names]
+
+
+def check_merchants(merchants: Sequence[Merchant]) -> list[str]:
+    """The names of a fleet's merchants.
+
+    Raises:
+        DataError: if one is there twice, or none is.
+    """
+    names = [merchant.name for merchant in merchants]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"a fleet has each merchant once: {', '.join(twice)} is there twice", next_step="name it once")
+    if not names:
+        raise DataError("a fleet of no merchants makes nothing", next_step="name at least one")
+    return names
 
 
 def _conduct(
@@ -230,7 +256,7 @@ class _Yard:
             assert done is not None  # there is one process
             return _outcome(done, time.perf_counter() - started)
         except Exception as error:  # a merchant's own, whatever it is
-            return _failed(merchant.name, error, time.perf_counter() - started)
+            return Outcome.of(merchant.name, error, time.perf_counter() - started)
         finally:
             trainer.withdraw()
 
@@ -250,19 +276,6 @@ def _outcome(done: Onboarded, seconds: float) -> Outcome:
         before=before.value if before.defined else None,
         after=after.value if after.defined else None,
         seconds=seconds,
-    )
-
-
-def _failed(merchant: str, error: Exception, seconds: float) -> Outcome:
-    if not isinstance(error, ShopfitError):
-        return Outcome(merchant, "failed", f"{type(error).__name__}: {error}", seconds=seconds)
-    return Outcome(
-        merchant,
-        "failed",
-        error.message,
-        seconds=seconds,
-        problems=[str(problem) for problem in error.problems],
-        next_step=error.next_step or "",
     )
 
 

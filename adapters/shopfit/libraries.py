@@ -24,6 +24,12 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
 
 
+def quiet_ray() -> None:
+    """Have Ray report nothing to its makers, and warn of no change to come. To be called before it is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
 def share_cores() -> None:
     """Give long work a thread a core that this process may use, and let them sleep while they wait.
 

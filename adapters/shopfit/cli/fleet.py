@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,19 @@ _SHOWN = 12  # merchants at work
 @click.option(
     "--slots", type=click.IntRange(1, 256), default=16, show_default=True, metavar="N", help="Trainings at a time."
 )
+@click.option(
+    "--ray",
+    "cluster",
+    type=TEXT,
+    metavar="ADDRESS",
+    help="Have the workers of a Ray cluster train: `auto`, an address, or `local` to start one on this machine.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 4096),
+    metavar="N",
+    help="Workers of the cluster; by default one a GPU, or else one a machine.",
+)
 @as_json
 def command(
     merchants: tuple[str, ...],
@@ -63,6 +77,8 @@ def command(
     instant: bool,
     resume: bool,
     slots: int,
+    cluster: str | None,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Train an adapter for each of MERCHANTS, evaluate it, and register it, all on one base that is loaded once.
@@ -73,6 +89,8 @@ def command(
     """
     from shopfit.recipe.loading import load_recipe
 
+    if workers is not None and cluster is None:
+        raise click.UsageError("--workers are of a Ray cluster: say which with --ray")
     loaded = load_recipe(recipe, overrides=overrides)
     opened = merchants_of(merchants, data)
     check_home()
@@ -92,7 +110,12 @@ def command(
             progress.ended(outcome)
             keep(f"{counted(progress.registered, 'merchant')} of {len(opened)} registered; go on with --resume")
 
-        outcomes = onboard_fleet(
+        make = onboard_fleet
+        if cluster is not None:
+            from shopfit.fleet_on_ray import onboard_on_ray
+
+            make = partial(onboard_on_ray, address=cluster, workers=workers)
+        outcomes = make(
             opened,
             loaded,
             settings=Settings.from_environment(),
