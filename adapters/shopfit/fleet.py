@@ -10,15 +10,17 @@ alone.
 """
 
 import json
+import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shopfit.base.embed import LateEmbedder
-from shopfit.errors import DataError, RecipeError, ShopfitError
+from shopfit.errors import DataError, RecipeError, ShopfitError, UnknownReference
 from shopfit.merchant.examples import content_digest
 from shopfit.merchant.merchant import Merchant
 from shopfit.onboarding import Job, Onboarded, make_versions
@@ -26,8 +28,9 @@ from shopfit.recipe.loading import dump_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.registry.temp_folders import sweep
-from shopfit.settings import Settings, fleets
+from shopfit.settings import Settings, checkpoints, fleets
 from shopfit.tune.base_selection import AUTO
+from shopfit.tune.checkpoints import Checkpoints
 from shopfit.tune.fleet import SLOTS, Fleet, check_fleet
 from shopfit.tune.fleet_trainer import FleetTrainer
 from shopfit.tune.run_context import base_of, prepare
@@ -37,6 +40,8 @@ from shopfit.turns import Turn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
 
 State = Literal["promoted", "candidate", "refused", "failed"]
 
@@ -141,15 +146,17 @@ def onboard_fleet(
             next_step="name the base, such as --set base=minilm-l6",
         )
     names = check_merchants(merchants)
-    records = {name: _Record(settings.home, name, recipe, instant) for name in names}
-    found = {name: done for name, record in records.items() if resume and (done := record.read()) is not None}
-    for outcome in found.values():
-        ended(outcome)
-    for name in set(names) - set(found):
-        records[name].remove()
+    records = {merchant.name: _Record(settings.home, merchant, recipe, instant) for merchant in merchants}
     sweep(settings.home)
-    if len(found) < len(names):
-        with Registry.open(settings) as registry:
+    with Registry.open(settings) as registry:
+        found = {
+            name: done for name, record in records.items() if resume and (done := record.read(registry)) is not None
+        }
+        for outcome in found.values():
+            ended(outcome)
+        for name in set(names) - set(found):
+            records[name].remove()
+        if len(found) < len(names):
             accelerator = make_accelerator(recipe)
             if accelerator.num_processes > 1:
                 raise ShopfitError(
@@ -159,7 +166,8 @@ def onboard_fleet(
             base = base_of(recipe, settings, str(accelerator.device))
             fleet = Fleet(base, slots=slots, rank=recipe.adapter.rank)
             encoder = LateEmbedder(settings.home)
-            yard = _Yard(registry, settings, accelerator, fleet, encoder, actor, recipe, instant, check, reporter)
+            shared = (registry, settings, accelerator, fleet, encoder, actor)
+            yard = _Yard(*shared, recipe, instant, resume, check, reporter)
 
             def start(merchant: Merchant) -> Turn:
                 def work(turn: Turn) -> None:
@@ -182,7 +190,7 @@ def check_merchants(merchants: Sequence[Merchant]) -> list[str]:
         DataError: if one is there twice, or none is.
     """
     names = [merchant.name for merchant in merchants]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise DataError(f"a fleet has each merchant once: {', '.join(twice)} is there twice", next_step="name it once")
     if not names:
         raise DataError("a fleet of no merchants makes nothing", next_step="name at least one")
@@ -224,6 +232,7 @@ class _Yard:
     actor: str
     recipe: Recipe
     instant: bool
+    resume: bool
     check: Callable[[Merchant], None]
     reporter: Reporter
 
@@ -232,9 +241,13 @@ class _Yard:
         started = time.perf_counter()
 
         def say(what: str, detail: str) -> None:
-            turn.check()
+            if what != "registered":  # what is registered is recorded first
+                turn.check()
             self.reporter(merchant.name, what, detail)
 
+        notes = Checkpoints(checkpoints(self.settings.home, merchant.name) / self.recipe.name)
+        if not self.resume:
+            notes.forget_notes()
         trainer = FleetTrainer(self.fleet, self.accelerator, turn.wait)
         try:
             self.check(merchant)
@@ -247,13 +260,14 @@ class _Yard:
                 reporter=say,
             )
             done = make_versions(
-                Job(self.registry, self.settings, self.encoder.anew(), self.actor, say),
+                Job(self.registry, self.settings, self.encoder.anew(), self.actor, say, notes),
                 replace(context, trainer=trainer),
                 started,
                 instant=self.instant,
                 callback=Heartbeat(say, "tuning", "the adapter"),
             )
             assert done is not None  # there is one process
+            notes.clear()
             return _outcome(done, time.perf_counter() - started)
         except Exception as error:  # a merchant's own, whatever it is
             return Outcome.of(merchant.name, error, time.perf_counter() - started)
@@ -284,30 +298,48 @@ class _Record:
 
     Args:
         home: shopfit's.
-        merchant: its name.
+        merchant: whose files, as they are now, it is of.
         recipe: of the fleet.
         instant: likewise.
     """
 
-    def __init__(self, home: Path, merchant: str, recipe: Recipe, instant: bool) -> None:
-        self._path = fleets(home, merchant) / f"{recipe.name}.json"
-        self._run = content_digest([dump_recipe(recipe), instant])
+    def __init__(self, home: Path, merchant: Merchant, recipe: Recipe, instant: bool) -> None:
+        self._path = fleets(home, merchant.name) / f"{recipe.name}.json"
+        self._run = content_digest([dump_recipe(recipe), instant, _files(merchant.folder)])
 
-    def read(self) -> Outcome | None:
-        """What is there of the same fleet; None if that is nothing, or cannot be read."""
+    def read(self, registry: Registry) -> Outcome | None:
+        """What is there of the same fleet; None if that is nothing, cannot be read, or is registered no more."""
         try:
             found: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
-            return Outcome(**found["outcome"] | {"earlier": True}) if found["run"] == self._run else None
-        except (OSError, ValueError, TypeError, KeyError):
+            if found["run"] != self._run:
+                return None
+            outcome = Outcome(**found["outcome"] | {"earlier": True})
+            registry.resolve(outcome.version)
+        except (OSError, ValueError, TypeError, KeyError, UnknownReference):
             return None
+        return outcome
 
     def write(self, outcome: Outcome) -> None:
-        """Keep an outcome."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(".part")
-        part.write_text(json.dumps({"schema": 1, "run": self._run, "outcome": asdict(outcome)}), encoding="utf-8")
-        part.replace(self._path)
+        """Keep an outcome; on a disk that cannot be written it is not kept, and `--resume` will make it anew."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part = self._path.with_suffix(".part")
+            part.write_text(json.dumps({"schema": 1, "run": self._run, "outcome": asdict(outcome)}), encoding="utf-8")
+            part.replace(self._path)
+        except OSError as error:
+            logger.warning("--resume will make %s anew: %s", outcome.merchant, error)
 
     def remove(self) -> None:
         """Forget it: the merchant's run begins anew."""
         self._path.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> list[list[Any]]:
+    """Names, sizes and times of the files in a folder."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with suppress(OSError):
+            if path.is_file():
+                state = path.stat()
+                found.append([str(path.relative_to(folder)), state.st_size, state.st_mtime_ns])
+    return found

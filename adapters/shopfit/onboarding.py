@@ -171,7 +171,7 @@ def make_versions(
         reporter("instant", "no version: the base is sharded, so all is measured once, at the end")
     elif instant and recipe.tune.steps != 0:
         first = _made_before(job, context)
-        if first is None:
+        if not _agreed("" if first is None else first.version.name, accelerator):
             first = _version(job, _without_training(context), embed, started, only_if_passed=True)
         if first is not None:
             if job.checkpoints is not None:
@@ -197,8 +197,10 @@ def _kept(
     found = Checkpoints(checkpoints(settings.home, merchant.name) / recipe.name, resume=resume)
     if resume:
         reporter("resume", "goes on from what was kept" if found.there else "nothing was kept, so this starts anew")
-    elif found.there:
+        return found
+    if found.there:
         reporter("resume", "an earlier run of this was ended: `--resume` goes on with it, this one starts anew")
+    found.forget_notes()
     return found
 
 
@@ -213,7 +215,9 @@ def _made_before(job: Job, context: RunContext) -> Onboarded | None:
         return None
     bundle = job.registry.fetch(version, job.settings.cache)
     manifest, asked = bundle.manifest, _without_training(context).recipe
-    if manifest.data.digest != context.splits.digest or manifest.recipe_snapshot != dump_recipe(asked):
+    same = manifest.data.digest == context.splits.digest and context.base.known_by(manifest.base.fingerprint)
+    # one that is a prefix has a section `adapter` of its own
+    if not same or manifest.recipe_snapshot | {"adapter": None} != dump_recipe(asked) | {"adapter": None}:
         return None
     report = Report.from_json((bundle.folder / REPORT).read_bytes())
     return Onboarded(version, report, bundle, context.splits.test[0].fields)

@@ -62,16 +62,23 @@ class Turn:
         if self._ended:
             raise Ended
 
-    def end(self) -> None:
-        """Have it clean up and end, at the next `wait` or `check`."""
+    def end(self, patience: float = 20.0) -> None:
+        """Have it clean up and end, at the next `wait` or `check`.
+
+        Args:
+            patience: seconds to wait for that; after them it is left to end with the process.
+        """
         self._ended = True
         if self._running:  # `take` was interrupted
-            self._return()
-        if not self.over:
-            self.take()
+            self._return(patience)
+        if not self._running and not self.over:
+            self._running = True
+            self._given.release()
+            self._return(patience)
 
-    def _return(self) -> None:
-        self._back.acquire()
+    def _return(self, patience: float | None = None) -> None:
+        if not self._back.acquire(timeout=patience):
+            return
         self._running = False
         if self._failure is not None:
             failure, self._failure = self._failure, None

@@ -152,6 +152,30 @@ def test_a_stopped_run_is_gone_on_with_by_the_command_that_it_names(
     assert "checkpoints" not in state(home)
 
 
+def test_processes_of_a_launcher_go_on_together_and_the_instant_version_is_made_once(
+    shop: Path, home: Path, tiny_encoder: Path, run: Run
+) -> None:
+    recipe = ["adapter", "acme", str(shop / "sentiment.yaml"), "--data", str(shop), "--set", f"base={tiny_encoder}"]
+    recipe += ["--set", "tune.epochs=40", "--set", "blend=false"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
+    launcher += ["--rdzv-endpoint", "localhost:0", "-m", "shopfit"]
+    first = stopped([*launcher, *recipe], "epoch 1:", signal.SIGTERM, ACCELERATE_USE_CPU="true")
+    assert first.returncode != 0
+    made = json.loads(run("registry", "ls", "--json").stdout)
+    done = subprocess.run(
+        [*launcher, *recipe, "--resume"],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert "goes on from what was kept" in done.stdout, done.stderr
+    assert len(json.loads(run("registry", "ls", "--json").stdout)) == len(made) + 1, done.stderr
+    assert made, "this tests nothing without an instant version"
+    assert "checkpoints" not in state(home)
+
+
 def weights(home: Path) -> dict[str, bytes]:
     (folder,) = (path.parent for path in (home / "cache").glob("*/bundle.json"))
     return {path.name: path.read_bytes() for path in folder.rglob("*.safetensors")}

@@ -128,3 +128,14 @@ def test_trainings_that_nobody_went_on_with_are_removed_after_two_weeks(home: Pa
     assert sweep(home) == Space(1, len("weights"))
     left = {str(path.relative_to(home / "checkpoints")) for path in (home / "checkpoints").glob("*/*")}
     assert left == {"gone/new", "other/written-lately"}
+
+
+def test_a_folder_of_trainings_that_leads_elsewhere_is_left_alone(home: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "photos").mkdir(parents=True)
+    then = time.time() - 100 * 24 * 3600
+    os.utime(elsewhere / "photos", (then, then))
+    (home / "checkpoints").mkdir(parents=True)
+    (home / "checkpoints" / "acme").symlink_to(elsewhere)
+    assert sweep(home) == Space()
+    assert (elsewhere / "photos").is_dir()

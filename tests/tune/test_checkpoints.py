@@ -19,8 +19,8 @@ from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.recipe.schema import Recipe
+from shopfit.signals import held_back
 from shopfit.tune.checkpoints import Checkpoints, Kept
-from shopfit.tune.signals import held_back
 from shopfit.tune.trainer import Trainer, Tuned, make_accelerator
 from shopfit.tune.training_callback import NoCallback
 from shopfit.tune.training_dataset import TrainingSet
@@ -158,6 +158,47 @@ def test_held_back_signals_take_effect_at_the_end_and_a_second_one_at_once() -> 
             assert told == ["ended"] * 2
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_step_that_a_second_signal_ended_in_its_middle_is_not_kept(bases: dict[str, Base], tmp_path: Path) -> None:
+    case = CASES[0]
+    whole = outcome(fit(bases, case), tmp_path / "whole")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hooks, embeddings = [], bases[case.kind].model.get_input_embeddings()
+
+    class Twice(NoCallback):
+        def step(self, step: int, loss: float) -> None:  # noqa: ARG002
+            if step == 2:  # the next one is ended in its forward
+                hooks.append(embeddings.register_forward_pre_hook(kill_twice))
+
+    def kill_twice(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(bases, case, Checkpoints(tmp_path / "run", every=0.0), Twice())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for hook in hooks:
+            hook.remove()
+    seen = Seen()
+    tuned = fit(bases, case, Checkpoints(tmp_path / "run"), seen)
+    assert seen.steps[0] == 3
+    assert outcome(tuned, tmp_path / "parts") == whole
+
+
+def test_a_run_that_is_over_leaves_what_others_kept(tmp_path: Path) -> None:
+    kept = Kept({"weights/0": torch.ones(8)}, {"steps": 1})
+    folder = tmp_path / "checkpoints" / "acme" / "r"
+    one, other = Checkpoints(folder), Checkpoints(folder)
+    assert one.write("a", kept)
+    assert other.write("b", kept)
+    one.clear()
+    assert one.read("a") is None
+    assert other.read("b") is not None
+    other.clear()
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("changed", ["rows", "recipe", "seed", "start"])

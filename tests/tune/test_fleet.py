@@ -222,6 +222,31 @@ def test_one_that_diverges_ends_alone_and_changes_no_bit_of_the_others(bases: di
     assert re.search(r"the loss of step 1 is not finite, on the examples (\d, ){3}\d\b", str(last.error))
 
 
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_one_whose_forward_fails_ends_alone(bases: dict[str, Base], kind: str) -> None:
+    base, of = bases[kind], recipe()
+
+    def refuse(_module: object, inputs: tuple[torch.Tensor, ...]) -> None:  # as where there is no memory for it
+        if torch.is_grad_enabled() and any("hungry" in text for text in base.tokenizer.batch_decode(inputs[0])):
+            raise RuntimeError("out of memory")
+
+    sets = [shop(base, of, 5 + seed, seed=seed) for seed in (1, 2)]
+    hungry = shop(base, of, 6)
+    hungry = replace(hungry, train=[replace(row, fields={"text": f"hungry {row.id}"}) for row in hungry.train])
+    hook = base.model.get_input_embeddings().register_forward_pre_hook(refuse)
+    try:
+        fleet = Fleet(base, slots=3, rank=4)
+        others = [fleet.add(one, of) for one in sets]
+        bad = fleet.add(hungry, of)
+        over = run(fleet)
+    finally:
+        hook.remove()
+    assert len(over) == 3
+    assert str(bad.error) == "out of memory"
+    for training, training_set in zip(others, sets, strict=True):
+        same(training, alone(base, of, training_set))
+
+
 def test_what_a_run_queues_is_trained_with_the_rest_and_raises_its_own_error(bases: dict[str, Base]) -> None:
     base, of = bases["decoder"], recipe()
     fleet = Fleet(base, slots=4, rank=4)

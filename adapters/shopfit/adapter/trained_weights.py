@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from shopfit.signals import held_back
+
 
 class TrainedWeights(ABC):
     """What a training changes."""
@@ -66,4 +68,5 @@ class TrainedWeights(ABC):
             self.interpolate(origin, share)
             yield
         finally:
-            self.restore(end)
+            with held_back():  # else a signal could leave some of them behind
+                self.restore(end)

@@ -19,6 +19,7 @@ from shopfit.cli.terminal import (
     console,
     json_text,
     keep,
+    kept_so_far,
     merchant_of,
     print_json,
     recipe_options,
@@ -148,9 +149,7 @@ def _offering(again: list[str], kept: "Checkpoints") -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if kept.there:
-            instant = kept.notes.get("instant")
-            done = f"{instant} is registered" if instant else "nothing was registered"
-            keep(f"{done}; to go on with the training, run `{shlex.join(again)}`")
+            keep(f"{kept_so_far() or 'nothing was registered'}; to go on with the training, run `{shlex.join(again)}`")
         raise
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from shopfit.cli.arguments import PLACE, TEXT
-from shopfit.cli.terminal import actor, announce, as_json, check_home, check_named, console, counted, keep, print_json
+from shopfit.cli.terminal import Outcome as Told
+from shopfit.cli.terminal import actor, announce, as_json, check_home, check_named, console, counted, print_json
 from shopfit.libraries import crowded, quiet, share_cores
 
 if TYPE_CHECKING:
@@ -104,11 +105,13 @@ def command(
     if warning := crowded(os.getloadavg()[0], os.cpu_count() or 1):
         say("machine", warning)
     say("fleet", f"{counted(len(opened), 'merchant')}, recipe {loaded.name}, base {loaded.base}")
+    told = click.get_current_context().ensure_object(Told)
     with Progress(screen, len(opened)) as progress:
 
-        def ended(outcome: "Outcome") -> None:
-            progress.ended(outcome)
-            keep(f"{counted(progress.registered, 'merchant')} of {len(opened)} registered; go on with --resume")
+        def stage(merchant: str, what: str, detail: str) -> None:  # in the threads of runs
+            progress.stage(merchant, what, detail)
+            if what == "registered":
+                told.kept = f"{counted(progress.versions, 'version')} registered; go on with --resume"
 
         make = onboard_fleet
         if cluster is not None:
@@ -124,8 +127,8 @@ def command(
             resume=resume,
             slots=slots,
             check=lambda merchant: check_named(merchant, loaded, overrides),
-            reporter=progress.stage,
-            ended=ended,
+            reporter=stage,
+            ended=progress.ended,
         )
     if as_json:
         print_json(
@@ -203,7 +206,7 @@ class Progress:
     def __init__(self, screen: "Screen", count: int) -> None:
         from rich.live import Live
 
-        self.registered = 0
+        self.versions = 0
         self._screen, self._count, self._done = screen, count, 0
         self._stages: dict[str, tuple[str, str]] = {}
         self._started = time.monotonic()
@@ -235,12 +238,12 @@ class Progress:
     def stage(self, merchant: str, what: str, detail: str) -> None:
         """A merchant's run has come so far."""
         self._stages[merchant] = what, detail
+        self.versions += what == "registered"
 
     def ended(self, outcome: "Outcome") -> None:
         """A merchant's run is over."""
         self._stages.pop(outcome.merchant, None)
         self._done += 1
-        self.registered += bool(outcome.version)
         self._screen.row(outcome.merchant, worded(outcome))
 
     def _tick(self) -> None:

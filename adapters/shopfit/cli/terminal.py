@@ -43,6 +43,11 @@ def keep(what: str) -> None:
     click.get_current_context().ensure_object(Outcome).kept = what
 
 
+def kept_so_far() -> str:
+    """What was said to be done last; empty if nothing was."""
+    return click.get_current_context().ensure_object(Outcome).kept
+
+
 def only_prints(command: Callable[..., Any]) -> Callable[..., Any]:
     """For a command whose output is all that it does: it has failed if that cannot be written."""
 

@@ -85,8 +85,9 @@ def sweep(home: Path, *, dry_run: bool = False) -> Space:
     ):
         found += sweep_folder(parent, prefix, dry_run=dry_run)
     for run in _runs(home):
-        if max(map(_written, [run, *run.iterdir()])) < time.time() - _FORGOTTEN:
-            found += Space(1, remove(run, dry_run=dry_run).bytes)
+        with suppress(OSError):  # another user's, or removed meanwhile
+            if max(map(_written, [run, *run.iterdir()])) < time.time() - _FORGOTTEN:
+                found += Space(1, remove(run, dry_run=dry_run).bytes)
     return found
 
 
@@ -147,7 +148,8 @@ def _names(parent: Path, prefix: str) -> list[str]:
 def _runs(home: Path) -> list[Path]:
     """Folders with checkpoints: of each merchant's recipes."""
     try:
-        return [run for run in (home / "checkpoints").glob("*/*") if run.is_dir() and not run.is_symlink()]
+        runs = (home / "checkpoints").glob("*/*")
+        return [run for run in runs if not (run.is_symlink() or run.parent.is_symlink()) and run.is_dir()]
     except OSError:
         return []
 

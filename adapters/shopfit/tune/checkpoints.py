@@ -25,8 +25,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from shopfit.registry.temp_folders import remove
-
 logger = logging.getLogger(__name__)
 
 _FORM = "shopfit-checkpoint-1"  # another number for another form
@@ -66,6 +64,7 @@ class Checkpoints:
         self._resume, self._every = resume, every
         self._written = time.monotonic()
         self._failed = False
+        self._names: set[str] = set()  # of the run's trainings
         self.steps = 0  # of the training that was written last
 
     @property
@@ -79,6 +78,7 @@ class Checkpoints:
         Args:
             name: from `name_of`.
         """
+        self._names.add(name)
         if not self._resume:
             return None
         path = self._folder / f"{name}{_SUFFIX}"
@@ -105,6 +105,7 @@ class Checkpoints:
         Returns:
             whether it is on disk.
         """
+        self._names.add(name)
         self._written = time.monotonic()
         path = self._folder / f"{name}{_SUFFIX}"
         unfinished = self._folder / f"{name}.{secrets.token_hex(8)}"
@@ -130,11 +131,19 @@ class Checkpoints:
         return True
 
     def clear(self) -> None:
-        """Remove all: the run is over."""
-        remove(self._folder)
+        """Remove what is kept of the run, which is over; other runs of the folder keep theirs."""
+        with suppress(OSError):
+            for name in self._names:
+                (self._folder / f"{name}{_SUFFIX}").unlink(missing_ok=True)
+        self.forget_notes()
         with suppress(OSError):  # where others are kept
-            for parent in (self._folder.parent, self._folder.parent.parent):
-                parent.rmdir()
+            for folder in (self._folder, self._folder.parent, self._folder.parent.parent):
+                folder.rmdir()
+
+    def forget_notes(self) -> None:
+        """Remove the notes."""
+        with suppress(OSError):
+            (self._folder / _NOTES).unlink(missing_ok=True)
 
     def note(self, key: str, value: str) -> None:
         """Note what the run has come to, beside its trainings; nothing is noted on a disk that cannot be written."""
@@ -147,9 +156,7 @@ class Checkpoints:
 
     @property
     def notes(self) -> dict[str, str]:
-        """What was noted by the run that is gone on with, and this one."""
-        if not self._resume:
-            return {}
+        """What was noted."""
         try:
             found = json.loads((self._folder / _NOTES).read_text(encoding="utf-8"))
         except (OSError, ValueError):

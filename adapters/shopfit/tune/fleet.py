@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from accelerate.utils import set_seed
+from torch import Tensor
 
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.reused_adapter import ReusedAdapter
@@ -165,10 +166,35 @@ class Fleet:
         return [sorted(group, key=lambda training: training.slot) for group in groups]
 
     def _take(self, group: Sequence[Training]) -> list[Training]:
-        """A forward and a step of each training in a group.
+        """A forward and a step of each training in a group; where that fails, of each alone.
 
         Returns:
             those that are over.
+        """
+        try:
+            losses = self._forward(group)
+        except Exception as failure:  # one merchant's own, whatever it is: such as no memory for its batch
+            for training in group:
+                training.forget_gradients()
+            if len(group) > 1:
+                return [over for training in group for over in self._take([training])]
+            return [self._over(group[0], failure)]
+        over = []
+        for training, loss in zip(group, losses, strict=True):
+            error: Exception | None = None
+            try:
+                goes_on = training.step(loss)
+            except Exception as failure:  # a merchant's own, whatever it is
+                goes_on, error = False, failure
+            if not goes_on:
+                over.append(self._over(training, error))
+        return over
+
+    def _forward(self, group: Sequence[Training]) -> list[Tensor]:
+        """A forward and a backward pass of a group.
+
+        Returns:
+            the loss of each.
         """
         slots, scales = [training.slot for training in group], [training.scale for training in group]
         batches = [training.batch.questions for training in group if training.batch is not None]
@@ -181,18 +207,12 @@ class Fleet:
         losses = [training.loss(mine) for training, mine in zip(group, sums, strict=True)]
         # rows of one merchant reach no weights of another, so that the sum's gradients are each one's own
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-        over = []
-        for training, loss in zip(group, losses, strict=True):
-            error: Exception | None = None
-            try:
-                goes_on = training.step(loss.detach())
-            except Exception as failure:  # a merchant's own, whatever it is
-                goes_on, error = False, failure
-            if not goes_on:
-                self._active.remove(training)
-                self._end(training, error)
-                over.append(training)
-        return over
+        return [loss.detach() for loss in losses]
+
+    def _over(self, training: Training, error: Exception | None) -> Training:
+        self._active.remove(training)
+        self._end(training, error)
+        return training
 
     def withdraw(self, training: Training) -> None:
         """End a training that nobody waits for any more."""

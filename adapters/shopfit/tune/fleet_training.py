@@ -131,12 +131,16 @@ class Training:
             raise diverged(done + 1, self._dataset.ids(self._indices), shown)
         set_rate(self._optimizer, learning_rate(done, self.steps, settings.warmup))
         self._optimizer.step()
-        self._stack.gradient(self.slot).zero_()
-        for weight in weights[1:]:
-            weight.grad = None
+        self.forget_gradients()
         self._loop.took(float(shown))
         self._callback.step(done + 1, float(shown))
         return self._next()
+
+    def forget_gradients(self) -> None:
+        """Set the gradients of the slot and the head to zero."""
+        self._stack.gradient(self.slot).zero_()
+        if self._head is not None:
+            self._prototypes.grad = None
 
     def leave(self) -> None:
         """Free the slot."""

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
@@ -17,13 +18,14 @@ from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.trained_weights import TrainedWeights
 from shopfit.base.load import Base
 from shopfit.documents import document
-from shopfit.merchant.examples import content_digest
+from shopfit.merchant.examples import Example, content_digest
 from shopfit.recipe.schema import Recipe
+from shopfit.signals import held_back
 from shopfit.tune.checkpoints import Checkpoints, Kept
-from shopfit.tune.signals import held_back
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.tune.training_loop import Place, TrainingLoop
 
+_FIELDS = [one.name for one in fields(Example) if one.name != "where"]
 _LIBRARIES = ("torch", "peft", "accelerate", "transformers")
 
 
@@ -53,6 +55,7 @@ class KeptTraining:
         self._accelerator = accelerator
         self._started = time.perf_counter()
         self._on_disk = -1
+        self._torn = False  # whether a step was ended in its middle
         kept = self._read()
         if kept is not None:
             self._go_on(kept)
@@ -66,7 +69,9 @@ class KeptTraining:
     def step(self) -> Iterator[None]:
         """A context for a step: a signal waits for its end, and what ends the run there is kept."""
         with held_back():
+            self._torn = True
             yield
+            self._torn = False
         if self._checkpoints is not None and self._checkpoints.due:
             self.write()
 
@@ -81,10 +86,10 @@ class KeptTraining:
             raise
 
     def write(self) -> None:
-        """Keep the training as it is, if it is not on disk yet."""
+        """Keep the training as it is, if it is not on disk yet, and no second signal ended it within a step."""
         place, checkpoints = self._loop.place, self._checkpoints
         told = place.steps + place.over
-        if checkpoints is None or not self._accelerator.is_main_process or told == self._on_disk:
+        if checkpoints is None or self._torn or not self._accelerator.is_main_process or told == self._on_disk:
             return
         tensors = _numbered("weights", self._weights.state()) | _numbered("best", place.best or [])
         tensors |= {f"averages/{name}": value for name, value in self._weights.averages().items()}
@@ -153,14 +158,16 @@ def name_of(
 
 
 def _merchant(training_set: TrainingSet) -> list[Any]:
+    said = hashlib.sha256()
+    for rows in (training_set.train, training_set.valid, training_set.beside):
+        for row in rows:
+            said.update(content_digest(document([getattr(row, name) for name in _FIELDS])).encode())
+        said.update(b"end")
     catalogs = (training_set.prompter.catalog, training_set.prompter.history)
     return [
         [None if catalog is None else catalog.digest for catalog in catalogs],
         list(training_set.labels),
-        *(
-            [[getattr(row, name) for name in row.__dataclass_fields__ if name != "where"] for row in rows]
-            for rows in (training_set.train, training_set.valid, training_set.beside)
-        ),
+        said.hexdigest(),
     ]
 
 

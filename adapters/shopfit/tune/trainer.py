@@ -208,7 +208,9 @@ class Trainer:
         dataset = BalancedTrainingDataset(merchants, settings, per_merchant, names)
         steps = total_steps(recipe, len(dataset))
         adapter = _attach(base, recipe, merchants, steps, names, start)
-        name = name_of(base, recipe, merchants, start, accelerator.num_processes, per_merchant)
+        name = ""
+        if self._checkpoints is not None:
+            name = name_of(base, recipe, merchants, start, accelerator.num_processes, per_merchant)
         try:
             return self._train(adapter, dataset, merchants, recipe, steps, name)
         except BaseException:  # the base is as it was before, for whoever goes on

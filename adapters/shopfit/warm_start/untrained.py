@@ -8,17 +8,19 @@ kept as a prefix (Context Tuning, arXiv:2507.04221, at zero steps).
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from shopfit.adapter.initial_weights import Start
 from shopfit.base.attention import Attention
 from shopfit.base.load import Base
 from shopfit.base.placement import block_devices
-from shopfit.base.prefix import lay_before, prefix_of
+from shopfit.base.prefix import Prefix, lay_before, prefix_of
 from shopfit.base.prompt import Prompter
-from shopfit.base.scoring.questions import Question
+from shopfit.engine.offline_scoring import ask
 from shopfit.merchant.examples import Example
 from shopfit.merchant.sampling import in_order
 from shopfit.recipe.schema import Recipe
@@ -94,18 +96,29 @@ def _shown(prompter: Prompter, examples: Sequence[Example], budget: int, seed: s
 
 def _offsets(base: Base, prompter: Prompter, training_set: TrainingSet, prefix: Tensor | None) -> tuple[float, ...]:
     """The mean log-probability of each label after texts that say nothing, behind the prefix if there is one."""
-    recipe, labels = prompter.recipe, training_set.labels
-    answers = tuple(prompter.label(label) for label in labels)
-    fields = _without_content(prompter, training_set.train)
+    fields, temperature = _without_content(prompter, training_set.train), prompter.recipe.tune.temperature
     if not fields:
         return ()
-    batch = base.scorer.collate([Question(prompter.encode(row), answers) for row in fields]).to(base.device)
-    rows = [prefix] * len(batch.input_ids)
-    with torch.inference_mode():
-        sums = batch.forward(base.model, prefix=lay_before(rows, base.device, block_devices(base.model)))
-    scores = (sums / batch.lengths).view(-1, len(labels)) / recipe.tune.temperature
-    mean = scores.log_softmax(-1).mean(0) * recipe.tune.temperature
+    said = np.array(ask(_Behind(base, prefix), prompter, fields, labels=training_set.labels))
+    mean = np.log(np.maximum(said, np.finfo(float).tiny)).mean(0) * temperature
     return tuple(round(float(offset), 6) for offset in mean)
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """A base behind a prefix, or as it is, as an adapted model."""
+
+    base: Base
+    keys_and_values: Tensor | None
+    head: None = None
+    offsets: tuple[float, ...] = ()
+
+    @property
+    def model(self) -> Any:
+        return self.base.model
+
+    def prefix(self, rows: int) -> Prefix | None:
+        return lay_before([self.keys_and_values] * rows, self.base.device, block_devices(self.base.model))
 
 
 def _without_content(prompter: Prompter, examples: Sequence[Example]) -> list[dict[str, str]]:
