@@ -32,17 +32,19 @@ class AdaptedModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """A base without an adapter.
+    """A base without an adapter, or whose layers others adapt, as a stack's slots.
 
     Args:
         model: the causal language model or the encoder.
+        head: of the adapter that is in a slot, if it has one.
+        offsets: as of any adapted model.
     """
 
     model: Any
-    head: None = None
+    head: Head | None = None
     offsets: tuple[float, ...] = ()
 
-    def prefix(self, rows: int) -> None:  # noqa: ARG002 - a bare base has none
+    def prefix(self, rows: int) -> None:  # noqa: ARG002 - neither has one
         """None."""
         return
 

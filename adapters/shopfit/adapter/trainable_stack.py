@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from shopfit.adapter.head import Head
 from shopfit.adapter.stack import Stack
 from shopfit.base.load import Base
 from shopfit.methods.method import Factors
@@ -62,22 +59,3 @@ class TrainableStack:
     def rows(self, slots: Sequence[int], scales: Sequence[float]) -> AbstractContextManager[None]:
         """A context in which each row of a forward uses its slot, and its products are scaled."""
         return self._stack.rows(slots, scales=scales)
-
-
-@dataclass(frozen=True, slots=True)
-class SlotModel:
-    """A base that is asked inside of `TrainableStack.rows`, as an adapted model.
-
-    Args:
-        model: of the base.
-        head: of the adapter in the slot, if it has one.
-        offsets: subtracted from the scores of the labels, in their order; empty for none.
-    """
-
-    model: Any
-    head: Head | None = None
-    offsets: tuple[float, ...] = ()
-
-    def prefix(self, rows: int) -> None:  # noqa: ARG002 - LoRA has none
-        """None."""
-        return

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from shopfit.adapter.adapted_model import Bare
 from shopfit.adapter.head import Head
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.reused_adapter import ReusedAdapter
-from shopfit.adapter.trainable_stack import SlotModel, TrainableStack
+from shopfit.adapter.trainable_stack import TrainableStack
 from shopfit.adapter.trained_weights import TrainedWeights
 from shopfit.base.load import Base
 from shopfit.evaluation.assess import ask
@@ -175,6 +176,6 @@ class Training:
             return []
         task = task_of(self.recipe.task)
         with self._stack.rows([self.slot], [self.scale]):
-            answers = ask(SlotModel(self._base.model, self._head), self._base, prompter, labels, valid)
+            answers = ask(Bare(self._base.model, self._head), self._base, prompter, labels, valid)
         pools = task.pools(self.recipe, valid, prompter.catalog)
         return [task.collect(labels, valid, pools, answers, prompter.catalog)]
