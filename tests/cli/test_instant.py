@@ -58,6 +58,12 @@ def test_it_has_nothing_to_search(run: Run, intents: list[str]) -> None:
     done = run(*intents, "--instant", "--search", "3")
     assert done.returncode == 2
     assert "--search tries how to train, and --instant trains nothing" in done.stderr
+    said = run(*intents, "--set", "tune.steps=0", "--search", "3")
+    assert said.returncode == 2
+    assert "--search tries how to train, and tune.steps is 0" in said.stderr
+    gone_on = run(*intents, "--instant", "--resume")
+    assert gone_on.returncode == 2
+    assert "--resume goes on with trainings, and --instant trains nothing" in gone_on.stderr
 
 
 def test_a_base_without_a_start_has_none(run: Run, shop: Path) -> None:

@@ -85,6 +85,8 @@ def command(
     if instant and resume:
         raise click.UsageError("--resume goes on with trainings, and --instant trains nothing: give one of them")
     loaded = load_recipe(recipe, overrides=(*overrides, *(["tune.steps=0"] if instant else [])))
+    if trials is not None and loaded.tune.steps == 0:
+        raise click.UsageError("--search tries how to train, and tune.steps is 0: leave one of them out")
     opened = merchant_of(merchant, data)
     check_named(opened, loaded, overrides)
     check_home()
