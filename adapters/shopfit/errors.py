@@ -261,26 +261,5 @@ class DeadlineExceeded(ShopfitError, TimeoutError):  # noqa: N818 - reads as wha
 
 
 _KINDS: dict[str, type[ShopfitError]] = {
-    kind.__name__: kind
-    for kind in (
-        RecipeError,
-        DataError,
-        BaseError,
-        BundleError,
-        UnknownReference,
-        UnknownVersion,
-        UnknownMerchant,
-        UnknownRelease,
-        UnknownCatalog,
-        UnknownAnswer,
-        RegistryError,
-        RegistryUnavailable,
-        KeyRefused,
-        ScopeMissing,
-        RequestError,
-        LimitExceeded,
-        Overloaded,
-        EngineEnded,
-        DeadlineExceeded,
-    )
+    name: kind for name, kind in list(globals().items()) if isinstance(kind, type) and issubclass(kind, ShopfitError)
 }
