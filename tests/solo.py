@@ -21,6 +21,7 @@ class Worn:
     model: Any
     peft: Any = None
     head: Head | None = None
+    offsets: tuple[float, ...] = ()
 
     def prefix(self, rows: int) -> Prefix | None:
         if self.peft is None:

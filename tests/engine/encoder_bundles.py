@@ -31,7 +31,7 @@ def recipe_for(base: Base, task: str, method: str, seed: int) -> Recipe:
         base,
         task,
         adapter={"rank": 4} | ({"dora": True} if method == "dora" else {"method": method}),
-        tune={"lr": 0.01, "epochs": 15 if task == "choose" else 40, "batch_size": 4, "seed": seed},
+        tune={"lr": 0.01, "epochs": 15 if task == "choose" else 80, "batch_size": 4, "seed": seed},
     )
 
 
