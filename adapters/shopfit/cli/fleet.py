@@ -13,7 +13,17 @@ import click
 
 from shopfit.cli.arguments import PLACE, TEXT
 from shopfit.cli.terminal import Outcome as Told
-from shopfit.cli.terminal import actor, announce, as_json, check_home, check_named, console, counted, print_json
+from shopfit.cli.terminal import (
+    actor,
+    announce,
+    as_json,
+    check_home,
+    check_named,
+    console,
+    counted,
+    print_json,
+    set_option,
+)
 from shopfit.libraries import crowded, quiet, share_cores
 
 if TYPE_CHECKING:
@@ -39,14 +49,7 @@ _SHOWN = 12  # merchants at work
     metavar="FOLDER",
     help="A folder with a folder for each merchant; by default the sample merchants. Without MERCHANTS, all in it.",
 )
-@click.option(
-    "--set",
-    "overrides",
-    type=TEXT,
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Change a recipe's key, such as tune.epochs=2. Repeatable.",
-)
+@set_option
 @click.option(
     "--instant/--no-instant", default=True, help="Whether each gets the version that needs no training first."
 )

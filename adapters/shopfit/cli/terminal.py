@@ -64,17 +64,20 @@ as_json = click.option(
 )
 
 
+set_option = click.option(
+    "--set",
+    "overrides",
+    type=TEXT,
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change a recipe's key, such as tune.epochs=2. Repeatable.",
+)
+
+
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """MERCHANT, RECIPE, --data and --set: what `adapter` and `plan` are asked for."""
     for decorate in (
-        click.option(
-            "--set",
-            "overrides",
-            type=TEXT,
-            metavar="KEY=VALUE",
-            multiple=True,
-            help="Change a recipe's key, such as tune.epochs=2. Repeatable.",
-        ),
+        set_option,
         click.option(
             "--data",
             type=PLACE,
