@@ -192,8 +192,8 @@ def attach(
     if base.placed:
         raise BaseError(
             f"the base {base.name} was loaded by a device map, which serves it and does not train it",
-            next_step="train without one, or in int8 or nf4 (`quantization`); what fits on no one GPU is sharded "
-            "(deploy/accelerate/fsdp2.yaml), and the adapter is served here",
+            next_step="train without one, or in int8 or nf4 (`quantization`); what fits on no one GPU is sharded by "
+            "FSDP2 (deploy/accelerate/fsdp2.yaml), and the adapter is served here",
         )
     training = turns_of(base.model).train(base.name)
     if base.quantization != "none" and not base.sharded:  # which it is prepared for
