@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.conftest import save_base
 from tests.tune.reviews import LABELS, reviews
 from tests.tune.reviews import RECIPE as WHOLE
 
+from shopfit.adapter.adapted_model import AdaptedModel, answer_sums
 from shopfit.adapter.bundle import DataIdentity, seal
 from shopfit.adapter.initial_weights import Start, settings_for
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
+from shopfit.base.scoring.architectures import scorer_of
 from shopfit.base.scoring.questions import Question
 from shopfit.engine import ChooseRequest, Engine, Tenant
 from shopfit.merchant.examples import Example
@@ -23,7 +26,7 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.onboarding import onboard
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
-from shopfit.tasks import ChoosePredictions
+from shopfit.tasks import ChoosePredictions, task_of
 from shopfit.tune.bundle_writer import save
 from shopfit.tune.trainer import Trainer, Tuned, held_out_answers, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
@@ -168,18 +171,80 @@ def test_a_bundle_of_it_is_served_with_the_same_probabilities(base: Base, tmp_pa
         assert np.allclose([answer.raw(LABELS, ()) for answer in answers], want, atol=1e-5)
 
 
-def test_only_choosing_with_a_decoder_has_any(base: Base, encoder: Base) -> None:
+OTHERS = {
+    "generate": (
+        {"prompt": {"template": "Shopper: {text}\nProfile:", "max_tokens": 64}, "evaluate": {"metric": "exact_match"}},
+        [{"output": f"likes item {number}"} for number in range(4)],
+    ),
+    "rank": (
+        {"prompt": {"template": "Search: {text}\nProduct:", "max_tokens": 64}, "evaluate": {"metric": "mrr"}},
+        [
+            {"relevant": (f"tent {number}",), "candidates": ("tent 0", "tent 1", "tent 2", "tent 3")}
+            for number in range(4)
+        ],
+    ),
+    "rate": (
+        {
+            "prompt": {"template": "Review: {text}\nStars:", "max_tokens": 64},
+            "data": {"file": "x.jsonl", "bounds": [1, 5]},
+            "evaluate": {"metric": "rmse"},
+        },
+        [{"score": float(number)} for number in (1, 2.2, 4.9, 5)],
+    ),
+}
+"""Of each other task: what its recipe has, and the answers of four examples."""
+
+
+@pytest.mark.parametrize("task", OTHERS)
+def test_a_context_is_what_the_base_reads_before_a_question_whatever_is_asked(base: Base, task: str) -> None:
+    sections, answers = OTHERS[task]
+    recipe = Recipe.model_validate({"name": "r", "task": task, "data": {"file": "x.jsonl"}} | sections)
+    rows = [Example(f"{place}", {"text": f"order {place}"}, **answer) for place, answer in enumerate(answers)]
+    prompter, names = Prompter(recipe, base.tokenizer), task_of(recipe.task).labels(recipe, rows)
+    shop = TrainingSet(rows, [], names, prompter)
+    assert untrained_starts(base, recipe) == [CONTEXT]
+    start = untrained_start(CONTEXT, base, recipe, shop)
+    assert (start.name, start.kept, start.offsets) == (CONTEXT, True, ())
+    assert start.prefix is not None
+    right = {
+        "generate": lambda row: prompter.output(row.output),
+        "rank": lambda row: prompter.item(row.relevant[0]),
+        "rate": lambda row: prompter.label(min(names, key=lambda name: abs(float(name) - row.score))),
+    }[task]
+    between = prompter.plain.encode("\n\n", special=False)
+    shown = [(*prompter.encode(row.fields), *right(row), *between) for row in rows]
+    asked, answer = prompter.encode({"text": "order 9"}), right(rows[2])
+    tuned = kept(base, start, shop, recipe)
+    try:
+        behind = ask_one(tuned.adapter, asked, answer)
+    finally:
+        tuned.adapter.detach()
+    texts = [
+        [token for row in order for token in row] for count in (1, 2, 3, 4) for order in permutations(shown, count)
+    ]
+    before = [text for text in texts if len(text) == start.prefix.shape[3]]
+    found = [base.scorer.compute(base.model, [Question((*text, *asked), (answer,))])[0][0] for text in before]
+    assert any(np.isclose(behind, one, atol=1e-4) for one in found)
+
+
+def ask_one(adapted: AdaptedModel, prompt: Sequence[int], answer: Sequence[int]) -> float:
+    """The mean log-probability of an answer's tokens."""
+    batch = scorer_of("decoder", 0).collate([Question(tuple(prompt), (tuple(answer),))])
+    with torch.inference_mode():
+        return float(answer_sums(adapted, batch)[0] / batch.lengths[0])
+
+
+def test_a_context_too_long_for_any_example_is_the_base_as_it_is(base: Base) -> None:
+    recipe = Recipe.model_validate(
+        {"name": "r", "task": "generate", "data": {"file": "x.jsonl"}} | OTHERS["generate"][0]
+    )
+    long = Example("0", {"text": "order 1"}, output="likes " + "tents and " * 500)
+    start = untrained_start(CONTEXT, base, recipe, TrainingSet([long], [], (), Prompter(recipe, base.tokenizer)))
+    assert (start.scratch, start.kept, start.name) == (True, True, "scratch")
+
+
+def test_only_a_decoder_has_any(base: Base, encoder: Base) -> None:
     assert untrained_starts(base, RECIPE) == [CALIBRATED, CONTEXT]
     assert untrained_starts(encoder, RECIPE) == []
-    written = Recipe.model_validate(
-        {
-            "name": "w",
-            "task": "generate",
-            "data": {"file": "x.jsonl"},
-            "prompt": {"template": "{text}"},
-            "evaluate": {"metric": "exact_match"},
-        }
-    )
-    assert untrained_starts(base, written) == []
     long = RECIPE.model_copy(update={"prompt": RECIPE.prompt.model_copy(update={"max_tokens": base.max_length})})
     assert untrained_starts(base, long) == [CALIBRATED]

@@ -156,6 +156,11 @@ class Rate(ClosedTask):
         shares = [float(np.interp(target, np.sort(places), row)) for row in np.eye(len(places))[np.argsort(places)].T]
         return tuple(question.answers), tuple(zip(places.tolist(), [target] * len(places), shares, strict=True))
 
+    def right_answer(self, question: TrainingQuestion) -> Any:
+        """The level that is nearest to the score."""
+        answers, targets = self.training_answers(question)
+        return max(zip(answers, targets, strict=True), key=lambda pair: pair[1][2])[0]
+
     def loss(self, sums: "Tensor", batch: TrainingBatch, temperature: float, tune: Tune | None = None) -> "Tensor":
         """Squared error of the levels' mean, or Huber's loss, which is linear for large errors (Huber, 1964).
 

@@ -100,6 +100,11 @@ class TaskType(ABC):
     def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The A answers that a training example is scored on, and a target of each: whether it is right, or numbers."""
 
+    def right_answer(self, question: TrainingQuestion) -> Any:
+        """The answer that stands behind a training example's prompt where the example is shown: the first right one."""
+        answers, targets = self.training_answers(question)
+        return answers[targets.index(True)]
+
     def size(self, answers: Sequence[Any]) -> int:
         """What a question adds to what the loss of a batch is divided by: 1, or the tokens of its answers."""
         return 1

@@ -1,4 +1,4 @@
-"""What a decoder can be without a step of training: itself without its bias, or behind the labelled examples.
+"""What a decoder can be without a step of training: itself without its bias between labels, or behind the examples.
 
 A decoder finds some labels likelier than others whatever the question is, and more so behind examples. That bias is
 measured on texts of the merchant's own words in any order, which say nothing, and subtracted (domain-context
@@ -24,6 +24,7 @@ from shopfit.engine.offline_scoring import ask
 from shopfit.merchant.examples import Example
 from shopfit.merchant.sampling import in_order
 from shopfit.recipe.schema import Recipe
+from shopfit.tasks import TrainingQuestion, task_of
 from shopfit.tune.training_dataset import TrainingSet
 
 CALIBRATED, CONTEXT = "calibrated", "context"
@@ -34,28 +35,36 @@ _WORDS = 64  # of such a text, at most
 
 
 def untrained_starts(base: Base, recipe: Recipe) -> list[str]:
-    """Names of the starts that `untrained_start` can make, the simplest first; none but for `choose` on a decoder."""
-    if not recipe.spec.single_label or base.kind != "decoder" or not _texts(recipe):
+    """Names of the starts that `untrained_start` can make, the simplest first; none but on a decoder."""
+    if base.kind != "decoder":
         return []
-    return [CALIBRATED, CONTEXT] if base.prefix_shape is not None and _budget(base, recipe) > 0 else [CALIBRATED]
+    found = [CALIBRATED] if _biased(recipe) else []
+    return [*found, CONTEXT] if base.prefix_shape is not None and _budget(base, recipe) > 0 else found
 
 
 def untrained_start(name: str, base: Base, recipe: Recipe, training_set: TrainingSet) -> Start:
     """A start to be kept as it is.
 
     Args:
-        name: from `untrained_starts`; `context` is `calibrated` where no example fits.
+        name: from `untrained_starts`; `context` is `calibrated`, or the base as it is, where no example fits.
         base: bare.
-        recipe: of task choose.
+        recipe: of the merchant.
         training_set: the merchant's; it sees `train` alone.
     """
-    prompter = training_set.prompter.under(recipe)
+    training_set = training_set.under(recipe)
     prefix = None
     if name == CONTEXT:
-        tokens = _shown(prompter, training_set.train, _budget(base, recipe), f"{recipe.tune.seed}/{CONTEXT}")
+        tokens = _shown(training_set, _budget(base, recipe), f"{recipe.tune.seed}/{CONTEXT}")
         prefix = prefix_of(base.model, tokens) if tokens else None
-    offsets = _offsets(base, prompter, training_set, prefix)
+    offsets = _offsets(base, training_set, prefix) if _biased(recipe) else ()
+    if prefix is None and not _biased(recipe):
+        return Start(kept=True)
     return Start(CALIBRATED if prefix is None else CONTEXT, prefix=prefix, offsets=offsets, kept=True)
+
+
+def _biased(recipe: Recipe) -> bool:
+    """Whether there are labels to find likelier than others, and texts to measure that on."""
+    return recipe.spec.single_label and bool(_texts(recipe))
 
 
 def _texts(recipe: Recipe) -> list[str]:
@@ -70,18 +79,24 @@ def _budget(base: Base, recipe: Recipe) -> int:
     return most if window is None else min(most, window)
 
 
-def _shown(prompter: Prompter, examples: Sequence[Example], budget: int, seed: str) -> list[int]:
-    """Prompts with their answers: rounds of one example a label, as long as a whole round fits.
+def _shown(training_set: TrainingSet, budget: int, seed: str) -> list[int]:
+    """Prompts with their right answers, as many as fit.
 
-    Of the first round, as many as fit.
+    Where all examples have the same answers: rounds of one example an answer, as long as a whole round fits; of the
+    first round, as many as fit.
     """
+    prompter, names = training_set.prompter, training_set.labels
+    task, answers = task_of(prompter.recipe.task), [prompter.label(name) for name in names]
     between = prompter.plain.encode(_BETWEEN, special=False)
+    waiting: dict[Sequence[int], list[tuple[Example, Sequence[int]]]] = {}
+    for example in in_order(training_set.train, seed):
+        right = task.right_answer(TrainingQuestion(example, prompter, names, answers, list))
+        waiting.setdefault(right if answers else (), []).append((example, right))
 
-    def rows(label: str) -> Iterator[Sequence[int]]:
-        mine = [example for example in examples if example.label == label]
-        return ((*prompter.encode(one.fields), *prompter.label(label), *between) for one in in_order(mine, seed))
+    def rows(examples: Sequence[tuple[Example, Sequence[int]]]) -> Iterator[Sequence[int]]:
+        return ((*prompter.encode(example.fields), *right, *between) for example, right in examples)
 
-    left = [rows(label) for label in dict.fromkeys(str(example.label) for example in in_order(examples, seed))]
+    left = [rows(examples) for examples in waiting.values()]
     shown: list[int] = []
     while True:
         found: list[Sequence[int]] = []
@@ -94,8 +109,9 @@ def _shown(prompter: Prompter, examples: Sequence[Example], budget: int, seed: s
         shown += [token for tokens in found for token in tokens]
 
 
-def _offsets(base: Base, prompter: Prompter, training_set: TrainingSet, prefix: Tensor | None) -> tuple[float, ...]:
+def _offsets(base: Base, training_set: TrainingSet, prefix: Tensor | None) -> tuple[float, ...]:
     """The mean log-probability of each label after texts that say nothing, behind the prefix if there is one."""
+    prompter = training_set.prompter
     fields, temperature = _without_content(prompter, training_set.train), prompter.recipe.tune.temperature
     if not fields:
         return ()
