@@ -111,8 +111,8 @@ types: $(READY)  ## check types, strictly
 bench: base  ## measure what docs/benchmarks.md reports
 	@$(BIN)/python -m tests.bench
 
-bench-recipes: base  ## train every recipe on its sample merchant, and review-sentiment with every method
-	@$(BIN)/python -m tests.bench.recipes
+bench-recipes: base  ## train every recipe on its sample merchant, or those in RUNS=, beside what plan says
+	@$(BIN)/python -m tests.bench.recipes $(RUNS)
 
 bench-instant: base  ## measure the version that needs no training; DATA= compares its head on real intents
 	@$(BIN)/python -m tests.bench.instant $(if $(DATA),"$(DATA)")

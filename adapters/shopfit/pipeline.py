@@ -31,7 +31,6 @@ from shopfit.tune.self_training import self_train
 from shopfit.tune.study import STUDY
 from shopfit.tune.trainer import Tuned
 from shopfit.tune.training_callback import TrainingCallback
-from shopfit.tune.training_dataset import TrainingSet
 from shopfit.warm_start.donors import find_start
 from shopfit.warm_start.selection import Choice
 
@@ -126,7 +125,7 @@ def trained_run(
     context = replace(context, self_trained=self_trained)
     as_compared = study is None and not self_trained.pseudo  # then the starts were trained as the adapter will be
     parts = list(choice.held_out) if as_compared else []
-    folds = [] if parts else _parts(context)
+    folds = [] if parts else context.cross_validated
     if folds:
         reporter("folds", f"{len(folds)} trainings on parts of the examples, to learn how far to trust the adapter")
     recipe, trainer = context.recipe, context.trainer
@@ -199,15 +198,6 @@ def _tell(tuned: Tuned, reporter: Reporter) -> None:
         + (f", {tuned.interpolation:.0%} of the way kept" if tuned.interpolation < 1 else "")
         + (", stopped early" if tuned.stopped_early else ""),
     )
-
-
-def _parts(context: RunContext) -> Sequence[TrainingSet]:
-    """What to cross-validate on, to fit calibration and fusion to, where too few examples can be held out."""
-    recipe = context.recipe
-    if recipe.spec.written or (recipe.spec.items and not recipe.blend):
-        return []
-    parts = context.parts
-    return parts if len(parts) > 1 else []
 
 
 def _save(

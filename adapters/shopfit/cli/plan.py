@@ -1,7 +1,5 @@
 """`shopfit plan`: what a run would cost."""
 
-from dataclasses import replace
-
 import click
 
 from shopfit.cli.terminal import (
@@ -41,11 +39,9 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
 
     accelerator = make_accelerator(without_trackers(loaded))
     context = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=accelerator)
-    cost = plan(
-        context.base, loaded, replace(context.splits, train=context.training_set.training_examples), context.prompter
-    )
+    cost = plan(context)
     if as_json:
-        print_json(document(cost) | {"without_examples": context.splits.without_examples})
+        print_json(document(cost) | {"seconds": cost.seconds, "without_examples": context.splits.without_examples})
         return
     rows = {
         "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test"
@@ -57,7 +53,9 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         + rank_note(loaded.adapter)
         + form_note(loaded.adapter),
         "memory": f"{cost.peak_memory_mb:,.0f} MB at most, with the base in {cost.dtype}",
-        "time": f"about {cost.train_seconds:,.0f} s to train, {cost.evaluate_seconds:,.0f} s to evaluate",
+        "time": f"about {cost.seconds:,.0f} s: {cost.train_seconds:,.0f} to train, "
+        + (f"{cost.parts_seconds:,.0f} on {cost.trainings} parts to cross-validate, " if cost.trainings else "")
+        + f"{cost.evaluate_seconds:,.0f} to evaluate",
     }
     if cost.labels:
         rows["labels"] = ", ".join(f"{label} {count}" for label, count in cost.labels.items())

@@ -1,4 +1,4 @@
-"""What a run will cost, from its real data and one measured batch. Nothing is trained."""
+"""What a run will cost, from its real data and a few measured steps. What they train is thrown away."""
 
 import random
 import time
@@ -9,22 +9,27 @@ from statistics import fmean, linear_regression
 import torch
 
 from shopfit.adapter.adapted_model import AdaptedModel
-from shopfit.adapter.trainable import attach
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.evaluation.assess import ask
-from shopfit.merchant.splits import Splits
+from shopfit.evaluation.report import CurvePoint
+from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Pool, task_of
-from shopfit.tune.batches import LengthSortedBatches, shares
+from shopfit.tune.batches import LengthSortedBatches
+from shopfit.tune.folds import without_trackers
 from shopfit.tune.memory import peak_memory_mb
-from shopfit.tune.objectives import Objective
-from shopfit.tune.training_dataset import TrainingDataset
+from shopfit.tune.run_context import RunContext
+from shopfit.tune.trainer import Trainer, head_labels
+from shopfit.tune.training_callback import NoCallback
+from shopfit.tune.training_dataset import TrainingDataset, TrainingSet
 from shopfit.tune.training_loop import total_steps
 
 _COUNTED = 256  # training rows whose tokens are counted, where there are more
-_SAMPLE = 2  # test examples that evaluation is timed on
+_STEPS = 3  # that are measured, from the shortest to the longest
+_SAMPLE = 8  # test examples that evaluation is timed on
 _READ = 8  # of their candidates, for an encoder
+_ASKED = 3  # adapter, instant version and base
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,14 @@ class Plan:
         valid: held out of them to stop early.
         test: to evaluate on.
         steps: optimizer steps at most.
+        trainings: on parts of the examples, to learn how far to trust the adapter, before the one on all of them.
         tokens_per_epoch: that training reads in an epoch, padding left out; of many rows, an estimate.
         longest: tokens of the longest training row; of many rows, of the longest by characters and some others.
         trainable_parameters: numbers in the adapter.
         adapter_mb: the adapter's size in MB (10^6 bytes), float32.
-        train_seconds: estimate, with checks after each epoch, if it does not stop early.
-        evaluate_seconds: estimate for adapter and base on the test set.
+        train_seconds: estimate of the training on all examples, if it does not stop early, with checks of epochs.
+        parts_seconds: estimate of those on parts.
+        evaluate_seconds: estimate of what is asked of the test set: adapter, instant version and base.
         peak_memory_mb: measured while the largest batch was in work, in MB (10^6 bytes).
         dtype: what the base's numbers are.
         labels: choose: how many examples each has to train on.
@@ -54,11 +61,13 @@ class Plan:
     valid: int
     test: int
     steps: int
+    trainings: int
     tokens_per_epoch: int
     longest: int
     trainable_parameters: int
     adapter_mb: float
     train_seconds: float
+    parts_seconds: float
     evaluate_seconds: float
     peak_memory_mb: float
     dtype: str = "float32"
@@ -67,58 +76,67 @@ class Plan:
     contradictions: Mapping[str, int] = field(default_factory=dict)
     contradict: str = ""
 
+    @property
+    def seconds(self) -> float:
+        """Of all of it."""
+        return self.train_seconds + self.parts_seconds + self.evaluate_seconds
 
-def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan:
-    """Measure one batch, the longest, and estimate the whole run from it.
+
+def plan(context: RunContext) -> Plan:
+    """Measure a short training and estimate the whole run from it.
 
     Args:
-        base: loaded; as it was afterwards.
-        recipe: what would be made.
-        splits: the merchant's examples.
-        prompter: for this recipe and merchant.
+        context: the run's inputs, from `prepare`; its base is bare afterwards.
+
+    Raises:
+        Diverged: if a step's numbers are not finite.
     """
-    settings, train = recipe.tune, splits.train
-    dataset = TrainingDataset(train, prompter, splits.labels, settings)
-    lengths = _lengths(dataset, [len(prompter.text(example.fields)) for example in train], settings.seed)
-    steps = total_steps(recipe, len(train))
+    base, recipe, splits = context.base, context.recipe, context.splits
+    training_set, parts = context.training_set, context.cross_validated
+    train, settings = training_set.training_examples, recipe.tune
+    head = head_labels(base, recipe, [training_set])
+    dataset = TrainingDataset(train, context.prompter, training_set.labels, settings, head)
+    lengths = _lengths(dataset, [len(context.prompter.text(row.fields)) for row in train], settings.seed)
+    sampler = LengthSortedBatches(len(train), settings.rows_a_step, lengths.__getitem__, settings.seed)
+    ordered = sorted(sampler, key=lambda rows: _padded(rows, lengths))
+    places = sorted({round(place * (len(ordered) - 1) / max(1, _STEPS - 1)) for place in range(_STEPS)})
+    measured = [ordered[place] for place in places]
     state = torch.random.get_rng_state()
-    adapter = attach(base, recipe.adapter, total_steps=max(steps, 1), opening=prompter.encode(train[0].fields))
+    clock, short = _Clock(), _shortened(recipe)
+    rows = replace(training_set, train=[train[row] for step in measured for row in step], valid=(), beside=())
+    tuned = Trainer(base, context.trainer.accelerator, clock).fit(rows, short)
     try:
-        objective = Objective(adapter, recipe.task, settings)
-        sampler = LengthSortedBatches(len(train), settings.rows_a_step, lengths.__getitem__, settings.seed)
-        forwards = [(rows, part) for rows in sampler for part in shares(rows, settings.accumulate)]
-        padded = [len(part) * max(lengths[rows[place]] for place in part) for rows, part in forwards]
-        rows, largest = forwards[padded.index(max(padded))]
-        for places in (largest[:2], largest):  # the first ones warm up
-            batch = dataset.collate([dataset[index] for index in rows], places).to(base.device)
-            started = time.perf_counter()
-            if settings.contrastive and len(places) < len(rows):  # each part first tells the others its states
-                objective.prompt_states(batch)
-            loss: torch.Tensor = objective(batch)[0] + adapter.penalty()
-            torch.autograd.backward(loss)
-            if settings.adversarial:
-                torch.autograd.backward(objective(batch, pushed=True)[0])
-            per_token = (time.perf_counter() - started) / max(padded)
-        peak = peak_memory_mb(base.device)
-        adapter.peft.eval()
-        valid_seconds, test_seconds = _answering(adapter, base, prompter, splits)
-        parameters = adapter.size()
+        tuned.adapter.peft.eval()
+        answering = _Answering.of(tuned.adapter, base, context.prompter, training_set, splits.test)
+        parameters = tuned.adapter.size()
     finally:
-        adapter.detach()
+        tuned.adapter.detach()
         torch.random.set_rng_state(state)
+    more = sum(_padded(step, lengths) for step in ordered) / sum(_padded(step, lengths) for step in measured)
+    first, later = (seconds * more for seconds in clock.epochs)
+
+    def of(part: TrainingSet) -> float:
+        """Seconds that training on a part takes, and asking it what is held out."""
+        share = len(part.training_examples) / len(train)
+        taken = total_steps(recipe, len(part.training_examples)) / max(1, len(ordered) * share)  # epochs
+        return share * (min(1.0, taken) * first + max(0.0, taken - 1) * later)
+
+    checks = settings.epochs if splits.valid else 0
     contrary = splits.contradictions
     return Plan(
         examples=len(train),
         valid=len(splits.valid),
         test=len(splits.test),
-        steps=steps,
+        steps=total_steps(recipe, len(train)),
+        trainings=len(parts),
         tokens_per_epoch=sum(lengths),
         longest=max(lengths),
         trainable_parameters=parameters,
         adapter_mb=parameters * 4 / 1e6,
-        train_seconds=settings.epochs * (sum(padded) * per_token + valid_seconds),
-        evaluate_seconds=2 * test_seconds,
-        peak_memory_mb=peak,
+        train_seconds=of(training_set) + checks * answering.seconds(splits.valid),
+        parts_seconds=sum(of(part) + answering.seconds(part.valid) for part in parts),
+        evaluate_seconds=_ASKED * answering.seconds(splits.test),
+        peak_memory_mb=peak_memory_mb(base.device),
         dtype=base.dtype,
         labels=splits.label_counts,
         spellings=splits.merged,
@@ -127,26 +145,83 @@ def plan(base: Base, recipe: Recipe, splits: Splits, prompter: Prompter) -> Plan
     )
 
 
-def _answering(adapted: AdaptedModel, base: Base, prompter: Prompter, splits: Splits) -> tuple[float, float]:
-    """Seconds that answering all held-out and all test examples would take, by those of a few."""
-    recipe, sample = prompter.recipe, list(splits.test[:_SAMPLE])
-    valid: list[Pool] = [()] * len(splits.valid)
-    test: list[Pool] = [()] * len(splits.test)
-    if base.scorer.compares_texts and recipe.spec.items:
-        pools = task_of(recipe.task).pools
-        valid, test = (pools(recipe, rows, prompter.catalog) for rows in (splits.valid, splits.test))
-        sample = [replace(row, candidates=pool[:_READ]) for row, pool in zip(sample, test, strict=False)]
-    started = time.perf_counter()
-    ask(adapted, base, prompter, splits.labels, sample)
-    seconds = time.perf_counter() - started
+class _Clock(NoCallback):
+    """Times the steps of each epoch."""
 
-    def texts(asked: Sequence[Pool]) -> int:
+    def __init__(self) -> None:
+        self.epochs: list[float] = []
+        self._since = 0.0
+
+    def begin(self, steps: int) -> None:  # noqa: ARG002 - as all that see a training
+        """The first epoch starts."""
+        self._since = time.perf_counter()
+
+    def epoch(self, point: CurvePoint) -> None:  # noqa: ARG002
+        """One is done."""
+        now = time.perf_counter()
+        self.epochs.append(now - self._since)
+        self._since = now
+
+
+def _shortened(recipe: Recipe) -> Recipe:
+    """The recipe for two epochs: texts that an adapter of the last blocks reads once are kept in the first."""
+    tune = without_trackers(recipe).tune.model_copy(update={"epochs": 2, "steps": None})
+    return recipe.model_copy(update={"tune": tune})
+
+
+def _padded(rows: Sequence[int], lengths: Sequence[int]) -> int:
+    """Tokens of a step's rows with their padding."""
+    return len(rows) * max(lengths[row] for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """How long an adapter takes to answer, by a sample of the test set.
+
+    Args:
+        prompter: of the merchant.
+        labels: that every question has.
+        base: of the adapter.
+        each: seconds a text that is read.
+    """
+
+    prompter: Prompter
+    labels: Sequence[str]
+    base: Base
+    each: float
+
+    @classmethod
+    def of(
+        cls, adapted: AdaptedModel, base: Base, prompter: Prompter, training_set: TrainingSet, test: Sequence[Example]
+    ) -> "_Answering":
+        """Measure it."""
+        found = cls(prompter, training_set.labels, base, 0.0)
+        sample = list(test[:_SAMPLE])
+        if base.scorer.compares_texts and prompter.recipe.spec.items:
+            pools = found._pools(sample)
+            sample = [replace(row, candidates=pool[:_READ]) for row, pool in zip(sample, pools, strict=True)]
+        started = time.perf_counter()
+        ask(adapted, base, prompter, training_set.labels, sample)
+        seconds = time.perf_counter() - started
+        return replace(found, each=seconds / found._texts([row.candidates or () for row in sample]))
+
+    def seconds(self, rows: Sequence[Example]) -> float:
+        """That answering so many examples would take."""
+        if not rows:
+            return 0.0
+        if self.base.scorer.compares_texts and self.prompter.recipe.spec.items:
+            return self.each * self._texts(self._pools(rows))
+        return self.each * self._texts([()] * len(rows))
+
+    def _pools(self, rows: Sequence[Example]) -> list[Pool]:
+        recipe = self.prompter.recipe
+        return task_of(recipe.task).pools(recipe, rows, self.prompter.catalog)
+
+    def _texts(self, asked: Sequence[Pool]) -> int:
         """That are read: each once where texts are compared, else the prompts."""
-        answers = len({item for pool in asked for item in pool}) + len(splits.labels)
-        return len(asked) + (answers if base.scorer.compares_texts else 0)
-
-    each = seconds / texts([row.candidates or () for row in sample])
-    return each * texts(valid), each * texts(test)
+        if not self.base.scorer.compares_texts:
+            return len(asked)
+        return len(asked) + len({item for pool in asked for item in pool}) + len(self.labels)
 
 
 def _lengths(dataset: TrainingDataset, characters: Sequence[int], seed: int) -> list[int]:

@@ -76,6 +76,15 @@ class RunContext:
         return self.self_trained.parts or folds(self.recipe, self.training_set)
 
     @property
+    def cross_validated(self) -> Sequence[TrainingSet]:
+        """What to cross-validate on, to fit calibration and fusion to, where too few examples can be held out."""
+        recipe = self.recipe
+        if recipe.spec.written or (recipe.spec.items and not recipe.blend):
+            return []
+        parts = self.parts
+        return parts if len(parts) > 1 else []
+
+    @property
     def seen(self) -> list[Example]:
         """Every example of the merchant's that it may learn from: also what baselines and priors are fitted on."""
         return [*self.splits.train, *self.splits.valid]
