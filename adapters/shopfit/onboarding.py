@@ -6,7 +6,7 @@ then be better than it.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.bundle import Bundle, seal
@@ -14,6 +14,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.merchant_search import MerchantEmbedder
 from shopfit.errors import UnknownReference
 from shopfit.evaluation import Report, card
+from shopfit.evaluation.assess import Answers
 from shopfit.evaluation.report import CARD, REPORT
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.merchant import Merchant
@@ -70,6 +71,7 @@ class Job:
         actor: who asks, for the registry's audit.
         reporter: told of every resolved choice.
         checkpoints: that the run keeps, if it does.
+        answers: of the systems that its versions are compared with.
     """
 
     registry: Registry
@@ -78,6 +80,7 @@ class Job:
     actor: str
     reporter: Reporter
     checkpoints: Checkpoints | None = None
+    answers: Answers = field(default_factory=Answers)
 
 
 def onboard(
@@ -270,7 +273,14 @@ def _version(
         reporter("evaluating", f"adapter and base on {len(context.splits.test)} test examples")
         before = None if instant is None else instant.bundle
         report = report_on(
-            replace(run.context, trainer=whole.trainer), run.bundle, embed, started, run, reporter, before
+            replace(run.context, trainer=whole.trainer),
+            run.bundle,
+            embed,
+            started,
+            run,
+            reporter,
+            before,
+            job.answers,
         )
         if only_if_passed and report.verdict.refused:
             reporter("instant", f"no version: {report.verdict.reason}")

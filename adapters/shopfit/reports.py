@@ -9,6 +9,7 @@ from shopfit.base.embed import LateEmbedder
 from shopfit.base.merchant_search import MerchantEmbedder
 from shopfit.engine import Engine, Tenant
 from shopfit.evaluation import Report, make_report
+from shopfit.evaluation.assess import Answers
 from shopfit.evaluation.calibration import calibration_facts
 from shopfit.evaluation.contenders import compare, compare_held_out
 from shopfit.evaluation.report import Course, Held, Served, Sources
@@ -35,14 +36,25 @@ def report_on(
     run: TrainedRun | None = None,
     reporter: Reporter = silent,
     instant: Bundle | None = None,
+    answers: Answers | None = None,
 ) -> Report:
     """Measure the adapter as it will be served, the bare base, every prior and every baseline on the test set; and the
     instant version, if one was made before.
+
+    Args:
+        context: of the run.
+        bundle: the adapter.
+        embed: turns texts into vectors.
+        started: when the work on it began.
+        run: that made it, if it was just made.
+        reporter: told if more has to be asked.
+        instant: the instant version.
+        answers: what was answered for other versions of the run.
     """
     recipe, test = context.recipe, context.splits.test
     engine, tenant = Engine(context.base, slots=2, max_rank=LARGEST_RANK, embed=embed), Tenant.of(bundle)
     before = None if instant is None else Tenant.of(instant, "the instant version")
-    contenders = compare(engine, tenant, context.seen, test, context.prompter, embed, before)
+    contenders = compare(engine, tenant, context.seen, test, context.prompter, embed, before, answers)
 
     def held_out() -> Held | None:
         rows = 0 if run is None else sum(len(part.valid) for part, _ in run.cross_validated)
@@ -51,11 +63,11 @@ def report_on(
         reporter(
             "evaluating", f"base on {rows} examples that cross-validation held out: {len(test)} test rows do not decide"
         )
-        answers = as_served(recipe, run.cross_validated, tenant.blend, embed)
-        folds = [(part.train, part.valid, said) for (part, _), said in zip(run.cross_validated, answers, strict=True)]
+        served = as_served(recipe, run.cross_validated, tenant.blend, embed)
+        folds = [(part.train, part.valid, said) for (part, _), said in zip(run.cross_validated, served, strict=True)]
         return compare_held_out(engine, tenant, [fold for fold in folds if fold[1]])
 
-    answers = next(one.predictions for one in contenders if one.kind == "adapter")
+    said = next(one.predictions for one in contenders if one.kind == "adapter")
     splits, manifest, leaks = context.splits, bundle.manifest, context.splits.leaks
     sources = Sources(
         context.merchant.name,
@@ -71,12 +83,12 @@ def report_on(
     )
     calibration = (
         calibration_facts(
-            answers,
+            said,
             recipe.tune.temperature if tenant.blend is not None else tenant.temperature,  # a blend weighs it otherwise
             recipe.tune.temperature,
             tenant.threshold,
         )
-        if isinstance(answers, ChoosePredictions)
+        if isinstance(said, ChoosePredictions)
         else {}
     )
     retrieval = retrieval_facts(engine, tenant, test)

@@ -15,7 +15,7 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, RankPredictions
-from shopfit.tune.folds import calibrated_loss, folds, in_batches, loss_at, predictions_of, trained
+from shopfit.tune.folds import calibrated_loss, folds, held_out_of, in_batches, loss_at, predictions_of, scored, trained
 from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.tune.training_loop import total_steps
@@ -141,3 +141,19 @@ def test_a_calibrated_loss_prefers_what_tells_right_from_wrong(base: Base) -> No
     assert sure_calibrated < 0.6 < none_calibrated
     surer = loss_of(8.0, turned=2)[1]
     assert surer == pytest.approx(sure_calibrated, rel=0.1)  # how sure does not matter
+
+
+@pytest.mark.parametrize("kind", ["base", "encoder"])
+def test_what_was_scored_for_the_loss_is_not_asked_again(kind: str, request: pytest.FixtureRequest) -> None:
+    base: Base = request.getfixturevalue(kind)
+    prompter, trainer = Prompter(RECIPE, base.tokenizer, scorer=base.scorer), Trainer(base, make_accelerator(RECIPE))
+    rows = [*reviews(20), Example("rare", {"text": "nobody knows"}, label="unheard of")]
+    part = TrainingSet(rows[:10], rows[10:], [*LABELS, "unheard of"], prompter)
+    with trained(trainer, RECIPE, part, Start()) as tuned:
+        answers = scored(base, RECIPE, part, tuned)
+        (_, derived), (held, asked) = (held_out_of(trainer, RECIPE, part, tuned, known) for known in (answers, ()))
+    assert isinstance(derived, ChoosePredictions)
+    assert isinstance(asked, ChoosePredictions)
+    assert [row.id for row in held.valid] == [row.id for row in rows[10:20]]  # none of the label without an example
+    assert np.allclose(derived.probabilities, asked.probabilities, atol=1e-5)
+    assert list(derived.gold) == list(asked.gold)

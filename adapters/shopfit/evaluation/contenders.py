@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from shopfit.adapter.score_fusion import log_shares
+from shopfit.adapter.score_fusion import log_shares, softmax
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
 from shopfit.engine.request_compilation import request_for
-from shopfit.evaluation.assess import assess
+from shopfit.evaluation.assess import Answers, assess
 from shopfit.evaluation.report import Contender, Held
 from shopfit.merchant.examples import Example
 from shopfit.merchant.search import Embed
-from shopfit.tasks import Learned, Predictions, pooled, task_of
+from shopfit.tasks import ChoosePredictions, Learned, Predictions, pooled, task_of
 
 Fold = tuple[Sequence[Example], Sequence[Example], Predictions]
 """Training examples, held-out examples, and the adapter's answers to the held-out ones."""
@@ -28,6 +28,7 @@ def compare(
     prompter: Prompter,
     embed: Embed,
     instant: Tenant | None = None,
+    answers: Answers | None = None,
 ) -> list[Contender]:
     """Answer a test set with every system.
 
@@ -39,17 +40,20 @@ def compare(
         prompter: of the tenant.
         embed: for baselines, turns texts into vectors.
         instant: of the instant version, if one was made before.
+        answers: what was answered for other versions of the run, and will be kept of these.
     """
+    known = answers or Answers()
+    base = known.of(engine, bare(tenant), test)
     contenders = [
-        Contender("base", "base", assess(engine, bare(tenant), test)),
-        Contender("adapter", "adapter", assess(engine, tenant, test)),
-        *([] if instant is None else [Contender("instant", "instant", assess(engine, instant, test))]),
+        Contender("base", "base", base),
+        Contender("adapter", "adapter", known.of(engine, tenant, test)),
+        *([] if instant is None else [Contender("instant", "instant", known.of(engine, instant, test))]),
         *rivals(train, test, tenant, prompter, embed),
     ]
-    if (settled := contextual(engine, bare(tenant))) is not None:
-        contenders.append(Contender("base-calibrated", "baseline", assess(engine, settled, test)))
+    if isinstance(base, ChoosePredictions) and (settled := contextual(engine, bare(tenant))) is not None:
+        contenders.append(Contender("base-calibrated", "baseline", _settled(base, settled)))
     if tenant.blend is not None:
-        alone = assess(engine, replace(tenant, blend=None), test)
+        alone = known.of(engine, replace(tenant, blend=None), test)
         contenders.append(Contender("adapter-alone", "baseline", alone))
     return contenders
 
@@ -99,6 +103,12 @@ def contextual(engine: Engine, tenant: Tenant) -> Tenant | None:
     shares = np.array([answer.raw(tenant.labels, ()) for answer in engine.answer(asked)])
     offsets = tenant.temperature * log_shares(shares).mean(0)
     return replace(tenant, offsets=tuple(float(offset) for offset in offsets))
+
+
+def _settled(base: ChoosePredictions, tenant: Tenant) -> ChoosePredictions:
+    """What the base answers with a tenant's offsets, from what it answers without: its scores are the same."""
+    logs = log_shares(base.probabilities) - np.array(tenant.offsets) / tenant.temperature
+    return replace(base, probabilities=np.array([softmax(row) for row in logs]))
 
 
 def bare(tenant: Tenant) -> Tenant:

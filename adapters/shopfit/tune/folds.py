@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import compress
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +22,7 @@ from shopfit.merchant.leaks import remove_leaks
 from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
-from shopfit.tasks import ChoosePredictions, Predictions, task_of
+from shopfit.tasks import ChoosePredictions, Predictions, scored_task_of, task_of
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.trainer import Trainer, Tuned, head_labels, held_out_answers
 from shopfit.tune.training_callback import Heartbeat, TrainingCallback
@@ -100,16 +103,39 @@ def scored(base: Base, recipe: Recipe, part: TrainingSet, tuned: Tuned) -> list[
     return answered(base, batches, lambda batch: answer_sums(tuned.adapter, batch.questions))
 
 
-def held_out_of(trainer: Trainer, recipe: Recipe, part: TrainingSet, tuned: Tuned) -> HeldOut:
+def held_out_of(
+    trainer: Trainer, recipe: Recipe, part: TrainingSet, tuned: Tuned, answers: Sequence[Answered] = ()
+) -> HeldOut:
     """What an adapter trained on a part answers to what it holds out, and to the earlier steps of those histories.
 
     Rows of labels that the part does not train on are left out: the adapter that is served was trained on those labels,
     so this one's answers say nothing about it.
+
+    Args:
+        trainer: of the run.
+        recipe: how it was trained.
+        part: whose held-out examples they are.
+        tuned: the adapter.
+        answers: what it scored for its loss, if it was asked that: where all questions have the same answers, they are
+            not asked twice.
     """
     taught = {row.label for row in part.train}
-    fair = [row for row in part.valid if row.label in taught] if recipe.spec.single_label else part.valid
-    part = replace(part, valid=with_earlier_steps(recipe, fair)).under(recipe)
+    fair = [not recipe.spec.single_label or row.label in taught for row in part.valid]
+    rows = list(compress(part.valid, fair))
+    part = replace(part, valid=with_earlier_steps(recipe, rows)).under(recipe)
+    if answers and recipe.spec.closed:
+        said = list(compress(_raw(recipe, part, answers), fair))
+        return part, task_of(recipe.task).collect(part.labels, rows, [()] * len(rows), said, part.prompter.catalog)
     return part, held_out_answers(tuned.adapter, trainer.base, recipe, part, trainer.accelerator)
+
+
+def _raw(recipe: Recipe, part: TrainingSet, answers: Sequence[Answered]) -> list[Any]:
+    """The raw answer to each held-out example, from the scores of all answers."""
+    task, rows = scored_task_of(recipe.task), []
+    for sums, batch in answers:
+        scores = (sums / batch.questions.lengths).double().numpy()
+        rows += np.split(scores, np.cumsum(batch.questions.counts)[:-1])
+    return [task.raw(recipe, part.labels, row) for row in rows]
 
 
 def with_enough_examples(part: TrainingSet, held_out: Predictions) -> Predictions:

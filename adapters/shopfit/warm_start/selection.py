@@ -243,9 +243,10 @@ class _Compared:
         in_full = len(self.parts) > 1 and all(len(part.train) < VALID_FROM for part, _, _ in self.parts)
         for part, short, training in self.parts:
             with training as tuned:
-                answers += scored(trainer.base, short, part, tuned)
+                mine = scored(trainer.base, short, part, tuned)
+                answers += mine
                 if in_full:
-                    predictions.append(held_out_of(trainer, short, part, tuned))
+                    predictions.append(held_out_of(trainer, short, part, tuned, mine))
         return answers, predictions
 
 
