@@ -133,7 +133,9 @@ def test_the_start_is_what_held_out_examples_favour(leaning: Base) -> None:
     assert np.log(before[range(len(rows)), gold]).mean() < np.log(after[range(len(rows)), gold]).mean()
 
 
-def test_a_run_without_a_step_makes_a_version_of_it(leaning: Base, tmp_path: Path, settings: Settings) -> None:
+def test_a_run_without_a_step_makes_a_version_of_it_and_another_from_that(
+    leaning: Base, tmp_path: Path, settings: Settings
+) -> None:
     folder = tmp_path / "acme"
     folder.mkdir()
     (folder / "merchant.yaml").write_text("name: acme\n")
@@ -149,6 +151,15 @@ def test_a_run_without_a_step_makes_a_version_of_it(leaning: Base, tmp_path: Pat
     assert (manifest.start, manifest.steps, len(manifest.offsets)) == (CALIBRATED, 0, len(LABELS))
     losses = {row.kind: row.metrics["log_loss"].value for row in done.report.systems}
     assert losses["adapter"] < losses["base"]
+    again = onboard(
+        Merchant.open(folder),
+        recipe.model_copy(update={"start": done.version.name}),
+        settings=settings,
+        actor="test",
+    )
+    assert again is not None
+    assert again.bundle.manifest.offsets == manifest.offsets
+    assert again.report.adapter.metrics["log_loss"].value == losses["adapter"]
 
 
 def test_a_bundle_of_it_is_served_with_the_same_probabilities(base: Base, tmp_path: Path) -> None:

@@ -154,8 +154,10 @@ def find_start(
         version = registry.resolve(recipe.start)
         _check_method(recipe, version)
         reporter("start", f"{version.name}: the recipe says so")
-        named = start_from(registry.read(version, needed), version.name, base)
-        return Choice(replace(named, kept=untrained), why="the recipe says so")
+        bundle = registry.read(version, needed)
+        offsets = tuple(bundle.manifest.offsets) if bundle.manifest.labels == list(training_set.labels) else ()
+        named = start_from(bundle, version.name, base)
+        return Choice(replace(named, kept=untrained, offsets=offsets if untrained else ()), why="the recipe says so")
     known = Neighbours(registry, base, recipe, merchant)
     if untrained:
         among = candidates(base, recipe, [Start(kept=True)], _as_it_is(known.starter(), training_set), [])
