@@ -31,7 +31,7 @@ VLLM_READY := $(VLLM)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter serve label-next curve test test-fast test-vllm soak lint lint-deploy types bench \
-	bench-recipes bench-instant bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
+	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ bench-recipes: base  ## train every recipe on its sample merchant, or those in R
 
 bench-instant: base  ## measure the version that needs no training; DATA= compares its head on real intents
 	@$(BIN)/python -m tests.bench.instant $(if $(DATA),"$(DATA)")
+
+bench-layers: base  ## measure recipes on the last blocks of an encoder alone; DATA= adds real shops
+	@$(BIN)/python -m tests.bench.layers $(if $(DATA),"$(DATA)")
 
 bench-processes: base  ## measure two processes of one thread against one of two
 	@$(BIN)/python -m tests.bench.processes
