@@ -1,8 +1,9 @@
 """`make bench-layers`: what changing the last blocks of an encoder alone costs in quality, and gains in time.
 
 Every recipe that has an encoder as its base, on the sample merchants, trained from scratch on all examples, once for
-each setting: which blocks, how many epochs, at which rate. Answers without blend or calibration. `DATA=path` adds
-shopping_intent (64 examples; 200 of its test rows) and the intents of CLINC150 (75 questions of each of three domains).
+each setting: which blocks, how many epochs, at which rate, how many negatives. Answers without blend or calibration.
+`DATA=path` adds shopping_intent (64 examples; 200 of its test rows) and intents of CLINC150 (75 questions of each of
+three domains).
 Options, for a part of it: `--sets trailhead/product,shopping`, `--settings "all/last:2"`, `--seeds 2`, `--threads 1`.
 """
 
@@ -31,15 +32,15 @@ from shopfit.tune.training_dataset import TrainingSet
 from tests.bench.results import Row, publish
 from tests.bench.shops import domains, intent_shop, intention_shop
 
-SETTINGS = {  # blocks, share of the recipe's epochs, and times the recipe's rate
-    "all": ("all", 1.0, 1.0),
-    "all, half the epochs": ("all", 0.5, 1.0),
-    "last:3, half the epochs": ("last:3", 0.5, 1.0),
-    "last:3, half the epochs, twice the rate": ("last:3", 0.5, 2.0),
-    "last:2": ("last:2", 1.0, 1.0),
-    "last:2, half the epochs, twice the rate": ("last:2", 0.5, 2.0),
-    "last:2, half the epochs, three times the rate": ("last:2", 0.5, 3.0),
-    "last:2, a third of the epochs, three times the rate": ("last:2", 1 / 3, 3.0),
+SETTINGS = {  # blocks, share of the recipe's epochs, times its rate, and fewer negatives of its own
+    "all": ("all", 1.0, 1.0, 0),
+    "all, half the epochs": ("all", 0.5, 1.0, 0),
+    "last:3, half the epochs, twice the rate": ("last:3", 0.5, 2.0, 0),
+    "last:2": ("last:2", 1.0, 1.0, 0),
+    "last:2, half the epochs, twice the rate": ("last:2", 0.5, 2.0, 0),
+    "last:2, half the epochs, three times the rate": ("last:2", 0.5, 3.0, 0),
+    "last:2, a third of the epochs, three times the rate": ("last:2", 1 / 3, 3.0, 0),
+    "last:2, half the epochs, twice the rate, one negative fewer": ("last:2", 0.5, 2.0, 1),
 }
 SAMPLES = ("product-recommendation", "ad-recommendation", "content-recommendation", "support-intent")
 _PLAIN = ("data.catalog=null", "evaluate.k=1", "evaluate.metric=hr@k", "data.near_duplicate=1", "data.max_test=200")
@@ -82,8 +83,14 @@ def sets(data: Path | None, place: Path) -> Iterator[Set]:
 def trained(base: Base, one: Set, setting: str, seed: int) -> tuple[str, float, float]:
     """The recipe's metric, its value on the test rows, and the seconds of the training."""
     recipe = load_recipe(one.recipe, overrides=[*one.changes, f"tune.seed={seed}"])
-    layers, epochs, rate = SETTINGS[setting]
-    tune = recipe.tune.model_copy(update={"epochs": round(recipe.tune.epochs * epochs), "lr": recipe.tune.lr * rate})
+    layers, epochs, rate, fewer = SETTINGS[setting]
+    tune = recipe.tune.model_copy(
+        update={
+            "epochs": round(recipe.tune.epochs * epochs),
+            "lr": recipe.tune.lr * rate,
+            "negatives": max(0, recipe.tune.negatives - fewer),
+        }
+    )
     adapter = recipe.adapter.model_copy(update={"layers": layers})
     recipe = recipe.model_copy(update={"tune": tune, "adapter": adapter})
     dataset = MerchantDataset.read(Merchant.open(one.folder), recipe)

@@ -16,11 +16,12 @@ class ReusedAdapter(TrainableAdapter):
     """LoRA's layers, with the weights of whichever adapter was put on last.
 
     Args:
-        adapter: fresh from `attach`, without a start; it is taken off its base.
+        adapter: fresh from `attach`, without a start, or with one that has layers of its own; it is taken off its base.
     """
 
     def __init__(self, adapter: TrainableAdapter) -> None:
         super().__init__(adapter.base, adapter._method, adapter.peft, adapter._training)
+        self.trunk = adapter.trunk
         self._layers: dict[str, Any] = {
             name: layer for name, layer in self.model.named_modules() if ADAPTER in getattr(layer, "lora_A", ())
         }

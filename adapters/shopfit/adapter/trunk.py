@@ -59,10 +59,13 @@ class Trunk:
     Args:
         model: frozen, of transformers, on one device.
         count: of blocks that are adapted, the last ones; at least 1, and fewer than there are.
+
+    `count` says so; of two trunks of a model, that with the larger count is part of the other.
     """
 
     def __init__(self, model: Any, count: int) -> None:
         blocks = [model.get_submodule(name) for name in block_names(model)]
+        self.count = count
         self._model, self._backbone = model, backbone_of(model)
         self._trunk, self._adapted = blocks[:-count], blocks[-count:]
         self._states = _KEPT.setdefault(model, {}).setdefault(count, TrunkStates())
@@ -79,8 +82,17 @@ class Trunk:
         self._backbone.eval()
         for block in self._adapted:
             block.train()
-        rows = batch.row_keys(self._model) if self.keeps else []
-        if not rows:
+        with self.behind(batch.row_keys(self._model) if self.keeps else []):
+            yield
+
+    @contextmanager
+    def behind(self, rows: Sequence[tuple[bytes, int]]) -> Iterator[None]:
+        """A context for forwards over rows, in the modes that the blocks are in.
+
+        Args:
+            rows: `row_keys` of all, in their order; none to read each with all blocks.
+        """
+        if not self.keeps or not rows:
             yield
             return
         with self._over(rows, self._states):
@@ -112,7 +124,8 @@ class Trunk:
         if self._behind is not None:
             out = self._behind if last else hidden
             return (out,) if self._forms[block] is tuple else out
-        found = type(block).forward(block, hidden, *args, **kwargs)
+        with torch.no_grad():  # nothing is trained down here, whatever else is on the layers
+            found = type(block).forward(block, hidden, *args, **kwargs)
         self._forms[block] = _form(found)
         if last and self._forms[block] is not None:
             behind = found[0] if isinstance(found, tuple) else found

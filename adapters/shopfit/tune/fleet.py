@@ -9,7 +9,8 @@ On such a base, as most encoders are, a training differs from the one alone by t
 no longer finite, or whose data fails, ends alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from accelerate.utils import set_seed
@@ -19,8 +20,9 @@ from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.reused_adapter import ReusedAdapter
 from shopfit.adapter.trainable import attach
 from shopfit.adapter.trainable_stack import TrainableStack
+from shopfit.adapter.trunk import Trunk
 from shopfit.base.load import Base
-from shopfit.base.scoring.joint import joins, joint_scores
+from shopfit.base.scoring.joint import Keys, joins, joint_scores
 from shopfit.errors import RecipeError
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.fleet_training import Training
@@ -43,7 +45,6 @@ def check_fleet(recipe: Recipe) -> None:
         ("adapter.method", adapter.method, "lora", lora),
         ("adapter.dora", str(adapter.dora).lower(), "false", lora),
         ("adapter.dropout", f"{adapter.dropout:g}", "0", "its noise would depend on who shares a forward"),
-        ("adapter.layers", adapter.layers, "all", "its forwards read all layers"),
         ("tune.lr_ratio", f"{tune.lr_ratio:g}", "1", "a slot has one learning rate"),
         ("tune.adversarial", f"{tune.adversarial:g}", "0", "it reads each batch twice by itself"),
         ("tune.contrastive", f"{tune.contrastive:g}", "0", "it looks at the states of one batch"),
@@ -86,7 +87,7 @@ class Fleet:
         self._free = list(range(slots, 0, -1))
         self._waiting: list[Training] = []
         self._active: list[Training] = []
-        self._adapters: dict[tuple[str, int], ReusedAdapter] = {}
+        self._adapters: dict[tuple[str, int, str], ReusedAdapter] = {}
 
     def add(
         self,
@@ -112,17 +113,20 @@ class Fleet:
                 f"adapter.rank is {recipe.adapter.rank}, and the fleet's slots have rank {self._rank}",
                 next_step=f"make the fleet with rank={recipe.adapter.rank}, or set adapter.rank to {self._rank}",
             )
-        adapter = self._adapter(recipe)
-        training = Training(self.base, training_set, recipe, adapter, start or Start(), callback or NoCallback())
+        start = start or Start()
+        adapter = self._adapter(recipe, start)
+        training = Training(self.base, training_set, recipe, adapter, start, callback or NoCallback())
         self._waiting.append(training)
         return training
 
-    def _adapter(self, recipe: Recipe) -> ReusedAdapter:
+    def _adapter(self, recipe: Recipe, start: Start) -> ReusedAdapter:
         """PEFT's layers of such recipes, as a training alone would begin with them."""
-        key = recipe.adapter.model_dump_json(), recipe.tune.seed
+        beyond = start if recipe.adapter.layers != "all" and start.factors is not None else None  # it may change others
+        key = recipe.adapter.model_dump_json(), recipe.tune.seed, "" if beyond is None else beyond.name
         if key not in self._adapters:
             set_seed(recipe.tune.seed)
-            self._adapters[key] = ReusedAdapter(attach(self.base, recipe.adapter, total_steps=1, opening=(0,)))
+            made = attach(self.base, recipe.adapter, total_steps=1, opening=(0,), start=beyond)
+            self._adapters[key] = ReusedAdapter(made)
         return self._adapters[key]
 
     @property
@@ -197,12 +201,22 @@ class Fleet:
             the loss of each.
         """
         slots, scales = [training.slot for training in group], [training.scale for training in group]
+        trunk = _trunk_of(group)
+
+        @contextmanager
+        def rows(owners: Sequence[int], keys: Keys) -> Iterator[None]:
+            with (
+                self._stack.rows([slots[owner] for owner in owners], [scales[owner] for owner in owners]),
+                nullcontext() if trunk is None else trunk.behind(keys()),
+            ):
+                yield
+
         batches = [training.batch.questions for training in group if training.batch is not None]
         sums = joint_scores(
             self.base.model,
             batches,
             [training.classes for training in group],
-            lambda owners: self._stack.rows([slots[owner] for owner in owners], [scales[owner] for owner in owners]),
+            rows,
         )
         losses = [training.loss(mine) for training, mine in zip(group, sums, strict=True)]
         # rows of one merchant reach no weights of another, so that the sum's gradients are each one's own
@@ -227,6 +241,12 @@ class Fleet:
         training.leave()
         self._free.append(training.slot)
         self._free.sort(reverse=True)
+
+
+def _trunk_of(group: Sequence[Training]) -> Trunk | None:
+    """What none of these trainings changes of the base; None if any of them changes its first block."""
+    trunks = [training.trunk for training in group]
+    return max((trunk for trunk in trunks if trunk is not None), key=lambda trunk: trunk.count) if all(trunks) else None
 
 
 def _shape(training: Training) -> tuple[int, int]:

@@ -69,7 +69,7 @@ class Training:
         names = head_labels(base, recipe, [self._set])
         self._dataset = BalancedTrainingDataset([self._set], recipe.tune, None, names)
         self.steps = total_steps(recipe, len(self._dataset))
-        self.scale = adapter.scale
+        self.scale, self.trunk = adapter.scale, adapter.trunk
         self._head: Head | None = None
         adapter.begin(start)
         try:

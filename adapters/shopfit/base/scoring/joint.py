@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import accumulate
 from typing import Any, cast
 
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from shopfit.base.scoring.causal import CausalScorer, TreeBatch
 from shopfit.base.scoring.dual_encoder import DualEncoderScorer, PairBatch, reading_of, runs, text_vectors
-from shopfit.base.scoring.scorer import QuestionBatch, Scorer
+from shopfit.base.scoring.scorer import QuestionBatch, Scorer, keys_of
 
-Owners = Callable[[Sequence[int]], AbstractContextManager[None]]
-"""A context for a forward, of the batch that each of its rows is of."""
+Keys = Callable[[], list[tuple[bytes, int]]]
+Owners = Callable[[Sequence[int], Keys], AbstractContextManager[None]]
+"""A context for a forward, of the batch that each of its rows is of, and of what gives the rows' `row_keys`."""
 
 
 def joins(scorer: Scorer[Any], model: Any) -> bool:
@@ -44,8 +46,9 @@ def joint_scores(
 
 def _trees(model: Any, batches: Sequence[TreeBatch], owners: Owners) -> list[Tensor]:
     rows = [len(batch.input_ids) for batch in batches]
-    with owners([owner for owner, count in enumerate(rows) for _ in range(count)]):
-        sums = _joined(batches).forward(model)
+    joined = _joined(batches)
+    with owners([owner for owner, count in enumerate(rows) for _ in range(count)], lambda: joined.row_keys(model)):
+        sums = joined.forward(model)
     return list(torch.split(sums, [len(batch.lengths) for batch in batches]))
 
 
@@ -109,7 +112,8 @@ def _pairs(model: Any, batches: Sequence[PairBatch], classes: Sequence[Tensor | 
             torch.cat([_upto(getattr(batch, name)[mine], width) for batch, mine in zip(batches, rows, strict=True)])
             for name in ("input_ids", "mask")
         )
-        with owners([owner for owner, mine in enumerate(rows) for _ in range(len(mine))]):
+        keys = partial(keys_of, mask != 0, ids)
+        with owners([owner for owner, mine in enumerate(rows) for _ in range(len(mine))], keys):
             found = text_vectors(model, ids, mask).float()
         for owner, (mine, part) in enumerate(zip(rows, torch.split(found, [len(mine) for mine in rows]), strict=True)):
             vectors[owner].append(part)
