@@ -29,8 +29,10 @@ TOOLS := .venv-deploy
 VLLM  := .venv-vllm
 VLLM_READY := $(VLLM)/.ready
 
+TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter serve label-next curve test test-fast test-vllm soak lint lint-deploy types bench \
+.PHONY: help setup base adapter serve label-next curve test test-fast proofs test-vllm soak lint lint-deploy types bench \
 	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-ablations bench-gate clean
 
 help:  ## list the targets
@@ -63,12 +65,16 @@ label-next: base  ## propose unlabeled rows to label: MERCHANT=, RECIPE=, ROWS=,
 curve: base  ## measure how many examples to ask for: MERCHANT=, RECIPE=, SHOTS=, SEEDS=, DATA=, SET=
 	@$(BIN)/shopfit curve $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SHOTS),--shots "$(SHOTS)") $(if $(SEEDS),--seeds $(SEEDS))
 
-test: base  ## run every test, in WORKERS processes
-	@echo "== test: everything, on tiny models and on the real base, in $(WORKERS) processes; about 20 minutes on two idle cores"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+test: base  ## run the tests of every part, in WORKERS processes
+	@echo "== test: every part, on tiny models and on the real base, in $(WORKERS) processes; about 15 minutes on two idle cores"
+	@$(TESTS) -m "not proof"
 
-test-fast: $(READY)  ## run the tests that do without the real base
-	@$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+test-fast: $(READY)  ## run those of them that do without the real base
+	@$(TESTS) -m "not proof and not slow"
+
+proofs: base  ## run the long tests that `make test` leaves out, in WORKERS processes
+	@echo "== proofs: walks over what can be combined, kills at every step, pages of the docs; half an hour or more on two idle cores"
+	@$(TESTS) -m proof
 
 soak: base  ## an hour or more: 64 callers on 1,000 adapters, 100,000 unknown names, and CASES= (20,000) of every fuzz
 	@echo "== soak: 64 callers on 1,000 adapters for a minute each on decoders and encoders"

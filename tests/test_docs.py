@@ -20,6 +20,7 @@ BEHIND_MAKE = (
     "shopfit adapter crema review-sentiment --data {root}/recipes/samples/crema "
     "--set tune.epochs=1 --set data.shots=8 --set data.max_test=10"
 )
+LONGEST = {"cold-start.md", "fleets.md", "quickstart.md", "serving.md"}  # which train several adapters
 GUARD = 3600  # seconds, against hanging: ten times what the longest page takes on an idle machine
 
 
@@ -40,7 +41,14 @@ def scripts(code: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * GUARD)
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[pytest.mark.proof] if page.name in LONGEST else [])
+        for page in PAGES
+        if blocks(page)
+    ],
+)
 def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, forks: Forks) -> None:
     path = os.pathsep.join([str(forks.shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     commands = []

@@ -19,6 +19,9 @@ pytest.importorskip("ray", reason="the extra `ray` is not installed")
 NAMES = ("acme", "bolt", "crane", "dune", "elm", "fir")
 
 
+pytestmark = pytest.mark.proof
+
+
 @pytest.fixture
 def yard(tmp_path: Path) -> list[Merchant]:
     for name in NAMES:

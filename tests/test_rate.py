@@ -245,6 +245,7 @@ def test_a_search_tries_ratings_too(shop: Path, of_decoder: Path, settings: Sett
     assert done.report.searched.trials == 2
 
 
+@pytest.mark.proof
 def test_a_new_merchant_starts_from_what_others_rated(tmp_path: Path, recipe: Path, settings: Settings) -> None:
     donors = [make_shop(tmp_path / name, share=True) for name in ("one", "two")]
     asked = load(recipe, "tune.epochs=2")

@@ -169,6 +169,7 @@ def test_a_starter_that_few_test_rows_speak_for_is_a_candidate(
     assert made.report.start_losses == {}  # nobody starts from it until it is promoted
 
 
+@pytest.mark.proof
 def test_a_starter_that_never_saw_a_shops_labels_is_trained_further_or_not_taken(
     make_shop: MakeShop, recipe: Recipe, settings: Settings
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_starter_that_never_saw_a_shops_labels_is_trained_further_or_not_taken
     assert made.bundle.manifest.steps > 0
 
 
+@pytest.mark.proof
 def test_the_donors_are_known_when_one_leaves(make_shop: MakeShop, recipe: Recipe, settings: Settings) -> None:
     fit([make_shop("one"), make_shop("two")], recipe, settings)
     fit([make_shop("three"), make_shop("four")], recipe, settings)
@@ -194,6 +196,7 @@ def test_the_donors_are_known_when_one_leaves(make_shop: MakeShop, recipe: Recip
         assert all(row.split("/")[0] in {"three", "four"} for row in manifest.data.train)
 
 
+@pytest.mark.proof
 def test_a_donor_does_not_start_from_the_starter_it_is_in(
     make_shop: MakeShop, recipe: Recipe, settings: Settings
 ) -> None:
@@ -204,6 +207,7 @@ def test_a_donor_does_not_start_from_the_starter_it_is_in(
     assert made.report.start_losses == {}
 
 
+@pytest.mark.proof
 def test_only_merchants_that_share_become_donors_of_others(
     make_shop: MakeShop, recipe: Recipe, settings: Settings
 ) -> None:
@@ -238,6 +242,7 @@ def test_no_merchant_is_called_house(make_shop: MakeShop, recipe: Recipe, settin
         make(make_shop("house"), recipe, settings)
 
 
+@pytest.mark.proof
 def test_a_named_start_must_be_there_and_fit(
     make_shop: MakeShop, recipe: Recipe, settings: Settings, other_base: Path
 ) -> None:
@@ -254,6 +259,7 @@ def test_a_named_start_must_be_there_and_fit(
     assert other.report.start == "scratch"  # auto passes over what does not fit
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("method", ["adalora", "prefix"])
 def test_every_method_has_starters(make_shop: MakeShop, recipe: Recipe, settings: Settings, method: str) -> None:
     lr = {"adalora": 0.02, "prefix": 0.05}[method]
@@ -267,6 +273,7 @@ def test_every_method_has_starters(make_shop: MakeShop, recipe: Recipe, settings
     assert "house/sentiment@1" in made.report.start_losses
 
 
+@pytest.mark.proof
 def test_dora_starts_from_what_others_learned_and_nothing_starts_from_dora(
     make_shop: MakeShop, recipe: Recipe, settings: Settings
 ) -> None:

@@ -26,6 +26,8 @@ from tests.cli.accounts import UID, held_to_modes, unknown_user
 from tests.cli.conftest import open_shop, write_rows
 from tests.conftest import REAL_BASES
 
+pytestmark = pytest.mark.proof
+
 TIMEOUT = 600  # against hanging: the longest takes about ten seconds
 LABELS = ("[bad]", "[/good] ✓")
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}

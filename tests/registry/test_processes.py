@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.registry.conftest import MakeBundle
 
 from shopfit.registry import Registry
@@ -51,6 +52,7 @@ def assert_whole(seen: list[dict[str, Any]]) -> None:
         assert state["problems"] == [], state
 
 
+@pytest.mark.proof
 def test_killed_at_every_step_of_opening_and_publishing(durable: Settings, make_bundle: MakeBundle) -> None:
     seen = finish(start("die-at", durable, make_bundle().folder))
     assert_whole(seen)
@@ -64,6 +66,7 @@ def test_killed_at_every_step_of_opening_and_publishing(durable: Settings, make_
     assert counts[-1] == counts[-2] + 1
 
 
+@pytest.mark.proof
 def test_killed_at_any_time(settings: Settings, make_bundle: MakeBundle) -> None:
     bundle = make_bundle()
     seen = finish(start("die-anytime", settings, bundle.folder, 8))

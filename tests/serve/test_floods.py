@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import psutil
+import pytest
 from tests.serve.gateways import ServedGateway
+
+pytestmark = pytest.mark.proof
 
 BATCH = 500  # requests that are sent before their answers are read
 WARM, MANY = 6_000, int(os.environ.get("SHOPFIT_FLOOD_NAMES", "20000"))

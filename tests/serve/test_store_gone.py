@@ -11,6 +11,8 @@ from tests.serve.operated import Operated, operating, own_copy
 
 from shopfit.settings import Settings
 
+pytestmark = pytest.mark.proof
+
 
 def empty(blobs: Path) -> None:
     """The store is there, and nothing is in it."""

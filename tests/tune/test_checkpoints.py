@@ -118,6 +118,7 @@ CASES = [
 ]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_ended_after_every_step_it_comes_to_the_same_bit_by_bit(
     case: Case, bases: dict[str, Base], tmp_path: Path

@@ -81,6 +81,7 @@ def answer_of(base: Base, folder: Path) -> list[float]:
     return [answer.probabilities[label] for label in LABELS]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("cell", WORKING, ids=lambda cell: cell.named)
 def test_a_cell_learns_and_is_served(cell: Cell, base_in: Any, tmp_path: Path) -> None:
     base = base_in(cell)
@@ -90,6 +91,7 @@ def test_a_cell_learns_and_is_served(cell: Cell, base_in: Any, tmp_path: Path) -
     assert answer_of(base, tmp_path / "bundle") == pytest.approx(walked["answer"], abs=2e-3)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("cell", WORKING, ids=lambda cell: cell.named)
 def test_a_cell_learns_in_two_processes(cell: Cell, base_in: Any, ranks: tuple[Path, dict[str, Any]]) -> None:
     folder, found = ranks

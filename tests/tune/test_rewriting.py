@@ -104,6 +104,7 @@ def test_another_temperature_or_model_is_asked_anew(base: Base, home: Path, tiny
     assert heard[1].endswith("2 from before")
 
 
+@pytest.mark.proof
 def test_there_and_back_by_two_models(base: Base, home: Path, tiny_base: Path, translator: Path) -> None:
     step = {"step": "back-translation", "through": "French", "model": str(translator), "prompt": "{text}"}
     there, _ = run(base, home, recipe(**step, back=str(tiny_base)))
