@@ -157,3 +157,41 @@ def test_what_was_scored_for_the_loss_is_not_asked_again(kind: str, request: pyt
     assert [row.id for row in held.valid] == [row.id for row in rows[10:20]]  # none of the label without an example
     assert np.allclose(derived.probabilities, asked.probabilities, atol=1e-5)
     assert list(derived.gold) == list(asked.gold)
+
+
+@pytest.mark.parametrize("kind", ["base", "encoder"])
+def test_what_is_not_trained_is_asked_once_for_all_parts(kind: str, request: pytest.FixtureRequest) -> None:
+    base: Base = request.getfixturevalue(kind)
+    recipe = Recipe.model_validate(
+        {
+            "name": "r",
+            "task": "rank",
+            "data": {"file": "x.jsonl", "catalog": "c.jsonl"},
+            "prompt": {"template": "Search: {query}\nProduct:"},
+            "evaluate": {"metric": "mrr", "candidates": 4},
+        }
+    )
+    names = [f"tent {number}" for number in range(9)]
+    catalog = Catalog({name: Item(name, name, {"id": name, "title": name}) for name in names})
+    rows = [Example(f"{row}", {"query": f"a {name}"}, relevant=(name,)) for row, name in enumerate(names)]
+    shop = TrainingSet(rows, [], (), Prompter(recipe, base.tokenizer, catalog, scorer=base.scorer))
+    trainer, parts = Trainer(base, make_accelerator(recipe)), folds(recipe, shop)
+    layer = next(name for name, _ in base.model.named_modules() if name.endswith(("mlp", "intermediate")))
+    read: list[int] = []
+    hook = base.model.get_submodule(layer).register_forward_hook(lambda _, args, __: read.append(len(args[0])))
+    try:
+        together = predictions_of(trainer, recipe, parts, Start(kept=True))()
+        at_once = sum(read)
+        apart = [held for part in parts for held in predictions_of(trainer, recipe, [part], Start(kept=True))()]
+    finally:
+        hook.remove()
+    assert at_once <= sum(read) - at_once
+    if kind == "encoder":  # of which each item is read once
+        assert at_once < sum(read) - at_once
+    for (mine, said), (alone, wanted) in zip(together, apart, strict=True):
+        assert [row.id for row in mine.valid] == [row.id for row in alone.valid]
+        assert isinstance(said, RankPredictions)
+        assert isinstance(wanted, RankPredictions)
+        assert said.candidates == wanted.candidates
+        for one, other in zip(said.scores, wanted.scores, strict=True):
+            assert np.allclose(one, other, atol=1e-5)

@@ -24,7 +24,7 @@ from shopfit.merchant.splits import VALID_FROM
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, Predictions, scored_task_of, task_of
 from shopfit.tune.reporter import Reporter, silent
-from shopfit.tune.trainer import Trainer, Tuned, head_labels, held_out_answers
+from shopfit.tune.trainer import Trainer, Tuned, head_labels, held_out_answers, held_out_together
 from shopfit.tune.training_callback import Heartbeat, TrainingCallback
 from shopfit.tune.training_dataset import Batch, TrainingDataset, TrainingSet
 
@@ -119,14 +119,24 @@ def held_out_of(
         answers: what it scored for its loss, if it was asked that: where all questions have the same answers, they are
             not asked twice.
     """
-    taught = {row.label for row in part.train}
-    fair = [not recipe.spec.single_label or row.label in taught for row in part.valid]
-    rows = list(compress(part.valid, fair))
-    part = replace(part, valid=with_earlier_steps(recipe, rows)).under(recipe)
+    asked = _asked(recipe, part)
     if answers and recipe.spec.closed:
-        said = list(compress(_raw(recipe, part, answers), fair))
-        return part, task_of(recipe.task).collect(part.labels, rows, [()] * len(rows), said, part.prompter.catalog)
-    return part, held_out_answers(tuned.adapter, trainer.base, recipe, part, trainer.accelerator)
+        said = list(compress(_raw(recipe, part, answers), _fair(recipe, part)))
+        rows = asked.valid
+        return asked, task_of(recipe.task).collect(part.labels, rows, [()] * len(rows), said, part.prompter.catalog)
+    return asked, held_out_answers(tuned.adapter, trainer.base, recipe, asked, trainer.accelerator)
+
+
+def _fair(recipe: Recipe, part: TrainingSet) -> list[bool]:
+    """Which held-out rows of a part say something about the adapter that is served."""
+    taught = {row.label for row in part.train}
+    return [not recipe.spec.single_label or row.label in taught for row in part.valid]
+
+
+def _asked(recipe: Recipe, part: TrainingSet) -> TrainingSet:
+    """The part with these rows held out, and the earlier steps of their histories."""
+    rows = list(compress(part.valid, _fair(recipe, part)))
+    return replace(part, valid=with_earlier_steps(recipe, rows)).under(recipe)
 
 
 def _raw(recipe: Recipe, part: TrainingSet, answers: Sequence[Answered]) -> list[Any]:
@@ -167,6 +177,11 @@ def predictions_of(
     ]
 
     def answers() -> list[HeldOut]:
+        if parts and start.kept and not head_labels(trainer.base, recipe, parts):  # the same adapter in each part
+            with queued[0] as tuned:
+                asked = [_asked(recipe, part) for part in parts]
+                together = held_out_together(tuned.adapter, trainer.base, recipe, asked, trainer.accelerator)
+            return list(zip(asked, together, strict=True))
         found = []
         for part, training in zip(parts, queued, strict=True):
             with training as tuned:

@@ -339,7 +339,15 @@ def held_out_answers(
     adapter: TrainableAdapter, base: Base, recipe: Recipe, training_set: TrainingSet, accelerator: Accelerator
 ) -> Predictions:
     """What an adapter on its base answers to held-out examples; each process answers its share, or all if sharded."""
-    valid, labels, prompter = training_set.valid, training_set.labels, training_set.prompter
+    return held_out_together(adapter, base, recipe, [training_set], accelerator)[0]
+
+
+def held_out_together(
+    adapter: TrainableAdapter, base: Base, recipe: Recipe, parts: Sequence[TrainingSet], accelerator: Accelerator
+) -> list[Predictions]:
+    """The same of several parts of one merchant's examples, asked at once."""
+    prompter, labels = parts[0].prompter, parts[0].labels
+    valid = [row for part in parts for row in part.valid]
     adapter.peft.eval()
     first, each = (0, 1) if base.sharded else (accelerator.process_index, accelerator.num_processes)
     rows = range(first, len(valid), each)
@@ -347,6 +355,10 @@ def held_out_answers(
         mine = list(zip(rows, ask(adapter, base, prompter, labels, [valid[row] for row in rows]), strict=True))
     answers = [said for _, said in sorted(mine if base.sharded else gathered(accelerator, mine), key=itemgetter(0))]
     adapter.peft.train()
-    return task_of(recipe.task).collect(
-        labels, valid, task_of(recipe.task).pools(recipe, valid, prompter.catalog), answers, prompter.catalog
-    )
+    task, catalog, said = task_of(recipe.task), prompter.catalog, iter(answers)
+    return [
+        task.collect(
+            labels, part.valid, task.pools(recipe, part.valid, catalog), [next(said) for _ in part.valid], catalog
+        )
+        for part in parts
+    ]
