@@ -1,10 +1,12 @@
-"""Threads for the cores that a process may use, and a warning where others use them."""
+"""Threads for the cores that a process may use, a warning where others use them, and imports that wait."""
 
 import os
 import subprocess
 import sys
 
-from shopfit.libraries import crowded
+import torch
+
+from shopfit.libraries import compiled_late, crowded
 
 THREADS = (
     "from shopfit.libraries import share_cores; share_cores(); import os; print(os.environ.get('OMP_NUM_THREADS'))"
@@ -27,3 +29,33 @@ def test_busy_cores_are_told_of() -> None:
     assert crowded(0.9, 2) == ""
     assert crowded(2.0, 2).endswith("about 2.0 times as long as alone")
     assert crowded(9.0, 2) == "9.0 other processes are busy on 2 cores: this takes about 5.5 times as long as alone"
+
+
+def test_what_imports_compile_is_compiled_when_it_is_called() -> None:
+    asked: list[object] = []
+
+    def compiler(module: torch.fx.GraphModule, _inputs: object) -> object:
+        asked.append(module)
+        return module.forward
+
+    with compiled_late():
+
+        @torch.compile(backend=compiler)  # type: ignore[untyped-decorator]
+        def twice(number: torch.Tensor) -> torch.Tensor:
+            return 2 * number
+
+        thrice = torch.compile(lambda number: 3 * number, backend=compiler)
+    assert asked == []
+    assert [float(twice(torch.tensor(4.0))) for _ in range(2)] == [8, 8]
+    assert len(asked) == 1
+    assert float(thrice(torch.tensor(4.0))) == 12
+    assert len(asked) == 2
+
+
+def test_an_adapter_is_put_on_without_torchs_compiler() -> None:
+    said = (
+        "import sys; from shopfit.libraries import compiled_late\nwith compiled_late(): import peft\n"
+        "assert 'bitsandbytes' in sys.modules; print('torch._inductor.compile_fx' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, timeout=600, check=True)
+    assert done.stdout.strip() == "False"

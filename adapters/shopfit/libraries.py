@@ -4,6 +4,10 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Any
 
 from shopfit.settings import Settings, may_write
 
@@ -28,6 +32,37 @@ def quiet_ray() -> None:
     """Have Ray report nothing to its makers, and warn of no change to come. To be called before it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+@contextmanager
+def compiled_late() -> Iterator[None]:
+    """A context for imports: what they compile with `torch.compile` is compiled when it is first called.
+
+    PEFT imports bitsandbytes wherever that is installed, which compiles functions that few runs call, and for that
+    alone imports torch's compiler: a fifth of the time that PEFT's imports take.
+    """
+    import torch
+
+    compile_now = torch.compile
+
+    def compile_late(function: Any = None, **options: Any) -> Any:
+        if function is None:
+            return partial(compile_late, **options)
+        compiled: list[Any] = []
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not compiled:
+                compiled.append(compile_now(function, **options))
+            return compiled[0](*args, **kwargs)
+
+        return call
+
+    torch.compile = compile_late  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = compile_now
 
 
 def share_cores() -> None:

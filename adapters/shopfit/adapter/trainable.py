@@ -25,6 +25,7 @@ from shopfit.base.load import Base
 from shopfit.base.prefix import Prefix
 from shopfit.base.scoring.scorer import QuestionBatch
 from shopfit.errors import BaseError, Diverged, Problem, RecipeError
+from shopfit.libraries import compiled_late
 from shopfit.methods import METHODS, PeftMethod
 from shopfit.methods.limits import check_limits
 from shopfit.methods.method import Beginning, Form
@@ -182,7 +183,8 @@ def attach(
             or a layer of it does not.
         BaseError: if another adapter is being trained on the base, or the base was loaded by a device map.
     """
-    from peft import get_peft_model, prepare_model_for_kbit_training
+    with compiled_late():
+        from peft import get_peft_model, prepare_model_for_kbit_training
 
     method, start = METHODS[settings.method], start or Start()
     check_limits(settings, base.quantization, base.kind, base.name, sharded=base.sharded)
