@@ -30,6 +30,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     quiet()
     from shopfit.adapter.stack import rank_note
     from shopfit.adapter.weight_files import form_note
+    from shopfit.base.embed import LateEmbedder
     from shopfit.merchant.labels import spellings_text
     from shopfit.settings import Settings
     from shopfit.tune.cost import plan
@@ -38,8 +39,10 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.tune.trainer import make_accelerator
 
     accelerator = make_accelerator(without_trackers(loaded))
-    context = prepare(opened, loaded, settings=Settings.from_environment(), accelerator=accelerator)
-    cost = plan(context)
+    settings = Settings.from_environment()
+    context = prepare(opened, loaded, settings=settings, accelerator=accelerator)
+    embeds = loaded.blend or any(name.startswith("minilm") for name in loaded.evaluate.baselines)
+    cost = plan(context, LateEmbedder(settings.home) if embeds else None)
     if as_json:
         print_json(document(cost) | {"seconds": cost.seconds, "without_examples": context.splits.without_examples})
         return
@@ -53,7 +56,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         + rank_note(loaded.adapter)
         + form_note(loaded.adapter),
         "memory": f"{cost.peak_memory_mb:,.0f} MB at most, with the base in {cost.dtype}",
-        "time": f"about {cost.seconds:,.0f} s: {cost.train_seconds:,.0f} to train, "
+        "time": f"about {cost.seconds:,.0f} s: {cost.begin_seconds:,.0f} to begin, {cost.train_seconds:,.0f} to train, "
         + (f"{cost.parts_seconds:,.0f} on {cost.trainings} parts to cross-validate, " if cost.trainings else "")
         + f"{cost.evaluate_seconds:,.0f} to evaluate",
     }

@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, linear_regression
 
+import psutil
 import torch
 
 from shopfit.adapter.adapted_model import AdaptedModel
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
-from shopfit.evaluation.assess import ask
+from shopfit.engine import Engine, Tenant
+from shopfit.evaluation.assess import ask, assess
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
+from shopfit.merchant.search import Embed
+from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Pool, task_of
 from shopfit.tune.batches import LengthSortedBatches
@@ -30,6 +34,7 @@ _STEPS = 3  # that are measured, from the shortest to the longest
 _SAMPLE = 8  # test examples that evaluation is timed on
 _READ = 8  # of their candidates, for an encoder
 _ASKED = 3  # adapter, instant version and base
+_SHOWN = 32  # examples that a decoder's instant version is chosen by
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Plan:
         train_seconds: estimate of the training on all examples, if it does not stop early, with checks of epochs.
         parts_seconds: estimate of those on parts.
         evaluate_seconds: estimate of what is asked of the test set: adapter, instant version and base.
+        begin_seconds: from the start of this process until the base was loaded, as a run's own would take.
         peak_memory_mb: measured while the largest batch was in work, in MB (10^6 bytes).
         dtype: what the base's numbers are.
         labels: choose: how many examples each has to train on.
@@ -69,6 +75,7 @@ class Plan:
     train_seconds: float
     parts_seconds: float
     evaluate_seconds: float
+    begin_seconds: float
     peak_memory_mb: float
     dtype: str = "float32"
     labels: Mapping[str, int] = field(default_factory=dict)
@@ -79,18 +86,20 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Of all of it."""
-        return self.train_seconds + self.parts_seconds + self.evaluate_seconds
+        return self.begin_seconds + self.train_seconds + self.parts_seconds + self.evaluate_seconds
 
 
-def plan(context: RunContext) -> Plan:
+def plan(context: RunContext, embed: Embed | None = None) -> Plan:
     """Measure a short training and estimate the whole run from it.
 
     Args:
         context: the run's inputs, from `prepare`; its base is bare afterwards.
+        embed: turns texts into vectors, if the run will: for the memory that takes.
 
     Raises:
         Diverged: if a step's numbers are not finite.
     """
+    began = time.time() - psutil.Process().create_time()
     base, recipe, splits = context.base, context.recipe, context.splits
     training_set, parts = context.training_set, context.cross_validated
     train, settings = training_set.training_examples, recipe.tune
@@ -112,6 +121,7 @@ def plan(context: RunContext) -> Plan:
     finally:
         tuned.adapter.detach()
         torch.random.set_rng_state(state)
+    _as_reported(context, embed)
     more = sum(_padded(step, lengths) for step in ordered) / sum(_padded(step, lengths) for step in measured)
     first, later = (seconds * more for seconds in clock.epochs)
 
@@ -121,7 +131,7 @@ def plan(context: RunContext) -> Plan:
         taken = total_steps(recipe, len(part.training_examples)) / max(1, len(ordered) * share)  # epochs
         return share * (min(1.0, taken) * first + max(0.0, taken - 1) * later)
 
-    checks = settings.epochs if splits.valid else 0
+    checks, shown = settings.epochs if splits.valid else 0, training_set.train[:_SHOWN] if parts else ()
     contrary = splits.contradictions
     return Plan(
         examples=len(train),
@@ -135,7 +145,8 @@ def plan(context: RunContext) -> Plan:
         adapter_mb=parameters * 4 / 1e6,
         train_seconds=of(training_set) + checks * answering.seconds(splits.valid),
         parts_seconds=sum(of(part) + answering.seconds(part.valid) for part in parts),
-        evaluate_seconds=_ASKED * answering.seconds(splits.test),
+        evaluate_seconds=_ASKED * answering.seconds(splits.test) + _starts(base, recipe) * answering.seconds(shown),
+        begin_seconds=began,
         peak_memory_mb=peak_memory_mb(base.device),
         dtype=base.dtype,
         labels=splits.label_counts,
@@ -143,6 +154,23 @@ def plan(context: RunContext) -> Plan:
         contradictions=contrary.counts,
         contradict=str(contrary) if contrary.total else "",
     )
+
+
+def _starts(base: Base, recipe: Recipe) -> int:
+    """How often held-out examples are asked to find the instant version; behind a prefix takes twice as long."""
+    if base.kind != "decoder":
+        return 0
+    return 4 if recipe.spec.single_label else 3
+
+
+def _as_reported(context: RunContext, embed: Embed | None) -> None:
+    """Answer some test examples as the report does, for the memory that takes."""
+    recipe, splits = context.recipe, context.splits
+    if embed is not None:
+        embed([context.prompter.text(row.fields) for row in (*context.seen, *splits.test)])
+    tenant = Tenant("the base", recipe, tuple(splits.labels), context.prompter.catalog, context.prompter.history)
+    with Engine(context.base, slots=2, max_rank=LARGEST_RANK) as engine:
+        assess(engine, tenant, splits.test[:_SAMPLE])
 
 
 class _Clock(NoCallback):
