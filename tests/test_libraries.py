@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from shopfit.libraries import compiled_late, crowded
@@ -31,7 +32,8 @@ def test_busy_cores_are_told_of() -> None:
     assert crowded(9.0, 2) == "9.0 other processes are busy on 2 cores: this takes about 5.5 times as long as alone"
 
 
-def test_what_imports_compile_is_compiled_when_it_is_called() -> None:
+def test_what_imports_compile_is_compiled_when_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "peft", raising=False)  # which it is there for
     asked: list[object] = []
 
     def compiler(module: torch.fx.GraphModule, _inputs: object) -> object:

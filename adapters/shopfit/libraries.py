@@ -2,7 +2,9 @@
 
 import logging
 import os
+import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,8 @@ from functools import partial, wraps
 from typing import Any
 
 from shopfit.settings import Settings, may_write
+
+_IMPORTING = threading.Lock()
 
 
 def quiet() -> None:
@@ -41,38 +45,46 @@ def compiled_late() -> Iterator[None]:
     PEFT imports bitsandbytes wherever that is installed, which compiles functions that few runs call, and for that
     alone imports torch's compiler: a fifth of the time that PEFT's imports take.
     """
+    if "peft" in sys.modules:
+        yield
+        return
     import torch
 
-    compile_now = torch.compile
+    with _IMPORTING:
+        compile_now = torch.compile
 
-    def compile_late(function: Any = None, **options: Any) -> Any:
-        if function is None:
-            return partial(compile_late, **options)
-        compiled: list[Any] = []
+        def compile_late(model: Any = None, **options: Any) -> Any:
+            if model is None:
+                return partial(compile_late, **options)
+            if isinstance(model, torch.nn.Module):
+                return compile_now(model, **options)
+            compiled: list[Any] = []
 
-        @wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if not compiled:
-                compiled.append(compile_now(function, **options))
-            return compiled[0](*args, **kwargs)
+            @wraps(model)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if not compiled:
+                    compiled.append(compile_now(model, **options))
+                return compiled[0](*args, **kwargs)
 
-        return call
+            return call
 
-    torch.compile = compile_late  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.compile = compile_now
+        torch.compile = compile_late
+        try:
+            yield
+        finally:
+            torch.compile = compile_now
 
 
 def share_cores() -> None:
-    """Give long work a thread a core that this process may use, and let them sleep while they wait.
+    """Give long work a thread a core that this process may use, let them sleep while they wait, and bound what is kept.
 
     To be called before torch is imported. OpenMP knows the cores that a process is bound to, not a container's quota of
     them. Its threads spin by default, which beside two busy processes on two cores makes a training half as slow again
     and takes it twice the processor time; alone it is as fast either way.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # oneDNN keeps what it has made for 1,024 shapes of operands, with memory for each: a third of a small training's
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     if (cores := usable_cores()) < (os.cpu_count() or 1):
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))
 

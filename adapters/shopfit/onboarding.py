@@ -5,9 +5,9 @@ then be better than it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shopfit.adapter.bundle import Bundle, seal
 from shopfit.base.embed import LateEmbedder
@@ -219,11 +219,15 @@ def _made_before(job: Job, context: RunContext) -> Onboarded | None:
     bundle = job.registry.fetch(version, job.settings.cache)
     manifest, asked = bundle.manifest, _without_training(context).recipe
     same = manifest.data.digest == context.splits.digest and context.base.known_by(manifest.base.fingerprint)
-    # one that is a prefix has a section `adapter` of its own
-    if not same or manifest.recipe_snapshot | {"adapter": None} != dump_recipe(asked) | {"adapter": None}:
+    if not same or _settled(manifest.recipe_snapshot) != _settled(dump_recipe(asked)):
         return None
     report = Report.from_json((bundle.folder / REPORT).read_bytes())
     return Onboarded(version, report, bundle, context.splits.test[0].fields)
+
+
+def _settled(snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without what `recipe_for` changes."""
+    return {**snapshot, "adapter": None, "tune": {**snapshot["tune"], "lr_ratio": None}}
 
 
 def _version(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shopfit.adapter.artifacts import FUSION, write_items
 from shopfit.adapter.bundle import DataIdentity, Manifest, seal
-from shopfit.adapter.initial_weights import Start, settings_for
+from shopfit.adapter.initial_weights import Start, recipe_for
 from shopfit.adapter.items import CATALOG, HISTORY
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
@@ -93,8 +93,7 @@ def trained_run(
         reporter("instant", f"no version: {why}")
         yield None
         return
-    settled = recipe.model_copy(update={"adapter": settings_for(recipe.adapter, choice.start)})
-    context = replace(context, prompter=context.prompter.under(settled))
+    context = replace(context, prompter=context.prompter.under(recipe_for(recipe, choice.start)))
     if choice.start.kept and choice.start.name == instant:
         reporter("tuning", f"{instant} is best as it is: no training makes the instant version better")
         yield None

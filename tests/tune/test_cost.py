@@ -1,4 +1,4 @@
-"""What a run would cost, from the data and one measured batch."""
+"""What a run would cost, from the data and a few measured steps."""
 
 import sys
 from collections import Counter

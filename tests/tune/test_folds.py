@@ -159,6 +159,18 @@ def test_what_was_scored_for_the_loss_is_not_asked_again(kind: str, request: pyt
     assert list(derived.gold) == list(asked.gold)
 
 
+def test_a_fresh_prefix_begins_with_what_its_part_trains_on(base: Base) -> None:
+    adapter = {"method": "prefix", "virtual_tokens": 4}
+    recipe = Recipe.model_validate(RECIPE.model_dump(by_alias=True) | {"adapter": adapter})
+    trainer, parts = Trainer(base, make_accelerator(recipe)), folds(recipe, training_set(base, reviews(12)))
+    together = predictions_of(trainer, recipe, parts, Start(kept=True))()
+    apart = [held for part in parts for held in predictions_of(trainer, recipe, [part], Start(kept=True))()]
+    for (_, said), (_, wanted) in zip(together, apart, strict=True):
+        assert isinstance(said, ChoosePredictions)
+        assert isinstance(wanted, ChoosePredictions)
+        assert np.allclose(said.probabilities, wanted.probabilities, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["base", "encoder"])
 def test_what_is_not_trained_is_asked_once_for_all_parts(kind: str, request: pytest.FixtureRequest) -> None:
     base: Base = request.getfixturevalue(kind)

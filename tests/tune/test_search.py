@@ -172,6 +172,12 @@ def test_a_rank_above_the_initial_one_takes_it_along() -> None:
     assert changed(recipe, {"adapter.rank": 8}).adapter.init_rank is None
 
 
+def test_a_prefix_stands_before_all_blocks() -> None:
+    recipe = RECIPE.model_copy(update={"adapter": RECIPE.adapter.model_copy(update={"layers": "last:1"})})
+    assert changed(recipe, {"adapter.method": "prefix"}).adapter.layers == "all"
+    assert changed(recipe, {"adapter.rank": 4}).adapter.layers == "last:1"
+
+
 @pytest.mark.parametrize("switch", ["rslora", "dora"])
 def test_a_method_without_a_switch_lets_go_of_it(base: Base, switch: str) -> None:
     recipe = Recipe.model_validate(RECIPE.model_dump(by_alias=True) | {"adapter": {switch: True}})

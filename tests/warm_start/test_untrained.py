@@ -15,15 +15,17 @@ from tests.tune.reviews import RECIPE as WHOLE
 
 from shopfit.adapter.adapted_model import AdaptedModel, answer_sums
 from shopfit.adapter.bundle import DataIdentity, seal
-from shopfit.adapter.initial_weights import Start, settings_for
+from shopfit.adapter.initial_weights import Start, recipe_for
 from shopfit.base.load import Base, load_base
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.architectures import scorer_of
 from shopfit.base.scoring.questions import Question
 from shopfit.engine import ChooseRequest, Engine, Tenant
+from shopfit.engine.offline_scoring import score
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
 from shopfit.onboarding import onboard
+from shopfit.recipe.loading import dump_recipe, parse_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
 from shopfit.tasks import ChoosePredictions, task_of
@@ -168,7 +170,7 @@ def test_a_bundle_of_it_is_served_with_the_same_probabilities(base: Base, tmp_pa
         start = untrained_start(name, base, RECIPE, shop)
         want = said(base, start, shop)
         tune = RECIPE.tune.model_copy(update={"steps": 0})
-        recipe = RECIPE.model_copy(update={"tune": tune, "adapter": settings_for(RECIPE.adapter, start)})
+        recipe = recipe_for(RECIPE.model_copy(update={"tune": tune}), start)
         tuned = kept(base, start, shop, recipe)
         (folder := tmp_path / name).mkdir()
         data = DataIdentity(digest="0" * 64, train=[], valid=[], test=[])
@@ -252,6 +254,41 @@ def test_a_context_too_long_for_any_example_is_the_base_as_it_is(base: Base) -> 
     long = Example("0", {"text": "order 1"}, output="likes " + "tents and " * 500)
     start = untrained_start(CONTEXT, base, recipe, TrainingSet([long], [], (), Prompter(recipe, base.tokenizer)))
     assert (start.scratch, start.kept, start.name) == (True, True, "scratch")
+
+
+def test_rows_behind_a_long_prefix_share_forwards_of_bounded_memory(base: Base, tmp_path: Path) -> None:
+    shop, budget = training_set(base, reviews(60)), 256
+    start = untrained_start(CONTEXT, base, RECIPE, shop)
+    assert start.prefix is not None
+    behind = start.prefix.shape[3]
+    recipe = recipe_for(RECIPE.model_copy(update={"tune": RECIPE.tune.model_copy(update={"steps": 0})}), start)
+    tuned = kept(base, start, shop, recipe)
+    read: list[torch.Size] = []
+    hook = base.model.get_input_embeddings().register_forward_hook(lambda _, args, __: read.append(args[0].shape))
+    questions = [Question(shop.prompter.encode(row.fields), (shop.prompter.label(LABELS[0]),)) for row in ASKED]
+    try:
+        score(tuned.adapter, base.scorer, questions, token_budget=budget)
+        alone = len(read)
+        data = DataIdentity(digest="0" * 64, train=[], valid=[], test=[])
+        (tmp_path / "x").mkdir()
+        written = save(
+            tuned, base, recipe, tmp_path / "x", merchant="acme", labels=LABELS, data=data, share=False, start="context"
+        )
+        tenant = Tenant.of(seal(tmp_path / "x", written))
+        with Engine(base, batch_tokens=budget) as engine:
+            engine.answer([ChooseRequest(tenant, row.fields) for row in ASKED])
+    finally:
+        hook.remove()
+    assert len(read) > alone > 1
+    assert all(rows == 1 or rows * (width + behind // 2) <= budget + rows for rows, width in read if width > 8)
+
+
+def test_the_recipe_of_a_context_is_one_that_can_be_read_again(base: Base) -> None:
+    start = untrained_start(CONTEXT, base, RECIPE, training_set(base, reviews(12)))
+    tune = RECIPE.tune.model_copy(update={"lr_ratio": 4.0, "steps": 0})
+    settled = recipe_for(RECIPE.model_copy(update={"tune": tune}), start)
+    assert parse_recipe(dump_recipe(settled)) == settled
+    assert settled.adapter.method == "prefix"
 
 
 def test_only_a_decoder_has_any(base: Base, encoder: Base) -> None:

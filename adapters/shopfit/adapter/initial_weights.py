@@ -15,6 +15,7 @@ from shopfit.errors import BundleError
 from shopfit.methods import METHODS, Form
 from shopfit.methods.method import Factors
 from shopfit.recipe.adapter_section import Adapter
+from shopfit.recipe.schema import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,18 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
     return Start(name, factors=weights, head=head_of(bundle), labels=labels)
 
 
-def settings_for(settings: Adapter, start: Start) -> Adapter:
-    """The section `adapter` of what is trained from a start, or of what the start is if it is kept as it is.
+def recipe_for(recipe: Recipe, start: Start) -> Recipe:
+    """The recipe of what is trained from a start, or of what the start is if it is kept as it is.
 
     Args:
-        settings: the recipe's.
+        recipe: the merchant's.
         start: a prefix that is kept as it is has a length of its own, whatever the recipe's method is.
     """
     if not start.kept or start.prefix is None:
-        return settings
-    return Adapter(method="prefix", virtual_tokens=start.prefix.shape[3])
+        return recipe
+    adapter = Adapter(method="prefix", virtual_tokens=start.prefix.shape[3])
+    tune = recipe.tune.model_copy(update={"lr_ratio": 1.0})  # of A and B, which a prefix has not
+    return recipe.model_copy(update={"adapter": adapter, "tune": tune})
 
 
 def start_for(method: str, start: Start) -> Start:

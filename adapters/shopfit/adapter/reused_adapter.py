@@ -16,7 +16,7 @@ class ReusedAdapter(TrainableAdapter):
     """LoRA's layers, with the weights of whichever adapter was put on last.
 
     Args:
-        adapter: fresh from `attach`, without a start, or with one that has layers of its own; it is taken off its base.
+        adapter: fresh from `attach`, without a start; it is taken off its base.
     """
 
     def __init__(self, adapter: TrainableAdapter) -> None:

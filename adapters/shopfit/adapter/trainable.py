@@ -190,7 +190,7 @@ def attach(
     check_limits(settings, base.quantization, base.kind, base.name, sharded=base.sharded)
     turns_of(base.model).check(base.name)
     if method.form is Form.FACTORS:
-        settings = settings.model_copy(update={"targets": _targets(base, settings, start)})
+        settings = settings.model_copy(update={"targets": target_layers(base, settings, start)})
     if base.placed:
         raise BaseError(
             f"the base {base.name} was loaded by a device map, which serves it and does not train it",
@@ -218,11 +218,14 @@ def attach(
     return adapter
 
 
-def _targets(base: Base, settings: Adapter, start: Start) -> str | list[str]:
+def target_layers(base: Base, settings: Adapter, start: Start) -> str | list[str]:
     """The layers to change, for PEFT: `adapter.targets` as it is, or full names where PEFT would take others too.
 
     PEFT lets a misspelt name pass when another one matches, and takes routers, experts and layers for pictures too.
     Layers that the start changes are among them.
+
+    Raises:
+        RecipeError: as of `attach`.
     """
     targets, linear, layers = settings.targets, linear_layers(base.model), adaptable_layers(base.model)
     asked = {

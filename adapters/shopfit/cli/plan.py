@@ -16,12 +16,15 @@ from shopfit.documents import document
 from shopfit.libraries import quiet
 
 
-@click.command(short_help="Say what training an adapter would cost; train nothing.")
+@click.command(short_help="Say what training an adapter would cost; keep nothing.")
 @recipe_options
 @as_json
 @only_prints
 def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check MERCHANT's data for RECIPE, measure one batch on this machine, and estimate the whole run."""
+    """Check MERCHANT's data for RECIPE, measure a few steps on this machine, and estimate the whole run.
+
+    What these steps train is thrown away. What others' adapters add, to be compared as starts, is not counted.
+    """
     from shopfit.recipe.loading import load_recipe
 
     loaded = load_recipe(recipe, overrides=overrides)
@@ -33,6 +36,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     from shopfit.base.embed import LateEmbedder
     from shopfit.merchant.labels import spellings_text
     from shopfit.settings import Settings
+    from shopfit.tasks import task_of
     from shopfit.tune.cost import plan
     from shopfit.tune.folds import without_trackers
     from shopfit.tune.run_context import prepare
@@ -41,7 +45,8 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     accelerator = make_accelerator(without_trackers(loaded))
     settings = Settings.from_environment()
     context = prepare(opened, loaded, settings=settings, accelerator=accelerator)
-    embeds = loaded.blend or any(name.startswith("minilm") for name in loaded.evaluate.baselines)
+    fused = loaded.blend and task_of(loaded.task).fusion is not None
+    embeds = fused or any(name.startswith("minilm") for name in loaded.evaluate.baselines)
     cost = plan(context, LateEmbedder(settings.home) if embeds else None)
     if as_json:
         print_json(document(cost) | {"seconds": cost.seconds, "without_examples": context.splits.without_examples})

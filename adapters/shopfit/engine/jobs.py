@@ -129,11 +129,15 @@ class Work:
         return NONE if self.weights is None or self.weights.packed is None else frozenset((self.weights.key,))
 
     @property
+    def behind(self) -> int:
+        """Tokens of the prefix."""
+        return 0 if self.weights is None else self.weights.prefix_length
+
+    @property
     def tokens(self) -> int:
         """The most tokens that a row attends to, those of a prefix included."""
-        behind = 0 if self.weights is None else self.weights.prefix_length
         longest = max((row.longest for row in self.rows), default=0)
-        return behind + (longest if self.sequence is None else len(self.sequence.prompt) + 1)
+        return self.behind + (longest if self.sequence is None else len(self.sequence.prompt) + 1)
 
     @property
     def apart(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from shopfit.base.load import Base
 from shopfit.base.prefix import lift_out
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question
-from shopfit.base.scoring.scorer import Floats, Scorer, cut
+from shopfit.base.scoring.scorer import Floats, Scorer, cut, width
 from shopfit.engine.constraints import Constraint, Constraints
 from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
@@ -96,7 +96,10 @@ def score(
     classes = None if adapted.head is None else adapted.head.classes.detach().double().cpu().numpy()
     plan = scorer.plan(questions, classes=classes)
     results: list[Floats] = [np.empty(0)] * len(plan.rows)
-    for batch in cut([row.tokens for row in plan.rows], token_budget):
+    with torch.inference_mode():
+        one = adapted.prefix(1)
+    behind = 0 if one is None else one.width
+    for batch in cut([width(row.tokens, behind) for row in plan.rows], token_budget):
         with torch.inference_mode():
             prefix = adapted.prefix(len(batch))
         parts = scorer.compute(adapted.model, [plan.rows[index] for index in batch], prefix)

@@ -17,7 +17,7 @@ from shopfit.adapter.weights import Key
 from shopfit.base.load import Base
 from shopfit.base.placement import block_devices
 from shopfit.base.prefix import lay_before
-from shopfit.base.scoring.scorer import cut
+from shopfit.base.scoring.scorer import cut, width
 from shopfit.engine.decode_scheduler import Writers
 from shopfit.engine.decoding import Decoder
 from shopfit.engine.fair_thread_pool import closed
@@ -248,7 +248,7 @@ class Scheduler:
                 if self.pool.fits(keys | entry.job.work.needs):
                     group.append(entry)
                     keys |= entry.job.work.needs
-            batches = cut([entry.tokens for entry in group], self._budget)
+            batches = cut([width(entry.tokens, entry.job.work.behind) for entry in group], self._budget)
             return [group[place] for place in next(batch for batch in batches if 0 in batch)]
 
         return queue.take(budget, fits, together, _over)

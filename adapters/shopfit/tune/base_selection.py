@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
-from shopfit.errors import DataError
+from shopfit.errors import DataError, Diverged
 from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.wording import number
@@ -52,6 +52,7 @@ def choose_base(
 
     Raises:
         DataError: if there are too few examples to tell.
+        Diverged: if training diverged on each.
     """
     recipe, names = dataset.recipe, candidates(dataset.recipe)
     if len(names) == 1:
@@ -69,7 +70,13 @@ def choose_base(
                 f"{dataset.merchant.name} has {have} examples, too few for bases to compete on: it takes {2 * FOLDS}",
                 next_step=f"name the base, such as --set base={names[0]}",
             )
-        answers = predictions_of(Trainer(base, accelerator), recipe, parts, Start())()
+        try:
+            answers = predictions_of(Trainer(base, accelerator), recipe, parts, Start())()
+        except Diverged as error:
+            if name == names[-1] and best is None:
+                raise
+            reporter("base", f"{name}: passed over, as {error.message}")
+            continue
         said = pooled([answer for _, answer in answers])
         groups = [row.group or row.id for part, _ in answers for row in part.valid]
         reached = measure(said, [asked.metric], asked.k)[asked.metric] if groups else math.nan

@@ -1,4 +1,7 @@
-"""What a run will cost, from its real data and a few measured steps. What they train is thrown away."""
+"""What a run will cost, from its real data and a few measured steps. What they train is thrown away.
+
+Left out is what others' adapters, a large catalog, unlabeled rows or a search add: more starts, and trainings of them.
+"""
 
 import random
 import time
@@ -13,6 +16,7 @@ from shopfit.adapter.adapted_model import AdaptedModel
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
+from shopfit.errors import RecipeError
 from shopfit.evaluation.assess import ask, assess
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
@@ -21,7 +25,7 @@ from shopfit.recipe.methods import LARGEST_RANK
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Pool, task_of
 from shopfit.tune.batches import LengthSortedBatches
-from shopfit.tune.folds import without_trackers
+from shopfit.tune.folds import folds, without_trackers
 from shopfit.tune.memory import peak_memory_mb
 from shopfit.tune.run_context import RunContext
 from shopfit.tune.trainer import Trainer, head_labels
@@ -97,8 +101,14 @@ def plan(context: RunContext, embed: Embed | None = None) -> Plan:
         embed: turns texts into vectors, if the run will: for the memory that takes.
 
     Raises:
+        RecipeError: on several processes.
         Diverged: if a step's numbers are not finite.
     """
+    if (processes := context.trainer.accelerator.num_processes) > 1:
+        raise RecipeError(
+            f"a plan is measured in one process, not in {processes}",
+            next_step="run it without a launcher of several processes",
+        )
     began = time.time() - psutil.Process().create_time()
     base, recipe, splits = context.base, context.recipe, context.splits
     training_set, parts = context.training_set, context.cross_validated
@@ -131,7 +141,8 @@ def plan(context: RunContext, embed: Embed | None = None) -> Plan:
         taken = total_steps(recipe, len(part.training_examples)) / max(1, len(ordered) * share)  # epochs
         return share * (min(1.0, taken) * first + max(0.0, taken - 1) * later)
 
-    checks, shown = settings.epochs if splits.valid else 0, training_set.train[:_SHOWN] if parts else ()
+    checks, starts = settings.epochs if splits.valid else 0, _starts(base, recipe)
+    shown = training_set.train[:_SHOWN] if starts and folds(recipe, training_set) else ()
     contrary = splits.contradictions
     return Plan(
         examples=len(train),
@@ -145,7 +156,7 @@ def plan(context: RunContext, embed: Embed | None = None) -> Plan:
         adapter_mb=parameters * 4 / 1e6,
         train_seconds=of(training_set) + checks * answering.seconds(splits.valid),
         parts_seconds=sum(of(part) + answering.seconds(part.valid) for part in parts),
-        evaluate_seconds=_ASKED * answering.seconds(splits.test) + _starts(base, recipe) * answering.seconds(shown),
+        evaluate_seconds=_ASKED * answering.seconds(splits.test) + starts * answering.seconds(shown),
         begin_seconds=began,
         peak_memory_mb=peak_memory_mb(base.device),
         dtype=base.dtype,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.reused_adapter import ReusedAdapter
-from shopfit.adapter.trainable import attach
+from shopfit.adapter.trainable import attach, target_layers
 from shopfit.adapter.trainable_stack import TrainableStack
 from shopfit.adapter.trunk import Trunk
 from shopfit.base.load import Base
@@ -87,7 +87,7 @@ class Fleet:
         self._free = list(range(slots, 0, -1))
         self._waiting: list[Training] = []
         self._active: list[Training] = []
-        self._adapters: dict[tuple[str, int, str], ReusedAdapter] = {}
+        self._adapters: dict[tuple[str, int], ReusedAdapter] = {}
 
     def add(
         self,
@@ -121,12 +121,15 @@ class Fleet:
 
     def _adapter(self, recipe: Recipe, start: Start) -> ReusedAdapter:
         """PEFT's layers of such recipes, as a training alone would begin with them."""
-        beyond = start if recipe.adapter.layers != "all" and start.factors is not None else None  # it may change others
-        key = recipe.adapter.model_dump_json(), recipe.tune.seed, "" if beyond is None else beyond.name
+        settings = recipe.adapter
+        if settings.layers != "all" and start.factors is not None:  # which may change others
+            layers = target_layers(self.base, settings, start)
+            if layers != target_layers(self.base, settings, Start()):
+                settings = settings.model_copy(update={"targets": layers, "layers": "all"})
+        key = settings.model_dump_json(), recipe.tune.seed
         if key not in self._adapters:
             set_seed(recipe.tune.seed)
-            made = attach(self.base, recipe.adapter, total_steps=1, opening=(0,), start=beyond)
-            self._adapters[key] = ReusedAdapter(made)
+            self._adapters[key] = ReusedAdapter(attach(self.base, settings, total_steps=1, opening=(0,)))
         return self._adapters[key]
 
     @property

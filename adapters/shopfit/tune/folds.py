@@ -21,6 +21,7 @@ from shopfit.merchant.histories import with_earlier_steps
 from shopfit.merchant.leaks import remove_leaks
 from shopfit.merchant.sampling import units
 from shopfit.merchant.splits import VALID_FROM
+from shopfit.methods import METHODS, Form
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import ChoosePredictions, Predictions, scored_task_of, task_of
 from shopfit.tune.reporter import Reporter, silent
@@ -177,7 +178,7 @@ def predictions_of(
     ]
 
     def answers() -> list[HeldOut]:
-        if parts and start.kept and not head_labels(trainer.base, recipe, parts):  # the same adapter in each part
+        if parts and _same_in_each(trainer.base, recipe, parts, start):
             with queued[0] as tuned:
                 asked = [_asked(recipe, part) for part in parts]
                 together = held_out_together(tuned.adapter, trainer.base, recipe, asked, trainer.accelerator)
@@ -190,6 +191,14 @@ def predictions_of(
         return found
 
     return answers
+
+
+def _same_in_each(base: Base, recipe: Recipe, parts: Sequence[TrainingSet], start: Start) -> bool:
+    """Whether the adapter depends on no part's examples: not a head's prototypes, nor a fresh prefix, which begins with
+    one of them.
+    """
+    fresh = start.prefix is None and METHODS[recipe.adapter.method].form is Form.PREFIX
+    return start.kept and not fresh and not head_labels(base, recipe, parts)
 
 
 def answered(base: Base, batches: Sequence[Batch], answer: Callable[[Batch], Tensor]) -> list[Answered]:

@@ -287,6 +287,8 @@ def changed(recipe: Recipe, values: Values) -> Recipe:
         adapter["init_rank"] = None  # follows the rank
     if not METHODS[adapter["method"]].rules.factors:
         document["tune"]["lr_ratio"] = 1.0
+    if METHODS[adapter["method"]].form is Form.PREFIX:
+        adapter["layers"] = "all"  # before which it stands
     for switch in SWITCHES:
         adapter[switch] = adapter[switch] and switch in METHODS[adapter["method"]].rules.switches
     return Recipe.model_validate(document)

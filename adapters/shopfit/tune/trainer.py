@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from shopfit.adapter.head import HeadOpening
-from shopfit.adapter.initial_weights import Start, settings_for
+from shopfit.adapter.initial_weights import Start, recipe_for
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.evaluation.assess import ask
@@ -270,7 +270,7 @@ def _untrained(base: Base, recipe: Recipe, training_set: TrainingSet, start: Sta
     """The adapter that a start makes, without a step of training."""
     started = time.perf_counter()
     set_seed(recipe.tune.seed)
-    recipe = recipe.model_copy(update={"adapter": settings_for(recipe.adapter, start)})
+    recipe = recipe_for(recipe, start)
     adapter = _attach(base, recipe, [training_set], 1, head_labels(base, recipe, [training_set]), start)
     adapter.offsets = start.offsets
     answers = _validate(adapter, base, recipe, [training_set], accelerator)

@@ -29,6 +29,7 @@ from shopfit.tune.training_dataset import TrainingSet
 
 CALIBRATED, CONTEXT = "calibrated", "context"
 _BUDGET = 384  # tokens of a prefix, at most: every answer attends to all of them
+_LOOKED_AT = 1_000  # examples, at most
 _BETWEEN = "\n\n"
 _TEXTS = 8  # that say nothing
 _WORDS = 64  # of such a text, at most
@@ -75,7 +76,8 @@ def _texts(recipe: Recipe) -> list[str]:
 def _budget(base: Base, recipe: Recipe) -> int:
     """Tokens that a prefix may have: of what the base reads besides a prompt, half; no more than a layer's window."""
     window = getattr(base.scorer, "attention", Attention()).window
-    most = min(_BUDGET, (base.max_length - recipe.prompt.max_tokens) // 2)
+    written = recipe.serve.max_new_tokens if recipe.spec.written else 0
+    most = min(_BUDGET, (base.max_length - recipe.prompt.max_tokens - written) // 2)
     return most if window is None else min(most, window)
 
 
@@ -89,7 +91,7 @@ def _shown(training_set: TrainingSet, budget: int, seed: str) -> list[int]:
     task, answers = task_of(prompter.recipe.task), [prompter.label(name) for name in names]
     between = prompter.plain.encode(_BETWEEN, special=False)
     waiting: dict[Sequence[int], list[tuple[Example, Sequence[int]]]] = {}
-    for example in in_order(training_set.train, seed):
+    for example in in_order(training_set.train, seed)[:_LOOKED_AT]:
         right = task.right_answer(TrainingQuestion(example, prompter, names, answers, list))
         waiting.setdefault(right if answers else (), []).append((example, right))
 

@@ -179,6 +179,14 @@ class Scorer(ABC, Generic[R]):
         return []
 
 
+def width(tokens: int, behind: int) -> int:
+    """What a row counts for in a forward's budget: its tokens, and half of those of a prefix before them.
+
+    Keys and values take as much memory as a token that is read, and little of its time.
+    """
+    return tokens + behind // 2
+
+
 def cut(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Batches of indices of rows of similar length, longest first, so that running out of memory shows at once.
 
