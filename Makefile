@@ -66,14 +66,14 @@ curve: base  ## measure how many examples to ask for: MERCHANT=, RECIPE=, SHOTS=
 	@$(BIN)/shopfit curve $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SHOTS),--shots "$(SHOTS)") $(if $(SEEDS),--seeds $(SEEDS))
 
 test: base  ## run the tests of every part, in WORKERS processes
-	@echo "== test: every part, on tiny models and on the real base, in $(WORKERS) processes; about 15 minutes on two idle cores"
+	@echo "== test: every part, on tiny models and on the real base, in $(WORKERS) processes; about 20 minutes on two idle cores"
 	@$(TESTS) -m "not proof"
 
 test-fast: $(READY)  ## run those of them that do without the real base
 	@$(TESTS) -m "not proof and not slow"
 
 proofs: base  ## run the long tests that `make test` leaves out, in WORKERS processes
-	@echo "== proofs: walks over what can be combined, kills at every step, pages of the docs; half an hour or more on two idle cores"
+	@echo "== proofs: walks over what can be combined, kills at every step, pages of the docs; about half an hour on two idle cores"
 	@$(TESTS) -m proof
 
 soak: base  ## an hour or more: 64 callers on 1,000 adapters, 100,000 unknown names, and CASES= (20,000) of every fuzz

@@ -10,6 +10,8 @@ from shopfit.adapter.bundle import Bundle
 from shopfit.errors import UnknownReference
 from shopfit.settings import Settings
 
+pytestmark = pytest.mark.proof
+
 SHOP = [{"id": "stove", "title": "Gas stove"}, {"id": "axe", "title": "Small axe"}]
 PATH = "/v1/merchants/acme/catalog"
 

@@ -3,9 +3,12 @@
 import time
 from pathlib import Path
 
+import pytest
 from tests.serve.operated import operating, own_copy
 
 from shopfit.settings import Settings
+
+pytestmark = pytest.mark.proof
 
 
 def test_clients_are_not_told_where_the_registry_is(filled: Settings, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from shopfit.serve.shown_store import schema
 from shopfit.serve.user_hashes import UserHashes
 from shopfit.settings import Settings
 
+pytestmark = pytest.mark.proof
+
 SECRET = "nobody else may read this"
 SHOPPER = "jane@example.com"
 

@@ -18,6 +18,8 @@ from tests.serve.operated import Operated, halted, operating, own_copy
 
 from shopfit.settings import Settings
 
+pytestmark = pytest.mark.proof
+
 LONG = {  # an answer of some four hundred tokens, whatever the model would say
     "type": "object",
     "properties": {"x": {"type": "string", "minLength": 350, "maxLength": 350}},
