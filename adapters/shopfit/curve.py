@@ -26,6 +26,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry, Version
 from shopfit.settings import Settings
 from shopfit.tasks import Predictions, SystemKind
+from shopfit.tune.processes import check_alone
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.run_context import RunContext, prepare
 from shopfit.tune.trainer import make_accelerator
@@ -74,11 +75,7 @@ def learning_curve(
     whole = _with(recipe, None, recipe.tune.seed)
     with Registry.open(settings) as registry:
         accelerator = make_accelerator(whole)
-        if accelerator.num_processes > 1:
-            raise ShopfitError(
-                f"a learning curve is measured in one process, not in {accelerator.num_processes}",
-                next_step="run it without a launcher of several processes",
-            )
+        check_alone("a learning curve is measured in one process, not in", accelerator)
         context = prepare(merchant, whole, settings=settings, accelerator=accelerator, reporter=reporter)
         numbers = _measurable(context, shots, reporter)
         embed = MerchantEmbedder(LateEmbedder(settings.home), merchant.name)

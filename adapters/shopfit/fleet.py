@@ -33,6 +33,7 @@ from shopfit.tune.base_selection import AUTO
 from shopfit.tune.checkpoints import Checkpoints
 from shopfit.tune.fleet import SLOTS, Fleet, check_fleet
 from shopfit.tune.fleet_trainer import FleetTrainer
+from shopfit.tune.processes import check_alone
 from shopfit.tune.run_context import base_of, prepare
 from shopfit.tune.trainer import make_accelerator
 from shopfit.tune.training_callback import Heartbeat
@@ -158,11 +159,7 @@ def onboard_fleet(
             records[name].remove()
         if len(found) < len(names):
             accelerator = make_accelerator(recipe)
-            if accelerator.num_processes > 1:
-                raise ShopfitError(
-                    f"a fleet is one process, not {accelerator.num_processes}",
-                    next_step="run it without a launcher of several processes",
-                )
+            check_alone("a fleet is one process, not", accelerator)
             base = base_of(recipe, settings, str(accelerator.device))
             fleet = Fleet(base, slots=slots, rank=recipe.adapter.rank)
             encoder = LateEmbedder(settings.home)

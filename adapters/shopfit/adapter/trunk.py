@@ -5,7 +5,7 @@ forwards over the same text begin there. The trunk is read without dropout, as i
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -82,17 +82,18 @@ class Trunk:
         self._backbone.eval()
         for block in self._adapted:
             block.train()
-        with self.behind(batch.row_keys(self._model) if self.keeps else []):
+        with self.behind(partial(batch.row_keys, self._model)):
             yield
 
     @contextmanager
-    def behind(self, rows: Sequence[tuple[bytes, int]]) -> Iterator[None]:
+    def behind(self, keys: Callable[[], list[tuple[bytes, int]]]) -> Iterator[None]:
         """A context for forwards over rows, in the modes that the blocks are in.
 
         Args:
-            rows: `row_keys` of all, in their order; none to read each with all blocks.
+            keys: gives the `row_keys` of all rows, in their order; none to read each with all blocks.
         """
-        if not self.keeps or not rows:
+        rows = keys() if self.keeps else []
+        if not rows:
             yield
             return
         with self._over(rows, self._states):

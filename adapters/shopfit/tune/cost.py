@@ -16,7 +16,6 @@ from shopfit.adapter.adapted_model import AdaptedModel
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
-from shopfit.errors import RecipeError
 from shopfit.evaluation.assess import ask, assess
 from shopfit.evaluation.report import CurvePoint
 from shopfit.merchant.examples import Example
@@ -27,6 +26,7 @@ from shopfit.tasks import Pool, task_of
 from shopfit.tune.batches import LengthSortedBatches
 from shopfit.tune.folds import folds, without_trackers
 from shopfit.tune.memory import peak_memory_mb
+from shopfit.tune.processes import check_alone
 from shopfit.tune.run_context import RunContext
 from shopfit.tune.trainer import Trainer, head_labels
 from shopfit.tune.training_callback import NoCallback
@@ -59,7 +59,7 @@ class Plan:
         parts_seconds: estimate of those on parts.
         evaluate_seconds: estimate of what is asked of the test set: adapter, instant version and base.
         begin_seconds: from the start of this process until the base was loaded, as a run's own would take.
-        peak_memory_mb: measured while the largest batch was in work, in MB (10^6 bytes).
+        peak_memory_mb: of a training with the largest batch, and of some answers after it, in MB (10^6 bytes).
         dtype: what the base's numbers are.
         labels: choose: how many examples each has to train on.
         spellings: choose: of each label that had several spellings, how often each was written.
@@ -101,14 +101,10 @@ def plan(context: RunContext, embed: Embed | None = None) -> Plan:
         embed: turns texts into vectors, if the run will: for the memory that takes.
 
     Raises:
-        RecipeError: on several processes.
+        ShopfitError: on several processes.
         Diverged: if a step's numbers are not finite.
     """
-    if (processes := context.trainer.accelerator.num_processes) > 1:
-        raise RecipeError(
-            f"a plan is measured in one process, not in {processes}",
-            next_step="run it without a launcher of several processes",
-        )
+    check_alone("a plan is measured in one process, not in", context.trainer.accelerator)
     began = time.time() - psutil.Process().create_time()
     base, recipe, splits = context.base, context.recipe, context.splits
     training_set, parts = context.training_set, context.cross_validated
@@ -246,14 +242,13 @@ class _Answering:
 
     def seconds(self, rows: Sequence[Example]) -> float:
         """That answering so many examples would take."""
-        if not rows:
-            return 0.0
-        if self.base.scorer.compares_texts and self.prompter.recipe.spec.items:
-            return self.each * self._texts(self._pools(rows))
-        return self.each * self._texts([()] * len(rows))
+        return self.each * self._texts(self._pools(rows)) if rows else 0.0
 
     def _pools(self, rows: Sequence[Example]) -> list[Pool]:
+        """The items that each row ranks, where they are read: a decoder reads prompts."""
         recipe = self.prompter.recipe
+        if not self.base.scorer.compares_texts:
+            return [()] * len(rows)
         return task_of(recipe.task).pools(recipe, rows, self.prompter.catalog)
 
     def _texts(self, asked: Sequence[Pool]) -> int:

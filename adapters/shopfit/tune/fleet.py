@@ -210,7 +210,7 @@ class Fleet:
         def rows(owners: Sequence[int], keys: Keys) -> Iterator[None]:
             with (
                 self._stack.rows([slots[owner] for owner in owners], [scales[owner] for owner in owners]),
-                nullcontext() if trunk is None else trunk.behind(keys()),
+                nullcontext() if trunk is None else trunk.behind(keys),
             ):
                 yield
 

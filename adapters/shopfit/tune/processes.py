@@ -14,6 +14,22 @@ from shopfit.errors import ShopfitError
 T = TypeVar("T")
 
 
+def check_alone(what: str, accelerator: Accelerator) -> None:
+    """Refuse several processes for what one does.
+
+    Args:
+        what: it is, as in "a fleet is one process, not".
+        accelerator: the run's.
+
+    Raises:
+        ShopfitError: if there are several.
+    """
+    if accelerator.num_processes > 1:
+        raise ShopfitError(
+            f"{what} {accelerator.num_processes}", next_step="run it without a launcher of several processes"
+        )
+
+
 @contextmanager
 def exchange() -> Iterator[None]:
     """A context for what needs all processes.
