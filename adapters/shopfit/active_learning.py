@@ -15,6 +15,7 @@ import numpy as np
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import HeldBundle
 from shopfit.adapter.score_fusion import log_shares, softmax
+from shopfit.base.by_language import encoder_of, settled
 from shopfit.base.chat_template import chat_digest
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
@@ -106,8 +107,9 @@ def label_next(
     """
     if recipe.spec.written:
         raise _no_uncertainty(recipe)
+    recipe = settled(recipe, merchant.language)
     pool = _pool(merchant, recipe, reporter)
-    embed = embed or MerchantEmbedder(LateEmbedder(settings.home), merchant.name)
+    embed = embed or MerchantEmbedder(LateEmbedder(settings.home).called(encoder_of(recipe)), merchant.name)
     uncertainty = _uncertainty(pool, settings, embed, reporter)
     vectors = embed([pool.shown.text(row.fields) for row in pool.rows]).astype(np.float64)
     chosen = draw_diverse(uncertainty.gradients, vectors, rows, recipe.tune.seed)

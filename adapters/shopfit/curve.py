@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.artifacts import needed
+from shopfit.base.by_language import encoder_of
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.merchant_search import MerchantEmbedder
 from shopfit.engine import Engine, Tenant
@@ -78,7 +79,7 @@ def learning_curve(
         check_alone("a learning curve is measured in one process, not in", accelerator)
         context = prepare(merchant, whole, settings=settings, accelerator=accelerator, reporter=reporter)
         numbers = _measurable(context, shots, reporter)
-        embed = MerchantEmbedder(LateEmbedder(settings.home), merchant.name)
+        embed = MerchantEmbedder(LateEmbedder(settings.home).called(encoder_of(context.recipe)), merchant.name)
         runner = _PointRunner(context, registry, settings, accelerator, embed, reporter)
         drawn = [recipe.tune.seed + number for number in range(seeds)]
         reporter("curve", f"{', '.join(map(str, numbers))} examples, seeds {', '.join(map(str, drawn))}")

@@ -19,17 +19,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from shopfit.base.by_language import encoder_of, settled
 from shopfit.base.embed import LateEmbedder
 from shopfit.errors import DataError, RecipeError, ShopfitError, UnknownReference
 from shopfit.merchant.examples import content_digest
 from shopfit.merchant.merchant import Merchant
 from shopfit.onboarding import Job, Onboarded, make_versions
 from shopfit.recipe.loading import dump_recipe
-from shopfit.recipe.schema import Recipe
+from shopfit.recipe.schema import AUTO, Recipe
 from shopfit.registry import Registry
 from shopfit.registry.temp_folders import sweep
 from shopfit.settings import Settings, checkpoints, fleets
-from shopfit.tune.base_selection import AUTO
 from shopfit.tune.checkpoints import Checkpoints
 from shopfit.tune.fleet import SLOTS, Fleet, check_fleet
 from shopfit.tune.fleet_trainer import FleetTrainer
@@ -141,12 +141,8 @@ def onboard_fleet(
         ShopfitError: if the base or the registry cannot be opened.
     """
     check_fleet(recipe)
-    if recipe.base == AUTO:
-        raise RecipeError(
-            f"base of {recipe.name} is {AUTO}, and a fleet is on one base",
-            next_step="name the base, such as --set base=minilm-l6",
-        )
     names = check_merchants(merchants)
+    recipe = on_one_base(recipe, merchants)
     records = {merchant.name: _Record(settings.home, merchant, recipe, instant) for merchant in merchants}
     sweep(settings.home)
     with Registry.open(settings) as registry:
@@ -162,7 +158,7 @@ def onboard_fleet(
             check_alone("a fleet is one process, not", accelerator)
             base = base_of(recipe, settings, str(accelerator.device))
             fleet = Fleet(base, slots=slots, rank=recipe.adapter.rank)
-            encoder = LateEmbedder(settings.home)
+            encoder = LateEmbedder(settings.home).called(encoder_of(recipe))
             shared = (registry, settings, accelerator, fleet, encoder, actor)
             yard = _Yard(*shared, recipe, instant, resume, check, reporter)
 
@@ -178,6 +174,32 @@ def onboard_fleet(
             left = deque(merchant for merchant in merchants if merchant.name not in found)
             _conduct(left, start, lambda merchant: ended(found[merchant.name]), fleet, slots)
     return [found[name] for name in names]
+
+
+def on_one_base(recipe: Recipe, merchants: Sequence[Merchant]) -> Recipe:
+    """The recipe with the base and the encoder for the language that all merchants have.
+
+    Raises:
+        RecipeError: if their languages have several, or the base is chosen by examples.
+    """
+    if recipe.base == AUTO:
+        raise RecipeError(
+            f"base of {recipe.name} is {AUTO}, and a fleet is on one base",
+            next_step="name the base, such as --set base=minilm-l6",
+        )
+    found: dict[str, tuple[Recipe, list[str]]] = {}
+    for merchant in merchants:
+        own = settled(recipe, merchant.language)
+        found.setdefault(f"{own.base} with {own.serve.encoder}", (own, []))[1].append(merchant.name)
+    if len(found) > 1:
+        shares = [
+            f"{what} for {', '.join(names[:3])}{', …' if names[3:] else ''}" for what, (_, names) in found.items()
+        ]
+        raise RecipeError(
+            f"the merchants' languages ask for several bases, and a fleet is on one: {'; '.join(shares)}",
+            next_step="make a fleet of each, or name one: --set base=… --set serve.encoder=…",
+        )
+    return next(iter(found.values()))[0]
 
 
 def check_merchants(merchants: Sequence[Merchant]) -> list[str]:

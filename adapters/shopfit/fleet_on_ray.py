@@ -17,7 +17,7 @@ from typing import Any
 
 from shopfit import __version__
 from shopfit.errors import ShopfitError
-from shopfit.fleet import Outcome, Reporter, check_merchants, onboard_fleet
+from shopfit.fleet import Outcome, Reporter, check_merchants, on_one_base, onboard_fleet
 from shopfit.libraries import quiet, quiet_ray, share_cores
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.schema import Recipe
@@ -124,6 +124,7 @@ def onboard_on_ray(
     """
     check_fleet(recipe)
     check_merchants(merchants)
+    recipe = on_one_base(recipe, merchants)
     found: dict[str, Outcome] = {}
 
     def over(outcome: Outcome) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from shopfit.adapter.bundle import Bundle, seal
+from shopfit.base.by_language import encoder_of
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.merchant_search import MerchantEmbedder
 from shopfit.errors import UnknownReference
@@ -67,7 +68,7 @@ class Job:
     Args:
         registry: open.
         settings: where state lives.
-        encoder: that search embeds with.
+        encoder: makes the embedders of search.
         actor: who asks, for the registry's audit.
         reporter: told of every resolved choice.
         checkpoints: that the run keeps, if it does.
@@ -166,7 +167,8 @@ def make_versions(
         published: called with the instant version.
     """
     recipe, accelerator, reporter = context.recipe, context.trainer.accelerator, job.reporter
-    embed = MerchantEmbedder(job.encoder, context.merchant.name, lambda detail: reporter("search", detail))
+    encoder = job.encoder.called(encoder_of(recipe))
+    embed = MerchantEmbedder(encoder, context.merchant.name, lambda detail: reporter("search", detail))
     if accelerator.is_main_process:  # the others search nothing
         _read_ahead(context, embed)
     first = None

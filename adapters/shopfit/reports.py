@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Bundle, HeldBundle
+from shopfit.base.by_language import encoder_of
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.merchant_search import MerchantEmbedder
 from shopfit.engine import Engine, Tenant
@@ -134,4 +135,9 @@ def measure_again(reference: str, merchant: Merchant, *, settings: Settings) -> 
     known = bundle.manifest.base
     recipe = tenant.recipe.model_copy(update={"base": known.name, "dtype": known.dtype, "tune": settled})
     context = prepare(merchant, recipe, settings=settings, accelerator=make_accelerator(recipe))
-    return report_on(context, bundle, MerchantEmbedder(LateEmbedder(settings.home), merchant.name), started)
+    return report_on(
+        context,
+        bundle,
+        MerchantEmbedder(LateEmbedder(settings.home).called(encoder_of(recipe)), merchant.name),
+        started,
+    )

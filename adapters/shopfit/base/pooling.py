@@ -35,9 +35,11 @@ class Pooling:
 
     Args:
         mode: as sentence-transformers names it; weightedmean weighs by position (SGPT, arXiv:2202.08904).
+        with_prompt: whether the tokens of what is written before a text are pooled, too.
     """
 
     mode: Mode = "mean"
+    with_prompt: bool = True
 
     def pool(self, states: Any, mask: Any) -> Any:
         """(R, D) vectors, of any length. Tensors are torch's, which whoever only reads files need not have.
@@ -90,7 +92,7 @@ def saved_pooling(folder: Path, read: Callable[[str], Any]) -> Pooling | None:
         raise BaseError(f"{folder / MODULES} names {name!r}, which holds no config.json", next_step=_AGAIN)
     if not isinstance(said, dict):
         raise BaseError(f"{where} is no object", next_step=_AGAIN)
-    return Pooling(_mode(where, said))
+    return Pooling(_mode(where, said), said.get("include_prompt", True) is not False)
 
 
 def _place(where: Path, modules: Any) -> str:

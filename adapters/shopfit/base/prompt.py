@@ -36,7 +36,7 @@ class Prompter:
     A decoder gets the prompt in the recipe's template, maybe within its own chat template (`prompt.format`). Of a model
     with an encoder beside its decoder, the encoder reads that prompt, and an answer is a text of its own. An encoder
     compares texts: it gets the fields of the prompt without the template, the words of a label, and all catalog fields
-    of an item.
+    of an item, behind the prompts of its profile.
 
     Args:
         recipe: with its `prompt` and `data` sections.
@@ -65,6 +65,7 @@ class Prompter:
         self._scorer = scorer
         self.encoder = scorer is not None and not scorer.writes_text
         self._apart = scorer is not None and scorer.answers_apart
+        self._before_query, self._before_passage = ("", "") if scorer is None else scorer.prompts
         self.catalog = catalog
         self.history = history if history is not None else catalog
         self._kept = kept
@@ -149,8 +150,7 @@ class Prompter:
         return _READ * self.recipe.prompt.max_tokens
 
     def _title(self, item: str) -> str:
-        entry = self._history_item(item)
-        return item if entry is None else entry.title
+        return item if (entry := self._history_item(item)) is None else entry.title
 
     def _history_item(self, item: str) -> Item | None:
         """The catalog's entry of a history item; None if histories are plain titles."""
@@ -191,7 +191,7 @@ class Prompter:
     def _render(self, parts: Parts, mark: Callable[[str], str] = str) -> str:
         texts = {name: "; ".join(titles) for name, titles in parts.items()}
         if self.encoder:
-            return " ".join(text for text in texts.values() if text)
+            return self._before_query + " ".join(text for text in texts.values() if text)
         return self._template.prompt(texts, mark)
 
     def encode(self, fields: Mapping[str, Any]) -> tuple[int, ...]:
@@ -214,7 +214,7 @@ class Prompter:
         self._check_shown(parts)
         if len(tokens) > limit:
             tokens = Shortening(self.recipe, self.plain, self._read).shorten(parts, tokens)
-        if len(tokens) <= self.plain.added if self._chat is None else tokens == self._chat.alone:
+        if len(tokens) <= self._unread(self._before_query) if self._chat is None else tokens == self._chat.alone:
             raise RequestError(
                 f"the base reads no token in what the fields of recipe {self.recipe.name} show",
                 next_step="send text in letters that the base knows",
@@ -249,7 +249,7 @@ class Prompter:
             return (self.encode(fields),)
         known = ((item, self._history_item(item)) for item in self._latest("history", fields["history"]))
         texts = (item if entry is None else entry.text for item, entry in known)
-        return tuple(dict.fromkeys(self._answer_tokens(text) for text in texts))
+        return tuple(dict.fromkeys(self._answer_tokens(text, self._before_query) for text in texts))
 
     def asks_by_items(self, fields: Mapping[str, Any]) -> bool:
         """Whether `asking` returns items of the catalog, which recur in other requests."""
@@ -263,10 +263,9 @@ class Prompter:
         Raises:
             RequestError: if there are none.
         """
-        return self._answer_tokens(self._label(label))
+        return self._answer_tokens(self._label(label), self._before_query)  # a text's like: neither asks for the other
 
     def _label(self, label: str) -> str:
-        """The text of a label."""
         words = self.recipe.prompt.labels.get(label, label).strip()
         if self.encoder:
             words = words.replace("_", " ")
@@ -288,10 +287,9 @@ class Prompter:
         Raises:
             RequestError: if it is not in the catalog, or its text is blank.
         """
-        return self._answer_tokens(self._item(item, title=title))
+        return self._answer_tokens(self._item(item, title=title), self._before_passage)
 
     def _item(self, item: str, *, title: bool = False) -> str:
-        """The text of an item."""
         entry = None if self.catalog is None else _found(self.catalog, item)
         if self.encoder:
             text = item if entry is None else entry.title if title else entry.text
@@ -337,7 +335,7 @@ class Prompter:
 
     @property
     def end(self) -> frozenset[int]:
-        """Tokens that end a generated answer, besides those that end any of the base's."""
+        """Tokens that end a generated answer, besides the base's."""
         return frozenset() if self._chat is None else frozenset({self._chat.end})
 
     @property
@@ -362,17 +360,17 @@ class Prompter:
         text = filled(self._written, fields, str if self.tokenizer is None else self.plain.mark)
         return text.strip() if self._apart else text
 
-    def _answer_tokens(self, text: str) -> tuple[int, ...]:
-        """Tokens of a label's or an item's text, cached, as they recur."""
-        known = self._answers.get(text)
+    def _answer_tokens(self, text: str, before: str = "") -> tuple[int, ...]:
+        """Tokens of a label's or an item's text, of an encoder's behind a prompt; cached, as they recur."""
+        known = self._answers.get(before + text)
         if known is None:
             if self.encoder:
-                known = self.plain.encode(text, limit=_TEXT_TOKENS)
+                known = self.plain.encode(before + text, limit=_TEXT_TOKENS)
             elif self._chat is not None:
                 known = self.plain.continued(self._chat.before_answer, text, limit=_ANSWER_TOKENS)
             else:
                 known = self.plain.encode(text, limit=_ANSWER_TOKENS, special=False)
-            if len(known) <= (self.plain.added if self.encoder else 0):
+            if len(known) <= (self._unread(before) if self.encoder else 0):
                 raise RequestError(
                     f"the base reads no token in the answer {text[:80]!r}",
                     next_step="write it in letters that the base knows",
@@ -382,8 +380,12 @@ class Prompter:
             if len(text) <= _KEPT_TEXT:
                 if len(self._answers) >= self._kept:  # requests may bring any number of titles
                     self._answers = {}  # a new dict: another thread may be reading the old one
-                self._answers[text] = known
+                self._answers[before + text] = known
         return known
+
+    def _unread(self, before: str) -> int:
+        """Tokens of a text of which an encoder reads nothing, behind a prompt of its profile."""
+        return self.plain.added + (self.plain.count(before) if before else 0)
 
 
 def _found(catalog: Catalog, item: str) -> Item:

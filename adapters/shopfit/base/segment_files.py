@@ -21,7 +21,7 @@ from shopfit.merchant.segments import MOST_SMALL, SMALL, Segment
 
 logger = logging.getLogger(__name__)
 
-_KIND = "shopfit segment 1"
+_KIND = "shopfit segment 2"
 _ENDING, _HALF = ".safetensors", ".half-"
 _OFF = 1e-2  # what the length of a vector may differ from 1 by
 _DTYPES = {"U64": "<u8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "u1"}

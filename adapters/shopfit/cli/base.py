@@ -24,14 +24,22 @@ def ls(as_json: bool) -> None:
     if as_json:
         print_json(
             [
-                {"name": name, "kind": PACKAGED[name].kind, "license": PACKAGED[name].license, "folder": folder}
+                {
+                    "name": name,
+                    "kind": PACKAGED[name].kind,
+                    "license": PACKAGED[name].license,
+                    "languages": PACKAGED[name].languages,
+                    "folder": folder,
+                }
                 for name, folder in folders.items()
             ]
         )
         return
     for name, folder in folders.items():
-        facts = f"{PACKAGED[name].kind:<10}{PACKAGED[name].license:<12}{folder or 'not fetched'}"
-        console().entry(name, facts, width=16)
+        base = PACKAGED[name]
+        reads = base.languages[0] if len(base.languages) == 1 else f"{len(base.languages)} languages"
+        facts = f"{base.kind:<10}{base.license:<12}{reads:<14}{folder or 'not fetched'}"
+        console().entry(name, facts, width=24)
 
 
 @command.command()
@@ -84,6 +92,8 @@ def show(name: str, as_json: bool) -> None:
         "context_tokens": known.context,
         "chat_template": known.chat_template,
         "pooling": known.pooling,
+        "prompts": known.prompts,
+        "languages": known.languages,
         "license": known.license,
         "parameters": known.parameters,
         "memory_bytes": known.memory,
@@ -100,6 +110,8 @@ def show(name: str, as_json: bool) -> None:
         "context_tokens": f"{known.context:,}",
         "chat_template": "yes" if known.chat_template else "no",
         "pooling": known.pooling or "none: it is no encoder",
+        "prompts": " and ".join(repr(prompt) for prompt in known.prompts if prompt) or "none",
+        "languages": ", ".join(known.languages) or "its files do not say",
         "license": known.license or "its files do not say",
         "parameters": f"{known.parameters / 1e6:,.1f}M",
         "memory_bytes": ", ".join(f"{precision} {in_bytes(size)}" for precision, size in known.memory.items()),

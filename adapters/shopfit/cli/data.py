@@ -124,9 +124,13 @@ def _show(file: "CheckedFile") -> None:
     no_items = counted(file.left_out, "row that is no item", "rows that are no items")
     left_out = f", {no_items} left out" if file.left_out else ""
     write(one_line(f"{file.file}: {file.role}, {counted(file.rows, 'row')}{export}{left_out}"))
-    width = max((len(column.name) for column in file.columns), default=0)
+    from rich.cells import cell_len
+
+    from shopfit.cli.screen import padded
+
+    width = max((cell_len(column.name) for column in file.columns), default=0)
     for column in file.columns:
-        write(one_line(f"  {column.name:<{width}}  {_described(column)}"))
+        write(one_line(f"  {padded(column.name, width)}  {_described(column)}"))
     for problem in file.problems[: DataError.shown_problems]:
         write(one_line(f"  ! {problem}"))
     write("")

@@ -33,6 +33,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     quiet()
     from shopfit.adapter.stack import rank_note
     from shopfit.adapter.weight_files import form_note
+    from shopfit.base.by_language import encoder_of
     from shopfit.base.embed import LateEmbedder
     from shopfit.merchant.labels import spellings_text
     from shopfit.settings import Settings
@@ -44,16 +45,26 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
 
     accelerator = make_accelerator(without_trackers(loaded))
     settings = Settings.from_environment()
-    context = prepare(opened, loaded, settings=settings, accelerator=accelerator)
+    languages: list[str] = []
+
+    def told(what: str, detail: str) -> None:
+        if what == "language":
+            languages.append(detail)
+
+    context = prepare(opened, loaded, settings=settings, accelerator=accelerator, reporter=told)
     fused = loaded.blend and task_of(loaded.task).fusion is not None
-    embeds = fused or any(name.startswith("minilm") for name in loaded.evaluate.baselines)
-    cost = plan(context, LateEmbedder(settings.home) if embeds else None)
+    embeds = fused or any(name != "bm25" for name in loaded.evaluate.baselines)
+    cost = plan(context, LateEmbedder(settings.home).called(encoder_of(context.recipe)) if embeds else None)
     if as_json:
-        print_json(document(cost) | {"seconds": cost.seconds, "without_examples": context.splits.without_examples})
+        print_json(
+            document(cost)
+            | {"seconds": cost.seconds, "without_examples": context.splits.without_examples, "language": languages}
+        )
         return
     rows = {
         "examples": f"{cost.examples} to train on, {cost.valid} held out to stop early, {cost.test} to test"
         + (f" ({context.splits.without_examples})" if context.splits.absent else ""),
+        "base": context.base.name,
         "steps": f"{cost.steps} at most ({counted(loaded.tune.epochs, 'epoch')})",
         "tokens": f"{cost.tokens_per_epoch:,} an epoch, {cost.longest} in the longest row",
         "adapter": f"{loaded.adapter.method}, {counted(cost.trainable_parameters, 'parameter')}, "
@@ -65,6 +76,8 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
         + (f"{cost.parts_seconds:,.0f} on {cost.trainings} parts to cross-validate, " if cost.trainings else "")
         + f"{cost.evaluate_seconds:,.0f} to evaluate",
     }
+    if languages:
+        rows["language"] = "; ".join(languages)
     if cost.labels:
         rows["labels"] = ", ".join(f"{label} {count}" for label, count in cost.labels.items())
     if cost.spellings:

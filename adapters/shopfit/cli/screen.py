@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
@@ -12,6 +13,18 @@ from shopfit.cli.streams import neutral, one_line
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """A text with spaces up to so many cells of a terminal, in which some characters take two and marks take none.
+
+    Args:
+        text: any.
+        width: cells; a wider text stays as it is.
+        right: whether the text is at the right.
+    """
+    spaces = " " * max(0, width - cell_len(text))
+    return spaces + text if right else text + spaces
 
 
 class Screen(Console):
@@ -36,11 +49,11 @@ class Screen(Console):
 
     def row(self, name: str, value: object) -> None:
         """A name in the first column, and its value beside it."""
-        self.print(Text.assemble((f"{one_line(name):>10}", "cyan"), f"  {one_line(str(value))}"))
+        self.print(Text.assemble((padded(one_line(name), 10, right=True), "cyan"), f"  {one_line(str(value))}"))
 
     def entry(self, name: str, facts: str, width: int) -> None:
         """A line of a list: a name in a first column of `width`, and what is known of it."""
-        self.print(Text.assemble((f"{one_line(name):<{width}}", "cyan"), one_line(facts)))
+        self.print(Text.assemble((padded(one_line(name), width), "cyan"), one_line(facts)))
 
     def render_str(self, text: str, **options: Any) -> "Text":
         """A string, as one line without markup."""

@@ -87,8 +87,8 @@ _NONE = "none"
 @_option(
     _ENGINES,
     "--encoder",
-    "Base that searches for recommendations; '' to search by words alone.",
-    allowed="a packaged encoder, a Hub id, or a folder",
+    "Base that searches for recommendations, for all adapters; '' to search by words alone.",
+    allowed="auto, which is the one that each adapter was made with, a packaged encoder, a Hub id, or a folder",
 )
 @_option(
     _ENGINES,

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from shopfit.adapter.stack import MAX_RANK
-from shopfit.base.embed import LateEmbedder
+from shopfit.base.embed import late_embedder
 from shopfit.base.load import Base, load_base
 from shopfit.base.placement import DeviceMap
 from shopfit.engine.adapter_cache import AdapterCache
@@ -116,7 +116,7 @@ class Engine:
         device: str | None = None,
         dtype: str = "auto",
         device_map: DeviceMap | None = None,
-        encoder: str | None = "minilm-l6",
+        encoder: str | None = "auto",
         **options: Any,
     ) -> "Engine":
         """Load a base, and make an engine for it.
@@ -127,7 +127,8 @@ class Engine:
             settings: from the environment by default.
             quantization, device, dtype, device_map: as `load_base` takes them. The first adapter that was evaluated in
                 another dtype or quantization is logged.
-            encoder: for dense retrieval, loaded with the first recommendation; None to search by words only.
+            encoder: for dense retrieval, loaded with the first recommendation; "auto" is that of each adapter's recipe;
+                None to search by words only.
             options: `slots`, `max_rank`, `memory`, `disk`, `rows`, `queue` and `batch_tokens`, as for the engine.
 
         Raises:
@@ -141,7 +142,7 @@ class Engine:
         own = load_base(
             base, settings.home, quantization=quantization, device=device, dtype=dtype, device_map=device_map
         )
-        embed = None if encoder is None else LateEmbedder(settings.home, encoder, device=device, remember=False)
+        embed = None if encoder is None else late_embedder(settings.home, encoder, device)
         return cls(own, registry=registry, cache=settings.cache, embed=embed, **options)
 
     def __enter__(self) -> "Engine":

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from shopfit.base.merchant_search import catalog_index, of_merchant
+from shopfit.base.merchant_search import catalog_index, of_merchant, with_encoder
 from shopfit.engine.fair_thread_pool import Workers
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.search import CatalogIndex, Embed
@@ -24,6 +24,7 @@ class _Made:
 
     merchant: str
     catalog: Catalog
+    encoder: str
     index: "Future[CatalogIndex]"
 
 
@@ -36,7 +37,7 @@ class Indexes:
 
     def __init__(self, embed: Embed | None) -> None:
         self._embed = embed
-        self._made: OrderedDict[int, _Made] = OrderedDict()
+        self._made: OrderedDict[tuple[int, str], _Made] = OrderedDict()
         self._lock = threading.Lock()
         self._workers = Workers("shopfit-index", each=1, most=8)
 
@@ -44,41 +45,42 @@ class Indexes:
         """Build no more indexes."""
         self._workers.close()
 
-    def of(self, merchant: str, catalog: Catalog) -> "Future[CatalogIndex]":
-        """The future index of a catalog; building it begins with the first call.
+    def of(self, merchant: str, catalog: Catalog, encoder: str) -> "Future[CatalogIndex]":
+        """The future index of a catalog under an encoder; building it begins with the first call.
 
         Raises:
             EngineEnded: if the engine is closed.
         """
         with self._lock:
-            made = self._made.get(id(catalog))
+            key = id(catalog), encoder
+            made = self._made.get(key)
             if made is not None and not _failed(made.index):
-                self._made.move_to_end(id(catalog))
+                self._made.move_to_end(key)
                 return made.index
-            made = self._made[id(catalog)] = _Made(merchant, catalog, Future())
+            made = self._made[key] = _Made(merchant, catalog, encoder, Future())
             self._let_go(merchant)
         try:
             self._workers.submit(merchant, lambda: self._make(made))
         except Exception:
             with self._lock:
-                self._made.pop(id(catalog), None)
+                self._made.pop(key, None)
             raise
         return made.index
 
-    def ready(self, merchant: str, catalog: Catalog) -> CatalogIndex | None:
+    def ready(self, merchant: str, catalog: Catalog, encoder: str) -> CatalogIndex | None:
         """The index of a catalog; until it is built, the merchant's latest index that shares items with it; else None.
 
         Building it begins in any case.
         """
-        wanted = self.of(merchant, catalog)
+        wanted = self.of(merchant, catalog, encoder)
         if wanted.done():
             return wanted.result()
-        return self._before(merchant, catalog)
+        return self._before(merchant, catalog, encoder)
 
-    def known(self, merchant: str) -> bool:
-        """Whether any catalog of a merchant is indexed."""
+    def encoders(self, merchant: str) -> set[str]:
+        """The encoders that catalogs of a merchant are indexed with; none if no catalog is."""
         with self._lock:
-            return any(made.merchant == merchant for made in self._made.values())
+            return {made.encoder for made in self._made.values() if made.merchant == merchant}
 
     def forget(self, merchant: str) -> None:
         """Drop all indexes of a merchant's catalogs."""
@@ -88,15 +90,16 @@ class Indexes:
 
     def _make(self, made: _Made) -> None:
         try:
-            before = self._before(made.merchant, made.catalog)
-            embed = of_merchant(self._embed, made.merchant)
+            before = self._before(made.merchant, made.catalog, made.encoder)
+            embed = of_merchant(with_encoder(self._embed, made.encoder), made.merchant)
             made.index.set_result(catalog_index(made.catalog, embed, before))
         except Exception as error:
             made.index.set_exception(error)
 
-    def _before(self, merchant: str, catalog: Catalog) -> CatalogIndex | None:
+    def _before(self, merchant: str, catalog: Catalog, encoder: str) -> CatalogIndex | None:
         with self._lock:
-            others = [made for made in self._made.values() if made.merchant == merchant and made.catalog is not catalog]
+            mine = [made for made in self._made.values() if (made.merchant, made.encoder) == (merchant, encoder)]
+        others = [made for made in mine if made.catalog is not catalog]
         indexes = (made.index.result() for made in reversed(others) if made.index.done() and not _failed(made.index))
         return next((index for index in indexes if any(item in index for item in catalog)), None)
 

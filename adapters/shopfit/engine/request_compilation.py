@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shopfit.base.by_language import encoder_of
 from shopfit.base.load import Base
+from shopfit.base.merchant_search import for_parts, with_encoder
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question, Text
 from shopfit.base.scoring.scorer import Floats
@@ -85,8 +87,8 @@ class Compiler:
                 next_step="make one: Catalog({item.id: item for item in items})",
             )
         self._catalogs[merchant] = catalog
-        if self._indexes.known(merchant):  # recommendations use it: start building the new index now
-            self._indexes.of(merchant, catalog)
+        for encoder in self._indexes.encoders(merchant):  # recommendations use it: start building the new index now
+            self._indexes.of(merchant, catalog, encoder)
 
     def has_catalog(self, merchant: str) -> bool:
         """Whether a catalog was set for a merchant."""
@@ -94,7 +96,7 @@ class Compiler:
 
     def keeps(self, merchant: str) -> bool:
         """Whether a catalog was set for a merchant, or any of its catalogs is searched."""
-        return merchant in self._catalogs or self._indexes.known(merchant)
+        return merchant in self._catalogs or bool(self._indexes.encoders(merchant))
 
     def erase(self, merchant: str) -> None:
         """Drop everything cached of a merchant, and the catalog that was set for it."""
@@ -125,10 +127,11 @@ class Compiler:
             exact = True
             if request.documents is not None or not searches(tenant):
                 return None
-        index = self._indexes.of(tenant.merchant, catalog)
+        wanted = tenant.merchant, catalog, encoder_of(tenant.recipe)
+        index = self._indexes.of(*wanted)
         if index.done():
             return None
-        older = self._indexes.ready(tenant.merchant, catalog)
+        older = self._indexes.ready(*wanted)
         if older is None or (exact and not all(map(older.__contains__, catalog))):
             return index
         return None
@@ -287,7 +290,7 @@ class Compiler:
         if not allowed:
             return {}
         history = past_items(request.fields, prompter.history)
-        index = self._index(tenant.merchant, catalog)
+        index = self._index(tenant, catalog)
         known = [item for item in allowed if item in index]  # all of them, unless the index is of an older catalog
         return index.search(prompter.query_text(request.fields), history, known, top)
 
@@ -296,7 +299,7 @@ class Compiler:
         blend = tenant.blend
         if blend is None:
             return {}
-        embed = self._embed if blend.encoded else None
+        embed = for_parts(self._embed, tenant.recipe) if blend.encoded else None
         if blend.encoded:
             self._check_encoder(tenant)
         return closed_task_of(tenant.recipe.task).parts(blend, tenant.labels, fields, prompter.text(fields), embed)
@@ -324,7 +327,10 @@ class Compiler:
         """Search scores of the items of a pool; without a catalog, of their titles."""
         history = past_items(request.fields, prompter.history)
         catalog = tenant.catalog
-        index = titles_index(pool, self._embed) if catalog is None else self._index(tenant.merchant, catalog)
+        if catalog is None:
+            index = titles_index(pool, with_encoder(self._embed, encoder_of(tenant.recipe)))
+        else:
+            index = self._index(tenant, catalog)
         return index.scores(prompter.query_text(request.fields), history, pool, wanted)
 
     def _check_encoder(self, tenant: Tenant) -> None:
@@ -334,8 +340,9 @@ class Compiler:
                 next_step="make the engine with Engine.load, or give it `embed`",
             )
 
-    def _index(self, merchant: str, catalog: Catalog) -> CatalogIndex:
-        return self._indexes.ready(merchant, catalog) or self._indexes.of(merchant, catalog).result()
+    def _index(self, tenant: Tenant, catalog: Catalog) -> CatalogIndex:
+        wanted = tenant.merchant, catalog, encoder_of(tenant.recipe)
+        return self._indexes.ready(*wanted) or self._indexes.of(*wanted).result()
 
 
 def request_for(task: Task, adapter: Adapter, fields: Fields, options: Mapping[str, Any]) -> Request:

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from shopfit.adapter.score_fusion import log_shares, softmax
+from shopfit.base.by_language import encoder_of, short_name
+from shopfit.base.merchant_search import with_encoder
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Engine, Tenant
 from shopfit.engine.request_compilation import request_for
@@ -146,9 +148,12 @@ def rivals(
         catalog=tenant.catalog,
         history=tenant.history,
         seed=recipe.tune.seed,
+        encoder=short_name(encoder_of(recipe)),
+        minilm=with_encoder(embed, "minilm-l6"),
     )
     systems = task.priors(recipe, train, labels=tenant.labels, catalog=tenant.catalog)
-    systems += [task.baseline(name, learned) for name in recipe.evaluate.baselines]
+    found = {system.name: system for name in recipe.evaluate.baselines if (system := task.baseline(name, learned))}
+    systems += found.values()  # encoder-cosine may be minilm-cosine
     return [
         Contender(system.name, system.kind, system.predict(test, items))
         for system in systems

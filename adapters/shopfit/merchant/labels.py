@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.examples import Example
-from shopfit.merchant.leaks import normalised
+from shopfit.merchant.text import normalised
 from shopfit.recipe.label_spelling import label_key, loose_key
 from shopfit.recipe.schema import Recipe
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
 
 from shopfit.merchant.examples import Example
+from shopfit.merchant.text import normalised, weight
 
-_SHORT = 20  # characters; below, one other word makes texts similar that mean something else
+_SHORT = 20  # letters, as `weight` counts; below, one other word makes texts similar that mean something else
 _COMPARED = 2000  # characters of a text, from its beginning: what comparing two texts takes grows with their product
 _CHUNK = 1024  # training texts compared at a time: 4 MB for 1,000 test texts
 
@@ -41,9 +42,9 @@ def remove_leaks(
 ) -> tuple[list[Example], Leaks]:
     """The training examples that do not leak the test set.
 
-    Texts are compared without case and spacing, by the normalised indel similarity (`rapidfuzz.fuzz.ratio`); those
-    shorter than 20 characters only count when they are equal. Of longer texts than 2,000 characters the first 2,000 are
-    compared, and their lengths; copies are equal as a whole.
+    Texts are compared in one form of each character, without case and spacing, by the normalised indel similarity
+    (`rapidfuzz.fuzz.ratio`); those shorter than 20 letters (7 Chinese characters) only count when they are equal. Of
+    longer texts than 2,000 characters the first 2,000 are compared, and their lengths; copies are equal as a whole.
 
     Args:
         train: training examples.
@@ -66,20 +67,15 @@ def remove_leaks(
     return kept, Leaks(len(copies), len(near), len(train) - len(apart), pairs)
 
 
-def normalised(text: str) -> str:
-    """A text without case and with single spaces."""
-    return " ".join(text.casefold().split())
-
-
 def _nearest(
     texts: Sequence[str], indices: Sequence[int], known: dict[str, str], threshold: float
 ) -> dict[int, tuple[str, float]]:
     """The nearest test text of each training text that has one at or above `threshold`: its id and the similarity."""
     if threshold == 1:  # no similarity is higher than 1
         return {}
-    tests = sorted((mine for mine in known if len(mine) >= _SHORT), key=len)
+    tests = sorted((mine for mine in known if weight(mine) >= _SHORT), key=len)
     lengths = np.array([len(mine) for mine in tests])
-    mine = sorted((index for index in indices if len(texts[index]) >= _SHORT), key=lambda index: len(texts[index]))
+    mine = sorted((index for index in indices if weight(texts[index]) >= _SHORT), key=lambda index: len(texts[index]))
     # 2 min / (a + b) bounds the similarity of texts of lengths a and b, so only near lengths are compared
     reach = threshold / (2 - threshold)
     found: dict[int, tuple[str, float]] = {}

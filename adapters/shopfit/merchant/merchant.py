@@ -3,13 +3,15 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from shopfit.errors import DataError, Problem
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.catalog_reading import read_catalog
 from shopfit.merchant.files import MerchantFile
+from shopfit.recipe.languages import is_tag
 from shopfit.recipe.mistakes import explain
 from shopfit.recipe.names import HOUSE, SLUG, SLUG_RULE
 from shopfit.recipe.plain_yaml import LARGEST, KeyPath, dotted, read_content
@@ -19,12 +21,20 @@ from shopfit.recipe.shipped import sample_merchants
 DESCRIPTION = "merchant.yaml"
 
 
+def _a_language(tag: str) -> str:
+    if not is_tag(tag):
+        raise ValueError("must be the tag of a language, such as en, zh or pt-BR (BCP 47)")
+    return tag
+
+
 class _Description(BaseModel):
     """The content of `merchant.yaml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=rf"^{SLUG}$", description=f"the merchant's name: {SLUG_RULE}")
-    language: str = Field("en", pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$", description="a tag such as en or pt-BR")
+    language: Annotated[str, AfterValidator(_a_language)] = Field(
+        "en", pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$", description="a tag such as en or pt-BR"
+    )
     description: str = Field("", description="what the shop sells, in one line")
     share: bool = Field(False, description="whether its examples may warm-start other merchants' adapters")
 

@@ -15,6 +15,7 @@ from shopfit.merchant.examples import Example, seen
 from shopfit.merchant.histories import histories_are_ranked
 from shopfit.merchant.leaks import remove_leaks
 from shopfit.merchant.sampling import hold_out, in_order
+from shopfit.merchant.text import beginning
 from shopfit.recipe.schema import Recipe
 
 WEIGHT = 0.2  # of a pair, where there are examples, which weigh 1
@@ -125,8 +126,8 @@ def _of_catalog(recipe: Recipe, catalog: Catalog | None, weight: float) -> list[
 
 def _said_of(item: Item) -> str:
     for names in (("description",), ("category", "brand")):
-        if words := " ".join(str(item.fields.get(name) or "") for name in names).split():
-            return " ".join(words[:_WORDS])
+        if words := " ".join(" ".join(str(item.fields.get(name) or "") for name in names).split()):
+            return beginning(words, _WORDS)
     return ""
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,31 @@ from shopfit.merchant.catalog import Catalog, Item
 from shopfit.merchant.segments import Floats, Keys, Places, Segment, TextIndex, cover, joined, keys_of
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
-"""N texts -> (N, D) vectors of length 1."""
+"""N texts that ask -> (N, D) vectors of length 1."""
 _FUSED = ("bm25", "minilm")
 _CHUNK = 32  # texts that an encoder is asked for at a time, so that other threads can use it in between
 _FUSION = 60  # of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009)
+
+
+@runtime_checkable
+class Prompted(Protocol):
+    """What an `Embed` also is whose encoder has a profile of its own."""
+
+    def items(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, D) vectors of length 1 of N texts that are found."""
+
+    def similarity(self, cosines: Any) -> Any:
+        """Cosines as similarities: 0 for texts that have nothing to do with each other, 1 for equal ones."""
+
+
+def of_items(embed: Embed) -> Embed:
+    """The embedder of texts that are found, where asking ones are written otherwise."""
+    return embed.items if isinstance(embed, Prompted) else embed
+
+
+def similarity(embed: Embed, cosines: Any) -> Any:
+    """Cosines of an embedder's vectors as similarities: 0 for texts that have nothing to do with each other."""
+    return embed.similarity(cosines) if isinstance(embed, Prompted) else cosines
 
 
 def direction(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -57,7 +78,8 @@ class InMemory(Source):
         if self._embed is None:
             return [Segment.of(texts, np.zeros((len(texts), 0), np.float32))]
         ordered = sorted(texts, key=len)
-        parts = [self._embed(ordered[start : start + _CHUNK]) for start in range(0, len(ordered), _CHUNK)]
+        embed = of_items(self._embed)
+        parts = [embed(ordered[start : start + _CHUNK]) for start in range(0, len(ordered), _CHUNK)]
         return [Segment.of(ordered, np.concatenate(parts))]
 
 
@@ -139,8 +161,8 @@ class CatalogIndex:
             wanted: which of "bm25", "minilm" and "history" to compute.
 
         Returns:
-            (C,) by the name of the way. With an encoder there is "minilm", the cosine with what is wanted, or else the
-            largest with anything seen before; and where both are there, "history", that with what was seen before.
+            (C,) by the name of the way. With an encoder there is "minilm", the similarity with what is wanted, or else
+            the largest with anything seen before; and where both are there, "history", that with what was seen before.
         """
         places = np.fromiter(map(self._places.__getitem__, pool), np.int64, len(pool))
         found = {}
@@ -150,9 +172,9 @@ class CatalogIndex:
             texts = [item.text for item in history]
             if wanted("minilm"):
                 asked = [query] if query or not texts else [" ".join(texts), *texts]
-                found["minilm"] = self._texts.nearest(self._embed(asked))[places]
+                found["minilm"] = similarity(self._embed, self._texts.nearest(self._embed(asked))[places])
             if query and texts and wanted("history"):
-                found["history"] = self._texts.nearest(self._embed(texts))[places]
+                found["history"] = similarity(self._embed, self._texts.nearest(self._embed(texts))[places])
         return found
 
     def search(

@@ -5,7 +5,6 @@ rows that no item has any more are passed over. What BM25 counts over a whole co
 scores are those of an index that was made anew.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shopfit.merchant.text import words_of
+
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
 Keys = NDArray[np.uint64]
@@ -24,13 +25,7 @@ Places = NDArray[np.int64]
 SMALL, MOST_SMALL = 16_384, 16
 """Texts from which on a segment is not small, and small ones that may lie beside each other until they are joined."""
 
-_WORD = re.compile(r"\b\w\w+\b")
 _K1, _B = 1.5, 0.75  # of BM25: how fast a word that recurs counts less, and how much a text's length counts
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text as they are searched for. None is left out: rare words weigh more than common ones anyway."""
-    return _WORD.findall(text.lower())
 
 
 def keys_of(texts: Iterable[str]) -> Keys:

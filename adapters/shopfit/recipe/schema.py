@@ -10,6 +10,7 @@ from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.augmenting import Augment, augment_problems
 from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.label_spelling import alias_problems
+from shopfit.recipe.languages import is_tag
 from shopfit.recipe.levels import level_problems
 from shopfit.recipe.methods import (
     METHOD_RULES,
@@ -24,6 +25,7 @@ from shopfit.recipe.template import placeholders
 from shopfit.recipe.trackers import TRACKERS, Tracker
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+AUTO, AUTO_LANGUAGE = "auto", "auto-language"
 DecimalMark = Literal["auto", "point", "comma"]
 Encoding = Literal[
     "utf-8", "utf-16", "windows-1250", "windows-1251", "windows-1252", "windows-1254", "iso-8859-1", "iso-8859-2",
@@ -220,6 +222,12 @@ class Serve(Section):
 
     top: int = Field(5, ge=1, le=1000, description="rank: items returned")
     retrieve: int = Field(50, ge=1, le=10_000, description="recommend: items found by search that the adapter ranks")
+    encoder: str = Field(
+        "auto",
+        min_length=1,
+        description="encoder that search, score fusion and baselines embed with: a packaged one, Hub id or local "
+        "folder; auto: the packaged one for the merchant's language",
+    )
     rules: Rules = Field(Rules(), description="recommend: which items may be recommended")
     max_new_tokens: int = Field(128, ge=1, le=4096, description="generate: tokens at most")
     temperature: float = Field(0.0, ge=0, le=5, description="generate: 0 is greedy")
@@ -242,7 +250,13 @@ class Recipe(Section):
     base: str = Field(
         "smollm2-135m",
         min_length=1,
-        description="packaged base, Hub id or local folder; or auto: the packaged ones compete on the examples",
+        description="packaged base, Hub id or local folder; auto-language: the one for the merchant's language; or "
+        "auto: the packaged ones compete on the examples",
+    )
+    bases: dict[str, str] = Field(
+        {},
+        description="base auto-language: by language, such as {en: smollm2-135m}; else the packaged encoder that reads "
+        "it, to generate the decoder",
     )
     data: Data
     prompt: Prompt
@@ -308,6 +322,7 @@ class Recipe(Section):
             what = f"what is not quantized of a base in {self.quantization} is float32"
             problems.append(f"dtype: {what} (allowed: auto, float32)")
         problems += _foreign_keys(self)
+        problems += _language_problems(self)
         if self.data.shots == 0 and not spec.from_catalog:
             what = "learns nothing from a catalog: it needs examples, or a starter that is asked instead"
             problems.append(f"data.shots: task {self.task} {what} (allowed: 1 or more)")
@@ -328,6 +343,14 @@ class Recipe(Section):
     def fields(self) -> list[str]:
         """Names of the example fields that the prompt shows, in order."""
         return placeholders(self.prompt.template)
+
+
+def _language_problems(recipe: Recipe) -> list[str]:
+    """What is wrong with `bases`."""
+    if recipe.bases and recipe.base != AUTO_LANGUAGE:
+        return [f"bases: only with base {AUTO_LANGUAGE}, not {shown(recipe.base)} (allowed: leave it out)"]
+    unknown = [tag for tag in recipe.bases if not is_tag(tag)]
+    return [f"bases: {shown(tag)} is no language (allowed: tags such as en or zh)" for tag in unknown]
 
 
 def _foreign_keys(recipe: Recipe) -> list[str]:

@@ -6,7 +6,10 @@ from typing import Literal
 
 Task = Literal["choose", "rank", "generate", "rate"]
 AnswerKind = Literal["label", "items", "text", "number"]
-Baseline = Literal["bm25", "minilm-cosine", "minilm-logreg", "minilm-ridge"]
+Baseline = Literal[
+    "bm25", "encoder-cosine", "encoder-logreg", "encoder-ridge", "minilm-cosine", "minilm-logreg", "minilm-ridge"
+]
+"""Simple models. Those of `encoder` embed with the recipe's own, `serve.encoder`; those of `minilm` with minilm-l6."""
 
 _STEERING = ("id", "group", "weight", "at")  # fields of any row that a prompt never shows
 
@@ -120,7 +123,7 @@ TASKS: dict[Task, TaskSpec] = {
             MetricSpec("ece", lower_is_better=True),
         ),
         tie_break="log_loss",
-        baselines=("minilm-logreg",),
+        baselines=("encoder-logreg", "minilm-logreg"),
         answer_template=" {label}",
         answer_field="label",
         used=("liked", "disliked", "item"),
@@ -145,7 +148,7 @@ TASKS: dict[Task, TaskSpec] = {
             MetricSpec("coverage@k"),
         ),
         tie_break="mrr",
-        baselines=("bm25", "minilm-cosine"),
+        baselines=("bm25", "encoder-cosine", "minilm-cosine"),
         answer_template=" {title}",
         answer_field=None,
         own_keys={"data.pretext": "false"},
@@ -164,7 +167,7 @@ TASKS: dict[Task, TaskSpec] = {
             MetricSpec("token_f1"),
         ),
         tie_break="token_f1",
-        baselines=("minilm-cosine",),
+        baselines=("encoder-cosine", "minilm-cosine"),
         answer_template=" {output}",
         answer_field="output",
         limit="It can write what is not true, or not valid JSON. Check its output before it reaches anyone.",
@@ -180,7 +183,7 @@ TASKS: dict[Task, TaskSpec] = {
             MetricSpec("rating_ndcg"),
         ),
         tie_break="rmse",
-        baselines=("minilm-ridge",),
+        baselines=("encoder-ridge", "minilm-ridge"),
         answer_template=" {score}",
         answer_field="score",
         used=("user", "item"),

@@ -71,7 +71,7 @@ class ServeOptions:
     rows: int = 32
     memory: int = 2 * 1024**3
     threads: int = 0
-    encoder: str = "minilm-l6"
+    encoder: str = "auto"
     requests_per_minute: int | None = None
     concurrent: int | None = None
     tokens_per_day: int | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from shopfit.base.locate import check_encoder_name
 from shopfit.errors import BaseError, ShopfitError
+from shopfit.recipe.schema import AUTO
 
 logger = logging.getLogger(__name__)
 
@@ -15,12 +16,12 @@ def check_encoder(name: str) -> None:
     """Check what `--encoder` names, as far as this machine knows it.
 
     Args:
-        name: of an encoder; empty for none.
+        name: of an encoder; "auto" for that of each recipe; empty for none.
 
     Raises:
         ShopfitError: if it cannot be one.
     """
-    if not name:
+    if name in {"", AUTO}:
         return
     try:
         check_encoder_name(name)

@@ -13,7 +13,7 @@ from shopfit.errors import Problem
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, Fields
 from shopfit.merchant.labels import labels_of
-from shopfit.merchant.search import Embed, direction
+from shopfit.merchant.search import Embed, direction, similarity
 from shopfit.merchant.statistics import item_likes, label_shares, likes, positive_place
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
@@ -216,7 +216,8 @@ class Choose(ClosedTask):
                 liked, disliked = facts.likes.get(item, (0, 0))
                 parts[ITEM_LIKES] = _for(labels, np.log((liked + _UNSEEN) / (disliked + _UNSEEN)))
         if facts.centroids and embed is not None:
-            parts[MINILM] = weighed(facts.centroids, embed([text])[0], "centroids") / COSINE_UNIT
+            cosines = weighed(facts.centroids, embed([text])[0], "centroids")
+            parts[MINILM] = similarity(embed, cosines) / COSINE_UNIT
         return parts
 
     def judged(self, labels: Sequence[str], predictions: Predictions) -> list[tuple[Floats, Floats]]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from shopfit.merchant.search import Embed
     from shopfit.tasks.task import TaskType
 
+MINILM = "minilm"
+"""Short name of minilm-l6, which names of systems and parts begin with."""
 SystemKind = Literal["base", "adapter", "instant", "prior", "baseline"]
 """`instant`: the version of the same merchant that was made without training, before this one."""
 Text = Callable[[Example], str]
@@ -62,6 +64,8 @@ class Learned:
         text: an example's text.
         query_text: the same without items.
         embed: turns texts into vectors.
+        encoder: short name of its encoder, as systems are called by.
+        minilm: turns texts into vectors by minilm-l6, for systems that are to use it whatever `embed` does.
         labels: names of the answers that every question has, in the order of predictions.
         catalog: rank: the items; None for plain titles.
         history: rank: the items of histories, where they are others.
@@ -76,7 +80,15 @@ class Learned:
     catalog: Catalog | None = None
     history: Catalog | None = None
     seed: int = 0
+    encoder: str = MINILM
+    minilm: "Embed | None" = None
 
     def vectors(self, rows: Sequence[Example]) -> Any:
-        """(N, D) float64 vectors of the texts of N examples: in float32 probabilities miss 1 by too much."""
-        return self.embed([self.text(row) for row in rows]).astype("float64")
+        """(N, D) float64 vectors of the texts of N examples: in float32 probabilities miss 1 by too much.
+
+        They are as long as it takes for products to differ by as much as similarities do.
+        """
+        from shopfit.merchant.search import similarity
+
+        size = similarity(self.embed, 1.0) - similarity(self.embed, 0.0)
+        return self.embed([self.text(row) for row in rows]).astype("float64") * size**0.5

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from shopfit.adapter.score_fusion import ScoreFusion
@@ -14,7 +14,7 @@ from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import TASKS, Task
 from shopfit.tasks.predictions import Predictions
 from shopfit.tasks.requests import Request
-from shopfit.tasks.system import Learned, System
+from shopfit.tasks.system import MINILM, Learned, System
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,7 +159,12 @@ class TaskType(ABC):
             raise RecipeError(
                 f"there is no baseline {name!r} of task {self.name}", next_step=f"use one of {', '.join(allowed)}"
             )
-        return self.fit(name, learned)
+        encoder, _, kind = name.partition("-")
+        if not kind:
+            return self.fit(name, learned)
+        short = MINILM if encoder == MINILM else learned.encoder
+        embed = learned.embed if short == learned.encoder else (learned.minilm or learned.embed)
+        return self.fit(f"{short}-{kind}", replace(learned, embed=embed))
 
     @abstractmethod
     def fit(self, name: str, learned: Learned) -> System:

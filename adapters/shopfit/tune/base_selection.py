@@ -12,11 +12,14 @@ from collections.abc import Callable
 from accelerate import Accelerator
 
 from shopfit.adapter.initial_weights import Start
+from shopfit.base.by_language import packaged_for
 from shopfit.base.load import Base
+from shopfit.base.packaged import PACKAGED
 from shopfit.errors import DataError, Diverged
 from shopfit.evaluation.evidence import Evidence, weigh
 from shopfit.evaluation.metrics import measure
 from shopfit.evaluation.wording import number
+from shopfit.recipe.languages import language_of
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Predictions, pooled
 from shopfit.tune.folds import FOLDS, folds, predictions_of
@@ -24,15 +27,21 @@ from shopfit.tune.merchant_dataset import MerchantDataset
 from shopfit.tune.trainer import Trainer
 
 _ROUNDING = 1e-9
-AUTO = "auto"
-ENCODERS, DECODERS = ("minilm-l6",), ("smollm2-135m",)
 
 
-def candidates(recipe: Recipe) -> tuple[str, ...]:
-    """The bases that can do what a recipe asks, the smallest first."""
+def candidates(recipe: Recipe, language: str = "en") -> tuple[str, ...]:
+    """The packaged bases that can do what a recipe asks, the smallest first; a decoder must read the language, or be
+    the only one that can.
+
+    Args:
+        recipe: what is asked.
+        language: of the texts, in BCP 47.
+    """
+    encoder, decoder = (packaged_for(kind, language) for kind in ("encoder", "decoder"))
     chats = recipe.prompt.format == "chat"
-    reads = not recipe.spec.written and not recipe.adapter.limit(recipe.quantization, "encoder") and not chats
-    return (*(ENCODERS if reads else ()), *DECODERS)
+    if recipe.spec.written or recipe.adapter.limit(recipe.quantization, "encoder") or chats:
+        return (decoder,)
+    return (encoder, decoder) if language_of(language) in PACKAGED[decoder].languages else (encoder,)
 
 
 def choose_base(
@@ -54,10 +63,11 @@ def choose_base(
         DataError: if there are too few examples to tell.
         Diverged: if training diverged on each.
     """
-    recipe, names = dataset.recipe, candidates(dataset.recipe)
+    recipe, names = dataset.recipe, candidates(dataset.recipe, dataset.merchant.language)
     if len(names) == 1:
         chats = " in the chat format" if recipe.prompt.format == "chat" else ""
-        reporter("base", f"{names[0]}: no other does {recipe.task} with {recipe.adapter.method}{chats}")
+        done = f"{recipe.task} with {recipe.adapter.method}{chats} in {dataset.merchant.language}"
+        reporter("base", f"{names[0]}: no other does {done}")
         return load(names[0])
     asked = recipe.evaluate
     best: tuple[Predictions, Base] | None = None

@@ -13,6 +13,7 @@ from shopfit.merchant.labels import spellings_text
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.pretext import hold_out_pairs, pretext_pairs
 from shopfit.merchant.splits import Splits, digest_of, split
+from shopfit.merchant.spoken import language_note
 from shopfit.merchant.unlabeled import load_unlabeled, unlabeled_file_of, without_copies
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import task_of
@@ -102,6 +103,8 @@ class MerchantDataset:
         reporter("merchant", f"{merchant.name}, {merchant.description or 'no description'} ({merchant.folder})")
         reporter("recipe", f"{recipe.name}: {recipe.task}, metric {recipe.evaluate.metric}")
         reporter("examples", _count(splits))
+        if note := self.language_note:
+            reporter("language", note)
         if splits.absent:
             reporter("examples", splits.without_examples)
         if recipe.spec.single_label:
@@ -122,6 +125,12 @@ class MerchantDataset:
                 f"taken out of train: {leaks.duplicates} duplicate, {leaks.near_duplicates} near-duplicate, "
                 f"{leaks.shared_groups} of a test group",
             )
+
+    @property
+    def language_note(self) -> str:
+        """What to say of the rows' languages; empty if they are in the merchant's."""
+        rows = (*self.splits.train, *self.splits.valid, *self.splits.test)
+        return language_note((self.shown.query_text(row.fields) for row in rows), self.merchant.language)
 
     def text(self, example: Example) -> str:
         """What the prompt shows of an example."""

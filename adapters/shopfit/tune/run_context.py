@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.bundle import Bundle
+from shopfit.base.by_language import cannot_read, settled
 from shopfit.base.description import kind_by_files
 from shopfit.base.load import Base, load_base
 from shopfit.base.prepack import count_weights
@@ -15,9 +16,9 @@ from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits
 from shopfit.methods.limits import check_limits
-from shopfit.recipe.schema import Recipe
+from shopfit.recipe.schema import AUTO, Recipe
 from shopfit.settings import Settings
-from shopfit.tune.base_selection import AUTO, choose_base
+from shopfit.tune.base_selection import choose_base
 from shopfit.tune.checkpoints import Checkpoints
 from shopfit.tune.folds import HeldOut, folds
 from shopfit.tune.merchant_dataset import MerchantDataset
@@ -125,7 +126,8 @@ def prepare(
 ) -> RunContext:
     """Read and check the merchant's data, and load the base. Bad data is found before the base is loaded.
 
-    With `base: auto` the bases compete on the examples, and the recipe names the winner from then on.
+    With `base: auto` the bases compete on the examples, and the recipe names the winner from then on; with
+    `auto-language` the merchant's language decides.
 
     Args:
         merchant: whose data.
@@ -142,6 +144,7 @@ def prepare(
         BaseError: if the base is not there.
         RecipeError: if the recipe's prompt is longer than the base can read.
     """
+    recipe = settled(recipe, merchant.language)
     dataset = MerchantDataset.read(merchant, recipe).with_unlabeled()
     dataset.tell(reporter)
     if base is None:
@@ -166,6 +169,8 @@ def prepare(
         f"{base.name}: {count_weights(base.model) / 1e6:.0f}M parameters in {base.dtype} on {base.device}, "
         f"quantization {base.quantization}, fingerprint {base.fingerprint[:12]}",
     )
+    if warning := cannot_read(base.name, base.languages, merchant.language):
+        reporter("language", warning)
     trainer = Trainer(base, accelerator, checkpoints=checkpoints)
     return RunContext(merchant, trainer, dataset.prompter(base), dataset.splits, dataset.unlabeled)
 

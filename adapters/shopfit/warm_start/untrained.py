@@ -23,6 +23,7 @@ from shopfit.base.prompt import Prompter
 from shopfit.engine.offline_scoring import ask
 from shopfit.merchant.examples import Example
 from shopfit.merchant.sampling import in_order
+from shopfit.merchant.text import clusters, parts_of
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import TrainingQuestion, task_of
 from shopfit.tune.training_dataset import TrainingSet
@@ -152,5 +153,6 @@ def _without_content(prompter: Prompter, examples: Sequence[Example]) -> list[di
 
 
 def _words(text: str) -> list[str]:
-    """Words between spaces; of a text that has none, characters."""
-    return text.split() if " " in text.strip() else list(text)
+    """Words between spaces; of scripts that have none, characters."""
+    parts = ((text[start:end], dense) for start, end, dense in parts_of(text))
+    return [word for part, dense in parts for word in (clusters(part) if dense else [part])]

@@ -7,7 +7,7 @@ from shopfit.base.attention import attention_of
 from shopfit.base.encoder_decoder import opening_of
 from shopfit.base.families import FAST, PLAIN_ENCODERS
 from shopfit.base.scoring.causal import CausalScorer
-from shopfit.base.scoring.dual_encoder import DualEncoderScorer
+from shopfit.base.scoring.dual_encoder import DualEncoderScorer, reading_of
 from shopfit.base.scoring.encoder_decoder import EncoderDecoderScorer
 from shopfit.base.scoring.plain_causal import PlainCausalScorer
 from shopfit.base.scoring.scorer import Scorer, ScoringPath
@@ -53,7 +53,7 @@ def scorers_of(name: str, kind: BaseKind, model: Any, tokenizer: Any) -> Iterato
             opening = opening_of(name, model, tokenizer)
             yield EncoderDecoderScorer(pad, opening, longest_answer(name, model, len(opening)))
         case "encoder":
-            yield DualEncoderScorer(pad)
+            yield DualEncoderScorer(pad, reading_of(model).profile)
         case _:
             assert_never(kind)
 

@@ -1,8 +1,9 @@
 """Scores of answers under an encoder: the cosine of an answer's vector with that of the question.
 
 A dual encoder (Sentence-BERT, arXiv:1908.10084): questions and answers are separate texts, pooled to vectors of length
-1 as the base's files ask for. A text is encoded once, however many questions share it. Answers of `choose` are classes
-with trained prototypes, if the adapter has a head.
+1 as the base's profile says, which also says what cosine texts have that have nothing to do with each other. A text is
+encoded once, however many questions share it. Answers of `choose` are classes with trained prototypes, if the adapter
+has a head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from shopfit.base.pooling import MEAN, Pooling
 from shopfit.base.prefix import Prefix
+from shopfit.base.profile import PLAIN, Profile
 from shopfit.base.scoring.questions import ClassIndex, Question, Text, Tokens
 from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial, keys_of
 
-# score of two equal directions: at the temperature of 0.2 that suits decoders, cosines are then divided by 0.05
+# score of two equal directions: at the temperature of 0.2 that suits decoders, similarities are then divided by 0.05
 _SHARPNESS = 4.0
 _ALIKE = 0.75  # texts of at least this share of the longest one's length are encoded with it
 
@@ -36,6 +37,7 @@ class PairBatch(QuestionBatch):
         question: (A, M) rows of each answer's question, the last one repeated where it has fewer than M texts.
         answer: (A,) row of each answer's text, or of its class's prototype.
         classes: whether answers are classes.
+        profile: of the base.
     """
 
     mask: Tensor
@@ -43,9 +45,10 @@ class PairBatch(QuestionBatch):
     question: Tensor
     answer: Tensor
     classes: bool
+    profile: Profile
 
     def forward(self, model: Any, *, classes: Tensor | None = None, prefix: Prefix | None = None) -> Tensor:  # noqa: ARG002 - an encoder takes none
-        """(A,) float32 cosine of each answer with the nearest text of its question, or its class's score, times 4."""
+        """(A,) float32 similarity of each answer with the nearest of its question's texts, or its class's score."""
         return self.scores(self._vectors(model).float(), classes)
 
     def scores(self, vectors: Tensor, classes: Tensor | None) -> Tensor:
@@ -56,13 +59,14 @@ class PairBatch(QuestionBatch):
             answers = classes
         answers = answers[self.answer].unsqueeze(1)  # (A, 1, D + 1)
         near = (vectors[self.question] * answers[..., :-1]).sum(-1) + answers[..., -1]  # (A, M)
-        return _SHARPNESS * near.amax(1)
+        scores: Tensor = _SHARPNESS * self.profile.similarity(near.amax(1))
+        return scores
 
     def prompt_states(self, model: Any, states: Tensor) -> Tensor:
         """(B, D) the pooled states of the question's text, the first one if it has several."""
         firsts = [sum(self.counts[:place]) for place in range(len(self.counts))]
         rows = self.question[firsts, 0]
-        pooled: Tensor = reading_of(model).pooling.pool(states[rows], self.mask[rows])
+        pooled: Tensor = reading_of(model).profile.pooling.pool(states[rows], self.mask[rows])
         return pooled
 
     def row_keys(self, model: Any) -> list[tuple[bytes, int]]:
@@ -119,12 +123,12 @@ class Reading:
     """How an encoder reads texts. It is kept on the model, so that whoever makes vectors makes the same ones.
 
     Args:
-        pooling: of token states.
+        profile: of the base.
         plain: whether only texts of one length share a forward, without padding and without a mask: for models whose
             states depend on it. Slower where lengths differ.
     """
 
-    pooling: Pooling = MEAN
+    profile: Profile = PLAIN
     plain: bool = False
 
 
@@ -137,7 +141,7 @@ def read_as(model: Any, reading: Reading) -> None:
 
 
 def reading_of(model: Any) -> Reading:
-    """How a model reads texts: pooled by the mean and padded, unless something else was set."""
+    """How a model reads texts: in the usual way, pooled by the mean and padded, unless something else was set."""
     found: Reading = getattr(model, _READING, _USUAL)
     return found
 
@@ -156,24 +160,36 @@ def text_vectors(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
     reading = reading_of(model)
     if not reading.plain:
         hidden = model(input_ids=input_ids, attention_mask=mask).last_hidden_state  # (R, T, D)
-        return normalize(reading.pooling.pool(hidden, mask), dim=-1)
+        return normalize(reading.profile.pooling.pool(hidden, mask), dim=-1)
     lengths = mask.sum(1)
     parts, order = [], []
     for length in sorted(set(lengths.tolist()), reverse=True):
         rows = (lengths == length).nonzero().squeeze(1)
         hidden = model(input_ids=input_ids[rows, :length]).last_hidden_state
-        parts.append(normalize(reading.pooling.pool(hidden, mask[rows, :length]), dim=-1))
+        parts.append(normalize(reading.profile.pooling.pool(hidden, mask[rows, :length]), dim=-1))
         order.append(rows)
     return torch.cat(parts)[torch.cat(order).argsort()]
 
 
+@dataclass(frozen=True, slots=True)
 class DualEncoderScorer(Scorer[Text]):
-    """Scores by the cosine of texts' vectors. A row is a text, and its result is its vector."""
+    """Scores by the cosine of texts' vectors. A row is a text, and its result is its vector.
+
+    Args:
+        profile: of the base.
+    """
+
+    profile: Profile = PLAIN
 
     writes_text = False
     peft_task = "FEATURE_EXTRACTION"
     compares_texts = True
     path = "fast"
+
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """Those of the base's profile."""
+        return self.profile.query, self.profile.passage
 
     def collate(self, questions: Sequence[Question]) -> PairBatch:
         """Make a batch of B questions with each of their texts once. Their answers are all classes, or none is."""
@@ -197,6 +213,7 @@ class DualEncoderScorer(Scorer[Text]):
             lengths=torch.ones(len(of)),
             counts=tuple(len(question.answers) for question in questions),
             classes=all(classes),
+            profile=self.profile,
         )
 
     def plan(
@@ -215,7 +232,7 @@ class DualEncoderScorer(Scorer[Text]):
 
         def scores(results: Sequence[Floats]) -> list[Floats]:
             found = dict(zip(texts, results, strict=True))
-            return [one.scores(found) for one in comparisons]
+            return [_SHARPNESS * self.profile.similarity(one.nearest(found)) for one in comparisons]
 
         return Plan([Text(ids, recurring) for ids, recurring in texts.items()], scores)
 
@@ -240,7 +257,7 @@ class DualEncoderScorer(Scorer[Text]):
         """Texts in a batch, padded or of one length, against each alone, by the model's forward and the pooling."""
         texts = [tokens[:14], tokens[14:17], tokens[17:18], tokens[3:6]]
         rows, mask = (part.to(model.device) for part in fill_up(texts, self.pad))
-        pooling, alone = reading_of(model).pooling, []
+        pooling, alone = reading_of(model).profile.pooling, []
         for text in texts:
             row = torch.tensor([text], device=model.device)
             alone.append(pooling.pool(model(input_ids=row).last_hidden_state, torch.ones_like(row))[0])
@@ -257,15 +274,15 @@ class _Comparison:
     recurring: bool  # whether the question's texts recur
     recurring_answers: bool
 
-    def scores(self, found: Mapping[Tokens, Floats]) -> Floats:
-        """(A,) score of each answer: its cosine with the nearest of the question's texts, or its class's score."""
+    def nearest(self, found: Mapping[Tokens, Floats]) -> Floats:
+        """(A,) cosine of each answer with the nearest of the question's texts, or its class's score."""
         asked, answers = (
             np.stack([found[part] if isinstance(part, tuple) else part for part in parts])
             for parts in (self.asked, self.answers)
         )
         width = asked.shape[1]  # a class has one number more, its bias
-        scores: Floats = _SHARPNESS * ((answers[:, :width] @ asked.T).max(1) + answers[:, width:].sum(1))
-        return scores
+        cosines: Floats = (answers[:, :width] @ asked.T).max(1) + answers[:, width:].sum(1)
+        return cosines
 
 
 def _comparison(question: Question, classes: Floats | None, known: Mapping[Tokens, Floats]) -> _Comparison:

@@ -143,6 +143,11 @@ class Scorer(ABC, Generic[R]):
         """
 
     @property
+    def prompts(self) -> tuple[str, str]:
+        """What a base that compares texts reads before one that asks, and before one that is found; else empty."""
+        return "", ""
+
+    @property
     def longest_answer(self) -> int | None:
         """Most tokens of an answer that is read apart from its prompt; None where it is read behind it."""
         return None

@@ -1,16 +1,23 @@
 """The words of a text, and which of them a step may change."""
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from random import Random
 
-_TOKEN = re.compile(r"\S+")
+from shopfit.merchant.text import clusters, parts_of, weight
+
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")  # u2019 is the typographic apostrophe
 _EDGE = re.compile(r"^\W+|\W+$")
 _ADDRESS = re.compile(r"[@/\\_]|\w\.\w")
 _NEGATIONS = re.compile(  # without one of these a text says the opposite
-    r"no|not|nor|never|none|nothing|nobody|nowhere|neither|without|hardly|barely|cannot|\w*n['\u2019]t", re.IGNORECASE
+    r"no|not|nor|never|none|nothing|nobody|nowhere|neither|without|hardly|barely|cannot|\w*n['\u2019]t"
+    r"|nicht|nichts|nie|niemals|kein\w*|niemand\w*|weder|ohne|kaum|ne|pas|jamais|rien|aucune?|sans|ni|n['\u2019]\w+"
+    r"|nunca|jam\xe1s|nada|nadie|ning\xfan\w*|sin|n\xe3o|nem|sem|nenhuma?|non|mai|niente|senza|nessun\w*"
+    r"|niet|geen|nooit|zonder|\u043d\u0435|\u043d\u0438|\u043d\u0435\u0442|\u0431\u0435\u0437|de\u011fil|hi\xe7|asla",
+    re.IGNORECASE,
 )
+_DENSE_NEGATIONS = re.compile("[不没沒无無非未别別勿莫否안못없]|ない|ません|なかった|ไม่")  # likewise, without spaces
+_PAIR = 2  # characters of such a script that are a word here, as most Chinese ones are
 
 
 def vary(
@@ -22,7 +29,8 @@ def vary(
     ids: Container[str] = frozenset(),
     least: int = 1,
 ) -> str:
-    """Change a share of a text's words; everything between them stays.
+    """Change a share of a text's words; everything between them stays. In scripts without spaces words are pairs of
+    characters.
 
     Numbers, addresses, ids, negations, and words that `change` has nothing for are left alone.
 
@@ -34,15 +42,15 @@ def vary(
         ids: words, in lower case, that must stay, such as ids of items.
         least: letters of the shortest word that may be changed.
     """
-    places = [match for match in _words(text, ids) if len(match[0]) >= least]
+    places = [(start, end) for start, end in _words(text, ids) if weight(text[start:end]) >= least]
     wanted = max(1, round(share * len(places)))
     changes: dict[int, tuple[int, str]] = {}
-    for match in draw.sample(places, len(places)):
+    for start, end in draw.sample(places, len(places)):
         if len(changes) == wanted:
             break
-        changed = change(match[0])
-        if changed is not None and changed != match[0]:
-            changes[match.start()] = match.end(), changed
+        changed = change(text[start:end])
+        if changed is not None and changed != text[start:end]:
+            changes[start] = end, changed
     parts, at = [], 0
     for start, (end, changed) in sorted(changes.items()):
         between = text[at:start]
@@ -57,11 +65,27 @@ def _without_space(text: str) -> str:
     return text.removesuffix(" ")
 
 
-def _words(text: str, ids: Container[str]) -> list[re.Match[str]]:
-    found = []
-    for token in _TOKEN.finditer(text):
-        bare = _EDGE.sub("", token[0]).casefold()
+def _words(text: str, ids: Container[str]) -> list[tuple[int, int]]:
+    """Where the words are that may be changed: from, to."""
+    found: list[tuple[int, int]] = []
+    for start, stop, dense in parts_of(text):
+        if dense:
+            found += _pairs(start, text[start:stop])
+            continue
+        bare = _EDGE.sub("", text[start:stop]).casefold()
         if bare in ids or any(letter.isdigit() for letter in bare) or _ADDRESS.search(bare):
             continue
-        found += [word for word in _WORD.finditer(text, *token.span()) if not _NEGATIONS.fullmatch(word[0])]
+        words = _WORD.finditer(text, start, stop)
+        found += [word.span() for word in words if not _NEGATIONS.fullmatch(word[0])]
     return found
+
+
+def _pairs(start: int, text: str) -> Iterator[tuple[int, int]]:
+    """Where the pairs of characters are in a text without spaces, but for those that negate something."""
+    characters, at = clusters(text), 0
+    negations = [found.span() for found in _DENSE_NEGATIONS.finditer(text)]
+    for place in range(0, len(characters), _PAIR):
+        end = at + sum(map(len, characters[place : place + _PAIR]))
+        if not any(first < end and at < last for first, last in negations):
+            yield start + at, start + end
+        at = end

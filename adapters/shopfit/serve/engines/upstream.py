@@ -19,9 +19,10 @@ from shopfit.adapter.artifacts import FUSION
 from shopfit.adapter.bundle import MANIFEST
 from shopfit.adapter.items import CATALOG, HISTORY
 from shopfit.base.checkpoint import Checkpoint
-from shopfit.base.embed import LateEmbedder
+from shopfit.base.embed import late_embedder
 from shopfit.base.families import kind_of
 from shopfit.base.locate import locate_base
+from shopfit.base.merchant_search import for_parts
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status
 from shopfit.engine.delivery import Done, Show
@@ -86,7 +87,7 @@ class UpstreamEngine:
         self.base = base
         self._client = VllmClient(url)
         self._registry = registry
-        self._embed = None if encoder is None else LateEmbedder(settings.home, encoder, remember=False)
+        self._embed = None if encoder is None else late_embedder(settings.home, encoder)
         self._queue = queue
         self._make_local = local
         self._local: Engine | None = None
@@ -284,9 +285,9 @@ class UpstreamEngine:
             if tenant.blend.encoded and self._embed is None:
                 raise RequestError(
                     f"{tenant.name} answers with the help of a sentence encoder, and the gateway has none",
-                    next_step="serve with --encoder minilm-l6",
+                    next_step="serve with --encoder auto",
                 )
-            embed = self._embed if tenant.blend.encoded else None
+            embed = for_parts(self._embed, tenant.recipe) if tenant.blend.encoded else None
             text = prompter.text(request.fields)
             others = await asyncio.to_thread(task.parts, tenant.blend, tenant.labels, request.fields, text, embed)
         return task.answer(tenant, scores, others)

@@ -1,0 +1,55 @@
+"""Which packaged base reads a merchant's language: `base: auto-language` and `serve.encoder: auto` are settled here."""
+
+from shopfit.base.packaged import PACKAGED
+from shopfit.recipe.languages import language_of
+from shopfit.recipe.methods import BaseKind
+from shopfit.recipe.schema import AUTO, AUTO_LANGUAGE, Recipe
+
+_USUAL = "minilm-l6"  # of what was made before there was another
+
+
+def packaged_for(kind: BaseKind, tag: str) -> str:
+    """The name of the smallest packaged base of a kind that reads a language; where none does, of the one that reads
+    most languages.
+
+    Args:
+        kind: "encoder" or "decoder".
+        tag: of the language, in BCP 47.
+    """
+    bases = [base for base in PACKAGED.values() if base.kind == kind]  # each reads more than those before it
+    language = language_of(tag)
+    return next((base for base in bases if language in base.languages), bases[-1]).name
+
+
+def settled(recipe: Recipe, tag: str) -> Recipe:
+    """A recipe whose base and encoder are named, for texts in a language.
+
+    Args:
+        recipe: whose base may be `auto-language`, and whose `serve.encoder` may be `auto`.
+        tag: of the language, in BCP 47.
+    """
+    base, language = recipe.base, language_of(tag)
+    if base == AUTO_LANGUAGE:
+        named = {language_of(known): name for known, name in recipe.bases.items()}
+        base = named.get(language) or packaged_for("decoder" if recipe.spec.written else "encoder", tag)
+    encoder = packaged_for("encoder", tag) if recipe.serve.encoder == AUTO else recipe.serve.encoder
+    serve = recipe.serve.model_copy(update={"encoder": encoder})
+    return recipe.model_copy(update={"base": base, "bases": {}, "serve": serve})
+
+
+def encoder_of(recipe: Recipe) -> str:
+    """The encoder that search and score fusion of a settled recipe embed with; those of before name none."""
+    return _USUAL if recipe.serve.encoder == AUTO else recipe.serve.encoder
+
+
+def cannot_read(base: str, languages: tuple[str, ...], tag: str) -> str:
+    """What to say of a base for texts in a language that it does not read; empty if it does, or nobody says it."""
+    if not languages or language_of(tag) in languages:
+        return ""
+    reads = ", ".join(languages[:5]) + (f" and {len(languages) - 5} more" if len(languages) > 5 else "")
+    return f"{base} reads {reads}, not {tag}, which merchant.yaml says: expect little of what it answers"
+
+
+def short_name(encoder: str) -> str:
+    """How systems that embed with an encoder are called: `minilm` of minilm-l6; `encoder`, if it is not packaged."""
+    return PACKAGED[encoder].short if encoder in PACKAGED else "encoder"

@@ -1,0 +1,97 @@
+"""Text in any language: how it is folded for comparing, and what its words are.
+
+Scripts that write no spaces between words are read by their characters (grapheme clusters, UAX 29) and pairs of them:
+on searches of a Chinese shop BM25 finds more by both than by the words of a dictionary (docs/benchmarks.md).
+"""
+
+import string
+import unicodedata
+from collections.abc import Iterator
+from itertools import pairwise
+
+import regex
+
+_DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_RUN = regex.compile(rf"(?P<dense>(?:[{_DENSE}]\p{{M}}*)+)|[\w--[{_DENSE}]][\w--[{_DENSE}]]+", regex.V1)
+_ASCII_WORD = regex.compile(r"\b\w\w+\b", regex.ASCII)
+_PART = regex.compile(rf"(?P<dense>(?:[{_DENSE}]\p{{M}}*)+)|[^\s{_DENSE}]+", regex.V1)
+_CLUSTER = regex.compile(r"\X")
+_SHORT_VOWELS = regex.compile(r"[\u064b-\u065f\u0670\u0640]")  # of Arabic, and the line that stretches a word
+_ACCENT = regex.compile(r"(?<=\p{Latin}\p{M}*)\p{M}")
+_DOTLESS = {0x131: "i"}  # Turkish has two letters where others have one: with their capitals they are one here
+_MORE = 2  # letters that a dense character says more than one
+_PER_WORD = 2  # characters of a dense script that say about as much as a word
+
+
+def folded(text: str) -> str:
+    """A text for comparing: one form of each character (NFKC), without case, and without the dots by which Turkish
+    tells its two i apart.
+    """
+    if text.isascii():
+        return text.lower()
+    text = unicodedata.normalize("NFKC", text).casefold().replace("i\u0307", "i").translate(_DOTLESS)
+    return unicodedata.normalize("NFKC", text)
+
+
+def normalised(text: str) -> str:
+    """A folded text with single spaces."""
+    return " ".join(folded(text).split())
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text as they are searched for: of two characters or more, without accents of Latin letters and
+    short vowels of Arabic; in scripts without spaces single characters and pairs. None is left out: rare words weigh
+    more than common ones anyway.
+    """
+    text = folded(text)
+    if not text.isascii():
+        text = _ACCENT.sub("", unicodedata.normalize("NFD", text))
+        text = unicodedata.normalize("NFC", _SHORT_VOWELS.sub("", text))
+    if text.isascii():
+        return list(_ASCII_WORD.findall(text))
+    found: list[str] = []
+    for run in _RUN.finditer(text):
+        if run["dense"] is None:
+            found.append(run[0])
+            continue
+        characters = _CLUSTER.findall(run[0])
+        found += characters
+        found += map("".join, pairwise(characters))
+    return found
+
+
+def single_words(text: str) -> list[str]:
+    """The words of a folded text without punctuation; in scripts without spaces its characters."""
+    text = "".join(sign for sign in folded(text) if not _is_punctuation(sign))
+    return [part for run in _PART.finditer(text) for part in (_CLUSTER.findall(run[0]) if run["dense"] else [run[0]])]
+
+
+def _is_punctuation(sign: str) -> bool:
+    return sign in string.punctuation or unicodedata.category(sign) == "Cf" or unicodedata.category(sign)[0] == "P"
+
+
+def parts_of(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Where the parts of a text are: from, to, and whether it is a dense one. Others stand between spaces."""
+    for run in _PART.finditer(text):
+        yield *run.span(), run["dense"] is not None
+
+
+def clusters(text: str) -> list[str]:
+    """The characters that a reader sees, marks and joined emoji with what they belong to."""
+    return list(_CLUSTER.findall(text))
+
+
+def weight(text: str) -> int:
+    """How long a text is, in letters of an alphabet: a character of a dense script says as much as several."""
+    return len(text) + _MORE * sum(len(run[0]) for run in _RUN.finditer(text) if run["dense"])
+
+
+def beginning(text: str, words: int) -> str:
+    """The first words of a text, where two characters of a dense script count for one."""
+    left, end = words * _PER_WORD, 0
+    for start, stop, dense in parts_of(text):
+        size = len(clusters(text[start:stop])) if dense else _PER_WORD
+        if size > left:
+            return text[: start + len("".join(clusters(text[start:stop])[:left]))].rstrip() if dense else text[:end]
+        left, end = left - size, stop
+    return text.rstrip()
