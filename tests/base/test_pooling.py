@@ -117,11 +117,11 @@ def flags(*on: str, **others: Any) -> dict[str, Any]:
     ],
 )
 def test_both_ways_of_saving_it_are_read(config: Any, mode: Mode | None, pooled: Write) -> None:
-    said = Checkpoint.open(pooled(config)).pooling
+    said = Checkpoint.open(pooled(config)).profile.saved_pooling
     assert said == (None if mode is None else Pooling(mode))
     if config is not None:
         kinds = modules("Transformer", "Pooling", "Normalize", pooling="behind")
-        assert Checkpoint.open(pooled(config, kinds, "behind")).pooling == said
+        assert Checkpoint.open(pooled(config, kinds, "behind")).profile.saved_pooling == said
 
 
 @pytest.mark.parametrize(
@@ -248,4 +248,4 @@ def test_a_decoder_that_was_saved_to_embed_is_an_encoder(
 
 def test_without_files_that_say_so_a_decoder_stays_one(base: Base) -> None:
     assert not base.encoder
-    assert Checkpoint.open(base.folder).pooling is None
+    assert Checkpoint.open(base.folder).profile.saved_pooling is None

@@ -28,6 +28,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from shopfit.adapter.bundle import Bundle
+from shopfit.base.by_language import encoder_of, settled
 from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base, load_base
 from shopfit.engine import Engine, Tenant
@@ -150,13 +151,14 @@ class Bench:
         return load_recipe(name, overrides=[f"tune.seed={seed}", *changes, *self.changes])
 
     def base(self, recipe: Recipe) -> Base:
+        recipe = settled(recipe, "en")
         if recipe.base not in self.bases:
             self.bases[recipe.base] = load_base(recipe.base, self.settings.home)
         return self.bases[recipe.base]
 
     def house(self, name: str) -> "Bench":
         """A house of its own, with its own starters."""
-        return replace(self, settings=_settings(self.settings.home / name, self.settings.home))
+        return replace(self, settings=settings_in(self.settings.home / name, self.settings.home))
 
     def starter(self, recipe: Recipe, donors: Sequence[Path]) -> Bundle:
         """The house's starter: the one that is there, else fitted as the recipe says."""
@@ -183,7 +185,13 @@ class Bench:
         )
         with (
             Registry.open(self.settings) as registry,
-            trained_run(context, registry, settings=self.settings, embed=self.embed, reporter=_say) as made,
+            trained_run(
+                context,
+                registry,
+                settings=self.settings,
+                embed=self.embed.called(encoder_of(context.recipe)),
+                reporter=_say,
+            ) as made,
         ):
             assert made is not None
             if table is not None:
@@ -196,7 +204,8 @@ class Bench:
     def everyone(self, table: Table, seed: int, folder: Path, recipe: Recipe) -> dict[str, Predictions]:
         """An adapter beside base, priors and baselines, all into the table."""
         with self.made(folder, recipe, table) as (engine, tenant, context):
-            contenders = compare(engine, tenant, context.seen, context.splits.test, context.prompter, self.embed)
+            embed = self.embed.called(encoder_of(context.recipe))
+            contenders = compare(engine, tenant, context.seen, context.splits.test, context.prompter, embed)
             found = {one.name: one.predictions for one in contenders}
         for name, predictions in found.items():
             table.add(name, seed, predictions, recipe.evaluate.k, [row.group for row in context.splits.test])
@@ -334,7 +343,7 @@ def shopping_intent(bench: Bench, seeds: Sequence[int]) -> list[Row]:
     return rows
 
 
-def _settings(home: Path, bases: Path) -> Settings:
+def settings_in(home: Path, bases: Path) -> Settings:
     """Those of a home of its own that shares the bases of another."""
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "bases").exists():
@@ -368,7 +377,7 @@ def main() -> None:
     for name in options.sets.split(","):
         with tempfile.TemporaryDirectory(prefix="shopfit-quality-") as temporary:
             folders, home = Path(temporary), options.home or Path(temporary)
-            settings = _settings(home, real.home)
+            settings = settings_in(home, real.home)
             changes, shops = tuple(options.changes), tuple(options.shops.split(","))
             bench = Bench(options.data, folders, settings, LateEmbedder(home), {}, changes, shops)
             rows += SETS[name](bench, range(options.first, options.first + options.seeds))

@@ -31,6 +31,29 @@ def review_shop(source: Path, target: Path, shop: str, *, share: bool = False) -
     return folder
 
 
+def zh_review_shop(source: Path, target: Path, shop: str, rows: int) -> Path:
+    """A Chinese shop's reviews, as a merchant that shares, its own test set beside them.
+
+    Args:
+        source: folder of files `<shop>.<part>.tsv`, a text and 1 or -1 a line.
+        target: where the merchant's folder goes.
+        shop: such as `books`.
+        rows: of the training file that it has at most.
+    """
+    folder = _merchant(target, shop, share=True, language="zh")
+    for part, file in (("train", "reviews.jsonl"), ("test", "reviews.test.jsonl")):
+        lines = (source / f"{shop}.{part}.tsv").read_text(encoding="utf-8").splitlines()
+        pairs = [line.rpartition("\t")[::2] for line in lines]
+        written = [
+            {"id": f"{part}-{number}", "text": text, "label": "positive" if label == "1" else "negative"}
+            for number, (text, label) in enumerate(pairs)
+            if text.strip()
+        ]
+        random.Random(0).shuffle(written)
+        _write(folder / file, written[:rows] if part == "train" else written)
+    return folder
+
+
 def domains(source: Path) -> list[str]:
     """Names of the domains in the file `clinc_dev.json`."""
     return list(json.loads(source.read_text(encoding="utf-8"))["domains"])
@@ -162,10 +185,11 @@ def intention_shop(source: Path, target: Path, seed: int) -> Path:
     return folder
 
 
-def _merchant(target: Path, name: str, *, share: bool = False) -> Path:
+def _merchant(target: Path, name: str, *, share: bool = False, language: str = "en") -> Path:
     folder = target / name
     folder.mkdir(parents=True)
-    (folder / "merchant.yaml").write_text(f"name: {name}\nshare: {str(share).lower()}\n", encoding="utf-8")
+    said = f"name: {name}\nshare: {str(share).lower()}\nlanguage: {language}\n"
+    (folder / "merchant.yaml").write_text(said, encoding="utf-8")
     return folder
 
 

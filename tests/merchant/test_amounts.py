@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - as shops write it
 from typing import Any
 
 import pytest

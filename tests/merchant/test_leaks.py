@@ -7,7 +7,7 @@ from rapidfuzz import fuzz
 from tests.work import calls
 
 from shopfit.merchant.examples import Example
-from shopfit.merchant.leaks import normalised, remove_leaks
+from shopfit.merchant.leaks import remove_leaks
 
 
 def rows(*texts: str, prefix: str = "", group: str | None = None, label: str = "x") -> list[Example]:
@@ -102,5 +102,14 @@ def test_texts_of_a_hundred_kilobytes_are_compared() -> None:
     assert (len(kept), leaks.near_duplicates) == (150, 1)
 
 
-def test_normalised() -> None:
-    assert normalised(" Größe\t XL \n") == "grösse xl"
+def test_near_copies_of_short_texts_in_a_script_that_says_much_in_little() -> None:
+    train = [*rows("这款茶叶味道很香下次还会再来买", "不好喝", prefix="a")]
+    test = [*rows("这款茶叶味道很香下次还会再来买。", "很好喝", prefix="t")]
+    kept, leaks = remove_leaks(train, test, text, 0.92)
+    assert [example.id for example in kept] == ["a1"]
+    assert leaks.near_duplicates == 1
+
+
+def test_full_width_copies() -> None:
+    kept, leaks = remove_leaks(rows("ＯＯＬＯＮＧ　１０"), rows("oolong 10", prefix="t"), text, 0.92)
+    assert (kept, leaks.duplicates) == ([], 1)

@@ -402,7 +402,7 @@ ENCODED = {
     "gb18030": "text,label\n很好的产品,好\n",
     "utf-16": "text,label\n很好 and schön,好\n",
     "shift_jis": "text,label\nとても良い商品です。また買います,良い\n",
-    "windows-1251": "text,label\nОчень хороший товар куплю ещё,да\n",  # noqa: RUF001
+    "windows-1251": "text,label\nОчень хороший товар куплю ещё,да\n",
 }
 
 

@@ -2,7 +2,8 @@
 
 The floor is the cosine of texts that have nothing to do with each other. Encoders differ in it: the cosines of MiniLM
 spread around 0, those of multilingual-e5 around 0.8, where a difference of 0.05 says as much as one of 0.25 does there.
-No file of sentence-transformers tells it, so it is measured on a few texts.
+No file of sentence-transformers tells it. Those that name prompts are of encoders like the latter, so it is measured
+there, on a few texts; elsewhere it is 0 unless `shopfit.json` says otherwise.
 """
 
 from dataclasses import replace
@@ -60,9 +61,9 @@ def read_as_saved(model: Any, checkpoint: Checkpoint) -> None:
 
 
 def settle_floor(model: Any, tokenizer: Any) -> None:
-    """Measure the floor of a loaded encoder, unless its files say it: 0, or 0.3 to 0.9 in steps of 0.05."""
+    """Measure the floor of an encoder whose files name prompts and no floor: 0, or 0.3 to 0.9 in steps of 0.05."""
     reading = reading_of(model)
-    if reading.profile.floor is not None:
+    if reading.profile.floor is not None or not (reading.profile.query or reading.profile.passage):
         return
     found = min(_mean_cosine(model, tokenizer, texts) for texts in _UNRELATED)
     floor = min(round(found / _STEP) * _STEP, _MOST)

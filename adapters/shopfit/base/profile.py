@@ -2,8 +2,8 @@
 
 Read from the files of sentence-transformers (Sentence-BERT, arXiv:1908.10084) where they are there: pooling, and the
 words that were written before texts in training (`prompts` of config_sentence_transformers.json). What no file of
-theirs says stands in `shopfit.json`, which packaged bases and shrunk ones are written with; a floor that stands nowhere
-is measured when the base is loaded.
+theirs says stands in `shopfit.json`, which packaged bases and shrunk ones are written with, and which may be added to
+any folder.
 """
 
 import json
@@ -31,8 +31,8 @@ class Profile:
         saved_pooling: how an encoder's token states become a vector; None if no file says it.
         query: written before a text that asks, such as `query: `.
         passage: written before a text that is found.
-        floor: the cosine of texts that have nothing to do with each other, 0 to 0.95; None if it is to be measured.
-            Similarities are counted from it: (cosine - floor) / (1 - floor).
+        floor: the cosine of texts that have nothing to do with each other, 0 to 0.95; None if no file says it: then it
+            is 0, or measured where there are prompts. Similarities are counted from it: (cosine - floor) / (1 - floor).
         languages: that it reads, BCP 47; empty if no file says it.
     """
 

@@ -255,8 +255,8 @@ class Recipe(Section):
     )
     bases: dict[str, str] = Field(
         {},
-        description="base auto-language: by language, such as {en: smollm2-135m}; else the packaged encoder that reads "
-        "it, to generate the decoder",
+        description="with base auto-language: bases by language, such as {en: smollm2-135m}; for others it is the "
+        "packaged encoder that reads it, or to generate the decoder",
     )
     data: Data
     prompt: Prompt
@@ -347,8 +347,6 @@ class Recipe(Section):
 
 def _language_problems(recipe: Recipe) -> list[str]:
     """What is wrong with `bases`."""
-    if recipe.bases and recipe.base != AUTO_LANGUAGE:
-        return [f"bases: only with base {AUTO_LANGUAGE}, not {shown(recipe.base)} (allowed: leave it out)"]
     unknown = [tag for tag in recipe.bases if not is_tag(tag)]
     return [f"bases: {shown(tag)} is no language (allowed: tags such as en or zh)" for tag in unknown]
 
