@@ -11,7 +11,8 @@ import pytest
 from tests.forks import Forks
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+PAGES = [*READMES, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MADE = "shopfit adapter trailhead product-recommendation --set tune.epochs=1 --set data.shots=8 --set data.max_test=8"
 PROMOTED = "shopfit registry promote trailhead/product-recommendation@1 --force"
@@ -20,7 +21,14 @@ BEHIND_MAKE = (
     "shopfit adapter crema review-sentiment --data {root}/recipes/samples/crema "
     "--set tune.epochs=1 --set data.shots=8 --set data.max_test=10"
 )
-LONGEST = {"cold-start.md", "fleets.md", "quickstart.md", "serving.md"}  # which train several adapters
+LONGEST = {  # which train several adapters
+    "cold-start.md",
+    "fleets.md",
+    "languages.md",
+    "quickstart.md",
+    "quickstart.zh-CN.md",
+    "serving.md",
+}
 GUARD = 3600  # seconds, against hanging: ten times what the longest page takes on an idle machine
 
 
@@ -57,7 +65,7 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, forks: Forks) ->
             commands.append(["python", "-c", code])
         else:
             commands += [["bash", "-ec", script] for script in scripts(code)]
-    if page.name == "README.md":  # the example after `make adapter` needs the version that it makes
+    if page in READMES:  # the example after `make adapter` needs the version that it makes
         commands.insert(0, ["bash", "-c", f"{MADE}; {PROMOTED}"])
     for command in commands:
         done = subprocess.run(
@@ -73,14 +81,23 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, forks: Forks) ->
         assert done.returncode in ({0, 3} if made else {0}), f"{command[-1]}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
+def test_pages_in_chinese_run_the_same_commands(name: str) -> None:
+    original, chinese = ROOT / name, ROOT / name.replace(".md", ".zh-CN.md")
+    assert f"]({chinese.name})" in original.read_text()
+    assert f"]({original.name})" in chinese.read_text()
+    assert blocks(chinese) == blocks(original)
+
+
 def test_links_lead_somewhere() -> None:
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_recipe_is_in_the_readme() -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_every_recipe_is_in_the_readme(readme: Path) -> None:
+    text = readme.read_text()
     recipes = [path.stem for path in (ROOT / "recipes").glob("*.yaml")]
-    assert len(recipes) == 8
+    assert len(recipes) == 9
     assert [name for name in recipes if f"`{name}`" not in text] == []

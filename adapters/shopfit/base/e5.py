@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shopfit.base.pooling import MEAN
 from shopfit.base.profile import Profile, write_profile
 from shopfit.errors import BaseError
 
@@ -23,6 +24,7 @@ it ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa
 so sq sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh
 """
 PROFILE = Profile(
+    saved_pooling=MEAN,
     query="query: ",
     passage="passage: ",
     floor=0.75,
@@ -73,14 +75,12 @@ def prepare(unpacked: Path, folder: Path) -> None:
         metadata={"format": "pt"},
     )
     shutil.copyfile(unpacked / TOKENIZER, folder / TOKENIZER)
-    pooling = {"word_embedding_dimension": sizes["hidden_size"], "pooling_mode_mean_tokens": True}
     modules = [
         {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for place, (path, kind) in enumerate(
             (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
         )
     ]
-    (folder / "1_Pooling").mkdir()
     for name, said in {
         "config.json": {"architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu", **sizes},
         "tokenizer_config.json": {
@@ -95,7 +95,6 @@ def prepare(unpacked: Path, folder: Path) -> None:
             "model_max_length": sizes["max_position_embeddings"],
         },
         "modules.json": modules,
-        "1_Pooling/config.json": pooling,
     }.items():
         (folder / name).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     write_profile(folder, PROFILE)

@@ -7,7 +7,7 @@ any folder.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,17 +92,23 @@ def saved_profile(folder: Path, read: Callable[[str], Any]) -> Profile:
     return Profile(pooling, query, passage, floor, tuple(languages))
 
 
-def write_profile(folder: Path, profile: Profile) -> None:
-    """Write the files that `saved_profile` reads. Vectors are pooled by the mean.
+def write_profile(folder: Path, profile: Profile, *, languages: Sequence[str] | None = None) -> None:
+    """Write the files that `saved_profile` reads.
 
     Args:
         folder: of the base.
-        profile: with a floor.
+        profile: of it.
+        languages: that it reads, if they are others than the profile's.
     """
-    assert profile.pooling == MEAN
-    prompts = {"query": profile.query, "passage": profile.passage}
-    own = {"floor": profile.floor, "languages": list(profile.languages)}
-    for name, said in ((PROMPTS, {"prompts": prompts, "default_prompt_name": None}), (OWN, own)):
+    own = {"floor": profile.floor, "languages": list(profile.languages if languages is None else languages)}
+    files: dict[str, Any] = {OWN: {key: value for key, value in own.items() if value}}
+    if profile.query or profile.passage:
+        prompts = {"query": profile.query, "passage": profile.passage}
+        files[PROMPTS] = {"prompts": prompts, "default_prompt_name": None}
+    if profile.saved_pooling is not None:
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        files["1_Pooling/config.json"] = {"pooling_mode": profile.pooling.mode}
+    for name, said in files.items():
         (folder / name).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 

@@ -119,3 +119,51 @@ def show(name: str, as_json: bool) -> None:
     }
     for key, value in shown.items():
         console().entry(key, str(value), width=20)
+
+
+@command.command()
+@click.argument("name", type=PLACE)
+@click.option("--languages", default="", metavar="TAGS", help="Languages to keep, such as zh,en.")
+@click.option(
+    "--corpus", "files", multiple=True, type=PLACE, help="A text file (UTF-8) whose pieces are all kept; repeatable."
+)
+@click.option("--tokens", default=31_000, show_default=True, help="Pieces of the vocabulary that are kept at most.")
+@click.option("--to", "folder", required=True, type=PLACE, help="Folder of the smaller base.")
+@as_json
+def shrink(name: str, languages: str, files: tuple[str, ...], tokens: int, folder: str, as_json: bool) -> None:
+    """Write a smaller encoder, with the pieces of NAME's vocabulary that some languages or texts use.
+
+    What is trained on the one is not for the other: name the folder as the base of a recipe.
+    """
+    from pathlib import Path
+
+    from shopfit.base.shrinking import shrink as made
+    from shopfit.errors import ShopfitError
+    from shopfit.libraries import quiet
+    from shopfit.settings import Settings
+
+    quiet()
+    screen, corpus = console(to_stderr=as_json), list[str]()
+    for file in files:
+        try:
+            corpus += Path(file).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ShopfitError(f"--corpus {file} cannot be read: {error}", next_step="give UTF-8 text") from error
+    tags = [tag.strip() for tag in languages.split(",") if tag.strip()]
+    done = made(
+        name,
+        Settings.from_environment().home,
+        Path(folder),
+        languages=tags,
+        corpus=corpus,
+        tokens=tokens,
+        say=screen.print,
+    )
+    keep(f"{done.folder} is written")
+    if as_json:
+        print_json(done)
+        return
+    (pieces, fewer), (before, after) = done.pieces, done.parameters
+    screen.row("pieces", f"{fewer:,} of {pieces:,}")
+    screen.row("parameters", f"{after / 1e6:.1f}M of {before / 1e6:.1f}M")
+    screen.row("folder", str(done.folder))
