@@ -237,3 +237,13 @@ def test_what_a_fleet_cannot_train_is_refused_before_anything_is_loaded(
         onboard_fleet(shops, of.model_copy(update={"base": "auto"}), settings=settings, actor="test")
     with pytest.raises(DataError, match="acme is there twice"):
         onboard_fleet([*shops, shops[0]], of, settings=settings, actor="test")
+
+
+def test_merchants_of_several_languages_are_not_one_fleet(shops: list[Merchant], settings: Settings) -> None:
+    said = shops[1].folder / "merchant.yaml"
+    said.write_text(yaml.safe_dump({"name": shops[1].name, "language": "zh"}))
+    mixed = [shops[0], Merchant.open(shops[1].folder)]
+    asked = load_recipe("support-intent")
+    with pytest.raises(RecipeError, match=r"e5-small-multilingual .* for bolt") as caught:
+        onboard_fleet(mixed, asked, settings=settings, actor="t")
+    assert "minilm-l6 with minilm-l6 for acme" in str(caught.value)

@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from shopfit.adapter.discriminant import SPREAD, WORDS, discriminant
+from shopfit.adapter.discriminant import SPREAD, WORDS, discriminant, worth_of_words
 from shopfit.adapter.head import Head, read_head, write_head
 from shopfit.errors import BundleError
 
@@ -73,6 +73,23 @@ def test_many_examples_of_a_label_do_not_make_it_likelier() -> None:
     texts = normalize(words.mean(0, keepdim=True) + 0.01 * vectors, dim=-1)
     shares = [(texts @ weights.T + biases).mul(5).softmax(1)[:, 0].mean().item() for weights, biases in (alike, more)]
     assert shares[1] < shares[0] + 0.1
+
+
+def test_words_that_tell_all_are_worth_more_than_one_example() -> None:
+    """Vectors that lie just beside their label's words, with noise in all other directions."""
+    generator = torch.Generator().manual_seed(0)
+    words = torch.eye(LABELS, 200)
+    classes = [label for label in range(LABELS) for _ in range(5)]
+    noise = torch.randn(len(classes), 200, generator=generator)
+    vectors = normalize(words[classes] + 0.4 * noise, dim=-1)
+    assert worth_of_words(vectors, classes, words) == 10
+    misleading = words[[1, 2, 0]]
+    assert worth_of_words(vectors, classes, misleading) == 1
+
+
+@pytest.mark.parametrize("counts", [[0, 0, 0], [1, 5, 5], [2, 0, 5]])
+def test_words_are_worth_one_example_where_none_can_be_held_out(counts: list[int]) -> None:
+    assert worth_of_words(*drawn(counts)) == WORDS
 
 
 def test_its_file_gives_the_same_scores() -> None:

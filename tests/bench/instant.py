@@ -23,7 +23,7 @@ from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from shopfit.adapter.discriminant import WORDS, discriminant
+from shopfit.adapter.discriminant import WORDS, discriminant, worth_of_words
 from shopfit.base.embed import Embedder
 from shopfit.libraries import quiet
 from shopfit.merchant.merchant import Merchant
@@ -114,7 +114,7 @@ def _compared(embed: Embedder, sets: Any, shots: int) -> tuple[float, float, flo
             of = [[place for place, label in enumerate(y) if label == each] for each in range(len(labels))]
             places = [place for some in of for place in draw.sample(some, min(shots, len(some)))]
             vectors, classes = x[places], [y[place] for place in places]
-            weights, biases = discriminant(vectors, classes, words)
+            weights, biases = discriminant(vectors, classes, words, worth_of_words(vectors, classes, words))
             member = torch.nn.functional.one_hot(torch.tensor(classes), len(labels)).float()
             means = normalize(WORDS * words + member.T @ vectors, dim=-1)
             model = LogisticRegression(C=10, class_weight="balanced", max_iter=1000).fit(vectors.numpy(), classes)

@@ -1,8 +1,8 @@
 """A base against a smaller one made of it: `make bench-shrunk DATA=path/to/data`.
 
 `e5-small-multilingual` beside what `shopfit base shrink --languages zh,en` makes of it: numbers, memory of a process
-that embeds, milliseconds a query, and what vectors are worth: five Chinese shops' reviews (cosine with the labels' words;
-logistic regression on the other shops' rows), searches of the sample tea shop and of an English one.
+that embeds, milliseconds a query, and what vectors are worth: five Chinese shops' reviews (cosine with the labels'
+words; logistic regression on the other shops' rows), searches of the sample tea shop and of an English one.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from shopfit.adapter.discriminant import WORDS, discriminant
+from shopfit.adapter.discriminant import WORDS, discriminant, worth_of_words
 from shopfit.adapter.weight_files import read_tensors
 from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
 from shopfit.errors import BundleError
@@ -97,7 +97,8 @@ class HeadOpening:
         classes = [place for place, seen in enumerate(self._examples) for _ in seen]
         vectors = [vector for seen in self._examples for vector in seen]
         stacked = torch.stack(vectors) if vectors else self._words.new_empty(0, self._words.shape[1])
-        return Head(self._labels, *discriminant(stacked.cpu(), classes, self._words.cpu()))
+        known = stacked.cpu(), classes, self._words.cpu()
+        return Head(self._labels, *discriminant(*known, worth_of_words(*known)))
 
 
 def write_head(head: Head) -> bytes:

@@ -74,6 +74,9 @@ def shrink(
         ShopfitError: if a language is not known, neither languages nor a corpus are given, `wordfreq` is not installed,
             or the folder is not empty.
     """
+    corpus = list(corpus)
+    if not languages and not corpus:
+        raise ShopfitError("nothing was given to keep pieces for", next_step="name --languages, or files with --corpus")
     _check(folder, languages, tokens)
     checkpoint = Checkpoint.open(locate_base(name, home))
     if (kind := kind_of(name, checkpoint)) != "encoder":
@@ -82,8 +85,6 @@ def shrink(
     pieces = _pieces(document)
     say(f"{name}: reading which of its {len(pieces):,} pieces texts use")
     kept = sorted(_kept(document, pieces, languages, corpus, tokens))
-    if not languages and len(kept) <= len(document["added_tokens"]) + 2:
-        raise ShopfitError("nothing was given to keep pieces for", next_step="name --languages, or files with --corpus")
     places = {old: new for new, old in enumerate(kept)}
     say(f"{name}: writing {len(kept):,} of them, and the model")
     model, _ = load_pretrained(name, checkpoint, loader_of("encoder"), kind="encoder", dtype=torch.float32)
