@@ -137,6 +137,7 @@ class Bench:
         bases: loaded ones, by name.
         changes: to every recipe.
         shops: of the reviews, those that are measured.
+        untrained: changes that keep reviews in other languages from being trained on.
     """
 
     data: Path
@@ -146,6 +147,7 @@ class Bench:
     bases: dict[str, Base]
     changes: tuple[str, ...] = ()
     shops: tuple[str, ...] = HELD_OUT
+    untrained: tuple[str, ...] = ()
 
     def recipe(self, name: str, seed: int, *changes: str) -> Recipe:
         return load_recipe(name, overrides=[f"tune.seed={seed}", *changes, *self.changes])

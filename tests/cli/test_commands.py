@@ -13,6 +13,7 @@ RECIPES = {
     "behaviour-prediction",
     "content-recommendation",
     "product-recommendation",
+    "reading-level",
     "review-sentiment",
     "review-stars",
     "support-intent",
@@ -61,7 +62,11 @@ def test_recipes_are_listed_shown_copied_and_checked(run: Run, tmp_path: Path) -
 
 
 def test_bases_are_listed_and_shown(run: Run, tiny_base: Path) -> None:
-    assert [base["name"] for base in json.loads(run("base", "ls", "--json").stdout)] == ["smollm2-135m", "minilm-l6"]
+    assert [base["name"] for base in json.loads(run("base", "ls", "--json").stdout)] == [
+        "smollm2-135m",
+        "minilm-l6",
+        "e5-small-multilingual",
+    ]
     assert len(json.loads(run("base", "show", str(tiny_base), "--json").stdout)["fingerprint"]) == 64
 
 

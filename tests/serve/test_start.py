@@ -31,7 +31,10 @@ def start(*options: str) -> str:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nosuch", "there is no base called 'nosuch' (allowed: smollm2-135m, minilm-l6, a Hub id"),
+        (
+            "nosuch",
+            "there is no base called 'nosuch' (allowed: smollm2-135m, minilm-l6, e5-small-multilingual, a Hub id",
+        ),
         ("smollm2-135m", "is a decoder, which embeds no texts (allowed: minilm-l6"),
         ("/no/such/folder", "the base '/no/such/folder' is not there: no such folder"),
         ("a/b/c", "there is no base called 'a/b/c'"),

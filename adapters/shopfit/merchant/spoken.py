@@ -1,11 +1,14 @@
 """The languages that a merchant's rows are in, beside the one that merchant.yaml says: told, never refused."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from shopfit.merchant.text import weight
 from shopfit.recipe.languages import language_of
+
+logger = logging.getLogger(__name__)
 
 _LOOKED_AT = 200  # rows
 _LEAST = 40  # letters, as `weight` counts, by which a row's language can be told
@@ -25,7 +28,11 @@ def spoken(texts: Iterable[str]) -> Mapping[str, float]:
         return {}
     import py3langid
 
-    counts = Counter(language_of(py3langid.classify(text)[0]) for text in long)
+    try:
+        counts = Counter(language_of(py3langid.classify(text)[0]) for text in long)
+    except OSError as error:  # its model is unpacked into a temporary file: a full disk is no reason to train nothing
+        logger.warning("the language of rows was not looked at: %s", error)
+        return {}
     return {language: count / len(long) for language, count in counts.most_common()}
 
 
