@@ -39,7 +39,12 @@ def settled(recipe: Recipe, tag: str) -> Recipe:
 
 def encoder_of(recipe: Recipe) -> str:
     """The encoder that search and score fusion of a settled recipe embed with; those of before name none."""
-    return _USUAL if recipe.serve.encoder == AUTO else recipe.serve.encoder
+    return usual_encoder(recipe.serve.encoder)
+
+
+def usual_encoder(name: str) -> str:
+    """The encoder that a recipe's `serve.encoder` stands for: where it was never settled, the first that there was."""
+    return _USUAL if name == AUTO else name
 
 
 def cannot_read(base: str, languages: tuple[str, ...], tag: str) -> str:

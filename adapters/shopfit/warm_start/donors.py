@@ -9,6 +9,7 @@ import numpy as np
 from shopfit.adapter.artifacts import needed
 from shopfit.adapter.bundle import Manifest
 from shopfit.adapter.initial_weights import Start, can_start, start_from
+from shopfit.base.by_language import encoder_of, usual_encoder
 from shopfit.base.load import Base
 from shopfit.errors import BundleError, RecipeError
 from shopfit.merchant.examples import Example
@@ -16,7 +17,7 @@ from shopfit.merchant.sampling import draw_balanced
 from shopfit.merchant.splits import VALID_FROM
 from shopfit.methods import METHODS
 from shopfit.recipe.names import HOUSE
-from shopfit.recipe.schema import Recipe
+from shopfit.recipe.schema import AUTO, Recipe
 from shopfit.registry import Registry, Version
 from shopfit.tune.folds import folds
 from shopfit.tune.reporter import Reporter
@@ -86,7 +87,8 @@ class Neighbours:
         ]
         for version in sorted(versions, key=lambda version: version.created, reverse=True)[:_LOOKED_AT]:
             manifest = self._manifest(version)
-            if manifest is not None and can_start(manifest) and manifest.share and manifest.vector:
+            shares = manifest is not None and can_start(manifest) and manifest.share and manifest.vector
+            if manifest is not None and shares and _encoder(manifest) == encoder_of(self._recipe):
                 found.append((version, manifest))
         if not found:
             return []
@@ -209,6 +211,12 @@ def _compared(
     )
     reporter("start", f"{choice.start.title}: {choice.why}")
     return choice
+
+
+def _encoder(manifest: Manifest) -> str:
+    """The encoder that made a donor's vector: those of several are not compared."""
+    said = manifest.recipe_snapshot.get("serve", {}).get("encoder", AUTO)
+    return usual_encoder(said)
 
 
 def _alike(recipe: Recipe, version: Version) -> bool:
