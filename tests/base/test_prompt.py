@@ -385,6 +385,8 @@ def test_every_prompt_of_the_samples_is_read_as_the_tokenizer_reads_it(name: str
     for file in sorted(RECIPES.glob("*.yaml")):
         asked = load_recipe(file.stem)
         for folder in sorted((RECIPES / "samples").iterdir()):
+            if not (folder / asked.data.file).is_file():
+                continue
             shop = MerchantDataset.read(Merchant.open(folder), asked)
             prompter = Prompter(asked, tokenizer, shop.shown.catalog, shop.shown.history, scorer=scorer)
             for row in (*shop.splits.train, *shop.splits.valid, *shop.splits.test):

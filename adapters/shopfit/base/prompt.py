@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from copy import copy
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,6 @@ class Prompter:
         self.history = history if history is not None else catalog
         self._kept = kept
         self._answers: dict[str, tuple[int, ...]] = {}
-        self._plain: PlainTokenizer | None = None
         self._follow(recipe)
 
     def _follow(self, recipe: Recipe) -> None:
@@ -228,12 +228,10 @@ class Prompter:
 
         return scorer_of("decoder", self.tokenizer.pad_token_id) if self._scorer is None else self._scorer
 
-    @property
+    @cached_property
     def plain(self) -> PlainTokenizer:
         """Tokenizes text."""
-        if self._plain is None:
-            self._plain = PlainTokenizer.of(self.tokenizer)
-        return self._plain
+        return PlainTokenizer.of(self.tokenizer)
 
     def _read(self, parts: Parts) -> tuple[int, ...]:
         if self._chat is None:
