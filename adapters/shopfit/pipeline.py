@@ -241,6 +241,9 @@ def _fuse(context: RunContext, parts: Sequence[HeldOut], embed: Embed) -> tuple[
     recipe = context.recipe
     if not recipe.blend or task_of(recipe.task).fusion is None:
         return None, {}
+    untrained = recipe.tune.steps == 0 and recipe.spec.single_label
+    if untrained and context.base.name == encoder_of(recipe):  # its head knows means of these vectors, and the words
+        return fit_fusion(recipe, context.training_set, parts, None)
     return fit_fusion(recipe, context.training_set, parts, embed)
 
 
