@@ -12,6 +12,7 @@ from shopfit.adapter.items import CATALOG, HISTORY
 from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
 from shopfit.adapter.weight_files import form_note
+from shopfit.base.by_language import encoder_of
 from shopfit.errors import RecipeError
 from shopfit.evaluation.calibration import calibrate
 from shopfit.merchant.examples import Example
