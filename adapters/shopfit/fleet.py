@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shopfit.base.by_language import encoder_of, settled
+from shopfit.base.by_language import settled
 from shopfit.base.embed import LateEmbedder
 from shopfit.errors import DataError, RecipeError, ShopfitError, UnknownReference
 from shopfit.merchant.examples import content_digest
@@ -158,7 +158,7 @@ def onboard_fleet(
             check_alone("a fleet is one process, not", accelerator)
             base = base_of(recipe, settings, str(accelerator.device))
             fleet = Fleet(base, slots=slots, rank=recipe.adapter.rank)
-            encoder = LateEmbedder(settings.home).called(encoder_of(recipe))
+            encoder = LateEmbedder(settings.home)
             shared = (registry, settings, accelerator, fleet, encoder, actor)
             yard = _Yard(*shared, recipe, instant, resume, check, reporter)
 
@@ -177,29 +177,26 @@ def onboard_fleet(
 
 
 def on_one_base(recipe: Recipe, merchants: Sequence[Merchant]) -> Recipe:
-    """The recipe with the base and the encoder for the language that all merchants have.
+    """The recipe with the base for the language that all merchants have; the encoder is settled for each.
 
     Raises:
-        RecipeError: if their languages have several, or the base is chosen by examples.
+        RecipeError: if their languages have several bases, or the base is chosen by examples.
     """
     if recipe.base == AUTO:
         raise RecipeError(
             f"base of {recipe.name} is {AUTO}, and a fleet is on one base",
             next_step="name the base, such as --set base=minilm-l6",
         )
-    found: dict[str, tuple[Recipe, list[str]]] = {}
+    found: dict[str, list[str]] = {}
     for merchant in merchants:
-        own = settled(recipe, merchant.language)
-        found.setdefault(f"{own.base} with {own.serve.encoder}", (own, []))[1].append(merchant.name)
+        found.setdefault(settled(recipe, merchant.language).base, []).append(merchant.name)
     if len(found) > 1:
-        shares = [
-            f"{what} for {', '.join(names[:3])}{', …' if names[3:] else ''}" for what, (_, names) in found.items()
-        ]
+        shares = [f"{base} for {', '.join(names[:3])}{', …' if names[3:] else ''}" for base, names in found.items()]
         raise RecipeError(
             f"the merchants' languages ask for several bases, and a fleet is on one: {'; '.join(shares)}",
-            next_step="make a fleet of each, or name one: --set base=… --set serve.encoder=…",
+            next_step="make a fleet of each, or name one: --set base=…",
         )
-    return next(iter(found.values()))[0]
+    return recipe.model_copy(update={"base": next(iter(found)), "bases": {}})
 
 
 def check_merchants(merchants: Sequence[Merchant]) -> list[str]:

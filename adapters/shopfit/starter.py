@@ -195,9 +195,13 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[MerchantDataset]:
 
 def _on_one_base(recipe: Recipe, merchants: Sequence[Merchant]) -> Recipe:
     """The recipe with the base for the donors' language; where they have several, the one that reads most."""
-    found = {own.base: own for merchant in merchants if (own := settled(recipe, merchant.language))}
-    widest = max(found, key=lambda name: len(PACKAGED[name].languages) if name in PACKAGED else 0)
-    return found[widest]
+    found = [settled(recipe, merchant.language) for merchant in merchants]
+    base, encoder = (
+        max(names, key=lambda name: len(PACKAGED[name].languages) if name in PACKAGED else 0)
+        for names in ([own.base for own in found], [own.serve.encoder for own in found])
+    )
+    serve = recipe.serve.model_copy(update={"encoder": encoder})
+    return recipe.model_copy(update={"base": base, "bases": {}, "serve": serve})
 
 
 def _check_ranges(recipe: Recipe, donors: Sequence[MerchantDataset]) -> None:

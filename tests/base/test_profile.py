@@ -186,3 +186,21 @@ def test_what_is_known_of_it_is_shown(folder: Path) -> None:
     write_profile(folder, Profile(query="query: ", passage="passage: ", floor=0.5, languages=("zh", "en")))
     known = describe(str(folder), Checkpoint.open(folder))
     assert (known.prompts, known.languages) == (("query: ", "passage: "), ("zh", "en"))
+
+
+def test_an_embedder_of_another_encoder_is_there_at_once_and_once(folder: Path, home: Path) -> None:
+    """Whoever is loading or embedding holds nobody up who asks for another encoder."""
+    late = LateEmbedder(home, str(folder))
+    with late._lock:
+        other = late.called("minilm-l6")
+    assert late.called("minilm-l6") is other
+    assert other.called(str(folder)) is late
+    anew = late.anew()
+    assert anew.called("minilm-l6") is not other
+    assert anew.called("minilm-l6") is anew.called("minilm-l6")
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.5])
+def test_a_floor_of_zero_is_said_too(folder: Path, floor: float) -> None:
+    write_profile(folder, Profile(query="query: ", floor=floor))
+    assert Checkpoint.open(folder).profile.floor == floor

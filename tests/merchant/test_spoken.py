@@ -1,5 +1,6 @@
 """The languages of rows are told where they are not the merchant's."""
 
+from shopfit.base.packaged import PACKAGED
 from shopfit.merchant.spoken import language_note, spoken
 from shopfit.recipe.languages import is_tag, language_of
 
@@ -42,3 +43,9 @@ def test_tags() -> None:
     assert all(map(is_tag, ("en", "zh-Hant-TW", "pt-BR", "deu")))
     assert not any(map(is_tag, ("zz", "xx-YY", "", "deutsch sprechend", "中文")))
     assert [language_of(tag) for tag in ("zh-Hant-TW", "cmn", "deu", "pt-BR")] == ["zh", "zh", "de", "pt"]
+    assert [language_of(tag) for tag in ("nb-NO", "nn", "no", "fil", "tl")] == ["no", "no", "no", "tl", "tl"]
+
+
+def test_a_tag_that_a_packaged_base_lists_is_the_language_itself() -> None:
+    listed = {tag for base in PACKAGED.values() for tag in base.languages}
+    assert {tag for tag in listed if language_of(tag) != tag} == set()

@@ -60,3 +60,10 @@ def test_lengths_and_beginnings() -> None:
     assert beginning("one 这款茶很香", 2) == "one 这款"
     assert beginning("one", 5) == "one"
     assert beginning("", 5) == ""
+
+
+def test_marks_without_end_take_no_time_without_end() -> None:
+    """Sorting n marks takes n squared; nobody writes more than eight on a letter."""
+    assert words_of("a" + "\u0301\u0316" * 200_000 + "b tent") == ["ab", "tent"]
+    assert len(words_of("\u0436" + "\u0301" * 200_000)) <= 1
+    assert folded("e\u0301\u0302") == folded("\u00e9\u0302")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,21 @@ class Embedder:
         return vectors
 
 
+@dataclass(slots=True)
+class _Family:
+    """Embedders of several encoders that one was asked for.
+
+    Args:
+        known: by the encoder's name.
+        origin: that they are made anew of, if they are.
+        lock: held to look one up; never while one loads or embeds.
+    """
+
+    known: "dict[str, LateEmbedder]"
+    origin: "LateEmbedder | None" = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 def late_embedder(home: Path, encoder: str, device: str | None = None) -> "LateEmbedder":
     """What serves: an embedder that caches nothing. `auto` has the encoder that each recipe names."""
     return LateEmbedder(home, None if encoder == AUTO else encoder, device=device, remember=False)
@@ -138,21 +154,29 @@ class LateEmbedder:
         self._options: dict[str, Any] = {"device": device, "remember": remember}
         self._load: Callable[[], Embedder] = partial(Embedder.load, home, name, **self._options)
         self._embedder: Embedder | None = None
-        self._lock = threading.Lock()
-        self._others: dict[str, LateEmbedder] = {name: self}
+        self._lock = threading.Lock()  # while it loads, and while it embeds
+        self._family = _Family({name: self})
 
     def called(self, name: str) -> "LateEmbedder":
         """That of another encoder, which is loaded once however often it is asked for."""
-        with self._lock:
-            if name not in self._others:
-                other = self._others[name] = LateEmbedder(self.home, name, **self._options)
-                other._others, other.follows = self._others, self.follows
-            return self._others[name]
+        with self._family.lock:
+            known = self._family.known
+            if name not in known:
+                origin = self._family.origin
+                if origin is None:
+                    known[name] = LateEmbedder(self.home, name, **self._options)
+                else:
+                    known[name] = origin.called(name).anew()
+                known[name]._family, known[name].follows = self._family, self.follows
+            return known[name]
 
     def anew(self) -> "LateEmbedder":
-        """Another one of the same encoder, which is loaded once for both; neither knows what the other has cached."""
+        """Another one of the same encoder, which is loaded once for both; neither knows what the other has cached. So
+        are those of other encoders that it is asked for.
+        """
         other = LateEmbedder(self.home, self.name, **self._options)
         other._load, other.follows = self._another, self.follows
+        other._family.origin = self._family.origin or self
         return other
 
     def _another(self) -> Embedder:

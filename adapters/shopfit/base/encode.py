@@ -67,6 +67,7 @@ class PlainTokenizer:
         longest = max(map(len, self._copy.get_vocab(with_added_tokens=False)), default=0)
         self._longest = min(max(longest, _LONGEST.start), _LONGEST.stop - 1)
         self.added = int(self._copy.num_special_tokens_to_add(False))
+        self._alone: dict[str, set[tuple[int, ...]]] = {}  # tokens of prompts by themselves, of which a base has two
 
     @classmethod
     def of(cls, tokenizer: Any) -> "PlainTokenizer":
@@ -101,6 +102,19 @@ class PlainTokenizer:
         if added:
             encoding = self._copy.post_process(encoding, None, True)
         return tuple(encoding.ids)
+
+    def says_nothing(self, tokens: tuple[int, ...], before: str) -> bool:
+        """Whether there are no tokens but special ones, and those of a prompt before a text, which may end in a space.
+
+        Args:
+            tokens: from `encode`, special ones included.
+            before: the prompt; may be empty.
+        """
+        if len(tokens) <= self.added:
+            return True
+        if before and before not in self._alone:
+            self._alone[before] = {self.encode(before), self.encode(before.rstrip())}
+        return bool(before) and tokens in self._alone[before]
 
     @property
     def controls(self) -> Set[str]:

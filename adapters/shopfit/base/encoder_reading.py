@@ -6,6 +6,7 @@ No file of sentence-transformers tells it. Those that name prompts are of encode
 there, on a few texts; elsewhere it is 0 unless `shopfit.json` says otherwise.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -60,21 +61,23 @@ def read_as_saved(model: Any, checkpoint: Checkpoint) -> None:
     read_as(model, Reading(checkpoint.profile, plain))
 
 
-def settle_floor(model: Any, tokenizer: Any) -> None:
+def settle_floor(model: Any, tokenizer: Any, longest: int) -> None:
     """Measure the floor of an encoder whose files name prompts and no floor: 0, or 0.3 to 0.9 in steps of 0.05."""
     reading = reading_of(model)
     if reading.profile.floor is not None or not (reading.profile.query or reading.profile.passage):
         return
-    found = min(_mean_cosine(model, tokenizer, texts) for texts in _UNRELATED)
+    found = min(_mean_cosine(model, tokenizer, texts, longest) for texts in _UNRELATED)
+    if not math.isfinite(found):  # the proof that follows says what is wrong
+        found = 0.0
     floor = min(round(found / _STEP) * _STEP, _MOST)
     read_as(
         model, replace(reading, profile=replace(reading.profile, floor=round(floor, 2) if floor >= _LEAST else 0.0))
     )
 
 
-def _mean_cosine(model: Any, tokenizer: Any, texts: tuple[str, ...]) -> float:
+def _mean_cosine(model: Any, tokenizer: Any, texts: tuple[str, ...], longest: int) -> float:
     plain, prompt = PlainTokenizer.of(tokenizer), reading_of(model).profile.query
-    tokens, mask = fill_up([plain.encode(prompt + text) for text in texts], tokenizer.pad_token_id)
+    tokens, mask = fill_up([plain.encode(prompt + text, limit=longest) for text in texts], tokenizer.pad_token_id)
     with torch.inference_mode():
         vectors = text_vectors(model, tokens.to(model.device), mask.to(model.device)).float()
     cosines = vectors @ vectors.T

@@ -201,7 +201,7 @@ def _load(
     else:
         prepack(model, MappedFiles(checkpoint.weights).release)
     if kind == "encoder":
-        settle_floor(model, tokenizer)
+        settle_floor(model, tokenizer, longest)
     quantized = quantization != "none"
     scorer = proven(name, model, scorers_of(name, kind, model, tokenizer), quantized=quantized)
     if block_devices(model) and scorer.path != "fast":

@@ -18,7 +18,7 @@ from shopfit.base.segment_files import SegmentFiles
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.search import CatalogIndex, Embed, Source
 from shopfit.merchant.segments import Segment, covering, keys_of
-from shopfit.recipe.schema import AUTO, Recipe
+from shopfit.recipe.schema import Recipe
 from shopfit.settings import index_bytes, indexes
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def with_encoder(embed: Embed | None, name: str, *, always: bool = False) -> Emb
 
 def for_parts(embed: Embed | None, recipe: Recipe) -> Embed | None:
     """The embedder of score fusion whose facts are vectors: that with the encoder that made them."""
-    return with_encoder(embed, encoder_of(recipe), always=recipe.serve.encoder != AUTO)
+    return with_encoder(embed, encoder_of(recipe), always=True)
 
 
 def of_merchant(embed: Embed | None, merchant: str) -> Embed | None:

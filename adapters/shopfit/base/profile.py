@@ -101,7 +101,7 @@ def write_profile(folder: Path, profile: Profile, *, languages: Sequence[str] | 
         languages: that it reads, if they are others than the profile's.
     """
     own = {"floor": profile.floor, "languages": list(profile.languages if languages is None else languages)}
-    files: dict[str, Any] = {OWN: {key: value for key, value in own.items() if value}}
+    files: dict[str, Any] = {OWN: {key: value for key, value in own.items() if value not in (None, [])}}
     if profile.query or profile.passage:
         prompts = {"query": profile.query, "passage": profile.passage}
         files[PROMPTS] = {"prompts": prompts, "default_prompt_name": None}

@@ -214,7 +214,7 @@ class Prompter:
         self._check_shown(parts)
         if len(tokens) > limit:
             tokens = Shortening(self.recipe, self.plain, self._read).shorten(parts, tokens)
-        if self._says_nothing(tokens, self._before_query) if self._chat is None else tokens == self._chat.alone:
+        if self.plain.says_nothing(tokens, self._before_query) if self._chat is None else tokens == self._chat.alone:
             raise RequestError(
                 f"the base reads no token in what the fields of recipe {self.recipe.name} show",
                 next_step="send text in letters that the base knows",
@@ -368,7 +368,7 @@ class Prompter:
                 known = self.plain.continued(self._chat.before_answer, text, limit=_ANSWER_TOKENS)
             else:
                 known = self.plain.encode(text, limit=_ANSWER_TOKENS, special=False)
-            if self._says_nothing(known, before) if self.encoder else not known:
+            if self.plain.says_nothing(known, before) if self.encoder else not known:
                 raise RequestError(
                     f"the base reads no token in the answer {text[:80]!r}",
                     next_step="write it in letters that the base knows",
@@ -380,12 +380,6 @@ class Prompter:
                     self._answers = {}  # a new dict: another thread may be reading the old one
                 self._answers[before + text] = known
         return known
-
-    def _says_nothing(self, tokens: tuple[int, ...], before: str) -> bool:
-        """Whether there are no tokens but special ones, and those of an encoder's prompt, which may end in a space."""
-        if len(tokens) <= self.plain.added:
-            return True
-        return bool(before) and tokens in {self.plain.encode(before), self.plain.encode(before.rstrip())}
 
 
 def _found(catalog: Catalog, item: str) -> Item:

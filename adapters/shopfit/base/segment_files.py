@@ -48,7 +48,7 @@ class SegmentFiles:
 
     def __init__(self, folder: Path, encoder: str, width: int, most: int) -> None:
         self.folder = folder
-        self._encoder = hashlib.sha256(encoder.encode()).hexdigest()
+        self._encoder = hashlib.sha256(f"{_KIND}\0{encoder}".encode()).hexdigest()  # of another kind are other files
         self._width = width
         self._most = most
 

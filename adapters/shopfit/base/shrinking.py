@@ -30,6 +30,7 @@ _OF_CHARACTERS = (
     0.1  # what a word's characters count for beside its pieces: text breaks into them where a piece is gone
 )
 _SIGNS = ((0x20, 0x7F), (0xA0, 0xFF), (0x2000, 0x206F), (0x20A0, 0x20BF), (0x3000, 0x303F), (0xFF00, 0xFF65))
+_BEHIND = "a1茶"  # what may stand behind a prompt, of which the last piece may depend
 _TYPES = ("Unigram", "WordPiece")
 
 
@@ -84,13 +85,15 @@ def shrink(
     document = _tokenizer(name, checkpoint)
     pieces = _pieces(document)
     say(f"{name}: reading which of its {len(pieces):,} pieces texts use")
-    kept = sorted(_kept(document, pieces, languages, corpus, tokens))
+    prompts = [prompt for prompt in (checkpoint.profile.query, checkpoint.profile.passage) if prompt]
+    kept = sorted(_kept(document, pieces, prompts, languages, corpus, tokens))
     places = {old: new for new, old in enumerate(kept)}
     say(f"{name}: writing {len(kept):,} of them, and the model")
     model, _ = load_pretrained(name, checkpoint, loader_of("encoder"), kind="encoder", dtype=torch.float32)
     before = sum(weight.numel() for weight in model.parameters())
     table = model.get_input_embeddings()
     rows = table.weight.detach()[torch.tensor(kept)].clone()
+    _check_padding(name, model, table.padding_idx, places)
     smaller = torch.nn.Embedding(len(kept), rows.shape[1], padding_idx=places.get(table.padding_idx), _weight=rows)
     model.set_input_embeddings(smaller)
     model.config.vocab_size = len(kept)
@@ -124,6 +127,19 @@ def _check(folder: Path, languages: Sequence[str], tokens: int) -> None:
         raise ShopfitError(f"--tokens is {tokens} (allowed: 1000 or more)", next_step="give more")
 
 
+def _check_padding(name: str, model: Any, padding: int | None, places: Mapping[int, int]) -> None:
+    """Refuse a base whose positions are counted from the number of its padding token, if that changes."""
+    counted = any(
+        place.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+        for place, module in model.named_modules()
+    )
+    if counted and padding is not None and places.get(padding) != padding:
+        raise BaseError(
+            f"the positions of {name} are counted from its padding token, whose number {padding} would change",
+            next_step="shrink another encoder, such as e5-small-multilingual",
+        )
+
+
 def _tokenizer(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
     path = checkpoint.files.get("tokenizer.json")
     document: dict[str, Any] = {} if path is None else json.loads(path.read_text("utf-8"))
@@ -145,11 +161,18 @@ def _pieces(document: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _kept(
-    document: Mapping[str, Any], pieces: Mapping[str, int], languages: Sequence[str], corpus: Iterable[str], most: int
+    document: Mapping[str, Any],
+    pieces: Mapping[str, int],
+    prompts: Sequence[str],
+    languages: Sequence[str],
+    corpus: Iterable[str],
+    most: int,
 ) -> set[int]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(json.dumps(document))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
 
     def read(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
@@ -158,7 +181,7 @@ def _kept(
     kept |= {place for piece, place in pieces.items() if _is_sign(piece)}
     if isinstance(document["model"].get("unk_id"), int):
         kept.add(document["model"]["unk_id"])
-    for text in corpus:
+    for text in (*prompts, *(prompt + letter for prompt in prompts for letter in _BEHIND), *corpus):
         kept.update(read(text))
     shares: defaultdict[int, float] = defaultdict(float)
     for tag in languages:
@@ -191,7 +214,7 @@ def _words(tag: str) -> Mapping[str, float]:
             "which words a language has is known to the package wordfreq, which is not installed",
             next_step="pip install 'shopfit[shrink]', or give texts with --corpus",
         ) from error
-    language = language_of(tag)
+    language = {"no": "nb", "tl": "fil"}.get(language_of(tag), language_of(tag))  # as its lists are called
     if language not in wordfreq.available_languages("best"):
         known = ", ".join(sorted(wordfreq.available_languages("best")))
         raise ShopfitError(
@@ -212,7 +235,14 @@ def _renumbered(document: Mapping[str, Any], places: Mapping[int, int]) -> dict[
         model["unk_id"] = places[model["unk_id"]]
     added = [{**token, "id": places[token["id"]]} for token in document["added_tokens"]]
     behind = _special(document.get("post_processor"), places)
-    return {**document, "model": model, "added_tokens": added, "post_processor": behind}
+    return {
+        **document,
+        "model": model,
+        "added_tokens": added,
+        "post_processor": behind,
+        "truncation": None,
+        "padding": None,
+    }
 
 
 def _card(name: str, checkpoint: Checkpoint, languages: Sequence[str]) -> str:

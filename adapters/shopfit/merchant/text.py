@@ -17,7 +17,8 @@ _ASCII_WORD = regex.compile(r"\b\w\w+\b", regex.ASCII)
 _PART = regex.compile(rf"(?P<dense>(?:[{_DENSE}]\p{{M}}*)+)|[^\s{_DENSE}]+", regex.V1)
 _CLUSTER = regex.compile(r"\X")
 _SHORT_VOWELS = regex.compile(r"[\u064b-\u065f\u0670\u0640]")  # of Arabic, and the line that stretches a word
-_ACCENT = regex.compile(r"(?<=\p{Latin}\p{M}*)\p{M}")
+_ACCENTS = regex.compile(r"(\p{Latin})\p{M}+")
+_MARKS = regex.compile(r"(\p{M}{8})\p{M}+")  # no letter of any language has more: sorting them takes their square
 _DOTLESS = {0x131: "i"}  # Turkish has two letters where others have one: with their capitals they are one here
 _MORE = 2  # letters that a dense character says more than one
 _PER_WORD = 2  # characters of a dense script that say about as much as a word
@@ -29,7 +30,7 @@ def folded(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    text = unicodedata.normalize("NFKC", text).casefold().replace("i\u0307", "i").translate(_DOTLESS)
+    text = unicodedata.normalize("NFKC", _MARKS.sub(r"\1", text)).casefold().replace("i\u0307", "i").translate(_DOTLESS)
     return unicodedata.normalize("NFKC", text)
 
 
@@ -45,7 +46,7 @@ def words_of(text: str) -> list[str]:
     """
     text = folded(text)
     if not text.isascii():
-        text = _ACCENT.sub("", unicodedata.normalize("NFD", text))
+        text = _ACCENTS.sub(r"\1", unicodedata.normalize("NFD", text))
         text = unicodedata.normalize("NFC", _SHORT_VOWELS.sub("", text))
     if text.isascii():
         return list(_ASCII_WORD.findall(text))

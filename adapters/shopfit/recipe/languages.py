@@ -14,10 +14,14 @@ def is_tag(text: str) -> bool:
         return False
 
 
+_ONE = {"nb": "no", "nn": "no", "fil": "tl"}  # names of one language, of which bases and lists of words say either
+
+
 @cache
 def language_of(tag: str) -> str:
     """The language of a tag, by its shortest code: `zh` of `zh-Hant-TW`, of `cmn` and of `zho`."""
     import langcodes
 
     standard = langcodes.get(langcodes.standardize_tag(tag, macro=True))
-    return standard.language or tag.lower()
+    found = standard.language or tag.lower()
+    return _ONE.get(found, found)

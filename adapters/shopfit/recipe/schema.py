@@ -1,5 +1,6 @@
 """The recipe contract: what a YAML recipe may say. One file serves tuning, evaluation and serving."""
 
+from collections import Counter
 from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -10,7 +11,7 @@ from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.augmenting import Augment, augment_problems
 from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.label_spelling import alias_problems
-from shopfit.recipe.languages import is_tag
+from shopfit.recipe.languages import is_tag, language_of
 from shopfit.recipe.levels import level_problems
 from shopfit.recipe.methods import (
     METHOD_RULES,
@@ -348,7 +349,11 @@ class Recipe(Section):
 def _language_problems(recipe: Recipe) -> list[str]:
     """What is wrong with `bases`."""
     unknown = [tag for tag in recipe.bases if not is_tag(tag)]
-    return [f"bases: {shown(tag)} is no language (allowed: tags such as en or zh)" for tag in unknown]
+    found = [f"bases: {shown(tag)} is no language (allowed: tags such as en or zh)" for tag in unknown]
+    languages = Counter(language_of(tag) for tag in recipe.bases if tag not in unknown)
+    found += [f"bases: {language} is there twice (allowed: once)" for language, count in languages.items() if count > 1]
+    named = [name for name in recipe.bases.values() if not name.strip() or name in {AUTO, AUTO_LANGUAGE}]
+    return found + [f"bases: {shown(name)} is no base (allowed: the name of one)" for name in named]
 
 
 def _foreign_keys(recipe: Recipe) -> list[str]:

@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.by_language import cannot_read, settled
 from shopfit.base.description import kind_by_files
 from shopfit.base.load import Base, load_base
+from shopfit.base.locate import check_encoder_name, whole_name
 from shopfit.base.prepack import count_weights
 from shopfit.base.prompt import Prompter
 from shopfit.base.sharding import release
-from shopfit.errors import RecipeError
+from shopfit.errors import BaseError, RecipeError
 from shopfit.merchant.examples import Example
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits
 from shopfit.methods.limits import check_limits
-from shopfit.recipe.schema import AUTO, Recipe
+from shopfit.recipe.schema import AUTO, Recipe, Serve
 from shopfit.settings import Settings
 from shopfit.tune.base_selection import choose_base
 from shopfit.tune.checkpoints import Checkpoints
@@ -145,6 +147,7 @@ def prepare(
         RecipeError: if the recipe's prompt is longer than the base can read.
     """
     recipe = settled(recipe, merchant.language)
+    recipe = recipe.model_copy(update={"serve": _with_encoder(recipe, settings)})
     dataset = MerchantDataset.read(merchant, recipe).with_unlabeled()
     dataset.tell(reporter)
     if base is None:
@@ -173,6 +176,21 @@ def prepare(
         reporter("language", warning)
     trainer = Trainer(base, accelerator, checkpoints=checkpoints)
     return RunContext(merchant, trainer, dataset.prompter(base), dataset.splits, dataset.unlabeled)
+
+
+def _with_encoder(recipe: Recipe, settings: Settings) -> Serve:
+    """The section `serve` with an encoder that there is, by a name that means the same in any working folder.
+
+    Raises:
+        BaseError: if it is none, as far as this machine knows it.
+    """
+    name = recipe.serve.encoder
+    check_encoder_name(name)
+    if Path(name).expanduser().is_dir() and (kind := kind_by_files(name, settings.home)) != "encoder":
+        raise BaseError(
+            f"serve.encoder is {name!r:.200}, of the kind {kind} (allowed: encoder)", next_step="name an encoder"
+        )
+    return recipe.serve.model_copy(update={"encoder": whole_name(name)})
 
 
 def with_whole_base(context: RunContext, settings: Settings) -> RunContext:

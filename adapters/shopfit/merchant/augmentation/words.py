@@ -4,16 +4,19 @@ import re
 from collections.abc import Callable, Container, Iterator
 from random import Random
 
+import regex
+
 from shopfit.merchant.text import clusters, parts_of, weight
 
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")  # u2019 is the typographic apostrophe
+_TOKEN = re.compile(r"\S+")
+_WORD = regex.compile(r"[\p{L}\p{M}]+(?:['\u2019][\p{L}\p{M}]+)*")  # u2019 is the typographic apostrophe
 _EDGE = re.compile(r"^\W+|\W+$")
 _ADDRESS = re.compile(r"[@/\\_]|\w\.\w")
 _NEGATIONS = re.compile(  # without one of these a text says the opposite
     r"no|not|nor|never|none|nothing|nobody|nowhere|neither|without|hardly|barely|cannot|\w*n['\u2019]t"
     r"|nicht|nichts|nie|niemals|kein\w*|niemand\w*|weder|ohne|kaum|ne|pas|jamais|rien|aucune?|sans|ni|n['\u2019]\w+"
     r"|nunca|jam\xe1s|nada|nadie|ning\xfan\w*|sin|n\xe3o|nem|sem|nenhuma?|non|mai|niente|senza|nessun\w*"
-    r"|niet|geen|nooit|zonder|\u043d\u0435|\u043d\u0438|\u043d\u0435\u0442|\u0431\u0435\u0437|de\u011fil|hi\xe7|asla",
+    r"|niet|geen|nooit|zonder|inte|aldrig|ikke|nie|bez|\u0644\u0627|\u0644\u064a\u0633|\u0644\u0645|\u05dc\u05d0|\u05d0\u05d9\u05df|\u03b4\u03b5\u03bd|\u03bc\u03b7\u03bd|\u0928\u0939\u0940\u0902|\u043d\u0435|\u043d\u0438|\u043d\u0435\u0442|\u0431\u0435\u0437|de\u011fil|hi\xe7|asla",
     re.IGNORECASE,
 )
 _DENSE_NEGATIONS = re.compile("[不没沒无無非未别別勿莫否안못없]|ない|ません|なかった|ไม่")  # likewise, without spaces
@@ -68,15 +71,17 @@ def _without_space(text: str) -> str:
 def _words(text: str, ids: Container[str]) -> list[tuple[int, int]]:
     """Where the words are that may be changed: from, to."""
     found: list[tuple[int, int]] = []
-    for start, stop, dense in parts_of(text):
-        if dense:
-            found += _pairs(start, text[start:stop])
-            continue
-        bare = _EDGE.sub("", text[start:stop]).casefold()
+    for token in _TOKEN.finditer(text):
+        bare = _EDGE.sub("", token[0]).casefold()
         if bare in ids or any(letter.isdigit() for letter in bare) or _ADDRESS.search(bare):
             continue
-        words = _WORD.finditer(text, start, stop)
-        found += [word.span() for word in words if not _NEGATIONS.fullmatch(word[0])]
+        for start, stop, dense in parts_of(token[0]):
+            first, last = token.start() + start, token.start() + stop
+            if dense:
+                found += [span for span in _pairs(first, text[first:last]) if text[slice(*span)].casefold() not in ids]
+            else:
+                words = _WORD.finditer(text, first, last)
+                found += [word.span() for word in words if not _NEGATIONS.fullmatch(word[0])]
     return found
 
 

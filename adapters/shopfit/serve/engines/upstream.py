@@ -287,7 +287,7 @@ class UpstreamEngine:
                     f"{tenant.name} answers with the help of a sentence encoder, and the gateway has none",
                     next_step="serve with --encoder auto",
                 )
-            embed = for_parts(self._embed, tenant.recipe) if tenant.blend.encoded else None
+            embed = for_parts(self._embed, tenant.recipe) if tenant.blend.encoded else None  # which loads nothing yet
             text = prompter.text(request.fields)
             others = await asyncio.to_thread(task.parts, tenant.blend, tenant.labels, request.fields, text, embed)
         return task.answer(tenant, scores, others)
