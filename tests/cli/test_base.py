@@ -23,3 +23,16 @@ def test_the_command_dequantizes_and_says_so(tiny_base: Path, tmp_path: Path, ru
     assert "(3 of 3)" in done.stdout
     shown = run("base", "show", str(tmp_path / "tiny.gguf"), "--json")
     assert json.loads(shown.stdout)["family"] == "llama"
+
+
+def test_a_base_is_shrunk_to_what_texts_use(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a warm tent for two\nenamel mug\n", "utf-8")
+    asked = ("base", "shrink", "minilm-l6", "--corpus", str(tmp_path / "texts.txt"), "--to", str(tmp_path / "small"))
+    done = json.loads(run(*asked, "--json").stdout)
+    assert done["pieces"][1] < done["pieces"][0] == 30522
+    assert "encoder" in run("base", "show", str(tmp_path / "small")).stdout
+    again = run(*asked)
+    assert again.returncode == 2
+    assert "is there already, and not empty" in again.stderr
+    nothing = run("base", "shrink", "minilm-l6", "--to", str(tmp_path / "other"))
+    assert "nothing was given to keep pieces for" in nothing.stderr
