@@ -12,26 +12,22 @@ vectors, each from the ten rows and with the other shops' rows, too; and SnowNLP
 `bench-quality`: `--sets`, `--seeds`, `--first`, `--shops`, `--set KEY=VALUE`, `--home DIR`, `--threads`.
 """
 
-import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from shopfit.base.embed import LateEmbedder
 from shopfit.evaluation.assess import assess
 from shopfit.evaluation.contenders import compare
 from shopfit.libraries import quiet
-from shopfit.merchant.examples import Example
+from shopfit.merchant.examples import Example, load_examples
+from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.shipped import sample_folder
-from shopfit.settings import Settings
 from shopfit.tasks import ChoosePredictions
-from tests.bench.quality import HELD_OUT, Bench, Table, settings_in
-from tests.bench.results import Row, publish
+from tests.bench.quality import HELD_OUT, Bench, Table, measure_sets
+from tests.bench.results import Row
 from tests.bench.shops import review_shop, zh_review_shop
 
 E5 = "e5-small-multilingual"
@@ -118,9 +114,6 @@ def _searches(bench: Bench, seeds: Sequence[int], name: str) -> list[Row]:
 
 
 def _rows(bench: Bench, folder: Path) -> list[Example]:
-    from shopfit.merchant.examples import load_examples
-    from shopfit.merchant.merchant import Merchant
-
     recipe = bench.recipe("review-sentiment", 0, *_ZH)
     return load_examples(Merchant.open(folder), recipe, recipe.data.file, catalog=None, history=None)
 
@@ -161,32 +154,13 @@ def _predicted(positive: Any, gold: Sequence[int]) -> ChoosePredictions:
 SETS = {each.__name__: each for each in (zh_reviews, cross, qingcha, leder)}
 
 
-def main() -> None:
-    """Measure the sets that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--set", action="append", default=[], dest="changes")
-    parser.add_argument("--shops", default=",".join(SHOPS))
-    parser.add_argument("--home", type=Path, help="keep the registry with its starters here")
-    parser.add_argument("--trained", action="store_true")
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    real, rows = Settings.from_environment(), list[Row]()
-    for name in options.sets.split(","):
-        with tempfile.TemporaryDirectory(prefix="shopfit-languages-") as temporary:
-            folders, home = Path(temporary), options.home or Path(temporary)
-            settings = settings_in(home, real.home)
-            changes, shops = tuple(options.changes), tuple(options.shops.split(","))
-            untrained = () if options.trained else ("tune.steps=0",)
-            bench = Bench(options.data, folders, settings, LateEmbedder(home), {}, changes, shops, untrained)
-            rows += SETS[name](bench, range(options.first, options.first + options.seeds))
-            publish("bench-languages", rows)
-
-
 if __name__ == "__main__":
     quiet()
-    main()
+    measure_sets(
+        __doc__,
+        SETS,
+        SHOPS,
+        "bench-languages",
+        lambda parser: parser.add_argument("--trained", action="store_true"),
+        lambda options: () if options.trained else ("tune.steps=0",),
+    )

@@ -17,7 +17,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -361,31 +361,48 @@ def _say(what: str, detail: str) -> None:
 SETS = {each.__name__: each for each in (reviews, intents, movie, office, shopping_intent)}
 
 
-def main() -> None:
-    """Measure the sets that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def measure_sets(
+    title: str | None,
+    sets: Mapping[str, Callable[[Bench, Sequence[int]], list[Row]]],
+    shops: Sequence[str],
+    target: str,
+    add: Callable[[argparse.ArgumentParser], object] = lambda _: None,
+    untrained: Callable[[argparse.Namespace], tuple[str, ...]] = lambda _: (),
+) -> None:
+    """Measure the sets that the command line asks for, each in a house of its own unless it names one.
+
+    Args:
+        title: what `--help` says.
+        sets: by name.
+        shops: of the reviews, unless others are asked for.
+        target: of the results.
+        add: adds options of its own.
+        untrained: as for `Bench`, by the options.
+    """
+    parser = argparse.ArgumentParser(description=title, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--sets", default=",".join(sets))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], dest="changes")
-    parser.add_argument("--shops", default=",".join(HELD_OUT))
-    parser.add_argument("--home", type=Path, help="keep the registry with its starter here")
+    parser.add_argument("--shops", default=",".join(shops))
+    parser.add_argument("--home", type=Path, help="keep the registry with its starters here")
     parser.add_argument("--threads", type=int, default=2)
+    add(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    real = Settings.from_environment()
-    rows = []
+    real, rows = Settings.from_environment(), list[Row]()
     for name in options.sets.split(","):
-        with tempfile.TemporaryDirectory(prefix="shopfit-quality-") as temporary:
+        with tempfile.TemporaryDirectory(prefix=f"shopfit-{target}-") as temporary:
             folders, home = Path(temporary), options.home or Path(temporary)
             settings = settings_in(home, real.home)
-            changes, shops = tuple(options.changes), tuple(options.shops.split(","))
-            bench = Bench(options.data, folders, settings, LateEmbedder(home), {}, changes, shops)
-            rows += SETS[name](bench, range(options.first, options.first + options.seeds))
-            publish("bench-quality", rows)
+            changes, asked = tuple(options.changes), tuple(options.shops.split(","))
+            embed = LateEmbedder(home)
+            bench = Bench(options.data, folders, settings, embed, {}, changes, asked, untrained(options))
+            rows += sets[name](bench, range(options.first, options.first + options.seeds))
+            publish(target, rows)
 
 
 if __name__ == "__main__":
     quiet()
-    main()
+    measure_sets(__doc__, SETS, HELD_OUT, "bench-quality")

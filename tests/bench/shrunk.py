@@ -25,10 +25,10 @@ from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import read_rows
 from shopfit.recipe.shipped import sample_folder
 from shopfit.settings import Settings
+from tests.bench.languages import E5 as NAME
+from tests.bench.languages import SHOPS
 from tests.bench.results import Row, publish
 
-NAME = "e5-small-multilingual"
-SHOPS = ("books", "clothes", "fruit", "phones", "tablets")
 _ALONE = """
 import resource, sys
 from pathlib import Path

@@ -11,7 +11,7 @@ from shopfit.base.folder import file_in, settings_in
 from shopfit.base.load import outline
 from shopfit.base.locate import locate_base
 from shopfit.base.own_code import without_own_code
-from shopfit.base.packaged import PACKAGED
+from shopfit.base.packaged import PACKAGED, languages_of
 from shopfit.base.scoring.architectures import path_of
 from shopfit.base.scoring.scorer import ScoringPath
 from shopfit.base.text_length import longest_text
@@ -91,7 +91,7 @@ def describe(name: str, checkpoint: Checkpoint) -> Description:
         path=path_of(kind, model),
         pooling=checkpoint.profile.pooling.mode if kind == "encoder" else "",
         prompts=(checkpoint.profile.query, checkpoint.profile.passage),
-        languages=PACKAGED[name].languages if name in PACKAGED else checkpoint.profile.languages,
+        languages=languages_of(name, checkpoint.profile),
         parameters=sum(weight.numel() for weight in model.parameters()),
         memory=_memory(model),
     )

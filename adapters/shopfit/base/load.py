@@ -14,7 +14,7 @@ from shopfit.base.folder import reason
 from shopfit.base.locate import locate_base, whole_name
 from shopfit.base.mapped import MappedFiles
 from shopfit.base.own_code import without_own_code
-from shopfit.base.packaged import PACKAGED
+from shopfit.base.packaged import PACKAGED, languages_of
 from shopfit.base.quantizing import is_packed, keep_trainable, quantization_config
 from shopfit.base.sharding import NEXT, check_shardable, shard
 from shopfit.base.text_length import longest_text
@@ -224,7 +224,7 @@ def _load(
         legacy_fingerprint=identity.legacy,
         placed=device_map is not None,
         sharded=sharded,
-        languages=PACKAGED[name].languages if name in PACKAGED else checkpoint.profile.languages,
+        languages=languages_of(name, checkpoint.profile),
     )
 
 

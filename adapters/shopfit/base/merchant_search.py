@@ -90,22 +90,19 @@ class MerchantEmbedder:
         return self if merchant == self.merchant else MerchantEmbedder(self._embed, merchant, self._say)
 
 
-def with_encoder(embed: Embed | None, name: str, *, always: bool = False) -> Embed | None:
-    """An embedder with another encoder.
+def with_encoder(embed: Embed | None, name: str) -> Embed | None:
+    """An embedder with another encoder, if recipes say which one it has.
 
     Args:
         embed: any; None for none.
         name: of the encoder.
-        always: whether also where someone has said which encoder is to be used, not only where recipes say it.
     """
-    if isinstance(embed, MerchantEmbedder | LateEmbedder) and (always or embed.follows):
-        return embed.called(name)
-    return embed
+    return embed.called(name) if isinstance(embed, MerchantEmbedder | LateEmbedder) and embed.follows else embed
 
 
 def for_parts(embed: Embed | None, recipe: Recipe) -> Embed | None:
     """The embedder of score fusion whose facts are vectors: that with the encoder that made them."""
-    return with_encoder(embed, encoder_of(recipe), always=True)
+    return embed.called(encoder_of(recipe)) if isinstance(embed, MerchantEmbedder | LateEmbedder) else embed
 
 
 def of_merchant(embed: Embed | None, merchant: str) -> Embed | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from shopfit.base import e5
 from shopfit.base.gguf import read_model, save
+from shopfit.base.profile import Profile
 from shopfit.errors import BaseError
 from shopfit.recipe.methods import BaseKind
 
@@ -143,6 +144,16 @@ PACKAGED = {
         ),
     )
 }
+
+
+def languages_of(name: str, profile: Profile) -> tuple[str, ...]:
+    """The languages that a base reads, as tags of BCP 47; empty if nobody says it.
+
+    Args:
+        name: of the base.
+        profile: of its files, which count where it is not packaged.
+    """
+    return PACKAGED[name].languages if name in PACKAGED else profile.languages
 
 
 def bases_folder(home: Path) -> Path:
