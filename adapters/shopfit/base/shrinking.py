@@ -5,6 +5,7 @@ is kept of the model is kept bit by bit; a text whose pieces are all kept has th
 (arXiv:2010.05609).
 """
 
+import functools
 import json
 import tempfile
 from collections import defaultdict
@@ -17,8 +18,9 @@ import torch
 
 from shopfit.base.checkpoint import CONFIG, Checkpoint
 from shopfit.base.description import describe
+from shopfit.base.encode import PlainTokenizer
 from shopfit.base.families import kind_of
-from shopfit.base.load import load_pretrained, loader_of
+from shopfit.base.load import load_pretrained, load_tokenizer, loader_of
 from shopfit.base.locate import locate_base
 from shopfit.base.profile import write_profile
 from shopfit.errors import BaseError, ShopfitError
@@ -82,11 +84,12 @@ def shrink(
     checkpoint = Checkpoint.open(locate_base(name, home))
     if (kind := kind_of(name, checkpoint)) != "encoder":
         raise BaseError(f"the base {name} is of the kind {kind} (allowed: encoder)", next_step="shrink an encoder")
-    document = _tokenizer(name, checkpoint)
+    document = _document(name, checkpoint)
     pieces = _pieces(document)
+    plain = PlainTokenizer.of(load_tokenizer(checkpoint))
     say(f"{name}: reading which of its {len(pieces):,} pieces texts use")
     prompts = [prompt for prompt in (checkpoint.profile.query, checkpoint.profile.passage) if prompt]
-    kept = sorted(_kept(document, pieces, prompts, languages, corpus, tokens))
+    kept = sorted(_kept(document, plain, pieces, prompts, languages, corpus, tokens))
     places = {old: new for new, old in enumerate(kept)}
     say(f"{name}: writing {len(kept):,} of them, and the model")
     model, _ = load_pretrained(name, checkpoint, loader_of("encoder"), kind="encoder", dtype=torch.float32)
@@ -140,7 +143,7 @@ def _check_padding(name: str, model: Any, padding: int | None, places: Mapping[i
         )
 
 
-def _tokenizer(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
+def _document(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
     path = checkpoint.files.get("tokenizer.json")
     document: dict[str, Any] = {} if path is None else json.loads(path.read_text("utf-8"))
     kind = document.get("model", {}).get("type", "none")
@@ -162,21 +165,14 @@ def _pieces(document: Mapping[str, Any]) -> dict[str, int]:
 
 def _kept(
     document: Mapping[str, Any],
+    plain: PlainTokenizer,
     pieces: Mapping[str, int],
     prompts: Sequence[str],
     languages: Sequence[str],
     corpus: Iterable[str],
     most: int,
 ) -> set[int]:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(json.dumps(document))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def read(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
+    read = functools.partial(plain.encode, special=False)
     kept = {token["id"] for token in document["added_tokens"]}
     kept |= {place for piece, place in pieces.items() if _is_sign(piece)}
     if isinstance(document["model"].get("unk_id"), int):
