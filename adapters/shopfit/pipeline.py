@@ -13,6 +13,7 @@ from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.adapter.stack import rank_note
 from shopfit.adapter.weight_files import form_note
 from shopfit.base.by_language import encoder_of
+from shopfit.base.merchant_search import encoder_fingerprint
 from shopfit.errors import RecipeError
 from shopfit.evaluation.calibration import calibrate
 from shopfit.merchant.examples import Example
@@ -144,7 +145,10 @@ def trained_run(
             parts = parts or [(context.training_set, held_out) for held_out in tuned.held_out]
             blend, blend_losses = _fuse(context, parts, embed)
             calibration = _calibrate(context, parts, blend, embed)
-            manifest = _save(context, tuned, staged, choice, embed, calibration)
+            fitted_with = encoder_fingerprint(embed) if blend is not None and blend.encoded else ""
+            manifest = _save(context, tuned, staged, choice, embed, calibration).model_copy(
+                update={"encoder": fitted_with}
+            )
             if blend is not None:
                 (staged / FUSION).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 reporter("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from shopfit.adapter.bundle import Bundle, seal
+from shopfit.base.embed import LateEmbedder
 from shopfit.base.load import Base
 from shopfit.engine import ChooseRequest, Engine, RankRequest, Tenant
-from shopfit.errors import BundleError, RequestError
+from shopfit.errors import BaseError, BundleError, RequestError
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tasks.choose import ChooseFusion
@@ -81,6 +83,35 @@ def test_without_an_encoder_the_engine_says_what_it_takes(base: Base, quick_bund
         scores(engine, tenant)
     with Engine(base) as engine:
         assert scores(engine, replace(tenant, blend=RankFusion(weights={"bm25": 1.0})))
+
+
+def test_only_the_encoder_that_it_was_fitted_with_answers(
+    base: Base, encoder: Base, quick_bundle: QuickBundle, home: Path
+) -> None:
+    """A name may be of another encoder than it was: its vectors mean something else, whatever their length."""
+    late = LateEmbedder(home, remember=False)
+    for task, blend in (
+        ("choose", ChooseFusion(weights={"minilm": 1.0}, centroids=np.eye(2, encoder_width(encoder)).tolist())),
+        ("rank", RankFusion(weights={"minilm": 1.0})),
+    ):
+        made = Tenant.of(quick_bundle(f"{task}-shop", task=task))
+        serve = made.recipe.serve.model_copy(update={"encoder": str(encoder.folder)})
+        tenant = replace(made, recipe=made.recipe.model_copy(update={"serve": serve}), blend=blend)
+        fields = {"query": "boots"} if task == "rank" else {"text": "boots"}
+        for fitted, ok in (("", True), (encoder.fingerprint, True), ("0" * 64, False)):
+            bundle = replace(made.bundle, manifest=made.bundle.manifest.model_copy(update={"encoder": fitted}))
+            with Engine(base, embed=late) as engine:
+                asked = partial(engine.ask, replace(tenant, bundle=bundle), fields)
+                options = {"candidates": ITEMS} if task == "rank" else {}
+                if ok:
+                    asked(**options)
+                    continue
+                with pytest.raises(BaseError, match="of the fingerprint 000000000000, and here"):
+                    asked(**options)
+
+
+def encoder_width(encoder: Base) -> int:
+    return int(encoder.model.config.hidden_size)
 
 
 def test_an_adapter_of_no_use_costs_no_forward(engine: Engine, quick_bundle: QuickBundle) -> None:

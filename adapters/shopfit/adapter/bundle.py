@@ -92,6 +92,7 @@ class Manifest(BaseModel):
         [], description="names of the answers that every question has, in order: labels, or the levels of a rating"
     )
     base: BaseIdentity
+    encoder: str = Field("", description="fingerprint of the sentence encoder that score fusion was fitted with")
     data: DataIdentity
     share: bool = Field(False, description="whether the merchant lets others start from this adapter")
     donors: list[str] = Field([], description="of a starter: the merchants that it learned from")

@@ -46,6 +46,7 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
         "base.name": manifest.base.name,
         "base.fingerprint": manifest.base.fingerprint,
         "base.quantization": manifest.base.quantization,
+        "encoder": manifest.encoder,
         "data.digest": manifest.data.digest,
         "start": manifest.start,
         **{f"donors.{place}": name for place, name in enumerate(manifest.donors)},

@@ -79,6 +79,11 @@ class Embedder:
         return f"{self._base.fingerprint} {self._base.dtype} {self._base.quantization} {self._max_tokens}"
 
     @property
+    def fingerprint(self) -> str:
+        """That of its encoder."""
+        return self._base.fingerprint
+
+    @property
     def width(self) -> int:
         """D, numbers of a vector."""
         return int(self._base.model.config.hidden_size)
@@ -202,6 +207,12 @@ class LateEmbedder:
         """Cosines as similarities; see `Profile`."""
         with self._lock:
             return self._loaded.similarity(cosines)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of its encoder."""
+        with self._lock:
+            return self._loaded.fingerprint
 
     @property
     def kind(self) -> tuple[str, int]:

@@ -77,6 +77,11 @@ class MerchantEmbedder:
         return self._embed.name
 
     @property
+    def fingerprint(self) -> str:
+        """That of its encoder."""
+        return self._embed.fingerprint
+
+    @property
     def follows(self) -> bool:
         """Whether recipes say which encoder it has."""
         return self._embed.follows
@@ -103,6 +108,16 @@ def with_encoder(embed: Embed | None, name: str) -> Embed | None:
 def for_parts(embed: Embed | None, recipe: Recipe) -> Embed | None:
     """The embedder of score fusion whose facts are vectors: that with the encoder that made them."""
     return embed.called(encoder_of(recipe)) if isinstance(embed, MerchantEmbedder | LateEmbedder) else embed
+
+
+def encoder_name(embed: Embed | None) -> str:
+    """That of an embedder's encoder; empty if there is none, or it is not of the usual kind."""
+    return embed.name if isinstance(embed, MerchantEmbedder | LateEmbedder) else ""
+
+
+def encoder_fingerprint(embed: Embed | None) -> str:
+    """That of an embedder's encoder; empty if there is none, or it is not of the usual kind."""
+    return embed.fingerprint if isinstance(embed, MerchantEmbedder | LateEmbedder) else ""
 
 
 def of_merchant(embed: Embed | None, merchant: str) -> Embed | None:
