@@ -25,7 +25,7 @@ def test_a_local_folder_loads_frozen(tiny_base: Path, home: Path) -> None:
     assert len(base.fingerprint) == 64
 
 
-@pytest.mark.parametrize(("quantization", "layer"), [("int8", "Linear8bitLt"), ("nf4", "Linear4bit")])
+@pytest.mark.parametrize(("quantization", "layer"), [("int8", "Int8Linear"), ("nf4", "Linear4bit")])
 def test_quantized_loads_keep_their_fingerprint(tiny_base: Path, home: Path, quantization: str, layer: str) -> None:
     base = load_base(str(tiny_base), home, quantization=quantization)
     assert type(base.model.model.layers[0].mlp.up_proj).__name__ == layer

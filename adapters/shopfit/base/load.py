@@ -15,7 +15,7 @@ from shopfit.base.locate import locate_base, whole_name
 from shopfit.base.mapped import MappedFiles
 from shopfit.base.own_code import without_own_code
 from shopfit.base.packaged import PACKAGED, languages_of
-from shopfit.base.quantizing import is_packed, keep_trainable, quantization_config
+from shopfit.base.quantizing import is_packed, keep_trainable, loading
 from shopfit.base.sharding import NEXT, check_shardable, shard
 from shopfit.base.text_length import longest_text
 from shopfit.base.tokenizer_loading import open_tokenizer
@@ -162,6 +162,7 @@ def _load(
 
     from shopfit.base.conversion import dtype_on
     from shopfit.base.encoder_reading import read_as_saved, settle_floor
+    from shopfit.base.int8_layers import computes_int8, to_int8
     from shopfit.base.placement import block_devices, spread
     from shopfit.base.prepack import prepack
     from shopfit.base.scoring.architectures import scorers_of
@@ -176,12 +177,10 @@ def _load(
     identity = identify(checkpoint)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     dtype = dtype_on(device, quantization) if dtype == "auto" else dtype
+    ours = quantization == "int8" and torch.device(device).type == "cpu" and device_map is None and computes_int8()
     options: dict[str, Any] = {}
-    if quantization != "none":
-        options["quantization_config"] = quantization_config(quantization, getattr(torch, dtype), sharded=sharded)
-        options["device_map"] = {"": "cpu" if sharded else device}
-        if device_map is not None:
-            options["device_map"] = device_map if isinstance(device_map, str) else dict(device_map)
+    if quantization != "none" and not ours:
+        options = loading(quantization, getattr(torch, dtype), device, device_map, sharded=sharded)
     model, tokenizer = load_pretrained(
         name, checkpoint, loader_of(kind), kind=kind, dtype=getattr(torch, dtype), **options
     )
@@ -189,7 +188,7 @@ def _load(
         read_as_saved(model, checkpoint)
     if quantization == "none" and device_map is not None:
         spread(name, model, device_map)
-    elif quantization == "none" and not sharded:
+    elif not options and not sharded:
         model.to(device)
     if quantization == "nf4":
         keep_trainable(model)
@@ -199,7 +198,7 @@ def _load(
     if sharded:
         shard(name, model, device)
     else:
-        prepack(model, MappedFiles(checkpoint.weights).release)
+        to_int8(model) if ours else prepack(model, MappedFiles(checkpoint.weights).release)
     if kind == "encoder":
         settle_floor(model, tokenizer, longest)
     quantized = quantization != "none"

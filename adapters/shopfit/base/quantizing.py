@@ -1,9 +1,14 @@
-"""How a base is quantized by bitsandbytes: what the loader is told, and what a frozen base needs to be trained on."""
+"""How a base is quantized by bitsandbytes: what the loader is told, and what a frozen base needs to be trained on.
+
+On CPUs int8 is ours (`int8_layers`).
+"""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+    from shopfit.base.placement import DeviceMap
 
 
 def quantization_config(quantization: str, dtype: "torch.dtype", *, sharded: bool) -> Any:
@@ -27,6 +32,22 @@ def quantization_config(quantization: str, dtype: "torch.dtype", *, sharded: boo
         bnb_4bit_compute_dtype=dtype,
         bnb_4bit_quant_storage=torch.bfloat16 if sharded else torch.uint8,
     )
+
+
+def loading(
+    quantization: str, dtype: "torch.dtype", device: str, device_map: "DeviceMap | None", *, sharded: bool
+) -> dict[str, Any]:
+    """What transformers' loader is told of a quantized base, and of where it goes.
+
+    Args:
+        quantization, dtype, sharded: as for `quantization_config`.
+        device: of the whole base, where no map says otherwise.
+        device_map: places by the names of modules.
+    """
+    place: Any = {"": "cpu" if sharded else device}
+    if device_map is not None:
+        place = device_map if isinstance(device_map, str) else dict(device_map)
+    return {"quantization_config": quantization_config(quantization, dtype, sharded=sharded), "device_map": place}
 
 
 def keep_trainable(model: Any) -> None:

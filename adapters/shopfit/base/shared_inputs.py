@@ -58,16 +58,21 @@ def inputs_of(model: Any, layers: Mapping[str, nn.Module], tokens: Tensor) -> li
 
     hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
     try:
-        with torch.no_grad():
-            if model.config.is_encoder_decoder:
-                mask = torch.ones_like(tokens)
-                encoder_decoder.write(model, tokens, encoder_decoder.read(model, tokens, mask), mask)
-            else:
-                backbone_of(model)(input_ids=tokens)
+        run_on(model, tokens)
     finally:
         for hook in hooks:
             hook.remove()
     return found
+
+
+def run_on(model: Any, tokens: Tensor) -> None:
+    """One forward of the backbone on tokens (B, T); of a model with an encoder, of both on the same."""
+    with torch.no_grad():
+        if model.config.is_encoder_decoder:
+            mask = torch.ones_like(tokens)
+            encoder_decoder.write(model, tokens, encoder_decoder.read(model, tokens, mask), mask)
+        else:
+            backbone_of(model)(input_ids=tokens)
 
 
 def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]]:
