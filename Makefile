@@ -33,7 +33,7 @@ TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-r
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter serve label-next curve test test-fast proofs test-vllm soak lint lint-deploy types bench \
-	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-languages bench-shrunk bench-ablations bench-gate clean
+	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-languages bench-small bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -155,9 +155,9 @@ bench-languages: base  ## measure shops that do not speak English, on real data:
 	@test -n "$(DATA)" || { echo 'say where the data is: make bench-languages DATA=path'; exit 2; }
 	@$(BIN)/python -m tests.bench.languages "$(DATA)"
 
-bench-shrunk: base  ## measure a base against a smaller one made of it: DATA=
-	@test -n "$(DATA)" || { echo 'say where the data is: make bench-shrunk DATA=path'; exit 2; }
-	@$(BIN)/python -m tests.bench.shrunk "$(DATA)"
+bench-small: base  ## measure what makes a base smaller or faster on small machines: DATA=
+	@test -n "$(DATA)" || { echo 'say where the data is: make bench-small DATA=path'; exit 2; }
+	@$(BIN)/python -m tests.bench.small "$(DATA)"
 
 bench-gate: base  ## measure how often gates promote what is worse, on real data: DATA=
 	@test -n "$(DATA)" || { echo 'say where the data is: make bench-gate DATA=path'; exit 2; }

@@ -35,8 +35,8 @@ def measure() -> list[Row]:
     for slot in range(1, ROWS + 1):
         stack.put(slot, hosts[slot])
     in_order, mixed = list(range(1, ROWS + 1)), random.Random(0).sample(range(1, ROWS + 1), ROWS)
-    bare = _prefill(plain, ids), _decode(plain, ids)
-    prepacked = _prefill(base.model, ids), _decode(base.model, ids)
+    bare = _prefill(plain, ids), decode_step(plain, ids)
+    prepacked = _prefill(base.model, ids), decode_step(base.model, ids)
     rows = []
     slots_in_order = 0.0
     for name, slots in (("slot order", in_order), ("any order", mixed)):
@@ -44,7 +44,7 @@ def measure() -> list[Row]:
             prefill = _prefill(base.model, ids)
         slots_in_order = slots_in_order or prefill
         with stack.rows(slots, decoding=True):
-            decode = _decode(base.model, ids)
+            decode = decode_step(base.model, ids)
         for peer, times in (("bare base", bare), ("bare base, prepacked", prepacked)):
             rows.append(_slower(f"prefill, {name}; peer: {peer}", prefill, times[0], 1.10))
             rows.append(_slower(f"decode step, {name}; peer: {peer}", decode, times[1], 1.15))
@@ -78,8 +78,8 @@ def _prefill(model: Any, ids: torch.Tensor) -> float:
         return best_time(lambda: model.base_model(input_ids=ids, use_cache=False), RUNS)
 
 
-def _decode(model: Any, ids: torch.Tensor) -> float:
-    """One token for every row, behind a cache of as many as `ids` has."""
+def decode_step(model: Any, ids: torch.Tensor) -> float:
+    """Seconds of one token for every row, behind a cache of as many as `ids` has."""
     from transformers import DynamicCache
 
     config = model.config

@@ -1,0 +1,289 @@
+"""What makes a base smaller or faster on small machines: `make bench-small DATA=path/to/data`.
+
+Each against the same base as it is loaded by default (float32, packed for the processor), in turns, a query at a time:
+
+- encoders: what `shopfit base shrink --languages zh,en` makes of e5-small-multilingual; `quantization: int8`; both; the
+  last layers left out; the feed-forward units and heads that do least left out. What vectors are worth: five Chinese
+  shops' reviews (cosine with the labels' words; logistic regression on the other shops' rows), searches of the sample
+  tea shop and of an English one.
+- the decoder smollm2-135m in int8 and nf4: a review classified, 32 rows with an adapter each decoded, and reviews of
+  an English shop by the bare base.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from shopfit.adapter.adapted_model import Bare
+from shopfit.adapter.stack import Packed, Stack
+from shopfit.base.embed import Embedder
+from shopfit.base.load import Base, load_base
+from shopfit.base.scoring.questions import Question
+from shopfit.base.shrinking import shrink
+from shopfit.engine.offline_scoring import score
+from shopfit.libraries import quiet
+from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.reading import read_rows
+from shopfit.recipe.shipped import sample_folder
+from shopfit.settings import Settings
+from shopfit.tasks.ranking_metrics import Ranking
+from tests.bench.engine import decode_step
+from tests.bench.languages import E5 as NAME
+from tests.bench.languages import SHOPS
+from tests.bench.results import Row, publish
+
+DECODER, ROWS, RANK = "smollm2-135m", 32, 8
+QUERIES = 120
+_ALONE = """
+import sys
+from pathlib import Path
+import psutil
+from shopfit.libraries import quiet
+quiet()
+from shopfit.base.embed import Embedder
+import torch
+empty = psutil.Process().memory_info().rss
+embed = Embedder.load(Path(sys.argv[1]), sys.argv[2])
+if sys.argv[3] != "none":
+    from shopfit.base.load import load_base
+    embed = Embedder(load_base(sys.argv[2], Path(sys.argv[1]), quantization=sys.argv[3]))
+embed(["茶"])
+print(psutil.Process().memory_info().rss - empty)
+"""
+
+
+def reviews(folder: Path, embed: Embedder) -> tuple[float, float]:
+    """Mean AUC over the shops: by the labels' words, and by a model of the other shops' rows."""
+    vectors, gold = {}, {}
+    for shop in SHOPS:
+        for part, most in (("train", 160), ("test", 200)):
+            rows = [line.rpartition("\t")[::2] for line in (folder / f"{shop}.{part}.tsv").read_text().splitlines()][
+                :most
+            ]
+            vectors[shop, part] = embed([text for text, _ in rows])
+            gold[shop, part] = np.array([int(label == "1") for _, label in rows])
+    negative, positive = embed(["negative", "positive"])
+    words, fitted = [], []
+    for shop in SHOPS:
+        others = [other for other in SHOPS if other != shop]
+        asked, right = vectors[shop, "test"], gold[shop, "test"]
+        words.append(roc_auc_score(right, asked @ (positive - negative)))
+        model = LogisticRegression(C=10, max_iter=3000)
+        model.fit(*(np.concatenate([found[other, "train"] for other in others]) for found in (vectors, gold)))
+        fitted.append(roc_auc_score(right, model.predict_proba(asked)[:, 1]))
+    return float(np.mean(words)), float(np.mean(fitted))
+
+
+def searches(name: str, embed: Embedder) -> float:
+    """NDCG@10 of a sample merchant's searches, by the cosine alone, of those with words."""
+    folder = sample_folder(name)
+    assert folder is not None
+    catalog = Merchant.open(folder).catalog("catalog.jsonl")
+    items, found = embed.items([item.text for item in catalog.values()]), []
+    for row in (row for part in ("searches", "searches.test") for row in read_rows(folder / f"{part}.jsonl")):
+        said: Any = row.values
+        if said.get("query"):
+            cosines = (items @ embed([said["query"]])[0]).astype(np.float64)
+            found.append(Ranking.of(list(catalog), cosines, set(said["relevant"])).ndcg(10))
+    return float(np.mean(found))
+
+
+def turns(ask: Mapping[str, Callable[[int], object]], count: int) -> dict[str, float]:
+    """Median milliseconds of each, asked in turns, so that a slow minute of the machine is everybody's."""
+    times: dict[str, list[float]] = {name: [] for name in ask}
+    for number in range(count):
+        for name, one in ask.items():
+            started = time.perf_counter()
+            one(number)
+            times[name].append(time.perf_counter() - started)
+    return {name: float(np.median(some[len(some) // 10 :])) * 1e3 for name, some in times.items()}
+
+
+def qualities(data: Path, embed: Embedder) -> dict[str, float]:
+    """What an encoder's vectors are worth."""
+    words, fitted = reviews(data / "zh_reviews", embed)
+    found = {"reviews by words, AUC": words, "reviews by rows, AUC": fitted}
+    return found | {f"{name}, NDCG@10": searches(name, embed) for name in ("qingcha", "trailhead")}
+
+
+def memory(home: Path, name: str, quantization: str) -> float:
+    """Megabytes that a process has more after it has embedded a text than before the base was loaded."""
+    command = [sys.executable, "-c", _ALONE, str(home), name, quantization]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]) / 1e6
+
+
+def without_layers(base: Base, count: int) -> Base:
+    """An encoder without its last layers."""
+    layers = base.model.encoder.layer
+    base.model.encoder.layer = nn.ModuleList(list(layers)[: len(layers) - count])
+    return base
+
+
+def without_units(base: Base, share: float) -> Base:
+    """An encoder without the feed-forward units whose weights are smallest, smaller matrices in place of the old."""
+    for layer in base.model.encoder.layer:
+        into, out = layer.intermediate.dense, layer.output.dense
+        norms = into.weight.norm(dim=1) * out.weight.norm(dim=0)
+        kept = norms.topk(round(len(norms) * (1 - share))).indices.sort().values
+        layer.intermediate.dense = _linear(into.weight[kept], into.bias[kept])
+        layer.output.dense = _linear(out.weight[:, kept], out.bias)
+    return base
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    from shopfit.base.prepack import prepack
+
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight.data, layer.bias.data = weight.contiguous(), bias.clone()
+    layer.requires_grad_(False)
+    prepack(layer)
+    return layer
+
+
+def encoders(data: Path, home: Path, small: str) -> list[Row]:
+    """Rows of the encoder."""
+    whole = load_base(NAME, home)
+    others = {
+        "shrunk to zh and en": load_base(small, home),
+        "int8": load_base(NAME, home, quantization="int8"),
+        "shrunk, int8": load_base(small, home, quantization="int8"),
+        "last layer left out": without_layers(load_base(NAME, home), 1),
+        "last 3 of 12 layers left out": without_layers(load_base(NAME, home), 3),
+        "1 of 10 feed-forward units left out": without_units(load_base(NAME, home), 0.1),
+        "3 of 10 feed-forward units left out": without_units(load_base(NAME, home), 0.3),
+    }
+    texts = [f"想要一款适合{number}个人喝的清香型绿茶" for number in range(QUERIES)]
+    rows = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        embedders = {name: Embedder(base, remember=False) for name, base in {"whole": whole, **others}.items()}
+        ask = {name: partial(_one, embed, texts) for name, embed in embedders.items()}
+        took = turns(ask, QUERIES)
+        rows += [
+            Row(
+                f"{name}: a query, {threads} threads",
+                took[name],
+                took["whole"],
+                "ms",
+                "1.5x",
+                took["whole"] / took[name] >= 1.5,
+                took["whole"] / took[name],
+            )
+            for name in others
+        ]
+    before = qualities(data, Embedder(whole))
+    for name, base in others.items():
+        for what, value in qualities(data, Embedder(base)).items():
+            ratio = value / before[what]
+            rows.append(Row(f"{name}: {what}", value, before[what], "", "within 0.5%", ratio >= 0.995, ratio))
+    loaded = memory(home, NAME, "none")
+    for name, which, quantization in (
+        ("shrunk", small, "none"),
+        ("int8", NAME, "int8"),
+        ("shrunk, int8", small, "int8"),
+    ):
+        took_up = memory(home, which, quantization)
+        rows.append(
+            Row(
+                f"{name}: memory of the base", took_up, loaded, "MB", "2x less", loaded / took_up >= 2, loaded / took_up
+            )
+        )
+    return rows
+
+
+def _one(embed: Embedder, texts: list[str], number: int) -> None:
+    embed([texts[number]])
+
+
+def decoders(data: Path, home: Path) -> list[Row]:
+    """Rows of the decoder: peers are the same base in float32."""
+    torch.set_num_threads(2)
+    bases = {name: load_base(DECODER, home, quantization=name) for name in ("none", "int8", "nf4")}
+    lines = (data / "reviews" / "apparel.t2.test").read_text().splitlines()[:200]
+    said = [line.rpartition("\t")[::2] for line in lines]
+    plain = {name: base.tokenizer for name, base in bases.items()}
+    asked: dict[str, list[Question]] = {}
+    for name, base in bases.items():
+        labels = tuple(
+            tuple(base.tokenizer.encode(f" {label}", add_special_tokens=False)) for label in ("negative", "positive")
+        )
+        prompts = [f"Review: {' '.join(text.split()[:80])}\nSentiment:" for text, _ in said]
+        asked[name] = [Question(tuple(plain[name].encode(prompt)), labels) for prompt in prompts]
+    right = [int(label == "1") for _, label in said]
+    rows = []
+    quality = {}
+    for name, base in bases.items():
+        scores = score(Bare(base.model), base.scorer, asked[name])
+        quality[name] = roc_auc_score(right, [float(one[1] - one[0]) for one in scores])
+    ask = {
+        name: lambda number, name=name, base=base: score(Bare(base.model), base.scorer, [asked[name][number]])
+        for name, base in bases.items()
+    }
+    took = turns(ask, 40)
+    ids = torch.randint(0, 40_000, (ROWS, 48))
+    steps = {}
+    for name, base in bases.items():
+        stack = Stack(base, ROWS, rank=RANK)
+        for slot in range(1, ROWS + 1):
+            stack.put(slot, Packed(RANK, torch.randn(stack.size(RANK)) * 0.01))
+        with stack.rows(list(range(1, ROWS + 1)), decoding=True):
+            steps[name] = decode_step(base.model, ids) * 1e3
+    for name in ("int8", "nf4"):
+        for what, found in (("a review", took), (f"a step of {ROWS} rows, an adapter each", steps)):
+            rows.append(
+                Row(
+                    f"{DECODER}, {name}: {what}",
+                    found[name],
+                    found["none"],
+                    "ms",
+                    "",
+                    None,
+                    found["none"] / found[name],
+                )
+            )
+        ratio = quality[name] / quality["none"]
+        rows.append(
+            Row(
+                f"{DECODER}, {name}: apparel, bare base, AUC",
+                quality[name],
+                quality["none"],
+                "",
+                "within 0.5%",
+                ratio >= 0.995,
+                ratio,
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--tokens", type=int, default=31_000)
+    options = parser.parse_args()
+    home = Settings.from_environment().home
+    with tempfile.TemporaryDirectory(prefix="shopfit-small-") as temporary:
+        done = shrink(NAME, home, Path(temporary) / "small", languages=["zh", "en"], tokens=options.tokens)
+        before, after = done.parameters[0] / 1e6, done.parameters[1] / 1e6
+        ratio = before / after
+        rows = [Row("shrunk: millions of numbers", after, before, "M", "3.5x fewer", ratio >= 3.5, ratio)]
+        rows += encoders(options.data, home, str(done.folder))
+    publish("bench-small", [*rows, *decoders(options.data, home)])
+
+
+if __name__ == "__main__":
+    quiet()
+    main()
