@@ -101,8 +101,36 @@ def test_a_layer_still_says_its_shape_and_type() -> None:
     layer = rounded().k
     assert (tuple(layer.weight.shape), layer.weight.dtype) == ((48, WIDTH), torch.int8)
     assert layer.weight.device.type == "cpu"
-    assert 0 < int(layer.weight.abs().max()) <= 63
     assert not layer.weight.requires_grad
+
+
+def test_who_adds_in_place_to_what_a_layer_says_leaves_the_others_alone() -> None:
+    """As PEFT's AdaLoRA does, between two layers of which the first one's result is kept for its gradient."""
+    model = rounded()
+    x = model.words(texts(3)).clone().requires_grad_()
+    gate = model.q(x)
+    kept = torch.nn.functional.silu(gate)
+    up = model.k(x)
+    up += 1
+    (kept.sum() + up.sum()).backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert torch.equal(model.q(x), gate)
+
+
+def test_what_no_text_reaches_and_what_runs_twice() -> None:
+    class Odd(Model):
+        def said(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return self.q(x), self.k(x), self.k(x * 2)
+
+    odd = Odd()
+    to_int8(odd)
+    assert type(odd.v) is type(odd.behind) is nn.Linear
+    assert type(odd.q) is type(odd.k) is Int8Linear
+    tokens = texts(4)
+    with torch.no_grad():
+        for got, wanted in zip(odd(tokens), Odd()(tokens), strict=True):
+            assert float((got - wanted).norm() / wanted.norm()) < 0.03
 
 
 def test_any_order_of_layers_and_inputs_is_right() -> None:

@@ -8,9 +8,10 @@ from safetensors.torch import load_file
 
 from shopfit.adapter.trainable import attach
 from shopfit.base.conversion import dtype_on
-from shopfit.base.load import load_base
+from shopfit.base.load import Base, load_base
 from shopfit.base.locate import fetched_bases, locate_base
 from shopfit.base.mapped import MappedFiles
+from shopfit.base.prepack import count_weights
 from shopfit.engine import Engine
 from shopfit.errors import BaseError
 from shopfit.recipe.adapter_section import Adapter
@@ -25,13 +26,20 @@ def test_a_local_folder_loads_frozen(tiny_base: Path, home: Path) -> None:
     assert len(base.fingerprint) == 64
 
 
-@pytest.mark.parametrize(("quantization", "layer"), [("int8", "Int8Linear"), ("nf4", "Linear4bit")])
+@pytest.mark.parametrize(("quantization", "layer"), [("int8", "Linear8bitLt"), ("nf4", "Linear4bit")])
 def test_quantized_loads_keep_their_fingerprint(tiny_base: Path, home: Path, quantization: str, layer: str) -> None:
     base = load_base(str(tiny_base), home, quantization=quantization)
     assert type(base.model.model.layers[0].mlp.up_proj).__name__ == layer
     assert base.fingerprint == load_base(str(tiny_base), home).fingerprint
     with torch.inference_mode():
         assert base.model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+
+
+def test_an_encoder_in_int8_is_rounded_by_us_on_a_cpu(encoder: Base, home: Path) -> None:
+    base = load_base(str(encoder.folder), home, quantization="int8", device="cpu")
+    assert (base.rounding, base.fingerprint) == ("shopfit-1", encoder.fingerprint)
+    assert count_weights(base.model) == count_weights(encoder.model)
+    assert load_base(str(encoder.folder), home, quantization="int8", device="cpu", dtype="bfloat16").rounding == ""
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

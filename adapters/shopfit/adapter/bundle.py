@@ -43,6 +43,7 @@ class BaseIdentity(BaseModel):
     name: str
     fingerprint: str
     quantization: str = "none"
+    rounding: str = Field("", description="by whom its weights were rounded, if not by bitsandbytes")
     dtype: str = "float32"
     chat_template: str = Field(
         "",

@@ -46,6 +46,7 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
         "base.name": manifest.base.name,
         "base.fingerprint": manifest.base.fingerprint,
         "base.quantization": manifest.base.quantization,
+        "base.rounding": manifest.base.rounding,
         "encoder": manifest.encoder,
         "data.digest": manifest.data.digest,
         "start": manifest.start,

@@ -1,4 +1,4 @@
-"""Frozen linear layers in int8 on CPUs, over which adapters stay in float32.
+"""An encoder's frozen linear layers in int8 on CPUs, over which adapters stay in float32.
 
 Weights are integers of 7 bits with a scale a row, activations of 8 bits with a scale a token: a token's numbers depend
 on nothing else in its batch. (Integers of 8 times 8 bits would overflow in the AVX2 product, two of which are summed in
@@ -9,8 +9,8 @@ single texts in two thirds of the time or less.
 
 import random
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -18,6 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from shopfit.base.shared_inputs import run_on, shared_inputs
+
+ROUNDING = "shopfit-1"
+"""Names how weights are rounded here."""
 
 _WEIGHTS, _INPUTS, _ZERO = 63, 127, 128  # largest weight and input as integers, and the integer of the input 0
 _SMOOTHING = 0.5  # how much of a column's largeness goes to the weights
@@ -30,19 +33,14 @@ class Int8Linear(nn.Linear):
 
     product: "_Product"
     first: int
+    weight: Tensor
+    """(out, in) int8, of zeros that take no memory: for who asks for a layer's shape, type and device."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name nn.Linear gives it
         """(..., in) to (..., out), of the input's type. Backward passes take the weights as they were rounded."""
-        return self.product.of(input, last=self.first + self.out_features)[..., self._rows]
-
-    @property
-    def weight(self) -> Tensor:  # type: ignore[override]
-        """(out, in) int8, unpacked for who asks for a layer's shape, type and device."""
-        return nn.Parameter(self.product.integers()[self._rows], requires_grad=False)
-
-    @property
-    def _rows(self) -> slice:
-        return slice(self.first, self.first + self.out_features)
+        last = self.first + self.out_features
+        made = self.product.of(input, last=last)[..., self.first : last]
+        return made.clone() if made.requires_grad else made  # who adds in place must not touch the others' numbers
 
 
 class _Product:
@@ -100,11 +98,6 @@ class _Product:
         numbers: Tensor = torch.ops.quantized.linear_unpack(self._packed)[0].dequantize()
         return numbers * self._columns
 
-    def integers(self) -> Tensor:
-        """(out, in) int8."""
-        numbers: Tensor = torch.ops.quantized.linear_unpack(self._packed)[0].int_repr()
-        return numbers
-
 
 class _WithGradient(torch.autograd.Function):
     """x W^T + b for frozen W and b."""
@@ -121,57 +114,66 @@ class _WithGradient(torch.autograd.Function):
         return (grads[0].float() @ ctx.product.rounded()).to(grads[0].dtype), None
 
 
+@cache
 def computes_int8() -> bool:
     """Whether this build of PyTorch has the products, on this processor."""
-    return bool({"x86", "fbgemm"} & set(torch.backends.quantized.supported_engines))
+    try:
+        product = _Product([torch.eye(16)], [None], None)
+        return torch.allclose(product.computed(torch.eye(16)), torch.eye(16), atol=0.02)
+    except RuntimeError:
+        return False
 
 
-def to_int8(model: Any) -> None:
-    """Round every frozen float32 linear layer but the output head. Its plain weight is let go.
+def to_int8(model: Any, release: Callable[[Tensor], bool] = lambda _: True) -> None:
+    """Round every frozen float32 linear layer that a text reaches. Its plain weight is let go.
 
     Args:
-        model: of transformers, on the CPU, in eval mode; its linear layers become `Int8Linear`.
+        model: an encoder of transformers, on the CPU, in eval mode; its linear layers become `Int8Linear`.
+        release: called with each weight that is rounded, to let go of the memory that its file is mapped to.
     """
-    head = model.get_output_embeddings()
-    layers = [layer for layer in model.modules() if type(layer) is nn.Linear and layer is not head]
-    with _largest_inputs(layers) as largest:
-        run_on(model, _texts(int(model.get_input_embeddings().weight.shape[0])))
-    names = {layer: name for name, layer in model.named_modules()}
-    named = {names[layer]: layer for layer in layers}
-    groups = shared_inputs(model, named)
-    alone = named.keys() - {name for group in groups for name in group}
-    for group in [*groups, *([name] for name in sorted(alone))]:
-        members = [named[name] for name in group]
-        product = _Product(
-            [layer.weight.detach() for layer in members], [layer.bias for layer in members], largest.get(members[0])
-        )
-        ends = [0, *accumulate(layer.out_features for layer in members)]
-        for layer, first in zip(members, ends[:-1], strict=True):
-            _become(layer, product, first)
+    named = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Linear}
+    read = _inputs(model, named)
+    several = {name for name, (times, _) in read.items() if times > 1}
+    for group in shared_inputs(model, {name: layer for name, layer in named.items() if name in read}):
+        parts = [[name] for name in group] if several & set(group) else [group]
+        for part in parts:
+            members = [named[name] for name in part]
+            product = _Product(
+                [layer.weight.detach() for layer in members], [layer.bias for layer in members], read[part[0]][1]
+            )
+            ends = [0, *accumulate(layer.out_features for layer in members)]
+            for layer, first in zip(members, ends[:-1], strict=True):
+                release(layer.weight)
+                _become(layer, product, first)
 
 
 def _become(layer: Any, product: _Product, first: int) -> None:
     layer.product, layer.first = product, first
-    del layer.weight
+    layer.weight = nn.Parameter(
+        torch.zeros(1, dtype=torch.int8).expand(layer.out_features, layer.in_features), requires_grad=False
+    )
     layer.__class__ = Int8Linear
 
 
-@contextmanager
-def _largest_inputs(layers: list[nn.Linear]) -> Iterator[dict[nn.Linear, Tensor]]:
-    """Gives, after forwards in the context, (in,) the largest number of each column that layers read."""
-    largest: dict[nn.Linear, Tensor] = {}
+def _inputs(model: Any, named: Mapping[str, nn.Linear]) -> dict[str, tuple[int, Tensor]]:
+    """Of layers that a forward reaches: how often it does, and (in,) the largest number of each column they read."""
+    found: dict[str, tuple[int, Tensor]] = {}
 
-    def note(layer: Any, inputs: tuple[Tensor, ...]) -> None:
-        found = inputs[0].detach().reshape(-1, layer.in_features).abs().amax(0) if inputs[0].numel() else None
-        if found is not None:
-            largest[layer] = torch.maximum(largest[layer], found) if layer in largest else found
+    def watch(name: str) -> Any:
+        def note(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+            times, largest = found.get(name, (0, torch.zeros(layer.in_features)))
+            rows = inputs[0].detach().reshape(-1, layer.in_features).abs()
+            found[name] = times + 1, torch.maximum(largest, rows.amax(0)) if len(rows) else largest
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+        return note
+
+    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in named.items()]
     try:
-        yield largest
+        run_on(model, _texts(int(model.get_input_embeddings().weight.shape[0])))
     finally:
         for hook in hooks:
             hook.remove()
+    return found
 
 
 def _texts(vocabulary: int) -> Tensor:
@@ -181,11 +183,13 @@ def _texts(vocabulary: int) -> Tensor:
 
 
 def _factors(largest: Tensor | None, width: int) -> Tensor:
-    """(in,) what columns are divided by; 1 for layers that read nothing, or nothing but zeros or what is not finite."""
+    """(in,) what columns are divided by: powers of two, which last bits of activations do not decide. 1 for layers that
+    read nothing, or nothing but zeros or what is not finite.
+    """
     if largest is None or not largest.isfinite().all() or not (largest > 0).any():
         return torch.ones(width)
     usual = largest[largest > 0].median()
-    return (largest.clamp(min=usual / 100) / usual).pow(_SMOOTHING)
+    return (largest.clamp(min=usual / 100) / usual).log2().mul(_SMOOTHING).round().exp2()
 
 
 def _packed(weight: Tensor) -> Any:

@@ -50,6 +50,7 @@ class Base:
         legacy_fingerprint: its name in old bundles (docs/bases.md); empty if it has none.
         placed: whether a device map says where its modules are.
         sharded: whether processes share its weights out: each of them makes the same forwards.
+        rounding: by whom its weights were rounded, if not by bitsandbytes; empty if they were not, or by that.
         languages: that it reads, as tags of BCP 47; empty if nobody says it.
     """
 
@@ -65,6 +66,7 @@ class Base:
     legacy_fingerprint: str = ""
     placed: bool = False
     sharded: bool = False
+    rounding: str = ""
     languages: tuple[str, ...] = ()
 
     @property
@@ -162,7 +164,7 @@ def _load(
 
     from shopfit.base.conversion import dtype_on
     from shopfit.base.encoder_reading import read_as_saved, settle_floor
-    from shopfit.base.int8_layers import computes_int8, to_int8
+    from shopfit.base.int8_layers import ROUNDING, computes_int8, to_int8
     from shopfit.base.placement import block_devices, spread
     from shopfit.base.prepack import prepack
     from shopfit.base.scoring.architectures import scorers_of
@@ -177,7 +179,8 @@ def _load(
     identity = identify(checkpoint)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     dtype = dtype_on(device, quantization) if dtype == "auto" else dtype
-    ours = quantization == "int8" and torch.device(device).type == "cpu" and device_map is None and computes_int8()
+    ours = (quantization, kind, dtype, device, device_map) == ("int8", "encoder", "float32", "cpu", None)
+    ours = ours and not sharded and computes_int8()
     options: dict[str, Any] = {}
     if quantization != "none" and not ours:
         options = loading(quantization, getattr(torch, dtype), device, device_map, sharded=sharded)
@@ -198,7 +201,10 @@ def _load(
     if sharded:
         shard(name, model, device)
     else:
-        to_int8(model) if ours else prepack(model, MappedFiles(checkpoint.weights).release)
+        release = MappedFiles(checkpoint.weights).release
+        if ours:
+            to_int8(model, release)
+        prepack(model, release)
     if kind == "encoder":
         settle_floor(model, tokenizer, longest)
     quantized = quantization != "none"
@@ -223,6 +229,7 @@ def _load(
         legacy_fingerprint=identity.legacy,
         placed=device_map is not None,
         sharded=sharded,
+        rounding=ROUNDING if ours else "",
         languages=languages_of(name, checkpoint.profile),
     )
 

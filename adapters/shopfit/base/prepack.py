@@ -103,7 +103,7 @@ def prepack(model: nn.Module, release: Callable[[Tensor], bool] = lambda _: True
 
 
 def count_weights(model: nn.Module) -> int:
-    """Numbers in a model's weights, of packed ones too.
+    """Numbers in a model's weights, of packed and rounded ones too.
 
     Args:
         model: of transformers.

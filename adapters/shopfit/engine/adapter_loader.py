@@ -258,7 +258,8 @@ class AdapterLoader:
 
 
 def _form(base: Base | BaseIdentity) -> str:
-    return base.dtype if base.quantization == "none" else f"{base.dtype}, quantized as {base.quantization}"
+    by = f" by {base.rounding}" if base.rounding else ""
+    return base.dtype if base.quantization == "none" else f"{base.dtype}, quantized as {base.quantization}{by}"
 
 
 def _key(adapter: Bundle | Tenant) -> Hashable:

@@ -26,7 +26,7 @@ from shopfit.engine.logprobs import LogProbs, TokenTexts
 from shopfit.engine.offline_scoring import answer_constraint
 from shopfit.engine.sampling import Sampling
 from shopfit.engine.validation import MOST_ITEMS, check
-from shopfit.errors import BaseError, RequestError
+from shopfit.errors import RequestError
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.histories import past_items
@@ -301,7 +301,7 @@ class Compiler:
             return {}
         embed = for_parts(self._embed, tenant.recipe) if blend.encoded else None
         if blend.encoded:
-            self._check_encoder(tenant, embed)
+            _check_encoder(tenant, embed)
         return closed_task_of(tenant.recipe.task).parts(blend, tenant.labels, fields, prompter.text(fields), embed)
 
     def _item_parts(
@@ -312,7 +312,7 @@ class Compiler:
         if blend is None or not pool:
             return {}
         if blend.encoded:
-            self._check_encoder(tenant, with_encoder(self._embed, encoder_of(tenant.recipe)))
+            _check_encoder(tenant, with_encoder(self._embed, encoder_of(tenant.recipe)))
         assert isinstance(blend, RankFusion)
         return item_parts(blend, search(blend.weights.__contains__), pool)
 
@@ -333,24 +333,19 @@ class Compiler:
             index = self._index(tenant, catalog)
         return index.scores(prompter.query_text(request.fields), history, pool, wanted)
 
-    def _check_encoder(self, tenant: Tenant, embed: Embed | None) -> None:
-        """Refuse to answer without the sentence encoder that an adapter's score fusion was fitted with."""
-        if embed is None:
-            raise RequestError(
-                f"{tenant.name} answers with the help of a sentence encoder, and this engine has none",
-                next_step="make the engine with Engine.load, or give it `embed`",
-            )
-        name, fitted = encoder_of(tenant.recipe), "" if tenant.bundle is None else tenant.bundle.manifest.encoder
-        if fitted and encoder_name(embed) == name and (here := encoder_fingerprint(embed)) != fitted:
-            raise BaseError(
-                f"{tenant.name} was made with the sentence encoder {name} of the fingerprint {fitted[:12]}, and here "
-                f"that name is of another one, {here[:12]}",
-                next_step="bring that encoder back, or train the adapter again with this one",
-            )
-
     def _index(self, tenant: Tenant, catalog: Catalog) -> CatalogIndex:
         wanted = tenant.merchant, catalog, encoder_of(tenant.recipe)
         return self._indexes.ready(*wanted) or self._indexes.of(*wanted).result()
+
+
+def _check_encoder(tenant: Tenant, embed: Embed | None) -> None:
+    """Refuse to answer without the sentence encoder that an adapter's score fusion was fitted with."""
+    if embed is None:
+        raise RequestError(
+            f"{tenant.name} answers with the help of a sentence encoder, and this engine has none",
+            next_step="make the engine with Engine.load, or give it `embed`",
+        )
+    tenant.check_encoder(encoder_name(embed), lambda: encoder_fingerprint(embed))
 
 
 def request_for(task: Task, adapter: Adapter, fields: Fields, options: Mapping[str, Any]) -> Request:

@@ -263,7 +263,7 @@ class Recipe(Section):
     prompt: Prompt
     adapter: Adapter = Adapter()
     quantization: Quantization = Field(
-        "none", description="numeric form of the frozen base: int8 or nf4 by bitsandbytes"
+        "none", description="numeric form of the frozen base: int8 or nf4 by bitsandbytes; int8 on a CPU is our own"
     )
     dtype: Literal["auto", Dtype] = Field(
         "auto",

@@ -1,6 +1,6 @@
 """An adapter as it is served: with its recipe, labels, items, score fusion and calibration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from shopfit.adapter.bundle import Bundle, HeldBundle
 from shopfit.adapter.items import AGAIN, CATALOG, HISTORY
 from shopfit.adapter.manifest_rules import manifest_problems, printable
 from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion
+from shopfit.base.by_language import encoder_of
 from shopfit.base.prompt import Prompter
 from shopfit.errors import BaseError, BundleError, Problem, RecipeError
 from shopfit.merchant.catalog import Catalog
@@ -85,6 +86,24 @@ class Tenant:
     def threshold(self) -> float:
         """Probability from which on an answer counts as sure."""
         return 0.0 if self.bundle is None else self.bundle.manifest.calibration.get(THRESHOLD, 0.0)
+
+    def check_encoder(self, name: str, fingerprint: Callable[[], str]) -> None:
+        """Refuse an encoder of the name of the one that score fusion was fitted with, which is another one.
+
+        Args:
+            name: of the sentence encoder that is here.
+            fingerprint: gives its fingerprint, for which it is loaded.
+
+        Raises:
+            BaseError: if it is another one.
+        """
+        fitted = "" if self.bundle is None else self.bundle.manifest.encoder
+        if fitted and name == encoder_of(self.recipe) and (here := fingerprint()) != fitted:
+            raise BaseError(
+                f"{self.name} was made with the sentence encoder {name} of the fingerprint {fitted[:12]}, and here "
+                f"that name is of another one, {here[:12]}",
+                next_step="bring that encoder back, or train the adapter again with this one",
+            )
 
     @classmethod
     def of(cls, bundle: Bundle | HeldBundle, name: str = "") -> "Tenant":

@@ -89,6 +89,7 @@ def save(
             name=base.name,
             fingerprint=base.fingerprint,
             quantization=base.quantization,
+            rounding=base.rounding,
             dtype=base.dtype,
             chat_template=chat_digest(recipe, base.tokenizer, encoder=base.encoder),
         ),

@@ -150,7 +150,7 @@ def name_of(
     settings["tune"].pop("trackers")
     said = [
         {name: version(name) for name in _LIBRARIES} | {"shopfit": __version__},
-        [base.fingerprint, base.dtype, base.quantization, base.device.type, processes],
+        [base.fingerprint, base.dtype, base.quantization, base.rounding, base.device.type, processes],
         [settings, per_merchant, None if start is None else _start(start)],
         [_merchant(training_set) for training_set in merchants],
     ]

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.embed import late_embedder
 from shopfit.base.families import kind_of
 from shopfit.base.locate import locate_base
-from shopfit.base.merchant_search import for_parts
+from shopfit.base.merchant_search import encoder_fingerprint, encoder_name, for_parts
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status
 from shopfit.engine.delivery import Done, Show
@@ -289,6 +290,8 @@ class UpstreamEngine:
                 )
             embed = for_parts(self._embed, tenant.recipe) if tenant.blend.encoded else None  # which loads nothing yet
             text = prompter.text(request.fields)
+            if embed is not None:
+                await asyncio.to_thread(tenant.check_encoder, encoder_name(embed), partial(encoder_fingerprint, embed))
             others = await asyncio.to_thread(task.parts, tenant.blend, tenant.labels, request.fields, text, embed)
         return task.answer(tenant, scores, others)
 
