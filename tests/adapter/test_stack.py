@@ -190,9 +190,9 @@ def test_quantized_bases_serve_too(tiny_base: Path, home: Path, quantization: st
         if quantization == "nf4":
             torch.testing.assert_close(mixed[row], alone[slot][row], rtol=1e-3, atol=1e-3)
             continue
-        # int8 rounds a row's numbers by what else is in the batch, with any adapter or none
+        # a last bit may round an input of a later layer to the next integer
         away = {other: float((mixed[row] - alone[other][row]).abs().mean()) for other in alone}
-        assert away[slot] < 0.25 * min(distance for other, distance in away.items() if other != slot)
+        assert away[slot] < 0.05 * min(distance for other, distance in away.items() if other != slot)
 
 
 @pytest.mark.parametrize("rows", [[0, 1] * 4, [1] * 8, [0, 0, 0, 0, 1, 1, 1, 1]])

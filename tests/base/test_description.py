@@ -11,6 +11,7 @@ from tests.base.tiny import save_tiny
 
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.description import Description, describe
+from shopfit.base.int8_layers import Int8Linear
 from shopfit.base.load import load_base
 
 
@@ -53,6 +54,8 @@ def test_memory_of_quantized_weights_is_what_they_take(
             held += state.absmax.numel() * state.absmax.element_size()
             held += state.state2.absmax.numel() * state.state2.absmax.element_size()
     for module in base.model.modules():
+        if isinstance(module, Int8Linear):
+            held += 4 * module.out_features
         if (scales := getattr(getattr(module, "state", None), "SCB", None)) is not None:
             held += scales.numel() * scales.element_size()
     assert described(folder).memory[quantization] == pytest.approx(held, rel=0.01)

@@ -26,7 +26,7 @@ def test_a_local_folder_loads_frozen(tiny_base: Path, home: Path) -> None:
     assert len(base.fingerprint) == 64
 
 
-@pytest.mark.parametrize(("quantization", "layer"), [("int8", "Linear8bitLt"), ("nf4", "Linear4bit")])
+@pytest.mark.parametrize(("quantization", "layer"), [("int8", "Int8Linear"), ("nf4", "Linear4bit")])
 def test_quantized_loads_keep_their_fingerprint(tiny_base: Path, home: Path, quantization: str, layer: str) -> None:
     base = load_base(str(tiny_base), home, quantization=quantization)
     assert type(base.model.model.layers[0].mlp.up_proj).__name__ == layer
@@ -35,10 +35,11 @@ def test_quantized_loads_keep_their_fingerprint(tiny_base: Path, home: Path, qua
         assert base.model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
-def test_an_encoder_in_int8_is_rounded_by_us_on_a_cpu(encoder: Base, home: Path) -> None:
-    base = load_base(str(encoder.folder), home, quantization="int8", device="cpu")
-    assert (base.rounding, base.fingerprint) == ("shopfit-1", encoder.fingerprint)
-    assert count_weights(base.model) == count_weights(encoder.model)
+def test_int8_is_rounded_by_us_on_a_cpu(encoder: Base, tiny_base: Path, home: Path) -> None:
+    for folder in (str(encoder.folder), str(tiny_base)):
+        plain, base = (load_base(folder, home, quantization=kind, device="cpu") for kind in ("none", "int8"))
+        assert (base.rounding, plain.rounding, base.fingerprint) == ("shopfit-1", "", plain.fingerprint)
+        assert count_weights(base.model) == count_weights(plain.model)
     assert load_base(str(encoder.folder), home, quantization="int8", device="cpu", dtype="bfloat16").rounding == ""
 
 

@@ -11,11 +11,12 @@ Each against the same base as it is loaded by default (float32, packed for the p
 """
 
 import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from torch import nn
 from shopfit.adapter.adapted_model import Bare
 from shopfit.adapter.stack import Packed, Stack
 from shopfit.base.embed import Embedder
+from shopfit.base.encode import PlainTokenizer
 from shopfit.base.load import Base, load_base
 from shopfit.base.scoring.questions import Question
 from shopfit.base.shrinking import shrink
@@ -45,7 +47,8 @@ from tests.bench.languages import SHOPS
 from tests.bench.results import Row, publish
 
 DECODER, ROWS, RANK = "smollm2-135m", 32, 8
-QUERIES = 120
+QUERIES, REVIEWS = 100, 80
+WHOLE = "as it is"
 _ALONE = """
 import sys
 from pathlib import Path
@@ -152,10 +155,10 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     return layer
 
 
-def encoders(data: Path, home: Path, small: str) -> list[Row]:
-    """Rows of the encoder."""
-    whole = load_base(NAME, home)
-    others = {
+def variants(home: Path, small: str) -> dict[str, Base]:
+    """The encoder as it is, and what may be smaller or faster."""
+    return {
+        WHOLE: load_base(NAME, home),
         "shrunk to zh and en": load_base(small, home),
         "int8": load_base(NAME, home, quantization="int8"),
         "shrunk, int8": load_base(small, home, quantization="int8"),
@@ -164,108 +167,78 @@ def encoders(data: Path, home: Path, small: str) -> list[Row]:
         "1 of 10 feed-forward units left out": without_units(load_base(NAME, home), 0.1),
         "3 of 10 feed-forward units left out": without_units(load_base(NAME, home), 0.3),
     }
+
+
+def speeds(bases: Mapping[str, Base]) -> Iterator[Row]:
+    """Milliseconds of one query, in turns."""
     texts = [f"想要一款适合{number}个人喝的清香型绿茶" for number in range(QUERIES)]
-    rows = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        embedders = {name: Embedder(base, remember=False) for name, base in {"whole": whole, **others}.items()}
-        ask = {name: partial(_one, embed, texts) for name, embed in embedders.items()}
-        took = turns(ask, QUERIES)
-        rows += [
-            Row(
-                f"{name}: a query, {threads} threads",
-                took[name],
-                took["whole"],
-                "ms",
-                "1.5x",
-                took["whole"] / took[name] >= 1.5,
-                took["whole"] / took[name],
-            )
-            for name in others
-        ]
-    before = qualities(data, Embedder(whole))
-    for name, base in others.items():
-        for what, value in qualities(data, Embedder(base)).items():
-            ratio = value / before[what]
-            rows.append(Row(f"{name}: {what}", value, before[what], "", "within 0.5%", ratio >= 0.995, ratio))
-    loaded = memory(home, NAME, "none")
-    for name, which, quantization in (
-        ("shrunk", small, "none"),
-        ("int8", NAME, "int8"),
-        ("shrunk, int8", small, "int8"),
-    ):
-        took_up = memory(home, which, quantization)
-        rows.append(
-            Row(
-                f"{name}: memory of the base", took_up, loaded, "MB", "2x less", loaded / took_up >= 2, loaded / took_up
-            )
-        )
-    return rows
+        embedders = {name: Embedder(base, remember=False) for name, base in bases.items()}
+        took = turns({name: partial(_one, embed, texts) for name, embed in embedders.items()}, QUERIES)
+        for name, one in took.items():
+            if name != WHOLE:
+                ratio = took[WHOLE] / one
+                yield Row(f"{name}: a query, {threads} threads", one, took[WHOLE], "ms", "1.5x", ratio >= 1.5, ratio)
 
 
 def _one(embed: Embedder, texts: list[str], number: int) -> None:
     embed([texts[number]])
 
 
-def decoders(data: Path, home: Path) -> list[Row]:
+def memories(home: Path, small: str) -> Iterator[Row]:
+    """What loading takes."""
+    loaded = memory(home, NAME, "none")
+    kinds = (("shrunk", small, "none"), ("int8", NAME, "int8"), ("shrunk, int8", small, "int8"))
+    for name, which, quantization in kinds:
+        took_up = memory(home, which, quantization)
+        ratio = loaded / took_up
+        yield Row(f"{name}: memory of the base", took_up, loaded, "MB", "2x less", ratio >= 2, ratio)
+
+
+def worths(data: Path, bases: Mapping[str, Base]) -> Iterator[Row]:
+    """What vectors are worth."""
+    torch.set_num_threads(2)
+    before = qualities(data, Embedder(bases[WHOLE]))
+    for name, base in bases.items():
+        for what, value in (qualities(data, Embedder(base)) if name != WHOLE else {}).items():
+            ratio = value / before[what]
+            yield Row(f"{name}: {what}", value, before[what], "", "within 0.5%", ratio >= 0.995, ratio)
+
+
+def decoders(data: Path, home: Path) -> Iterator[Row]:
     """Rows of the decoder: peers are the same base in float32."""
     torch.set_num_threads(2)
     bases = {name: load_base(DECODER, home, quantization=name) for name in ("none", "int8", "nf4")}
-    lines = (data / "reviews" / "apparel.t2.test").read_text().splitlines()[:200]
+    lines = (data / "reviews" / "apparel.t2.test").read_text().splitlines()[:REVIEWS]
     said = [line.rpartition("\t")[::2] for line in lines]
-    plain = {name: base.tokenizer for name, base in bases.items()}
-    asked: dict[str, list[Question]] = {}
-    for name, base in bases.items():
-        labels = tuple(
-            tuple(base.tokenizer.encode(f" {label}", add_special_tokens=False)) for label in ("negative", "positive")
-        )
-        prompts = [f"Review: {' '.join(text.split()[:80])}\nSentiment:" for text, _ in said]
-        asked[name] = [Question(tuple(plain[name].encode(prompt)), labels) for prompt in prompts]
-    right = [int(label == "1") for _, label in said]
-    rows = []
-    quality = {}
-    for name, base in bases.items():
-        scores = score(Bare(base.model), base.scorer, asked[name])
-        quality[name] = roc_auc_score(right, [float(one[1] - one[0]) for one in scores])
-    ask = {
-        name: lambda number, name=name, base=base: score(Bare(base.model), base.scorer, [asked[name][number]])
-        for name, base in bases.items()
-    }
-    took = turns(ask, 40)
-    ids = torch.randint(0, 40_000, (ROWS, 48))
-    steps = {}
+    plain = PlainTokenizer.of(bases["none"].tokenizer)
+    labels = tuple(plain.encode(f" {label}", special=False) for label in ("negative", "positive"))
+    asked = [Question(plain.encode(f"Review: {' '.join(text.split()[:80])}\nSentiment:"), labels) for text, _ in said]
+
+    def ask(base: Base, number: int) -> Any:
+        return score(Bare(base.model), base.scorer, [asked[number]])[0]
+
+    took = turns({name: partial(ask, base) for name, base in bases.items()}, 20)
+    ids, steps = torch.randint(0, 40_000, (ROWS, 48)), {}
     for name, base in bases.items():
         stack = Stack(base, ROWS, rank=RANK)
         for slot in range(1, ROWS + 1):
             stack.put(slot, Packed(RANK, torch.randn(stack.size(RANK)) * 0.01))
         with stack.rows(list(range(1, ROWS + 1)), decoding=True):
             steps[name] = decode_step(base.model, ids) * 1e3
+    right, quality = [int(label == "1") for _, label in said], {}
+    for name, base in bases.items():
+        answers = [ask(base, number) for number in range(len(asked))]
+        quality[name] = roc_auc_score(right, [float(one[1] - one[0]) for one in answers])
     for name in ("int8", "nf4"):
         for what, found in (("a review", took), (f"a step of {ROWS} rows, an adapter each", steps)):
-            rows.append(
-                Row(
-                    f"{DECODER}, {name}: {what}",
-                    found[name],
-                    found["none"],
-                    "ms",
-                    "",
-                    None,
-                    found["none"] / found[name],
-                )
+            yield Row(
+                f"{DECODER}, {name}: {what}", found[name], found["none"], "ms", "", None, found["none"] / found[name]
             )
         ratio = quality[name] / quality["none"]
-        rows.append(
-            Row(
-                f"{DECODER}, {name}: apparel, bare base, AUC",
-                quality[name],
-                quality["none"],
-                "",
-                "within 0.5%",
-                ratio >= 0.995,
-                ratio,
-            )
-        )
-    return rows
+        what = f"{DECODER}, {name}: {REVIEWS} reviews, bare base, AUC"
+        yield Row(what, quality[name], quality["none"], "", "within 0.5%", ratio >= 0.995, ratio)
 
 
 def main() -> None:
@@ -280,8 +253,12 @@ def main() -> None:
         before, after = done.parameters[0] / 1e6, done.parameters[1] / 1e6
         ratio = before / after
         rows = [Row("shrunk: millions of numbers", after, before, "M", "3.5x fewer", ratio >= 3.5, ratio)]
-        rows += encoders(options.data, home, str(done.folder))
-    publish("bench-small", [*rows, *decoders(options.data, home)])
+        small, bases = str(done.folder), variants(home, str(done.folder))
+        parts = (speeds(bases), decoders(options.data, home), memories(home, small), worths(options.data, bases))
+        for row in itertools.chain(*parts):
+            print(f"{row.what}: {row.ours:.3f}", flush=True)
+            rows.append(row)
+    publish("bench-small", rows)
 
 
 if __name__ == "__main__":

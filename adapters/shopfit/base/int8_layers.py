@@ -1,4 +1,4 @@
-"""An encoder's frozen linear layers in int8 on CPUs, over which adapters stay in float32.
+"""Frozen linear layers of encoders and decoders in int8 on CPUs, over which adapters stay in float32.
 
 Weights are integers of 7 bits with a scale a row, activations of 8 bits with a scale a token: a token's numbers depend
 on nothing else in its batch. (Integers of 8 times 8 bits would overflow in the AVX2 product, two of which are summed in
@@ -124,14 +124,20 @@ def computes_int8() -> bool:
         return False
 
 
+def rounds(model: Any) -> bool:
+    """Whether all of a model's layers can be rounded here: those of the GPT-2 family are of another class."""
+    return computes_int8() and not any(type(layer).__name__ == "Conv1D" for layer in model.modules())
+
+
 def to_int8(model: Any, release: Callable[[Tensor], bool] = lambda _: True) -> None:
-    """Round every frozen float32 linear layer that a text reaches. Its plain weight is let go.
+    """Round every frozen float32 linear layer that a text reaches but the output head. Its plain weight is let go.
 
     Args:
-        model: an encoder of transformers, on the CPU, in eval mode; its linear layers become `Int8Linear`.
+        model: an encoder or decoder of transformers, on the CPU, in eval mode; its linear layers become `Int8Linear`.
         release: called with each weight that is rounded, to let go of the memory that its file is mapped to.
     """
-    named = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Linear}
+    head = model.get_output_embeddings()
+    named = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Linear and layer is not head}
     read = _inputs(model, named)
     several = {name for name, (times, _) in read.items() if times > 1}
     for group in shared_inputs(model, {name: layer for name, layer in named.items() if name in read}):

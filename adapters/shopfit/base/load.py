@@ -164,7 +164,7 @@ def _load(
 
     from shopfit.base.conversion import dtype_on
     from shopfit.base.encoder_reading import read_as_saved, settle_floor
-    from shopfit.base.int8_layers import ROUNDING, computes_int8, to_int8
+    from shopfit.base.int8_layers import ROUNDING, rounds, to_int8
     from shopfit.base.placement import block_devices, spread
     from shopfit.base.prepack import prepack
     from shopfit.base.scoring.architectures import scorers_of
@@ -179,8 +179,8 @@ def _load(
     identity = identify(checkpoint)
     device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     dtype = dtype_on(device, quantization) if dtype == "auto" else dtype
-    ours = (quantization, kind, dtype, device, device_map) == ("int8", "encoder", "float32", "cpu", None)
-    ours = ours and not sharded and computes_int8()
+    ours = (quantization, dtype, device, device_map) == ("int8", "float32", "cpu", None)
+    ours = ours and not sharded and kind != "encoder-decoder" and rounds(outline(name, checkpoint, kind))
     options: dict[str, Any] = {}
     if quantization != "none" and not ours:
         options = loading(quantization, getattr(torch, dtype), device, device_map, sharded=sharded)
