@@ -55,13 +55,11 @@ from pathlib import Path
 import psutil
 from shopfit.libraries import quiet
 quiet()
-from shopfit.base.embed import Embedder
 import torch
+from shopfit.base.embed import Embedder
+from shopfit.base.load import load_base
 empty = psutil.Process().memory_info().rss
-embed = Embedder.load(Path(sys.argv[1]), sys.argv[2])
-if sys.argv[3] != "none":
-    from shopfit.base.load import load_base
-    embed = Embedder(load_base(sys.argv[2], Path(sys.argv[1]), quantization=sys.argv[3]))
+embed = Embedder(load_base(sys.argv[2], Path(sys.argv[1]), quantization=sys.argv[3]))
 embed(["茶"])
 print(psutil.Process().memory_info().rss - empty)
 """
