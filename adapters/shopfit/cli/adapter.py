@@ -72,9 +72,10 @@ def command(
 
     RECIPE is the name of a shipped recipe or the path of a YAML file. The gate promotes the version if it is proven to
     beat the bare base and every prior. If it beats them but that may be chance, it becomes @candidate; else it is
-    registered as refused, and the exit status is 3.
+    registered as refused, and the exit status is 3 unless a version that needed no training is there.
 
-    The best of what needs no training is a version too, which serves in seconds. What is trained must beat it.
+    The best of what needs no training is a version too, after seconds, unless the gate refuses it. What is trained must
+    beat it.
 
     A run that is ended, even killed, is gone on with by the same command and --resume, and comes to the same adapter.
     """

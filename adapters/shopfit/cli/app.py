@@ -24,7 +24,7 @@ COMMANDS = {
     "starter": "Fit and list starters: adapters that others start from.",
     "curve": "Measure a recipe against the number of examples; register nothing.",
     "data": "Check a merchant's files, and show what was understood of them.",
-    "plan": "Say what training an adapter would cost; train nothing.",
+    "plan": "Say what training an adapter would cost; keep nothing.",
     "predict": "Answer one request with an adapter from the registry.",
     "evaluate": "Measure a registered adapter again, beside base, priors and baselines.",
     "serve": "Serve every merchant's adapter over HTTP.",
