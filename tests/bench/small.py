@@ -58,10 +58,10 @@ quiet()
 import torch
 from shopfit.base.embed import Embedder
 from shopfit.base.load import load_base
-empty = psutil.Process().memory_info().rss
+empty = psutil.Process().memory_full_info().uss
 embed = Embedder(load_base(sys.argv[2], Path(sys.argv[1]), quantization=sys.argv[3]))
 embed(["茶"])
-print(psutil.Process().memory_info().rss - empty)
+print(psutil.Process().memory_full_info().uss - empty)
 """
 
 
@@ -120,7 +120,7 @@ def qualities(data: Path, embed: Embedder) -> dict[str, float]:
 
 
 def memory(home: Path, name: str, quantization: str) -> float:
-    """Megabytes that a process has more after it has embedded a text than before the base was loaded."""
+    """Megabytes that are a process's own, without mapped files: after it has embedded a text, less what it had before."""
     command = [sys.executable, "-c", _ALONE, str(home), name, quantization]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]) / 1e6
 
