@@ -52,16 +52,18 @@ WHOLE = "as it is"
 _ALONE = """
 import sys
 from pathlib import Path
-import psutil
 from shopfit.libraries import quiet
 quiet()
 import torch
 from shopfit.base.embed import Embedder
 from shopfit.base.load import load_base
-empty = psutil.Process().memory_full_info().uss
+def own():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+empty = own()
 embed = Embedder(load_base(sys.argv[2], Path(sys.argv[1]), quantization=sys.argv[3]))
 embed(["茶"])
-print(psutil.Process().memory_full_info().uss - empty)
+print(own() - empty)
 """
 
 
@@ -120,9 +122,9 @@ def qualities(data: Path, embed: Embedder) -> dict[str, float]:
 
 
 def memory(home: Path, name: str, quantization: str) -> float:
-    """Megabytes that are a process's own, without mapped files: after it has embedded a text, less what it had before."""
+    """Megabytes that are a process's own, besides mapped files: after it has embedded a text, less those before."""
     command = [sys.executable, "-c", _ALONE, str(home), name, quantization]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]) / 1e6
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]) / 1e3
 
 
 def without_layers(base: Base, count: int) -> Base:
