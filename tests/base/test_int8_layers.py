@@ -97,6 +97,14 @@ def test_gradients_are_those_of_the_rounded_weights() -> None:
     assert float(wanted.norm()) > 0
 
 
+def test_what_was_made_without_gradients_is_not_taken_where_there_are_some() -> None:
+    model = rounded()
+    x = model.words(texts(2)).clone().requires_grad_()
+    with torch.no_grad():
+        model.q(x)
+    assert model.k(x).requires_grad
+
+
 def test_a_layer_still_says_its_shape_and_type() -> None:
     layer = rounded().k
     assert (tuple(layer.weight.shape), layer.weight.dtype) == ((48, WIDTH), torch.int8)

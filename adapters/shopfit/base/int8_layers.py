@@ -61,7 +61,7 @@ class _Product:
         if any(bias is not None for bias in biases):
             pairs = zip(weights, biases, strict=True)
             self._bias = torch.cat([torch.zeros(len(weight)) if bias is None else bias for weight, bias in pairs])
-        self._held: tuple[Tensor, Tensor] | None = None  # one object, so that threads see both or neither
+        self._held: tuple[Tensor, Tensor, bool] | None = None  # one object, so that threads see all or nothing
 
     def of(self, x: Tensor, *, last: int) -> Tensor:
         """(..., in) to (..., out) of all layers.
@@ -70,9 +70,9 @@ class _Product:
             x: what a layer reads.
             last: the end of its numbers among the product's.
         """
-        held = self._held
-        made = held[1] if held is not None and held[0] is x else self._made(x)
-        self._held = None if last == self.out else (x, made)
+        held, learns = self._held, torch.is_grad_enabled()
+        made = held[1] if held is not None and held[0] is x and held[2] == learns else self._made(x)
+        self._held = None if last == self.out else (x, made, learns)
         return made
 
     def _made(self, x: Tensor) -> Tensor:
