@@ -146,9 +146,7 @@ def trained_run(
             blend, blend_losses = _fuse(context, parts, embed)
             calibration = _calibrate(context, parts, blend, embed)
             fitted_with = encoder_fingerprint(embed) if blend is not None and blend.encoded else ""
-            manifest = _save(context, tuned, staged, choice, embed, calibration).model_copy(
-                update={"encoder": fitted_with}
-            )
+            manifest = _save(context, tuned, staged, choice, embed, fitted_with, calibration)
             if blend is not None:
                 (staged / FUSION).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 reporter("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))
@@ -210,6 +208,7 @@ def _save(
     folder: Path,
     choice: Choice,
     embed: Embed,
+    encoder: str,
     calibration: dict[str, float],
 ) -> Manifest:
     """Write the adapter and what it needs to answer; the report follows once it has been evaluated."""
@@ -236,6 +235,7 @@ def _save(
         processes=context.trainer.accelerator.num_processes,
         start=choice.start.name,
         vector=_vector(context, embed) if share else [],
+        encoder=encoder,
         calibration=calibration,
         self_training=list(context.self_trained.rounds),
     )

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shopfit.base.shared_inputs import run_on, shared_inputs
+from shopfit.base.adaptable import linear_layers
+from shopfit.base.shared_inputs import shared_inputs, watch_inputs
 
 ROUNDING = "shopfit-1"
 """Names how weights are rounded here."""
@@ -126,7 +127,7 @@ def computes_int8() -> bool:
 
 def rounds(model: Any) -> bool:
     """Whether all of a model's layers can be rounded here: those of the GPT-2 family are of another class."""
-    return computes_int8() and not any(type(layer).__name__ == "Conv1D" for layer in model.modules())
+    return computes_int8() and all(isinstance(layer, nn.Linear) for layer in linear_layers(model).values())
 
 
 def to_int8(model: Any, release: Callable[[Tensor], bool] = lambda _: True) -> None:
@@ -136,8 +137,7 @@ def to_int8(model: Any, release: Callable[[Tensor], bool] = lambda _: True) -> N
         model: an encoder or decoder of transformers, on the CPU, in eval mode; its linear layers become `Int8Linear`.
         release: called with each weight that is rounded, to let go of the memory that its file is mapped to.
     """
-    head = model.get_output_embeddings()
-    named = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Linear and layer is not head}
+    named = {name: layer for name, layer in linear_layers(model).items() if type(layer) is nn.Linear}
     read = _inputs(model, named)
     several = {name for name, (times, _) in read.items() if times > 1}
     for group in shared_inputs(model, {name: layer for name, layer in named.items() if name in read}):
@@ -165,20 +165,13 @@ def _inputs(model: Any, named: Mapping[str, nn.Linear]) -> dict[str, tuple[int, 
     """Of layers that a forward reaches: how often it does, and (in,) the largest number of each column they read."""
     found: dict[str, tuple[int, Tensor]] = {}
 
-    def watch(name: str) -> Any:
-        def note(layer: Any, inputs: tuple[Tensor, ...]) -> None:
-            times, largest = found.get(name, (0, torch.zeros(layer.in_features)))
-            rows = inputs[0].detach().reshape(-1, layer.in_features).abs()
-            found[name] = times + 1, torch.maximum(largest, rows.amax(0)) if len(rows) else largest
+    def note(name: str, read: Tensor) -> None:
+        width = named[name].in_features
+        times, largest = found.get(name, (0, torch.zeros(width)))
+        rows = read.reshape(-1, width).abs()
+        found[name] = times + 1, torch.maximum(largest, rows.amax(0)) if len(rows) else largest
 
-        return note
-
-    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in named.items()]
-    try:
-        run_on(model, _texts(int(model.get_input_embeddings().weight.shape[0])))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watch_inputs(model, named, _texts(int(model.get_input_embeddings().weight.shape[0])), note)
     return found
 
 

@@ -52,27 +52,34 @@ def inputs_of(model: Any, layers: Mapping[str, nn.Module], tokens: Tensor) -> li
         the name and the input tensor of each of their forwards, in their order.
     """
     found: list[tuple[str, Tensor]] = []
-
-    def watch(name: str) -> Any:
-        return lambda _, args: found.append((name, args[0]))
-
-    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
-    try:
-        run_on(model, tokens)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watch_inputs(model, layers, tokens, lambda name, read: found.append((name, read)))
     return found
 
 
-def run_on(model: Any, tokens: Tensor) -> None:
-    """One forward of the backbone on tokens (B, T); of a model with an encoder, of both on the same."""
-    with torch.no_grad():
-        if model.config.is_encoder_decoder:
-            mask = torch.ones_like(tokens)
-            encoder_decoder.write(model, tokens, encoder_decoder.read(model, tokens, mask), mask)
-        else:
-            backbone_of(model)(input_ids=tokens)
+def watch_inputs(
+    model: Any, layers: Mapping[str, nn.Module], tokens: Tensor, note: Callable[[str, Tensor], object]
+) -> None:
+    """Be told what layers read in a forward of the backbone, as `inputs_of` lists it.
+
+    Args:
+        model, layers, tokens: as for `inputs_of`.
+        note: told the name and the input of each forward of a layer, in their order.
+    """
+
+    def watch(name: str) -> Any:
+        return lambda _, args: note(name, args[0])
+
+    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            if model.config.is_encoder_decoder:
+                mask = torch.ones_like(tokens)
+                encoder_decoder.write(model, tokens, encoder_decoder.read(model, tokens, mask), mask)
+            else:
+                backbone_of(model)(input_ids=tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def shared_inputs(model: Any, layers: Mapping[str, nn.Module]) -> list[list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from shopfit.base.by_language import encoder_of
 from shopfit.base.load import Base
-from shopfit.base.merchant_search import encoder_fingerprint, encoder_name, for_parts, with_encoder
+from shopfit.base.merchant_search import for_parts, with_encoder
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Question, Text
 from shopfit.base.scoring.scorer import Floats
@@ -345,7 +345,7 @@ def _check_encoder(tenant: Tenant, embed: Embed | None) -> None:
             f"{tenant.name} answers with the help of a sentence encoder, and this engine has none",
             next_step="make the engine with Engine.load, or give it `embed`",
         )
-    tenant.check_encoder(encoder_name(embed), lambda: encoder_fingerprint(embed))
+    tenant.check_encoder(embed)
 
 
 def request_for(task: Task, adapter: Adapter, fields: Fields, options: Mapping[str, Any]) -> Request:

@@ -1,6 +1,6 @@
 """An adapter as it is served: with its recipe, labels, items, score fusion and calibration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,11 @@ from shopfit.adapter.items import AGAIN, CATALOG, HISTORY
 from shopfit.adapter.manifest_rules import manifest_problems, printable
 from shopfit.adapter.score_fusion import ADAPTER, ScoreFusion
 from shopfit.base.by_language import encoder_of
+from shopfit.base.merchant_search import encoder_fingerprint, encoder_name
 from shopfit.base.prompt import Prompter
 from shopfit.errors import BaseError, BundleError, Problem, RecipeError
 from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.search import Embed
 from shopfit.recipe.loading import parse_recipe
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import task_of
@@ -87,18 +89,17 @@ class Tenant:
         """Probability from which on an answer counts as sure."""
         return 0.0 if self.bundle is None else self.bundle.manifest.calibration.get(THRESHOLD, 0.0)
 
-    def check_encoder(self, name: str, fingerprint: Callable[[], str]) -> None:
+    def check_encoder(self, embed: Embed) -> None:
         """Refuse an encoder of the name of the one that score fusion was fitted with, which is another one.
 
         Args:
-            name: of the sentence encoder that is here.
-            fingerprint: gives its fingerprint, for which it is loaded.
+            embed: of the sentence encoder that is here, which is loaded for it.
 
         Raises:
             BaseError: if it is another one.
         """
-        fitted = "" if self.bundle is None else self.bundle.manifest.encoder
-        if fitted and name == encoder_of(self.recipe) and (here := fingerprint()) != fitted:
+        fitted, name = "" if self.bundle is None else self.bundle.manifest.encoder, encoder_of(self.recipe)
+        if fitted and name == encoder_name(embed) and (here := encoder_fingerprint(embed)) != fitted:
             raise BaseError(
                 f"{self.name} was made with the sentence encoder {name} of the fingerprint {fitted[:12]}, and here "
                 f"that name is of another one, {here[:12]}",

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +18,12 @@ import numpy as np
 from shopfit.adapter.artifacts import FUSION
 from shopfit.adapter.bundle import MANIFEST
 from shopfit.adapter.items import CATALOG, HISTORY
+from shopfit.adapter.score_fusion import ScoreFusion
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.embed import late_embedder
 from shopfit.base.families import kind_of
 from shopfit.base.locate import locate_base
-from shopfit.base.merchant_search import encoder_fingerprint, encoder_name, for_parts
+from shopfit.base.merchant_search import for_parts
 from shopfit.base.prompt import Prompter
 from shopfit.engine import Answer, ChooseRequest, Engine, GenerateAnswer, GenerateRequest, RateRequest, Request, Status
 from shopfit.engine.delivery import Done, Show
@@ -42,6 +42,7 @@ from shopfit.settings import Settings
 from shopfit.tasks import closed_task_of
 from shopfit.tasks.generate import TextPart
 from shopfit.tasks.requests import TokenUsage
+from shopfit.tasks.scored import Parts
 from shopfit.tasks.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -290,9 +291,13 @@ class UpstreamEngine:
                 )
             embed = for_parts(self._embed, tenant.recipe) if tenant.blend.encoded else None  # which loads nothing yet
             text = prompter.text(request.fields)
-            if embed is not None:
-                await asyncio.to_thread(tenant.check_encoder, encoder_name(embed), partial(encoder_fingerprint, embed))
-            others = await asyncio.to_thread(task.parts, tenant.blend, tenant.labels, request.fields, text, embed)
+
+            def parts(blend: ScoreFusion) -> Parts:
+                if embed is not None:
+                    tenant.check_encoder(embed)
+                return task.parts(blend, tenant.labels, request.fields, text, embed)
+
+            others = await asyncio.to_thread(parts, tenant.blend)
         return task.answer(tenant, scores, others)
 
     async def _generate(
