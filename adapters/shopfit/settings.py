@@ -89,6 +89,16 @@ def rewrites(home: Path, merchant: str) -> Path:
     return home / "rewrites" / merchant
 
 
+def runs(home: Path, merchant: str) -> Path:
+    """Folder of a merchant's runs; of all merchants', if the name is empty."""
+    return home / "runs" / merchant
+
+
+def merchant_folder(home: Path, merchant: str) -> Path:
+    """Folder of a merchant's data, where that was brought through the console."""
+    return home / "merchants" / merchant
+
+
 def unsorted_rewrites(home: Path) -> list[Path]:
     """What releases before 0.2 wrote anew, of no merchant in particular."""
     return sorted((home / "rewrites").glob("*.json"))

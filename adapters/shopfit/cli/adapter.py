@@ -4,11 +4,14 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from shopfit.cli.arguments import PLACE
 from shopfit.cli.streams import holds
 from shopfit.cli.terminal import (
     actor,
@@ -31,8 +34,11 @@ if TYPE_CHECKING:
     from shopfit.cli.screen import Screen
     from shopfit.evaluation import CurvePoint
     from shopfit.merchant.examples import Fields
+    from shopfit.merchant.merchant import Merchant
     from shopfit.onboarding import Onboarded
     from shopfit.recipe.schema import Recipe
+    from shopfit.runs.folder import Run
+    from shopfit.runs.recorder import Record
     from shopfit.tune.checkpoints import Checkpoints
 
 REFUSED = 3
@@ -57,6 +63,7 @@ _LONGEST, _MOST_ITEMS = 100, 3  # characters of a text, and items of a list, in 
 @click.option(
     "--resume", is_flag=True, help="Go on with a run of this that was ended: its trainings are not begun anew."
 )
+@click.option("--run", "run_folder", type=PLACE, hidden=True, help="The folder of a run that waited in the queue.")
 @as_json
 def command(
     merchant: str,
@@ -66,6 +73,7 @@ def command(
     trials: int | None,
     instant: bool | None,
     resume: bool,
+    run_folder: str | None,
     as_json: bool,
 ) -> None:
     """Train an adapter for MERCHANT with RECIPE, evaluate it, and register it as a new version.
@@ -94,6 +102,7 @@ def command(
     share_cores()
     quiet()
     from shopfit.onboarding import onboard
+    from shopfit.runs.recorder import recording
     from shopfit.settings import Settings, checkpoints
     from shopfit.tune.checkpoints import Checkpoints
 
@@ -111,19 +120,28 @@ def command(
         *(["--no-instant"] if instant is False else []),
         "--resume",
     ]
-    with Bar(screen) as bar, Ticker(screen, say) as ticker, _offering(again, kept):
+    told = ["--instant"] if instant else []
+    run = _run(opened, recipe, [*again[4:-1], *told], settings.home, run_folder)
+    with (
+        Bar(screen) as bar,
+        Ticker(screen, say) as ticker,
+        _offering(again, kept),
+        recording(run, ticker, bar) as record,
+    ):
         done = onboard(
             opened,
             loaded,
             settings=settings,
-            actor=actor(),
+            actor=actor() if run is None else run.asked.actor,
             trials=trials,
             instant=instant is None,
             resume=resume,
-            reporter=ticker,
-            callback=bar,
-            published=lambda first: _serves(screen, first),
+            reporter=record,
+            callback=record,
+            published=lambda first: _serves(screen, first, record),
         )
+        if done is not None:
+            record.finish(done)
     if done is None:
         return
     keep(f"{done.version.name} is registered" + (", and is @production" if done.report.verdict.promote else ""))
@@ -156,8 +174,22 @@ def _offering(again: list[str], kept: "Checkpoints") -> Iterator[None]:
         raise
 
 
-def _serves(screen: "Screen", first: "Onboarded") -> None:
+def _run(merchant: "Merchant", recipe: str, arguments: list[str], home: Path, folder: str | None) -> "Run | None":
+    """The run that waited in the queue, or a new one; None on processes of a launcher but the first."""
+    from shopfit.runs import create_run, run_in
+
+    if os.environ.get("RANK", "0") != "0":
+        return None
+    if folder is not None:
+        return run_in(Path(folder))
+    named = str(Path(recipe).absolute()) if recipe.endswith((".yaml", ".yml")) else recipe
+    placed = [str(Path(one).absolute()) if before == "--data" else one for before, one in pairwise(["", *arguments])]
+    return create_run(home, "adapter", merchant.name, named, placed, actor=actor())
+
+
+def _serves(screen: "Screen", first: "Onboarded", record: "Record") -> None:
     """Say what the instant version is worth, as soon as it is there."""
+    record.published(first, instant=True)
     from shopfit.evaluation.wording import metric_name, number
 
     report = first.report
@@ -261,3 +293,7 @@ class Bar:
         self._progress.console.print(
             f"            epoch {point.epoch}: loss {point.train_loss:.3f}{valid}", style="dim"
         )
+
+    def wants_stop(self) -> bool:
+        """No."""
+        return False

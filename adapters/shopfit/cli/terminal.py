@@ -92,16 +92,18 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def merchant_of(merchant: str, data: str | None) -> "Merchant":
-    """The merchant in the folder to read: `--data`, or the sample merchant's.
+    """The merchant in the folder to read: `--data`, or what came through the console, or the sample merchant's.
 
     Raises:
         DataError: if there is no such sample, or the folder belongs to another merchant.
     """
     from shopfit.merchant.merchant import Merchant
+    from shopfit.recipe.names import is_slug
     from shopfit.recipe.shipped import sample_folder, sample_merchants
-    from shopfit.settings import expanded
+    from shopfit.settings import Settings, expanded, merchant_folder
 
-    folder = sample_folder(merchant) if data is None else expanded(data)
+    own = merchant_folder(Settings.from_environment().home, merchant) if is_slug(merchant) else None
+    folder = expanded(data) if data is not None else own if own and own.is_dir() else sample_folder(merchant)
     if folder is None:
         raise DataError(
             f"there is no sample merchant {merchant!r} (allowed without --data: {', '.join(sample_merchants())})",

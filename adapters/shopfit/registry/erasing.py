@@ -32,8 +32,10 @@ from shopfit.settings import (
     curve_pictures,
     fleets,
     indexes,
+    merchant_folder,
     packed_files,
     rewrites,
+    runs,
     studies,
     unsorted_rewrites,
 )
@@ -58,7 +60,8 @@ class Receipt:
         blobs: removed files of those versions, and of the catalog.
         shared_blobs: files of them that stay, since others have the same content.
         orphans: removed blobs of no version, some of which may have been the merchant's; and unfinished writes.
-        local: removed files on this machine, by place: cache, indexes, studies, fleets, curves, rewrites, leavings.
+        local: removed files on this machine, by place: cache, checkpoints, indexes, studies, fleets, curves, rewrites,
+            runs, data (what was brought through the console), leavings.
         starters: starters that were trained on its examples: to be fitted again without them, then removed.
         unreadable: starters whose files are damaged, so that this cannot be told.
         ends: ids in the audit of the erasures that this receipt completes.
@@ -266,6 +269,8 @@ def _remove_local(settings: Settings, merchant: str, digests: set[str], dry_run:
         "fleets": [fleets(home, merchant)],
         "curves": curve_pictures(home, merchant),
         "rewrites": [rewrites(home, merchant), *unsorted_rewrites(home)],
+        "runs": [runs(home, merchant)],
+        "data": [merchant_folder(home, merchant)],
     }
     removed = {place: sum((remove(one, dry_run=dry_run) for one in paths), Space()) for place, paths in places.items()}
     left = [path for paths in places.values() for path in paths if not dry_run and os.path.lexists(path)]

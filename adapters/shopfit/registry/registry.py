@@ -292,7 +292,7 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog):
         return aliases.unalias(self._database, parsed, actor)
 
     def erase(self, merchant: str, settings: Settings, *, actor: str, dry_run: bool = False) -> Receipt:
-        """Remove everything that shopfit stores of a merchant, except its own data folder.
+        """Remove everything that shopfit stores of a merchant; a data folder that lies elsewhere stays.
 
         Engines drop its adapters within a second, when they poll the registry. An interrupted erasure is completed.
         After a complete one, calling this on another machine removes that machine's files; else it returns the earlier

@@ -8,7 +8,7 @@ from functools import partial
 from operator import itemgetter
 
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 
 from shopfit.adapter.head import HeadOpening
 from shopfit.adapter.initial_weights import Start, recipe_for
@@ -240,8 +240,13 @@ class Trainer:
                 callback.epoch(point)
                 tracking.epoch(point, loop.place.steps)
 
+            def stops(ends_epoch: bool) -> bool:
+                if accelerator.num_processes == 1:
+                    return callback.wants_stop()
+                return ends_epoch and bool(broadcast_object_list([callback.wants_stop()])[0])  # all of them or none
+
             validate = partial(_validate, adapter, base, recipe, merchants, accelerator)
-            loop = TrainingLoop(adapter, recipe, dataset, share, validate, told)
+            loop = TrainingLoop(adapter, recipe, dataset, share, validate, told, stops)
             kept = KeptTraining(self._checkpoints, name, adapter, optimizer, loop, accelerator)
             callback.begin(steps)
             with kept.going_on():

@@ -20,6 +20,9 @@ class TrainingCallback(Protocol):
     def epoch(self, point: CurvePoint) -> None:
         """An epoch is done."""
 
+    def wants_stop(self) -> bool:
+        """Whether training is to end here, and its best weights are wanted."""
+
 
 class NoCallback:
     """Does nothing."""
@@ -32,6 +35,10 @@ class NoCallback:
 
     def epoch(self, point: CurvePoint) -> None:
         """Ignored."""
+
+    def wants_stop(self) -> bool:
+        """No."""
+        return False
 
 
 class Heartbeat(NoCallback):

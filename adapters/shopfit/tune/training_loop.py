@@ -100,6 +100,7 @@ class TrainingLoop:
         share: of the way from the first weights, see `interpolation_of`.
         validate: asks the weights, as they are, each merchant's held-out examples; no answers if none are held out.
         told: of each epoch.
+        stops: says whether the training is to end now: asked with False after a step, with True at an epoch's end.
     """
 
     def __init__(
@@ -110,11 +111,12 @@ class TrainingLoop:
         share: float,
         validate: Callable[[], list[Predictions]],
         told: Callable[[CurvePoint], None],
+        stops: Callable[[bool], bool] = lambda _: False,
     ) -> None:
         tune = recipe.tune
         self.place = Place()
         self._weights, self._recipe, self._dataset = weights, recipe, dataset
-        self._share, self._validate, self._told = share, validate, told
+        self._share, self._validate, self._told, self._stops = share, validate, told, stops
         self._origin = weights.state()
         self._sampler = LengthSortedBatches(len(dataset), tune.rows_a_step, dataset.length, tune.seed)
 
@@ -122,7 +124,7 @@ class TrainingLoop:
         while not self.place.over:
             self._dataset.epoch = self._sampler.epoch = self.place.epoch
             for indices in islice(self._sampler, len(self.place.losses), None):
-                if self.place.steps == self._recipe.tune.steps:
+                if self.place.steps == self._recipe.tune.steps or (self.place.losses and self._stops(False)):
                     break
                 yield indices
             self._end_epoch()
@@ -139,8 +141,15 @@ class TrainingLoop:
             values = values_of(self._recipe, answers)
             point = CurvePoint(epoch=place.epoch, train_loss=fmean(place.losses), valid=values and values[0])
             reached = replace(
-                place, epoch=place.epoch + 1, before=place.steps, losses=[], curve=[*place.curve, point], over=last
+                place,
+                epoch=place.epoch + 1,
+                before=place.steps,
+                losses=[],
+                curve=[*place.curve, point],
+                over=last,
             )
+            if self._stops(True) and not last:
+                reached = replace(reached, over=True, stopped_early=True)
             if values is None or not self._weights.settled(place.steps):
                 reached = replace(reached, best_epoch=place.epoch)
             elif (merit := merit_of(self._recipe, values)) > place.best_merit:

@@ -1,0 +1,22 @@
+"""Runs: jobs of a merchant, each with a folder that tells all of it, and the queue that they wait in."""
+
+from shopfit.runs.events import Event
+from shopfit.runs.folder import Asked, Job, Run, State, all_runs, create_run, find_run, run_in
+from shopfit.runs.queue import LANES, Lane, enqueue, lane_of, waiting
+
+__all__ = [
+    "LANES",
+    "Asked",
+    "Event",
+    "Job",
+    "Lane",
+    "Run",
+    "State",
+    "all_runs",
+    "create_run",
+    "enqueue",
+    "find_run",
+    "lane_of",
+    "run_in",
+    "waiting",
+]
