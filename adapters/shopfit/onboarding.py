@@ -17,6 +17,7 @@ from shopfit.errors import UnknownReference
 from shopfit.evaluation import Report, card
 from shopfit.evaluation.assess import Answers
 from shopfit.evaluation.report import CARD, REPORT
+from shopfit.evaluation.summary import summary
 from shopfit.merchant.examples import Fields
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.search import Embed
@@ -297,7 +298,9 @@ def _version(
         (bundle.folder / CARD).write_text(card(report, manifest), encoding="utf-8")
         bundle = seal(bundle.folder, manifest)
         refused = report.verdict.reason if report.verdict.refused else None
-        published = registry.publish(bundle, refused=refused, promote=report.verdict.promote, actor=job.actor)
+        published = registry.publish(
+            bundle, refused=refused, promote=report.verdict.promote, actor=job.actor, summary=summary(report)
+        )
         reporter("registered", published.name)
     kept = registry.fetch(published, settings.cache)
     return Onboarded(published, report, kept, context.splits.test[0].fields, instant)

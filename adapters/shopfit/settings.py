@@ -39,6 +39,11 @@ class Settings:
             blobs=os.environ.get("SHOPFIT_BLOBS") or str(home / "blobs"),
         )
 
+    def environment(self) -> dict[str, str]:
+        """Of a process that is to have the same places."""
+        own = {"SHOPFIT_HOME": str(self.home), "SHOPFIT_REGISTRY": self.registry, "SHOPFIT_BLOBS": self.blobs}
+        return dict(os.environ) | own
+
     @property
     def cache(self) -> Path:
         """Folder that registry bundles are brought to."""

@@ -70,7 +70,13 @@ def last_number(connection: Connection, merchant: str, recipe: str) -> int:
 
 
 def add_version(
-    connection: Connection, number: int, manifest: Manifest, digest: str, files: Iterable[File], refused: str | None
+    connection: Connection,
+    number: int,
+    manifest: Manifest,
+    digest: str,
+    files: Iterable[File],
+    refused: str | None,
+    summary: Mapping[str, Any] | None,
 ) -> None:
     """Insert the rows of a new version; `refused` is why it may not go into production, or None."""
     files = list(files)
@@ -89,6 +95,7 @@ def add_version(
             rank=manifest.rank,
             size=sum(file.size for file in files),
             metrics=manifest.metrics,
+            summary=None if summary is None else dict(summary),
         )
     )
     connection.execute(insert(FILES), [key | file._asdict() for file in files])

@@ -5,9 +5,10 @@ whole version or none; unreferenced blobs are collected as garbage later.
 """
 
 import hashlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 from weakref import WeakValueDictionary
 
 from shopfit.adapter.bundle import Bundle, bundle_digest
@@ -69,7 +70,15 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog):
     ) -> None:
         self.close()
 
-    def publish(self, bundle: Bundle, *, refused: str | None = None, promote: bool, actor: str) -> Version:
+    def publish(
+        self,
+        bundle: Bundle,
+        *,
+        refused: str | None = None,
+        promote: bool,
+        actor: str,
+        summary: Mapping[str, Any] | None = None,
+    ) -> Version:
         """Register a bundle as the next version of its merchant and recipe.
 
         Args:
@@ -77,6 +86,7 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog):
             refused: why the gate refused it; such a version gets no alias, whatever `promote` is.
             promote: move @production to it too (and @previous to the old one), not just @candidate.
             actor: who publishes, for the audit.
+            summary: what its report says in short, as plain JSON; kept with the version.
 
         Raises:
             BundleError: if the bundle is incomplete, was edited, or cannot be stored as it is.
@@ -99,7 +109,7 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog):
                 if file.sha256 in missing:
                     self._blobs.put(contents[file.path], file.sha256)
             number = queries.next_number(connection, merchant, recipe)
-            queries.add_version(connection, number, manifest, digest, files, refused)
+            queries.add_version(connection, number, manifest, digest, files, refused, summary)
             outcome = "ready" if refused is None else f"refused: {refused}"
             queries.record(connection, actor, "publish", merchant, recipe, number, f"{outcome}; digest {digest}")
             if refused is None:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0004"  # the newest migration
+HEAD = "0005"  # the newest migration
 VERSION_TABLE = "shopfit_schema"  # Alembic's own; its usual name would clash in a database that others use too
 
 METADATA = MetaData()
@@ -77,6 +77,7 @@ VERSIONS = Table(
     Column("rank", Integer, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("metrics", JSON, nullable=False),
+    Column("summary", JSON(none_as_null=True), nullable=True),
     ForeignKeyConstraint(
         ["merchant", "recipe"],
         ["shopfit_adapters.merchant", "shopfit_adapters.recipe"],

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Status = Literal["ready", "refused"]
 
@@ -48,6 +48,7 @@ class Version:
         rank: rank of its low-rank weights; virtual tokens for prefix tuning.
         size: bytes of all its files.
         metrics: what its report measured.
+        summary: what its report says in short, as whoever published it put it; None without.
         aliases: the aliases that name it now, sorted.
     """
 
@@ -65,6 +66,7 @@ class Version:
     size: int
     metrics: dict[str, float] = field(hash=False)
     aliases: tuple[str, ...]
+    summary: dict[str, Any] | None = field(default=None, hash=False)
 
     @property
     def name(self) -> str:

@@ -6,7 +6,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from shopfit.errors import ShopfitError
-from shopfit.evaluation.report import CurvePoint, Report
+from shopfit.evaluation.report import CurvePoint
+from shopfit.evaluation.summary import summary
 from shopfit.onboarding import Onboarded
 from shopfit.runs.events import Kind
 from shopfit.runs.folder import Run
@@ -101,19 +102,3 @@ def recording(run: Run | None, reporter: Reporter, callback: TrainingCallback) -
             with suppress(ShopfitError):
                 run.tell("failed", **known.document())
             raise
-
-
-def summary(report: Report) -> dict[str, object]:
-    """What a line about a version says of its report, as plain JSON."""
-    adapter = report.adapter.metrics[report.metric]
-    return {
-        "metric": report.metric,
-        "k": report.k,
-        "value": adapter.value,
-        "low": adapter.low,
-        "high": adapter.high,
-        "seconds": report.seconds,
-        "promoted": report.verdict.promote,
-        "candidate": report.verdict.candidate,
-        "reason": report.verdict.reason,
-    }

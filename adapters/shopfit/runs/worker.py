@@ -4,7 +4,6 @@ A worker that is asked to end has its run saved, and puts it back at the head of
 """
 
 import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -68,7 +67,6 @@ def _do(home: Path, turn: Waiting) -> None:
             stdin=subprocess.DEVNULL,
             stdout=result,
             stderr=log,
-            env=os.environ | {"SHOPFIT_HOME": str(home)},
             start_new_session=True,  # Ctrl-C in a terminal is for this process, which then ends that one
         )
         try:

@@ -13,6 +13,8 @@ from starlette.responses import Response
 
 from shopfit import __version__
 from shopfit.errors import ShopfitError
+from shopfit.serve.console.guard import ConsoleGuard
+from shopfit.serve.console.pages import PAGES
 from shopfit.serve.endpoints import (
     catalog,
     chat,
@@ -50,6 +52,7 @@ _ROUTERS = (  # those asked most first
     health.router,
     metrics.router,
     docs.router,
+    *PAGES,
 )
 
 
@@ -86,6 +89,7 @@ def make_app(gateway: Gateway) -> FastAPI:
     app.add_exception_handler(Exception, _our_error)  # which is logged besides
     app.add_middleware(RequestGuard, timeout=gateway.options.timeout)
     app.add_middleware(KeyGuard, gateway=gateway)
+    app.add_middleware(ConsoleGuard, gateway=gateway)
     app.add_middleware(RequestObserver, gateway=gateway)  # the last is the outermost
     return app
 

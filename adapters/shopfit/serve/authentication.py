@@ -27,17 +27,29 @@ class Authentication:
         self._threads = threads
         self._needed = needed
 
-    async def grant(self, request: Request) -> Grant:
+    async def grant(self, request: Request, token: str | None = None) -> Grant:
         """What the request's key may do.
 
+        Args:
+            request: of any endpoint that needs a key.
+            token: the key, if it came by another way than the Authorization header.
+
         Raises:
-            KeyRefused: if there is no key in its Authorization header, or it is not valid.
+            KeyRefused: if there is no key, or it is not valid.
             RegistryError: if the key must be looked up, and the registry cannot be read.
         """
         if not self._needed:
             _check_host(request)
             return _EVERYTHING
-        token = _token(request)
+        return await self.check(_token(request) if token is None else token)
+
+    async def check(self, token: str) -> Grant:
+        """What the key of a token may do, as `grant` tells it.
+
+        Raises:
+            KeyRefused: if it is not valid.
+            RegistryError: if the key must be looked up, and the registry cannot be read.
+        """
         known = self._keys.known(token)
         if known is not None:
             return known

@@ -18,6 +18,7 @@ from shopfit.serve.answer_ids import AnswerIds
 from shopfit.serve.authentication import Authentication
 from shopfit.serve.budgets import TokenBudgets
 from shopfit.serve.catalog_processes import CatalogProcesses
+from shopfit.serve.console.fleet_table import FleetTable
 from shopfit.serve.engines.pool import BaseKey, EnginePool
 from shopfit.serve.limits import PLATFORM, MerchantLimits
 from shopfit.serve.metrics import Metrics
@@ -26,12 +27,14 @@ from shopfit.serve.registry_state import RegistryState
 from shopfit.serve.registry_threads import RegistryThreads
 from shopfit.serve.releases import Chosen, Releases
 from shopfit.serve.request_record import RequestRecord, current_record
+from shopfit.serve.run_workers import RunWorkers
 from shopfit.serve.shadows import Shadows
 from shopfit.serve.shown_answer import ShownAnswer
 from shopfit.serve.shown_log import ShownLog
 from shopfit.serve.shown_store import ShownStore
 from shopfit.serve.start_checks import check_encoder, look_for_upstream
 from shopfit.serve.tracing import Tracing
+from shopfit.serve.traffic import Traffic
 from shopfit.serve.user_hashes import UserHashes
 from shopfit.settings import Settings, traces_exporter, user_key
 
@@ -196,6 +199,7 @@ class Gateway:
 
     def __init__(self, registry: Registry, settings: Settings, options: ServeOptions) -> None:
         self.registry = registry
+        self.settings = settings
         self.options = options
         self.threads = RegistryThreads()
         self.authentication = Authentication(registry, self.threads, needed=options.auth)
@@ -207,12 +211,16 @@ class Gateway:
         self.catalogs = CatalogProcesses(places, self.threads)
         self.draining = False
         self.metrics = Metrics(options.adapters_in_metrics)
+        self.traffic = Traffic()
+        self.fleet = FleetTable(registry, self.traffic)
         self.tracing = Tracing(traces_exporter())
         self.budgets = TokenBudgets(registry, self.threads)
         self.limits = MerchantLimits(self.state, self.budgets, self.metrics, options)
         self.releases = Releases(self.state, self.adapters)
         self.shadows = Shadows(self, self.releases, self.metrics)
-        self.answer_ids = AnswerIds(registry.answer_secret())
+        self.secret = registry.answer_secret()
+        self.answer_ids = AnswerIds(self.secret)
+        self.runs = RunWorkers(settings)
         self.user_hashes = UserHashes(settings.home, user_key())
         self.shown = _shown_log(options, self.metrics)
 
@@ -228,6 +236,7 @@ class Gateway:
         await self.threads.run(self.registry.check_blobs)
         await look_for_upstream(self.options.upstream)
         await self.state.start()
+        self.runs.start()
         bases = await self.threads.run(self._bases)
         if not bases:
             logger.warning("nothing is in production: /v1/models is empty until `shopfit registry promote`")
@@ -236,6 +245,7 @@ class Gateway:
 
     async def close(self) -> None:
         """End the engines and the threads; what was counted and logged is written."""
+        await self.runs.close()
         await self.shadows.close()
         await self.state.close()
         self.adapters.close()
@@ -247,19 +257,20 @@ class Gateway:
         await asyncio.to_thread(self.tracing.close)
         self.threads.close()
 
-    async def enter(self, request: Request, held: AsyncExitStack) -> Grant:
+    async def enter(self, request: Request, held: AsyncExitStack, token: str | None = None) -> Grant:
         """What the key of a request may do; the request counts among those of its merchant, or of the platform.
 
         Args:
             request: of any endpoint that needs a key.
             held: in which the request is under way.
+            token: the key, if it came by another way than the Authorization header.
 
         Raises:
             KeyRefused: if there is no valid key.
             LimitExceeded: if there are too many requests.
             RegistryError: if the key must be looked up, and the registry cannot be read.
         """
-        grant = await self.authentication.grant(request)
+        grant = await self.authentication.grant(request, token)
         record = current_record()
         record.key = grant.key
         await held.enter_async_context(self.limits.admit(grant.merchant or PLATFORM, record))

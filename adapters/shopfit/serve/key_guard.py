@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from shopfit.errors import LimitExceeded, ShopfitError
+from shopfit.serve.console.guard import is_console
 from shopfit.serve.endpoints import docs
 from shopfit.serve.failures import error_response
 from shopfit.serve.middleware import MOST_BODY, App, Receive, Scope, Send
@@ -36,7 +37,8 @@ class KeyGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection of ASGI."""
         async with AsyncExitStack() as held:
-            if scope["type"] == "http" and scope["path"] not in OPEN:
+            # `ConsoleGuard` has let those in who are signed in
+            if scope["type"] == "http" and scope["path"] not in OPEN and not is_console(scope["path"]):
                 request = Request(scope)
                 try:
                     request.state.grant = await self._gateway.enter(request, held)

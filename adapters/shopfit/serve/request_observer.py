@@ -58,6 +58,7 @@ class RequestObserver:
                 status = record.broken or status
                 seconds = perf_counter() - record.began
                 self._gateway.metrics.answered(record, endpoint, status, seconds)
+                self._gateway.traffic.answered(record, status, seconds)
                 log_request(record, endpoint, status, seconds)
                 span.end(record, endpoint, status)
                 _finish(record)

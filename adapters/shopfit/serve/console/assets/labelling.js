@@ -1,0 +1,2 @@
+// Labelling by keyboard: see pages/label.py.
+"use strict";

@@ -1,0 +1,146 @@
+"""The fleet as a table: an adapter a row, read from the registry once a change of it, and what needs attention."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Literal, get_args
+
+from shopfit.recipe.names import HOUSE
+from shopfit.registry import Registry, Revision, Version
+from shopfit.serve.traffic import AdapterTraffic, Traffic
+
+Attention = Literal["erroring", "refused", "worse", "stale", "waiting"]
+ATTENTION: tuple[Attention, ...] = get_args(Attention)
+"""What is wrong, the worst first. erroring: it fails. refused: the gate refused the newest version. worse: a simple
+baseline is better. stale: it learned long ago. waiting: a candidate that somebody must decide on."""
+
+STALE = timedelta(days=90)
+"""Age from which an adapter's data are old."""
+_ERRORS = 0.02  # share of requests
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A row of the fleet, without what changes by the minute.
+
+    Args:
+        merchant: whose it is.
+        recipe: what it does.
+        newest: its newest version.
+        production: the one that answers; None if none does.
+        candidate: the one that awaits a decision; None without, or if it is in production.
+        versions: how many there are.
+    """
+
+    merchant: str
+    recipe: str
+    newest: Version
+    production: Version | None
+    candidate: Version | None
+    versions: int
+
+    @property
+    def name(self) -> str:
+        """`merchant/recipe`."""
+        return f"{self.merchant}/{self.recipe}"
+
+    @property
+    def shown(self) -> Version:
+        """The version that the row tells of."""
+        return self.production or self.newest
+
+    def attention(self, traffic: AdapterTraffic, now: datetime) -> list[Attention]:
+        """What is wrong with it, the worst first."""
+        lead = (self.shown.summary or {}).get("lead")
+        wrong: dict[Attention, bool] = {
+            "erroring": traffic.errors > _ERRORS * traffic.requests,
+            "refused": self.newest.status == "refused",
+            "worse": lead is not None and lead < 0,
+            "stale": now - self.shown.created > STALE,
+            "waiting": self.candidate is not None,
+        }
+        return [name for name in ATTENTION if wrong[name]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An adapter and how it fares.
+
+    Args:
+        adapter: of the row.
+        traffic: since this gateway started.
+        attention: what is wrong with it.
+    """
+
+    adapter: Adapter
+    traffic: AdapterTraffic
+    attention: list[Attention]
+
+
+class FleetTable:
+    """The fleet. Any thread may ask.
+
+    Args:
+        registry: that has the versions.
+        traffic: of the gateway.
+    """
+
+    def __init__(self, registry: Registry, traffic: Traffic) -> None:
+        self._registry, self._traffic = registry, traffic
+        self._known: tuple[Revision, list[Adapter]] | None = None
+        self._reading = threading.Lock()
+
+    def adapters(self) -> list[Adapter]:
+        """Every merchant's, by name.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        with self._reading:
+            revision = self._registry.revision()
+            if self._known is None or self._known[0] != revision:
+                self._known = revision, _adapters(self._registry.versions())
+            return self._known[1]
+
+    def rows(self, merchant: str | None, *, search: str = "", recipe: str = "", state: str = "") -> list[Row]:
+        """Rows that are asked for, those that need attention first.
+
+        Args:
+            merchant: whose; None for all.
+            search: part of a merchant's name.
+            recipe: of the adapters; empty for any.
+            state: one of `ATTENTION`, "good" for nothing wrong, or empty for any.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        now, wanted = datetime.now(UTC), search.strip().lower()
+        rows = []
+        for adapter in self.adapters():
+            if merchant not in (None, adapter.merchant) or wanted not in adapter.merchant:
+                continue
+            if recipe and adapter.recipe != recipe:
+                continue
+            traffic = self._traffic.of(adapter.name)
+            attention = adapter.attention(traffic, now)
+            if not state or state in attention or (state == "good" and not attention):
+                rows.append(Row(adapter, traffic, attention))
+        return sorted(rows, key=lambda row: ATTENTION.index(row.attention[0]) if row.attention else len(ATTENTION))
+
+
+def _adapters(versions: Iterable[Version]) -> list[Adapter]:
+    grouped: dict[tuple[str, str], list[Version]] = {}
+    for version in versions:
+        if version.merchant != HOUSE:
+            grouped.setdefault((version.merchant, version.recipe), []).append(version)
+    return [_adapter(found) for found in grouped.values()]
+
+
+def _adapter(versions: list[Version]) -> Adapter:
+    newest = max(versions, key=attrgetter("number"))
+    named = {alias: version for version in versions for alias in version.aliases}
+    production, candidate = named.get("production"), named.get("candidate")
+    waits = candidate if candidate is not None and candidate is not production else None
+    return Adapter(newest.merchant, newest.recipe, newest, production, waits, len(versions))
