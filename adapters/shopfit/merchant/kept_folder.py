@@ -1,0 +1,102 @@
+"""A merchant's folder under SHOPFIT_HOME: where data that came through the console lie, and labels that people gave."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shopfit.errors import DataError
+from shopfit.merchant.merchant import DESCRIPTION, Merchant
+from shopfit.recipe.names import HOUSE, SLUG_RULE, is_slug
+from shopfit.recipe.shipped import sample_folder
+from shopfit.settings import merchant_folder
+
+
+def find_merchant(home: Path, name: str) -> Merchant | None:
+    """The merchant whose data are kept, or the sample merchant of that name; None if there is neither.
+
+    Raises:
+        DataError: if its folder is not valid.
+    """
+    if not is_slug(name):
+        return None
+    own = merchant_folder(home, name)
+    folder = own if own.is_dir() else sample_folder(name)
+    return None if folder is None else Merchant.open(folder)
+
+
+def kept_merchant(home: Path, name: str, *, language: str = "en", description: str = "") -> Merchant:
+    """The merchant's folder to write to: the one that is kept, a copy of the sample's, or a new one.
+
+    Args:
+        home: SHOPFIT_HOME.
+        name: of the merchant.
+        language: of a new one: a tag such as en or zh.
+        description: of a new one: what the shop sells, in one line.
+
+    Raises:
+        DataError: if the name cannot be a merchant's, another argument is not valid, or nothing can be written.
+    """
+    if not is_slug(name) or name == HOUSE:
+        raise DataError(f"{name[:80]!r} cannot be a merchant's name (allowed: {SLUG_RULE})", next_step="choose another")
+    own = merchant_folder(home, name)
+    if own.is_dir():
+        return Merchant.open(own)
+    try:
+        own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=own.parent, prefix=".") as staged:
+            new = Path(staged) / name
+            if (sample := sample_folder(name)) is not None:
+                shutil.copytree(sample, new)
+            else:
+                new.mkdir()
+                told = {"name": name, "language": language, "description": description}
+                lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in told.items() if value]
+                (new / DESCRIPTION).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            Merchant.open(new)  # raises what is wrong with it
+            new.rename(own)
+    except OSError as error:
+        raise DataError(f"{own} cannot be written: {error.strerror}", next_step="let this user write there") from error
+    return Merchant.open(own)
+
+
+def write_rows(merchant: Merchant, file: str, rows: Sequence[Mapping[str, Any]], *, append: bool = False) -> None:
+    """Write a file of rows of a merchant, as JSON lines; it is the old one or the new one whole, whatever happens.
+
+    Args:
+        merchant: whose kept folder it is.
+        file: its name, such as `reviews.jsonl`.
+        rows: as plain JSON.
+        append: to those that are there, rather than in their place.
+
+    Raises:
+        DataError: if it cannot be written.
+    """
+    path = merchant.folder / file
+    try:
+        before = path.read_bytes() if append and path.exists() else b""
+        if before and not before.endswith(b"\n"):
+            before += b"\n"
+        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        with tempfile.NamedTemporaryFile(dir=merchant.folder, prefix=".", delete=False) as new:
+            new.write(before + text.encode())
+            new.flush()
+            os.fsync(new.fileno())
+        Path(new.name).replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written: {error.strerror}", next_step="free some space, then try again"
+        ) from error
+
+
+def without_last(merchant: Merchant, file: str, row_id: str) -> bool:
+    """Take the last row of a file back, if it is the one of that id; whether it was."""
+    path = merchant.folder / file
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if not lines or json.loads(lines[-1]).get("id") != row_id:
+        return False
+    write_rows(merchant, file, [json.loads(line) for line in lines[:-1]])
+    return True

@@ -1,0 +1,5 @@
+"""To be written."""
+
+from shopfit.serve.console.routes import page_router
+
+router = page_router()
