@@ -2,7 +2,7 @@
 
 from shopfit.runs.events import Event
 from shopfit.runs.folder import Asked, Job, Run, State, all_runs, create_run, find_run, run_in
-from shopfit.runs.queue import LANES, Lane, enqueue, lane_of, waiting
+from shopfit.runs.queue import LANES, Lane, enqueue, lane_of, waiting, withdraw
 
 __all__ = [
     "LANES",
@@ -19,4 +19,5 @@ __all__ = [
     "lane_of",
     "run_in",
     "waiting",
+    "withdraw",
 ]

@@ -54,6 +54,17 @@ def enqueue(home: Path, run: Run, *, by: str, resume: bool = False) -> None:
     unfinished.rename(entry)
 
 
+def withdraw(home: Path, run: Run) -> None:
+    """Take a run out of the queue; one that was taken by a worker meanwhile goes on."""
+    for one in waiting(home, lane_of(run.asked.job)):
+        if one.run.id == run.id:
+            try:
+                one.entry.unlink()
+            except FileNotFoundError:
+                return
+            run.tell("stopped")
+
+
 def waiting(home: Path, lane: Lane) -> list[Waiting]:
     """What waits in a lane, in turn; entries whose run is gone, as after an erasure, are removed."""
     found = []

@@ -1,5 +1,99 @@
-"""To be written."""
+"""Runs: the queue and what was done, and a run with its curves, its stages and its log, live."""
 
-from shopfit.serve.console.routes import page_router
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Form
+from starlette.responses import PlainTextResponse, Response
+
+from shopfit.errors import RequestError
+from shopfit.runs import Run, all_runs, enqueue, find_run, withdraw
+from shopfit.serve.console.rendering import HEADERS
+from shopfit.serve.console.routes import Visits, page_router, query_of
+from shopfit.serve.console.run_view import RunView, view_of
 
 router = page_router()
+
+_ROWS = 50
+_TAIL = 20_000  # characters of a log that a page shows
+
+
+@router.get("/runs")
+async def runs(visit: Visits, merchant: str = "", page: int = 1) -> Response:
+    """What waits and what was done, the newest first."""
+    threads, own = visit.gateway.threads, visit.grant.merchant or merchant or None
+    found = await threads.run(all_runs, visit.home, own)
+    last = max(1, -(-len(found) // _ROWS))
+    page = min(max(1, page), last)
+    part = found[(page - 1) * _ROWS : page * _ROWS]
+    return visit.page(
+        "runs.html",
+        runs=await threads.run(lambda: [view_of(run) for run in part]),
+        merchant=merchant,
+        number=page,
+        last=last,
+        first=(page - 1) * _ROWS + 1,
+        total=len(found),
+        query=lambda **more: query_of({"merchant": merchant} | more),
+    )
+
+
+@router.get("/runs/{merchant}/{run_id}")
+async def run(visit: Visits, merchant: str, run_id: str) -> Response:
+    """One run."""
+    found, log = await visit.gateway.threads.run(lambda: _read(visit, merchant, run_id))
+    return visit.page("run.html", run=found, log=log, may_change=visit.grant.allows("publish", merchant))
+
+
+@router.get("/runs/{merchant}/{run_id}/now")
+async def run_now(visit: Visits, merchant: str, run_id: str) -> Response:
+    """What of its page changes as it goes on."""
+    found, log = await visit.gateway.threads.run(lambda: _read(visit, merchant, run_id))
+    return visit.page("run_now.html", run=found, log=log, may_change=visit.grant.allows("publish", merchant))
+
+
+@router.get("/runs/{merchant}/{run_id}/log")
+async def log(visit: Visits, merchant: str, run_id: str) -> Response:
+    """All that its process printed."""
+    found = await visit.gateway.threads.run(lambda: _run(visit, merchant, run_id).log)
+    return PlainTextResponse(found, headers=HEADERS | {"content-disposition": f'attachment; filename="{run_id}.txt"'})
+
+
+@router.post("/runs/{merchant}/{run_id}/{change}")
+async def change(visit: Visits, merchant: str, run_id: str, change: str, page: Annotated[str, Form()] = "") -> Response:
+    """Stop it, have it keep its best weights, or have it go on."""
+    del page
+    visit.sees(merchant)
+    visit.check("publish", merchant)
+    done = await visit.gateway.threads.run(lambda: _change(visit, _run(visit, merchant, run_id), change))
+    await visit.gateway.runs.wake()
+    return visit.to(done)
+
+
+def _change(visit: Visits, run: Run, change: str) -> str:
+    state = run.state()
+    if change == "resume" and state not in ("queued", "running"):
+        enqueue(visit.home, run, by=visit.actor, resume=True)
+    elif change == "stop" and state == "running":
+        run.interrupt()
+    elif change == "keep-best" and state == "running" and run.asked.job == "adapter":
+        run.keep_best()
+    elif change == "withdraw" and state == "queued":
+        withdraw(visit.home, run)
+    else:
+        raise _NotNow(f"the run is {state} by now, and this cannot be done", next_step="load the page again")
+    return f"/console/runs/{run.asked.merchant}/{run.id}"
+
+
+class _NotNow(RequestError):
+    http_status = HTTPStatus.CONFLICT
+
+
+def _run(visit: Visits, merchant: str, run_id: str) -> Run:
+    visit.sees(merchant)
+    return find_run(visit.home, merchant, run_id)
+
+
+def _read(visit: Visits, merchant: str, run_id: str) -> tuple[RunView, str]:
+    found = _run(visit, merchant, run_id)
+    return view_of(found), found.log[-_TAIL:]
