@@ -26,7 +26,7 @@ class Event:
     facts: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
-def append(file: Path, kind: Kind, **facts: Any) -> None:
+def append(file: Path, kind: Kind, /, **facts: Any) -> None:
     """Add an event to a file, in one write.
 
     Raises:

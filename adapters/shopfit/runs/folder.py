@@ -77,7 +77,7 @@ class Run:
         """What happened so far, oldest first."""
         return events.read(self.folder / "events.jsonl")
 
-    def tell(self, kind: Kind, **facts: Any) -> None:
+    def tell(self, kind: Kind, /, **facts: Any) -> None:
         """Add an event.
 
         Raises:

@@ -71,7 +71,7 @@ class Record:
             self.published(done)
         self._tell("ended", refused=done.report.verdict.refused and done.instant is None, version=done.version.name)
 
-    def _tell(self, kind: Kind, **facts: Any) -> None:
+    def _tell(self, kind: Kind, /, **facts: Any) -> None:
         if self._run is not None:
             self._run.tell(kind, **facts)
 

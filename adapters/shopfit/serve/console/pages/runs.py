@@ -85,7 +85,7 @@ def _change(visit: Visits, run: Run, change: str) -> str:
     return f"/console/runs/{run.asked.merchant}/{run.id}"
 
 
-class _NotNow(RequestError):
+class _NotNow(RequestError):  # noqa: N818 - reads as what it is
     http_status = HTTPStatus.CONFLICT
 
 
