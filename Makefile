@@ -32,7 +32,7 @@ VLLM_READY := $(VLLM)/.ready
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter serve label-next curve test test-fast proofs test-vllm soak lint lint-deploy types bench \
+.PHONY: help setup base adapter serve console browser label-next curve test test-fast proofs test-vllm soak lint lint-deploy types bench \
 	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-languages bench-small bench-ablations bench-gate clean
 
 help:  ## list the targets
@@ -59,13 +59,24 @@ adapter: base  ## train, evaluate and register an adapter: MERCHANT=, RECIPE=, D
 serve: base  ## serve what the registry has in production over HTTP: HOST=, PORT=, OPTIONS=
 	@$(BIN)/shopfit serve --host $(HOST) --port $(PORT) $(OPTIONS)
 
+console: base  ## open the console in a browser, for this machine alone, with sample merchants: PORT=
+	@$(BIN)/shopfit console --samples --port $(PORT)
+
 label-next: base  ## propose unlabeled rows to label: MERCHANT=, RECIPE=, ROWS=, DATA=, SET=
 	@$(BIN)/shopfit label-next $(MERCHANT) $(RECIPE) --rows $(ROWS) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)")
 
 curve: base  ## measure how many examples to ask for: MERCHANT=, RECIPE=, SHOTS=, SEEDS=, DATA=, SET=
 	@$(BIN)/shopfit curve $(MERCHANT) $(RECIPE) $(if $(DATA),--data "$(DATA)") $(foreach pair,$(SET),--set "$(pair)") $(if $(SHOTS),--shots "$(SHOTS)") $(if $(SEEDS),--seeds $(SEEDS))
 
-test: base  ## run the tests of every part, in WORKERS processes
+CHROMIUM := command -v "$${SHOPFIT_CHROMIUM:-chromium}" >/dev/null
+
+browser:  ## install Debian's Chromium, which tests of the console drive, where this user may
+	@$(CHROMIUM) || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& echo "== browser: Chromium, for the tests of the console" && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk fonts-noto-core >/dev/null; } \
+		|| echo "== browser: THE CONSOLE IS NOT TESTED, as there is no Chromium: install it, or name one in SHOPFIT_CHROMIUM"
+
+test: base browser  ## run the tests of every part, in WORKERS processes
 	@echo "== test: every part, on tiny models and on the real base, in $(WORKERS) processes; about 20 minutes on two idle cores"
 	@$(TESTS) -m "not proof"
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "Measure a registered adapter again, beside base, priors and baselines.",
     "run": "List, stop and resume runs; work off the queue.",
     "serve": "Serve every merchant's adapter over HTTP.",
+    "console": "Open the console in a browser, for this machine alone.",
     "recipe": "List, show, copy and check recipes.",
     "base": "List, fetch and show base models.",
     "registry": "List, promote, roll back, verify and remove versions; collect garbage.",

@@ -12,7 +12,7 @@ from shopfit.cli.arguments import TEXT
 from shopfit.errors import ShopfitError
 from shopfit.serve.options import RANGES, ServeOptions
 
-_PACKAGES = ("fastapi", "fastapi_offline", "limits", "prometheus_client", "uvicorn")
+_PACKAGES = ("fastapi", "fastapi_offline", "limits", "multipart", "prometheus_client", "uvicorn")
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -47,12 +48,13 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(settings: Settings, options: ServeOptions) -> None:
+def run(settings: Settings, options: ServeOptions, listening_at: Callable[[str], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT; then no new requests, and at most `options.drain` seconds for those under way.
 
     Args:
         settings: where the registry is.
         options: of the gateway.
+        listening_at: is told the address, once the gateway has started.
 
     Raises:
         ShopfitError: if the address cannot be listened at, or something else that the options name is not there.
@@ -74,21 +76,24 @@ def run(settings: Settings, options: ServeOptions) -> None:
         )
         try:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:  # uvloop where it is there
-                runner.run(_serve(_Server(config, gateway), gateway, listening))
+                runner.run(_serve(_Server(config, gateway), gateway, listening, listening_at))
         except KeyboardInterrupt:  # uvicorn raises the signal again when it has ended as it should
             if not gateway.draining:
                 raise
         logger.info("ended")
 
 
-async def _serve(server: _Server, gateway: Gateway, listening: socket.socket) -> None:
+async def _serve(
+    server: _Server, gateway: Gateway, listening: socket.socket, listening_at: Callable[[str], None]
+) -> None:
     try:
         await gateway.start()  # here, as uvicorn would not tell why the application has not started
     except BaseException:
         await gateway.close()
         raise
     host, port = listening.getsockname()[:2]
-    logger.info("serving http://%s:%s (API docs at /docs)", host, port)
+    logger.info("serving http://%s:%s (API docs at /docs, console at /console)", host, port)
+    listening_at(f"http://{host}:{port}")
     await server.serve(sockets=[listening])
 
 
