@@ -55,7 +55,8 @@ def command_of(run: Run, *, resume: bool) -> list[str]:
     command = [sys.executable, "-m", "shopfit", asked.job]
     named = [asked.recipe] if asked.job == "compare" else [asked.merchant, asked.recipe]
     recorded = ["--run", str(run.folder)] if asked.job == "adapter" else []
-    again = ["--resume"] if resume and asked.job == "adapter" else []
+    trains = asked.job == "adapter" and "--instant" not in asked.arguments
+    again = ["--resume"] if resume and trains else []
     return [*command, *named, *asked.arguments, "--json", *recorded, *again]
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Playwright, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, Route, expect, sync_playwright
 from tests.serve.operated import Operated, operating, own_copy
 
 from shopfit.settings import Settings
@@ -20,6 +20,8 @@ CHROMIUM = os.environ.get("SHOPFIT_CHROMIUM") or shutil.which("chromium") or ""
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 SERIOUS = {"serious", "critical"}
 QUIET = ("Failed to load resource",)  # the browser's own line about a status that a test asked for
+
+expect.set_options(timeout=60_000)  # against hanging: no test depends on how fast the machine is
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """What pages share: routes whose errors are pages, who is there, and forms that carry the session's token."""
 
+import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from shopfit.serve.console.wording import Wording
 from shopfit.serve.endpoints.asking import Asking
 from shopfit.serve.gateway import Gateway
 
+logger = logging.getLogger(__name__)
+
 
 class _PageRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -39,6 +42,13 @@ class _PageRoute(APIRoute):
                 return failure_page(request, BadForm("this form is not filled in as it should be", problems=wrong))
             except HTTPException as error:
                 return failure_page(request, NoPage(str(error.detail), next_step="go back to the start"))
+            except Exception as error:
+                logger.exception("the page %s could not be shown", request.url.path)
+                ours = ShopfitError(
+                    f"this page could not be shown: {type(error).__name__}",
+                    next_step="other pages go on; please report this one if it comes again",
+                )
+                return failure_page(request, ours)
 
         return handle_page
 

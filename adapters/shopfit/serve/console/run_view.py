@@ -134,7 +134,7 @@ def view_of(run: Run) -> RunView:
 
 def _stages(told: Sequence[Event]) -> list[Stage]:
     found = [event for event in told if event.kind == "stage"]
-    following = [*(event.at for event in found[1:]), None]
+    following = [*(event.at for event in found[1:]), None][: len(found)]
     return [
         Stage(
             event.at,

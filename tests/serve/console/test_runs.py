@@ -1,0 +1,92 @@
+"""Runs in the browser: what waits and what was done, live, stopped, gone on with; and whose they are."""
+
+import re
+
+import httpx2
+from playwright.sync_api import expect
+from tests.serve.console.conftest import Visitor
+from tests.serve.operated import Operated
+
+from shopfit.runs import Run, create_run
+
+SCRIPT = "<script>alert('x')</script>"
+ARABIC = "مراجعة طويلة جدا"
+
+
+def made(operated: Operated, merchant: str = "acme", recipe: str = "sentiment") -> Run:
+    return create_run(operated.gateway.settings.home, "adapter", merchant, recipe, ["--instant"], actor="tests")
+
+
+def trained(run: Run, steps: int = 40) -> None:
+    run.tell("begin", steps=steps)
+    for step in range(1, steps // 2 + 1):
+        run.tell("step", step=step, loss=1 / step)
+    for epoch in (1, 2):
+        run.tell("epoch", epoch=epoch, train_loss=1 / epoch, valid=0.5 * epoch)
+
+
+def test_a_run_under_way_is_shown_live_and_stops_by_hand(platform: Visitor, operated: Operated) -> None:
+    run = made(operated)
+    page = platform.page
+    with run.held():
+        run.tell("started")
+        run.tell("stage", what="data", detail=f"24 rows {ARABIC} {SCRIPT}")
+        platform.page.goto(f"{platform.url}/console/runs/acme/{run.id}")
+        expect(page.get_by_role("cell", name=SCRIPT)).to_be_visible()
+        trained(run)
+        expect(page.get_by_text("step 20 of 40")).to_be_visible()
+        expect(page.locator(".u-wrap")).to_have_count(2)
+        platform.check_accessible()
+        platform.shoot("run")
+        page.get_by_role("button", name="Stop training, keep the best").click()
+        expect(page.get_by_text("Its training ends after this step")).to_be_visible()
+        assert run.wants_best
+        run.tell("version", name="acme/sentiment@1", instant=False, metric="accuracy", value=0.9, promoted=True,
+                 candidate=False, reason="It is better.")  # fmt: skip
+        run.tell("ended", refused=False)
+    expect(page.get_by_text("Done", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="acme/sentiment@1")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("Done", exact=True)).to_be_visible()
+
+
+def test_a_run_that_failed_says_the_row_the_reason_and_what_to_do(platform: Visitor, operated: Operated) -> None:
+    run = made(operated)
+    with run.held():
+        run.tell("started")
+        problems = [{"where": "reviews.jsonl:2 label", "what": f"it is {SCRIPT}", "allowed": "a text"}]
+        run.tell("failed", message="some rows cannot be used", problems=problems, next="correct them")
+    platform.open(f"/console/runs/acme/{run.id}")
+    alert = platform.page.get_by_role("alert")
+    for words in ("some rows cannot be used", "reviews.jsonl:2 label", SCRIPT, "correct them"):
+        expect(alert).to_contain_text(words)
+    platform.check_accessible()
+    platform.shoot("run-failed")
+
+
+def test_a_run_that_is_gone_without_a_word_goes_on_by_a_button(platform: Visitor, operated: Operated) -> None:
+    run = made(operated, recipe="no-such-recipe")
+    with run.held():
+        run.tell("started")
+    platform.open(f"/console/runs/acme/{run.id}")
+    expect(platform.page.get_by_text("Ended without a word")).to_be_visible()
+    platform.page.get_by_role("button", name="Go on").click()
+    expect(platform.page.get_by_role("alert")).to_contain_text("no-such-recipe", timeout=120_000)
+    assert [event.facts["resume"] for event in run.events if event.kind == "queued"] == [True]
+    platform.open("/console/runs")
+    platform.check_accessible()
+    platform.shoot("runs")
+
+
+def test_a_merchants_key_sees_and_changes_its_own_runs_alone(visitor: Visitor, operated: Operated) -> None:
+    own, other = made(operated), made(operated, "rival")
+    visitor.sign_in(operated.gateway.keys["acme"], "/console/runs")
+    expect(visitor.page.get_by_role("table")).to_contain_text("acme")
+    assert "rival" not in visitor.page.content()
+    visitor.open(f"/console/runs/acme/{own.id}")
+    expect(visitor.page.get_by_role("button", name=re.compile("Stop|Go on"))).to_have_count(0)
+    url, cookie = operated.gateway.url, {"cookie": f"shopfit_console={operated.gateway.keys['acme']}"}
+    for run in (f"rival/{other.id}", f"nobody/{other.id}", f"acme/{other.id}"):
+        answers = [httpx2.get(f"{url}/console/runs/{run}{part}", headers=cookie) for part in ("", "/now", "/log")]
+        assert [answer.status_code for answer in answers] == [404] * 3
+        assert all("other" not in answer.text for answer in answers)
