@@ -1,11 +1,4 @@
-"""A bundle: the immutable folder that holds one adapter.
-
-    bundle.json     what it is, and the SHA-256 of every other file
-    native/         the PEFT folder as trained
-    lora/           the same adapter as plain LoRA, for the serving engines (absent for prefix tuning and DoRA)
-    catalog.jsonl   the items it was trained to rank, history.jsonl those of its histories (rank only)
-    report.json, report.png, README.md
-    study.json      every trial of the search for its settings, if there was one
+"""A bundle: the immutable folder that holds one adapter. `FILES` lists what is in it.
 
 Weights are safetensors with finite numbers; nothing in a bundle is ever unpickled or executed. Every read checks the
 file against the manifest's digest: a folder may be edited while it is in use.
@@ -31,6 +24,20 @@ from shopfit.errors import BundleError, Problem
 
 MANIFEST = "bundle.json"
 NATIVE, LORA = "native", "lora"
+FILES: Mapping[str, str] = {
+    MANIFEST: "what it is, and the SHA-256 of every other file",
+    f"{NATIVE}/": "the PEFT folder as trained",
+    f"{LORA}/": "the same adapter as plain LoRA, for the serving engines; absent for prefix tuning and DoRA",
+    "catalog.jsonl": "rank: the items that it was trained to rank",
+    "history.jsonl": "rank: the items of its histories, where those are others",
+    "blend.json": "score fusion: the parts of the score beside the adapter's, and their weights",
+    "head.safetensors": "on an encoder: a vector for each label, or the discriminant of an adapter without training",
+    "report.json": "the report, as numbers",
+    "report.png": "the report, as a picture",
+    "README.md": "the model card",
+    "study.json": "every trial of the search for its settings, if there was one",
+}
+"""The files and folders of a bundle, and what each holds."""
 _AGAIN = "bring the bundle again, or train it again"
 _DIVERGED = "train it again with a lower tune.lr (a tenth of it is a good try); nothing was kept of this one"
 _NOT_SERVED = {"report.json", "study.json"}  # read by people only: their numbers are not checked
