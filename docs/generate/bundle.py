@@ -31,7 +31,7 @@ def page() -> str:
 
 
 def _fields(schema: Mapping[str, Any]) -> str:
-    return table(("field", "default", "holds", "what it is"), _rows(schema))
+    return table(("field", "what it is", "holds", "default"), _rows(schema))
 
 
 def _rows(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
@@ -40,4 +40,4 @@ def _rows(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     for field, entry in schema["properties"].items():
         needed = field in schema.get("required", ())
         default = "**needed**" if needed else code(json.dumps(entry["default"])) if "default" in entry else "now"
-        yield code(field), default, allowed(entry, links), sentence(entry.get("description") or said.get(field, ""))
+        yield code(field), sentence(entry.get("description") or said.get(field, "")), allowed(entry, links), default

@@ -43,12 +43,12 @@ def page() -> str:
     parts = [
         _FEEDBACK,
         fenced(json.dumps({"events": [_EXAMPLE]}, indent=2), "json"),
-        table(("field", "allowed", "what it is"), _fields(event)),
+        table(("field", "what it is", "allowed"), _fields(event)),
         "### Kinds",
         table(("`kind`", "what it says", "goes with"), _kinds()),
         _SHOWN,
         table(
-            ("column", "type", "what it is"), [(code(n), kind, sentence(what)) for n, (kind, what) in COLUMNS.items()]
+            ("column", "what it is", "type"), [(code(n), sentence(what), kind) for n, (kind, what) in COLUMNS.items()]
         ),
         _REQUESTS,
         table(("field", "what it is"), [(code(name), sentence(what)) for name, what in FIELDS.items()]),
@@ -72,7 +72,7 @@ def _fields(schema: dict[str, dict[str, dict[str, str]]]) -> Iterator[tuple[str,
             if field == "kind"
             else sentence(entry.get("description", ""))
         )
-        yield code(field), allowed(entry) + needed, said
+        yield code(field), said, allowed(entry) + needed
 
 
 def _kinds() -> Iterator[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from docs.generate.json_values import Schema, allowed
 from docs.generate.markdown import code, document, fenced, sentence, table
 from shopfit.registry.grant import Scope
 from shopfit.serve.app import make_app
+from shopfit.serve.endpoints.asking import USER
 from shopfit.serve.options import ServeOptions
 
 _OPENING = """
@@ -26,6 +27,7 @@ gateway has the same at `/docs`, to try out, and as OpenAPI at `/openapi.json`.
   a 404.
 - Bodies and answers are JSON. An unknown field is an error.
 - An answer of an adapter has the headers `x-shopfit-version`, `x-shopfit-digest` and `x-shopfit-answer-id`.
+- `user` in a body, or the header `x-shopfit-user`, names the shopper. Canaries are sticky by it.
 - Whatever fails has the body that [errors](errors.md) describes.
 """
 _KEYLESS, _PLATFORM = "none", "any, of the platform"
@@ -115,7 +117,7 @@ def _endpoint(method: str, path: str, operation: Mapping[str, Any], scope: str) 
             "- With `stream`, the answer is server-sent events (`text/event-stream`); the last one is `[DONE]`."
         )
     yield "\n".join(lines)
-    others = [one for one in operation.get("parameters", []) if one["in"] != "path"]
+    others = [one for one in operation.get("parameters", []) if one["in"] != "path" and one["name"] != USER]
     rows = [
         (code(one["name"]), one["in"], allowed(one["schema"]), sentence(one.get("description", ""))) for one in others
     ]

@@ -83,13 +83,13 @@ def _keys(prefix: str, entries: Mapping[str, Any], needed: Collection[str]) -> s
     rows = [
         (
             code(prefix + key),
-            _NEEDED if key in needed else _default(entry),
-            _values(entry),
             sentence(entry.get("description", "")),
+            _values(entry),
+            _NEEDED if key in needed else _default(entry),
         )
         for key, entry in entries.items()
     ]
-    return table(("key", "default", "allowed", "what it does"), rows)
+    return table(("key", "what it does", "allowed", "default"), rows)
 
 
 def _values(entry: Schema) -> str:

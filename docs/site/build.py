@@ -19,6 +19,10 @@ _SLUGIFY = "!!python/object/apply:pymdownx.slugs.slugify {kwds: {case: lower}}"
 _CONFIG = Path(__file__).parent / "mkdocs.yml"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _VERSION = re.compile(r"[0-9]+(\.[0-9A-Za-z]+)+")
+# a line that ends and one that begins in Chinese: HTML would have a space between them
+_CHINESE_BREAK = re.compile(
+    r"(?<=[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef])\n(?=[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef])"
+)
 _ALTERNATES = {"en": "English", "zh": "中文"}
 _HOME = {"en": "Start", "zh": "首页"}
 
@@ -45,12 +49,12 @@ def build(staged: Path, site: Path) -> Path:
     work = staged.with_name(f"{staged.name}-html")
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(staged, work / "en", ignore=shutil.ignore_patterns(CHINESE))
-    _for_html(work / "en")
+    _for_html(work / "en", staged)
     _zensical("en", work, place)
     if (staged / CHINESE / "index.md").exists():
         shutil.copytree(staged / CHINESE, work / CHINESE)
         shutil.copytree(staged / "stylesheets", work / CHINESE / "stylesheets")
-        _for_html(work / CHINESE)
+        _for_html(work / CHINESE, staged / CHINESE)
         _zensical("zh", work, place / CHINESE)
     _versions(site)
     return place
@@ -66,19 +70,20 @@ def _entries(pages: list[Page]) -> list[dict[str, str]]:
     return [{page.title: str(page.path)} for page in pages]
 
 
-def _for_html(folder: Path) -> None:
-    """Write pages as Zensical needs them: with links to the other language's HTML, and plain pipes in tables' code."""
+def _for_html(folder: Path, whole: Path) -> None:
+    """Write pages as Zensical needs them: with links to the other language's HTML, and what HTML reads otherwise."""
 
     def moved(link: str) -> str | None:
         address, mark, anchor = link.partition("#")
-        if not address.endswith(".md") or ":" in address or (page.parent / address).exists():
+        there = (page.parent / address).exists()
+        if there or not address.endswith(".md") or not (whole / page.parent.relative_to(folder) / address).exists():
             return None
         return f"{address.removesuffix('.md')}.html{mark}{anchor}"
 
     for page in folder.rglob("*.md"):
         lines = relinked(page.read_text(encoding="utf-8"), moved).split("\n")
         lines = [re.sub(r"`[^`]+`", _plain_pipes, line) if line.startswith("|") else line for line in lines]
-        page.write_text("\n".join(lines), encoding="utf-8")
+        page.write_text(_CHINESE_BREAK.sub("", "\n".join(lines)), encoding="utf-8")
 
 
 def _plain_pipes(match: re.Match[str]) -> str:
