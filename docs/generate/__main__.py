@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from docs.generate import bundle, cli, errors, events, http, metrics, python, recipe
+from docs.generate.markdown import NOTICE
 
 FOLDER = Path(__file__).parents[1] / "reference"
 PAGES: Mapping[str, Callable[[], str]] = {
@@ -20,10 +21,14 @@ PAGES: Mapping[str, Callable[[], str]] = {
 
 
 def stale() -> list[str]:
-    """Names of the pages that differ from what the code says now, and of files that are no page."""
-    found = {path.name for path in FOLDER.iterdir()} if FOLDER.is_dir() else set()
+    """Names of the pages that differ from what the code says now, and of those that nothing makes any more.
+
+    Pages beside them that people write are left alone.
+    """
+    found = {path.name for path in FOLDER.glob("*.md")}
+    made = {name for name in found if NOTICE in (FOLDER / name).read_text()}
     changed = [name for name, make in PAGES.items() if name not in found or (FOLDER / name).read_text() != make()]
-    return [*changed, *sorted(found - PAGES.keys())]
+    return [*changed, *sorted(made - PAGES.keys())]
 
 
 def write() -> None:

@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+NOTICE = "by `make reference`"
+"""What every page that is made says of itself."""
+
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields):\s*$")
 
 
@@ -17,7 +20,7 @@ def document(title: str, source: str, opening: str, *parts: str) -> str:
         opening: what the reader finds here, first.
         parts: the rest, each with its own heading.
     """
-    notice = f"<!-- Made from {source} by `make reference`. Change the words there. -->"
+    notice = f"<!-- Made from {source} {NOTICE}. Change the words there. -->"
     return (
         "\n\n".join([f"# {title}", notice, opening.strip(), *(part.strip() for part in parts if part.strip())]) + "\n"
     )
