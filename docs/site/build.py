@@ -66,8 +66,13 @@ def nav(folder: Path, language: str) -> list[dict[str, Any]]:
     return [{_HOME[language]: "index.md"}, *({title: _entries(pages)} for title, pages in found.items())]
 
 
-def _entries(pages: list[Page]) -> list[dict[str, str]]:
-    return [{page.title: str(page.path)} for page in pages]
+def _entries(pages: list[Page]) -> list[dict[str, Any]]:
+    """Pages in their groups; those in none come last, by themselves."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for page in pages:
+        groups.setdefault(page.group, []).append({page.title: str(page.path)})
+    alone = groups.pop("", [])
+    return [*({group: entries} for group, entries in groups.items()), *alone]
 
 
 def _for_html(folder: Path, whole: Path) -> None:

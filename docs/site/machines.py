@@ -60,5 +60,5 @@ def _opening(page: Path) -> str:
         plain = " ".join(paragraph.split())
         if plain and re.match(r"[\w*`\"']", plain) and not re.fullmatch(r"\[[^\]]+\]\([^)]+\)", plain):
             plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", plain).replace("**", "")
-            return re.split(r"(?<=[.。:])(?:\s|$)|(?<=。)", plain)[0]
+            return re.split(r"(?<=[.。])(?:\s|$)|(?<=。)|:(?:\s|$)", plain)[0]
     return title_of(text)

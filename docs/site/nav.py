@@ -1,4 +1,7 @@
-"""The order of the pages: by folder, and in a folder by a list or else by title."""
+"""The order of the pages: by folder, and in a folder as the start page names them; what it does not name follows by title.
+
+A paragraph of the start page that begins in bold is a group: `**Bring data.** [Prepare data](how-to/prepare-data.md) · …`.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,13 +18,10 @@ ENGLISH: Mapping[str, str] = {
     "project": "Project",
 }
 CHINESE: Mapping[str, str] = {"": "指南", "tutorials": "教程", "how-to": "操作指南"}
-FIRST: Mapping[str, tuple[str, ...]] = {
-    "tutorials": ("first-adapter", "your-own-merchant", "serve-and-swap"),
-    "reference": ("recipe", "cli", "http", "python", "metrics", "bundle", "events", "errors"),
-}
-"""Pages that come first in their folder, in this order; the others follow by title."""
 
 _TITLE = re.compile(r"^# +(.+?) *$", re.MULTILINE)
+_GROUP = re.compile(r"\*\*([^*]+?)[.:：]?\*\*")
+_TARGET = re.compile(r"\]\(([^)#\s]+\.md)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,12 @@ class Page:
     Args:
         path: of its Markdown, below the site's root.
         title: its first heading.
+        group: that the start page has it in; empty for none.
     """
 
     path: PurePosixPath
     title: str
+    group: str = ""
 
 
 def title_of(text: str) -> str:
@@ -54,6 +56,7 @@ def sections(root: Path, titles: Mapping[str, str]) -> dict[str, list[Page]]:
         ValueError: if a page is in no section, or has no title.
     """
     found: dict[str, list[Page]] = {title: [] for title in titles.values()}
+    named = start_order((root / "index.md").read_text(encoding="utf-8"))
     for file in sorted(root.rglob("*.md")):
         path = PurePosixPath(file.relative_to(root).as_posix())
         folder = "" if len(path.parts) == 1 else path.parts[0]
@@ -63,17 +66,32 @@ def sections(root: Path, titles: Mapping[str, str]) -> dict[str, list[Page]]:
             continue
         if folder not in titles:
             raise ValueError(f"{path} is in no section (allowed: {', '.join(filter(None, titles))})")
-        page = Page(path, title_of(file.read_text(encoding="utf-8")))
+        page = Page(path, title_of(file.read_text(encoding="utf-8")), named.get(str(path), ""))
         if not page.title:
             raise ValueError(f"{path} has no heading that begins with '# '")
         found[titles[folder]].append(page)
-    return {section: _ordered(pages) for section, pages in found.items() if pages}
+    return {section: _ordered(pages, list(named)) for section, pages in found.items() if pages}
 
 
-def _ordered(pages: Iterable[Page]) -> list[Page]:
-    def place(page: Page) -> tuple[bool, int, str]:
-        first = FIRST.get(page.path.parts[0], ())
-        rank = first.index(page.path.stem) if page.path.stem in first else len(first)
-        return len(page.path.parts) > 1, rank, page.title.casefold()
+def start_order(text: str) -> dict[str, str]:
+    """The pages that a start page names, in its order, each with the group that it is in; empty for none.
+
+    Args:
+        text: of the start page, in Markdown.
+    """
+    named: dict[str, str] = {}
+    for paragraph in text.split("\n\n"):
+        lead = _GROUP.match(paragraph)
+        targets = _TARGET.findall(paragraph)
+        for target in targets:
+            named.setdefault(target, lead[1] if lead and len(targets) > 1 else "")
+    return named
+
+
+def _ordered(pages: Iterable[Page], named: list[str]) -> list[Page]:
+    places = {name: place for place, name in enumerate(named)}
+
+    def place(page: Page) -> tuple[int, bool, str]:
+        return places.get(str(page.path), len(places)), len(page.path.parts) > 1, page.title.casefold()
 
     return sorted(pages, key=place)

@@ -97,8 +97,24 @@ def test_blocks_of_code_keep_their_links() -> None:
     assert staging.relinked(text, lambda link: f"x/{link}").count("x/b.md") == 1
 
 
+def test_pages_come_as_the_start_page_names_them(tmp_path: Path) -> None:
+    (tmp_path / "how-to").mkdir()
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / "how-to" / f"{name}.md").write_text(f"# Page {name}\n")
+    start = "# Start\n\n**Do.** [c](how-to/c.md) ·\n[a](how-to/a.md)\n\n**Bold** words, and [d](how-to/d.md).\n"
+    (tmp_path / "index.md").write_text(start)
+    pages = nav.sections(tmp_path, nav.ENGLISH)["How-to"]
+    assert [(page.title, page.group) for page in pages] == [
+        ("Page c", "Do"),
+        ("Page a", "Do"),
+        ("Page d", ""),
+        ("Page b", ""),
+    ]
+
+
 def test_pages_without_a_section_or_a_title_are_refused(tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
+    (tmp_path / "index.md").write_text("# Start\n")
     (tmp_path / "odd" / "page.md").write_text("# A page\n")
     with pytest.raises(ValueError, match="in no section"):
         nav.sections(tmp_path, nav.ENGLISH)
