@@ -1,6 +1,6 @@
-"""The order of the pages: by folder, and in a folder as the start page names them; what it does not name follows by title.
+"""The order of the pages: by folder, and in a folder as the start page names them; what it does not name comes last.
 
-A paragraph of the start page that begins in bold is a group: `**Bring data.** [Prepare data](how-to/prepare-data.md) · …`.
+A paragraph of the start page that begins in bold is a group: `**Bring data.** [Prepare data](how-to/prepare.md) · …`.
 """
 
 import re
