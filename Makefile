@@ -32,7 +32,7 @@ VLLM_READY := $(VLLM)/.ready
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base adapter serve console browser label-next curve test test-fast proofs test-vllm soak lint lint-deploy types bench \
+.PHONY: help setup base adapter serve console browser label-next curve test test-fast proofs test-vllm soak lint lint-deploy types reference docs docs-blocks bench \
 	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-languages bench-small bench-ablations bench-gate clean
 
 help:  ## list the targets
@@ -124,6 +124,16 @@ $(TOOLS)/.ready: deploy/lint-requirements.txt
 
 types: $(READY)  ## check types, strictly
 	@$(BIN)/mypy
+
+reference: $(READY)  ## write the reference pages of the docs from the code
+	@$(BIN)/python -m docs.generate
+
+docs: $(READY)  ## build the site in build/site from the docs, and check every page and link of it
+	@echo "== docs: build/site; what its blocks say is tried by \`make docs-blocks\`, by \`make test\` and by \`make proofs\`"
+	@$(BIN)/python -m docs.site
+
+docs-blocks: base  ## run every code block of the docs, on the real base
+	@$(TESTS) tests/test_docs.py
 
 bench: base  ## measure what docs/benchmarks.md reports
 	@$(BIN)/python -m tests.bench

@@ -53,7 +53,7 @@ def _line(text: str) -> str:
 
 
 class ShopfitError(Exception):
-    """A mistake the user can mend.
+    """A mistake the user can mend. `cure` says what mends its kind, `next_step` what mends this one.
 
     Args:
         message: what is wrong and where, in one line.
@@ -63,6 +63,7 @@ class ShopfitError(Exception):
 
     exit_code = 2
     http_status: ClassVar[int] = 500
+    cure: ClassVar[str] = "Do what the line that begins with `Next:` says."
     shown_problems = 20
     _more: ClassVar[tuple[str, ...]] = ()
 
@@ -111,33 +112,52 @@ class ShopfitError(Exception):
 class RecipeError(ShopfitError):
     """A recipe file or an override is not valid."""
 
+    cure = (
+        "Correct each line that is named, then run `shopfit recipe validate` on the file. `shopfit recipe "
+        "show` prints every key."
+    )
+
 
 class Diverged(ShopfitError):  # noqa: N818 - reads as what it is
     """A training's numbers are no longer finite."""
+
+    cure = "Train again with a lower `tune.lr`: a tenth is a good try."
 
 
 class DataError(ShopfitError):
     """A merchant's folder, examples or catalog cannot be used."""
 
     http_status = 422
+    cure = "Correct the rows that are named; `shopfit data check` lists them all, and trains nothing."
 
 
 class BaseError(ShopfitError):
     """A base is missing, altered, or not the one an adapter was trained on."""
 
     http_status = 503
+    cure = (
+        "Run `shopfit base ls` to see what is there and `shopfit base fetch` to bring it. An adapter needs "
+        "the base that it was trained on."
+    )
 
 
 class BundleError(ShopfitError):
     """A bundle on disk is incomplete or was edited."""
 
     http_status = 503
+    cure = (
+        "Run `shopfit registry verify` to find every damaged version. Put its files back from a backup, roll "
+        "back, or train again."
+    )
 
 
 class UnknownReference(ShopfitError):  # noqa: N818 - reads as what it is
     """A reference is malformed or names nothing in the registry."""
 
     http_status = 404
+    cure = (
+        "Run `shopfit registry ls`, or ask `GET /v1/models`, to see the names there are. A merchant sees its own alone."
+    )
 
 
 class UnknownVersion(UnknownReference):
@@ -149,6 +169,8 @@ class UnknownVersion(UnknownReference):
         problems: as of any error.
         next_step: what to do now.
     """
+
+    cure = "Take one of the versions that the message lists, or leave `@…` out for the one in production."
 
     _more = ("versions",)
 
@@ -162,29 +184,42 @@ class UnknownVersion(UnknownReference):
 class UnknownMerchant(UnknownReference):
     """The registry has nothing of a merchant, or a name cannot be one's."""
 
+    cure = "Run `shopfit registry ls` to see the merchants there are. A name is 1-63 of a-z, 0-9 and hyphens."
+
 
 class UnknownRelease(UnknownReference):
     """An adapter has no such release."""
+
+    cure = "Run `shopfit release ls` to see the canaries and shadows there are."
 
 
 class UnknownAnswer(ShopfitError):  # noqa: N818 - reads as what it is
     """No answer of such an id was given to the merchant."""
 
     http_status = 404
+    cure = "Send the id from the header `x-shopfit-answer-id` with a key of the merchant that got the answer."
 
 
 class UnknownCatalog(UnknownReference):
     """A merchant has no catalog in the registry."""
+
+    cure = "Send the whole catalog first: `PUT /v1/merchants/{merchant}/catalog`."
 
 
 class RegistryError(ShopfitError):
     """The registry does not allow something as it is now, or cannot do it."""
 
     http_status = 503
+    cure = (
+        "Do what the message says. `shopfit registry show` tells the state of one version, `shopfit registry "
+        "audit` who changed it."
+    )
 
 
 class RegistryUnavailable(RegistryError):  # noqa: N818 - reads as what it is
     """The registry's database or its blobs cannot be reached, read or written; the message says where they are."""
+
+    cure = "Bring the database or the blob store back; nothing has to be restarted. The log says which of them it is."
 
 
 class KeyRefused(ShopfitError):  # noqa: N818 - reads as what it is
@@ -196,6 +231,9 @@ class KeyRefused(ShopfitError):  # noqa: N818 - reads as what it is
     """
 
     http_status = 401
+    cure = (
+        "Send the whole key in one header, `Authorization: Bearer sf_…`, or make another one with `shopfit key create`."
+    )
 
     def __init__(self, why: Literal["malformed", "unknown", "expired", "revoked"], key: str | None = None) -> None:
         super().__init__(
@@ -214,12 +252,17 @@ class ScopeMissing(ShopfitError):  # noqa: N818 - reads as what it is
     """An API key is valid, and may not do this."""
 
     http_status = 403
+    cure = (
+        "Use a key with the scope that the message names, of this merchant or of the platform: `shopfit key "
+        "create --scope`."
+    )
 
 
 class RequestError(ShopfitError):
     """An engine cannot answer this request."""
 
     http_status = 422
+    cure = "Correct each field that is named. The page on HTTP lists what every endpoint takes."
 
 
 class LimitExceeded(ShopfitError):  # noqa: N818 - reads as what it is
@@ -233,6 +276,7 @@ class LimitExceeded(ShopfitError):  # noqa: N818 - reads as what it is
     """
 
     http_status = 429
+    cure = "Wait for the seconds in `retry-after`, or raise the limit with `shopfit limit set`."
     _more = ("retry_after",)
 
     def __init__(
@@ -246,18 +290,21 @@ class Overloaded(ShopfitError):  # noqa: N818 - reads as what it is
     """An engine has as many requests as it may hold."""
 
     http_status = 503
+    cure = "Send it again after the seconds in `retry-after`. If it comes often, add machines or raise `--queue`."
 
 
 class EngineEnded(ShopfitError):  # noqa: N818 - reads as what it is
     """An engine was closed, or its serving thread or its process has ended: the same request may be sent again."""
 
     http_status = 503
+    cure = "Send the same request again: the engine is started anew. If it comes often, see whether memory ran out."
 
 
 class DeadlineExceeded(ShopfitError, TimeoutError):  # noqa: N818 - reads as what it is
     """A request's time was up before it was answered."""
 
     http_status = 504
+    cure = "Ask for less at once, or give answers more time: `--timeout` of `shopfit serve`."
 
 
 _KINDS: dict[str, type[ShopfitError]] = {

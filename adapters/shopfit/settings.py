@@ -9,6 +9,15 @@ from urllib.parse import quote
 from shopfit.errors import ShopfitError
 
 _MOST_GB = 1e9
+VARIABLES = {
+    "SHOPFIT_HOME": "folder for everything that shopfit writes; `~/.shopfit` by default",
+    "SHOPFIT_REGISTRY": "SQLAlchemy URL of the registry; a SQLite file in that folder by default",
+    "SHOPFIT_BLOBS": "folder or fsspec URL of the blob store; a folder in that folder by default",
+    "SHOPFIT_USER_KEY": "key that pseudonyms of users are made with, 16 bytes or more, the same at all gateways; each "
+    "machine makes its own by default",
+    "SHOPFIT_INDEX_GB": "gigabytes that the indexes of all merchants' catalogs may take; 16 by default",
+}
+"""The variables of the environment that are read, and what each says. OpenTelemetry's and Accelerate's are theirs."""
 
 
 @dataclass(frozen=True, slots=True)

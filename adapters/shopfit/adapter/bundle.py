@@ -1,11 +1,4 @@
-"""A bundle: the immutable folder that holds one adapter.
-
-    bundle.json     what it is, and the SHA-256 of every other file
-    native/         the PEFT folder as trained
-    lora/           the same adapter as plain LoRA, for the serving engines (absent for prefix tuning and DoRA)
-    catalog.jsonl   the items it was trained to rank, history.jsonl those of its histories (rank only)
-    report.json, report.png, README.md
-    study.json      every trial of the search for its settings, if there was one
+"""A bundle: the immutable folder that holds one adapter. `FILES` lists what is in it.
 
 Weights are safetensors with finite numbers; nothing in a bundle is ever unpickled or executed. Every read checks the
 file against the manifest's digest: a folder may be edited while it is in use.
@@ -31,6 +24,20 @@ from shopfit.errors import BundleError, Problem
 
 MANIFEST = "bundle.json"
 NATIVE, LORA = "native", "lora"
+FILES: Mapping[str, str] = {
+    MANIFEST: "what it is, and the SHA-256 of every other file",
+    f"{NATIVE}/": "the PEFT folder as trained",
+    f"{LORA}/": "the same adapter as plain LoRA, for the serving engines; absent for prefix tuning and DoRA",
+    "catalog.jsonl": "rank: the items that it was trained to rank",
+    "history.jsonl": "rank: the items of its histories, where those are others",
+    "blend.json": "score fusion: the parts of the score beside the adapter's, and their weights",
+    "head.safetensors": "on an encoder: a vector for each label, or the discriminant of an adapter without training",
+    "report.json": "the report, as numbers",
+    "report.png": "the report, as a picture",
+    "README.md": "the model card",
+    "study.json": "every trial of the search for its settings, if there was one",
+}
+"""The files and folders of a bundle, and what each holds."""
 _AGAIN = "bring the bundle again, or train it again"
 _DIVERGED = "train it again with a lower tune.lr (a tenth of it is a good try); nothing was kept of this one"
 _NOT_SERVED = {"report.json", "study.json"}  # read by people only: their numbers are not checked
@@ -40,11 +47,11 @@ class BaseIdentity(BaseModel):
     """Which base, in which numeric form, an adapter was trained on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
-    fingerprint: str
-    quantization: str = "none"
+    name: str = Field(description="as the recipe named it")
+    fingerprint: str = Field(description="SHA-256 over all of its files that loading reads")
+    quantization: str = Field("none", description="numeric form of its weights: none, int8 or nf4")
     rounding: str = Field("", description="by whom its weights were rounded, if not by bitsandbytes")
-    dtype: str = "float32"
+    dtype: str = Field("float32", description="type of its other numbers")
     chat_template: str = Field(
         "",
         description="SHA-256 over the base's chat template, and what it writes around a prompt, if prompts are in it",
@@ -55,7 +62,7 @@ class DataIdentity(BaseModel):
     """The data of an adapter: a digest of the rows' content, and the row ids of each split."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    digest: str
+    digest: str = Field(description="SHA-256 over the content of the rows")
     train: list[str] = Field(description="ids the weights were fitted on")
     valid: list[str] = Field(description="ids held out of train to choose the best weights")
     test: list[str] = Field(description="ids the report was measured on")
@@ -85,34 +92,38 @@ class Manifest(BaseModel):
     """The content of `bundle.json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    schema_: int = Field(1, alias="schema", ge=1, le=1)
-    merchant: str
-    recipe: str
-    recipe_snapshot: dict[str, Any]
+    schema_: int = Field(1, alias="schema", ge=1, le=1, description="version of this contract")
+    merchant: str = Field(description="whose adapter it is")
+    recipe: str = Field(description="name of the recipe")
+    recipe_snapshot: dict[str, Any] = Field(description="the recipe as it was used, every default filled in")
     labels: list[str] = Field(
         [], description="names of the answers that every question has, in order: labels, or the levels of a rating"
     )
-    base: BaseIdentity
+    base: BaseIdentity = Field(description="the base that it was trained on")
     encoder: str = Field("", description="fingerprint of the sentence encoder that score fusion was fitted with")
-    data: DataIdentity
+    data: DataIdentity = Field(description="what it was trained and measured on")
     share: bool = Field(False, description="whether the merchant lets others start from this adapter")
     donors: list[str] = Field([], description="of a starter: the merchants that it learned from")
     start: str = Field("scratch", description="what the weights started from")
     vector: list[float] = Field([], description="direction of the training texts, where the merchant shares")
-    seed: int
-    method: str
+    seed: int = Field(description="of sampling, initialisation, order and dropout")
+    method: str = Field(description="lora, adalora or prefix")
     rank: int = Field(description="rank of lora/, or of DoRA; virtual tokens for prefix tuning")
-    trainable_parameters: int
-    steps: int
+    trainable_parameters: int = Field(description="numbers that were trained")
+    steps: int = Field(description="optimizer steps that were taken; 0 for a version that needed no training")
     interpolation: float = Field(1.0, description="share of the way from the first to the trained weights that is kept")
-    processes: int = 1
-    metrics: dict[str, float] = {}
-    calibration: dict[str, float] = {}
+    processes: int = Field(1, description="that trained it together")
+    metrics: dict[str, float] = Field({}, description="its metrics on the test set, by name")
+    calibration: dict[str, float] = Field(
+        {}, description="choose: `temperature` of the scores, and `threshold` from which on an answer is sure"
+    )
     offsets: list[float] = Field([], description="choose: subtracted from the scores of the labels, in their order")
-    self_training: list[SelfTrainingRound] = []
-    libraries: dict[str, str]
-    created: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
-    files: dict[str, str] = {}
+    self_training: list[SelfTrainingRound] = Field([], description="its rounds, in order")
+    libraries: dict[str, str] = Field(description="versions of the packages that made it, by name")
+    created: datetime = Field(
+        default_factory=lambda: datetime.now(UTC).replace(microsecond=0), description="when it was sealed, in UTC"
+    )
+    files: dict[str, str] = Field({}, description="SHA-256 of every other file of the bundle, in hex, by path")
 
     @property
     def reference(self) -> str:

@@ -17,6 +17,16 @@ from shopfit.errors import ShopfitError
 INTERRUPTED = 130
 UNPRINTED = 4
 
+EXIT_STATUSES = {
+    0: "done",
+    2: "there is a mistake to mend; the message says which, and the next step",
+    3: "the gate refused the adapter, and there is no version that needed no training",
+    UNPRINTED: "the work is done, and its answer could not be printed",
+    INTERRUPTED: "interrupted by Ctrl-C; nothing half-made is left",
+    143: "terminated by SIGTERM; nothing half-made is left",
+}
+"""What commands return, and when."""
+
 COMMANDS = {
     "adapter": "Train, evaluate and register a merchant's adapter.",
     "fleet": "Train, evaluate and register adapters of many merchants at once.",

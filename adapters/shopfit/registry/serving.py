@@ -1,5 +1,6 @@
 """Value classes of what servers share through a registry: releases, limits, catalogs and feedback. No database code."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -9,6 +10,14 @@ RELEASE_KINDS: tuple[ReleaseKind, ...] = get_args(ReleaseKind)
 
 FeedbackKind = Literal["click", "purchase", "dismissal", "label", "correction"]
 FEEDBACK_KINDS: tuple[FeedbackKind, ...] = get_args(FeedbackKind)
+FEEDBACK_WHAT: Mapping[FeedbackKind, tuple[str, str]] = {
+    "click": ("an item of the answer was opened", "item"),
+    "purchase": ("an item of the answer was bought", "item"),
+    "dismissal": ("an item of the answer was waved away", "item"),
+    "label": ("this would have been the right label", "value"),
+    "correction": ("this would have been the right text or number", "value"),
+}
+"""What each kind says, and the field that goes with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,14 @@ class MalformedRequestError(ShopfitError):
     """What was sent is no HTTP."""
 
     http_status = 400
+    cure = "Send HTTP/1.1, as every common client does. TLS ends at a proxy before the gateway."
 
 
 class HeadTooLargeError(ShopfitError):
     """A request's headers have too many bytes."""
 
     http_status = 431
+    cure = "Send fewer or shorter headers: all of them together may have 64 KB."
 
 
 class Connection(HttpToolsProtocol):

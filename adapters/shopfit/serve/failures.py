@@ -98,7 +98,7 @@ _FOR_OPERATORS: dict[type[ShopfitError], str] = {
 
 def error_body(error: ShopfitError, param: str | None = None) -> dict[str, Any]:
     """An error in OpenAI's shape, with every problem and the next step; what is for operators alone is logged."""
-    kind, code = _names(error)
+    kind, code = names_of(type(error))
     what = next((what for known, what in _FOR_OPERATORS.items() if isinstance(error, known)), None)
     if what is not None:
         logger.error("%s: %s", what, error)
@@ -117,12 +117,12 @@ def error_body(error: ShopfitError, param: str | None = None) -> dict[str, Any]:
     }
 
 
-def _names(error: ShopfitError) -> tuple[str, str]:
-    """An error's type and code."""
+def names_of(kind: type[ShopfitError]) -> tuple[str, str]:
+    """The type and the code that answers have of a class of errors."""
     for known, names in _TYPES.items():
-        if isinstance(error, known):
+        if issubclass(kind, known):
             return names
-    status = error.http_status
+    status = kind.http_status
     if status < 500:
         return "invalid_request_error", _BY_STATUS.get(status, "invalid_request")
     return "server_error", "unavailable" if status == 503 else "internal_error"

@@ -15,6 +15,18 @@ OTHER, NONE = "other", "none"
 
 ShadowOutcome = Literal["same", "different", "failed", "dropped"]
 
+LABELS: Mapping[str, str] = {
+    "adapter": f'`merchant/recipe` that was found; "{NONE}" if none was; "{OTHER}" beyond `--adapters-in-metrics`',
+    "release": f'why that version answered: "production", "canary" or "named"; "{NONE}" if none did',
+    "endpoint": "method and pattern of the path",
+    "status": "of HTTP; 499 if the client went away before its answer began",
+    "kind": '"read" or "written"',
+    "limit": '"requests", "concurrent" or "tokens"',
+    "outcome": 'of a shadow: "same", "different", "failed" or "dropped"; of a row of the log: "written" or "dropped"',
+    "base": "of the engine: its name, and its numeric form if it is quantized",
+}
+"""What each label says."""
+
 _ENGINE_GAUGES = {
     "waiting": "Rows that wait for a forward.",
     "writing": "Answers being decoded.",

@@ -25,12 +25,14 @@ class BodyTooLargeError(ShopfitError):
     """A request's body has too many bytes."""
 
     http_status = 413
+    cure = "Send fewer inputs in a request. A body may have 1 MB, a catalog more."
 
 
 class BodyTooSlowError(ShopfitError):
     """A request's body did not arrive in time."""
 
     http_status = 408
+    cure = "Send the body within 30 seconds."
 
 
 class RequestGuard:

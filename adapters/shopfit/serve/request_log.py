@@ -18,6 +18,20 @@ _MOST_WAITING = 10_000  # lines, while whoever reads them is slow; more are drop
 _GATHERED = 0.05  # seconds that a line waits for others
 _PATIENCE = 5.0  # seconds for the last lines
 _LONGEST_TEXT = 4_000  # characters of all texts of a request
+FIELDS = {
+    "endpoint": "method and pattern of the path",
+    "status": "of HTTP; 499 if the client went away before its answer began",
+    "milliseconds": "from the request to the end of its answer",
+    "answer": "id of the answer",
+    "key": "public id of the key",
+    "merchant": "whose limits it counts for",
+    "version": "that answered, such as `acme/review-sentiment@7`",
+    "release": "why that version: `production`, `canary` or `named`",
+    "tokens_read": "tokens that forwards read",
+    "tokens_written": "tokens that were generated",
+    "texts": f"fields of what was asked, as JSON, with `--log-texts`: the first {_LONGEST_TEXT:,} characters",
+}
+"""What a line says of a request beside `time`, `level`, `logger` and `message`; what is empty is left out."""
 _PROBES = ("GET /health", "GET /ready", "GET /metrics")
 
 

@@ -2,18 +2,44 @@
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from shopfit.errors import ShopfitError
 from shopfit.registry import validation
 from shopfit.registry.failures import masked
-from shopfit.serve.shown_answer import ShownAnswer
+from shopfit.serve.shown_answer import MOST_PLACES, ShownAnswer
 from shopfit.settings import expanded
 
 logger = logging.getLogger(__name__)
+
+COLUMNS: Mapping[str, tuple[Literal["time", "text", "integer", "number"], str]] = {
+    "at": ("time", "when the answer was sent, in UTC, to the microsecond"),
+    "answer": ("text", "its id, the same as in `x-shopfit-answer-id` and in feedback"),
+    "recipe": ("text", "the adapter is `merchant/recipe`"),
+    "version": ("text", "that answered, such as `acme/review-sentiment@7`"),
+    "digest": ("text", "SHA-256 of that version's bundle, in hex"),
+    "release": ("text", "why that version: `production`, `canary`, or `named` by number or another alias"),
+    "propensity": (
+        "number",
+        "probability with which that version was chosen: the canary's share, what it leaves to production, or 1",
+    ),
+    "user": ("text", "pseudonym of the user: 32 hex digits of HMAC-SHA-256; null if the request named none"),
+    "question": ("integer", "place of the question in its request, from 0"),
+    "kind": ("text", "`choose`, `rank`, `recommend`, `generate` or `rate`; embeddings have no rows"),
+    "place": ("integer", f"place in the answer, from 0; the first {MOST_PLACES} of a ranking, 0 otherwise"),
+    "item": (
+        "text",
+        "id of the item that was ranked, its place in the request if texts were, or the label that was chosen; or null",
+    ),
+    "score": ("number", "of the item, as answered; the label's probability; the number that was rated; or null"),
+    "share": ("number", "softmax of an item's score over all that were ranked; or null"),
+    "prompt": ("text", "the prompt's fields as JSON, with `--shown-texts`; else null"),
+    "text": ("text", "the text that was generated, with `--shown-texts`; else null"),
+}
+"""The columns of a file, in order: the type of each, and what it holds."""
 
 
 class ShownStore:
@@ -125,24 +151,10 @@ def schema() -> Any:
     """Arrow's schema of the files; `merchant` and `day` are in the names of their folders."""
     import pyarrow
 
-    text, number = pyarrow.string(), pyarrow.float64()
-    return pyarrow.schema(
-        [
-            ("at", pyarrow.timestamp("us", tz="UTC")),
-            ("answer", text),
-            ("recipe", text),
-            ("version", text),
-            ("digest", text),
-            ("release", text),
-            ("propensity", number),
-            ("user", text),
-            ("question", pyarrow.int32()),
-            ("kind", text),
-            ("place", pyarrow.int32()),
-            ("item", text),
-            ("score", number),
-            ("share", number),
-            ("prompt", text),
-            ("text", text),
-        ]
-    )
+    types = {
+        "time": pyarrow.timestamp("us", tz="UTC"),
+        "text": pyarrow.string(),
+        "integer": pyarrow.int32(),
+        "number": pyarrow.float64(),
+    }
+    return pyarrow.schema([(name, types[kind]) for name, (kind, _) in COLUMNS.items()])

@@ -18,6 +18,9 @@ class Conflict(ShopfitError):  # noqa: N818 - reads as what it is
     """The registry does not allow a change, as it is now."""
 
     http_status = 409
+    cure = (
+        "Look at the state first: `shopfit registry show`, `shopfit release ls`. Then ask for a change that it allows."
+    )
 
 
 def actor(asks: Asking) -> str:
