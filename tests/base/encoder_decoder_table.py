@@ -1,4 +1,4 @@
-"""Tiny models with an encoder beside their decoder, and whether they answer: a part of docs/bases.md."""
+"""Tiny models with an encoder beside their decoder, and whether they answer: docs/reference/what-works-on-what.md."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Tiny models of many families of decoders, and how each is read: the table of which docs/bases.md is made.
+"""Tiny models of many families of decoders, and how each is read: a part of docs/reference/what-works-on-what.md.
 
 `python -m tests.base.families` writes it there.
 """
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tests.base.encoder_decoder_table import ENCODER_DECODERS
 from tests.base.encoder_table import ENCODER_TABLE
 
-PAGE = Path(__file__).parents[2] / "docs" / "bases.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/what-works-on-what.md"
 BEGIN, END = "<!-- families: written by python -m tests.base.families -->", "<!-- /families -->"
 
 Kept = Literal["fast", "plain", "refused"]
@@ -194,7 +194,7 @@ DECODERS: dict[str, Family] = {
 
 
 def table() -> str:
-    """The part of docs/bases.md that says which families of decoders there are, and how each is read."""
+    """The part of the page that says which families of decoders there are, and how each is read."""
     by_path = {
         path: [kind for kind, family in DECODERS.items() if family.path == path]
         for path in ("fast", "plain", "refused")

@@ -1,5 +1,5 @@
 """Tiny random decoders of many families: bare or adapted, alone or beside others, each answers as transformers and PEFT
-do with one text in one forward, or is refused by name. docs/bases.md is made of the same table.
+do with one text in one forward, or is refused by name. docs/reference/what-works-on-what.md is made of the same table.
 """
 
 from collections.abc import Iterator, Mapping

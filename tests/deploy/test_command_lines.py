@@ -1,4 +1,4 @@
-"""Every command line in deploy/ and in the two pages about it is one that there is."""
+"""Every command line in deploy/ and in the docs is one that there is."""
 
 import re
 import shlex
@@ -9,13 +9,18 @@ from tests.deploy.manifests import ROOT, compose, containers, deployment, instru
 
 from shopfit.cli.app import shopfit
 
+OPERATED = ("canary-and-roll-back", "deploy-on-kubernetes", "deploy-with-docker", "handle-incidents")
+
 
 def in_pages() -> list[str]:
-    texts = [(ROOT / "docs" / page).read_text() for page in ("deployment.md", "operations.md")]
+    pages = {page.stem: page.read_text() for page in sorted((ROOT / "docs").rglob("*.md"))}
     lines = [
-        line.partition("  #")[0].strip() for text in texts for line in text.splitlines() if line.startswith("    ")
+        line.partition("  #")[0].strip()
+        for text in pages.values()
+        for line in text.splitlines()
+        if line.startswith("    ")
     ]
-    quoted = [quote for text in texts for quote in re.findall(r"`(shopfit [^`\s]+ [^`]+)`", text)]
+    quoted = [quote for page in OPERATED for quote in re.findall(r"`(shopfit [^`\s]+ [^`]+)`", pages[page])]
     found = [re.fullmatch(r"(?:docker .*(?:exec|run) .*)?shopfit (.+)", line) for line in [*lines, *quoted]]
     return [f"shopfit {one[1]}" for one in found if one and " -p " not in one[0]]
 

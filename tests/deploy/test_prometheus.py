@@ -29,7 +29,7 @@ def test_rule_files_are_there() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_an_alert_says_what_to_do(rule: dict[str, dict[str, str]]) -> None:
-    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/how-to/handle-incidents.md").read_text(), re.MULTILINE)
     assert rule["annotations"]["runbook"] in headings
     assert rule["annotations"]["summary"]
     assert rule["labels"]["severity"] in {"page", "ticket"}

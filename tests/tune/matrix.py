@@ -1,6 +1,6 @@
 """The matrix of methods, quantizations and kinds of bases: a walk through a cell, and the table in the docs.
 
-`python -m tests.tune.matrix` writes the table to docs/recipes.md. Under torch's launcher,
+`python -m tests.tune.matrix` writes the table to docs/reference/what-works-on-what.md. Under torch's launcher,
 `python -m tests.tune.matrix FOLDER HOME KIND=BASE …` walks every cell that works, in as many processes as there are.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, get_args
 from shopfit.recipe.adapter_section import Adapter
 from shopfit.recipe.methods import BaseKind, Limit, Quantization
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/what-works-on-what.md"
 BEGIN, END = "<!-- matrix: written by python -m tests.tune.matrix -->", "<!-- /matrix -->"
 
 VARIANTS: Mapping[str, dict[str, Any]] = {
@@ -143,7 +143,7 @@ def working(quantization: str, kind: str) -> Iterator[Cell]:
 
 
 def table() -> str:
-    """The part of docs/recipes.md that says what works on what."""
+    """The part of the page that says what works on what."""
     lines = [f"| method | base in | {' | '.join(KINDS)} |", "| --- | --- |" + " --- |" * len(KINDS)]
     limits: dict[str, int] = {}
     for variant, quantization in product(VARIANTS, QUANTIZATIONS):

@@ -1,5 +1,5 @@
 """Every method on every quantization of every kind of base, in one process and in two: it learns and is served, or is
-refused before anything is loaded. The table in docs/recipes.md is made of the same cells.
+refused before anything is loaded. The table in docs/reference/what-works-on-what.md is made of the same cells.
 """
 
 import json

@@ -7,7 +7,7 @@ examples the words are worth is cross-validated: names of intents tell little, `
 
 On CLINC150 and Bitext intents it is right more often than mean directions alone at 1 to 50 examples a label, and than
 logistic regression at up to 10; on reviews of Chinese shops ten examples are worth as much as other shops' 640
-(docs/benchmarks.md).
+(docs/benchmarks/instant.md).
 """
 
 from collections.abc import Sequence

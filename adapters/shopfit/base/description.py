@@ -29,7 +29,7 @@ class Description:
     Args:
         family: transformers' model_type.
         kind: "decoder" or "encoder".
-        path: that it takes unless the proof finds otherwise; see docs/bases.md.
+        path: that it takes unless the proof finds otherwise; see docs/explanation/how-a-base-is-read.md.
         context: most tokens of a text.
         chat_template: whether it has one.
         license: as its files say it; empty if they do not.

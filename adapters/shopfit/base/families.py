@@ -364,5 +364,5 @@ def refused(name: str, why: str, way_out: str = "") -> BaseError:
         why: what is wrong with it.
         way_out: what to do next; another base by default.
     """
-    other = "use a base that docs/bases.md lists, such as smollm2-135m or minilm-l6"
+    other = "use a base that docs/reference/what-works-on-what.md lists, such as smollm2-135m or minilm-l6"
     return BaseError(f"the base {name} {why}", next_step=way_out or other)

@@ -2,7 +2,7 @@
 
 Tensors are hashed by name, so that their order and sharding do not matter; settings that a library writes about itself
 are left out. The legacy rule hashed less: config.json, one vocabulary and all weights of the folder. Old bundles name a
-base by its legacy fingerprint, so that one is computed too (docs/bases.md).
+base by its legacy fingerprint, so that one is computed too (docs/explanation/how-a-base-is-read.md).
 """
 
 import hashlib

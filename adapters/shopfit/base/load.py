@@ -47,7 +47,7 @@ class Base:
         scorer: of its architecture.
         prefix_shape: of trained keys and values before a row: layers, heads, and dimension of a head; None if it takes
             none.
-        legacy_fingerprint: its name in old bundles (docs/bases.md); empty if it has none.
+        legacy_fingerprint: its name in old bundles (docs/explanation/how-a-base-is-read.md); empty if it has none.
         placed: whether a device map says where its modules are.
         sharded: whether processes share its weights out: each of them makes the same forwards.
         rounding: by whom its weights were rounded, if not by bitsandbytes; empty if they were not, or by that.

@@ -2,7 +2,7 @@
 
 The bootstrap interval of few rows is too narrow: its width is 0 where all rows agree, and it knows nothing of labels
 that no row has. So a gain is proven only by enough rows, of which enough tell the two systems apart, and the most that
-labels without rows might take away is subtracted. docs/benchmarks.md has how often this and other rules are wrong.
+labels without rows might take away is subtracted. docs/benchmarks/gate.md has how often this and other rules are wrong.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Text in any language: how it is folded for comparing, and what its words are.
 
 Scripts that write no spaces between words are read by their characters (grapheme clusters, UAX 29) and pairs of them:
-on searches of a Chinese shop BM25 finds more by both than by the words of a dictionary (docs/benchmarks.md).
+on searches of a Chinese shop BM25 finds more by both than by the words of a dictionary (docs/benchmarks/languages.md).
 """
 
 import string

@@ -1,4 +1,4 @@
-"""What a request was answered with, as rows of the log: docs/serving-log.md says what each column is."""
+"""What a request was answered with, as rows of the log: docs/reference/events.md says what each column is."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
