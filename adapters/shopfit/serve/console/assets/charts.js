@@ -14,6 +14,7 @@ function colour(name) {
 
 function draw(place) {
   const told = JSON.parse(place.dataset.chart);
+  const whole = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000];
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
   const lines = told.series.map((one, index) => ({
     label: one.name,
@@ -26,7 +27,7 @@ function draw(place) {
   const size = { width: Math.max(260, place.clientWidth), height: 240 };
   place.replaceChildren();
   new uPlot(
-    { ...size, scales: { x: { time: false } }, axes: [{ ...axis, label: told.x_name }, axis], series: [{ label: told.x_name }, ...lines] },
+    { ...size, scales: { x: { time: false } }, legend: { live: false }, axes: [{ ...axis, label: told.x_name, incrs: whole }, axis], series: [{ label: told.x_name }, ...lines] },
     [told.x, ...told.series.map((one) => one.values)],
     place,
   );
