@@ -110,8 +110,8 @@ test-vllm: base $(VLLM_READY)  ## serve adapters with two vLLM servers behind En
 	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check build/vllm/*.whl
 	@SHOPFIT_VLLM_BIN=$(CURDIR)/$(VLLM)/bin $(BIN)/python -m pytest -rP tests/vllm/end_to_end.py
 
-lint: $(READY)  ## check style, format and the floors of the house
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+lint: $(READY)  ## check style, format, the floors of the house, and that the reference pages are those of the code
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/python -m docs.generate --check
 
 lint-deploy: $(TOOLS)/.ready  ## check deploy/ with hadolint, Envoy itself, and the schemas of Compose and Kubernetes
 	@$(TOOLS)/bin/python -m tests.deploy.lint
