@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shopfit.merchant.catalog import Item
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.labeling import Labeling
@@ -69,7 +70,7 @@ def fields_of(recipe: Recipe, row: Example, catalogs: Catalogs) -> list[Field]:
         if value is None:
             continue
         if name in recipe.data.item_fields:
-            known = catalogs.history or {}
+            known: Mapping[str, Item] = catalogs.history or {}
             items = [value] if isinstance(value, str) else list(value)
             found.append(Field(name, [known[one].title if one in known else one for one in items], items=True))
         else:
@@ -121,7 +122,7 @@ def choices_of(
     match recipe.spec.kind:
         case "items":
             first = suggested[0] if isinstance(suggested, list) and suggested and not find else None
-            titles = catalogs.ranked or {}
+            titles: Mapping[str, Item] = catalogs.ranked or {}
             found = _items(recipe, row, suggested, index, catalogs, find)
             return [
                 Choice(

@@ -1,4 +1,4 @@
-"""Whose rows may be labelled for what, and the runs that serve it: the order of rows, the learning curve, retraining."""
+"""Whose rows may be labelled for what, and the runs beside that: the order of rows, the learning curve, training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,8 +96,8 @@ def desk_of(visit: Visit, merchant: str, recipe: str) -> Desk:
         return Desk(home, merchant, folder, load_recipe(recipe, overrides=overrides), True, overrides)
     if recipe not in own:
         raise NoPage("there is no such page, or not for this key", next_step="go back to the start")
-    snapshot = parse_recipe(visit.gateway.registry.manifest(own[recipe]).recipe_snapshot)
-    return Desk(home, merchant, folder, snapshot, False)
+    manifest = visit.gateway.registry.manifest(own[recipe])
+    return Desk(home, merchant, folder, _with_labels(parse_recipe(manifest.recipe_snapshot), manifest.labels), False)
 
 
 def merchants_of(visit: Visit) -> list[str]:
@@ -149,6 +149,15 @@ def check_not_written(recipe: Recipe) -> None:
             f"the answers of {recipe.name} are texts, which are written and not chosen",
             next_step=f"write them into {recipe.data.file}, a row each",
         )
+
+
+def _with_labels(recipe: Recipe, labels: Sequence[str]) -> Recipe:
+    """A recipe that names the answers that its adapter knows."""
+    if recipe.prompt.labels or not recipe.spec.closed:
+        return recipe
+    return recipe.model_copy(
+        update={"prompt": recipe.prompt.model_copy(update={"labels": {one: one for one in labels}})}
+    )
 
 
 def _overrides(home: Path, merchant: str, recipe: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Label: rows one at a time, those first of which the adapter learns most; the learning curve; retraining."""
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from starlette.responses import Response
 
 from shopfit.errors import ShopfitError
 from shopfit.merchant import labeling
+from shopfit.merchant.catalog import Item
 from shopfit.merchant.labeling import Labeling, Said
 from shopfit.merchant.merchant import Merchant
 from shopfit.runs import Job, Run, create_run, enqueue
@@ -34,6 +36,7 @@ _UNDER_WAY = ("asked", "queued", "running")
 _TOLD = ("label", "none", "skip", "undone", "nothing", "taken", "same", "gone", "again", "brought")
 
 Text = Annotated[str, Form()]
+Mark = Annotated[Literal["", "none", "skip"], Form()]
 
 
 @router.get("/label")
@@ -102,7 +105,7 @@ async def another_row(visit: Visits, merchant: str, recipe: str, row: str = "", 
 
 @router.post("/label/{merchant}/{recipe}/answer")
 async def answer(
-    visit: Visits, merchant: str, recipe: str, row: Text, label: Text = "", score: Text = "", word: Text = ""
+    visit: Visits, merchant: str, recipe: str, row: Text, label: Text = "", score: Text = "", word: Mark = ""
 ) -> Response:
     """Give a row its label, or say that none fits, or skip it."""
     desk = await visit.gateway.threads.run(_writing, visit, merchant, recipe)
@@ -197,10 +200,8 @@ def _state(visit: Visit, desk: Desk) -> Labeling:
     return visit.gateway.labels.labeling(desk.merchant, desk.recipe)
 
 
-def _answer(visit: Visit, desk: Desk, row: str, value: str, word: str) -> str:
+def _answer(visit: Visit, desk: Desk, row: str, value: str, word: Literal["", "none", "skip"]) -> str:
     """Keep what was said of a row; what is to be told of it."""
-    if word not in ("none", "skip", ""):
-        raise BadForm("a row is labelled, skipped, or none fits", next_step="choose one of the buttons")
     kept = desk.kept()
     with labeling.held(kept):
         state = visit.gateway.labels.labeling(kept, desk.recipe)
@@ -209,7 +210,7 @@ def _answer(visit: Visit, desk: Desk, row: str, value: str, word: str) -> str:
         answer = None if word else answer_of(desk.recipe, state, state.rows[row], value, _catalogs(visit, kept, desk))
         if (before := state.answered(row)) is not None:
             return "same" if _alike(before, answer, word) else "taken"
-        if word == "none" or word == "skip":
+        if word:
             labeling.mark(kept, desk.recipe, row, word, visit.actor)
             return word
         labeling.give(kept, desk.recipe, state, row, answer, visit.actor)
@@ -312,7 +313,7 @@ def _told(visit: Visit, state: Labeling, row: str, told: str, catalogs: Catalogs
     facts: dict[str, Any] = {"kind": told, "answer": "", "by": "" if said is None else said.by}
     if said is not None and said.word == "label":
         answers = said.answer if isinstance(said.answer, list) else [said.answer]
-        known = catalogs.ranked or {}
+        known: Mapping[str, Item] = catalogs.ranked or {}
         facts["answer"] = ", ".join(known[one].title if one in known else str(one) for one in answers)
     for name in ("added", "there"):
         facts[name] = query.get(name, "0") if query.get(name, "0").isdecimal() else "0"
@@ -332,11 +333,11 @@ def _runs(visit: Visit, desk: Desk) -> dict[str, Any]:
         facts[name] = {"run": newest, "state": state, "under_way": state in _UNDER_WAY, "error": error}
         done = next((run for run in runs if run.state() == "done"), None)
         facts[name]["done"] = done
-    facts["measured"] = _measured(facts["curve"]["done"])
+    facts["measured"] = _measured(visit, facts["curve"]["done"])
     return facts
 
 
-def _measured(run: Run | None) -> dict[str, Any] | None:
+def _measured(visit: Visit, run: Run | None) -> dict[str, Any] | None:
     """A learning curve as a chart and a table: the adapter, and what it is compared with."""
     found = None if run is None else run.result
     if not isinstance(found, dict) or not found.get("points"):
@@ -349,4 +350,5 @@ def _measured(run: Run | None) -> dict[str, Any] | None:
         means = [next((one["mean"] for one in point["systems"] if one["name"] == name), None) for point in points]
         series.append({"name": name, "values": means})
     x = [point["shots"] for point in points]
-    return {"x": x, "series": series, "metric": found["metric"], "advice": found["advice"], "data": as_data}
+    chart = as_data({"x": x, "series": series, "x_name": visit.t("label.examples")})
+    return {"x": x, "series": series, "metric": found["metric"], "advice": found["advice"], "chart": chart}
