@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shopfit.merchant.catalog import Item
+from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example
 from shopfit.merchant.histories import past_items
 from shopfit.merchant.labeling import Labeling
@@ -70,12 +70,16 @@ def fields_of(recipe: Recipe, row: Example, catalogs: Catalogs) -> list[Field]:
         if value is None:
             continue
         if name in recipe.data.item_fields:
-            known: Mapping[str, Item] = catalogs.history or {}
             items = [value] if isinstance(value, str) else list(value)
-            found.append(Field(name, [known[one].title if one in known else one for one in items], items=True))
+            found.append(Field(name, [title_of(catalogs.history, one) for one in items], items=True))
         else:
             found.append(Field(name, [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]))
     return found
+
+
+def title_of(catalog: Catalog | None, item: str) -> str:
+    """An item's title; its id if there is no such item."""
+    return item if catalog is None or item not in catalog else catalog[item].title
 
 
 def labels_of(recipe: Recipe, state: Labeling) -> list[str]:
@@ -122,14 +126,14 @@ def choices_of(
     match recipe.spec.kind:
         case "items":
             first = suggested[0] if isinstance(suggested, list) and suggested and not find else None
-            titles: Mapping[str, Item] = catalogs.ranked or {}
+            catalog = catalogs.ranked
             found = _items(recipe, row, suggested, index, catalogs, find)
             return [
                 Choice(
                     item,
-                    titles[item].title if item in titles else item,
+                    title_of(catalog, item),
                     DIGITS[place : place + 1],
-                    _more(titles[item].fields) if item in titles else "",
+                    _more(catalog, item),
                     item == first,
                 )
                 for place, item in enumerate(found)
@@ -241,6 +245,8 @@ def _items(
     return list(dict.fromkeys([*known, *found]))[:_ITEMS]
 
 
-def _more(fields: Mapping[str, Any]) -> str:
-    said = (fields.get(name) for name in ("brand", "category"))
+def _more(catalog: Catalog | None, item: str) -> str:
+    if catalog is None or item not in catalog:
+        return ""
+    said = (catalog[item].fields.get(name) for name in ("brand", "category"))
     return " · ".join(str(one) for one in said if one)

@@ -1,7 +1,6 @@
 """Label: rows one at a time, those first of which the adapter learns most; the learning curve; retraining."""
 
 from collections import Counter
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -10,12 +9,11 @@ from starlette.responses import Response
 
 from shopfit.errors import ShopfitError
 from shopfit.merchant import labeling
-from shopfit.merchant.catalog import Item
 from shopfit.merchant.labeling import Labeling, Said
 from shopfit.merchant.merchant import Merchant
 from shopfit.runs import Job, Run, create_run, enqueue
 from shopfit.serve.console.label_queues import Catalogs
-from shopfit.serve.console.label_view import answer_of, bounds, choices_of, fields_of, labels_of
+from shopfit.serve.console.label_view import answer_of, bounds, choices_of, fields_of, labels_of, title_of
 from shopfit.serve.console.labelling import (
     Desk,
     Proposals,
@@ -313,8 +311,7 @@ def _told(visit: Visit, state: Labeling, row: str, told: str, catalogs: Catalogs
     facts: dict[str, Any] = {"kind": told, "answer": "", "by": "" if said is None else said.by}
     if said is not None and said.word == "label":
         answers = said.answer if isinstance(said.answer, list) else [said.answer]
-        known: Mapping[str, Item] = catalogs.ranked or {}
-        facts["answer"] = ", ".join(known[one].title if one in known else str(one) for one in answers)
+        facts["answer"] = ", ".join(title_of(catalogs.ranked, str(one)) for one in answers)
     for name in ("added", "there"):
         facts[name] = query.get(name, "0") if query.get(name, "0").isdecimal() else "0"
     return facts
