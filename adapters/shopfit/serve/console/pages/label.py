@@ -273,14 +273,13 @@ def _page(visit: Visit, desk: Desk, template: str, row: str, told: str, find: st
     names = labels_of(recipe, state) if recipe.spec.single_label else []
     return visit.page(
         template,
-        desk=desk,
         recipe=recipe,
         row=shown,
         find=find,
-        may=visit.grant.allows("publish", desk.name),
         part="hx-request" in visit.request.headers,
         told=_told(visit, state, row, told, catalogs),
         waiting=len(turn),
+        any=bool(state.rows),
         ordered=sum(one in proposals.told for one in turn),
         labelled=len(state.examples),
         sitting=state.sitting(visit.actor),
