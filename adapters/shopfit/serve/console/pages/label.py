@@ -41,10 +41,11 @@ Mark = Annotated[Literal["", "none", "skip"], Form()]
 async def choose(visit: Visits, merchant: str = "", q: str = "", page: int = 1) -> Response:
     """Choose whose rows are labelled, and for what."""
     names = await visit.gateway.threads.run(merchants_of, visit)
-    if len(names) == 1:
-        merchant = names[0]
     if merchant:
         visit.sees(merchant)
+    elif len(names) == 1:
+        merchant = names[0]
+    if merchant:
         recipes, written = await visit.gateway.threads.run(_offered, visit, merchant)
         one = len(names) == 1
         return visit.page("label_recipes.html", merchant=merchant, recipes=recipes, written=written, only=one)
