@@ -18,6 +18,7 @@ from tests.serve.operated import Operated
 from shopfit.runs import LANES, all_runs, create_run, find_run
 from shopfit.runs.folder import locked
 from shopfit.runs.queue import lane_lock
+from shopfit.runs.worker import command_of
 from shopfit.settings import merchant_folder
 
 PAGE = "/console/label/crema/review-sentiment"
@@ -62,7 +63,7 @@ def labeller(visitor: Visitor, folder: Path, key: str) -> Visitor:
 def bring(visitor: Visitor, typed: str) -> None:
     visitor.page.get_by_label("Rows without an answer").fill(typed)
     visitor.page.get_by_role("button", name="Add them").click()
-    expect(visitor.page.locator("#said")).to_contain_text("rows were added")
+    expect(visitor.page.locator("#said")).to_contain_text("Rows added")
 
 
 def shows(visitor: Visitor, text: str) -> None:
@@ -175,7 +176,7 @@ def test_texts_are_data(labeller: Visitor, folder: Path) -> None:
 
 def test_bad_rows_are_told_and_known_ones_come_once(labeller: Visitor, folder: Path) -> None:
     bring(labeller, f"{TEXTS[0].upper()}\nsomething new")
-    expect(labeller.page.locator("#said")).to_contain_text("1 rows were added; 1 were there already")
+    expect(labeller.page.locator("#said")).to_contain_text("Rows added: 1. There already: 1.")
     labeller.page.get_by_label("Rows without an answer").fill("text,label\nlovely,positive\nawful,\n")
     labeller.page.get_by_role("button", name="Add them").click()
     expect(labeller.page.get_by_role("alert")).to_contain_text("is an unlabeled file with labels in it")
@@ -186,7 +187,7 @@ def test_bad_rows_are_told_and_known_ones_come_once(labeller: Visitor, folder: P
         {"name": "rows.csv", "mimeType": "text/csv", "buffer": b'text,item\n"one, two",x\n'}
     )
     labeller.page.get_by_role("button", name="Add them").click()
-    expect(labeller.page.locator("#said")).to_contain_text("1 rows were added")
+    expect(labeller.page.locator("#said")).to_contain_text("Rows added: 1.")
     assert read(folder / "reviews.unlabeled.jsonl")[-1]["text"] == "one, two"
 
 
@@ -243,7 +244,7 @@ def test_runs_are_queued_once_and_what_they_told_orders_the_rows(
     expect(page.get_by_role("button", name="Let the model choose")).to_have_count(0)
     [order] = all_runs(home, "crema")
     assert (order.asked.job, order.asked.recipe) == ("label-next", "review-sentiment")
-    assert order.asked.arguments[-2:] == ("--out", "{run}/next.jsonl")
+    assert command_of(order, resume=False)[-3:] == ["--out", str(order.folder / "next.jsonl"), "--json"]
     page.get_by_role("link", name="Train with these labels").click()
     page.get_by_role("button", name="Do it").click()
     page.wait_for_url(re.compile(r"/console/runs/crema/[0-9a-f-]+$"))
