@@ -337,6 +337,6 @@ def test_nobody_reaches_another_merchants_rows(operated: Operated, folder: Path,
         assert ask("POST", f"{PAGE}/{path}", rival).status_code == 404, path
         assert ask("POST", f"/console/label/acme/review-sentiment/{path}", asks).status_code == 403, path
     assert "Add them" not in ask("GET", "/console/label/acme/review-sentiment", asks).text
-    assert ask("GET", "/console/label/crema/user-profile", key).status_code == 400
+    assert ask("GET", "/console/label/crema/user-profile", key).status_code == 422
     assert ask("GET", "/console/label/crema/nothing", key).status_code == 404
     assert not folder.exists(), "whoever may not write makes no folder"
