@@ -6,7 +6,7 @@ distance to those drawn before (k-means++). Where the adapter is sure, gradients
 rows are rarely drawn. What comes into the layer is the sentence encoder's vector of the row's text.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from shopfit.engine.request_compilation import request_for
 from shopfit.errors import DataError, Problem, RecipeError, UnknownReference
 from shopfit.merchant.examples import Example, load_examples, seen
 from shopfit.merchant.histories import past_items
+from shopfit.merchant.labeling import file_row
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.sampling import draw
 from shopfit.merchant.search import CatalogIndex, Embed
@@ -43,6 +44,7 @@ from shopfit.tune.run_context import base_of
 
 _LOOKED_AT = 1000  # unlabeled rows
 _FOUND = 20  # rank: items of the search that the adapter is asked about
+_SUGGESTED = 9  # of them that a proposal names
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,12 @@ class Uncertainty:
         gradients: (U, L) of the likeliest answer's loss by the L answers' scores; of one column where only a size is
             known.
         why: U short reasons.
+        guesses: what it would answer now to each of them: `suggested`, with `probability` where it has one.
     """
 
     gradients: Floats
     why: list[str]
+    guesses: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,8 @@ def label_next(
         embed: texts to vectors; by default the sentence encoder.
 
     Returns:
-        the rows in the order they were drawn, each with `id`, its answer's field empty, and `why`.
+        the rows in the order they were drawn, each with `id`, its answer's field empty, `why`, and if somebody could be
+        asked `suggested`, the answer as of now, and of a label its `probability`.
 
     Raises:
         RecipeError: for task generate.
@@ -113,7 +118,7 @@ def label_next(
     uncertainty = _uncertainty(pool, settings, embed, reporter)
     vectors = embed([pool.shown.text(row.fields) for row in pool.rows]).astype(np.float64)
     chosen = draw_diverse(uncertainty.gradients, vectors, rows, recipe.tune.seed)
-    return [to_fill_in(recipe, pool.rows[place], uncertainty.why[place]) for place in chosen]
+    return [to_fill_in(recipe, pool.rows[at], uncertainty.why[at], uncertainty.guesses[at]) for at in chosen]
 
 
 def draw_diverse(gradients: Floats, vectors: Floats, count: int, seed: int) -> list[int]:
@@ -146,15 +151,9 @@ def draw_diverse(gradients: Floats, vectors: Floats, count: int, seed: int) -> l
     return chosen
 
 
-def to_fill_in(recipe: Recipe, row: Example, why: str) -> dict[str, Any]:
+def to_fill_in(recipe: Recipe, row: Example, why: str, guess: Mapping[str, Any]) -> dict[str, Any]:
     """An unlabeled row as its merchant's example file has it, under the file's own names, its answer open."""
-    values: dict[str, Any] = {"id": row.id, **row.fields, "group": row.group, "at": row.at}
-    values["weight"] = row.weight if row.weight != 1 else None
-    if row.candidates is not None:
-        values["candidates"] = list(row.candidates)
-    known = {name: value for name, value in values.items() if value is not None}
-    known |= {recipe.spec.answer: None, "why": why}
-    return {recipe.data.columns.get(name, name): value for name, value in known.items()}
+    return file_row(recipe, row, **{recipe.spec.answer: None, "why": why}, **guess)
 
 
 def _pool(merchant: Merchant, recipe: Recipe, reporter: Reporter) -> Pool:
@@ -203,12 +202,14 @@ def _uncertainty(pool: Pool, settings: Settings, embed: Embed, reporter: Reporte
     task = pool.recipe.task
     if pool.recipe.spec.closed and len(tenant.labels) < 2:
         reporter("doubt", "no labels are known yet, from prompt.labels or examples, so rows are only kept apart")
-        return Uncertainty(np.ones((len(pool.rows), 1)), ["unlike the others"] * len(pool.rows))
+        count = len(pool.rows)
+        return Uncertainty(np.ones((count, 1)), ["unlike the others"] * count, [{}] * count)
     with Engine(base, slots=1, max_rank=LARGEST_RANK, embed=embed) as engine:
         if pool.recipe.spec.items:
             return _rank_uncertainty(engine, tenant, pool, embed)
         answers = engine.answer([request_for(task, tenant, row.fields, {}) for row in pool.rows])
-        return Uncertainty(*closed_task_of(task).uncertainty(answers, tenant.labels))
+        closed = closed_task_of(task)
+        return Uncertainty(*closed.uncertainty(answers, tenant.labels), closed.guesses(answers))
 
 
 def _no_uncertainty(recipe: Recipe) -> RecipeError:
@@ -257,14 +258,16 @@ def _rank_uncertainty(engine: Engine, tenant: Tenant, pool: Pool, embed: Embed) 
     )
     unit = tenant.recipe.tune.temperature if tenant.blend is None else 1.0  # a blend's scores are logits already
     uncertainties = np.ones(len(found))  # the most, where there are no two items to compare
+    guesses: list[dict[str, Any]] = [{} for _ in found]
     for place, answer in zip(asked, answers, strict=True):
         shares = softmax(np.array([item.score for item in answer.items]) / unit)
         uncertainties[place] = -(shares * log_shares(shares)).sum() / np.log(len(shares))
+        guesses[place] = {"suggested": [item.id for item in answer.items[:_SUGGESTED]]}
     why = [
         f"entropy {uncertainty:.3f} of {len(items)} items"
         for uncertainty, items in zip(uncertainties, found, strict=True)
     ]
-    return Uncertainty(uncertainties[:, None], why)
+    return Uncertainty(uncertainties[:, None], why, guesses)
 
 
 def _found(index: CatalogIndex | None, shown: Prompter, row: Example) -> Sequence[str]:

@@ -75,6 +75,8 @@ def test_the_bare_base_is_asked_where_there_is_no_adapter(
         assert row["text"] in texts
         assert (row["label"], row["channel"]) == (None, "web")
         assert row["why"].startswith("margin ")
+        assert row["suggested"] in ("negative", "positive")
+        assert 0.5 <= row["probability"] <= 1
     assert proposed(shop, settings, LABELS) == rows
     assert len({next(word for word in WORDS if word in row["text"]) for row in rows}) >= 5
 

@@ -76,13 +76,54 @@ def write_rows(merchant: Merchant, file: str, rows: Sequence[Mapping[str, Any]],
         DataError: if it cannot be written.
     """
     path = merchant.folder / file
+    before = path.read_bytes() if append and path.exists() else b""
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    _write(merchant, path, before + text.encode())
+
+
+def take_back(merchant: Merchant, file: str, known: Mapping[str, Any]) -> bool:
+    """Take the last row that has some values out of a file; the other rows stay as they are written.
+
+    Args:
+        merchant: whose kept folder it is.
+        file: its name; it goes with its only row.
+        known: names and values of the row.
+
+    Returns:
+        whether there was such a row.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    path = merchant.folder / file
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    for place in reversed(range(len(lines))):
+        if _has(lines[place], known):
+            rest = lines[:place] + lines[place + 1 :]
+            if any(line.strip() for line in rest):
+                _write(merchant, path, b"".join(rest))
+            else:
+                path.unlink()
+            return True
+    return False
+
+
+def _has(line: bytes, known: Mapping[str, Any]) -> bool:
     try:
-        before = path.read_bytes() if append and path.exists() else b""
-        if before and not before.endswith(b"\n"):
-            before += b"\n"
-        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        row = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and all(row.get(name) == value for name, value in known.items())
+
+
+def _write(merchant: Merchant, path: Path, content: bytes) -> None:
+    """Put a file in the place of the one that is there, whole."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=merchant.folder, prefix=".", delete=False) as new:
-            new.write(before + text.encode())
+            new.write(content)
             new.flush()
             os.fsync(new.fileno())
         Path(new.name).replace(path)
@@ -90,13 +131,3 @@ def write_rows(merchant: Merchant, file: str, rows: Sequence[Mapping[str, Any]],
         raise DataError(
             f"{path} cannot be written: {error.strerror}", next_step="free some space, then try again"
         ) from error
-
-
-def without_last(merchant: Merchant, file: str, row_id: str) -> bool:
-    """Take the last row of a file back, if it is the one of that id; whether it was."""
-    path = merchant.folder / file
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if not lines or json.loads(lines[-1]).get("id") != row_id:
-        return False
-    write_rows(merchant, file, [json.loads(line) for line in lines[:-1]])
-    return True

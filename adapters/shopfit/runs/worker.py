@@ -15,6 +15,9 @@ from pathlib import Path
 from shopfit.runs.folder import Job, Run, locked
 from shopfit.runs.queue import Lane, Waiting, enqueue, lane_lock, waiting
 
+IN_RUN = "{run}/"
+"""How an argument begins that is a place in the run's own folder."""
+
 _LINGER = 1.0  # seconds that an idle worker waits for another run
 _AGAIN = 0.2
 _REFUSED = 3
@@ -57,7 +60,13 @@ def command_of(run: Run, *, resume: bool) -> list[str]:
     recorded = ["--run", str(run.folder)] if asked.job == "adapter" else []
     trains = asked.job == "adapter" and "--instant" not in asked.arguments
     again = ["--resume"] if resume and trains else []
-    return [*command, *named, *asked.arguments, "--json", *recorded, *again]
+    places = [_placed(argument, run.folder) for argument in asked.arguments]
+    return [*command, *named, *places, "--json", *recorded, *again]
+
+
+def _placed(argument: str, folder: Path) -> str:
+    """An argument; one that begins with `{run}/` is a place in the run's own folder."""
+    return str(folder / argument.removeprefix(IN_RUN)) if argument.startswith(IN_RUN) else argument
 
 
 def _do(home: Path, turn: Waiting) -> None:

@@ -192,6 +192,13 @@ class Choose(ClosedTask):
         likeliest = np.eye(len(labels))[shares.argmax(1)]
         return shares - likeliest, [f"margin {margin:.3f}" for margin in first - second]
 
+    def guesses(self, answers: Sequence[ChooseAnswer]) -> list[dict[str, Any]]:
+        """The labels, with their probabilities."""
+        return [
+            {"suggested": answer.label, "probability": round(answer.probabilities[answer.label], 4)}
+            for answer in answers
+        ]
+
     def facts(self, examples: Rows, labels: Sequence[str], text: Callable[[Example], str], embed: Embed | None) -> Any:
         """Shares of the labels, likes of the items; and with an encoder, centroids of the labels."""
         shares, liked = label_shares(examples, labels), item_likes(examples)

@@ -246,6 +246,10 @@ class Rate(ClosedTask):
         spreads = np.array([span if answer.spread is None else answer.spread for answer in answers])
         return spreads[:, None] / span, [f"spread {spread:.3f}" for spread in spreads]
 
+    def guesses(self, answers: Sequence[RateAnswer]) -> list[dict[str, Any]]:
+        """The scores."""
+        return [{"suggested": round(answer.score, 2)} for answer in answers]
+
     def facts(self, examples: Rows, labels: Sequence[str], text: Callable[[Example], str], embed: Embed | None) -> Any:
         """Mean, biases, and with an encoder the ridge."""
         facts = _statistics(examples)

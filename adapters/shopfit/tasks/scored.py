@@ -160,6 +160,10 @@ class ClosedTask(ScoredTask):
             (U, L) gradients of the likeliest answers' loss by the labels' scores, and U short reasons.
         """
 
+    @abstractmethod
+    def guesses(self, answers: Sequence[Any]) -> list[dict[str, Any]]:
+        """U answers of `answer` for people who label: `suggested`, and `probability` where it has one."""
+
     # score fusion: a task with a `fusion` has its own of the first two
 
     def parts(self, facts: Any, labels: Sequence[str], fields: Fields, text: str, embed: Embed | None) -> Parts:

@@ -41,3 +41,4 @@ document.addEventListener("DOMContentLoaded", () => drawAll(document));
 document.addEventListener("htmx:afterSettle", (event) => drawAll(event.detail.elt));
 let waiting = 0;
 addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => drawAll(document), 150); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(document));
