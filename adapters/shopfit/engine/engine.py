@@ -317,7 +317,8 @@ class Engine:
         why = "" if ended is None else ended.message
         sizes = {"requests": self._room.held, "queue": self._room.whole, "slots": pool.slots}
         sizes["rows"] = self._scheduler.rows
-        return Status(waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why, **sizes)
+        counts = (waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why)
+        return Status(*counts, **sizes, held=cache.held(pool.seats))
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
         """Use a merchant's current catalog in place of the one in its bundles. Returns at once.

@@ -304,7 +304,7 @@ class Gateway:
             try:
                 yield turn
             except ShopfitError as error:
-                record.broken = error.http_status
+                record.broken, record.kind = error.http_status, type(error).__name__
                 raise
             record.after.append(lambda: self._after(turn, user))
 
