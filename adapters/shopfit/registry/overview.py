@@ -1,4 +1,4 @@
-"""What people look at: how much each adapter takes, and the audit a page at a time. Both are counted by the database."""
+"""What people look at: how much each adapter takes, and the audit a page at a time. The database counts both."""
 
 from dataclasses import dataclass
 
@@ -76,8 +76,9 @@ class Overview:
             UnknownReference: if `merchant` cannot be one's name.
             RegistryError: if the registry cannot be read.
         """
-        told = {"merchant": merchant and validation.merchant(merchant), "recipe": recipe, "action": action}
-        where = [AUDIT.c[column] == value for column, value in told.items() if value]
+        name = None if merchant is None else validation.merchant(merchant)
+        told = {"merchant": name, "recipe": recipe or None, "action": action or None}
+        where = [AUDIT.c[column] == value for column, value in told.items() if value is not None]
         part = select(AUDIT).where(*where).order_by(AUDIT.c.id.desc()).offset(max(0, skip)).limit(max(0, most))
         with self._database.reading() as connection:
             total = connection.execute(select(func.count()).select_from(AUDIT).where(*where)).scalar_one()

@@ -19,6 +19,7 @@ from shopfit.serve.authentication import Authentication
 from shopfit.serve.budgets import TokenBudgets
 from shopfit.serve.catalog_processes import CatalogProcesses
 from shopfit.serve.console.fleet_table import FleetTable
+from shopfit.serve.console.registry_table import RegistryTable
 from shopfit.serve.engines.pool import BaseKey, EnginePool
 from shopfit.serve.limits import PLATFORM, MerchantLimits
 from shopfit.serve.metrics import Metrics
@@ -213,6 +214,7 @@ class Gateway:
         self.metrics = Metrics(options.adapters_in_metrics)
         self.traffic = Traffic()
         self.fleet = FleetTable(registry, self.traffic)
+        self.kept = RegistryTable(registry)
         self.tracing = Tracing(traces_exporter())
         self.budgets = TokenBudgets(registry, self.threads)
         self.limits = MerchantLimits(self.state, self.budgets, self.metrics, options)

@@ -4,8 +4,10 @@ from shopfit.serve.console.pages import (
     compare,
     entrance,
     fleet,
+    keys,
     label,
     onboard,
+    quotas,
     registry,
     runs,
     serving,
@@ -21,6 +23,8 @@ PAGES = (
     label.router,
     try_it.router,
     serving.router,
+    keys.router,
+    quotas.router,
     registry.router,
 )
 """Routers of all of them."""
