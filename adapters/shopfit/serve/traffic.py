@@ -97,6 +97,12 @@ class Traffic:
         found = self._failures.values() if merchant is None else [self._failures.get(merchant, deque())]
         return sorted(chain.from_iterable(found), key=attrgetter("at"), reverse=True)
 
+    def forget(self, merchant: str) -> None:
+        """Drop what was counted of a merchant that was erased."""
+        self._failures.pop(merchant, None)
+        for adapter in [name for name in self._adapters if name.startswith(f"{merchant}/")]:
+            del self._adapters[adapter]
+
     def of(self, adapter: str) -> AdapterTraffic:
         """Of one adapter; nothing, if it was not asked."""
         return self._adapters.get(adapter) or AdapterTraffic()

@@ -1,8 +1,10 @@
 """One file a page."""
 
 from shopfit.serve.console.pages import (
+    audit,
     compare,
     entrance,
+    erasing,
     fleet,
     keys,
     label,
@@ -12,6 +14,7 @@ from shopfit.serve.console.pages import (
     runs,
     serving,
     try_it,
+    version,
 )
 
 PAGES = (
@@ -25,6 +28,9 @@ PAGES = (
     serving.router,
     keys.router,
     quotas.router,
+    audit.router,  # before the pages of merchants: their names come where these words are
+    erasing.router,
     registry.router,
+    version.router,
 )
 """Routers of all of them."""
