@@ -86,10 +86,9 @@ async def _garbage(visit: Visit, grace: int, *, dry_run: bool) -> Response:
         "", lambda: collect(gateway.registry, gateway.settings, grace=age, dry_run=dry_run)
     )
     spaces = {"blobs": found.blobs, "cache": found.cache, "leavings": found.leavings}
-    total = sum(one.bytes for one in spaces.values()), sum(one.count for one in spaces.values())
-    return visit.page(
-        "registry_gc.html", spaces=spaces, bytes=total[0], count=total[1], grace=grace, most=_MOST_HOURS, done=not dry_run
-    )
+    size, count = (sum(getattr(one, what) for one in spaces.values()) for what in ("bytes", "count"))
+    more = {"grace": grace, "most": _MOST_HOURS, "done": not dry_run}
+    return visit.page("registry_gc.html", spaces=spaces, bytes=size, count=count, **more)
 
 
 async def _asked(visit: Visit, merchant: str, *, mistyped: bool = False) -> Response:
