@@ -73,7 +73,7 @@ class Traffic:
 
     def answered(self, record: RequestRecord, status: int, seconds: float) -> None:
         """A request is over; one that found no adapter is not counted."""
-        if status >= _OURS or status == _TOO_MANY:
+        if record.key and (status >= _OURS or status == _TOO_MANY):
             self._fail(record, status)
         if not record.adapter:
             return

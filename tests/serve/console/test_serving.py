@@ -52,9 +52,7 @@ def test_engines_and_who_asks_are_shown_and_follow_by_themselves(platform: Visit
     expect(page.locator("[data-live]")).to_have_count(0)
 
 
-def test_a_shadows_disagreements_and_failures_are_counted(
-    platform: Visitor, operated: Operated, second: str
-) -> None:
+def test_a_shadows_disagreements_and_failures_are_counted(platform: Visitor, operated: Operated, second: str) -> None:
     operated.gateway.ask("/v1/classify", {"model": "acme/sentiment", "input": "x", "timeout": "?"})
     platform.open(SERVING)
     cell = platform.page.locator("#releases tbody tr").filter(has_text="shadow")
@@ -191,7 +189,7 @@ def _post(operated: Operated, token: str, path: str, form: dict[str, str]) -> ht
     return httpx2.post(f"{url}{path}", data=form | {"csrf": found[1]}, headers=headers, timeout=None)
 
 
-def _soon():  # noqa: ANN202
+def _soon():
     from datetime import UTC, datetime, timedelta
 
     return datetime.now(UTC) + timedelta(hours=1)
