@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.serve.console.conftest import Visitor, visiting
-from tests.serve.console.many import add_merchants
+from tests.serve.console.many import add_merchants, row_of
 from tests.serve.operated import Operated
 from tests.serve.shops import bundle_of
 
@@ -314,7 +314,8 @@ def test_it_speaks_chinese(platform: Visitor, versions: list[str]) -> None:
 
 
 def test_ten_thousand_merchants(platform: Visitor, operated: Operated) -> None:
-    add_merchants(operated.gateway.settings, 10_000, like=("acme", "products"))
+    settings = operated.gateway.settings
+    add_merchants(settings, 10_000, row_of(settings, "acme", "products"))
     page = platform.page
     platform.open(REGISTRY)
     expect(page.locator("dl.tiles")).to_contain_text("10,00")
