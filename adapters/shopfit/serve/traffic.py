@@ -70,6 +70,7 @@ class Traffic:
     def __init__(self) -> None:
         self._adapters: OrderedDict[str, AdapterTraffic] = OrderedDict()
         self._failures: OrderedDict[str, deque[Failure]] = OrderedDict()
+        self._nothing = AdapterTraffic()
 
     def answered(self, record: RequestRecord, status: int, seconds: float) -> None:
         """A request is over; one that found no adapter is not counted."""
@@ -105,7 +106,7 @@ class Traffic:
 
     def of(self, adapter: str) -> AdapterTraffic:
         """Of one adapter; nothing, if it was not asked."""
-        return self._adapters.get(adapter) or AdapterTraffic()
+        return self._adapters.get(adapter, self._nothing)
 
     def all(self) -> dict[str, AdapterTraffic]:
         """Of every adapter that was asked; those asked last come last."""
