@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shopfit.adapter.bundle import Manifest
+from shopfit.serve.engines.pool import public_name
 
 _LONGEST = 2_000  # characters of a value
 
@@ -83,7 +84,7 @@ def differences(a: Manifest, b: Manifest) -> Differences:
 def _facts(manifest: Manifest) -> dict[str, str]:
     base = manifest.base
     return {
-        "base": base.name,
+        "base": public_name(base.name),
         "fingerprint": base.fingerprint,
         "quantization": base.quantization,
         "method": manifest.method,
@@ -100,6 +101,8 @@ def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str
         if isinstance(part, Mapping) and part:
             yield from _flat(part, f"{before}{key}.")
         else:
+            if key == "base" and isinstance(part, str):
+                part = public_name(part)
             text = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False, default=str)
             yield f"{before}{key}", text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 

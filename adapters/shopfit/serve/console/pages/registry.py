@@ -10,6 +10,7 @@ from shopfit.registry import AuditEntry, Version
 from shopfit.serve.console.lineage import MOST, in_production, lineage
 from shopfit.serve.console.registry_table import Keeper, shown_to
 from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router, query_of
+from shopfit.serve.engines.pool import public_name
 
 router = page_router()
 
@@ -82,6 +83,7 @@ async def adapter(visit: Visits, merchant: str, recipe: str, page: int = 1) -> R
         starts=starts,
         followed=dict(zip(production[1:], production, strict=False)),
         bytes=sum(version.size for version in versions),
+        public_name=public_name,
         production=named.get("production"),
         previous=named.get("previous"),
         promotes=visit.grant.allows("promote", merchant) and merchant != HOUSE,

@@ -18,6 +18,7 @@ from shopfit.serve.console.pages.registry import find_versions, told
 from shopfit.serve.console.rendering import HEADERS
 from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router
 from shopfit.serve.endpoints.changes import change
+from shopfit.serve.engines.pool import public_name
 
 router = page_router()
 
@@ -80,6 +81,7 @@ async def version_page(visit: Visits, merchant: str, recipe: str, number: Number
         card="" if card is None else told(visit, card[:_LONGEST_CARD].decode("utf-8", "replace")),
         files=await threads.run(registry.listed, version),
         picture=PLOT,
+        public_name=public_name,
         before=max((one.number for one in versions if one.number < number), default=None),
         production=named.get("production"),
         previous=named.get("previous"),
