@@ -2,17 +2,20 @@
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from shopfit.adapter.weights import Weights
+from shopfit.adapter.weights import Key, Weights
 from shopfit.base.prompt import Prompter
 from shopfit.base.scoring.questions import Tokens
 from shopfit.base.scoring.scorer import Floats
+from shopfit.engine.status import Held
 from shopfit.tasks.tenant import Tenant
 
 _RECIPE, _VECTOR = 64 * 1024, 4 * 1024  # bytes
+_TOLD = 50  # adapters that a status names
 _LABELS = 256  # texts besides a catalog's whose vectors are kept
 
 
@@ -100,6 +103,15 @@ class AdapterCache:
     def __contains__(self, key: Hashable) -> bool:
         """Whether an adapter is in the cache, also when it is dropped but still in use."""
         return key in self._kept
+
+    def held(self, seated: Callable[[Key], bool]) -> tuple[Held, ...]:
+        """The adapters that were asked last, the last one first; `seated` says which weights are in a slot."""
+        with self._change:
+            recent = [self._kept[key] for key in islice(reversed(self._kept), _TOLD)]
+        return tuple(
+            Held(one.tenant.name, one.digest, one.bytes, one.weights is not None and seated(one.weights.key))
+            for one in recent
+        )
 
     def hold(self, key: Hashable) -> Loaded | None:
         """The adapter, if it is cached; it stays until it was released as often as it was held."""

@@ -315,9 +315,9 @@ class Engine:
         pool, cache = self._scheduler.pool, self._loader.adapter_cache
         ended = self._scheduler.ended
         why = "" if ended is None else ended.message
-        sizes = {"requests": self._room.held, "queue": self._room.whole, "slots": pool.slots}
-        sizes["rows"] = self._scheduler.rows
-        return Status(waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why, **sizes)
+        load = (waiting, writing, pool.resident, pool.swaps, cache.adapters, cache.used, paused, why)
+        room = (self._room.held, self._room.whole, pool.slots, self._scheduler.rows)
+        return Status(*load, *room, cache.held(pool.seats))
 
     def set_catalog(self, merchant: str, catalog: Catalog | None) -> None:
         """Use a merchant's current catalog in place of the one in its bundles. Returns at once.

@@ -30,6 +30,10 @@ class SlotPool:
         """Adapters in slots."""
         return len(self._seats)
 
+    def seats(self, key: Key) -> bool:
+        """Whether an adapter is in a slot now; any thread may ask."""
+        return key in self._seats
+
     def fits(self, keys: Iterable[Key], *, spare: int = 0) -> bool:
         """Whether all of these can have slots at once, beside the pinned adapters.
 

@@ -4,6 +4,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """An adapter in host memory.
+
+    Args:
+        name: that it was asked by last.
+        digest: SHA-256 of its bundle; empty for what callers assembled.
+        bytes: that it takes.
+        seated: whether it is in a slot, too.
+    """
+
+    name: str
+    digest: str
+    bytes: int
+    seated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What an engine holds at a moment.
 
@@ -20,6 +37,7 @@ class Status:
         queue: requests that one merchant may have under way while no other has any.
         slots: for adapters beside the base.
         rows: answers that can be decoded at a time.
+        held: the adapters that were asked last, the last one first; 50 at most.
     """
 
     waiting: int
@@ -34,3 +52,4 @@ class Status:
     queue: int = 0
     slots: int = 0
     rows: int = 0
+    held: tuple[Held, ...] = ()

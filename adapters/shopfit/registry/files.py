@@ -73,6 +73,10 @@ class VersionFiles:
         """The manifest of a version. Raises as `read` does."""
         return self.read(version, lambda _: {MANIFEST}).manifest
 
+    def listed(self, version: Version) -> list[File]:
+        """The files of a version, by path, with their SHA-256 and size. Raises as `read` does, but reads no file."""
+        return self._files(validation.version(version))
+
     def verify(self, reference: str | Reference | None = None) -> list[tuple[Version, Problem]]:
         """Re-hash every blob of a version, or of all of them.
 

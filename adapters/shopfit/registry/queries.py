@@ -291,16 +291,13 @@ def identity(connection: Connection) -> str | None:
 def audit(connection: Connection, merchant: str | None) -> list[AuditEntry]:
     """The audit of one merchant, or of all, oldest first."""
     statement = select(AUDIT).where(*_of(AUDIT, merchant, None)).order_by(AUDIT.c.id)
-    return [
-        AuditEntry(
-            row.time,
-            row.actor,
-            row.action,
-            f"{row.merchant}/{row.recipe}@{row.number}" if row.recipe else row.merchant,
-            row.detail,
-        )
-        for row in connection.execute(statement)
-    ]
+    return [audit_entry(row) for row in connection.execute(statement)]
+
+
+def audit_entry(row: Row[Any]) -> AuditEntry:
+    """An entry of the audit from its row."""
+    reference = f"{row.merchant}/{row.recipe}@{row.number}" if row.recipe else row.merchant
+    return AuditEntry(row.time, row.actor, row.action, reference, row.detail)
 
 
 def _versions(connection: Connection, where: list[Any]) -> list[Version]:

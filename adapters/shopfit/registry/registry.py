@@ -20,6 +20,7 @@ from shopfit.registry.database import Database
 from shopfit.registry.erasing import Receipt
 from shopfit.registry.feedback import FeedbackLog
 from shopfit.registry.keys import Keyring
+from shopfit.registry.overview import Overview
 from shopfit.registry.queries import File
 from shopfit.registry.quotas import Quotas
 from shopfit.registry.reference import CANDIDATE, PRODUCTION, Reference
@@ -28,7 +29,7 @@ from shopfit.registry.version import AuditEntry, Identity, Revision, Version
 from shopfit.settings import Settings
 
 
-class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog):
+class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog, Overview):
     """Versions of adapters, and what servers share. Thread-safe, and safe for any number of processes on one registry.
 
     Args:

@@ -20,6 +20,7 @@ from shopfit.serve.budgets import TokenBudgets
 from shopfit.serve.catalog_processes import CatalogProcesses
 from shopfit.serve.console.fleet_table import FleetTable
 from shopfit.serve.console.label_queues import LabelQueues
+from shopfit.serve.console.registry_table import RegistryTable
 from shopfit.serve.engines.pool import BaseKey, EnginePool
 from shopfit.serve.limits import PLATFORM, MerchantLimits
 from shopfit.serve.metrics import Metrics
@@ -215,6 +216,7 @@ class Gateway:
         self.traffic = Traffic()
         self.fleet = FleetTable(registry, self.traffic)
         self.labels = LabelQueues()
+        self.kept = RegistryTable(registry)
         self.tracing = Tracing(traces_exporter())
         self.budgets = TokenBudgets(registry, self.threads)
         self.limits = MerchantLimits(self.state, self.budgets, self.metrics, options)
@@ -306,7 +308,7 @@ class Gateway:
             try:
                 yield turn
             except ShopfitError as error:
-                record.broken = error.http_status
+                record.broken, record.kind = error.http_status, type(error).__name__
                 raise
             record.after.append(lambda: self._after(turn, user))
 

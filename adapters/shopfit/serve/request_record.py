@@ -19,6 +19,7 @@ class RequestRecord:
         release: why that version: "production", "canary" or "named".
         answer: id of the answer.
         broken: status of the error that ended a stream; 0 without.
+        kind: class of the error that ended the request once its adapter was found; empty without.
         read: tokens that forwards read.
         written: tokens generated.
         waited: seconds until the first forward of each answer.
@@ -37,6 +38,7 @@ class RequestRecord:
     release: str = ""
     answer: str = ""
     broken: int = 0
+    kind: str = ""
     read: int = 0
     written: int = 0
     waited: list[float] = field(default_factory=list)

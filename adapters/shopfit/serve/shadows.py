@@ -83,7 +83,9 @@ class Shadows:
         return outcome
 
     def _count(self, shadow: Release, outcome: ShadowOutcome) -> None:
-        self._metrics.shadowed(f"{shadow.merchant}/{shadow.recipe}", outcome)
+        adapter = f"{shadow.merchant}/{shadow.recipe}"
+        self._metrics.shadowed(adapter, outcome)
+        self._gateway.traffic.shadowed(adapter, shadow.name, outcome)
 
 
 def differ(one: Mapping[str, Any], other: Mapping[str, Any], labels: Sequence[str]) -> bool:

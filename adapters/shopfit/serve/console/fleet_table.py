@@ -19,6 +19,8 @@ baseline is better. stale: it learned long ago. waiting: a candidate that somebo
 STALE = timedelta(days=90)
 """Age from which an adapter's data are old."""
 _ERRORS = 0.02  # share of requests
+_BITS: dict[Attention, int] = {name: 1 << place for place, name in enumerate(ATTENTION)}
+_COMBINED = [tuple(name for name in ATTENTION if wrong & _BITS[name]) for wrong in range(1 << len(ATTENTION))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Adapter:
         production: the one that answers; None if none does.
         candidate: the one that awaits a decision; None without, or if it is in production.
         versions: how many there are.
+        known: what is wrong with it by the registry alone, as bits in the order of `ATTENTION`.
     """
 
     merchant: str
@@ -40,6 +43,7 @@ class Adapter:
     production: Version | None
     candidate: Version | None
     versions: int
+    known: int
 
     @property
     def name(self) -> str:
@@ -51,17 +55,14 @@ class Adapter:
         """The version that the row tells of."""
         return self.production or self.newest
 
-    def attention(self, traffic: AdapterTraffic, now: datetime) -> list[Attention]:
+    def attention(self, traffic: AdapterTraffic, now: datetime) -> tuple[Attention, ...]:
         """What is wrong with it, the worst first."""
-        lead = (self.shown.summary or {}).get("lead")
-        wrong: dict[Attention, bool] = {
-            "erroring": traffic.errors > _ERRORS * traffic.requests,
-            "refused": self.newest.status == "refused",
-            "worse": lead is not None and lead < 0,
-            "stale": now - self.shown.created > STALE,
-            "waiting": self.candidate is not None,
-        }
-        return [name for name in ATTENTION if wrong[name]]
+        wrong = self.known
+        if traffic.errors > _ERRORS * traffic.requests:
+            wrong |= _BITS["erroring"]
+        if now - self.shown.created > STALE:
+            wrong |= _BITS["stale"]
+        return _COMBINED[wrong]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Row:
 
     adapter: Adapter
     traffic: AdapterTraffic
-    attention: list[Attention]
+    attention: tuple[Attention, ...]
 
 
 class FleetTable:
@@ -90,6 +91,7 @@ class FleetTable:
     def __init__(self, registry: Registry, traffic: Traffic) -> None:
         self._registry, self._traffic = registry, traffic
         self._known: tuple[Revision, list[Adapter]] | None = None
+        self._rows: dict[str, Row] = {}  # made anew only if they are others: many new ones keep the collector busy
         self._reading = threading.Lock()
 
     def adapters(self) -> list[Adapter]:
@@ -102,6 +104,7 @@ class FleetTable:
             revision = self._registry.revision()
             if self._known is None or self._known[0] != revision:
                 self._known = revision, _adapters(self._registry.versions())
+                self._rows = {}
             return self._known[1]
 
     def rows(self, merchant: str | None, *, search: str = "", recipe: str = "", state: str = "") -> list[Row]:
@@ -126,8 +129,15 @@ class FleetTable:
             traffic = self._traffic.of(adapter.name)
             attention = adapter.attention(traffic, now)
             if not state or state in attention or (state == "good" and not attention):
-                rows.append(Row(adapter, traffic, attention))
+                rows.append(self._row(adapter, traffic, attention))
         return sorted(rows, key=lambda row: ATTENTION.index(row.attention[0]) if row.attention else len(ATTENTION))
+
+    def _row(self, adapter: Adapter, traffic: AdapterTraffic, attention: tuple[Attention, ...]) -> Row:
+        known = self._rows.get(adapter.name)
+        if known and known.adapter is adapter and known.traffic is traffic and known.attention is attention:
+            return known
+        row = self._rows[adapter.name] = Row(adapter, traffic, attention)
+        return row
 
 
 def _adapters(versions: Iterable[Version]) -> list[Adapter]:
@@ -143,4 +153,8 @@ def _adapter(versions: list[Version]) -> Adapter:
     named = {alias: version for version in versions for alias in version.aliases}
     production, candidate = named.get("production"), named.get("candidate")
     waits = candidate if candidate is not None and candidate is not production else None
-    return Adapter(newest.merchant, newest.recipe, newest, production, waits, len(versions))
+    lead = ((production or newest).summary or {}).get("lead")
+    known = _BITS["refused"] if newest.status == "refused" else 0
+    known |= _BITS["worse"] if lead is not None and lead < 0 else 0
+    known |= _BITS["waiting"] if waits is not None else 0
+    return Adapter(newest.merchant, newest.recipe, newest, production, waits, len(versions), known)

@@ -1,15 +1,20 @@
 """One file a page."""
 
 from shopfit.serve.console.pages import (
+    audit,
     compare,
     entrance,
+    erasing,
     fleet,
+    keys,
     label,
     onboard,
+    quotas,
     registry,
     runs,
     serving,
     try_it,
+    version,
 )
 
 PAGES = (
@@ -21,6 +26,11 @@ PAGES = (
     label.router,
     try_it.router,
     serving.router,
+    keys.router,
+    quotas.router,
+    audit.router,  # before the pages of merchants: their names come where these words are
+    erasing.router,
     registry.router,
+    version.router,
 )
 """Routers of all of them."""

@@ -1,0 +1,40 @@
+"""What is counted for people: by adapter, and what failed."""
+
+from shopfit.serve.request_record import RequestRecord
+from shopfit.serve.traffic import Traffic
+
+
+def answer(traffic: Traffic, merchant: str, status: int = 200, *, adapter: str = "sentiment") -> None:
+    name = f"{merchant}/{adapter}" if adapter else ""
+    record = RequestRecord(key="k", merchant=merchant, adapter=name, version=f"{name}@1", kind="EngineEnded")
+    traffic.answered(record, status, 0.1)
+
+
+def test_failures_are_kept_by_merchant_and_a_flood_of_one_takes_no_others_away() -> None:
+    traffic = Traffic()
+    answer(traffic, "acme", 503)
+    for _ in range(1000):
+        answer(traffic, "rival", 429, adapter="")
+    answer(traffic, "rival", 404)
+    traffic.answered(RequestRecord(), 503, 0.1)  # of nobody, as a look whether it is ready
+    assert [(one.adapter, one.status, one.kind) for one in traffic.failures("acme")] == [
+        ("acme/sentiment", 503, "EngineEnded")
+    ]
+    assert len(traffic.failures("rival")) == 20
+    assert len(traffic.failures(None)) == 21
+    assert [one.at for one in traffic.failures(None)] == sorted(
+        (one.at for one in traffic.failures(None)), reverse=True
+    )
+
+
+def test_shadows_are_counted_by_version_and_an_erased_merchant_is_forgotten() -> None:
+    traffic = Traffic()
+    answer(traffic, "acme", 500)
+    answer(traffic, "acme-not")
+    for outcome in ("same", "different", "same"):
+        traffic.shadowed("acme/sentiment", "acme/sentiment@2", outcome)
+    assert traffic.of("acme/sentiment").shadows == {"acme/sentiment@2": {"same": 2, "different": 1}}
+    traffic.forget("acme")
+    assert list(traffic.all()) == ["acme-not/sentiment"]
+    assert traffic.failures(None) == []
+    assert traffic.of("acme/sentiment").requests == 0
