@@ -53,7 +53,7 @@ def command_of(run: Run, *, resume: bool) -> list[str]:
     """
     asked = run.asked
     command = [sys.executable, "-m", "shopfit", asked.job]
-    named = [asked.recipe] if asked.job == "compare" else [asked.merchant, asked.recipe]
+    named = [] if asked.job == "compare" else [asked.merchant, asked.recipe]  # its arguments are the two versions
     recorded = ["--run", str(run.folder)] if asked.job == "adapter" else []
     again = ["--resume"] if resume and asked.job == "adapter" else []
     return [*command, *named, *asked.arguments, "--json", *recorded, *again]
