@@ -4,7 +4,6 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pprint import pformat
 from typing import Any
 
 COMPLETIONS = "/v1/completions"
@@ -43,9 +42,9 @@ class ApiCall:
         return (
             "import os\n\nimport httpx\n\n"
             "answer = httpx.post(\n"
-            f"    {address + self.path!r},\n"
+            f"    {_literal(address + self.path)},\n"
             '    headers={"Authorization": f"Bearer {os.environ[\'KEY\']}"},\n'
-            f"    json={_literal(self.body, 9)},\n"
+            f"    json={_literal(self.body, 1)},\n"
             "    timeout=60,\n"
             ")\n"
             "answer.raise_for_status()\n"
@@ -54,17 +53,27 @@ class ApiCall:
 
     def _openai(self, address: str) -> str:
         own = {name: value for name, value in self.body.items() if name != "fields"}
-        lines = [f"    {name}={_literal(value, len(name) + 5)},\n" for name, value in own.items()]
+        lines = [f"    {name}={_literal(value, 1)},\n" for name, value in own.items()]
         if fields := self.body.get("fields"):
-            lines.append(f"    extra_body={_literal({'fields': fields}, 15)},\n")
+            lines.append(f"    extra_body={_literal({'fields': fields}, 1)},\n")
         return (
             "import os\n\nfrom openai import OpenAI\n\n"
-            f'client = OpenAI(base_url={address + "/v1"!r}, api_key=os.environ["KEY"])\n'
+            f'client = OpenAI(base_url={_literal(address + "/v1")}, api_key=os.environ["KEY"])\n'
             "answer = client.completions.create(\n" + "".join(lines) + ")\n"
             "print(answer.choices[0].text)\n"
         )
 
 
-def _literal(value: Any, column: int) -> str:
-    """A value of JSON as Python writes it, from a column on."""
-    return pformat(value, width=100 - column, sort_dicts=False).replace("\n", "\n" + " " * column)
+def _literal(value: Any, level: int = 0) -> str:
+    """A value of JSON as Python writes it, in lines that are indented by so many levels; a text is in one line."""
+    pad = "    " * level
+    match value:
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case Mapping():
+            lines = [f"{pad}    {_literal(str(key))}: {_literal(part, level + 1)},\n" for key, part in value.items()]
+            return "{\n" + "".join(lines) + pad + "}"
+        case list():
+            return "[" + ", ".join(_literal(part, level) for part in value) + "]"
+        case _:
+            return repr(value)

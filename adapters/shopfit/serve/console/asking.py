@@ -27,6 +27,7 @@ class Answered:
         answer: of the engine, as JSON.
         explanation: how the request was understood; None if that cannot be told.
         unexplained: why not; empty if it can.
+        tells_sure: whether the recipe says from when an answer is sure.
         labels: of the version; of a rating, its levels.
         read: tokens that the model read.
         written: tokens that it wrote.
@@ -41,6 +42,7 @@ class Answered:
     answer: Mapping[str, Any]
     explanation: Mapping[str, Any] | None
     unexplained: str
+    tells_sure: bool
     labels: tuple[str, ...]
     read: int
     written: int
@@ -105,6 +107,7 @@ async def answer(visit: Visit, model: str, question: Question, *, explain: bool 
             said,
             explanation,
             why,
+            turn.facts.tells_sure,
             turn.facts.labels,
             turn.read,
             turn.written,

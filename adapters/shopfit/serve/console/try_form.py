@@ -1,4 +1,4 @@
-"""The form of Try: inputs for what a recipe's prompt shows, options of its task, and the question that comes of them."""
+"""The form of Try: inputs for what a recipe's prompt shows, options of its task, and the question that it asks."""
 
 import re
 from collections.abc import Mapping
@@ -37,11 +37,13 @@ class Input:
         name: of the prompt's field.
         kind: a text, ids of items a line each, or one line.
         value: what is in it.
+        prompted: whether the prompt shows it; else the task may use it all the same.
     """
 
     name: str
     kind: InputKind
     value: str = ""
+    prompted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class TryForm:
         """Those of the prompt's fields, and of others that the task uses."""
         recipe = self.recipe
         names = dict.fromkeys([*recipe.fields, *recipe.spec.used])
-        return [Input(name, self._kind(name), self.values.get(FIELD + name, "")) for name in names]
+        said = self.values
+        return [Input(name, self._kind(name), said.get(FIELD + name, ""), name in recipe.fields) for name in names]
 
     def value(self, name: str, usual: Any = "") -> str:
         """What is in an option."""
