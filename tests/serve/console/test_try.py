@@ -61,7 +61,7 @@ def test_a_label_with_its_probabilities_prompt_and_calls(platform: Visitor, oper
 
 
 def test_items_with_reasons_and_what_rules_left_out(platform: Visitor, operated: Operated) -> None:
-    titles = {"tent": "Tent", "bag": ARABIC, "stove": SCRIPT, "boots": LONG, "lamp": "Lamp", "knife": "Knife"}
+    titles = {"tent": "Tent", "bag": ARABIC, "stove": f"Stove {SCRIPT}", "boots": LONG, "lamp": "Lamp", "knife": "Knife"}
     rows = [{"id": item, "title": title, "price": 10, "in_stock": item != "lamp"} for item, title in titles.items()]
     rows[-1]["price"] = 500
     put = operated.gateway.ask("/v1/merchants/acme/catalog", rows, key="platform", method="PUT")
