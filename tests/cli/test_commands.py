@@ -31,6 +31,7 @@ def test_help_lists_every_command(run: Run) -> None:
         "plan",
         "predict",
         "evaluate",
+        "compare",
         "recipe",
         "base",
         "registry",

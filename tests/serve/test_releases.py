@@ -11,8 +11,8 @@ from tests.serve.operated import SENTIMENT, Operated, operating, own_copy, publi
 
 from shopfit.registry import Release
 from shopfit.serve.releases import place
-from shopfit.serve.shadows import differ
 from shopfit.settings import Settings
+from shopfit.tasks.row_answers import differ
 
 USERS = [f"user-{number}" for number in range(40)]
 FIRST, SECOND, REFUSED = f"{SENTIMENT}@1", f"{SENTIMENT}@2", f"{SENTIMENT}@3"

@@ -37,6 +37,7 @@ COMMANDS = {
     "plan": "Say what training an adapter would cost; keep nothing.",
     "predict": "Answer one request with an adapter from the registry.",
     "evaluate": "Measure a registered adapter again, beside base, priors and baselines.",
+    "compare": "Put a merchant's test rows to two versions, and show where they differ.",
     "run": "List, stop and resume runs; work off the queue.",
     "serve": "Serve every merchant's adapter over HTTP.",
     "console": "Open the console in a browser, for this machine alone.",

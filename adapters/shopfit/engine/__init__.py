@@ -4,6 +4,7 @@ from shopfit.engine.engine import Engine
 from shopfit.engine.status import Status
 from shopfit.tasks.choose import ChooseAnswer, ChooseRequest
 from shopfit.tasks.embeddings import EmbedAnswer, EmbedRequest
+from shopfit.tasks.explanations import ExplainRequest, Explanation
 from shopfit.tasks.generate import GenerateAnswer, GenerateRequest, TextPart, WrittenToken
 from shopfit.tasks.rank_answers import (
     RankAnswer,
@@ -24,6 +25,8 @@ __all__ = [
     "EmbedAnswer",
     "EmbedRequest",
     "Engine",
+    "ExplainRequest",
+    "Explanation",
     "GenerateAnswer",
     "GenerateRequest",
     "RankAnswer",

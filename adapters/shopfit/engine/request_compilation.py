@@ -35,6 +35,7 @@ from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.tasks import Task
 from shopfit.tasks import closed_task_of, scored_task_of, task_of
 from shopfit.tasks.embeddings import EmbedAnswer, EmbedRequest
+from shopfit.tasks.explanations import ExplainRequest, explain
 from shopfit.tasks.generate import GenerateAnswer, GenerateRequest
 from shopfit.tasks.rank import RankFusion, item_parts
 from shopfit.tasks.rank_answers import RankRequest, RecommendRequest, ranking, recommendations
@@ -163,6 +164,8 @@ class Compiler:
 
     def _work(self, request: Request, tenant: Tenant, prompter: Prompter, loaded: Loaded) -> Work:
         match request:
+            case ExplainRequest():
+                return Work(loaded.weights, lambda _: explain(request, tenant, prompter))
             case EmbedRequest():
                 return Work(loaded.weights, _embedded, rows=[self._text(request, prompter)], loaded=loaded)
             case RankRequest() if searched_first(request, tenant):
@@ -383,6 +386,6 @@ def _embedded(results: Sequence[Floats]) -> EmbedAnswer:
 
 def _check_task(request: Request, tenant: Tenant) -> None:
     task = tenant.recipe.task
-    if not isinstance(request, EmbedRequest) and task != request.task:
+    if not isinstance(request, EmbedRequest | ExplainRequest) and task != request.task:
         what = f"{tenant.name} is an adapter to {task}, not to {request.task}"
         raise RequestError(what, next_step=f"ask it with `{task}`")

@@ -14,6 +14,7 @@ from shopfit.recipe.item_rules import Rules
 from shopfit.recipe.suggestions import did_you_mean, shown
 from shopfit.registry import Reference
 from shopfit.tasks.embeddings import EmbedRequest
+from shopfit.tasks.explanations import ExplainRequest
 from shopfit.tasks.generate import GenerateRequest
 from shopfit.tasks.rank_answers import RankRequest, RecommendRequest
 from shopfit.tasks.requests import Request
@@ -110,8 +111,9 @@ def check(request: Request) -> None:
             if request.documents is not None:
                 _check_documents(request)
             _check_count("top", request.top)
-        case RecommendRequest():
-            _check_count("k", request.k)
+        case RecommendRequest() | ExplainRequest():
+            if isinstance(request, RecommendRequest):
+                _check_count("k", request.k)
             if not isinstance(request.rules, Rules | None):
                 raise _wrong("rules", request.rules, "Rules, or None")
         case GenerateRequest():

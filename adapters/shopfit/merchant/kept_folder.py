@@ -1,5 +1,6 @@
 """A merchant's folder under SHOPFIT_HOME: where data that came through the console lie, and labels that people gave."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -61,6 +62,23 @@ def kept_merchant(home: Path, name: str, *, language: str = "en", description: s
     except OSError as error:
         raise DataError(f"{own} cannot be written: {error.strerror}", next_step="let this user write there") from error
     return Merchant.open(own)
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and the content of all files of a merchant's folder, which tells whether its data changed.
+
+    Raises:
+        DataError: if they cannot be read.
+    """
+    said = hashlib.sha256()
+    try:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            said.update(f"{path.relative_to(folder)}\0".encode("utf-8", "surrogateescape") + content)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}", next_step="let this user read there") from error
+    return said.hexdigest()
 
 
 def write_rows(merchant: Merchant, file: str, rows: Sequence[Mapping[str, Any]], *, append: bool = False) -> None:

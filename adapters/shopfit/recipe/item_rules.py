@@ -39,28 +39,34 @@ class Rules(Section):
         return self
 
     def allow(self, item: Mapping[str, Any]) -> bool:
-        """Whether an item of a catalog, by its fields, passes all rules. What is no number, or NaN, is missing."""
+        """Whether an item of a catalog, by its fields, passes all rules."""
+        return not self.broken(item)
+
+    def broken(self, item: Mapping[str, Any]) -> str:
+        """The key of the first rule that an item breaks; empty if it passes. What is no number, or NaN, is missing."""
         if self.in_stock and item.get("in_stock") is False:
-            return False
-        if not self._affordable(item):
-            return False
+            return "in_stock"
+        if unaffordable := self._unaffordable(item):
+            return unaffordable
         if self.age is not None and (min_age := _number(item.get("min_age"))) is not None and min_age > self.age:
-            return False
+            return "age"
         brand = item.get("brand")
         if not self.blocked_brands or not isinstance(brand, str):
-            return True
-        return brand.strip().casefold() not in {blocked.strip().casefold() for blocked in self.blocked_brands}
+            return ""
+        blocked = brand.strip().casefold() in {blocked.strip().casefold() for blocked in self.blocked_brands}
+        return "blocked_brands" if blocked else ""
 
-    def _affordable(self, item: Mapping[str, Any]) -> bool:
+    def _unaffordable(self, item: Mapping[str, Any]) -> str:
         if self.min_price is None and self.max_price is None:
-            return True
+            return ""
         price = _number(item.get("price"))
-        if price is None or not self._may_be_in(item.get("currency")):
-            return False
-        return not (
-            (self.min_price is not None and price < self.min_price)
-            or (self.max_price is not None and price > self.max_price)
-        )
+        if price is None:
+            return "min_price" if self.max_price is None else "max_price"
+        if not self._may_be_in(item.get("currency")):
+            return "currency"
+        if self.min_price is not None and price < self.min_price:
+            return "min_price"
+        return "max_price" if self.max_price is not None and price > self.max_price else ""
 
     def _may_be_in(self, currency: Any) -> bool:
         """Whether a price in `currency` can be compared: in none, in that of the rules, or in a sign it shares."""

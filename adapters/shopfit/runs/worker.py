@@ -56,7 +56,7 @@ def command_of(run: Run, *, resume: bool) -> list[str]:
     """
     asked = run.asked
     command = [sys.executable, "-m", "shopfit", asked.job]
-    named = [asked.recipe] if asked.job == "compare" else [asked.merchant, asked.recipe]
+    named = [] if asked.job == "compare" else [asked.merchant, asked.recipe]  # its arguments are the two versions
     recorded = ["--run", str(run.folder)] if asked.job == "adapter" else []
     trains = asked.job == "adapter" and "--instant" not in asked.arguments
     again = ["--resume"] if resume and trains else []

@@ -53,7 +53,7 @@ class Ask:
     """One question to an adapter.
 
     Args:
-        kind: "choose", "rank", "recommend", "generate", "rate" or "embed".
+        kind: "choose", "rank", "recommend", "generate", "rate", "embed" or "explain".
         fields: of the prompt, by name.
         options: of the engine's request of that kind, such as `top`.
     """
@@ -148,6 +148,12 @@ class Turn:
             answer: Document = await self._engine.ask(self._message(ask), self._spend)
         self._answered(ask, answer)
         return answer
+
+    async def explain(self, fields: Mapping[str, Any], rules: Mapping[str, Any] | None = None) -> Document:
+        """How the version understands a question; see `shopfit.tasks.explanations`. It is no answer that was shown."""
+        message = self._message(Ask("explain", fields, {"rules": rules}))
+        explanation: Document = await self._engine.ask(message, self._spend)
+        return explanation
 
     async def ask_all(self, asks: Sequence[Ask]) -> list[Document]:
         """The answers to several questions, asked together. The first error cancels the others."""

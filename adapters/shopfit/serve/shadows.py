@@ -3,22 +3,23 @@
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shopfit.errors import ShopfitError
 from shopfit.registry import Release
 from shopfit.serve.metrics import Metrics, ShadowOutcome
 from shopfit.serve.releases import Releases
+from shopfit.tasks.row_answers import differ
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from shopfit.serve.gateway import Ask, Gateway, Turn
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 4  # requests that are repeated at a time, of all merchants
 _BUSY = 4  # an engine is busy once this part of its rows, one in so many, is under way
-_TOLERANCE = 0.05  # of the range of a rating
 _COMPARED = ("choose", "rank", "recommend", "generate", "rate")
 
 
@@ -86,25 +87,3 @@ class Shadows:
         adapter = f"{shadow.merchant}/{shadow.recipe}"
         self._metrics.shadowed(adapter, outcome)
         self._gateway.traffic.shadowed(adapter, shadow.name, outcome)
-
-
-def differ(one: Mapping[str, Any], other: Mapping[str, Any], labels: Sequence[str]) -> bool:
-    """Whether two versions disagree: by label, first item or text, or a number by more than 5% of its range.
-
-    Args:
-        one: answer.
-        other: answer.
-        labels: of the second version; of a rating, its levels.
-    """
-    if "items" in one:
-        return bool(_first(one) != _first(other))
-    if "score" in one:
-        levels = [float(label) for label in labels]
-        span = max(levels) - min(levels) if levels else 0.0
-        return bool(abs(one["score"] - other["score"]) > _TOLERANCE * span)
-    return any(one[name] != other[name] for name in ("label", "text") if name in one)
-
-
-def _first(answer: Mapping[str, Any]) -> Any:
-    items = answer["items"]
-    return items[0]["id"] if items else None

@@ -20,6 +20,7 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.choose_predictions import ChoosePredictions
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.row_answers import RowAnswer
 from shopfit.tasks.scored import ClosedTask, Parts
 from shopfit.tasks.system import Answers, Learned, System
 from shopfit.tasks.task import Pool, Rows, TrainingBatch, TrainingQuestion
@@ -71,7 +72,7 @@ class ChooseAnswer(Answer):
 
     def raw(self, labels: Sequence[str], pool: Sequence[str]) -> list[float]:
         """The probabilities, in the order of labels."""
-        return [self.probabilities[label] for label in labels]
+        return [self.probabilities.get(label, 0.0) for label in labels]  # another version may know more of them
 
 
 class ChooseFusion(ScoreFusion):
@@ -146,6 +147,15 @@ class Choose(ClosedTask):
         gold = np.array([labels.index(str(row.label)) for row in rows], np.int64)
         probabilities = np.array(answers, np.float64).reshape(len(rows), len(labels))
         return ChoosePredictions(tuple(labels), probabilities, gold)
+
+    def wanted(self, example: Example, catalog: Catalog | None) -> str:
+        """The label."""
+        return str(example.label)
+
+    def judge(self, example: Example, answer: ChooseAnswer, labels: Sequence[str]) -> RowAnswer:
+        """The label, with its probability."""
+        right = answer.label == str(example.label)
+        return RowAnswer(answer.label, float(right), right, sure=answer.probabilities[answer.label])
 
     def priors(
         self,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from shopfit.merchant.catalog import Catalog
+from shopfit.merchant.examples import Example
 from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric, ratio
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.row_answers import RowAnswer
 from shopfit.tasks.system import Answers, Learned, System
 from shopfit.tasks.task import Pool, Rows, TaskType, TrainingBatch, TrainingQuestion
 from shopfit.tasks.text_similarity import as_text, field_counts, is_exact, parse_object
@@ -177,6 +179,18 @@ class Generate(TaskType):
     ) -> GeneratePredictions:
         """Put N texts beside the right ones."""
         return GeneratePredictions(tuple(answers), tuple(row.output for row in rows))
+
+    def wanted(self, example: Example, catalog: Catalog | None) -> str:
+        """The text, or the object as text."""
+        return as_text(example.output)
+
+    def judge(self, example: Example, answer: GenerateAnswer, labels: Sequence[str]) -> RowAnswer:
+        """The text; merit is F1 over the fields of a right answer that is an object, else over words."""
+        gold = as_text(example.output)
+        right, extra, missing = field_counts(answer.text, gold)
+        fields = right + extra + missing
+        merit = 2 * right / (fields + right) if fields else f1_of_words(answer.text, gold)
+        return RowAnswer(answer.text, merit, is_exact(answer.text, gold))
 
     def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
         """The right answer alone."""

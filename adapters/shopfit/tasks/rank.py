@@ -22,8 +22,9 @@ from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import Task
 from shopfit.tasks.metric import Weighted, mean_of_rows, metric
 from shopfit.tasks.predictions import Floats, Predictions
-from shopfit.tasks.rank_answers import RankRequest
+from shopfit.tasks.rank_answers import RankAnswer, RankRequest
 from shopfit.tasks.ranking_metrics import Ranking
+from shopfit.tasks.row_answers import SHOWN_ITEMS, RankedRow, RowAnswer
 from shopfit.tasks.scored import FusionRow, HeldOutSet, Parts, ScoredTask
 from shopfit.tasks.system import Answers, Learned, System
 from shopfit.tasks.task import Pool, Rows, TrainingBatch, TrainingQuestion
@@ -132,6 +133,25 @@ class Rank(ScoredTask):
         relevant = tuple(frozenset(row.relevant) for row in rows)
         size = len(catalog) if catalog is not None else len({item for pool in pools for item in pool})
         return RankPredictions(tuple(pools), tuple(np.array(answer, np.float64) for answer in answers), relevant, size)
+
+    def wanted(self, example: Example, catalog: Catalog | None) -> str:
+        """The titles of the relevant items."""
+        titles = (item if catalog is None or item not in catalog else catalog[item].title for item in example.relevant)
+        return "; ".join(titles)
+
+    def judge(self, example: Example, answer: RankAnswer, labels: Sequence[str]) -> RowAnswer:
+        """The first items; merit is the reciprocal place of the first relevant one."""
+        relevant = set(example.relevant)
+        places = [place for place, item in enumerate(answer.items, 1) if item.id in relevant]
+        first = [RankedRow(one.id, one.title, one.share, one.id in relevant) for one in answer.items[:SHOWN_ITEMS]]
+        merit = 1 / places[0] if places else 0.0
+        return RowAnswer(
+            first[0].title if first else "",
+            merit,
+            right=merit == 1.0,
+            sure=first[0].share if first else None,
+            items=tuple(first),
+        )
 
     def training_answers(self, question: TrainingQuestion) -> tuple[tuple[Any, ...], tuple[bool, ...]]:
         """The relevant items, then some that are not."""

@@ -26,6 +26,7 @@ from shopfit.recipe.tasks import Task
 from shopfit.tasks.predictions import Floats, Predictions
 from shopfit.tasks.rate_predictions import RatePredictions
 from shopfit.tasks.requests import Answer, Request
+from shopfit.tasks.row_answers import TOLERANCE, RowAnswer, span_of
 from shopfit.tasks.scored import ClosedTask, FusionRow, Parts
 from shopfit.tasks.system import Learned, System
 from shopfit.tasks.task import Pool, Rows, TrainingBatch, TrainingQuestion
@@ -191,6 +192,16 @@ class Rate(ClosedTask):
         """Put N numbers beside the right ones."""
         gold = np.array([_score(row) for row in rows], np.float64)
         return RatePredictions(np.array(answers, np.float64).reshape(len(rows)), gold, *_ends(labels))
+
+    def wanted(self, example: Example, catalog: Catalog | None) -> str:
+        """The number."""
+        return as_written(_score(example))
+
+    def judge(self, example: Example, answer: RateAnswer, labels: Sequence[str]) -> RowAnswer:
+        """The number, and how unsure it is; merit falls by what it is off."""
+        off = abs(answer.score - _score(example))
+        near = off <= TOLERANCE * span_of(labels)
+        return RowAnswer(f"{answer.score:.2f}", 1.0 - off, near, spread=answer.spread)
 
     def priors(
         self, recipe: Recipe, train: Rows, *, labels: Sequence[str] = (), catalog: Catalog | None = None

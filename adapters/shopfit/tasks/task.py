@@ -14,6 +14,7 @@ from shopfit.recipe.schema import Recipe, Tune
 from shopfit.recipe.tasks import TASKS, Task
 from shopfit.tasks.predictions import Predictions
 from shopfit.tasks.requests import Request
+from shopfit.tasks.row_answers import RowAnswer
 from shopfit.tasks.system import MINILM, Learned, System
 
 if TYPE_CHECKING:
@@ -93,6 +94,22 @@ class TaskType(ABC):
     def pools(self, recipe: Recipe, examples: Rows, catalog: Catalog | None) -> list[Pool]:
         """The items each of N examples is to rank; empty for other tasks."""
         return [()] * len(examples)
+
+    # answers beside the right ones
+
+    @abstractmethod
+    def wanted(self, example: Example, catalog: Catalog | None) -> str:
+        """The right answer of an example, in words."""
+
+    @abstractmethod
+    def judge(self, example: Example, answer: Any, labels: Sequence[str]) -> RowAnswer:
+        """An answer to an example beside the right one.
+
+        Args:
+            example: with its right answer.
+            answer: of this task.
+            labels: of the adapter that answered.
+        """
 
     # training
 

@@ -40,6 +40,7 @@ from shopfit.serve.engines.vllm_client import VllmClient
 from shopfit.serve.engines.written_text import WrittenText
 from shopfit.settings import Settings
 from shopfit.tasks import closed_task_of
+from shopfit.tasks.explanations import ExplainRequest, explain
 from shopfit.tasks.generate import TextPart
 from shopfit.tasks.requests import TokenUsage
 from shopfit.tasks.scored import Parts
@@ -210,6 +211,11 @@ class UpstreamEngine:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
+                if isinstance(request, ExplainRequest):
+                    served = await self._find(request.adapter)
+                    if not served.tenant.recipe.spec.items:  # else the own engine knows the current catalog
+                        answer: Answer = explain(request, served.tenant, served.prompter)
+                        return replace(answer, version=served.version.name, digest=served.version.digest)
                 if not isinstance(request, GenerateRequest | ChooseRequest | RateRequest):
                     engine = await asyncio.to_thread(self._own)
                     left = None if timeout is None else max(0.001, timeout - (time.monotonic() - begun))
@@ -222,7 +228,7 @@ class UpstreamEngine:
                         next_step="ask it for what it does",
                     )
                 if isinstance(request, GenerateRequest):
-                    answer: Answer = await self._generate(request, served, show, usage)
+                    answer = await self._generate(request, served, show, usage)
                 else:
                     answer = await self._compare(request, served, usage)
         except TimeoutError as error:

@@ -194,14 +194,14 @@ def _part(part: str) -> Any:
 
 
 def _request(message: Mapping[str, Any]) -> Any:
-    from shopfit.engine import EmbedRequest, RecommendRequest
+    from shopfit.engine import EmbedRequest, ExplainRequest, RecommendRequest
     from shopfit.recipe.item_rules import Rules
     from shopfit.tasks import task_of
 
-    kinds = {"embed": EmbedRequest, "recommend": RecommendRequest}
+    kinds = {"embed": EmbedRequest, "explain": ExplainRequest, "recommend": RecommendRequest}
     kind = message["kind"]
     options = dict(message.get("options") or {})
-    if kind == "recommend" and options.get("rules") is not None:
+    if options.get("rules") is not None:
         options["rules"] = Rules(**options["rules"])
     made = kinds.get(kind) or task_of(kind).request
     return made(message["adapter"], message["fields"], **options)
