@@ -18,7 +18,7 @@ from shopfit.merchant.exports import of_export
 from shopfit.merchant.files import MerchantFile
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Row, read_rows
-from shopfit.recipe.schema import Encoding, Recipe
+from shopfit.recipe.schema import DecimalMark, Encoding, Recipe
 
 Kind = Literal["examples", "test", "catalog", "history"]
 """What a file holds: rows to learn from, rows to test on, what is ranked, or what histories name."""
@@ -43,9 +43,11 @@ class Reading:
         encoding: of its text.
         headed: whether its first line names the columns; None to find that out.
         columns: by field, its column; None to guess.
+        decimal: what stands before the decimals of numbers; "auto" to settle it from all of a column.
     """
 
     encoding: Encoding = "utf-8"
+    decimal: DecimalMark = "auto"
     headed: bool | None = None
     columns: Mapping[str, str] | None = None
 
@@ -126,12 +128,13 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
     Raises:
         DataError: if nothing of it can be read.
     """
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"decimal": reading.decimal})})
     wanted = wanted_of_catalogs() if _is_catalog(kind) else wanted_of_examples(recipe)
     try:
-        table = _table(folder, name, reading)
+        table = _table(folder, name, recipe, reading)
     except NotInEncoding as error:
-        bad = (BadRow(error.line, "", error.what, ""),)
-        return Brought(wanted=wanted, bad=bad, likely=guess(MerchantFile(folder, name).read()))
+        other = BadRow(error.line, "", error.what, "")
+        return Brought(wanted=wanted, bad=(other,), likely=guess(MerchantFile(folder, name).read()))
     headed = table.headed if name.endswith(".csv") else None
     problems: list[Problem] = []
     rows = read_rows(table.file, problems=problems)
@@ -145,7 +148,7 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
         problems = []
         cells = {chosen[ours]: cell for ours, cell in _cells(recipe).items() if ours in chosen}
         rows = read_rows(table.file, cells=cells, problems=problems)
-    bad = [_of_line(table, one) for one in problems]
+    bad: list[BadRow] = [_of_line(table, one) for one in problems]
     found = Brought(
         columns,
         chosen,
@@ -157,8 +160,8 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
     )
     missing = [one.name for one in wanted if one.needed and one.name not in chosen and not export]
     if missing or not rows:
-        none = [BadRow(None, name, "no column is chosen", "") for name in missing if rows]
-        return replace(found, bad=(*bad, *none))
+        bad += [BadRow(None, missed, "no column is chosen", "") for missed in missing if rows]
+        return replace(found, bad=tuple(bad))
     ours, more, copies = _checked(
         folder, [_as_chosen(row, chosen, kind) for row in rows], chosen, kind, recipe, catalogs
     )
@@ -171,9 +174,9 @@ def _is_catalog(kind: Kind) -> bool:
     return kind in ("catalog", "history")
 
 
-def _table(folder: Path, name: str, reading: Reading) -> Table:
+def _table(folder: Path, name: str, recipe: Recipe, reading: Reading) -> Table:
     if name.endswith(".csv"):
-        return as_table(folder, name, reading.encoding, reading.headed)
+        return as_table(folder, name, reading.encoding, reading.headed, recipe.prompt.labels)
     return Table(MerchantFile(folder, name, reading.encoding), headed=True, shift=0)
 
 
@@ -201,7 +204,7 @@ def _checked(
     catalogs: Catalogs,
 ) -> tuple[Sequence[Mapping[str, Any]], list[BadRow], int]:
     """The good rows in our form, what is wrong with the others, and how many repeat another."""
-    plain = recipe.data.model_copy(update={"columns": {}, "encoding": "utf-8", "decimal": "auto"})
+    plain = recipe.data.model_copy(update={"columns": {}, "encoding": "utf-8"})
     recipe = recipe.model_copy(update={"data": plain})
     bad: list[BadRow] = []
     file = MerchantFile(folder, _CHOSEN)
@@ -255,7 +258,9 @@ def _of_row(problem: Problem, file: str, rows: Sequence[Row], chosen: Mapping[st
     shown = f"{name} ({chosen[name]})" if chosen.get(name, name) != name else name
     what = re.sub(rf"{re.escape(file)}:(\d+)", lambda found: f"line {rows[int(found[1]) - 1].line}", problem.what)
     what = re.sub(r"line (\d+) too$", r"an earlier row", what) if " is the id of " in what else what
-    allowed = "" if "data." in problem.allowed else problem.allowed  # of a recipe, which nobody writes here
+    allowed = problem.allowed.partition("; or what it means, in data.")[0]
+    allowed = "" if "data." in allowed else allowed  # what to write into a recipe, which nobody writes here
+    what = what.replace("is not in prompt.labels", "is none of the labels")
     return BadRow(line, shown, what, allowed)
 
 

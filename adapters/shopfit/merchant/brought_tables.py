@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Table:
     shift: int
 
 
-def as_table(folder: Path, name: str, encoding: Encoding, headed: bool | None) -> Table:
+def as_table(folder: Path, name: str, encoding: Encoding, headed: bool | None, answers: Collection[str] = ()) -> Table:
     """A table with a name for each column.
 
     Args:
@@ -42,6 +42,7 @@ def as_table(folder: Path, name: str, encoding: Encoding, headed: bool | None) -
         name: of the file.
         encoding: of its text.
         headed: whether its first line names the columns; None to find that out.
+        answers: that rows may have; a line with one of them names no columns.
 
     Raises:
         NotInEncoding: if it is no text in that encoding.
@@ -52,7 +53,7 @@ def as_table(folder: Path, name: str, encoding: Encoding, headed: bool | None) -
     delimiter = _delimiter(text)
     first, *following = itertools.islice(_cells(text[: LIMITS.row], delimiter), _LOOKED_AT) or [[]]
     if headed is None:
-        headed = names_columns(first, following)
+        headed = names_columns(first, following, answers)
     if headed and delimiter != "\t":
         return Table(brought, headed, 0)
     out = io.StringIO()

@@ -9,6 +9,7 @@ from shopfit.merchant.catalog_reading import FIELDS
 from shopfit.merchant.column_names import KNOWN, OF_CATALOGS, OF_EXAMPLES
 from shopfit.merchant.reading import Row
 from shopfit.merchant.values import is_missing, squeezed
+from shopfit.recipe.label_spelling import label_key
 from shopfit.recipe.schema import Recipe
 
 Shape = Literal["text", "label", "number", "items", "any"]
@@ -85,13 +86,16 @@ def guess_columns(
     return {field.name: found[field.name] for field in wanted if field.name in found}
 
 
-def names_columns(first: Sequence[str], following: Sequence[Sequence[str]]) -> bool:
+def names_columns(first: Sequence[str], following: Sequence[Sequence[str]], answers: Collection[str] = ()) -> bool:
     """Whether the first line of a table names its columns, rather than being a row like those that follow.
 
     Args:
         first: its cells.
         following: those of the lines that follow, or of the first of them.
+        answers: that rows may have.
     """
+    if any(label_key(cell) in {label_key(answer) for answer in answers} for cell in first):
+        return False
     if any(squeezed(cell) in KNOWN for cell in first):
         return True
     if not all(cell.strip() for cell in first) or len(set(first)) < len(first):
