@@ -98,10 +98,7 @@ def newest_run(home: Path, merchant: str, recipe: str, job: str) -> Run | None:
 def _marked(told: Sequence[Event], state: State, only_instant: bool, instant: bool) -> list[tuple[Step, Mark]]:
     """Each step with its mark: those before the one that is under way are done."""
     steps: list[Step] = ["wait", "read", "instant", *([] if only_instant else ["train", "measure"])]  # type: ignore[list-item]
-    if state in ("done", "refused"):
-        at = len(steps)
-    else:
-        at = _place(told, instant)
+    at = len(steps) if state in ("done", "refused") else _place(told, instant)
     marks: list[tuple[Step, Mark]] = []
     for place, step in enumerate(steps):
         mark: Mark = "done" if place < at else "next" if place > at or state in _OVER else "now"
