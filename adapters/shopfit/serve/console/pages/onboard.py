@@ -208,7 +208,7 @@ async def what_was_understood(visit: Visits, merchant: str, recipe: str) -> Resp
     if isinstance(place, Response):
         return place
     found = await visit.gateway.threads.run_long(merchant, lambda: understood(visit.home, place.merchant, place.recipe))
-    return visit.page("onboard_understood.html", found=found, splits=found.splits, recipe=place.recipe)
+    return part_of(visit, "onboard_understood.html", merchant, recipe, found=found, splits=found.splits)
 
 
 async def place_of(visit: Visit, merchant: str, recipe: str) -> _Place | Response:
@@ -226,6 +226,13 @@ async def place_of(visit: Visit, merchant: str, recipe: str) -> _Place | Respons
         return visit.to("/console/onboard", merchant=merchant, recipe=recipe)
     files = await visit.gateway.threads.run(lambda: wanted_files(there, found))
     return _Place(there, found, files, visit.grant.allows("publish", merchant))
+
+
+def part_of(visit: Visit, template: str, merchant: str, recipe: str, **values: Any) -> Response:
+    """A part of the page; where no script asks for it, as a page of its own."""
+    alone = "hx-request" not in visit.request.headers
+    page = "onboard_part.html" if alone else template
+    return visit.page(page, part=template, merchant=merchant, recipe=recipe, **values)
 
 
 async def _brought(visit: Visit, place: _Place, id_: str, form: Mapping[str, str]) -> dict[str, Any]:

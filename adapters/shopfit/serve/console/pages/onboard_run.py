@@ -7,7 +7,7 @@ from starlette.responses import Response
 from shopfit.errors import ShopfitError
 from shopfit.runs import Job, Run, create_run, enqueue, find_run
 from shopfit.serve.console.onboarding import arguments_of, ready, without_paths
-from shopfit.serve.console.pages.onboard import place_of
+from shopfit.serve.console.pages.onboard import part_of, place_of
 from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router
 from shopfit.serve.console.run_progress import newest_run, progress_of
 
@@ -70,7 +70,7 @@ async def live(visit: Visits, merchant: str, recipe: str) -> Response:
     visit.sees(merchant)
     run = await visit.gateway.threads.run(newest_run, visit.home, merchant, recipe, "adapter")
     if run is None:
-        return visit.page("onboard_live.html", run=None, merchant=merchant, recipe=recipe)
+        return part_of(visit, "onboard_live.html", merchant, recipe, run=None)
     return await _shown(visit, run, "onboard_live.html")
 
 
@@ -89,11 +89,12 @@ async def answer(visit: Visits, merchant: str, recipe: str, run: str) -> Respons
 async def _shown(visit: Visit, run: Run, template: str) -> Response:
     progress = await visit.gateway.threads.run(progress_of, visit.home, run)
     failed = progress.failed
-    return visit.page(
+    return part_of(
+        visit,
         template,
+        run.asked.merchant,
+        run.asked.recipe,
         run=run,
-        merchant=run.asked.merchant,
-        recipe=run.asked.recipe,
         progress=progress,
         failed="" if failed is None else without_paths(str(failed.get("message", "")), visit.home),
         problems=[] if failed is None else [_worded(visit, one) for one in failed.get("problems", [])],
@@ -106,11 +107,12 @@ def _plan_part(visit: Visit, run: Run | None, merchant: str, recipe: str) -> Res
     state = None if run is None else run.state()
     result = None if run is None or state != "done" else run.result
     failed = {} if run is None else next((one.facts for one in reversed(run.events) if one.kind == "failed"), {})
-    return visit.page(
+    return part_of(
+        visit,
         "onboard_plan.html",
+        merchant,
+        recipe,
         run=run,
-        merchant=merchant,
-        recipe=recipe,
         state=state,
         plan=result,
         failed=without_paths(str(failed.get("message", "")), visit.home),
