@@ -263,7 +263,8 @@ def test_a_catalog_comes_before_the_rows_that_name_its_items(operated: Operated,
     client, place = Client(operated, operated.gateway.keys["platform"]), f"{START}/kiosk/product-recommendation"
     assert client.post(START, data={"name": "kiosk", "recipe": "product-recommendation"}).headers["location"] == place
     searches = b"search term,clicked\ngreen tea,t1\nblack tea,t1|t9\n"
-    early = client.get(client.bring(place, searches))
+    early = client.post(f"{place}/upload", data={"kind": "examples"}, files={"file": ("rows.csv", searches)})
+    assert early.status_code == 422
     assert "has no catalog.jsonl yet" in early.text
     assert str(home) not in early.text
     taken = client.bring(place, b'SKU,Name,Preis\nt1,Sencha,"4,50"\nt2,Assam,"5,20"\n', "catalog")

@@ -16,6 +16,7 @@ from shopfit.recipe.schema import Encoding, Recipe
 from shopfit.recipe.shipped import sample_merchants
 from shopfit.serve.console.onboarding import (
     WantedFile,
+    catalogs_of,
     files_of,
     known_merchants,
     merchant_called,
@@ -141,9 +142,11 @@ async def bring(
     content = await file.read() if file is not None and name else pasted.encode("utf-8", "replace")
 
     def kept() -> Upload:
-        merchant_called(visit.home, merchant)
-        if kind not in files_of(recipe_called(recipe)):
+        there, found = merchant_called(visit.home, merchant), recipe_called(recipe)
+        if kind not in files_of(found):
             raise NoPage("this recipe reads no such file", next_step="go back to the start")
+        if kind in ("examples", "test"):
+            catalogs_of(there, found)
         return keep_upload(visit.home, merchant, recipe, kind, visit.grant.key, name, content)
 
     upload = await visit.gateway.threads.run_long(merchant, kept)
@@ -257,6 +260,7 @@ async def _brought(visit: Visit, place: _Place, id_: str, form: Mapping[str, str
         "upload": upload,
         "brought": found,
         "state": state,
+        "reading": reading_of(form, None),
         "shown": found.bad[:_MOST_SHOWN],
         "encodings": Encoding.__args__,  # type: ignore[attr-defined]
         "field_of": {column: field for field, column in found.chosen.items()},
