@@ -109,7 +109,7 @@ def test_a_file_of_a_new_merchant_is_corrected_and_its_good_rows_are_taken(platf
     expect(page.get_by_label("Text", exact=False).first).to_have_value("1")
     platform.check_accessible()
     platform.shoot("onboard-columns")
-    problems = page.get_by_role("region", name="2 problems in 2 rows").get_by_role("row")
+    problems = page.get_by_role("region", name="2 problems").get_by_role("row")
     expect(problems.nth(1)).to_contain_text("4")
     expect(problems.nth(1)).to_contain_text("'meh' is none of the labels")
     expect(problems.nth(1)).to_contain_text("negative, positive")
@@ -156,7 +156,7 @@ def test_cells_that_are_scripts_or_run_from_right_to_left_or_are_endless_are_tex
     platform.check_accessible()
     platform.shoot("onboard-hostile")
     page.get_by_label("Replace all 16").check()
-    page.get_by_label("Leave out the 1 rows").check()
+    page.get_by_label("Leave out the row").check()
     page.get_by_role("button", name="Take 2 rows").click()
     expect(page.get_by_text("at least 2 are needed")).to_be_visible()
 
