@@ -20,7 +20,7 @@ from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.methods import METHOD_RULES, limit_of
 from shopfit.recipe.names import HOUSE, is_slug
 from shopfit.recipe.schema import DecimalMark, Encoding, Recipe
-from shopfit.recipe.shipped import sample_merchants, shipped_recipes
+from shopfit.recipe.shipped import sample_folder, sample_merchants, shipped_recipes
 from shopfit.registry import Grant
 from shopfit.serve.console.fleet_table import FleetTable
 from shopfit.serve.console.routes import NoPage
@@ -68,6 +68,11 @@ def known_merchants(home: Path, grant: Grant, fleet: FleetTable) -> list[str]:
     folder = merchant_folder(home, "")
     kept = [one.name for one in folder.iterdir() if is_slug(one.name)] if folder.is_dir() else []
     return sorted({*kept, *sample_merchants(), *(adapter.merchant for adapter in fleet.adapters())} - {HOUSE})
+
+
+def has_data(home: Path, merchant: str) -> bool:
+    """Whether a merchant's data are here, or it is a sample."""
+    return merchant_folder(home, merchant).is_dir() or sample_folder(merchant) is not None
 
 
 def recipes() -> dict[str, Recipe]:

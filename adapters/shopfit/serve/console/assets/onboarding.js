@@ -3,10 +3,11 @@
 
 function unfold(select) {
   const part = document.getElementById(select.dataset.unfolds);
-  if (!part || "stays" in part.dataset) return;
-  part.hidden = part.disabled = select.value !== "";
   const name = part.querySelector("[name=name]");
-  if (name) name.required = !part.hidden;
+  const unnamed = select.value === "";
+  part.hidden = part.disabled = !unnamed && !("new" in select.selectedOptions[0].dataset);
+  name.required = unnamed;
+  name.closest(".field").hidden = !unnamed;
 }
 
 document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("[data-unfolds]").forEach(unfold));

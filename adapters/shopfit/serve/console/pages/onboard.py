@@ -18,6 +18,7 @@ from shopfit.serve.console.onboarding import (
     WantedFile,
     catalogs_of,
     files_of,
+    has_data,
     known_merchants,
     merchant_called,
     methods_of,
@@ -63,11 +64,13 @@ class _Place(NamedTuple):
 async def choose(visit: Visits, merchant: str = "", recipe: str = "") -> Response:
     """Choose a merchant and a recipe."""
     known = await visit.gateway.threads.run(lambda: known_merchants(visit.home, visit.grant, visit.gateway.fleet))
+    lacking = await visit.gateway.threads.run(lambda: [one for one in known if not has_data(visit.home, one)])
     chosen = merchant if merchant in known else visit.grant.merchant or ""
     there = await visit.gateway.threads.run(lambda: find_merchant(visit.home, chosen)) if chosen else None
     return visit.page(
         "onboard.html",
         known=known,
+        lacking=lacking,
         samples=sample_merchants(),
         chosen=chosen,
         there=there,
