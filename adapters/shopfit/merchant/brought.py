@@ -143,7 +143,11 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
     if reading.columns is not None:
         chosen = {ours: theirs for ours, theirs in reading.columns.items() if theirs in columns}
     else:
-        chosen = {} if export else guess_columns(rows, columns, wanted, catalog=_is_catalog(kind))
+        chosen = (
+            {}
+            if export
+            else guess_columns(rows, columns, wanted, catalog=_is_catalog(kind), answers=recipe.prompt.labels)
+        )
     if not _is_catalog(kind):  # now that it is known which of them hold lists
         problems = []
         cells = {chosen[ours]: cell for ours, cell in _cells(recipe).items() if ours in chosen}

@@ -16,6 +16,7 @@ Shape = Literal["text", "label", "number", "items", "any"]
 
 _LOOKED_AT = 500  # rows
 _EXACT, _PART, _SHAPE = 100.0, 40.0, 30.0  # what a name, a part of one, and values that look right are worth
+_LABELS = 60.0  # of values that are labels of the recipe
 _SURE = 50.0  # from which a field that may be left out is taken
 _LONG_LABEL = 60  # characters
 _LONG_NAME = 80
@@ -58,7 +59,12 @@ def wanted_of_catalogs() -> tuple[Wanted, ...]:
 
 
 def guess_columns(
-    rows: Sequence[Row], columns: Sequence[str], wanted: Sequence[Wanted], *, catalog: bool
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    wanted: Sequence[Wanted],
+    *,
+    catalog: bool,
+    answers: Collection[str] = (),
 ) -> dict[str, str]:
     """The column that each field is probably in; a field without one is left out.
 
@@ -67,7 +73,9 @@ def guess_columns(
         columns: its names, in order.
         wanted: the fields.
         catalog: whether they are an item's.
+        answers: labels that the recipe names.
     """
+    labels = {label_key(answer) for answer in answers}
     names = OF_CATALOGS if catalog else OF_EXAMPLES
     looks = {name: _Look.of([row.values.get(name) for row in rows[:_LOOKED_AT]]) for name in columns}
     longest = max((look.length for look in looks.values()), default=0.0) or 1.0
@@ -77,6 +85,8 @@ def guess_columns(
             value = _by_name(field.name, name, names)
             if value or field.needed or field.shape in ("text", "items"):
                 value += _SHAPE * looks[name].fits(field.shape, longest)
+            if field.shape == "label" and labels:
+                value += _LABELS * _share(rows, name, labels)
             worth.append((value, -place, field, name))
     found: dict[str, str] = {}
     for value, _, field, name in sorted(worth, key=lambda one: (-one[0], -one[1], columns.index(one[3]))):
@@ -166,6 +176,12 @@ def _by_name(field: str, column: str, names: Mapping[str, Collection[str]]) -> f
         return _EXACT - known.index(called)
     inside = [len(name) for name in known if len(name) > 1 + name.isascii() and name in called]
     return _PART * max(inside) / len(called) if inside else 0.0
+
+
+def _share(rows: Sequence[Row], column: str, labels: Collection[str]) -> float:
+    """Of a column's values, the share that are such labels."""
+    there = [row.values[column] for row in rows[:_LOOKED_AT] if not is_missing(row.values.get(column))]
+    return fmean(label_key(str(value)) in labels for value in there) if there else 0.0
 
 
 def _is_number(text: Any) -> bool:
