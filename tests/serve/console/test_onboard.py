@@ -23,7 +23,7 @@ from shopfit.settings import uploads
 
 START = "/console/onboard"
 SENTIMENT = "review-sentiment"
-GUARD = 600_000  # milliseconds, against hanging
+GUARD = 120_000  # milliseconds, against hanging
 OPINIONS = """Notes;Opinion;Mood
 first order;"Lovely tea, and quick";positive
 ;Arrived torn and stale;Negative
@@ -34,6 +34,15 @@ fifth;Dust in a bag, never again;negative
 """
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=alert(1)>"
 ARABIC = "شاي ممتاز، وصل بسرعة"
+
+
+@pytest.fixture(autouse=True)
+def patient(visitor: Visitor) -> Iterator[None]:
+    """However slow this machine is."""
+    visitor.page.set_default_timeout(GUARD)
+    expect.set_options(timeout=GUARD)
+    yield
+    expect.set_options(timeout=5_000)
 
 
 @pytest.fixture(scope="module")
@@ -387,11 +396,11 @@ def test_from_a_pasted_table_to_an_answer(platform: Visitor, operated: Operated,
     page.get_by_text("Settings").click()
     page.get_by_label("Passes over the rows").fill("1")
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_role("heading", name="Try it")).to_be_visible(timeout=GUARD)
+    expect(page.get_by_role("heading", name="Try it")).to_be_visible(timeout=10 * GUARD)
     answer = operated.gateway.ask(
         "/v1/classify", {"model": "slow-tea/support-intent@1", "input": "my parcel is late"}, key="platform"
     )
     assert answer.status_code == 200, answer.text
     assert answer.json()["label"] == "parcel"
-    expect(page.locator("[aria-current=step]")).to_have_count(0, timeout=GUARD)
+    expect(page.locator("[aria-current=step]")).to_have_count(0, timeout=10 * GUARD)
     expect(page.locator("#steps .notice")).to_contain_text("slow-tea/support-intent@")
