@@ -113,6 +113,11 @@ def merchant_folder(home: Path, merchant: str) -> Path:
     return home / "merchants" / merchant
 
 
+def uploads(home: Path, merchant: str) -> Path:
+    """Folder of files that came for a merchant through the console and were not taken yet; of all, if it is empty."""
+    return home / "merchants" / ".uploads" / merchant
+
+
 def unsorted_rewrites(home: Path) -> list[Path]:
     """What releases before 0.2 wrote anew, of no merchant in particular."""
     return sorted((home / "rewrites").glob("*.json"))

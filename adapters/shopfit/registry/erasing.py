@@ -38,6 +38,7 @@ from shopfit.settings import (
     runs,
     studies,
     unsorted_rewrites,
+    uploads,
 )
 
 _BEGUN, _DONE = "erase-begun", "erase"
@@ -270,7 +271,7 @@ def _remove_local(settings: Settings, merchant: str, digests: set[str], dry_run:
         "curves": curve_pictures(home, merchant),
         "rewrites": [rewrites(home, merchant), *unsorted_rewrites(home)],
         "runs": [runs(home, merchant)],
-        "data": [merchant_folder(home, merchant)],
+        "data": [merchant_folder(home, merchant), uploads(home, merchant)],
     }
     removed = {place: sum((remove(one, dry_run=dry_run) for one in paths), Space()) for place, paths in places.items()}
     left = [path for paths in places.values() for path in paths if not dry_run and os.path.lexists(path)]

@@ -15,10 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from shopfit.settings import uploads
+
 STAGING, UNFINISHED, CATALOG_PASS = ".staging-", ".unfinished-", "shopfit-catalog-"
 _NOT_YET_OWNED = ".new-"
 _OPENING = 3600.0  # seconds after which a folder that was never locked counts as abandoned
 _FORGOTTEN = 14 * 24 * 3600.0  # after which nobody goes on with a training
+_UNTAKEN = 24 * 3600.0  # after which a file that came through the console is not waited for
 _LONGEST_WORK = 24 * 3600.0  # the same on a filesystem without locks
 
 
@@ -68,7 +71,8 @@ def owned_folder(parent: Path, prefix: str, *, mode: int = 0o700) -> Iterator[Pa
 def sweep(home: Path, *, dry_run: bool = False) -> Space:
     """Remove abandoned folders under shopfit's home and in the system's folder for temporary files.
 
-    Among them are trainings that were ended two weeks ago and not gone on with.
+    Among them are trainings that were ended two weeks ago and not gone on with, and files that came through the
+    console a day ago and were not taken.
 
     Args:
         home: shopfit's home folder.
@@ -88,6 +92,16 @@ def sweep(home: Path, *, dry_run: bool = False) -> Space:
         with suppress(OSError):  # another user's, or removed meanwhile
             if max(map(_written, [run, *run.iterdir()])) < time.time() - _FORGOTTEN:
                 found += Space(1, remove(run, dry_run=dry_run).bytes)
+    return found + sweep_uploads(home, dry_run=dry_run)
+
+
+def sweep_uploads(home: Path, *, dry_run: bool = False) -> Space:
+    """Remove files that came through the console and were not taken within a day; as `sweep`."""
+    found = Space()
+    with suppress(OSError):  # another user's, or removed meanwhile
+        for folder in uploads(home, "").glob("*/*"):
+            if _age(folder) > _UNTAKEN:
+                found += Space(1, remove(folder, dry_run=dry_run).bytes)
     return found
 
 

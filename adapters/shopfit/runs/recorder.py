@@ -100,5 +100,6 @@ def recording(run: Run | None, reporter: Reporter, callback: TrainingCallback) -
         except BaseException as error:
             known = error if isinstance(error, ShopfitError) else ShopfitError(f"{type(error).__name__}: {error}")
             with suppress(ShopfitError):
-                run.tell("failed", **known.document())
+                told = known.document()
+                run.tell("failed", **{name: told[name] for name in ("message", "problems", "next")})
             raise

@@ -7,7 +7,7 @@ from typing import Any
 
 from shopfit.errors import DeadlineExceeded, ScopeMissing, ShopfitError
 from shopfit.serve.failures import error_response
-from shopfit.serve.large_bodies import MOST_CATALOG, LargeBodies, merchant_of_catalog
+from shopfit.serve.large_bodies import LargeBodies, Room, room_of
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -54,26 +54,27 @@ class RequestGuard:
             await self._app(scope, receive, send)
             return
         async with AsyncExitStack() as held:
+            failed = scope.get("state", {}).get("failure", error_response)  # a page, where people ask
             try:
-                async with asyncio.timeout(_SLOWEST if scope["method"] != "PUT" else 10 * _SLOWEST):
-                    body = await self._body(scope, receive, held)
+                room = room_of(scope)
+                async with asyncio.timeout(_SLOWEST if room is None and scope["method"] != "PUT" else 10 * _SLOWEST):
+                    body = await self._body(scope, receive, room, held)
             except TimeoutError:
                 slow = BodyTooSlowError(
                     "the body of the request did not arrive in time", next_step="send it again, faster"
                 )
-                await error_response(slow, {"connection": "close"})(scope, receive, send)
+                await failed(slow, {"connection": "close"})(scope, receive, send)
                 return
             except (BodyTooLargeError, ScopeMissing) as error:
-                await error_response(error, {"connection": "close"})(scope, receive, send)
+                await failed(error, {"connection": "close"})(scope, receive, send)
                 return
             if body is None:  # the client went away
                 return
             await self._run(scope, body, receive, send)
 
-    async def _body(self, scope: Scope, receive: Receive, held: AsyncExitStack) -> bytes | None:
+    async def _body(self, scope: Scope, receive: Receive, room: Room | None, held: AsyncExitStack) -> bytes | None:
         """The whole body; None if the client goes away. A large one's turn is entered into `held`."""
-        merchant = merchant_of_catalog(scope)
-        most = MOST_CATALOG if merchant else MOST_BODY if "grant" in scope.get("state", {}) else _MOST_OPEN
+        most = room.most if room else MOST_BODY if "grant" in scope.get("state", {}) else _MOST_OPEN
         parts: list[bytes] = []
         size, is_large = 0, False
         while True:
@@ -86,8 +87,8 @@ class RequestGuard:
                 raise BodyTooLargeError(
                     f"the body of the request has more than {most:,} bytes", next_step="send less in one request"
                 )
-            if size > MOST_BODY and not is_large:
-                await held.enter_async_context(self._large.turn(merchant))
+            if room and size > MOST_BODY and not is_large:
+                await held.enter_async_context(self._large.turn(room.merchant))
                 is_large = True
             if not message.get("more_body", False):
                 return b"".join(parts)

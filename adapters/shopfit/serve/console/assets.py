@@ -19,7 +19,7 @@ PINNED = {
 """SHA-256 of each file that others wrote."""
 
 _KINDS = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "LICENSE": "text/plain"}
-_OWN = ("console.css", "console.js", "charts.js", "labelling.js", "live.js", "icon.svg")
+_OWN = ("console.css", "console.js", "charts.js", "labelling.js", "live.js", "onboarding.js", "icon.svg")
 _LICENCES = ("htmx.LICENSE", "uPlot.LICENSE")
 
 

@@ -1,6 +1,8 @@
 """Pure ASGI middleware before the console's pages: who is there, and whether a change comes from one of them."""
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -40,6 +42,7 @@ class ConsoleGuard:
             try:
                 session.check_origin(request)
                 if not scope["path"].startswith(_OPEN):
+                    request.state.failure = partial(_failure, request)
                     request.state.grant = await self._gateway.enter(request, held, session.token_of(request))
             except KeyRefused as error:
                 await _to_sign_in(request, error)(scope, receive, send)
@@ -48,6 +51,13 @@ class ConsoleGuard:
                 await failure_page(request, error)(scope, receive, send)
                 return
             await self._app(scope, receive, send)
+
+
+def _failure(request: Request, error: ShopfitError, headers: Mapping[str, str]) -> Response:
+    """What is said before a page is reached, such as of a body that is too large."""
+    response = failure_page(request, error)
+    response.headers.update(headers)
+    return response
 
 
 def is_console(path: str) -> bool:

@@ -70,6 +70,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
         "csrf": session.csrf_of(request),
         "grant": grant,
         "path": request.url.path,
+        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "signed_in": bool(session.token_of(request)),
     }
     content = _environment().get_template(template).render(**shared, **values)

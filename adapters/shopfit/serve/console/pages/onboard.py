@@ -1,5 +1,277 @@
-"""To be written."""
+"""Onboard: a merchant and a recipe are chosen, files are brought, columns corrected, and good rows taken."""
 
-from shopfit.serve.console.routes import page_router
+import csv
+import io
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import File, Form, UploadFile
+from starlette.responses import Response
+
+from shopfit.merchant.brought import Brought
+from shopfit.merchant.kept_folder import find_merchant, kept_merchant
+from shopfit.merchant.merchant import Merchant
+from shopfit.recipe.names import is_slug
+from shopfit.recipe.schema import Encoding, Recipe
+from shopfit.recipe.shipped import sample_merchants
+from shopfit.serve.console.onboarding import (
+    WantedFile,
+    catalogs_of,
+    files_of,
+    has_data,
+    known_merchants,
+    merchant_called,
+    methods_of,
+    read_upload,
+    reading_of,
+    ready,
+    recipe_called,
+    recipes,
+    take_upload,
+    understood,
+    wanted_files,
+)
+from shopfit.serve.console.rendering import HEADERS
+from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router
+from shopfit.serve.console.uploads import Upload, find_upload, keep_upload
+from shopfit.serve.large_bodies import MOST_UPLOAD
+from shopfit.settings import merchant_folder
 
 router = page_router()
+
+_MOST_SHOWN = 200  # bad rows in a page; all of them are to be downloaded
+_STATE = ("upload", "encoding", "headed", "decimal")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class _Place(NamedTuple):
+    """What a page is about.
+
+    Args:
+        merchant: whose.
+        recipe: which.
+        files: that the recipe reads.
+        may: whether the key may bring data and start runs.
+    """
+
+    merchant: Merchant
+    recipe: Recipe
+    files: list[WantedFile]
+    may: bool
+
+
+@router.get("/onboard")
+async def choose(visit: Visits, merchant: str = "", recipe: str = "") -> Response:
+    """Choose a merchant and a recipe."""
+    known = await visit.gateway.threads.run(lambda: known_merchants(visit.home, visit.grant, visit.gateway.fleet))
+    lacking = await visit.gateway.threads.run(lambda: [one for one in known if not has_data(visit.home, one)])
+    chosen = merchant if merchant in known else visit.grant.merchant or ""
+    there = await visit.gateway.threads.run(lambda: find_merchant(visit.home, chosen)) if chosen else None
+    return visit.page(
+        "onboard.html",
+        known=known,
+        lacking=lacking,
+        samples=sample_merchants(),
+        chosen=chosen,
+        there=there,
+        recipes=recipes(),
+        chosen_recipe=recipe,
+        files_of=files_of,
+        may=visit.grant.allows("publish", visit.grant.merchant),
+    )
+
+
+@router.post("/onboard")
+async def chosen(
+    visit: Visits,
+    merchant: Annotated[str, Form()] = "",
+    name: Annotated[str, Form()] = "",
+    recipe: Annotated[str, Form()] = "",
+    language: Annotated[str, Form()] = "en",
+    description: Annotated[str, Form()] = "",
+) -> Response:
+    """Go on with a merchant; a new one gets its folder."""
+    wanted = merchant or name.strip()
+    visit.check("publish", wanted)
+    recipe_called(recipe)
+
+    def kept() -> None:
+        if find_merchant(visit.home, wanted) is None:
+            kept_merchant(visit.home, wanted, language=language.strip(), description=description.strip())
+
+    await visit.gateway.threads.run(kept)
+    return visit.to(f"/console/onboard/{wanted}/{recipe}")
+
+
+@router.get("/onboard/{merchant}/{recipe}")
+async def work(visit: Visits, merchant: str, recipe: str, upload: str = "", took: int | None = None) -> Response:
+    """What is there of a merchant for a recipe; and a file that was brought, if the address names one."""
+    place = await place_of(visit, merchant, recipe)
+    if isinstance(place, Response):
+        return place
+    brought: dict[str, Any] = {"upload": None}
+    if upload:
+        visit.check("publish", merchant)
+        brought = await _brought(visit, place, upload, visit.request.query_params)
+    return visit.page(
+        "onboard_work.html",
+        merchant=place.merchant,
+        recipe=place.recipe,
+        files=place.files,
+        ready=ready(place.files),
+        may=place.may,
+        sample=not merchant_folder(visit.home, merchant).is_dir(),
+        most=MOST_UPLOAD,
+        took=took,
+        methods=methods_of(place.merchant, place.recipe),
+        home=f"/console/onboard/{merchant}/{recipe}",
+        **brought,
+    )
+
+
+@router.post("/onboard/{merchant}/{recipe}/upload")
+async def bring(
+    visit: Visits,
+    merchant: str,
+    recipe: str,
+    kind: Annotated[str, Form()] = "examples",
+    pasted: Annotated[str, Form()] = "",
+    file: Annotated[UploadFile | None, File()] = None,
+) -> Response:
+    """Keep a file, or rows that were pasted, until its good rows are taken."""
+    visit.sees(merchant)
+    visit.check("publish", merchant)
+    name = file.filename or "" if file is not None else ""
+    content = await file.read() if file is not None and name else pasted.encode("utf-8", "replace")
+
+    def kept() -> Upload:
+        there, found = merchant_called(visit.home, merchant), recipe_called(recipe)
+        if kind not in files_of(found):
+            raise NoPage("this recipe reads no such file", next_step="go back to the start")
+        if kind in ("examples", "test"):
+            catalogs_of(there, found)
+        return keep_upload(visit.home, merchant, recipe, kind, visit.grant.key, name, content)
+
+    upload = await visit.gateway.threads.run_long(merchant, kept)
+    return visit.to(f"/console/onboard/{merchant}/{recipe}", upload=upload.id)
+
+
+@router.get("/onboard/{merchant}/{recipe}/bad.csv")
+async def bad_rows(visit: Visits, merchant: str, recipe: str, upload: str = "") -> Response:
+    """Everything that is wrong with a file, as a table to be opened beside it."""
+    place = await place_of(visit, merchant, recipe)
+    if isinstance(place, Response):
+        return place
+    visit.check("publish", merchant)
+    found = (await _brought(visit, place, upload, visit.request.query_params))["brought"]
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["line", "field", "reason", "allowed"])
+    for one in found.bad:
+        writer.writerow(["" if one.line is None else one.line, *map(_harmless, one[1:])])
+    headers = {**HEADERS, "content-disposition": 'attachment; filename="bad-rows.csv"'}
+    return Response("\ufeff" + out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.post("/onboard/{merchant}/{recipe}/take")
+async def take(
+    visit: Visits,
+    merchant: str,
+    recipe: str,
+    upload: Annotated[str, Form()] = "",
+    how: Annotated[str, Form()] = "replace",
+    without_bad: Annotated[bool, Form()] = False,
+    without_test: Annotated[bool, Form()] = False,
+) -> Response:
+    """Write the good rows of a file into the merchant's folder."""
+    place = await place_of(visit, merchant, recipe)
+    if isinstance(place, Response):
+        return place
+    visit.check("publish", merchant)
+    form = {name: str(value) for name, value in (await visit.request.form()).items()}
+
+    def taken() -> int:
+        found = find_upload(visit.home, merchant, recipe, upload, visit.grant.key)
+        columns = read_upload(visit.home, found, place.recipe, reading_of(form, None)).columns
+        return take_upload(
+            visit.home,
+            found,
+            place.recipe,
+            reading_of(form, columns),
+            append=how == "append",
+            without_bad=without_bad,
+            without_test=without_test,
+        )
+
+    count = await visit.gateway.threads.run_long(merchant, taken)
+    return visit.to(f"/console/onboard/{merchant}/{recipe}", took=str(count))
+
+
+@router.get("/onboard/{merchant}/{recipe}/understood")
+async def what_was_understood(visit: Visits, merchant: str, recipe: str) -> Response:
+    """A part of the page: what an adapter would learn from."""
+    place = await place_of(visit, merchant, recipe)
+    if isinstance(place, Response):
+        return place
+    found = await visit.gateway.threads.run_long(merchant, lambda: understood(visit.home, place.merchant, place.recipe))
+    return part_of(visit, "onboard_understood.html", merchant, recipe, found=found, splits=found.splits)
+
+
+async def place_of(visit: Visit, merchant: str, recipe: str) -> _Place | Response:
+    """What a page is about; or where to go first, if nothing of the merchant is here.
+
+    Raises:
+        NoPage: if the key is another merchant's, or there is no such recipe.
+    """
+    visit.sees(merchant)
+    if not is_slug(merchant):
+        raise NoPage("this cannot be a merchant's name", next_step="choose another")
+    found = recipe_called(recipe)
+    there = await visit.gateway.threads.run(lambda: find_merchant(visit.home, merchant))
+    if there is None:
+        return visit.to("/console/onboard", merchant=merchant, recipe=recipe)
+    files = await visit.gateway.threads.run(lambda: wanted_files(there, found))
+    return _Place(there, found, files, visit.grant.allows("publish", merchant))
+
+
+def part_of(visit: Visit, template: str, merchant: str, recipe: str, **values: Any) -> Response:
+    """A part of the page; where no script asks for it, as a page of its own."""
+    alone = "hx-request" not in visit.request.headers
+    page = "onboard_part.html" if alone else template
+    return visit.page(page, part=template, merchant=merchant, recipe=recipe, **values)
+
+
+async def _brought(visit: Visit, place: _Place, id_: str, form: Mapping[str, str]) -> dict[str, Any]:
+    """A file that was brought, and how it is read."""
+    merchant, recipe = place.merchant.name, place.recipe
+
+    def read() -> tuple[Upload, Brought]:
+        upload = find_upload(visit.home, merchant, recipe.name, id_, visit.grant.key)
+        found = read_upload(visit.home, upload, recipe, reading_of(form, None))
+        if any(name.startswith("c.") for name in form):
+            found = read_upload(visit.home, upload, recipe, reading_of(form, found.columns))
+        return upload, found
+
+    upload, found = await visit.gateway.threads.run_long(merchant, read)
+    state = {
+        name: value
+        for name in (*_STATE, *sorted(form))
+        if name in _STATE or name.startswith("c.")
+        if (value := form.get(name, "")) != ""
+    }
+    return {
+        "upload": upload,
+        "brought": found,
+        "state": state,
+        "reading": reading_of(form, None),
+        "shown": found.bad[:_MOST_SHOWN],
+        "encodings": Encoding.__args__,  # type: ignore[attr-defined]
+        "field_of": {column: field for field, column in found.chosen.items()},
+        "file": next(file for file in place.files if file.kind == upload.kind),
+        "test": next((file for file in place.files if file.kind == "test" and file.rows), None),
+    }
+
+
+def _harmless(cell: str) -> str:
+    """A cell that no table program takes for a formula."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
