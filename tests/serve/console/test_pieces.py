@@ -1,4 +1,4 @@
-"""What pages are made of: messages in every language, files that are what they were, and numbers as people read them."""
+"""What pages are made of: messages in every language, files that stay what they were, numbers as people read them."""
 
 import re
 from datetime import UTC, datetime, timedelta
