@@ -210,7 +210,7 @@ def test_a_file_in_another_encoding_is_named_and_read_in_it(platform: Visitor, s
         {"name": "评论.csv", "mimeType": "text/csv", "buffer": text.encode("gb18030")}
     )
     page.get_by_role("button", name="Read it").click()
-    expect(page.get_by_text("looks like gb18030")).to_be_visible()
+    expect(page.get_by_text("it looks like gb18030")).to_be_visible()
     page.get_by_role("link", name="中文").click()
     expect(page.get_by_text("看起来是 gb18030")).to_be_visible()
     platform.check_accessible()
