@@ -390,8 +390,7 @@ def test_from_a_pasted_table_to_an_answer(platform: Visitor, operated: Operated,
     page.get_by_role("button", name="Go on").click()
     sample = sample_folder("crema")
     assert sample is not None
-    examples = [json.loads(line) for line in (sample / "intents.jsonl").read_text(encoding="utf-8").splitlines()]
-    kept = [row for row in examples if row["label"] in ("order_status", "refund")]
+    kept = [json.loads(line) for line in (sample / "intents.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [f"{row['text']}\t{row['label']}" for row in kept]
     page.get_by_label("Or paste rows").fill("\n".join(rows))
     page.get_by_role("button", name="Read it").click()
@@ -404,6 +403,6 @@ def test_from_a_pasted_table_to_an_answer(platform: Visitor, operated: Operated,
         "/v1/classify", {"model": "slow-tea/support-intent@1", "input": "where is my parcel?"}, key="platform"
     )
     assert answer.status_code == 200, answer.text
-    assert answer.json()["data"][0]["label"] in ("order_status", "refund")
+    assert answer.json()["data"][0]["label"] in {row["label"] for row in kept}
     expect(page.locator("[aria-current=step]")).to_have_count(0, timeout=10 * GUARD)
     expect(page.locator("#steps .notice")).to_contain_text("slow-tea/support-intent@")
