@@ -48,13 +48,6 @@ class Progress:
         """Whether nothing more will come of it by itself."""
         return self.state in _OVER
 
-    @property
-    def serves(self) -> str:
-        """The version that may be asked now: the better one of those there are; empty for none."""
-        if self.trained is not None and self.state != "refused" and not _refused(self.trained):
-            return str(self.trained["name"])
-        return "" if self.instant is None else str(self.instant["name"])
-
 
 def progress_of(home: Path, run: Run) -> Progress:
     """How far a run has come.
@@ -129,7 +122,3 @@ def _last(told: Sequence[Event], kind: str, stage: str) -> int:
         if (one.kind == kind and one.facts.get("instant")) or (one.kind == "stage" and one.facts["what"] == stage)
     ]
     return found[-1] if found else -1
-
-
-def _refused(version: dict[str, Any]) -> bool:
-    return not (version["promoted"] or version["candidate"])
