@@ -9,7 +9,7 @@ from tests.serve.engines.vllm_stand_in import StandIn, serving
 
 from shopfit.adapter.bundle import Bundle
 from shopfit.base.load import Base
-from shopfit.engine import ChooseRequest, Engine, GenerateRequest, RankRequest, RateRequest, TokenUsage
+from shopfit.engine import ChooseRequest, Engine, ExplainRequest, GenerateRequest, RankRequest, RateRequest, TokenUsage
 from shopfit.errors import (
     BaseError,
     BundleError,
@@ -105,6 +105,21 @@ def test_a_text_is_what_our_own_engine_writes(
     (asked,) = server.asked
     assert asked["temperature"] == 0.0
     assert asked["repetition_penalty"] == 1.0  # whatever the base's generation_config.json says
+
+
+@pytest.mark.parametrize(("task", "fields"), [("choose", REVIEW), ("generate", NEED), ("rank", {"query": "keep warm"})])
+def test_a_request_is_understood_as_by_our_own_engine(
+    upstream: Any,
+    embedded: Engine,
+    registry: Registry,
+    quick_bundle: MakeBundle,
+    server: StandIn,
+    task: str,
+    fields: Any,
+) -> None:
+    request = ExplainRequest(publish(registry, quick_bundle("acme", task=task)), fields)
+    assert upstream.submit(request).result() == embedded.answer([request])[0]
+    assert not server.asked
 
 
 def test_a_control_token_in_a_text_stays_text(
