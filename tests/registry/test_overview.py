@@ -5,6 +5,7 @@ from tests.registry.conftest import MakeBundle
 
 from shopfit.errors import UnknownReference
 from shopfit.registry import Registry
+from shopfit.registry.overview import Mark
 
 
 def test_space_is_summed_by_adapter(registry: Registry, make_bundle: MakeBundle) -> None:
@@ -42,3 +43,17 @@ def test_files_of_a_version_are_listed(registry: Registry, make_bundle: MakeBund
     listed = registry.listed(version)
     assert sum(file.size for file in listed) == version.size
     assert "bundle.json" in {file.path for file in listed}
+
+
+def test_who_changed_since_the_audit_was_read_is_told(registry: Registry, make_bundle: MakeBundle) -> None:
+    mark, changed = registry.changed(Mark())
+    assert (mark, changed) == (Mark(), None)
+    registry.publish(make_bundle(seed=1), promote=True, actor="ada")
+    mark, changed = registry.changed(mark)
+    assert changed is None
+    assert registry.changed(mark) == (mark, [])
+    registry.publish(make_bundle("rival"), promote=True, actor="ada")
+    newest, changed = registry.changed(mark)
+    assert changed == ["rival"]
+    assert registry.changed(newest)[1] == []
+    assert registry.changed(newest._replace(at=mark.at))[1] is None

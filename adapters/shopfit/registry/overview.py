@@ -1,6 +1,8 @@
 """What people look at: how much each adapter takes, and the audit a page at a time. The database counts both."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 
@@ -32,6 +34,18 @@ class Stored:
     production: int | None
 
 
+class Mark(NamedTuple):
+    """A place in the audit: up to where somebody has read what changed.
+
+    Args:
+        id: of the last entry; 0 before any.
+        at: its time, as after a restored backup other entries may have the same ids; None before any.
+    """
+
+    id: int = 0
+    at: datetime | None = None
+
+
 class Overview:
     """The part of `Registry` that sums up."""
 
@@ -56,6 +70,28 @@ class Overview:
             Stored(name, recipe, count, newest, int(size), production.get((name, recipe)))
             for name, recipe, count, newest, size in rows
         ]
+
+    def changed(self, since: Mark) -> tuple[Mark, list[str] | None]:
+        """The merchants that the audit tells of since somebody read it.
+
+        Args:
+            since: up to where it was read.
+
+        Returns:
+            up to where it is read now, and their names; None if that cannot be told, as when a backup was put back.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        last = select(AUDIT.c.id, AUDIT.c.time).order_by(AUDIT.c.id.desc()).limit(1)
+        with self._database.reading() as connection:
+            newest = connection.execute(last).one_or_none()
+            mark = Mark() if newest is None else Mark(newest.id, newest.time)
+            seen = connection.execute(select(AUDIT.c.time).where(AUDIT.c.id == since.id)).scalar()
+            if since.at is None or seen != since.at:
+                return mark, None
+            names = connection.execute(select(AUDIT.c.merchant).where(AUDIT.c.id > since.id).distinct()).scalars()
+            return mark, sorted(names)
 
     def audit_page(
         self, merchant: str | None = None, *, recipe: str = "", action: str = "", skip: int = 0, most: int = 50

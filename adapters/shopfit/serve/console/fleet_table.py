@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from shopfit.recipe.names import HOUSE
 from shopfit.registry import Registry, Revision, Version
+from shopfit.registry.overview import Mark
 from shopfit.serve.traffic import AdapterTraffic, Traffic
 
 Attention = Literal["erroring", "refused", "worse", "stale", "waiting"]
@@ -19,6 +20,7 @@ baseline is better. stale: it learned long ago. waiting: a candidate that somebo
 STALE = timedelta(days=90)
 """Age from which an adapter's data are old."""
 _ERRORS = 0.02  # share of requests
+_FEW = 200  # merchants that are read one by one
 _BITS: dict[Attention, int] = {name: 1 << place for place, name in enumerate(ATTENTION)}
 _COMBINED = [tuple(name for name in ATTENTION if wrong & _BITS[name]) for wrong in range(1 << len(ATTENTION))]
 
@@ -90,7 +92,10 @@ class FleetTable:
 
     def __init__(self, registry: Registry, traffic: Traffic) -> None:
         self._registry, self._traffic = registry, traffic
-        self._known: tuple[Revision, list[Adapter]] | None = None
+        self._revision: Revision | None = None
+        self._mark = Mark()
+        self._merchants: dict[str, list[Adapter]] = {}
+        self._known: list[Adapter] = []
         self._rows: dict[str, Row] = {}  # made anew only if they are others: many new ones keep the collector busy
         self._reading = threading.Lock()
 
@@ -101,11 +106,23 @@ class FleetTable:
             RegistryError: if the registry cannot be read.
         """
         with self._reading:
-            revision = self._registry.revision()
-            if self._known is None or self._known[0] != revision:
-                self._known = revision, _adapters(self._registry.versions())
-                self._rows = {}
-            return self._known[1]
+            revision = self._registry.revision()  # before what it is about, or a change between would be missed
+            if revision != self._revision:
+                self._read()
+                self._revision = revision
+            return self._known
+
+    def _read(self) -> None:
+        """Read what has changed: some merchants, or everything."""
+        mark, changed = self._registry.changed(self._mark)
+        if changed is None or len(changed) > _FEW:
+            self._merchants = _by_merchant(self._registry.versions())
+        else:
+            for merchant in filter(None, changed):
+                self._merchants |= _by_merchant(self._registry.versions(merchant)) or {merchant: []}
+        self._mark = mark
+        self._known = [adapter for merchant in sorted(self._merchants) for adapter in self._merchants[merchant]]
+        self._rows = {}
 
     def rows(self, merchant: str | None, *, search: str = "", recipe: str = "", state: str = "") -> list[Row]:
         """Rows that are asked for, those that need attention first.
@@ -140,12 +157,12 @@ class FleetTable:
         return row
 
 
-def _adapters(versions: Iterable[Version]) -> list[Adapter]:
-    grouped: dict[tuple[str, str], list[Version]] = {}
+def _by_merchant(versions: Iterable[Version]) -> dict[str, list[Adapter]]:
+    grouped: dict[str, dict[str, list[Version]]] = {}
     for version in versions:
         if version.merchant != HOUSE:
-            grouped.setdefault((version.merchant, version.recipe), []).append(version)
-    return [_adapter(found) for found in grouped.values()]
+            grouped.setdefault(version.merchant, {}).setdefault(version.recipe, []).append(version)
+    return {merchant: [_adapter(found) for found in recipes.values()] for merchant, recipes in grouped.items()}
 
 
 def _adapter(versions: list[Version]) -> Adapter:
