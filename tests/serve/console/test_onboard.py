@@ -121,22 +121,19 @@ def test_a_file_of_a_new_merchant_is_corrected_and_its_good_rows_are_taken(platf
     platform.check_accessible()
     platform.shoot("onboard-columns")
     problems = page.get_by_role("region", name="2 problems").get_by_role("row")
-    expect(problems.nth(1)).to_contain_text("4")
-    expect(problems.nth(1)).to_contain_text("'meh' is none of the labels")
-    expect(problems.nth(1)).to_contain_text("negative, positive")
+    for said in ("4", "'meh' is none of the labels", "negative, positive"):
+        expect(problems.nth(1)).to_contain_text(said)
     with page.expect_download() as downloading:
         page.get_by_role("link", name="Download all").click()
     table = list(csv.reader(io.StringIO(downloading.value.path().read_text(encoding="utf-8-sig"))))
     assert [row[0] for row in table] == ["line", "4", "5"]
 
-    page.get_by_label("Text", exact=False).first.select_option("Notes")
-    page.get_by_role("button", name="Read again").click()
-    expect(page.get_by_role("columnheader", name="Notes")).to_contain_text("Text")
-    page.reload()
-    expect(page.get_by_role("columnheader", name="Notes")).to_contain_text("Text")
-    page.get_by_label("Text", exact=False).first.select_option("Opinion")
-    page.get_by_role("button", name="Read again").click()
-    expect(page.get_by_role("columnheader", name="Opinion")).to_contain_text("Text")
+    for column in ("Notes", "Opinion"):
+        page.get_by_label("Text", exact=False).first.select_option(column)
+        page.get_by_role("button", name="Read again").click()
+        expect(page.get_by_role("columnheader", name=column)).to_contain_text("Text")
+        page.reload()
+        expect(page.get_by_role("columnheader", name=column)).to_contain_text("Text")
     page.get_by_role("button", name="Take 4 rows").click()  # not without saying that others are left out
     assert not (home / "merchants" / "tea-garden" / "reviews.jsonl").exists()
     page.get_by_label("Leave out the 2 rows").check()
@@ -362,9 +359,8 @@ def test_a_run_is_followed_step_by_step_and_a_reload_shows_the_same(
         run.tell("version", **version, **second)
         run.tell("ended", refused=False, version=second["name"])
     expect(page.get_by_text("was refused. What answered before goes on")).to_be_visible()
-    expect(page.get_by_role("link", name="All of the run")).to_have_attribute(
-        "href", f"/console/runs/corner-shop/{run.id}"
-    )
+    run_page = f"/console/runs/corner-shop/{run.id}"
+    expect(page.get_by_role("link", name="All of the run")).to_have_attribute("href", run_page)
     platform.check_accessible()
     platform.shoot("onboard-done")
 
