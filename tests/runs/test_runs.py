@@ -14,6 +14,7 @@ from tests.cli.conftest import Run as Command
 from shopfit.errors import ShopfitError, UnknownReference
 from shopfit.registry import Registry
 from shopfit.runs import Run, all_runs, create_run, enqueue, find_run, waiting, withdraw
+from shopfit.runs.queue import MOST_WAITING, TooManyRuns
 from shopfit.runs.worker import command_of, work
 from shopfit.settings import Settings
 
@@ -169,3 +170,18 @@ def test_erasing_a_merchant_takes_its_runs_and_what_waits_of_it(shop: Path, home
     assert receipt.local["runs"].count > 0
     assert all_runs(home) == []
     assert waiting(home, "tuning") == []
+
+
+def test_one_that_asks_for_much_holds_up_nobody_else(home: Path) -> None:
+    def queued(merchant: str) -> Run:
+        run = create_run(home, "adapter", merchant, "review-sentiment", actor="tests")
+        enqueue(home, run, by="tests")
+        return run
+
+    much = [queued("acme") for _ in range(MOST_WAITING)]
+    little = queued("rival")
+    assert [one.run.id for one in waiting(home, "tuning")][:3] == [much[0].id, little.id, much[1].id]
+    with pytest.raises(TooManyRuns, match="20 runs of acme wait already"):
+        queued("acme")
+    withdraw(home, much[0])
+    queued("acme")

@@ -26,11 +26,12 @@ def command() -> None:
 def erase(name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove all that is kept of the merchant NAME: in the registry, and in this machine's cache and folders.
 
-    The merchant's own folder of data stays. Engines drop its adapters within a second. Broken off, the same command
-    goes on; on another machine that served the merchant, it removes what that one keeps. The receipt stays in the
-    audit.
+    Its runs are ended first. A folder of data that lies elsewhere than under SHOPFIT_HOME stays. Engines drop its
+    adapters within a second. Broken off, the same command goes on; on another machine that served the merchant, it
+    removes what that one keeps. The receipt stays in the audit.
     """
     from shopfit.registry import Registry
+    from shopfit.runs.stopping import stop_runs
     from shopfit.settings import Settings
 
     settings = Settings.from_environment()
@@ -38,6 +39,8 @@ def erase(name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
         earlier = registry.receipts(name)
         if not dry_run and not yes:
             _ask(registry.erase(name, settings, actor=actor(), dry_run=True), as_json)
+        if not dry_run:
+            stop_runs(settings.home, name)
         receipt = registry.erase(name, settings, actor=actor(), dry_run=dry_run)
     if not dry_run:
         keep(f"{receipt.merchant} is erased")

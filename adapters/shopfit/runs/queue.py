@@ -2,17 +2,28 @@
 
 import json
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from shopfit.errors import UnknownReference
+from shopfit.errors import ShopfitError, UnknownReference
 from shopfit.runs.folder import Job, Run, find_run
 from shopfit.settings import runs
 
 Lane = Literal["tuning", "asking"]
 LANES: tuple[Lane, ...] = get_args(Lane)
+MOST_WAITING = 20
+"""Runs of one merchant in a lane."""
 """tuning: what trains. asking: what people wait for at a page."""
+
+
+class TooManyRuns(ShopfitError):  # noqa: N818 - reads as what it is
+    """A merchant has as many runs in the queue as it may."""
+
+    http_status = 429
+    cure = "Wait for the end of some, or take them out of the queue."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +46,7 @@ def lane_of(job: Job) -> Lane:
     return "tuning" if job in ("adapter", "curve") else "asking"
 
 
-def enqueue(home: Path, run: Run, *, by: str, resume: bool = False) -> None:
+def enqueue(home: Path, run: Run, *, by: str, resume: bool = False, first: bool = False) -> None:
     """Let a run wait for its turn.
 
     Args:
@@ -43,12 +54,22 @@ def enqueue(home: Path, run: Run, *, by: str, resume: bool = False) -> None:
         run: that is to be done.
         by: who queues it.
         resume: whether it goes on from what it kept.
+        first: whether it is the next one of its merchant, however many wait, as when its worker had to end.
+
+    Raises:
+        ShopfitError: if so many of the merchant's runs wait already, or it cannot be written.
     """
+    own = sum(one.run.asked.merchant == run.asked.merchant for one in waiting(home, lane_of(run.asked.job)))
+    if own >= MOST_WAITING and not first:
+        raise TooManyRuns(
+            f"{own} runs of {run.asked.merchant} wait already (allowed: {MOST_WAITING})",
+            next_step="wait for the end of some, or take them out of the queue",
+        )
     (run.folder / "stop").unlink(missing_ok=True)
     lane = _lane(home, lane_of(run.asked.job))
     lane.mkdir(parents=True, exist_ok=True)
     run.tell("queued", by=by, resume=resume)
-    entry = lane / f"{time.time_ns()}-{run.asked.merchant}-{run.id}.json"
+    entry = lane / f"{0 if first else time.time_ns()}-{run.asked.merchant}-{run.id}.json"
     unfinished = entry.with_suffix(".new")
     unfinished.write_text(json.dumps({"merchant": run.asked.merchant, "id": run.id, "resume": resume}))
     unfinished.rename(entry)
@@ -76,7 +97,17 @@ def waiting(home: Path, lane: Lane) -> list[Waiting]:
             continue
         except (UnknownReference, ValueError, KeyError, TypeError):
             entry.unlink(missing_ok=True)
-    return found
+    return _in_turn(found)
+
+
+def _in_turn(entries: Sequence[Waiting]) -> list[Waiting]:
+    """The first of every merchant, then the second of each, and so on: one that asks for much holds up nobody else."""
+    before: Counter[str] = Counter()
+    turns = []
+    for place, entry in enumerate(entries):
+        turns.append((before[entry.run.asked.merchant], place))
+        before[entry.run.asked.merchant] += 1
+    return [entries[place] for _, place in sorted(turns)]
 
 
 def lane_lock(home: Path, lane: Lane) -> Path:

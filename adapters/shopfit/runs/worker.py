@@ -1,6 +1,6 @@
 """Works off a lane of the queue: each run in a process of its own, one after another.
 
-A worker that is asked to end has its run saved, and puts it back at the head of the queue, to go on from there.
+A worker that is asked to end has its run saved, and puts it back as its merchant's next, to go on from there.
 """
 
 import fcntl
@@ -80,7 +80,9 @@ def _do(home: Path, turn: Waiting) -> None:
             start_new_session=True,  # Ctrl-C in a terminal is for this process, which then ends that one
         )
         try:
-            if run.asked.job == "adapter":  # that process tells of itself
+            if run.asked.job == "adapter":  # that process tells of itself; until it does, the run waits
+                while process.poll() is None and run.state() == "queued":
+                    time.sleep(_AGAIN)
                 turn.entry.unlink(missing_ok=True)
                 status = process.wait()
             else:
@@ -91,7 +93,7 @@ def _do(home: Path, turn: Waiting) -> None:
         except KeyboardInterrupt:
             process.send_signal(signal.SIGTERM)
             process.wait()
-            enqueue(home, run, by="the worker, which was ended", resume=True)
+            enqueue(home, run, by="the worker, which was ended", resume=True, first=True)
             raise
     (run.folder / "result.new").replace(run.folder / "result.json")
     _conclude(run, status, run.asked.job)
@@ -99,6 +101,8 @@ def _do(home: Path, turn: Waiting) -> None:
 
 def _conclude(run: Run, status: int, job: Job) -> None:
     """Tell how a run ended, if its process could not."""
+    if run.pid is not None:  # another one works on it, and will tell
+        return
     state = run.state()
     if state in ("running", "lost") and job != "adapter" and status == 0:
         run.tell("ended", refused=False)
