@@ -33,7 +33,7 @@ TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-r
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter serve console browser label-next curve test test-fast proofs test-vllm soak lint lint-deploy types reference docs docs-blocks bench \
-	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-quality bench-languages bench-small bench-ablations bench-gate clean
+	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-console bench-quality bench-languages bench-small bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -167,6 +167,9 @@ bench-loading: $(READY)  ## measure the memory that loading a base takes at its 
 
 bench-gateway: base  ## measure HTTP against the engine called directly, and soak it through a restart
 	@$(BIN)/python -m tests.bench.gateway
+
+bench-console: $(READY)  ## measure pages of the console with 10,000 merchants
+	@$(BIN)/python -m tests.bench.console
 
 bench-quality: base  ## measure what few examples give, on real data: DATA=
 	@test -n "$(DATA)" || { echo 'say where the data is: make bench-quality DATA=path'; exit 2; }
