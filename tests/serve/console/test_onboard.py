@@ -54,12 +54,7 @@ def publisher(operated: Operated) -> str:
 
 
 class Client:
-    """A session without a browser.
-
-    Args:
-        operated: its gateway.
-        key: that it is signed in with.
-    """
+    """A session without a browser."""
 
     def __init__(self, operated: Operated, key: str) -> None:
         self._url = operated.gateway.url
