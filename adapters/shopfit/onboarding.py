@@ -74,6 +74,7 @@ class Job:
         reporter: told of every resolved choice.
         checkpoints: that the run keeps, if it does.
         answers: of the systems that its versions are compared with.
+        promotes: whether a version may be put into production; else it is a candidate at most.
     """
 
     registry: Registry
@@ -83,6 +84,7 @@ class Job:
     reporter: Reporter
     checkpoints: Checkpoints | None = None
     answers: Answers = field(default_factory=Answers)
+    promotes: bool = True
 
 
 def onboard(
@@ -94,6 +96,7 @@ def onboard(
     trials: int | None = None,
     instant: bool = False,
     resume: bool = False,
+    promotes: bool = True,
     reporter: Reporter = silent,
     callback: TrainingCallback | None = None,
     published: Callable[[Onboarded], None] = lambda _: None,
@@ -115,6 +118,7 @@ def onboard(
             trained must then beat it.
         resume: whether trainings go on from what an earlier run of this kept, which was ended before it was over. What
             comes of it is the same.
+        promotes: whether a version that passes the gate is put into production; else it is a candidate.
         reporter: told of every resolved choice.
         callback: sees every training step.
         published: called with the instant version, as soon as it is registered.
@@ -137,7 +141,7 @@ def onboard(
         context = prepare(
             merchant, recipe, settings=settings, accelerator=accelerator, checkpoints=kept, reporter=reporter
         )
-        job = Job(registry, settings, LateEmbedder(settings.home), actor, reporter, kept)
+        job = Job(registry, settings, LateEmbedder(settings.home), actor, reporter, kept, promotes=promotes)
         done = make_versions(
             job, context, started, trials=trials, instant=instant, callback=callback, published=published
         )
@@ -299,7 +303,11 @@ def _version(
         bundle = seal(bundle.folder, manifest)
         refused = report.verdict.reason if report.verdict.refused else None
         published = registry.publish(
-            bundle, refused=refused, promote=report.verdict.promote, actor=job.actor, summary=summary(report)
+            bundle,
+            refused=refused,
+            promote=report.verdict.promote and job.promotes,
+            actor=job.actor,
+            summary=summary(report),
         )
         reporter("registered", published.name)
     kept = registry.fetch(published, settings.cache)

@@ -136,6 +136,7 @@ def command(
             trials=trials,
             instant=instant is None,
             resume=resume,
+            promotes=run is None or run.asked.promotes,
             reporter=record,
             callback=record,
             published=lambda first: _serves(screen, first, record),

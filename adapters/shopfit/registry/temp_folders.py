@@ -17,7 +17,7 @@ from pathlib import Path
 
 from shopfit.settings import uploads
 
-STAGING, UNFINISHED, CATALOG_PASS = ".staging-", ".unfinished-", "shopfit-catalog-"
+STAGING, UNFINISHED, CATALOG_PASS, ROWS = ".staging-", ".unfinished-", "shopfit-catalog-", "shopfit-rows-"
 _NOT_YET_OWNED = ".new-"
 _OPENING = 3600.0  # seconds after which a folder that was never locked counts as abandoned
 _FORGOTTEN = 14 * 24 * 3600.0  # after which nobody goes on with a training
@@ -86,6 +86,7 @@ def sweep(home: Path, *, dry_run: bool = False) -> Space:
         (home, STAGING),
         (home / "cache", UNFINISHED),
         (Path(tempfile.gettempdir()), CATALOG_PASS),
+        (Path(tempfile.gettempdir()), ROWS),
     ):
         found += sweep_folder(parent, prefix, dry_run=dry_run)
     for run in _runs(home):

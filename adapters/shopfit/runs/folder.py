@@ -48,6 +48,7 @@ class Asked:
         arguments: further ones of the command of that name.
         actor: who asked.
         at: when, in ISO 8601.
+        promotes: whether whoever asked may decide which version answers; else a version is a candidate at most.
     """
 
     job: Job
@@ -56,6 +57,7 @@ class Asked:
     arguments: tuple[str, ...]
     actor: str
     at: str
+    promotes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,11 @@ class Run:
             return None
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, pid: int = 0) -> Iterator[None]:
         """The run is worked on by this process.
+
+        Args:
+            pid: of the one that is to end if the run is stopped; 0 for this one.
 
         Raises:
             ShopfitError: if another one works on it, or its folder cannot be written.
@@ -138,9 +143,12 @@ class Run:
                     f"the run {self.id} of {self.asked.merchant} is under way already", next_step="wait for its end"
                 )
             file.truncate(0)
-            file.write(str(os.getpid()).encode())
+            file.write(str(pid or os.getpid()).encode())
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                file.truncate(0)  # nobody is to signal a process that has ended
 
     @property
     def log(self) -> str:
@@ -187,7 +195,16 @@ def locked(file: IO[bytes]) -> bool:
     return False
 
 
-def create_run(home: Path, job: Job, merchant: str, recipe: str, arguments: Sequence[str] = (), *, actor: str) -> Run:
+def create_run(
+    home: Path,
+    job: Job,
+    merchant: str,
+    recipe: str,
+    arguments: Sequence[str] = (),
+    *,
+    actor: str,
+    promotes: bool = True,
+) -> Run:
     """Make the folder of a new run.
 
     Args:
@@ -197,13 +214,14 @@ def create_run(home: Path, job: Job, merchant: str, recipe: str, arguments: Sequ
         recipe: name of a recipe, or its file.
         arguments: further ones of the command.
         actor: who asked.
+        promotes: whether whoever asked may decide which version answers.
 
     Raises:
         UnknownReference: if `merchant` cannot be one's name.
         ShopfitError: if it cannot be written.
     """
     now = datetime.now(UTC)
-    asked = Asked(job, _merchant(merchant), recipe, tuple(arguments), actor, now.isoformat())
+    asked = Asked(job, _merchant(merchant), recipe, tuple(arguments), actor, now.isoformat(), promotes)
     folder = runs(home, merchant) / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     try:
         folder.mkdir(parents=True, mode=0o700)
@@ -259,7 +277,7 @@ def _read(folder: Path) -> Run | None:
     try:
         kept = json.loads((folder / "run.json").read_bytes())
         return Run(folder.name, Asked(**kept | {"arguments": tuple(kept["arguments"])}), folder)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
         return None
 
 

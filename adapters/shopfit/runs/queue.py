@@ -68,11 +68,11 @@ def enqueue(home: Path, run: Run, *, by: str, resume: bool = False, first: bool 
     (run.folder / "stop").unlink(missing_ok=True)
     lane = _lane(home, lane_of(run.asked.job))
     lane.mkdir(parents=True, exist_ok=True)
-    run.tell("queued", by=by, resume=resume)
     entry = lane / f"{0 if first else time.time_ns()}-{run.asked.merchant}-{run.id}.json"
     unfinished = entry.with_suffix(".new")
     unfinished.write_text(json.dumps({"merchant": run.asked.merchant, "id": run.id, "resume": resume}))
     unfinished.rename(entry)
+    run.tell("queued", by=by, resume=resume)
 
 
 def withdraw(home: Path, run: Run) -> None:

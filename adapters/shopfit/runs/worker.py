@@ -86,7 +86,7 @@ def _do(home: Path, turn: Waiting) -> None:
                 turn.entry.unlink(missing_ok=True)
                 status = process.wait()
             else:
-                with run.held():
+                with run.held(process.pid):
                     run.tell("started")
                     turn.entry.unlink(missing_ok=True)
                     status = process.wait()

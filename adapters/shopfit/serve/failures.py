@@ -99,11 +99,7 @@ _FOR_OPERATORS: dict[type[ShopfitError], str] = {
 def error_body(error: ShopfitError, param: str | None = None) -> dict[str, Any]:
     """An error in OpenAI's shape, with every problem and the next step; what is for operators alone is logged."""
     kind, code = names_of(type(error))
-    what = next((what for known, what in _FOR_OPERATORS.items() if isinstance(error, known)), None)
-    if what is not None:
-        logger.error("%s: %s", what, error)
-        again = "send the request again in a moment; if that does not help, ask whoever runs the platform"
-        error = ShopfitError(what, next_step=again)
+    error = for_clients(error)
     told = error.document()
     return {
         "error": {
@@ -115,6 +111,16 @@ def error_body(error: ShopfitError, param: str | None = None) -> dict[str, Any]:
             "next": told["next"],
         }
     }
+
+
+def for_clients(error: ShopfitError) -> ShopfitError:
+    """An error as clients are told it: what is for operators alone is logged, and something else said."""
+    what = next((what for known, what in _FOR_OPERATORS.items() if isinstance(error, known)), None)
+    if what is None:
+        return error
+    logger.error("%s: %s", what, error)
+    again = "send the request again in a moment; if that does not help, ask whoever runs the platform"
+    return ShopfitError(what, next_step=again)
 
 
 def names_of(kind: type[ShopfitError]) -> tuple[str, str]:

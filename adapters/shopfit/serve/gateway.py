@@ -267,23 +267,40 @@ class Gateway:
         await asyncio.to_thread(self.tracing.close)
         self.threads.close()
 
-    async def enter(self, request: Request, held: AsyncExitStack, token: str | None = None) -> Grant:
+    async def enter(self, request: Request, held: AsyncExitStack) -> Grant:
         """What the key of a request may do; the request counts among those of its merchant, or of the platform.
 
         Args:
             request: of any endpoint that needs a key.
             held: in which the request is under way.
-            token: the key, if it came by another way than the Authorization header.
 
         Raises:
             KeyRefused: if there is no valid key.
             LimitExceeded: if there are too many requests.
             RegistryError: if the key must be looked up, and the registry cannot be read.
         """
-        grant = await self.authentication.grant(request, token)
+        grant = await self.authentication.grant(request)
         record = current_record()
         record.key = grant.key
         await held.enter_async_context(self.limits.admit(grant.merchant or PLATFORM, record))
+        return grant
+
+    async def visit(self, request: Request, token: str) -> Grant:
+        """What the key of somebody at the console may do; the page counts among those of its merchant.
+
+        Args:
+            request: of a page.
+            token: the key.
+
+        Raises:
+            KeyRefused: if it is not valid.
+            LimitExceeded: if there are too many.
+            RegistryError: if the key must be looked up, and the registry cannot be read.
+        """
+        grant = await self.authentication.grant(request, token)
+        record = current_record()
+        record.key = grant.key
+        await self.limits.check_page(grant.merchant or PLATFORM, record)
         return grant
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from shopfit.serve.authentication import check_scope
 
 MOST_CATALOG = 256 * 1024 * 1024
 """Bytes of a body that holds a catalog."""
-MOST_UPLOAD = 64 * 1024 * 1024
+MOST_UPLOAD = 16 * 1024 * 1024
 """Bytes of a file that is brought through the console."""
 _AROUND = 64 * 1024  # bytes of the form around it
 _AT_ONCE = 4  # large bodies, of all merchants

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 PLATFORM = ""
 """Whose requests those with a key of the platform are; no merchant's name is empty."""
 
+MOST_PAGES = 1200
+"""Pages of the console, and parts of them, that one merchant or the platform may load in a minute."""
+
 _MINUTE = 60
 _PATIENCE = 1.0  # seconds that the store of rates may take
 _PAUSE = 5.0  # seconds that rates go uncounted when it does not answer
@@ -197,6 +200,19 @@ class MerchantLimits:
             self._under_way[merchant] -= 1
             if not self._under_way[merchant]:
                 del self._under_way[merchant]
+
+    async def check_page(self, merchant: str, record: RequestRecord) -> None:
+        """Make sure that a merchant, or the platform, looks at no more pages of the console than people do.
+
+        They have a count of their own: an open page uses up nothing of what the shop may ask.
+
+        Raises:
+            LimitExceeded: if there were too many.
+        """
+        record.merchant = merchant
+        taken, _, wait = await self._rates.take(f"console/{merchant}", MOST_PAGES)
+        if not taken:
+            raise self._refusal(merchant, "requests", "pages a minute", MOST_PAGES, wait)
 
     async def _check_rate(self, merchant: str, most: int, record: RequestRecord) -> None:
         taken, left, wait = await self._rates.take(merchant, most)

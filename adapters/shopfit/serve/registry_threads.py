@@ -11,6 +11,7 @@ P = ParamSpec("P")
 
 _THREADS = 8
 _LONG = 2  # calls that take seconds, at a time
+_FILES = 4  # calls that read or write merchants' files, at a time
 
 
 class RegistryThreads:
@@ -19,6 +20,7 @@ class RegistryThreads:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, "shopfit-registry")
         self._long = ThreadPoolExecutor(_LONG, "shopfit-registry-long")
+        self._files = ThreadPoolExecutor(_FILES, "shopfit-files")
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._asked: dict[Hashable, asyncio.Future[Any]] = {}
 
@@ -36,6 +38,15 @@ class RegistryThreads:
         async with turn:
             return await asyncio.get_running_loop().run_in_executor(self._long, call)
 
+    async def run_files(self, merchant: str, call: Callable[..., T], /, *arguments: Any) -> T:
+        """The result of a call that reads or writes a merchant's files: one after another of each merchant.
+
+        No look-up of a key waits behind it, whatever the files hold.
+        """
+        turn = self._turns.setdefault(f"{merchant} files", asyncio.Lock())
+        async with turn:
+            return await asyncio.get_running_loop().run_in_executor(self._files, lambda: call(*arguments))
+
     async def once(self, key: Hashable, call: Callable[[], T]) -> T:
         """The result of a call; those who ask for the same key meanwhile get the same result."""
         future = self._asked.get(key)
@@ -48,5 +59,5 @@ class RegistryThreads:
 
     def close(self) -> None:
         """Start no more calls."""
-        for threads in (self._threads, self._long):
+        for threads in (self._threads, self._long, self._files):
             threads.shutdown(wait=False, cancel_futures=True)

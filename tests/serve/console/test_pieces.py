@@ -36,7 +36,7 @@ def test_every_message_that_a_page_names_is_in_the_catalog() -> None:
 
 
 def test_chinese_messages_are_chinese() -> None:
-    plain = [key for key, texts in catalog().items() if not re.search(r"[\u4e00-\u9fff]", texts["zh"])]
+    plain = [key for key, texts in catalog().items() if not re.search(r"[\u3000-\u303f\u4e00-\u9fff]", texts["zh"])]
     assert [key for key in plain if catalog()[key]["zh"] != catalog()[key]["en"]] == []
 
 

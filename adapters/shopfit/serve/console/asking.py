@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from shopfit.recipe.schema import Recipe
 from shopfit.registry import Version
 from shopfit.serve.console.routes import Visit
 from shopfit.serve.console.try_form import Question
+from shopfit.serve.request_record import current_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,10 @@ async def answer(visit: Visit, model: str, question: Question, *, explain: bool 
     Raises:
         ShopfitError: as an endpoint does.
     """
-    async with visit.gateway.turn(visit.grant, model, [], "") as turn:
+    async with AsyncExitStack() as held:
+        if (own := visit.grant.merchant) is not None:  # of the platform's keys the turn itself sees to it
+            await held.enter_async_context(visit.gateway.limits.admit(own, current_record()))
+        turn = await held.enter_async_context(visit.gateway.turn(visit.grant, model, [], ""))
         began = time.perf_counter()
         said = await turn.ask(question.ask)
         seconds = time.perf_counter() - began

@@ -1,7 +1,6 @@
 """Pure ASGI middleware before the console's pages: who is there, and whether a change comes from one of them."""
 
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -17,11 +16,11 @@ from shopfit.serve.middleware import App, Receive, Scope, Send
 if TYPE_CHECKING:
     from shopfit.serve.gateway import Gateway
 
-_OPEN = ("/console/assets/", "/console/sign-in", "/console/language/")
+_OPEN = ("/console/assets/", "/console/sign-in", "/console/sign-out", "/console/language/")
 
 
 class ConsoleGuard:
-    """Lets whoever is signed in to the console's pages; the request counts and is limited as any other of the key.
+    """Lets whoever is signed in to the console's pages, which are counted; what is asked there counts as over HTTP.
 
     Args:
         app: that answers.
@@ -38,19 +37,18 @@ class ConsoleGuard:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        async with AsyncExitStack() as held:
-            try:
-                session.check_origin(request)
-                if not scope["path"].startswith(_OPEN):
-                    request.state.failure = partial(_failure, request)
-                    request.state.grant = await self._gateway.enter(request, held, session.token_of(request))
-            except KeyRefused as error:
-                await _to_sign_in(request, error)(scope, receive, send)
-                return
-            except ShopfitError as error:
-                await failure_page(request, error)(scope, receive, send)
-                return
-            await self._app(scope, receive, send)
+        try:
+            session.check_origin(request)
+            if not scope["path"].startswith(_OPEN):
+                request.state.failure = partial(_failure, request)
+                request.state.grant = await self._gateway.visit(request, session.token_of(request))
+        except KeyRefused as error:
+            await _to_sign_in(request, error)(scope, receive, send)
+            return
+        except ShopfitError as error:
+            await failure_page(request, error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 def _failure(request: Request, error: ShopfitError, headers: Mapping[str, str]) -> Response:

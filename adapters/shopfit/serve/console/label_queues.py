@@ -33,6 +33,7 @@ from shopfit.merchant.splits import test_file_of
 from shopfit.merchant.unlabeled import load_unlabeled, unlabeled_file_of
 from shopfit.merchant.values import mapped
 from shopfit.recipe.schema import Recipe
+from shopfit.registry.temp_folders import ROWS
 
 T = TypeVar("T")
 
@@ -154,9 +155,20 @@ class LabelQueues:
             found.setdefault(key_of(recipe, _values(row)), row)
         return found
 
+    def forget(self, merchant: str) -> None:
+        """Keep nothing of a merchant in memory, as after it was erased."""
+        with self._lock:
+            for name in [one for one in self._read if isinstance(one, tuple) and one[0] == merchant]:
+                del self._read[name]
+
     def _once(self, merchant: Merchant, recipe: Recipe, what: str, files: Sequence[str], read: Callable[[], T]) -> T:
         """What is read from files, anew if one of them changed."""
-        name = (str(merchant.folder), recipe.model_dump_json(include={"name", "task", "data", "prompt"}), what)
+        name = (
+            merchant.name,
+            str(merchant.folder),
+            recipe.model_dump_json(include={"name", "task", "data", "prompt"}),
+            what,
+        )
         state = tuple(_state(merchant.folder / file) for file in files)
         with self._lock:
             known = self._read.get(name)
@@ -211,7 +223,7 @@ def _beside(recipe: Recipe) -> str:
 def _loaded(merchant: Merchant, recipe: Recipe, name: str, content: bytes, catalogs: Catalogs) -> list[Example]:
     """Rows as a file of theirs would be read."""
     kind, text = _kind(recipe, name, content)
-    folder = Path(tempfile.mkdtemp(prefix="shopfit-rows-"))
+    folder = Path(tempfile.mkdtemp(prefix=ROWS))
     file = f"rows{kind}"
     try:
         (folder / file).write_text(text, encoding="utf-8")

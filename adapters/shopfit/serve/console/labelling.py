@@ -86,7 +86,7 @@ def desk_of(visit: Visit, merchant: str, recipe: str) -> Desk:
         DataError: if the merchant's folder is not.
         RegistryError: if the registry cannot be read.
     """
-    visit.sees(merchant)
+    visit.reads(merchant)
     folder, home = find_merchant(visit.home, merchant), visit.home
     own = {one.recipe: one.newest for one in visit.gateway.fleet.adapters() if one.merchant == merchant}
     if not is_slug(merchant) or (folder is None and not own and visit.grant.merchant != merchant):

@@ -12,6 +12,7 @@ from shopfit.errors import DataError, Problem
 from shopfit.merchant.brought import Brought, Catalogs, Kind, Reading, read_brought
 from shopfit.merchant.examples import load_examples
 from shopfit.merchant.kept_folder import find_merchant, kept_merchant, write_rows
+from shopfit.merchant.labeling import held
 from shopfit.merchant.labels import labels_of
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits, split
@@ -173,11 +174,12 @@ def take_upload(
         )
     merchant, name = kept_merchant(home, upload.merchant), files_of(recipe)[upload.kind]
     try:
-        if append and merchant.file(name).exists():
-            _check_together(upload, merchant, recipe, name, found)
-        write_rows(merchant, name, found.ours, append=append)
-        if without_test and upload.kind == "examples" and (test := files_of(recipe).get("test")):
-            (merchant.folder / test).unlink(missing_ok=True)
+        with held(merchant):  # or a label that somebody gives meanwhile would be lost
+            if append and merchant.file(name).exists():
+                _check_together(upload, merchant, recipe, name, found)
+            write_rows(merchant, name, found.ours, append=append)
+            if without_test and upload.kind == "examples" and (test := files_of(recipe).get("test")):
+                (merchant.folder / test).unlink(missing_ok=True)
     except DataError as error:
         raise without_places(error, home) from error
     upload.discard()

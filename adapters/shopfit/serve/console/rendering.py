@@ -1,6 +1,7 @@
 """Pages as HTML: templates that escape whatever they show, the headers of every page, and errors as pages."""
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ from shopfit.serve.console import session
 from shopfit.serve.console.assets import address
 from shopfit.serve.console.formats import FILTERS
 from shopfit.serve.console.wording import LANGUAGES, Wording, language_of
+from shopfit.serve.failures import for_clients
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -81,7 +83,13 @@ def failure_page(request: Request, error: ShopfitError) -> HTMLResponse:
     """An error as a page, or as a part of the page that asked for it."""
     part = "hx-request" in request.headers
     template = "failure_part.html" if part else "failure.html"
-    response = render(request, template, status=200 if part else error.http_status, error=error)
+    grant = getattr(request.state, "grant", None)
+    status, waits = error.http_status, getattr(error, "retry_after", None)
+    if grant is None or grant.merchant is not None:
+        error = for_clients(error)
+    response = render(request, template, status=status, error=error)
+    if waits is not None:
+        response.headers["retry-after"] = str(math.ceil(waits))
     if part:
         response.headers["hx-retarget"] = "#notice"
         response.headers["hx-reswap"] = "innerHTML"

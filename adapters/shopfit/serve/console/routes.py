@@ -1,7 +1,8 @@
 """What pages share: routes whose errors are pages, who is there, and forms that carry the session's token."""
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,14 +18,18 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from shopfit.errors import Problem, RequestError, ShopfitError, UnknownReference
 from shopfit.registry import Grant
 from shopfit.registry.grant import Scope
+from shopfit.runs import Job, Run, create_run, enqueue
 from shopfit.serve.authentication import check_scope
 from shopfit.serve.console import session
+from shopfit.serve.console.registry_table import shown_to
 from shopfit.serve.console.rendering import failure_page, render, wording_of
 from shopfit.serve.console.wording import Wording
 from shopfit.serve.endpoints.asking import Asking
 from shopfit.serve.gateway import Gateway
 
 logger = logging.getLogger(__name__)
+
+_PLACES = re.compile(r"(?<![\w/.:-])(?:/[\w.+@~-]+){2,}/([\w.+@~-]+)")  # whole paths, and their last part
 
 
 class _PageRoute(APIRoute):
@@ -41,7 +46,7 @@ class _PageRoute(APIRoute):
                 wrong = [Problem(".".join(map(str, one["loc"][1:])), one["msg"]) for one in error.errors()]
                 return failure_page(request, BadForm("this form is not filled in as it should be", problems=wrong))
             except HTTPException as error:
-                return failure_page(request, NoPage(str(error.detail), next_step="go back to the start"))
+                return failure_page(request, _of_framework(error))
             except Exception as error:
                 logger.exception("the page %s could not be shown", request.url.path)
                 ours = ShopfitError(
@@ -59,6 +64,13 @@ class BadForm(RequestError):  # noqa: N818 - reads as what it is
 
 class NoPage(UnknownReference):
     """There is no such page."""
+
+
+def _of_framework(error: HTTPException) -> ShopfitError:
+    """What FastAPI refused, of its own status."""
+    refused = NoPage(str(error.detail), next_step="go back to the start")
+    refused.http_status = error.status_code  # type: ignore[misc]
+    return refused
 
 
 def page_router() -> APIRouter:
@@ -104,6 +116,41 @@ class Visit:
         """Make sure that the key may do something with a merchant's data; None for the platform's."""
         check_scope(self.grant, scope, merchant)
 
+    def told(self, text: str) -> str:
+        """A text that shopfit wrote, for the key: a merchant reads no other's name, and no place of the server."""
+        if self.grant.merchant is None:
+            return text
+        return _PLACES.sub(r"\1", shown_to(text, self.grant.merchant, self.t("registry.another")))
+
+    def who(self, actor: str) -> str:
+        """Who did something, for the key: a merchant reads its own key's id, and no name of the platform's people."""
+        if self.grant.merchant is None or actor == self.actor:
+            return actor
+        return self.t("frame.another_key" if actor.startswith("key ") else "frame.the_platform")
+
+    def queue(self, job: Job, merchant: str, recipe: str, arguments: Sequence[str]) -> Run:
+        """A new run that waits for its turn; it may do what the key may."""
+        promotes = self.grant.allows("promote", merchant)
+        run = create_run(self.home, job, merchant, recipe, arguments, actor=self.actor, promotes=promotes)
+        enqueue(self.home, run, by=self.actor)
+        return run
+
+    def reads(self, merchant: str | None) -> None:
+        """Make sure that a merchant's rows, runs and history may be read: not by a key that only asks or tells.
+
+        Args:
+            merchant: whose; None for those of all that the key reaches.
+
+        Raises:
+            NoPage: if the key is another merchant's.
+            ScopeMissing: if it is for asking alone.
+        """
+        merchant = self.grant.merchant if merchant is None else merchant
+        if merchant is not None:
+            self.sees(merchant)
+        if not self.grant.allows("promote", merchant):
+            self.check("publish", merchant)
+
     def sees(self, merchant: str) -> None:
         """Make sure that a merchant's pages may be seen. Whether another one exists makes no difference.
 
@@ -115,7 +162,7 @@ class Visit:
 
     def page(self, template: str, **values: Any) -> HTMLResponse:
         """A page, or a part of one; see `render`."""
-        return render(self.request, template, **values)
+        return render(self.request, template, **{"who": self.who, "told": self.told} | values)
 
     def to(self, place: str, **query: str) -> Response:
         """Go on to another page, as after a change."""

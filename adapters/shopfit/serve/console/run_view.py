@@ -1,11 +1,11 @@
 """A run as its page shows it, made of nothing but its folder."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from shopfit.runs import Event, Run, State, lane_of, waiting
+from shopfit.runs import Event, Run, State
 from shopfit.runs.folder import Asked
 
 _MOST_POINTS = 600
@@ -41,7 +41,7 @@ class RunView:
         asked_at: when it was asked for.
         began: when its process began last; None before.
         ended: when it ended; None before.
-        turn: how many wait before it, if it waits.
+        turn: how many wait before it; None if it does not wait, or that is not told.
         stages: of the last start.
         steps: of the training that is under way, or was last; 0 before.
         step: the last one done.
@@ -59,7 +59,7 @@ class RunView:
     asked_at: datetime
     began: datetime | None
     ended: datetime | None
-    turn: int
+    turn: int | None
     stages: list[Stage]
     steps: int
     step: int
@@ -100,9 +100,15 @@ class RunView:
         return {"x": [one["epoch"] for one in self.epochs], "series": series, "x_name": "epoch"}
 
 
-def view_of(run: Run) -> RunView:
-    """A run as it is now."""
-    told = run.events
+def view_of(run: Run, words: Callable[[str], str], queue: Sequence[str] | None) -> RunView:
+    """A run as it is now.
+
+    Args:
+        run: that is shown.
+        words: makes of what shopfit wrote what the reader may read.
+        queue: ids of the runs that wait in its lane; None if they are not told.
+    """
+    told = [replace(event, facts=_worded(event.facts, words)) for event in run.events]
     state = run.state(told)
     starts = [index for index, event in enumerate(told) if event.kind == "started"]
     latest = told[starts[-1] :] if starts else []
@@ -114,12 +120,12 @@ def view_of(run: Run) -> RunView:
     now = datetime.now(UTC)
     return RunView(
         id=run.id,
-        asked=run.asked,
+        asked=replace(run.asked, arguments=tuple(map(words, run.asked.arguments)), recipe=words(run.asked.recipe)),
         state=state,
         asked_at=datetime.fromisoformat(run.asked.at),
         began=latest[0].at if latest and state != "queued" else None,
         ended=over.at if over is not None and state not in _UNDER_WAY else None,
-        turn=_turn(run) if state == "queued" else 0,
+        turn=queue.index(run.id) if state == "queued" and queue and run.id in queue else None,
         stages=_stages(latest),
         steps=steps,
         step=int(done[-1].facts["step"]) if done else 0,
@@ -166,8 +172,10 @@ def _thinned(done: Sequence[Event]) -> tuple[list[int], list[float]]:
     return [int(event.facts["step"]) for event in kept], [float(event.facts["loss"]) for event in kept]
 
 
-def _turn(run: Run) -> int:
-    """How many runs are before it in the queue."""
-    home = run.folder.parents[2]
-    queue = [one.run.id for one in waiting(home, lane_of(run.asked.job))]
-    return queue.index(run.id) if run.id in queue else 0
+def _worded(value: Any, words: Callable[[str], str]) -> Any:
+    """Every text in plain JSON as the reader may read it."""
+    if isinstance(value, str):
+        return words(value)
+    if isinstance(value, dict):
+        return {name: _worded(one, words) for name, one in value.items()}
+    return [_worded(one, words) for one in value] if isinstance(value, list) else value

@@ -39,7 +39,7 @@ async def audit(visit: Visits, merchant: str = "", action: str = "", page: int =
     own = visit.grant.merchant
     wanted = merchant.strip().lower() or own
     if wanted:
-        visit.sees(wanted)
+        visit.reads(wanted)
         if not is_slug(wanted):
             raise NoPage("this cannot be a merchant's name", next_step="correct it")
     if action and action not in ACTIONS:

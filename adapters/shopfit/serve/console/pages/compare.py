@@ -6,7 +6,6 @@ from fastapi import Form
 from starlette.responses import Response
 
 from shopfit.registry import Reference, Version
-from shopfit.runs import create_run, enqueue
 from shopfit.serve.console.asking import answer_both, find_version
 from shopfit.serve.console.comparisons import comparing
 from shopfit.serve.console.fleet_table import Adapter
@@ -56,8 +55,7 @@ async def run(visit: Visits, a: Annotated[str, Form()], b: Annotated[str, Form()
         if comparing(visit.home, first, second).under_way:
             return
         names = (first.name, second.name)
-        made = create_run(visit.home, "compare", first.merchant, first.recipe, names, actor=visit.actor)
-        enqueue(visit.home, made, by=visit.actor)
+        visit.queue("compare", first.merchant, first.recipe, names)
 
     await visit.gateway.threads.run_long(first.merchant, start)
     await visit.gateway.runs.wake()
@@ -126,7 +124,7 @@ async def _pair(visit: Visit, model: str, a: str, b: str) -> tuple[Released, tup
     if not given:
         raise NoPage("no versions are named", next_step="choose an adapter")
     merchant, recipe = given[0].merchant, given[0].recipe
-    visit.sees(merchant)
+    visit.reads(merchant)
     if any((one.merchant, one.recipe) != (merchant, recipe) for one in given):
         raise BadForm("these are versions of different adapters", next_step="choose two of the same one")
     state = await visit.gateway.threads.run(released, visit.gateway.registry, merchant, recipe)
@@ -197,7 +195,7 @@ async def _changing(visit: Visit, change: str, version: str) -> tuple[Change, Re
     if kind is None:
         raise NoPage("there is no such page", next_step="go back to the start")
     reference = Reference.parse(version)
-    visit.sees(reference.merchant)
+    visit.reads(reference.merchant)
     visit.check("promote", reference.merchant)
     asked = (visit.gateway.registry, reference.merchant, reference.recipe)
     state = await visit.gateway.threads.run(released, *asked)

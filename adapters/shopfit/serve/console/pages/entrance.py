@@ -12,7 +12,7 @@ from shopfit.errors import KeyRefused
 from shopfit.serve.console import session
 from shopfit.serve.console.assets import asset
 from shopfit.serve.console.rendering import render
-from shopfit.serve.console.routes import Visits, page_router
+from shopfit.serve.console.routes import page_router
 from shopfit.serve.console.wording import LANGUAGES
 
 router = page_router()
@@ -44,9 +44,10 @@ async def signed_in(
 
 
 @router.post("/sign-out")
-async def sign_out(visit: Visits) -> Response:
-    """Forget the key."""
-    response = visit.to("/console/sign-in")
+async def sign_out(request: Request, csrf: Annotated[str, Form()] = "") -> Response:
+    """Forget the key, also one that is no longer valid."""
+    session.check_csrf(request, csrf)
+    response = RedirectResponse("/console/sign-in", HTTPStatus.SEE_OTHER)
     session.end(response)
     return response
 

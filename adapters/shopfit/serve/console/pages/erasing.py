@@ -50,6 +50,7 @@ async def erase(visit: Visits, merchant: str, name: Annotated[str, Form()] = "")
     await gateway.threads.run_long(merchant, lambda: stop_runs(settings.home, merchant))
     receipt = await gateway.threads.run_long(merchant, lambda: gateway.registry.erase(merchant, settings, actor=who))
     gateway.traffic.forget(merchant)
+    gateway.labels.forget(merchant)
     await see(visit.asking)
     if visit.grant.merchant is None:
         return visit.to(f"/console/registry/{merchant}/erase/receipt")
@@ -124,7 +125,7 @@ def _receipts(visit: Visit, merchant: str, found: list[Receipt]) -> Response:
 def _check(visit: Visit, merchant: str) -> None:
     if not is_slug(merchant) or merchant == HOUSE:
         raise _nothing()
-    visit.sees(merchant)
+    visit.reads(merchant)
     visit.check("admin", merchant)
 
 

@@ -11,7 +11,7 @@ from shopfit.errors import ShopfitError
 from shopfit.merchant import labeling
 from shopfit.merchant.labeling import Labeling, Said
 from shopfit.merchant.merchant import Merchant
-from shopfit.runs import Job, Run, create_run, enqueue
+from shopfit.runs import Job, Run
 from shopfit.serve.console.label_queues import Catalogs
 from shopfit.serve.console.label_view import answer_of, bounds, choices_of, fields_of, labels_of, title_of
 from shopfit.serve.console.labelling import (
@@ -42,11 +42,11 @@ async def choose(visit: Visits, merchant: str = "", q: str = "", page: int = 1) 
     """Choose whose rows are labelled, and for what."""
     names = await visit.gateway.threads.run(merchants_of, visit)
     if merchant:
-        visit.sees(merchant)
+        visit.reads(merchant)
     elif len(names) == 1:
         merchant = names[0]
     if merchant:
-        recipes, written = await visit.gateway.threads.run(_offered, visit, merchant)
+        recipes, written = await visit.gateway.threads.run_files(merchant, _offered, visit, merchant)
         one = len(names) == 1
         return visit.page("label_recipes.html", merchant=merchant, recipes=recipes, written=written, only=one)
     found = [name for name in names if q.strip().lower() in name]
@@ -91,15 +91,15 @@ def _offered(visit: Visit, merchant: str) -> tuple[list[dict[str, Any]], list[st
 @router.get("/label/{merchant}/{recipe}")
 async def queue(visit: Visits, merchant: str, recipe: str, row: str = "", told: str = "", find: str = "") -> Response:
     """The queue of one recipe."""
-    desk = await visit.gateway.threads.run(_desk, visit, merchant, recipe)
-    return await visit.gateway.threads.run(_page, visit, desk, "label.html", row, told, find)
+    desk = await visit.gateway.threads.run_files(merchant, _desk, visit, merchant, recipe)
+    return await visit.gateway.threads.run_files(merchant, _page, visit, desk, "label.html", row, told, find)
 
 
 @router.get("/label/{merchant}/{recipe}/row")
 async def another_row(visit: Visits, merchant: str, recipe: str, row: str = "", find: str = "") -> Response:
     """A row alone, as when something else is searched for it."""
-    desk = await visit.gateway.threads.run(_desk, visit, merchant, recipe)
-    return await visit.gateway.threads.run(_page, visit, desk, "label_work.html", row, "", find)
+    desk = await visit.gateway.threads.run_files(merchant, _desk, visit, merchant, recipe)
+    return await visit.gateway.threads.run_files(merchant, _page, visit, desk, "label_work.html", row, "", find)
 
 
 @router.post("/label/{merchant}/{recipe}/answer")
@@ -107,33 +107,33 @@ async def answer(
     visit: Visits, merchant: str, recipe: str, row: Text, label: Text = "", score: Text = "", word: Mark = ""
 ) -> Response:
     """Give a row its label, or say that none fits, or skip it."""
-    desk = await visit.gateway.threads.run(_writing, visit, merchant, recipe)
-    told = await visit.gateway.threads.run(_answer, visit, desk, row, label or score, word)
+    desk = await visit.gateway.threads.run_files(merchant, _writing, visit, merchant, recipe)
+    told = await visit.gateway.threads.run_files(merchant, _answer, visit, desk, row, label or score, word)
     return await _on(visit, desk, told, row)
 
 
 @router.post("/label/{merchant}/{recipe}/undo")
 async def undo(visit: Visits, merchant: str, recipe: str) -> Response:
     """Take the last word of this person back."""
-    desk = await visit.gateway.threads.run(_writing, visit, merchant, recipe)
-    taken = await visit.gateway.threads.run(_undo, visit, desk)
+    desk = await visit.gateway.threads.run_files(merchant, _writing, visit, merchant, recipe)
+    taken = await visit.gateway.threads.run_files(merchant, _undo, visit, desk)
     return await _on(visit, desk, "undone" if taken else "nothing", taken.row if taken else "", stay=True)
 
 
 @router.post("/label/{merchant}/{recipe}/again")
 async def again(visit: Visits, merchant: str, recipe: str) -> Response:
     """Ask this person once more about the rows that were skipped."""
-    desk = await visit.gateway.threads.run(_writing, visit, merchant, recipe)
-    await visit.gateway.threads.run(_unskip, visit, desk)
+    desk = await visit.gateway.threads.run_files(merchant, _writing, visit, merchant, recipe)
+    await visit.gateway.threads.run_files(merchant, _unskip, visit, desk)
     return await _on(visit, desk, "again", "")
 
 
 @router.post("/label/{merchant}/{recipe}/rows")
 async def rows(visit: Visits, merchant: str, recipe: str, typed: Text = "", file: UploadFile | None = None) -> Response:
     """Bring rows to be labelled."""
-    desk = await visit.gateway.threads.run(_writing, visit, merchant, recipe)
+    desk = await visit.gateway.threads.run_files(merchant, _writing, visit, merchant, recipe)
     name, content = (file.filename, await file.read()) if file is not None and file.filename else ("", typed.encode())
-    queues, kept = visit.gateway.labels, await visit.gateway.threads.run(desk.kept)
+    queues, kept = visit.gateway.labels, await visit.gateway.threads.run_files(merchant, desk.kept)
     added, there = await visit.gateway.threads.run_long(
         merchant, lambda: queues.bring(kept, desk.recipe, name or "", content)
     )
@@ -143,22 +143,22 @@ async def rows(visit: Visits, merchant: str, recipe: str, typed: Text = "", file
 @router.get("/label/{merchant}/{recipe}/order")
 async def order(visit: Visits, merchant: str, recipe: str) -> Response:
     """How far the order of the rows is."""
-    desk = await visit.gateway.threads.run(_desk, visit, merchant, recipe)
-    return await visit.gateway.threads.run(lambda: visit.page("label_order.html", **_runs(visit, desk)))
+    desk = await visit.gateway.threads.run_files(merchant, _desk, visit, merchant, recipe)
+    return await visit.gateway.threads.run_files(merchant, lambda: visit.page("label_order.html", **_runs(visit, desk)))
 
 
 @router.get("/label/{merchant}/{recipe}/curve")
 async def curve(visit: Visits, merchant: str, recipe: str) -> Response:
     """How far the learning curve is."""
-    desk = await visit.gateway.threads.run(_desk, visit, merchant, recipe)
-    return await visit.gateway.threads.run(lambda: visit.page("label_curve.html", **_runs(visit, desk)))
+    desk = await visit.gateway.threads.run_files(merchant, _desk, visit, merchant, recipe)
+    return await visit.gateway.threads.run_files(merchant, lambda: visit.page("label_curve.html", **_runs(visit, desk)))
 
 
 @router.get("/label/{merchant}/{recipe}/start/{job}")
 async def confirm(visit: Visits, merchant: str, recipe: str, job: Literal["adapter", "curve"]) -> Response:
     """Say what a run will do, before it is queued."""
-    desk = await visit.gateway.threads.run(_writing, visit, merchant, recipe)
-    state = await visit.gateway.threads.run(_state, visit, desk)
+    desk = await visit.gateway.threads.run_files(merchant, _writing, visit, merchant, recipe)
+    state = await visit.gateway.threads.run_files(merchant, _state, visit, desk)
     part = "label_start_part.html" if "hx-request" in visit.request.headers else "label_start.html"
     return visit.page(part, desk=desk, job=job, examples=len(state.examples))
 
@@ -166,8 +166,8 @@ async def confirm(visit: Visits, merchant: str, recipe: str, job: Literal["adapt
 @router.post("/label/{merchant}/{recipe}/start/{job}")
 async def start(visit: Visits, merchant: str, recipe: str, job: Literal["adapter", "curve", "label-next"]) -> Response:
     """Queue a run, unless one like it is under way."""
-    desk = await visit.gateway.threads.run(_writing, visit, merchant, recipe)
-    run = await visit.gateway.threads.run(_start, visit, desk, job)
+    desk = await visit.gateway.threads.run_files(merchant, _writing, visit, merchant, recipe)
+    run = await visit.gateway.threads.run_files(merchant, _start, visit, desk, job)
     await visit.gateway.runs.wake()
     return visit.to(f"/console/runs/{merchant}/{run.id}" if job == "adapter" else desk.place)
 
@@ -176,7 +176,7 @@ async def _on(visit: Visit, desk: Desk, told: str, row: str, *, stay: bool = Fal
     """Go on to the next row; or stay at one."""
     if "hx-request" not in visit.request.headers:
         return visit.to(desk.place, told=told, row=row)
-    response = await visit.gateway.threads.run(_page, visit, desk, "label_work.html", row, told, "")
+    response = await visit.gateway.threads.run_files(desk.name, _page, visit, desk, "label_work.html", row, told, "")
     response.headers["hx-replace-url"] = f"{desk.place}?{query_of({'row': row})}" if stay and row else desk.place
     return response
 
@@ -244,9 +244,7 @@ def _start(visit: Visit, desk: Desk, job: Job) -> Run:
     newest = next(iter(desk.runs(job)), None)
     if newest is not None and newest.state() in _UNDER_WAY:
         return newest
-    run = create_run(visit.home, job, desk.name, desk.recipe.name, desk.arguments(job), actor=visit.actor)
-    enqueue(visit.home, run, by=visit.actor)
-    return run
+    return visit.queue(job, desk.name, desk.recipe.name, desk.arguments(job))
 
 
 def _catalogs(visit: Visit, merchant: Merchant | None, desk: Desk) -> Catalogs:

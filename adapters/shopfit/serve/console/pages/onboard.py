@@ -63,8 +63,12 @@ class _Place(NamedTuple):
 @router.get("/onboard")
 async def choose(visit: Visits, merchant: str = "", recipe: str = "") -> Response:
     """Choose a merchant and a recipe."""
-    known = await visit.gateway.threads.run(lambda: known_merchants(visit.home, visit.grant, visit.gateway.fleet))
-    lacking = await visit.gateway.threads.run(lambda: [one for one in known if not has_data(visit.home, one)])
+    known = await visit.gateway.threads.run_files(
+        merchant, lambda: known_merchants(visit.home, visit.grant, visit.gateway.fleet)
+    )
+    lacking = await visit.gateway.threads.run_files(
+        merchant, lambda: [one for one in known if not has_data(visit.home, one)]
+    )
     chosen = merchant if merchant in known else visit.grant.merchant or ""
     there = await visit.gateway.threads.run(lambda: find_merchant(visit.home, chosen)) if chosen else None
     return visit.page(
@@ -99,7 +103,7 @@ async def chosen(
         if find_merchant(visit.home, wanted) is None:
             kept_merchant(visit.home, wanted, language=language.strip(), description=description.strip())
 
-    await visit.gateway.threads.run(kept)
+    await visit.gateway.threads.run_files(merchant, kept)
     return visit.to(f"/console/onboard/{wanted}/{recipe}")
 
 
@@ -139,7 +143,7 @@ async def bring(
     file: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
     """Keep a file, or rows that were pasted, until its good rows are taken."""
-    visit.sees(merchant)
+    visit.reads(merchant)
     visit.check("publish", merchant)
     name = file.filename or "" if file is not None else ""
     content = await file.read() if file is not None and name else pasted.encode("utf-8", "replace")
@@ -223,14 +227,14 @@ async def place_of(visit: Visit, merchant: str, recipe: str) -> _Place | Respons
     Raises:
         NoPage: if the key is another merchant's, or there is no such recipe.
     """
-    visit.sees(merchant)
+    visit.reads(merchant)
     if not is_slug(merchant):
         raise NoPage("this cannot be a merchant's name", next_step="choose another")
     found = recipe_called(recipe)
-    there = await visit.gateway.threads.run(lambda: find_merchant(visit.home, merchant))
+    there = await visit.gateway.threads.run_files(merchant, lambda: find_merchant(visit.home, merchant))
     if there is None:
         return visit.to("/console/onboard", merchant=merchant, recipe=recipe)
-    files = await visit.gateway.threads.run(lambda: wanted_files(there, found))
+    files = await visit.gateway.threads.run_files(merchant, lambda: wanted_files(there, found))
     return _Place(there, found, files, visit.grant.allows("publish", merchant))
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from starlette.responses import Response
 
 from shopfit.errors import ShopfitError
-from shopfit.runs import Job, Run, create_run, enqueue, find_run
+from shopfit.runs import Job, Run, find_run
 from shopfit.serve.console.onboarding import arguments_of, ready, without_paths
 from shopfit.serve.console.pages.onboard import part_of, place_of
 from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router
@@ -39,7 +39,7 @@ async def plan(visit: Visits, merchant: str, recipe: str) -> Response:
         asked, written = datetime.fromisoformat(run.asked.at), datetime.fromtimestamp(data.stat().st_mtime, UTC)
         return None if asked < written else run
 
-    return _plan_part(visit, await threads.run(newest), merchant, recipe)
+    return _plan_part(visit, await threads.run_files(merchant, newest), merchant, recipe)
 
 
 @router.post("/onboard/{merchant}/{recipe}/plan")
@@ -67,8 +67,8 @@ async def start(visit: Visits, merchant: str, recipe: str) -> Response:
 @router.get("/onboard/{merchant}/{recipe}/live")
 async def live(visit: Visits, merchant: str, recipe: str) -> Response:
     """A part of the page: the newest run, and what may be asked of it."""
-    visit.sees(merchant)
-    run = await visit.gateway.threads.run(newest_run, visit.home, merchant, recipe, "adapter")
+    visit.reads(merchant)
+    run = await visit.gateway.threads.run_files(merchant, newest_run, visit.home, merchant, recipe, "adapter")
     if run is None:
         return part_of(visit, "onboard_live.html", merchant, recipe, run=None)
     return await _shown(visit, run, "onboard_live.html")
@@ -87,7 +87,7 @@ async def answer(visit: Visits, merchant: str, recipe: str, run: str) -> Respons
 
 
 async def _shown(visit: Visit, run: Run, template: str) -> Response:
-    progress = await visit.gateway.threads.run(progress_of, visit.home, run)
+    progress = await visit.gateway.threads.run_files(run.asked.merchant, progress_of, visit.home, run)
     failed = progress.failed
     return part_of(
         visit,
@@ -145,18 +145,16 @@ async def _begun(visit: Visit, job: Job, merchant: str, recipe: str) -> Run | Re
         arguments = arguments_of(form, place.merchant, place.recipe)
         if job == "plan":
             arguments = [one for one in arguments if one != "--instant"]
-        run = create_run(visit.home, job, merchant, recipe, arguments, actor=visit.actor)
-        enqueue(visit.home, run, by=visit.actor)
-        return run
+        return visit.queue(job, merchant, recipe, arguments)
 
-    run = await visit.gateway.threads.run(queued)
+    run = await visit.gateway.threads.run_files(merchant, queued)
     await visit.gateway.runs.wake()
     return run
 
 
 async def _run_of(visit: Visit, merchant: str, recipe: str, id_: str) -> Run:
-    visit.sees(merchant)
-    run = await visit.gateway.threads.run(find_run, visit.home, merchant, id_)
+    visit.reads(merchant)
+    run = await visit.gateway.threads.run_files(merchant, find_run, visit.home, merchant, id_)
     if (run.asked.job, run.asked.recipe) != ("adapter", recipe):
         raise NoPage("there is no such run here", next_step="see all runs")
     return run

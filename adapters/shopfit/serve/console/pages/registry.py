@@ -133,7 +133,7 @@ def told(visit: Visit, text: str) -> str:
 def _may_see(visit: Visit, merchant: str) -> None:
     if not is_slug(merchant):
         raise _nothing()
-    visit.sees(merchant)
+    visit.reads(merchant)
 
 
 def _nothing() -> NoPage:

@@ -7,7 +7,7 @@ from fastapi import Form
 from starlette.responses import PlainTextResponse, Response
 
 from shopfit.errors import RequestError
-from shopfit.runs import Run, all_runs, enqueue, find_run, withdraw
+from shopfit.runs import LANES, Run, all_runs, enqueue, find_run, lane_of, waiting, withdraw
 from shopfit.serve.console.rendering import HEADERS
 from shopfit.serve.console.routes import Visits, page_router, query_of
 from shopfit.serve.console.run_view import RunView, view_of
@@ -21,6 +21,7 @@ _TAIL = 20_000  # characters of a log that a page shows
 @router.get("/runs")
 async def runs(visit: Visits, merchant: str = "", page: int = 1) -> Response:
     """What waits and what was done, the newest first."""
+    visit.reads(merchant or None)
     threads, own = visit.gateway.threads, visit.grant.merchant or merchant or None
     found = await threads.run(all_runs, visit.home, own)
     last = max(1, -(-len(found) // _ROWS))
@@ -28,7 +29,7 @@ async def runs(visit: Visits, merchant: str = "", page: int = 1) -> Response:
     part = found[(page - 1) * _ROWS : page * _ROWS]
     return visit.page(
         "runs.html",
-        runs=await threads.run(lambda: [view_of(run) for run in part]),
+        runs=await threads.run(_views, visit, part),
         merchant=merchant,
         number=page,
         last=last,
@@ -55,7 +56,7 @@ async def run_now(visit: Visits, merchant: str, run_id: str) -> Response:
 @router.get("/runs/{merchant}/{run_id}/log")
 async def log(visit: Visits, merchant: str, run_id: str) -> Response:
     """All that its process printed."""
-    found = await visit.gateway.threads.run(lambda: _run(visit, merchant, run_id).log)
+    found = await visit.gateway.threads.run(lambda: visit.told(_run(visit, merchant, run_id).log))
     return PlainTextResponse(found, headers=HEADERS | {"content-disposition": f'attachment; filename="{run_id}.txt"'})
 
 
@@ -63,7 +64,7 @@ async def log(visit: Visits, merchant: str, run_id: str) -> Response:
 async def change(visit: Visits, merchant: str, run_id: str, change: str, page: Annotated[str, Form()] = "") -> Response:
     """Stop it, have it keep its best weights, or have it go on."""
     del page
-    visit.sees(merchant)
+    visit.reads(merchant)
     visit.check("publish", merchant)
     done = await visit.gateway.threads.run(lambda: _change(visit, _run(visit, merchant, run_id), change))
     await visit.gateway.runs.wake()
@@ -72,7 +73,7 @@ async def change(visit: Visits, merchant: str, run_id: str, change: str, page: A
 
 def _change(visit: Visits, run: Run, change: str) -> str:
     state = run.state()
-    if change == "resume" and state not in ("queued", "running"):
+    if change == "resume" and state in ("stopped", "failed", "lost") and _may_go_on(visit, run):
         enqueue(visit.home, run, by=visit.actor, resume=True)
     elif change == "stop" and state == "running":
         run.interrupt()
@@ -85,15 +86,30 @@ def _change(visit: Visits, run: Run, change: str) -> str:
     return f"/console/runs/{run.asked.merchant}/{run.id}"
 
 
+def _may_go_on(visit: Visits, run: Run) -> bool:
+    """Whether the key may have a run go on: what that may do, the key may do, and a shell's run is the platform's."""
+    if run.asked.promotes and run.asked.job == "adapter":
+        visit.check("promote", run.asked.merchant)
+    if not run.asked.actor.startswith("key "):
+        visit.check("admin", None)
+    return all(one.run.id != run.id for one in waiting(visit.home, lane_of(run.asked.job)))
+
+
 class _NotNow(RequestError):  # noqa: N818 - reads as what it is
     http_status = HTTPStatus.CONFLICT
 
 
 def _run(visit: Visits, merchant: str, run_id: str) -> Run:
-    visit.sees(merchant)
+    visit.reads(merchant)
     return find_run(visit.home, merchant, run_id)
 
 
 def _read(visit: Visits, merchant: str, run_id: str) -> tuple[RunView, str]:
     found = _run(visit, merchant, run_id)
-    return view_of(found), found.log[-_TAIL:]
+    return _views(visit, [found])[0], visit.told(found.log[-_TAIL:])
+
+
+def _views(visit: Visits, found: list[Run]) -> list[RunView]:
+    """Runs as the key may see them: to a merchant, how busy others keep the queue is not told."""
+    queues = {} if visit.grant.merchant else {lane: [one.run.id for one in waiting(visit.home, lane)] for lane in LANES}
+    return [view_of(run, visit.told, queues.get(lane_of(run.asked.job))) for run in found]
