@@ -73,3 +73,10 @@ def test_pages_allow_no_script_or_style_of_their_own_and_nothing_from_elsewhere(
     assert answer.headers["cache-control"] == "no-store"
     for pattern in (r"<script(?![^>]*src=)", r"<style", r'\sstyle="', r"\son[a-z]+=", r'(?:src|href)="https?:'):
         assert not re.search(pattern, answer.text), pattern
+
+
+def test_what_is_no_page_says_so_as_a_page(platform: Visitor) -> None:
+    platform.open("/console/")
+    expect(platform.page).to_have_url(re.compile("/console$"))
+    platform.open("/console/no-such-page")
+    expect(platform.page.get_by_role("alert")).to_contain_text("no such page")

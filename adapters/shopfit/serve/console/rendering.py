@@ -40,6 +40,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("shopfit.serve.console"),
         autoescape=True,
+        auto_reload=False,  # a server's pages are those of the release that it started with
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -8,6 +8,7 @@ from shopfit.serve.console.pages import (
     fleet,
     keys,
     label,
+    nowhere,
     onboard,
     onboard_run,
     quotas,
@@ -34,5 +35,6 @@ PAGES = (
     erasing.router,
     registry.router,
     version.router,
+    nowhere.router,  # what no other is for
 )
 """Routers of all of them."""
