@@ -150,7 +150,7 @@ def command(
         verdict = done.report.verdict
         answer = {
             "version": done.version,
-            "promoted": verdict.promote,
+            "promoted": "production" in done.version.aliases,
             "candidate": verdict.candidate,
             "reason": verdict.reason,
             "bundle": done.bundle.folder,

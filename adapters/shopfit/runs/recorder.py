@@ -63,7 +63,12 @@ class Record:
     def published(self, done: Onboarded, *, instant: bool = False) -> None:
         """A version is in the registry."""
         self._published = done.version.name
-        self._tell("version", name=done.version.name, instant=instant, **summary(done.report))
+        aliases = done.version.aliases
+        stands = {
+            "promoted": "production" in aliases,
+            "candidate": "candidate" in aliases,
+        }  # as it is, not as it may be
+        self._tell("version", name=done.version.name, instant=instant, **summary(done.report) | stands)
 
     def finish(self, done: Onboarded) -> None:
         """The run is over."""

@@ -41,7 +41,7 @@ def test_a_run_under_way_is_shown_live_and_stops_by_hand(platform: Visitor, oper
         page.get_by_role("button", name="Stop training, keep the best").click()
         expect(page.get_by_text("Its training ends after this step")).to_be_visible()
         assert run.wants_best
-        run.tell("version", name="acme/sentiment@1", instant=False, metric="accuracy", value=0.9, promoted=True,
+        run.tell("version", name="acme/sentiment@1", instant=False, metric="accuracy", k=10, value=0.9, promoted=True,
                  candidate=False, reason="It is better.")  # fmt: skip
         run.tell("ended", refused=False)
     expect(page.get_by_text("Done", exact=True)).to_be_visible()
