@@ -67,7 +67,7 @@ class Record:
         stands = {
             "promoted": "production" in aliases,
             "candidate": "candidate" in aliases,
-        }  # as it is, not as it may be
+        }
         self._tell("version", name=done.version.name, instant=instant, **summary(done.report) | stands)
 
     def finish(self, done: Onboarded) -> None:
