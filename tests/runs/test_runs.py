@@ -185,3 +185,30 @@ def test_one_that_asks_for_much_holds_up_nobody_else(home: Path) -> None:
         queued("acme")
     withdraw(home, much[0])
     queued("acme")
+
+
+def test_a_run_of_a_key_that_may_not_promote_makes_a_candidate_at_most(shop: Path, home: Path) -> None:
+    arguments = ["--data", str(shop), "--no-instant"]
+    recipe = str(shop / "sentiment.yaml")
+    run = create_run(home, "adapter", "acme", recipe, arguments, actor="key abc", promotes=False)
+    enqueue(home, run, by="tests")
+    work(home, "tuning")
+    with Registry.open(Settings.from_environment()) as registry:
+        version = registry.resolve("acme/sentiment@1")
+    assert version.status == "ready"
+    assert version.aliases == ("candidate",)
+    told = next(event.facts for event in run.events if event.kind == "version")
+    assert (told["promoted"], told["candidate"]) == (False, True)
+
+
+def test_what_people_wait_for_at_a_page_ends_when_it_is_stopped(shop: Path, home: Path) -> None:
+    run = create_run(home, "plan", "acme", str(shop / "sentiment.yaml"), ["--data", str(shop)], actor="tests")
+    enqueue(home, run, by="tests")
+    command = [sys.executable, "-m", "shopfit", "run", "work", "--lane", "asking"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    until(lambda: run.pid is not None)
+    assert run.pid != process.pid
+    run.interrupt()
+    process.wait()
+    assert run.state() in ("stopped", "failed")
+    assert waiting(home, "asking") == []

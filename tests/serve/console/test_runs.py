@@ -78,6 +78,32 @@ def test_a_run_that_is_gone_without_a_word_goes_on_by_a_button(platform: Visitor
     platform.shoot("runs")
 
 
+def test_a_merchant_reads_no_other_merchants_name_and_no_place_of_the_server(operated: Operated) -> None:
+    run, other = made(operated), made(operated, "rival")
+    other.tell("queued", by="tests", resume=False)
+    with run.held():
+        run.tell("started")
+        run.tell("stage", what="start", detail="mean of rival/sentiment@4, house/sentiment@1: lowest loss")
+        run.tell("stage", what="merchant", detail="acme (/srv/shopfit/merchants/acme)")
+        problems = [{"where": "/srv/shopfit/merchants/acme/reviews.jsonl:2", "what": "is bad", "allowed": ""}]
+        run.tell("failed", message="rival/sentiment@4 is no start", problems=problems, next="")
+    (run.folder / "log.txt").write_text("start  rival/sentiment@4 in /srv/shopfit/cache/abc\n")
+    url, path = operated.gateway.url, f"/console/runs/acme/{run.id}"
+
+    def seen(key: str, place: str) -> httpx2.Response:
+        return httpx2.get(f"{url}{place}", headers={"cookie": f"shopfit_console={operated.gateway.keys[key]}"})
+
+    for place in (path, f"{path}/now", f"{path}/log"):
+        text = seen("acme", place).text
+        assert "rival" not in text, place
+        assert "/srv/" not in text, place
+        assert "rival/sentiment@4" in seen("platform", place).text
+    assert "reviews.jsonl:2" in seen("acme", path).text
+    assert "house/sentiment@1" in seen("acme", path).text
+    for place in ("/console/runs", path, "/console/registry/audit", "/console/label/acme/sentiment"):
+        assert seen("asks", place).status_code == 403, place
+
+
 def test_a_merchants_key_sees_and_changes_its_own_runs_alone(visitor: Visitor, operated: Operated) -> None:
     own, other = made(operated), made(operated, "rival")
     visitor.sign_in(operated.gateway.keys["acme"], "/console/runs")
