@@ -115,7 +115,7 @@ class FleetTable:
     def _read(self) -> None:
         """Read what has changed: some merchants, or everything."""
         mark, changed = self._registry.changed(self._mark)
-        if changed is None or len(changed) > _FEW:
+        if not changed or len(changed) > _FEW:  # none, if somebody wrote into the database past the registry
             self._merchants = _by_merchant(self._registry.versions())
         else:
             for merchant in filter(None, changed):
