@@ -95,5 +95,5 @@ def write_rows(path: Path, rows: list[dict[str, object]] | list[dict[str, str]])
 
 def state(home: Path) -> list[str]:
     """Everything under the home that a run may leave behind; the registry's own files apart."""
-    kept = {"bases", "registry.db", "registry.db-wal", "registry.db-shm", "blobs", "cache"}
+    kept = {"bases", "registry.db", "registry.db-wal", "registry.db-shm", "blobs", "cache", "runs"}
     return sorted(path.name for path in home.iterdir() if path.name not in kept)

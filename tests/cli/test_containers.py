@@ -118,6 +118,7 @@ def test_an_unknown_user_without_a_home_makes_an_adapter_on_an_ascii_terminal(co
         "cache",
         "libraries",
         "registry.db",
+        "runs",
     ]
 
 

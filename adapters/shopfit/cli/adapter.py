@@ -28,6 +28,7 @@ from shopfit.cli.terminal import (
     recipe_options,
 )
 from shopfit.cli.ticker import Ticker
+from shopfit.errors import ShopfitError
 from shopfit.libraries import crowded, quiet, share_cores
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from shopfit.runs.folder import Run
     from shopfit.runs.recorder import Record
     from shopfit.tune.checkpoints import Checkpoints
+    from shopfit.tune.reporter import Reporter
 
 REFUSED = 3
 _LONGEST, _MOST_ITEMS = 100, 3  # characters of a text, and items of a list, in a command to try
@@ -121,7 +123,7 @@ def command(
         "--resume",
     ]
     told = ["--instant"] if instant else []
-    run = _run(opened, recipe, [*again[4:-1], *told], settings.home, run_folder)
+    run = _run(opened, recipe, [*again[4:-1], *told], settings.home, run_folder, say)
     with (
         Bar(screen) as bar,
         Ticker(screen, say) as ticker,
@@ -175,8 +177,10 @@ def _offering(again: list[str], kept: "Checkpoints") -> Iterator[None]:
         raise
 
 
-def _run(merchant: "Merchant", recipe: str, arguments: list[str], home: Path, folder: str | None) -> "Run | None":
-    """The run that waited in the queue, or a new one; None on processes of a launcher but the first."""
+def _run(
+    merchant: "Merchant", recipe: str, arguments: list[str], home: Path, folder: str | None, say: "Reporter"
+) -> "Run | None":
+    """The run that waited in the queue, or a new one; None where none is recorded, as by a launcher's other processes."""
     from shopfit.runs import create_run, run_in
 
     if os.environ.get("RANK", "0") != "0":
@@ -185,7 +189,11 @@ def _run(merchant: "Merchant", recipe: str, arguments: list[str], home: Path, fo
         return run_in(Path(folder))
     named = str(Path(recipe).absolute()) if recipe.endswith((".yaml", ".yml")) else recipe
     placed = [str(Path(one).absolute()) if before == "--data" else one for before, one in pairwise(["", *arguments])]
-    return create_run(home, "adapter", merchant.name, named, placed, actor=actor())
+    try:
+        return create_run(home, "adapter", merchant.name, named, placed, actor=actor())
+    except ShopfitError as error:  # a full disk costs the record, and not the run
+        say("run", f"is not recorded: {error.message}")
+        return None
 
 
 def _serves(screen: "Screen", first: "Onboarded", record: "Record") -> None:

@@ -142,9 +142,10 @@ class Run:
                 raise ShopfitError(
                     f"the run {self.id} of {self.asked.merchant} is under way already", next_step="wait for its end"
                 )
-            file.truncate(0)
-            file.write(str(pid or os.getpid()).encode())
-            file.flush()
+            with suppress(OSError):  # a full disk: then nobody can signal it, and it goes on
+                file.truncate(0)
+                file.write(str(pid or os.getpid()).encode())
+                file.flush()
             try:
                 yield
             finally:

@@ -77,8 +77,13 @@ class Record:
         self._tell("ended", refused=done.report.verdict.refused and done.instant is None, version=done.version.name)
 
     def _tell(self, kind: Kind, /, **facts: Any) -> None:
-        if self._run is not None:
+        if self._run is None:
+            return
+        try:
             self._run.tell(kind, **facts)
+        except ShopfitError:
+            if not self._run.folder.is_dir():  # its merchant was erased: the run is not to go on
+                raise
 
 
 @contextmanager
@@ -95,7 +100,8 @@ def recording(run: Run | None, reporter: Reporter, callback: TrainingCallback) -
         yield record
         return
     with run.held():
-        run.tell("started")
+        with suppress(ShopfitError):  # a full disk costs the record, and not the run
+            run.tell("started")
         try:
             yield record
         except KeyboardInterrupt:

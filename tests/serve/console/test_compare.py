@@ -46,9 +46,6 @@ def as_before(operated: Operated) -> Iterator[None]:
     operated.gateway.ask("/v1/promote", {"model": FIRST})
 
 
-expect.set_options(timeout=60_000)  # however busy the machine is
-
-
 def confirm(page: Page, *said: str) -> None:
     """Read what a dialog says, and do it."""
     dialog = page.get_by_role("dialog")

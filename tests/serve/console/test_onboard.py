@@ -39,12 +39,9 @@ ARABIC = "شاي ممتاز، وصل بسرعة"
 
 
 @pytest.fixture(autouse=True)
-def patient(visitor: Visitor) -> Iterator[None]:
+def patient(visitor: Visitor) -> None:
     """However slow this machine is."""
     visitor.page.set_default_timeout(GUARD)
-    expect.set_options(timeout=GUARD)
-    yield
-    expect.set_options(timeout=5_000)
 
 
 @pytest.fixture(scope="module")

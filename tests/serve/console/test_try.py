@@ -19,9 +19,6 @@ ARABIC = "خيمة لشخصين"
 LONG = "endless " * 1250
 
 
-expect.set_options(timeout=60_000)  # however busy the machine is
-
-
 def ask(page: Page) -> None:
     page.get_by_role("button", name="Ask").click()
     expect(page.get_by_role("heading", name="The same call")).to_be_visible()
