@@ -180,7 +180,7 @@ def _offering(again: list[str], kept: "Checkpoints") -> Iterator[None]:
 def _run(
     merchant: "Merchant", recipe: str, arguments: list[str], home: Path, folder: str | None, say: "Reporter"
 ) -> "Run | None":
-    """The run that waited in the queue, or a new one; None where none is recorded, as by a launcher's other processes."""
+    """The run that waited in the queue, or a new one; None where none is recorded, as by a launcher's others."""
     from shopfit.runs import create_run, run_in
 
     if os.environ.get("RANK", "0") != "0":

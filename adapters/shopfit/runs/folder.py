@@ -132,7 +132,7 @@ class Run:
             ShopfitError: if another one works on it, or its folder cannot be written.
         """
         try:
-            file = (self.folder / "lock").open("a+b")
+            file = (self.folder / "lock").open("a+b", buffering=0)
         except OSError as error:
             raise ShopfitError(
                 f"the run {self.folder} cannot be written: {error.strerror}", next_step="let this user write there"
@@ -145,7 +145,6 @@ class Run:
             with suppress(OSError):  # a full disk: then nobody can signal it, and it goes on
                 file.truncate(0)
                 file.write(str(pid or os.getpid()).encode())
-                file.flush()
             try:
                 yield
             finally:
