@@ -41,6 +41,8 @@ def fill(registry: Registry, place: Settings, make_bundle: MakeBundle) -> None:
         "rewrites/1.json",
         "checkpoints/gone/review-sentiment/1.safetensors",
         "indexes/gone/0-1.safetensors",
+        "runs/gone/20261129-000000-abcdef/events.jsonl",
+        "merchants/gone/reviews.jsonl",
         ".staging-dead/bundle/catalog.jsonl",
         "studies/gone-not/review-sentiment/1.db",
         "fleets/gone-not/review-sentiment.json",
@@ -48,6 +50,8 @@ def fill(registry: Registry, place: Settings, make_bundle: MakeBundle) -> None:
         "rewrites/gone-not/1.json",
         "checkpoints/gone-not/review-sentiment/1.safetensors",
         "indexes/gone-not/0-1.safetensors",
+        "runs/gone-not/20261129-000000-abcdef/events.jsonl",
+        "merchants/gone-not/reviews.jsonl",
     ):
         path = place.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +89,8 @@ def test_nothing_of_it_stays(registry: Registry, place: Settings, make_bundle: M
             "fleets": 1,
             "curves": 1,
             "rewrites": 2,
+            "runs": 1,
+            "data": 1,
             "leavings": 1,
         }
         assert told.blobs.bytes > 0
@@ -94,7 +100,7 @@ def test_nothing_of_it_stays(registry: Registry, place: Settings, make_bundle: M
     assert registry.collect_garbage(grace=timedelta(0)).count == 0
     assert registry.verify() == []
     assert registry.fetch(kept, place.cache).digest == kept.digest
-    assert len(list(place.home.rglob("*gone-not*"))) == 6
+    assert len(list(place.home.rglob("*gone-not*"))) == 8
     assert holding(place.home / "cache") == holding(place.home / "blobs") == []
     if not place.blobs.startswith("memory"):
         assert holding(place.home) == []

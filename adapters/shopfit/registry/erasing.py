@@ -43,6 +43,7 @@ from shopfit.settings import (
 
 _BEGUN, _DONE = "erase-begun", "erase"
 _LEAVINGS = "leavings"
+_OF_THE_CONSOLE = ("runs", "data")  # told where there was something
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b", re.ASCII)
 _BLOBS_A_LOCK = 64  # blobs removed in one transaction, for which publishers wait
 _ROWS = {"releases": RELEASES, "catalogs": CATALOGS, "limits": LIMITS, "usage": USAGE, "feedback": FEEDBACK}
@@ -274,6 +275,7 @@ def _remove_local(settings: Settings, merchant: str, digests: set[str], dry_run:
         "data": [merchant_folder(home, merchant), uploads(home, merchant)],
     }
     removed = {place: sum((remove(one, dry_run=dry_run) for one in paths), Space()) for place, paths in places.items()}
+    removed = {place: space for place, space in removed.items() if space.count or place not in _OF_THE_CONSOLE}
     left = [path for paths in places.values() for path in paths if not dry_run and os.path.lexists(path)]
     if left:
         raise RegistryError(

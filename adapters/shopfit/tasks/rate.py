@@ -2,8 +2,7 @@
 
 A model weighs a few *levels*, numbers from the least score to the largest, by the probability of their words (of a
 decoder) or of their prototypes (of an encoder); its answer is their mean, the answer of least squared error
-(regression-aware inference, arXiv:2403.04182), so it never leaves the bounds, and a bare base can be asked already.
-Training fits that mean to the scores.
+(regression-aware inference, arXiv:2403.04182), so it never leaves the bounds. Training fits that mean to the scores.
 """
 
 from collections.abc import Callable, Sequence

@@ -61,9 +61,13 @@ class _PageRoute(APIRoute):
 class BadForm(RequestError):  # noqa: N818 - reads as what it is
     """A form that cannot be taken as it is."""
 
+    cure = "Correct the fields that are named, and send the form again."
+
 
 class NoPage(UnknownReference):
     """There is no such page."""
+
+    cure = "Go back to the console's start. A key of a merchant sees that merchant's pages alone."
 
 
 def _of_framework(error: HTTPException) -> ShopfitError:

@@ -24,6 +24,7 @@ class Forged(ShopfitError):  # noqa: N818 - reads as what it is
     """A change that did not come from a page of this console."""
 
     http_status = 403
+    cure = "Open the console, and do it there."
 
 
 def token_of(request: Request) -> str:

@@ -8,4 +8,6 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    op.add_column("shopfit_versions", sa.Column("summary", sa.JSON, nullable=True))
+    there = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("shopfit_versions")}
+    if "summary" not in there:
+        op.add_column("shopfit_versions", sa.Column("summary", sa.JSON, nullable=True))

@@ -21,6 +21,7 @@ class NotReady(ShopfitError):  # noqa: N818 - reads as what it is
     """Something is missing before a run can start."""
 
     http_status = 422
+    cure = "Bring the files that are named first."
 
 
 @router.get("/onboard/{merchant}/{recipe}/plan")

@@ -82,7 +82,7 @@ def _change(visit: Visits, run: Run, change: str) -> str:
     elif change == "withdraw" and state == "queued":
         withdraw(visit.home, run)
     else:
-        raise _NotNow(f"the run is {state} by now, and this cannot be done", next_step="load the page again")
+        raise NotNow(f"the run is {state} by now, and this cannot be done", next_step="load the page again")
     return f"/console/runs/{run.asked.merchant}/{run.id}"
 
 
@@ -95,8 +95,11 @@ def _may_go_on(visit: Visits, run: Run) -> bool:
     return all(one.run.id != run.id for one in waiting(visit.home, lane_of(run.asked.job)))
 
 
-class _NotNow(RequestError):  # noqa: N818 - reads as what it is
+class NotNow(RequestError):  # noqa: N818 - reads as what it is
+    """A run is no longer as it was when its page was loaded."""
+
     http_status = HTTPStatus.CONFLICT
+    cure = "Load the page again."
 
 
 def _run(visit: Visits, merchant: str, run_id: str) -> Run:
