@@ -302,7 +302,3 @@ class Bar:
         self._progress.console.print(
             f"            epoch {point.epoch}: loss {point.train_loss:.3f}{valid}", style="dim"
         )
-
-    def wants_stop(self) -> bool:
-        """No."""
-        return False

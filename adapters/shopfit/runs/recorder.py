@@ -58,7 +58,7 @@ class Record:
 
     def wants_stop(self) -> bool:
         """Whether somebody asked for the best weights so far."""
-        return self._callback.wants_stop() or (self._run is not None and self._run.wants_best)
+        return self._run is not None and self._run.wants_best
 
     def published(self, done: Onboarded, *, instant: bool = False) -> None:
         """A version is in the registry."""

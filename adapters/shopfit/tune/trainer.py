@@ -26,7 +26,7 @@ from shopfit.tune.optimizer import make_optimizer
 from shopfit.tune.processes import gathered, make_equal
 from shopfit.tune.sharding import as_asked
 from shopfit.tune.tracking import Tracking, check_trackers
-from shopfit.tune.training_callback import NoCallback, TrainingCallback
+from shopfit.tune.training_callback import NoCallback, StopsTraining, TrainingCallback
 from shopfit.tune.training_dataset import BalancedTrainingDataset, TrainingSet
 from shopfit.tune.training_loop import TrainingLoop, interpolation_of, total_steps
 from shopfit.tune.training_step import TrainingStep, check_parts
@@ -241,9 +241,10 @@ class Trainer:
                 tracking.epoch(point, loop.place.steps)
 
             def stops(ends_epoch: bool) -> bool:
+                wanted = isinstance(callback, StopsTraining) and callback.wants_stop()
                 if accelerator.num_processes == 1:
-                    return callback.wants_stop()
-                return ends_epoch and bool(broadcast_object_list([callback.wants_stop()])[0])  # all of them or none
+                    return wanted
+                return ends_epoch and bool(broadcast_object_list([wanted])[0])  # all of them or none
 
             validate = partial(_validate, adapter, base, recipe, merchants, accelerator)
             loop = TrainingLoop(adapter, recipe, dataset, share, validate, told, stops)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shopfit.evaluation.report import CurvePoint
 from shopfit.tune.reporter import Reporter
@@ -20,8 +20,13 @@ class TrainingCallback(Protocol):
     def epoch(self, point: CurvePoint) -> None:
         """An epoch is done."""
 
+
+@runtime_checkable
+class StopsTraining(Protocol):
+    """A callback that may end a training early."""
+
     def wants_stop(self) -> bool:
-        """Whether training is to end here, and its best weights are wanted."""
+        """Whether training is to end here, and its best weights are wanted; asked after each step."""
 
 
 class NoCallback:
@@ -35,10 +40,6 @@ class NoCallback:
 
     def epoch(self, point: CurvePoint) -> None:
         """Ignored."""
-
-    def wants_stop(self) -> bool:
-        """No."""
-        return False
 
 
 class Heartbeat(NoCallback):
