@@ -19,7 +19,7 @@ SHOTS = Path(__file__).parents[3] / "build" / "console"
 CHROMIUM = os.environ.get("SHOPFIT_CHROMIUM") or shutil.which("chromium") or ""
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 SERIOUS = {"serious", "critical"}
-QUIET = ("Failed to load resource",)  # the browser's own line about a status that a test asked for
+QUIET = ("Failed to load resource", "htmx:")  # a status or a break that a test asked for
 
 expect.set_options(timeout=60_000)  # against hanging: no test depends on how fast the machine is
 

@@ -50,6 +50,23 @@ def test_a_run_under_way_is_shown_live_and_stops_by_hand(platform: Visitor, oper
     expect(page.get_by_text("Done", exact=True)).to_be_visible()
 
 
+def test_a_slow_network_is_waited_for_and_one_that_is_gone_is_told(platform: Visitor, operated: Operated) -> None:
+    page, run = platform.page, made(operated)
+    network = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 700, "downloadThroughput": 30_000, "uploadThroughput": 30_000}
+    network.send("Network.emulateNetworkConditions", slow)
+    with run.held():
+        run.tell("started")
+        page.goto(f"{platform.url}/console/runs/acme/{run.id}")
+        expect(page.get_by_text("Under way")).to_be_visible()
+        network.send("Network.emulateNetworkConditions", slow | {"offline": True})
+        expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
+        network.send("Network.emulateNetworkConditions", slow)
+        run.tell("stage", what="base", detail="is loaded")
+        expect(page.get_by_role("cell", name="is loaded")).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_a_run_that_failed_says_the_row_the_reason_and_what_to_do(platform: Visitor, operated: Operated) -> None:
     run = made(operated)
     with run.held():

@@ -29,10 +29,15 @@ for (const kind of ["htmx:sendError", "htmx:timeout"]) {
     const box = document.createElement("div");
     box.className = "notice bad";
     box.setAttribute("role", "alert");
+    box.dataset.gone = "";
     box.textContent = document.body.dataset.unreachable;
     notice.append(box);
   });
 }
+
+document.addEventListener("htmx:afterOnLoad", () => {
+  document.querySelectorAll("[data-gone]").forEach((box) => box.remove());
+});
 
 // <select data-submit> and <input type=range data-shows=ID> need no button.
 document.addEventListener("change", (event) => {
