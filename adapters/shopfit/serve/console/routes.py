@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends
@@ -28,6 +28,10 @@ from shopfit.serve.endpoints.asking import Asking
 from shopfit.serve.gateway import Gateway
 
 logger = logging.getLogger(__name__)
+
+ROWS = 50
+"""Rows of a page."""
+T = TypeVar("T")
 
 _PLACES = re.compile(r"(?<![\w/.:-])(?:/[\w.+@~-]+){2,}/([\w.+@~-]+)")  # whole paths, and their last part
 
@@ -185,6 +189,23 @@ async def _visit(request: Request) -> Visit:
 
 
 Visits = Annotated[Visit, Depends(_visit)]
+
+
+class Paged(Generic[T]):
+    """A page of a list.
+
+    Args:
+        found: all of it.
+        page: that is asked for; the nearest there is.
+    """
+
+    def __init__(self, found: Sequence[T], page: int) -> None:
+        last = max(1, -(-len(found) // ROWS))
+        number = min(max(1, page), last)
+        start = (number - 1) * ROWS
+        self.rows = found[start : start + ROWS]
+        self.place = {"total": len(found), "first": start + 1, "number": number, "last": last}
+        """What `pager` in pieces.html is told."""
 
 
 def query_of(values: Mapping[str, Any]) -> str:

@@ -4,11 +4,9 @@ from starlette.responses import Response
 
 from shopfit.runs import all_runs
 from shopfit.serve.console.fleet_table import ATTENTION
-from shopfit.serve.console.routes import Visits, page_router, query_of
+from shopfit.serve.console.routes import Paged, Visits, page_router, query_of
 
 router = page_router()
-
-_ROWS = 50
 
 
 @router.get("")
@@ -19,17 +17,12 @@ async def fleet(visit: Visits, q: str = "", recipe: str = "", state: str = "", p
     rows = await threads.run(table.rows, own, search=q, recipe=recipe, state=state)
     everything = rows if not (q or recipe or state) else await threads.run(table.rows, own)
     counts = {name: sum(name in row.attention for row in everything) for name in ATTENTION}
-    last = max(1, -(-len(rows) // _ROWS))
-    page = min(max(1, page), last)
-    shown = rows[(page - 1) * _ROWS : page * _ROWS]
+    paged = Paged(rows, page)
     filters = {"q": q, "recipe": recipe, "state": state}
     return visit.page(
         "fleet.html",
-        rows=shown,
-        total=len(rows),
-        first=(page - 1) * _ROWS + 1,
-        number=page,
-        last=last,
+        rows=paged.rows,
+        **paged.place,
         filters=filters,
         counts=counts,
         good=sum(not row.attention for row in everything),

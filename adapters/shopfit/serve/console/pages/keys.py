@@ -10,11 +10,10 @@ from shopfit.registry import Key
 from shopfit.registry.grant import SCOPES, read_expiry
 from shopfit.registry.validation import expiry
 from shopfit.serve.console.confirming import confirm
-from shopfit.serve.console.routes import BadForm, NoPage, Visit, Visits, page_router, query_of
+from shopfit.serve.console.routes import BadForm, NoPage, Paged, Visit, Visits, page_router, query_of
 
 router = page_router()
 
-_ROWS = 50
 _PLACE = "/console/serving/keys"
 
 
@@ -27,17 +26,13 @@ async def keys(
     search = q.strip().lower()
     every = await visit.gateway.threads.run(visit.gateway.kept.keys, visit.grant.merchant)
     found = [key for key in every if state in ("", key.state) and (not search or _is_found(key, search))]
-    last = max(1, -(-len(found) // _ROWS))
-    page = min(max(1, page), last)
+    paged = Paged(found, page)
     filters = {"q": q, "state": state}
     return visit.page(
         "serving_keys.html",
-        keys=found[(page - 1) * _ROWS : page * _ROWS],
+        keys=paged.rows,
         every=len(every),
-        total=len(found),
-        first=(page - 1) * _ROWS + 1,
-        number=page,
-        last=last,
+        **paged.place,
         filters=filters,
         query=lambda **more: query_of(filters | more),
     )

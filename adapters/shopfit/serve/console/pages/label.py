@@ -24,11 +24,10 @@ from shopfit.serve.console.labelling import (
     recipes_of,
 )
 from shopfit.serve.console.rendering import as_data
-from shopfit.serve.console.routes import BadForm, Visit, Visits, page_router, query_of
+from shopfit.serve.console.routes import BadForm, Paged, Visit, Visits, page_router, query_of
 
 router = page_router()
 
-_ROWS = 50
 _MANY = 9  # answers from which on there is a field to find one
 _UNDER_WAY = ("asked", "queued", "running")
 _TOLD = ("label", "none", "skip", "undone", "nothing", "taken", "same", "gone", "again", "brought")
@@ -50,18 +49,12 @@ async def choose(visit: Visits, merchant: str = "", q: str = "", page: int = 1) 
         one = len(names) == 1
         return visit.page("label_recipes.html", merchant=merchant, recipes=recipes, written=written, only=one)
     found = [name for name in names if q.strip().lower() in name]
-    last = max(1, -(-len(found) // _ROWS))
-    page = min(max(1, page), last)
-    first = (page - 1) * _ROWS
-    shown = found[first : first + _ROWS]
+    paged = Paged(found, page)
     return visit.page(
         "label_merchants.html",
-        merchants=shown,
+        merchants=paged.rows,
         q=q,
-        total=len(found),
-        first=first + 1,
-        number=page,
-        last=last,
+        **paged.place,
         query=lambda **more: query_of({"q": q} | more),
     )
 

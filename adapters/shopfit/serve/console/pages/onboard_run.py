@@ -13,9 +13,6 @@ from shopfit.serve.console.run_progress import newest_run, progress_of
 
 router = page_router()
 
-BOX = "/console/try/box"
-"""A part of a page: a form that asks a version, with its answer."""
-
 
 class NotReady(ShopfitError):  # noqa: N818 - reads as what it is
     """Something is missing before a run can start."""
@@ -99,8 +96,6 @@ async def _shown(visit: Visit, run: Run, template: str) -> Response:
         progress=progress,
         failed="" if failed is None else without_paths(str(failed.get("message", "")), visit.home),
         problems=[] if failed is None else [_worded(visit, one) for one in failed.get("problems", [])],
-        boxed=any(getattr(route, "path", "") == BOX for route in visit.request.app.routes),
-        box=BOX,
     )
 
 

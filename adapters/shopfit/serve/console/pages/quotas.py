@@ -8,12 +8,11 @@ from starlette.responses import Response
 
 from shopfit.registry import UNLIMITED, Limits
 from shopfit.serve.console.confirming import Change, confirm
-from shopfit.serve.console.routes import BadForm, NoPage, Visit, Visits, page_router, query_of
+from shopfit.serve.console.routes import BadForm, NoPage, Paged, Visit, Visits, page_router, query_of
 from shopfit.serve.endpoints.changes import change
 
 router = page_router()
 
-_ROWS = 50
 _PLACE = "/console/serving/quotas"
 _KINDS = ("requests_per_minute", "concurrent", "tokens_per_day")
 
@@ -26,20 +25,15 @@ async def quotas(visit: Visits, q: str = "", page: int = 1) -> Response:
     names = [name for name in await _merchants(visit) if q.strip().lower() in name]
     limited = gateway.state.limits
     names.sort(key=lambda name: (name not in limited, name))
-    last = max(1, -(-len(names) // _ROWS))
-    page = min(max(1, page), last)
-    shown = names[(page - 1) * _ROWS : page * _ROWS]
+    paged = Paged(names, page)
     return visit.page(
         "serving_quotas.html",
         rows=[
             (name, limited.get(name, Limits()), gateway.limits.of(name), await gateway.budgets.used(name))
-            for name in shown
+            for name in paged.rows
         ],
         unlimited=UNLIMITED,
-        total=len(names),
-        first=(page - 1) * _ROWS + 1,
-        number=page,
-        last=last,
+        **paged.place,
         filters={"q": q},
         query=lambda **more: query_of({"q": q} | more),
         sets=visit.grant.allows("admin", None),

@@ -9,12 +9,11 @@ from shopfit.recipe.names import HOUSE, is_slug
 from shopfit.registry import AuditEntry, Version
 from shopfit.serve.console.lineage import MOST, in_production, lineage
 from shopfit.serve.console.registry_table import Keeper, shown_to
-from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router, query_of
+from shopfit.serve.console.routes import NoPage, Paged, Visit, Visits, page_router, query_of
 from shopfit.serve.engines.pool import public_name
 
 router = page_router()
 
-_ROWS = 50
 _MOVES = 500  # entries of the audit that tell what was in production when
 
 
@@ -26,20 +25,16 @@ async def registry(visit: Visits, q: str = "", order: Literal["name", "disk"] = 
     found = [one for one in every if search in one.name or any(search in adapter.recipe for adapter in one.adapters)]
     if order == "disk":
         found = sorted(found, key=lambda one: one.bytes, reverse=True)
-    last = max(1, -(-len(found) // _ROWS))
-    page = min(max(1, page), last)
+    paged = Paged(found, page)
     filters = {"q": q, "order": "" if order == "name" else order}
     return visit.page(
         "registry.html",
-        rows=found[(page - 1) * _ROWS : page * _ROWS],
+        rows=paged.rows,
         merchants=len([one for one in every if one.name != HOUSE]),
         adapters=sum(len(one.adapters) for one in every),
         versions=sum(one.versions for one in every),
         bytes=sum(one.bytes for one in every),
-        total=len(found),
-        first=(page - 1) * _ROWS + 1,
-        number=page,
-        last=last,
+        **paged.place,
         order=order,
         filters=filters,
         house=HOUSE,
@@ -65,18 +60,14 @@ async def adapter(visit: Visits, merchant: str, recipe: str, page: int = 1) -> R
     starts = await gateway.threads.run(_starts, visit, drawn)
     production = in_production(await gateway.threads.run(_moves, visit, merchant, recipe))
     newest = versions[::-1]
-    last = max(1, -(-len(newest) // _ROWS))
-    page = min(max(1, page), last)
+    paged = Paged(newest, page)
     named = {alias: version for version in versions for alias in version.aliases}
     return visit.page(
         "registry_adapter.html",
         merchant=merchant,
         recipe=recipe,
-        versions=newest[(page - 1) * _ROWS : page * _ROWS],
-        total=len(newest),
-        first=(page - 1) * _ROWS + 1,
-        number=page,
-        last=last,
+        versions=paged.rows,
+        **paged.place,
         query=lambda **more: query_of(more),
         drawing=lineage(drawn, starts, production),
         drawn=len(drawn),

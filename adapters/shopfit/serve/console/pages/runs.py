@@ -1,5 +1,6 @@
 """Runs: the queue and what was done, and a run with its curves, its stages and its log, live."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated
 
@@ -9,12 +10,11 @@ from starlette.responses import PlainTextResponse, Response
 from shopfit.errors import RequestError
 from shopfit.runs import LANES, Run, all_runs, enqueue, find_run, lane_of, waiting, withdraw
 from shopfit.serve.console.rendering import HEADERS
-from shopfit.serve.console.routes import Visits, page_router, query_of
+from shopfit.serve.console.routes import Paged, Visits, page_router, query_of
 from shopfit.serve.console.run_view import RunView, view_of
 
 router = page_router()
 
-_ROWS = 50
 _TAIL = 20_000  # characters of a log that a page shows
 
 
@@ -24,17 +24,12 @@ async def runs(visit: Visits, merchant: str = "", page: int = 1) -> Response:
     visit.reads(merchant or None)
     threads, own = visit.gateway.threads, visit.grant.merchant or merchant or None
     found = await threads.run(all_runs, visit.home, own)
-    last = max(1, -(-len(found) // _ROWS))
-    page = min(max(1, page), last)
-    part = found[(page - 1) * _ROWS : page * _ROWS]
+    paged = Paged(found, page)
     return visit.page(
         "runs.html",
-        runs=await threads.run(_views, visit, part),
+        runs=await threads.run(_views, visit, paged.rows),
         merchant=merchant,
-        number=page,
-        last=last,
-        first=(page - 1) * _ROWS + 1,
-        total=len(found),
+        **paged.place,
         query=lambda **more: query_of({"merchant": merchant} | more),
     )
 
@@ -112,7 +107,7 @@ def _read(visit: Visits, merchant: str, run_id: str) -> tuple[RunView, str]:
     return _views(visit, [found])[0], visit.told(found.log[-_TAIL:])
 
 
-def _views(visit: Visits, found: list[Run]) -> list[RunView]:
+def _views(visit: Visits, found: Sequence[Run]) -> list[RunView]:
     """Runs as the key may see them: to a merchant, how busy others keep the queue is not told."""
     queues = {} if visit.grant.merchant else {lane: [one.run.id for one in waiting(visit.home, lane)] for lane in LANES}
     return [view_of(run, visit.told, queues.get(lane_of(run.asked.job))) for run in found]
