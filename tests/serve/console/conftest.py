@@ -74,13 +74,14 @@ class Visitor:
         assert not serious, "\n".join(serious)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def driver() -> Iterator[Playwright]:
+    """Playwright, which keeps an event loop running in this thread: it has to end before other folders' tests."""
     with sync_playwright() as driver:
         yield driver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(driver: Playwright) -> Iterator[Browser]:
     if not CHROMIUM:
         warnings.warn("THE CONSOLE IS NOT TESTED: there is no chromium; `apt-get install chromium`", stacklevel=1)
