@@ -13,10 +13,10 @@ from shopfit.runs.folder import Job, Run, find_run
 from shopfit.settings import runs
 
 Lane = Literal["tuning", "asking"]
+"""tuning: what trains. asking: what people wait for at a page."""
 LANES: tuple[Lane, ...] = get_args(Lane)
 MOST_WAITING = 20
 """Runs of one merchant in a lane."""
-"""tuning: what trains. asking: what people wait for at a page."""
 
 
 class TooManyRuns(ShopfitError):  # noqa: N818 - reads as what it is

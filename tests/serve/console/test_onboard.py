@@ -18,9 +18,12 @@ from tests.serve.console.conftest import Visitor
 from tests.serve.operated import Operated
 
 from shopfit.merchant.kept_folder import kept_merchant, write_rows
+from shopfit.merchant.merchant import Merchant
+from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.shipped import sample_folder
 from shopfit.runs import all_runs, create_run
 from shopfit.runs.queue import lane_lock, waiting
+from shopfit.serve.console.onboarding import methods_of
 from shopfit.settings import uploads
 
 START = "/console/onboard"
@@ -394,3 +397,13 @@ def test_from_a_pasted_table_to_an_answer(platform: Visitor, operated: Operated,
     assert answer.json()["data"][0]["label"] in {row["label"] for row in kept}
     expect(page.locator("[aria-current=step]")).to_have_count(0, timeout=10 * GUARD)
     expect(page.locator("#steps .notice")).to_contain_text("slow-tea/support-intent@")
+
+
+@pytest.mark.parametrize(("quantization", "offered"), [("none", True), ("nf4", True), ("int8", False)])
+def test_no_method_is_offered_that_does_not_work(quantization: str, offered: bool) -> None:
+    folder = sample_folder("trailhead")
+    assert folder is not None
+    recipe = load_recipe(SENTIMENT, overrides=["base=smollm2-135m", f"quantization={quantization}"])
+    methods = methods_of(Merchant.open(folder), recipe)
+    assert methods[0] == "lora"
+    assert ("dora" in methods) == offered

@@ -247,13 +247,14 @@ def methods_of(merchant: Merchant, recipe: Recipe) -> list[str]:
     packaged = PACKAGED.get(settled(recipe, merchant.language).base)
     kind = None if packaged is None else packaged.kind
     own = "dora" if recipe.adapter.dora else recipe.adapter.method
-    fits = [
-        method
-        for method, rules in METHOD_RULES.items()
-        if limit_of(method, (), recipe.quantization, kind) is None
-        and (recipe.adapter.layers == "all" or rules.size_key == "rank")
-    ]
-    return list(dict.fromkeys([own, *fits, *(["dora"] if "lora" in fits else [])]))
+    layers = recipe.adapter.layers
+    sized = {method: rules for method, rules in METHOD_RULES.items() if layers == "all" or rules.size_key == "rank"}
+    fits = [method for method in sized if limit_of(method, (), recipe.quantization, kind) is None]
+    with_dora = any(
+        "dora" in rules.switches and limit_of(method, ("dora",), recipe.quantization, kind) is None
+        for method, rules in sized.items()
+    )
+    return list(dict.fromkeys([own, *fits, *(["dora"] if with_dora else [])]))
 
 
 def arguments_of(form: Mapping[str, Any], merchant: Merchant, recipe: Recipe) -> list[str]:
