@@ -1,5 +1,6 @@
 """Where shopfit keeps its state: the one file, beside cli/, that reads the environment."""
 
+import hashlib
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -106,6 +107,11 @@ def rewrites(home: Path, merchant: str) -> Path:
 def runs(home: Path, merchant: str) -> Path:
     """Folder of a merchant's runs; of all merchants', if the name is empty."""
     return home / "runs" / merchant
+
+
+def erasing_lock(home: Path, merchant: str) -> Path:
+    """File that is locked while a merchant's files are removed, so that no run of it begins meanwhile."""
+    return home / "runs" / ".erasing" / hashlib.sha256(merchant.encode()).hexdigest()[:16]  # its name goes, too
 
 
 def merchant_folder(home: Path, merchant: str) -> Path:

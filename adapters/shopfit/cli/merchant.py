@@ -1,6 +1,7 @@
 """`shopfit merchant`: what is done with a merchant as a whole."""
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -31,7 +32,7 @@ def erase(name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     removes what that one keeps. The receipt stays in the audit.
     """
     from shopfit.registry import Registry
-    from shopfit.runs.stopping import stop_runs
+    from shopfit.runs.stopping import runs_ended
     from shopfit.settings import Settings
 
     settings = Settings.from_environment()
@@ -39,9 +40,8 @@ def erase(name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
         earlier = registry.receipts(name)
         if not dry_run and not yes:
             _ask(registry.erase(name, settings, actor=actor(), dry_run=True), as_json)
-        if not dry_run:
-            stop_runs(settings.home, name)
-        receipt = registry.erase(name, settings, actor=actor(), dry_run=dry_run)
+        with nullcontext() if dry_run else runs_ended(settings.home, name):
+            receipt = registry.erase(name, settings, actor=actor(), dry_run=dry_run)
     if not dry_run:
         keep(f"{receipt.merchant} is erased")
     nothing_left = receipt.time in {one.time for one in earlier}

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -26,14 +27,18 @@ from shopfit.errors import Problem, ShopfitError, UnknownReference
 from shopfit.recipe.names import is_slug
 from shopfit.runs import events
 from shopfit.runs.events import Event, Kind
-from shopfit.settings import runs
+from shopfit.settings import erasing_lock, runs
 
 Job = Literal["adapter", "plan", "label-next", "curve", "compare"]
 State = Literal["asked", "queued", "running", "done", "refused", "failed", "stopped", "lost"]
 """asked: not queued yet. lost: its process is gone and said nothing. A stopped, failed or lost one may go on."""
+OVER: frozenset[State] = frozenset({"done", "refused", "failed", "stopped", "lost"})
+"""Nothing more comes of these by themselves."""
 
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", re.ASCII)
 _LOOKERS = 10  # tries for a lock that somebody may be looking at
+KEPT = 100
+"""Runs of one merchant that are kept after their end, the newest."""
 _MOVES: frozenset[Kind] = frozenset({"queued", "started", "failed", "stopped", "ended"})
 
 
@@ -207,6 +212,8 @@ def create_run(
 ) -> Run:
     """Make the folder of a new run.
 
+    Of the merchant's runs that are over, the newest `KEPT` stay; older ones are removed, with their logs.
+
     Args:
         home: SHOPFIT_HOME.
         job: what it is to do.
@@ -218,19 +225,66 @@ def create_run(
 
     Raises:
         UnknownReference: if `merchant` cannot be one's name.
-        ShopfitError: if it cannot be written.
+        ShopfitError: if it cannot be written, or the merchant is being erased.
     """
     now = datetime.now(UTC)
     asked = Asked(job, _merchant(merchant), recipe, tuple(arguments), actor, now.isoformat(), promotes)
     folder = runs(home, merchant) / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     try:
-        folder.mkdir(parents=True, mode=0o700)
-        (folder / "run.json").write_text(json.dumps(asdict(asked), ensure_ascii=False, indent=2), encoding="utf-8")
+        with _not_erasing(home, merchant):
+            folder.mkdir(parents=True, mode=0o700)
+            (folder / "run.json").write_text(json.dumps(asdict(asked), ensure_ascii=False, indent=2), encoding="utf-8")
     except OSError as error:
         raise ShopfitError(
             f"a run cannot be written to {folder}: {error.strerror}", next_step="free some space, or set SHOPFIT_HOME"
         ) from error
+    _forget_old(home, merchant)
     return Run(folder.name, asked, folder)
+
+
+@contextmanager
+def no_new_runs(home: Path, merchant: str) -> Iterator[None]:
+    """No run of a merchant is made, on this machine, as long as the context lasts: its files are removed meanwhile.
+
+    Raises:
+        ShopfitError: if somebody else removes them already, or the lock cannot be written.
+    """
+    lock = erasing_lock(home, _merchant(merchant))
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = lock.open("a+b")
+    except OSError as error:
+        raise ShopfitError(
+            f"{lock} cannot be written: {error.strerror}", next_step="let this user write there"
+        ) from error
+    with file:
+        if not locked(file):
+            raise ShopfitError(f"{merchant} is being erased already", next_step="wait for the end of that")
+        yield
+
+
+@contextmanager
+def _not_erasing(home: Path, merchant: str) -> Iterator[None]:
+    """Hold off an erasure for a moment. Raises ShopfitError if one is under way."""
+    lock = erasing_lock(home, merchant)
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with lock.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ShopfitError(
+                f"{merchant} is being erased", next_step="wait for the end of that, and bring its data again"
+            ) from None
+        yield
+
+
+def _forget_old(home: Path, merchant: str) -> None:
+    """Remove the oldest of a merchant's runs that are over."""
+    if sum(_ID.fullmatch(one.name) is not None for one in _folders(runs(home, merchant))) <= KEPT:
+        return
+    over = [run for run in all_runs(home, merchant) if run.state() in OVER]
+    for run in over[KEPT:]:
+        shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def find_run(home: Path, merchant: str, id_: str) -> Run:

@@ -1,10 +1,12 @@
 """Ends all runs of a merchant, so that what is removed of it is not written again."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from shopfit.errors import Problem, ShopfitError
-from shopfit.runs.folder import Run, all_runs
+from shopfit.runs.folder import Run, all_runs, no_new_runs
 from shopfit.runs.queue import LANES, waiting
 
 _PATIENCE = 60.0  # seconds that runs have to save what they did
@@ -15,6 +17,17 @@ _QUIET = 3  # looks in a row that find nothing: a worker may just have taken one
 def under_way(home: Path, merchant: str) -> list[Run]:
     """A merchant's runs that are worked on, or wait."""
     return [run for run in all_runs(home, merchant) if run.state() in ("running", "queued")]
+
+
+@contextmanager
+def runs_ended(home: Path, merchant: str) -> Iterator[int]:
+    """A merchant's runs are ended, as by `stop_runs`, and on this machine none begins as long as the context lasts.
+
+    Raises:
+        ShopfitError: if a run does not end, or somebody else has them ended already.
+    """
+    with no_new_runs(home, merchant):
+        yield stop_runs(home, merchant)
 
 
 def stop_runs(home: Path, merchant: str) -> int:

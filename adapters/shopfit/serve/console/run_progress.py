@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from shopfit.runs import Event, Run, State, all_runs, lane_of, waiting
+from shopfit.runs import OVER, Event, Run, State, all_runs, lane_of, waiting
 
 Step = Literal["wait", "read", "instant", "train", "measure"]
 Mark = Literal["done", "now", "next", "skipped"]
-
-_OVER: frozenset[State] = frozenset({"done", "refused", "failed", "stopped", "lost"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class Progress:
     @property
     def over(self) -> bool:
         """Whether nothing more will come of it by itself."""
-        return self.state in _OVER
+        return self.state in OVER
 
 
 def progress_of(home: Path, run: Run) -> Progress:
@@ -94,7 +92,7 @@ def _marked(told: Sequence[Event], state: State, only_instant: bool, instant: bo
     at = len(steps) if state in ("done", "refused") else _place(told, instant)
     marks: list[tuple[Step, Mark]] = []
     for place, step in enumerate(steps):
-        mark: Mark = "done" if place < at else "next" if place > at or state in _OVER else "now"
+        mark: Mark = "done" if place < at else "next" if place > at or state in OVER else "now"
         if step == "instant" and mark == "done" and not instant and not only_instant:
             mark = "skipped"
         marks.append((step, mark))

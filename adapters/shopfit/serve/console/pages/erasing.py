@@ -10,7 +10,7 @@ from starlette.responses import Response
 from shopfit.recipe.names import HOUSE, is_slug
 from shopfit.registry.erasing import Receipt
 from shopfit.registry.garbage import collect
-from shopfit.runs.stopping import stop_runs, under_way
+from shopfit.runs.stopping import runs_ended, under_way
 from shopfit.serve.console.rendering import HEADERS
 from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router
 from shopfit.serve.endpoints.changes import see
@@ -47,8 +47,12 @@ async def erase(visit: Visits, merchant: str, name: Annotated[str, Form()] = "")
     if name.strip() != merchant:
         return await _asked(visit, merchant, mistyped=True)
     gateway, settings, who = visit.gateway, visit.gateway.settings, visit.actor
-    await gateway.threads.run_long(merchant, lambda: stop_runs(settings.home, merchant))
-    receipt = await gateway.threads.run_long(merchant, lambda: gateway.registry.erase(merchant, settings, actor=who))
+
+    def end_and_erase() -> Receipt:
+        with runs_ended(settings.home, merchant):
+            return gateway.registry.erase(merchant, settings, actor=who)
+
+    receipt = await gateway.threads.run_long(merchant, end_and_erase)
     gateway.traffic.forget(merchant)
     gateway.labels.forget(merchant)
     await see(visit.asking)
