@@ -94,7 +94,14 @@ class Overview:
             return mark, sorted(names)
 
     def audit_page(
-        self, merchant: str | None = None, *, recipe: str = "", action: str = "", skip: int = 0, most: int = 50
+        self,
+        merchant: str | None = None,
+        *,
+        recipe: str = "",
+        action: str = "",
+        skip: int = 0,
+        most: int = 50,
+        since_erased: bool = False,
     ) -> tuple[int, list[AuditEntry]]:
         """A part of the audit, the newest first.
 
@@ -104,6 +111,8 @@ class Overview:
             action: of the entries; empty for any.
             skip: entries that come before the part.
             most: entries of the part.
+            since_erased: leave out what was before the last erasure of the merchant, and that itself: the name may be
+                another shop's by now.
 
         Returns:
             how many entries there are in all, and those of the part.
@@ -115,6 +124,10 @@ class Overview:
         name = None if merchant is None else validation.merchant(merchant)
         told = {"merchant": name, "recipe": recipe or None, "action": action or None}
         where = [AUDIT.c[column] == value for column, value in told.items() if value is not None]
+        if since_erased and name is not None:
+            erased = (AUDIT.c.merchant == name) & AUDIT.c.action.startswith("erase")
+            last = select(func.coalesce(func.max(AUDIT.c.id), 0)).where(erased).scalar_subquery()
+            where.append(AUDIT.c.id > last)
         part = select(AUDIT).where(*where).order_by(AUDIT.c.id.desc()).offset(max(0, skip)).limit(max(0, most))
         with self._database.reading() as connection:
             total = connection.execute(select(func.count()).select_from(AUDIT).where(*where)).scalar_one()

@@ -299,6 +299,14 @@ def test_a_merchant_erases_itself_and_has_the_receipt(
         with one.page.expect_download() as download:
             one.page.get_by_role("link", name="Download the receipt").click()
         assert json.loads(Path(download.value.path()).read_text())["keys"] == 1
+    anew = operated.registry.create_key("own", ["admin"], actor="tests", new=True).token  # another shop takes the name
+    audit = get(operated, anew, f"{REGISTRY}/audit").text
+    assert "key-create" in audit
+    assert "own/sentiment" not in audit
+    assert get(operated, anew, f"{REGISTRY}/own/erase/receipt").status_code == 404
+    assert get(operated, anew, f"{REGISTRY}/own/erase/receipt.json").status_code == 404
+    everything = get(operated, operated.gateway.keys["platform"], f"{REGISTRY}/audit?merchant=own").text
+    assert "own/sentiment" in everything
 
 
 def test_it_speaks_chinese(platform: Visitor, versions: list[str]) -> None:

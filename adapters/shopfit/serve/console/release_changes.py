@@ -122,8 +122,8 @@ def released(registry: Registry, merchant: str, recipe: str) -> Released:
     if not versions:
         raise UnknownReference(f"there is no adapter {adapter}", next_step="go back to the start")
     releases = [one for one in registry.releases(merchant) if one.recipe == recipe and one.kind == "canary"]
-    audit = [one for one in registry.audit(merchant) if one.reference.startswith(f"{adapter}@")]
-    return Released(adapter, versions, releases[0] if releases else None, audit[: -_AUDIT - 1 : -1])
+    _, audit = registry.audit_page(merchant, recipe=recipe, most=_AUDIT, since_erased=True)
+    return Released(adapter, versions, releases[0] if releases else None, audit)
 
 
 def call_of(registry: Registry, change: Change, version: Version, share: int, actor: str) -> Callable[[], object]:

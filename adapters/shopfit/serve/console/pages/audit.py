@@ -46,7 +46,9 @@ async def audit(visit: Visits, merchant: str = "", action: str = "", page: int =
         raise NoPage("there is no such action", next_step="choose one from the list")
     registry, page = visit.gateway.registry, min(max(1, page), 10**6)
     total, entries = await visit.gateway.threads.run(
-        lambda: registry.audit_page(wanted, action=action, skip=(page - 1) * _ROWS, most=_ROWS)
+        lambda: registry.audit_page(
+            wanted, action=action, skip=(page - 1) * _ROWS, most=_ROWS, since_erased=own is not None
+        )
     )
     filters = {"merchant": "" if own else (wanted or ""), "action": action}
     return visit.page(

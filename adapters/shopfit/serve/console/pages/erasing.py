@@ -66,7 +66,7 @@ async def receipts(visit: Visits, merchant: str) -> Response:
     """The receipts of a merchant's erasures, the newest first."""
     _check(visit, merchant)
     found = await visit.gateway.threads.run(visit.gateway.registry.receipts, merchant)
-    if not found:
+    if not found or visit.grant.merchant is not None:  # it had none when it had a key: the name was another's
         raise _nothing()
     return _receipts(visit, merchant, found[::-1])
 
@@ -76,7 +76,7 @@ async def receipt_file(visit: Visits, merchant: str, number: Annotated[int, Quer
     """A receipt as a file; 0 is the newest."""
     _check(visit, merchant)
     found = (await visit.gateway.threads.run(visit.gateway.registry.receipts, merchant))[::-1]
-    if number >= len(found):
+    if number >= len(found) or visit.grant.merchant is not None:
         raise _nothing()
     name = f"erased-{merchant}-{found[number].time:%Y%m%d-%H%M%S}.json"
     headers = dict(HEADERS) | {"content-disposition": f'attachment; filename="{name}"'}
@@ -109,7 +109,7 @@ async def _asked(visit: Visit, merchant: str, *, mistyped: bool = False) -> Resp
         merchant=merchant,
         receipt=planned,
         left=planned.time not in {one.time for one in earlier},
-        earlier=len(earlier),
+        earlier=0 if visit.grant.merchant else len(earlier),
         runs=runs,
         own=visit.grant.merchant == merchant,
         mistyped=mistyped,

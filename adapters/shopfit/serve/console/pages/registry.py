@@ -139,5 +139,5 @@ def _moves(visit: Visit, merchant: str, recipe: str) -> list[AuditEntry]:
     """What moved aliases of an adapter, oldest first."""
     registry, found = visit.gateway.registry, []
     for action in ("promote", "rollback"):
-        found += registry.audit_page(merchant, recipe=recipe, action=action, most=_MOVES)[1]
+        found += registry.audit_page(merchant, recipe=recipe, action=action, most=_MOVES, since_erased=True)[1]
     return sorted(found, key=lambda entry: entry.time)

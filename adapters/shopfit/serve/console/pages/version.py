@@ -66,7 +66,7 @@ async def version_page(visit: Visits, merchant: str, recipe: str, number: Number
     card = None if held is None else held.contents.get(CARD)
     named = {alias: one for one in versions for alias in one.aliases}
     releases = [one for one in visit.gateway.state.releases.get((merchant, recipe), ()) if one.number == number]
-    audit = await threads.run(lambda: registry.audit_page(merchant, recipe=recipe, most=200)[1])
+    audit = await threads.run(lambda: registry.audit_page(merchant, recipe=recipe, most=200, since_erased=True)[1])
     return visit.page(
         "registry_version.html",
         merchant=merchant,
