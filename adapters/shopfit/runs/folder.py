@@ -16,7 +16,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -34,11 +34,11 @@ State = Literal["asked", "queued", "running", "done", "refused", "failed", "stop
 """asked: not queued yet. lost: its process is gone and said nothing. A stopped, failed or lost one may go on."""
 OVER: frozenset[State] = frozenset({"done", "refused", "failed", "stopped", "lost"})
 """Nothing more comes of these by themselves."""
+KEPT = 100
+"""Runs of one merchant that are kept after their end, the newest."""
 
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", re.ASCII)
 _LOOKERS = 10  # tries for a lock that somebody may be looking at
-KEPT = 100
-"""Runs of one merchant that are kept after their end, the newest."""
 _MOVES: frozenset[Kind] = frozenset({"queued", "started", "failed", "stopped", "ended"})
 
 
@@ -136,17 +136,10 @@ class Run:
         Raises:
             ShopfitError: if another one works on it, or its folder cannot be written.
         """
-        try:
-            file = (self.folder / "lock").open("a+b", buffering=0)
-        except OSError as error:
-            raise ShopfitError(
-                f"the run {self.folder} cannot be written: {error.strerror}", next_step="let this user write there"
-            ) from error
-        with file:
-            if not locked(file):
-                raise ShopfitError(
-                    f"the run {self.id} of {self.asked.merchant} is under way already", next_step="wait for its end"
-                )
+        taken = ShopfitError(
+            f"the run {self.id} of {self.asked.merchant} is under way already", next_step="wait for its end"
+        )
+        with _alone(lambda: (self.folder / "lock").open("a+b", buffering=0), f"the run {self.folder}", taken) as file:
             with suppress(OSError):  # a full disk: then nobody can signal it, and it goes on
                 file.truncate(0)
                 file.write(str(pid or os.getpid()).encode())
@@ -250,25 +243,15 @@ def no_new_runs(home: Path, merchant: str) -> Iterator[None]:
         ShopfitError: if somebody else removes them already, or the lock cannot be written.
     """
     lock = erasing_lock(home, _merchant(merchant))
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = lock.open("a+b")
-    except OSError as error:
-        raise ShopfitError(
-            f"{lock} cannot be written: {error.strerror}", next_step="let this user write there"
-        ) from error
-    with file:
-        if not locked(file):
-            raise ShopfitError(f"{merchant} is being erased already", next_step="wait for the end of that")
+    taken = ShopfitError(f"{merchant} is being erased already", next_step="wait for the end of that")
+    with _alone(lambda: _opened(lock), str(lock), taken):
         yield
 
 
 @contextmanager
 def _not_erasing(home: Path, merchant: str) -> Iterator[None]:
     """Hold off an erasure for a moment. Raises ShopfitError if one is under way."""
-    lock = erasing_lock(home, merchant)
-    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with lock.open("a+b") as file:
+    with _opened(erasing_lock(home, merchant)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -276,6 +259,31 @@ def _not_erasing(home: Path, merchant: str) -> Iterator[None]:
                 f"{merchant} is being erased", next_step="wait for the end of that, and bring its data again"
             ) from None
         yield
+
+
+def _opened(lock: Path) -> IO[bytes]:
+    """A file to lock, in a folder that may be new."""
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return lock.open("a+b")
+
+
+@contextmanager
+def _alone(opens: Callable[[], IO[bytes]], what: str, taken: ShopfitError) -> Iterator[IO[bytes]]:
+    """A file is locked for this process as long as the context lasts.
+
+    Raises:
+        ShopfitError: `taken` if another process has it, or that `what` cannot be written.
+    """
+    try:
+        file = opens()
+    except OSError as error:
+        raise ShopfitError(
+            f"{what} cannot be written: {error.strerror}", next_step="let this user write there"
+        ) from error
+    with file:
+        if not locked(file):
+            raise taken
+        yield file
 
 
 def _forget_old(home: Path, merchant: str) -> None:

@@ -65,18 +65,18 @@ async def erase(visit: Visits, merchant: str, name: Annotated[str, Form()] = "")
 async def receipts(visit: Visits, merchant: str) -> Response:
     """The receipts of a merchant's erasures, the newest first."""
     _check(visit, merchant)
-    found = await visit.gateway.threads.run(visit.gateway.registry.receipts, merchant)
-    if not found or visit.grant.merchant is not None:  # it had none when it had a key: the name was another's
+    found = await _earlier(visit, merchant)
+    if not found:
         raise _nothing()
-    return _receipts(visit, merchant, found[::-1])
+    return _receipts(visit, merchant, found)
 
 
 @router.get("/registry/{merchant}/erase/receipt.json")
 async def receipt_file(visit: Visits, merchant: str, number: Annotated[int, Query(ge=0)] = 0) -> Response:
     """A receipt as a file; 0 is the newest."""
     _check(visit, merchant)
-    found = (await visit.gateway.threads.run(visit.gateway.registry.receipts, merchant))[::-1]
-    if number >= len(found) or visit.grant.merchant is not None:
+    found = await _earlier(visit, merchant)
+    if number >= len(found):
         raise _nothing()
     name = f"erased-{merchant}-{found[number].time:%Y%m%d-%H%M%S}.json"
     headers = dict(HEADERS) | {"content-disposition": f'attachment; filename="{name}"'}
@@ -102,18 +102,25 @@ async def _asked(visit: Visit, merchant: str, *, mistyped: bool = False) -> Resp
     planned = await gateway.threads.run_long(
         merchant, lambda: gateway.registry.erase(merchant, settings, actor=who, dry_run=True)
     )
-    earlier = await gateway.threads.run(gateway.registry.receipts, merchant)
+    earlier = await _earlier(visit, merchant)
     return visit.page(
         "registry_erase.html",
         status=422 if mistyped else 200,
         merchant=merchant,
         receipt=planned,
         left=planned.time not in {one.time for one in earlier},
-        earlier=0 if visit.grant.merchant else len(earlier),
+        earlier=len(earlier),
         runs=runs,
         own=visit.grant.merchant == merchant,
         mistyped=mistyped,
     )
+
+
+async def _earlier(visit: Visit, merchant: str) -> list[Receipt]:
+    """Receipts, the newest first; none for a merchant's key, which is younger than each: the name was another's."""
+    if visit.grant.merchant is not None:
+        return []
+    return (await visit.gateway.threads.run(visit.gateway.registry.receipts, merchant))[::-1]
 
 
 def _receipts(visit: Visit, merchant: str, found: list[Receipt]) -> Response:
