@@ -44,12 +44,17 @@ class Visitor:
         """Go to a page, and wait for it."""
         self.page.goto(f"{self.url}{path}", wait_until="networkidle")
 
+    def settle(self) -> None:
+        """Wait for the scripts of a page that a form led to: what is pressed before them, nobody heeds."""
+        self.page.wait_for_load_state("networkidle")
+
     def sign_in(self, token: str, path: str = "/console") -> None:
         """Sign in with a key, and come to a page."""
         self.open(path)
         self.page.get_by_label("API key").fill(token)
         self.page.get_by_role("button", name="Sign in").click()
         self.page.wait_for_url(lambda address: "/sign-in" not in address)
+        self.settle()
 
     def shoot(self, name: str) -> None:
         """Pictures of the page for people: light, dark and narrow, under build/console."""

@@ -33,7 +33,7 @@ def test_the_fleet_shows_adapters_and_keeps_its_filters_in_the_address(platform:
     platform.page.get_by_label("Merchant's name").fill("riv")
     platform.page.get_by_role("button", name="Search").click()
     expect(platform.page).to_have_url(re.compile("q=riv"))
-    platform.page.wait_for_load_state("networkidle")  # else the choice is made before the page heeds it
+    platform.settle()
     expect(rows).to_have_count(1 + 4)
     platform.page.get_by_label("Recipe").select_option("stars")
     expect(rows).to_have_count(1 + 1)

@@ -64,6 +64,7 @@ def bring(visitor: Visitor, typed: str) -> None:
     visitor.page.get_by_label("Rows without an answer").fill(typed)
     visitor.page.get_by_role("button", name="Add them").click()
     expect(visitor.page.locator("#said")).to_contain_text("Rows added")
+    visitor.settle()
 
 
 def shows(visitor: Visitor, text: str) -> None:

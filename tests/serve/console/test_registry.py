@@ -167,7 +167,7 @@ def test_the_audit_is_filtered_and_paged(platform: Visitor, operated: Operated, 
     page.get_by_label("Merchant").fill("rival")
     page.get_by_role("button", name="Search").click()
     expect(page).to_have_url(re.compile("merchant=rival"))
-    page.wait_for_load_state("networkidle")  # else the choice is made on the page that goes
+    platform.settle()
     page.get_by_label("Action").select_option("publish")
     expect(page).to_have_url(re.compile("action=publish"))
     expect(page.locator("tbody tr")).to_have_count(4)
