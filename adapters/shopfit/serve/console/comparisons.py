@@ -7,10 +7,9 @@ from typing import Any
 
 from shopfit.merchant.kept_folder import find_merchant, folder_digest
 from shopfit.registry import Version
-from shopfit.runs import Run, State, all_runs
+from shopfit.runs import OVER, Run, State, all_runs
 
 _DONE = "done"
-_UNDER_WAY = frozenset({"asked", "queued", "running"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Comparing:
     @property
     def under_way(self) -> bool:
         """Whether it is waited for."""
-        return self.run is not None and self.state in _UNDER_WAY
+        return self.run is not None and self.state not in OVER
 
     @property
     def failure(self) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ from shopfit.errors import ShopfitError
 from shopfit.merchant import labeling
 from shopfit.merchant.labeling import Labeling, Said
 from shopfit.merchant.merchant import Merchant
-from shopfit.runs import Job, Run
+from shopfit.runs import OVER, Job, Run
 from shopfit.serve.console.label_queues import Catalogs
 from shopfit.serve.console.label_view import answer_of, bounds, choices_of, fields_of, labels_of, title_of
 from shopfit.serve.console.labelling import (
@@ -29,7 +29,6 @@ from shopfit.serve.console.routes import BadForm, Paged, Visit, Visits, page_rou
 router = page_router()
 
 _MANY = 9  # answers from which on there is a field to find one
-_UNDER_WAY = ("asked", "queued", "running")
 _TOLD = ("label", "none", "skip", "undone", "nothing", "taken", "same", "gone", "again", "brought")
 
 Text = Annotated[str, Form()]
@@ -235,7 +234,7 @@ def _start(visit: Visit, desk: Desk, job: Job) -> Run:
             next_step=f"run `shopfit {job} {desk.name} {desk.recipe.name}.yaml` where that file is",
         )
     newest = next(iter(desk.runs(job)), None)
-    if newest is not None and newest.state() in _UNDER_WAY:
+    if newest is not None and newest.state() not in OVER:
         return newest
     return visit.queue(job, desk.name, desk.recipe.name, desk.arguments(job))
 
@@ -318,7 +317,12 @@ def _runs(visit: Visit, desk: Desk) -> dict[str, Any]:
         error = ""
         if newest is not None and state == "failed":
             error = str(next((one.facts.get("message") for one in reversed(newest.events) if one.kind == "failed"), ""))
-        facts[name] = {"run": newest, "state": state, "under_way": state in _UNDER_WAY, "error": error}
+        facts[name] = {
+            "run": newest,
+            "state": state,
+            "under_way": newest is not None and state not in OVER,
+            "error": error,
+        }
         done = next((run for run in runs if run.state() == "done"), None)
         facts[name]["done"] = done
     facts["measured"] = _measured(visit, facts["curve"]["done"])
