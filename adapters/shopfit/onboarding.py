@@ -183,6 +183,7 @@ def make_versions(
         first = _made_before(job, context)
         if not _agreed("" if first is None else first.version.name, accelerator):
             first = _version(job, _without_training(context), embed, started, only_if_passed=True)
+            context.trainer.read_anew()  # a run that is resumed may have left this out
         if first is not None:
             if job.checkpoints is not None:
                 job.checkpoints.note(_INSTANT, first.version.name)

@@ -207,3 +207,26 @@ def test_what_is_not_trained_is_asked_once_for_all_parts(kind: str, request: pyt
         assert said.candidates == wanted.candidates
         for one, other in zip(said.scores, wanted.scores, strict=True):
             assert np.allclose(one, other, atol=1e-5)
+
+
+def test_a_head_that_is_not_trained_reads_each_text_once_for_all_parts(encoder: Base) -> None:
+    shop = TrainingSet(reviews(12), [], LABELS, Prompter(RECIPE, encoder.tokenizer, scorer=encoder.scorer))
+    trainer, parts = Trainer(encoder, make_accelerator(RECIPE)), folds(RECIPE, shop)
+    layer = next(name for name, _ in encoder.model.named_modules() if name.endswith("intermediate"))
+    read: list[int] = []
+    hook = encoder.model.get_submodule(layer).register_forward_hook(lambda _, args, __: read.append(len(args[0])))
+    try:
+        together = predictions_of(trainer, RECIPE, parts, Start(kept=True))()
+        at_once = sum(read)
+        apart = [
+            held
+            for part in parts
+            for held in predictions_of(Trainer(encoder, make_accelerator(RECIPE)), RECIPE, [part], Start(kept=True))()
+        ]
+    finally:
+        hook.remove()
+    assert at_once + len(shop.train) <= sum(read) - at_once
+    for (_, said), (_, wanted) in zip(together, apart, strict=True):
+        assert isinstance(said, ChoosePredictions)
+        assert isinstance(wanted, ChoosePredictions)
+        assert np.allclose(said.probabilities, wanted.probabilities, atol=1e-5)

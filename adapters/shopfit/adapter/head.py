@@ -15,11 +15,13 @@ from torch.nn.functional import normalize, pad
 
 from shopfit.adapter.discriminant import WORDS, discriminant, worth_of_words
 from shopfit.adapter.weight_files import read_tensors
-from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
+from shopfit.base.scoring.dual_encoder import read_texts
+from shopfit.base.scoring.questions import Tokens
 from shopfit.errors import BundleError
 
 _ROWS, _BIASES = "rows", "biases"
-_BATCH = 32
+KnownTexts = dict[Tokens, Tensor]
+"""Vectors (D,) that one model has made of texts."""
 _AGAIN = "bring the bundle again, or train it again"
 
 
@@ -58,6 +60,7 @@ class HeadOpening:
         words: tokens of each of L labels' words.
         examples: tokens of each label's examples; may be empty.
         start: a head of cosines, whose prototypes are used in place of a label's words where it has that label.
+        known: vectors that this model has made of texts; those of new ones are added. None to make all of them.
     """
 
     def __init__(
@@ -67,22 +70,21 @@ class HeadOpening:
         words: Mapping[str, Sequence[int]],
         examples: Mapping[str, Sequence[Sequence[int]]],
         start: Head | None = None,
+        known: KnownTexts | None = None,
     ) -> None:
         device = next(model.parameters()).device
-        known = {} if start is None else dict(zip(start.labels, start.prototypes, strict=True))
-        texts = list(dict.fromkeys(tuple(text) for some in ([*words.values()], *examples.values()) for text in some))
-        places = {text: place for place, text in enumerate(texts)}
-        parts = []
-        with torch.inference_mode():
-            for first in range(0, len(texts), _BATCH):
-                input_ids, mask = fill_up(texts[first : first + _BATCH], padding)
-                parts.append(text_vectors(model, input_ids.to(device), mask.to(device)).float())
-        vectors = torch.cat(parts).clone()  # (N, D); a copy, so that it may have gradients
+        begun = {} if start is None else dict(zip(start.labels, start.prototypes, strict=True))
+        vectors = {} if known is None else known
+        texts = dict.fromkeys(tuple(text) for some in ([*words.values()], *examples.values()) for text in some)
+        if new := [text for text in texts if text not in vectors]:
+            with torch.inference_mode():
+                read = read_texts(model, new, padding)
+            vectors.update(zip(new, read.clone(), strict=True))  # a copy, so that it may have gradients
         self._labels = tuple(words)
         self._words = torch.stack(
-            [known[label].to(device) if label in known else vectors[places[tuple(words[label])]] for label in words]
+            [begun[label].to(device) if label in begun else vectors[tuple(words[label])] for label in words]
         )
-        self._examples = [[vectors[places[tuple(text)]] for text in examples.get(label, ())] for label in words]
+        self._examples = [[vectors[tuple(text)] for text in examples.get(label, ())] for label in words]
 
     def prototypes(self) -> Head:
         """Prototypes of length 1: the mean direction of each label's examples and of its words (arXiv:1703.05175)."""

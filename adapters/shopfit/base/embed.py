@@ -109,14 +109,13 @@ class Embedder:
     def _embed(self, texts: list[str]) -> Vectors:
         import torch
 
-        from shopfit.base.scoring.dual_encoder import fill_up, text_vectors
+        from shopfit.base.scoring.dual_encoder import read_texts
 
         plain = PlainTokenizer.of(self._base.tokenizer)
         tokens = [plain.encode(text, limit=self._max_tokens) for text in texts]
-        input_ids, mask = fill_up(tokens, self._base.tokenizer.pad_token_id)
         with torch.inference_mode():
-            found = text_vectors(self._base.model, input_ids.to(self._base.device), mask.to(self._base.device))
-            vectors: Vectors = found.float().cpu().numpy()
+            found = read_texts(self._base.model, tokens, self._base.tokenizer.pad_token_id)
+            vectors: Vectors = found.cpu().numpy()
         return vectors
 
 

@@ -14,7 +14,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Mapping, Set
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from shopfit.errors import BaseError, RequestError
 
@@ -43,13 +43,7 @@ class PlainTokenizer:
     def __init__(self, tokenizer: Any) -> None:
         from tokenizers import Tokenizer
 
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
-            raise BaseError(
-                f"the tokenizer {type(tokenizer).__name__} is not a fast one (allowed: one with a tokenizer.json)",
-                next_step="save the base with its fast tokenizer, or take another base",
-            )
-        document = json.loads(backend.to_str())
+        document, backend = json.loads(_document(tokenizer)), tokenizer.backend_tokenizer
         self._names = _hide_controls(document)
         self._pattern = re.compile("|".join(map(re.escape, sorted(self._names, key=len, reverse=True))) or r"(?!)")
         try:
@@ -71,7 +65,7 @@ class PlainTokenizer:
 
     @classmethod
     def of(cls, tokenizer: Any) -> "PlainTokenizer":
-        """The plain tokenizer of a tokenizer, made with the first call.
+        """The plain tokenizer of a tokenizer, made with the first call for one like it.
 
         Raises:
             BaseError: as for the class.
@@ -79,7 +73,11 @@ class PlainTokenizer:
         with _MAKING:
             known = _KNOWN.get(tokenizer)
             if known is None:
-                known = _KNOWN[tokenizer] = cls(tokenizer)
+                document = _document(tokenizer)
+                known = _ALIKE.get(document)
+                if known is None:
+                    known = _ALIKE[document] = cls(tokenizer)
+                _KNOWN[tokenizer] = known
             return known
 
     def encode(self, text: str, *, limit: int | None = None, special: bool = True) -> tuple[int, ...]:
@@ -231,7 +229,25 @@ class PlainTokenizer:
         return found
 
 
+def _document(tokenizer: Any) -> str:
+    """A tokenizer as the JSON of its tokenizer.json.
+
+    Raises:
+        BaseError: if it is not a fast one.
+    """
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise BaseError(
+            f"the tokenizer {type(tokenizer).__name__} is not a fast one (allowed: one with a tokenizer.json)",
+            next_step="save the base with its fast tokenizer, or take another base",
+        )
+    return str(backend.to_str())
+
+
 _KNOWN: "WeakKeyDictionary[Any, PlainTokenizer]" = WeakKeyDictionary()
+_ALIKE: "WeakValueDictionary[str, PlainTokenizer]" = WeakValueDictionary()
 _MAKING = threading.Lock()
 
 

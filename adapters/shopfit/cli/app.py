@@ -1,6 +1,7 @@
 """The `shopfit` command and its groups. A command's module is imported when the command is used, not before."""
 
 import errno
+import gc
 import io
 import os
 import sys
@@ -16,6 +17,7 @@ from shopfit.errors import ShopfitError
 
 INTERRUPTED = 130
 UNPRINTED = 4
+_YOUNG = 10_000  # objects until those are looked for that nothing holds: imports make a million, and they stay
 
 EXIT_STATUSES = {
     0: "done",
@@ -85,6 +87,7 @@ def shopfit() -> None:
 
 def main() -> None:
     """Run the command line, and turn what goes wrong into one clear message."""
+    gc.set_threshold(_YOUNG)
     open_streams()
     heed_signals()
     outcome = Outcome()
@@ -94,6 +97,7 @@ def main() -> None:
             status = _unprinted(error, outcome, status)
     except Stopped as stopped:  # while the outcome was being printed
         status = stopped.status
+    gc.freeze()  # the interpreter looks through all objects again as it ends, for over a second after torch
     sys.exit(status)
 
 

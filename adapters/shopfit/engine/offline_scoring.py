@@ -99,7 +99,7 @@ def score(
     with torch.inference_mode():
         one = adapted.prefix(1)
     behind = 0 if one is None else one.width
-    for batch in cut([width(row.tokens, behind) for row in plan.rows], token_budget):
+    for batch in cut([width(row.tokens, behind) for row in plan.rows], token_budget, adapted.model.device):
         with torch.inference_mode():
             prefix = adapted.prefix(len(batch))
         parts = scorer.compute(adapted.model, [plan.rows[index] for index in batch], prefix)

@@ -248,7 +248,9 @@ class Scheduler:
                 if self.pool.fits(keys | entry.job.work.needs):
                     group.append(entry)
                     keys |= entry.job.work.needs
-            batches = cut([width(entry.tokens, entry.job.work.behind) for entry in group], self._budget)
+            batches = cut(
+                [width(entry.tokens, entry.job.work.behind) for entry in group], self._budget, self._base.device
+            )
             return [group[place] for place in next(batch for batch in batches if 0 in batch)]
 
         return queue.take(budget, fits, together, _over)

@@ -10,12 +10,13 @@ from operator import itemgetter
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 
-from shopfit.adapter.head import HeadOpening
+from shopfit.adapter.head import HeadOpening, KnownTexts
 from shopfit.adapter.initial_weights import Start, recipe_for
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.base.load import Base
 from shopfit.evaluation.assess import ask
 from shopfit.evaluation.report import CurvePoint
+from shopfit.methods import METHODS, Form
 from shopfit.recipe.schema import Recipe
 from shopfit.recipe.tasks import Task
 from shopfit.tasks import Predictions, closed_task_of, task_of
@@ -117,6 +118,7 @@ class Trainer:
         self._accelerator = accelerator
         self._checkpoints = checkpoints
         self._callback = callback if callback is not None and accelerator.is_main_process else NoCallback()
+        self._read: KnownTexts = {}
 
     @property
     def base(self) -> Base:
@@ -131,6 +133,10 @@ class Trainer:
     def without_checkpoints(self) -> "Trainer":
         """The same one, for trainings that nothing is kept of, such as those of a search, which has its study."""
         return Trainer(self._base, self._accelerator)
+
+    def read_anew(self) -> None:
+        """Forget what texts said to adapters without training: what follows is then the same, whatever was before."""
+        self._read = {}
 
     def queue(
         self,
@@ -148,6 +154,7 @@ class Trainer:
         @contextmanager
         def fitted() -> Iterator[Tuned]:
             trainer = Trainer(self._base, self._accelerator, callback, self._checkpoints)
+            trainer._read = self._read
             tuned = trainer.fit(training_set, recipe, start)
             try:
                 yield tuned
@@ -174,7 +181,7 @@ class Trainer:
         start = start or Start()
         if start.kept or recipe.tune.steps == 0:
             start = replace(start, kept=True)
-            return _untrained(self._base, recipe, to_learn(training_set, recipe), start, self._accelerator)
+            return _untrained(self._base, recipe, to_learn(training_set, recipe), start, self._accelerator, self._read)
         return self.fit_together([training_set], recipe, start=start)
 
     def fit_together(
@@ -272,12 +279,14 @@ def to_learn(training_set: TrainingSet, recipe: Recipe) -> TrainingSet:
     return replace(training_set, train=training_set.training_examples, beside=()).under(recipe)
 
 
-def _untrained(base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, accelerator: Accelerator) -> Tuned:
+def _untrained(
+    base: Base, recipe: Recipe, training_set: TrainingSet, start: Start, accelerator: Accelerator, read: KnownTexts
+) -> Tuned:
     """The adapter that a start makes, without a step of training."""
     started = time.perf_counter()
     set_seed(recipe.tune.seed)
     recipe = recipe_for(recipe, start)
-    adapter = _attach(base, recipe, [training_set], 1, head_labels(base, recipe, [training_set]), start)
+    adapter = _attach(base, recipe, [training_set], 1, head_labels(base, recipe, [training_set]), start, read)
     adapter.offsets = start.offsets
     answers = _validate(adapter, base, recipe, [training_set], accelerator)
     adapter.peft.eval()
@@ -298,6 +307,7 @@ def _attach(
     steps: int,
     names: Sequence[str],
     start: Start | None,
+    read: KnownTexts | None = None,
 ) -> TrainableAdapter:
     """A fresh adapter, with a head for the labels in `names` if there are any."""
     adapter = attach(
@@ -309,14 +319,20 @@ def _attach(
         start=start,
     )
     if names:
-        opening = opening_of(adapter, recipe.task, names, merchants, start)
+        bare = start is not None and start.scratch and METHODS[recipe.adapter.method].form is Form.FACTORS
+        opening = opening_of(adapter, recipe.task, names, merchants, start, read if bare else None)
         kept = start is not None and start.kept
         adapter.train_head(opening.discriminant() if kept else opening.prototypes())
     return adapter
 
 
 def opening_of(
-    adapter: TrainableAdapter, task: Task, names: Sequence[str], merchants: Sequence[TrainingSet], start: Start | None
+    adapter: TrainableAdapter,
+    task: Task,
+    names: Sequence[str],
+    merchants: Sequence[TrainingSet],
+    start: Start | None,
+    read: KnownTexts | None = None,
 ) -> HeadOpening:
     """What is known of the labels in `names` before training, by an adapter that is on its base."""
     prompter = merchants[0].prompter
@@ -327,7 +343,7 @@ def opening_of(
     adapter.peft.eval()
     words = {name: prompter.label(name) for name in names}
     known = None if start is None or start.head is None or start.head.biases is not None else start.head
-    return HeadOpening(adapter.model, prompter.tokenizer.pad_token_id, words, examples, known)
+    return HeadOpening(adapter.model, prompter.tokenizer.pad_token_id, words, examples, known, read)
 
 
 def _validate(

@@ -18,11 +18,11 @@ from torch.nn.functional import normalize, pad
 from shopfit.base.prefix import Prefix
 from shopfit.base.profile import PLAIN, Profile
 from shopfit.base.scoring.questions import ClassIndex, Question, Text, Tokens
-from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial, keys_of
+from shopfit.base.scoring.scorer import Floats, Plan, QuestionBatch, Scorer, Trial, cut, keys_of
 
 # score of two equal directions: at the temperature of 0.2 that suits decoders, similarities are then divided by 0.05
 _SHARPNESS = 4.0
-_ALIKE = 0.75  # texts of at least this share of the longest one's length are encoded with it
+_TOKENS = 8192  # of a forward that only makes vectors, padding included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +97,7 @@ def runs(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
     Args:
         lengths: of the texts, descending.
     """
-    parts: list[tuple[int, int]] = []
-    for length in lengths:
-        rows, width = parts[-1] if parts else (0, 0)
-        if parts and length >= _ALIKE * width:
-            parts[-1] = rows + 1, width
-        else:
-            parts.append((1, length))
-    return tuple(parts)
+    return tuple((len(run), lengths[run[0]]) for run in cut(lengths, len(lengths) * lengths[0], torch.device("cpu")))
 
 
 def fill_up(texts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
@@ -169,6 +162,22 @@ def text_vectors(model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
         parts.append(normalize(reading.profile.pooling.pool(hidden, mask[rows, :length]), dim=-1))
         order.append(rows)
     return torch.cat(parts)[torch.cat(order).argsort()]
+
+
+def read_texts(model: Any, texts: Sequence[Tokens], pad: int) -> Tensor:
+    """(N, D) float32 vectors of N texts, one or more, in forwards over those of similar length.
+
+    Args:
+        model: an encoder of transformers.
+        texts: tokens of each.
+        pad: padding token id.
+    """
+    parts, order = [], []
+    for batch in cut([len(text) for text in texts], _TOKENS, model.device):
+        input_ids, mask = fill_up([texts[place] for place in batch], pad)
+        parts.append(text_vectors(model, input_ids.to(model.device), mask.to(model.device)).float())
+        order += batch
+    return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
 @dataclass(frozen=True, slots=True)
