@@ -181,6 +181,23 @@ def test_what_fails_fails_alone(shops: list[Merchant], tmp_path: Path, settings:
         assert {version.merchant for version in registry.versions()} == {"acme", "crane", "dune"}
 
 
+def test_a_merchant_that_is_erased_meanwhile_is_not_registered(
+    shops: list[Merchant], tmp_path: Path, settings: Settings, tiny_base: Path
+) -> None:
+    of = recipe(tmp_path, tiny_base)
+    onboard_fleet(shops[1:2], of, settings=settings, actor="test")
+    with Registry.open(settings) as registry:
+
+        def erase(merchant: str, what: str, _: str) -> None:
+            if (merchant, what) == ("bolt", "evaluating"):
+                registry.erase(merchant, settings, actor="eve")
+
+        outcomes = onboard_fleet(shops[:2], of, settings=settings, actor="test", reporter=erase)
+        assert [outcome.state == "failed" for outcome in outcomes] == [False, True]
+        assert "bolt was erased while this was trained on its data" in outcomes[1].reason
+        assert registry.versions("bolt") == []
+
+
 def test_an_interrupted_fleet_goes_on_with_what_is_left(
     shops: list[Merchant], tmp_path: Path, settings: Settings, tiny_base: Path
 ) -> None:

@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -160,7 +160,7 @@ def onboard_fleet(
             fleet = Fleet(base, slots=slots, rank=recipe.adapter.rank)
             encoder = LateEmbedder(settings.home)
             shared = (registry, settings, accelerator, fleet, encoder, actor)
-            yard = _Yard(*shared, recipe, instant, resume, check, reporter)
+            yard = _Yard(*shared, recipe, instant, resume, check, reporter, registry.erasures(names))
 
             def start(merchant: Merchant) -> Turn:
                 def work(turn: Turn) -> None:
@@ -251,6 +251,7 @@ class _Yard:
     resume: bool
     check: Callable[[Merchant], None]
     reporter: Reporter
+    erasures: Mapping[str, int]
 
     def run(self, merchant: Merchant, turn: Turn) -> Outcome:
         """One merchant's run, in its turn; what goes wrong is its outcome."""
@@ -276,7 +277,15 @@ class _Yard:
                 reporter=say,
             )
             done = make_versions(
-                Job(self.registry, self.settings, self.encoder.anew(), self.actor, say, notes),
+                Job(
+                    self.registry,
+                    self.settings,
+                    self.encoder.anew(),
+                    self.actor,
+                    say,
+                    notes,
+                    erasures={merchant.name: self.erasures[merchant.name]},
+                ),
                 replace(context, trainer=trainer),
                 started,
                 instant=self.instant,

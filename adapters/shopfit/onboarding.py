@@ -75,6 +75,7 @@ class Job:
         checkpoints: that the run keeps, if it does.
         answers: of the systems that its versions are compared with.
         promotes: whether a version may be put into production; else it is a candidate at most.
+        erasures: of the merchant, from `Registry.erasures`, before its data was read.
     """
 
     registry: Registry
@@ -85,6 +86,7 @@ class Job:
     checkpoints: Checkpoints | None = None
     answers: Answers = field(default_factory=Answers)
     promotes: bool = True
+    erasures: Mapping[str, int] = field(default_factory=dict)
 
 
 def onboard(
@@ -137,11 +139,12 @@ def onboard(
         accelerator = make_accelerator(recipe, str(settings.home / "logs"), shards=True)
         if trials is not None:
             check_search(trials, accelerator.num_processes)
-        kept = _kept(merchant, recipe, settings, resume, reporter)
+        kept, erasures = _kept(merchant, recipe, settings, resume, reporter), registry.erasures([merchant.name])
         context = prepare(
             merchant, recipe, settings=settings, accelerator=accelerator, checkpoints=kept, reporter=reporter
         )
-        job = Job(registry, settings, LateEmbedder(settings.home), actor, reporter, kept, promotes=promotes)
+        encoder = LateEmbedder(settings.home)
+        job = Job(registry, settings, encoder, actor, reporter, kept, promotes=promotes, erasures=erasures)
         done = make_versions(
             job, context, started, trials=trials, instant=instant, callback=callback, published=published
         )
@@ -309,6 +312,7 @@ def _version(
             promote=report.verdict.promote and job.promotes,
             actor=job.actor,
             summary=summary(report),
+            erasures=job.erasures,
         )
         reporter("registered", published.name)
     kept = registry.fetch(published, settings.cache)

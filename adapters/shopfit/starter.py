@@ -106,6 +106,7 @@ def fit_starter(
     with Registry.open(settings) as registry:
         accelerator = make_accelerator(recipe, str(settings.home / "logs"))
         donors = _donors(folders, recipe)
+        erasures = registry.erasures(donor.merchant.name for donor in donors)
         recipe = _on_one_base(recipe, [donor.merchant for donor in donors])
         donors = [replace(donor, recipe=recipe) for donor in donors]
         base = base_of(recipe, settings, str(accelerator.device))
@@ -144,7 +145,9 @@ def fit_starter(
             better, proven = evidence.gain.value > recipe.gate.min_gain, evidence.proves(recipe.gate.min_gain)
             gained = f"it gains {signed_with_span(evidence.gain)} over the base, the mean of donors"
             reporter("gate", gained + ("" if proven or not better else ": not proven, so it becomes @candidate"))
-            published = registry.publish(bundle, refused=None if better else gained, promote=proven, actor=actor)
+            published = registry.publish(
+                bundle, refused=None if better else gained, promote=proven, actor=actor, erasures=erasures
+            )
             reporter("registered", published.name)
     return Fitted(published, metric, reached, better and proven, better and not proven, time.perf_counter() - started)
 

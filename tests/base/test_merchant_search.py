@@ -167,6 +167,17 @@ def test_what_was_not_used_for_the_longest_goes_first(home: Path) -> None:
     assert [name for name in ("m0", "m1", "m2") if list(indexes(home, name).glob("*.safetensors"))] == ["m0", "m2"]
 
 
+def test_what_a_killed_process_left_half_written_goes(home: Path) -> None:
+    made(catalog("tent"), files(home, "m0"))
+    dead, alive = (indexes(home, "m0") / f".half-{name}" for name in ("dead", "alive"))
+    for half in (dead, alive):
+        half.write_bytes(b"vectors")
+    os.utime(dead, (1000, 1000))
+    made(catalog("lamp"), files(home, "m1"))
+    assert not dead.exists()
+    assert alive.exists()
+
+
 def test_two_that_begin_together_embed_once(home: Path) -> None:
     items, encoders = numbered(1500), [Encoder(), Encoder()]
 

@@ -368,3 +368,27 @@ def test_receipts_from_before_servers_shared_anything_are_read(
             connection.execute(text("UPDATE shopfit_audit SET detail = :detail WHERE id = :id"), change)
     engine.dispose()
     assert registry.receipts("gone") == [receipt]
+
+
+def test_what_was_learned_from_an_erased_merchant_is_not_registered(
+    registry: Registry, place: Settings, make_bundle: MakeBundle
+) -> None:
+    """A training that had its rows may be under way on any machine."""
+    fill(registry, place, make_bundle)
+    before = registry.erasures(["gone", "stays", "nobody"])
+    assert before == {"gone": 0, "stays": 0, "nobody": 0}
+    registry.erase("gone", place, actor="eve")
+    for learned_from in (["gone"], ["stays", "gone"]):  # an adapter, and a starter of several
+        known = {name: before[name] for name in learned_from}
+        with pytest.raises(RegistryError, match="gone was erased while this was trained"):
+            registry.publish(make_bundle("gone", seed=7), promote=True, actor="ada", erasures=known)
+    assert registry.versions("gone") == []
+
+    since = registry.erasures(["gone", "stays"])
+    assert since["gone"] > since["stays"] == 0
+    again = registry.publish(make_bundle("gone", seed=7), promote=True, actor="ada", erasures=since)
+    assert again.name == f"{NAME}@4"
+    registry.publish(make_bundle("stays", seed=7), promote=True, actor="ada", erasures={"stays": before["stays"]})
+    registry.erase("gone", place, actor="eve")
+    with pytest.raises(RegistryError, match="gone was erased"):  # a second erasure is another one
+        registry.publish(make_bundle("gone", seed=8), promote=True, actor="ada", erasures=since)

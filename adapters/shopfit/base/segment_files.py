@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _KIND = "shopfit segment 2"
 _ENDING, _HALF = ".safetensors", ".half-"
+_STALE = 3600.0  # seconds after which a half-written file is of a process that was killed
 _OFF = 1e-2  # what the length of a vector may differ from 1 by
 _DTYPES = {"U64": "<u8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "u1"}
 _KINDS = {
@@ -128,7 +130,13 @@ class SegmentFiles:
                     (segment.path or self.folder / "").unlink()  # other processes keep what they have mapped
 
     def _shrink(self) -> None:
-        """Remove what was not used for the longest, of any merchant, until the rest is small enough."""
+        """Remove what killed processes left half-written, and what was not used for the longest, of any merchant, until
+        the rest is small enough.
+        """
+        for half in self.folder.parent.glob(f"*/{_HALF}*"):
+            with suppress(OSError):
+                if half.stat().st_mtime < time.time() - _STALE:
+                    half.unlink()
         files = []
         for path in self.folder.parent.glob(f"*/*{_ENDING}"):
             with suppress(OSError):

@@ -9,12 +9,12 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from shopfit.adapter.bundle import MANIFEST
 from shopfit.errors import BundleError, Problem, RegistryError, UnknownReference
@@ -23,7 +23,7 @@ from shopfit.registry import fetching, queries
 from shopfit.registry.blobs import BlobStore
 from shopfit.registry.database import Database
 from shopfit.registry.queries import batched
-from shopfit.registry.schema import CATALOGS, FEEDBACK, KEYS, LIMITS, RELEASES, USAGE
+from shopfit.registry.schema import AUDIT, CATALOGS, FEEDBACK, KEYS, LIMITS, RELEASES, USAGE
 from shopfit.registry.temp_folders import Space, remove, sweep
 from shopfit.registry.version import AuditEntry
 from shopfit.settings import (
@@ -45,6 +45,7 @@ _BEGUN, _DONE = "erase-begun", "erase"
 _LEAVINGS = "leavings"
 _OF_THE_CONSOLE = ("runs", "data")  # told where there was something
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b", re.ASCII)
+_NAMES = 500  # of one statement
 _BLOBS_A_LOCK = 64  # blobs removed in one transaction, for which publishers wait
 _ROWS = {"releases": RELEASES, "catalogs": CATALOGS, "limits": LIMITS, "usage": USAGE, "feedback": FEEDBACK}
 
@@ -180,6 +181,34 @@ def erase(
         with database.writing() as connection:
             queries.record(connection, actor, _DONE, merchant, "", 0, receipt.to_json())
     return receipt
+
+
+def last_of(connection: Connection, merchants: Iterable[str]) -> dict[str, int]:
+    """The id in the audit of each merchant's last erasure, begun or done; 0 where there is none."""
+    found = dict.fromkeys(merchants, 0)
+    for names in batched(found, _NAMES):
+        erased = AUDIT.c.merchant.in_(names) & AUDIT.c.action.in_((_BEGUN, _DONE))
+        last = select(AUDIT.c.merchant, func.max(AUDIT.c.id)).where(erased).group_by(AUDIT.c.merchant)
+        found |= dict(connection.execute(last).tuples().all())
+    return found
+
+
+def check_there(connection: Connection, before: Mapping[str, int]) -> None:
+    """Refuse what was learned from a merchant that was erased meanwhile.
+
+    Args:
+        connection: of the transaction that would register it.
+        before: what `last_of` gave when the data was read.
+
+    Raises:
+        RegistryError: naming the merchants.
+    """
+    now = last_of(connection, before)
+    if gone := sorted(name for name, number in before.items() if now[name] != number):
+        raise RegistryError(
+            f"{', '.join(gone)} was erased while this was trained on its data: nothing is registered",
+            next_step="erase it again if this machine still has files of it; train anew if it is to be there",
+        )
 
 
 def receipts(audit: list[AuditEntry]) -> list[Receipt]:

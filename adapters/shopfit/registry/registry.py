@@ -79,6 +79,7 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog, Overview):
         promote: bool,
         actor: str,
         summary: Mapping[str, Any] | None = None,
+        erasures: Mapping[str, int] | None = None,
     ) -> Version:
         """Register a bundle as the next version of its merchant and recipe.
 
@@ -88,10 +89,12 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog, Overview):
             promote: move @production to it too (and @previous to the old one), not just @candidate.
             actor: who publishes, for the audit.
             summary: what its report says in short, as plain JSON; kept with the version.
+            erasures: what `erasures` gave before the data was read that the bundle has learned from.
 
         Raises:
             BundleError: if the bundle is incomplete, was edited, or cannot be stored as it is.
-            RegistryError: if the registry cannot be written, or an argument is invalid; then nothing is registered.
+            RegistryError: if one of those merchants was erased since, the registry cannot be written, or an argument is
+                invalid; then nothing is registered.
         """
         actor, promote = validation.actor(actor), validation.flag("promote", promote)
         refused = None if refused is None else validation.reason(refused)
@@ -104,6 +107,7 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog, Overview):
         manifest = bundle.manifest
         merchant, recipe = manifest.merchant, manifest.recipe
         with self._database.writing() as connection:
+            erasing.check_there(connection, erasures or {})
             # some may have been collected as garbage since; the transaction excludes more of that
             missing = self._blobs.missing(file.sha256 for file in files)
             for file in files:
@@ -324,6 +328,18 @@ class Registry(Catalogs, Keyring, Releases, Quotas, FeedbackLog, Overview):
         """
         name, actor = validation.merchant(merchant), validation.actor(actor)
         return erasing.erase(self._database, self._blobs, settings, name, actor, dry_run=dry_run)
+
+    def erasures(self, merchants: Iterable[str]) -> dict[str, int]:
+        """The last erasure of each merchant, as a number; 0 of those that were never erased.
+
+        Args:
+            merchants: their names.
+
+        Raises:
+            RegistryError: if the registry cannot be read.
+        """
+        with self._database.reading() as connection:
+            return erasing.last_of(connection, merchants)
 
     def receipts(self, merchant: str) -> list[Receipt]:
         """The receipts of a merchant's erasures, oldest first. Raises as `audit` does."""
