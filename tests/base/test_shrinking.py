@@ -10,6 +10,7 @@ from tests.conftest import save_base
 
 from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.embed import Embedder
+from shopfit.base.fingerprint import fingerprint
 from shopfit.base.load import load_base
 from shopfit.base.profile import Profile, write_profile
 from shopfit.base.shrinking import shrink
@@ -95,6 +96,19 @@ def test_its_profile_goes_with_it(whole: Path, home: Path, tmp_path: Path) -> No
     assert Checkpoint.open(tmp_path / "small").profile.floor == 0.4
     base = load_base(str(tmp_path / "small"), home)
     assert base.fingerprint != load_base(str(whole), home).fingerprint
+
+
+def test_what_is_random_in_a_loaded_base_is_not_written(whole: Path, home: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    bare = BertModel(BertConfig.from_pretrained(whole), add_pooling_layer=False)
+    save_base(tmp_path / "bare", bare, AutoTokenizer.from_pretrained(whole))
+    made = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        done = shrink(str(tmp_path / "bare"), home, tmp_path / f"small-{seed}", corpus=TEXTS)
+        made.add(fingerprint(done.folder))
+    assert len(made) == 1
 
 
 def test_a_language_keeps_the_pieces_that_its_words_use_most(whole: Path, home: Path, tmp_path: Path) -> None:

@@ -50,15 +50,18 @@ _UNRELATED = (
 
 
 def read_as_saved(model: Any, checkpoint: Checkpoint) -> None:
-    """Read as the base's files say, and pool by the mean if they say nothing of it; never by the pooler of the model,
-    which is trained on another task, and often not at all.
-    """
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = nn.Identity()
+    """Read as the base's files say, and pool by the mean if they say nothing of it; never by the model's pooler."""
+    without_pooler(model)
     if getattr(model.config, "use_cache", None):
         model.config.use_cache = False  # a decoder that embeds keeps no keys and values
     plain = checkpoint.config["model_type"] in PLAIN_ENCODERS
     read_as(model, Reading(checkpoint.profile, plain))
+
+
+def without_pooler(model: Any) -> None:
+    """Take a model's pooler away: it is trained on another task, or not at all, and its numbers are random then."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = nn.Identity()
 
 
 def settle_floor(model: Any, tokenizer: Any, longest: int) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from shopfit.base.checkpoint import CONFIG, Checkpoint
 from shopfit.base.description import describe
+from shopfit.base.encoder_reading import without_pooler
 from shopfit.base.families import kind_of
 from shopfit.base.kept_pieces import kept_pieces
 from shopfit.base.load import load_pretrained, load_tokenizer, loader_of
@@ -92,6 +93,7 @@ def shrink(
         _check_unknown(document, smaller_document, tag)
     say(f"{name}: writing {len(kept):,} of them, and the model")
     model, _ = load_pretrained(name, checkpoint, loader_of("encoder"), kind="encoder", dtype=torch.float32)
+    without_pooler(model)
     before = sum(weight.numel() for weight in model.parameters())
     table = model.get_input_embeddings()
     rows = table.weight.detach()[torch.tensor(kept)].clone()
