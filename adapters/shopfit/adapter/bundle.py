@@ -52,6 +52,9 @@ class BaseIdentity(BaseModel):
     quantization: str = Field("none", description="numeric form of its weights: none, int8 or nf4")
     rounding: str = Field("", description="by whom its weights were rounded, if not by bitsandbytes")
     dtype: str = Field("float32", description="type of its other numbers")
+    floor: float | None = Field(
+        None, ge=0, lt=1, description="of an encoder's cosines, where it was measured: no file of the base says it"
+    )
     chat_template: str = Field(
         "",
         description="SHA-256 over the base's chat template, and what it writes around a prompt, if prompts are in it",
