@@ -19,6 +19,7 @@ from shopfit.base.checkpoint import CONFIG, Checkpoint
 from shopfit.base.description import describe
 from shopfit.base.encoder_reading import without_pooler
 from shopfit.base.families import kind_of
+from shopfit.base.folder import copy_terms
 from shopfit.base.kept_pieces import kept_pieces
 from shopfit.base.load import load_pretrained, load_tokenizer, loader_of
 from shopfit.base.locate import locate_base
@@ -114,6 +115,7 @@ def shrink(
         known = checkpoint.profile.languages
         write_profile(ready, checkpoint.profile, languages=[each for each in known if each in read] or sorted(read))
         (ready / "README.md").write_text(_card(name, checkpoint, languages), "utf-8")
+        copy_terms(checkpoint.folder, ready)
         Checkpoint.open(ready)
         if folder.is_dir():
             folder.rmdir()
