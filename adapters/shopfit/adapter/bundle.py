@@ -103,7 +103,9 @@ class Manifest(BaseModel):
         [], description="names of the answers that every question has, in order: labels, or the levels of a rating"
     )
     base: BaseIdentity = Field(description="the base that it was trained on")
-    encoder: str = Field("", description="fingerprint of the sentence encoder that score fusion was fitted with")
+    encoder: str = Field(
+        "", description="fingerprint of the sentence encoder that score fusion was fitted with, and that made `vector`"
+    )
     data: DataIdentity = Field(description="what it was trained and measured on")
     share: bool = Field(False, description="whether the merchant lets others start from this adapter")
     donors: list[str] = Field([], description="of a starter: the merchants that it learned from")
