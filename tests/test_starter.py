@@ -221,6 +221,7 @@ def test_only_merchants_that_share_become_donors_of_others(
     assert not closed.share
     assert closed.vector == []
     assert len(shared.vector) == 384
+    assert shared.encoder == LateEmbedder(settings.home).fingerprint
 
 
 def test_what_cannot_donate_is_refused_all_at_once(make_shop: MakeShop, recipe: Recipe, settings: Settings) -> None:

@@ -81,6 +81,7 @@ def trained_run(
         merchant,
         context.training_set,
         vector=lambda: _vector(context, embed),
+        encoder=lambda: encoder_fingerprint(embed),
         pairs=_pairs(context),
         keep=trials is None and not context.splits.pretext and not recipe.tune.self_training.rounds,
         reporter=reporter,
@@ -145,8 +146,9 @@ def trained_run(
             parts = parts or [(context.training_set, held_out) for held_out in tuned.held_out]
             blend, blend_losses = _fuse(context, parts, embed)
             calibration = _calibrate(context, parts, blend, embed)
-            fitted_with = encoder_fingerprint(embed) if blend is not None and blend.encoded else ""
-            manifest = _save(context, tuned, staged, choice, embed, fitted_with, calibration)
+            asked = context.merchant.share or (blend is not None and blend.encoded)
+            encoder = encoder_fingerprint(embed) if asked else ""
+            manifest = _save(context, tuned, staged, choice, embed, encoder, calibration)
             if blend is not None:
                 (staged / FUSION).write_text(blend.model_dump_json(indent=2) + "\n", encoding="utf-8")
                 reporter("blend", ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items()))

@@ -1,5 +1,7 @@
 """Vectors of texts: those of the tokens that the tokenizer would make of a batch, of any lengths, and of text alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,11 @@ def test_vectors_do_not_depend_on_the_batch(encoder: Base, batch_size: int) -> N
     texts = [text for text in TEXTS if text]
     alone = np.concatenate([Embedder(encoder)([text]) for text in texts])
     np.testing.assert_allclose(Embedder(encoder, batch_size=batch_size)(texts), alone, atol=1e-5)
+
+
+def test_what_vectors_depend_on_says_who_rounded(encoder: Base) -> None:
+    form = replace(encoder, quantization="int8")
+    assert Embedder(form).identity != Embedder(replace(form, rounding="shopfit")).identity
 
 
 def test_control_tokens_in_a_text_are_text(encoder: Base) -> None:

@@ -2,12 +2,15 @@ import json
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from shopfit.adapter.trainable import attach
+from shopfit.base.checkpoint import Checkpoint
 from shopfit.base.conversion import dtype_on
+from shopfit.base.description import describe
 from shopfit.base.load import Base, load_base
 from shopfit.base.locate import fetched_bases, locate_base
 from shopfit.base.mapped import MappedFiles
@@ -86,6 +89,26 @@ def test_gradients_through_a_quantized_base_survive_inference(tiny_base: Path, h
 def test_a_base_that_is_not_there(home: Path, name: str) -> None:
     with pytest.raises(BaseError, match="smollm2-135m, minilm-l6"):
         locate_base(name, home)
+
+
+def test_the_license_of_a_base_of_a_hub_is_brought_along(
+    tiny_base: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_hub = Path(shutil.copytree(tiny_base, tmp_path / "of-hub"))
+    (of_hub / "LICENSE").write_text("Our License\n")
+    (of_hub / "picture.png").write_bytes(b"large")
+
+    def download(name: str, *, allow_patterns: list[str]) -> str:
+        ignored = [path.name for path in of_hub.iterdir() if not any(map(path.match, allow_patterns))]
+        return str(shutil.copytree(of_hub, tmp_path / name, ignore=lambda *_: ignored))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    folder = locate_base("owner/plain", home)
+    assert not (folder / "picture.png").exists()
+    assert describe("owner/plain", Checkpoint.open(folder)).license == "Our License"
+    (of_hub / "README.md").write_text("---\nlicense: mit\n---\n")
+    folder = locate_base("owner/other", home)
+    assert describe("owner/other", Checkpoint.open(folder)).license == "mit"
 
 
 def test_a_hub_id_without_a_hub(home: Path) -> None:

@@ -9,7 +9,9 @@ import torch
 from tests.conftest import save_base
 
 from shopfit.base.checkpoint import Checkpoint
+from shopfit.base.description import describe
 from shopfit.base.embed import Embedder
+from shopfit.base.fingerprint import fingerprint
 from shopfit.base.load import load_base
 from shopfit.base.profile import Profile, write_profile
 from shopfit.base.shrinking import shrink
@@ -95,6 +97,32 @@ def test_its_profile_goes_with_it(whole: Path, home: Path, tmp_path: Path) -> No
     assert Checkpoint.open(tmp_path / "small").profile.floor == 0.4
     base = load_base(str(tmp_path / "small"), home)
     assert base.fingerprint != load_base(str(whole), home).fingerprint
+
+
+def test_the_terms_of_its_weights_go_with_it(whole: Path, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("not a part of it")
+    (whole / "COPYING").symlink_to(tmp_path / "elsewhere")
+    (whole / "LICENSE.txt").write_text("Our License\n\nEach copy says it.\n")
+    (whole / "NOTICE").write_text("By us.\n")
+    (whole / "README.md").write_text("---\nlicense: mit\n---\n")
+    small = shrink(str(whole), home, tmp_path / "small", corpus=TEXTS).folder
+    assert (small / "LICENSE.txt").read_text() == (whole / "LICENSE.txt").read_text()
+    assert (small / "NOTICE").read_text() == "By us.\n"
+    assert not (small / "COPYING").exists()
+    assert describe(str(small), Checkpoint.open(small)).license == "mit"
+
+
+def test_what_is_random_in_a_loaded_base_is_not_written(whole: Path, home: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    bare = BertModel(BertConfig.from_pretrained(whole), add_pooling_layer=False)
+    save_base(tmp_path / "bare", bare, AutoTokenizer.from_pretrained(whole))
+    made = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        done = shrink(str(tmp_path / "bare"), home, tmp_path / f"small-{seed}", corpus=TEXTS)
+        made.add(fingerprint(done.folder))
+    assert len(made) == 1
 
 
 def test_a_language_keeps_the_pieces_that_its_words_use_most(whole: Path, home: Path, tmp_path: Path) -> None:

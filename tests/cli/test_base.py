@@ -1,6 +1,7 @@
 """`shopfit base show` and `fetch`: folders and GGUF files."""
 
 import json
+import shutil
 from pathlib import Path
 
 from tests.base.tiny import save_gguf
@@ -14,6 +15,16 @@ def test_the_command_says_it(tiny_base: Path, run: Run) -> None:
     shown = run("base", "show", str(tiny_base)).stdout
     for word in ("llama", "decoder", "512", "float32", "nf4", "its files do not say", found["fingerprint"]):
         assert word in shown
+
+
+def test_a_measured_floor_is_shown_with_the_line_that_settles_it(tiny_encoder: Path, tmp_path: Path, run: Run) -> None:
+    folder = Path(shutil.copytree(tiny_encoder, tmp_path / "prompted"))
+    assert json.loads(run("base", "show", str(folder), "--json").stdout)["measured_floor"] is None
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "query: "}}))
+    floor = json.loads(run("base", "show", str(folder), "--json").stdout)["measured_floor"]
+    assert f'{{"floor": {floor:g}}} in shopfit.json' in " ".join(run("base", "show", str(folder)).stdout.split())
+    (folder / "shopfit.json").write_text(json.dumps({"floor": floor}))
+    assert json.loads(run("base", "show", str(folder), "--json").stdout)["floor"] == floor
 
 
 def test_the_command_dequantizes_and_says_so(tiny_base: Path, tmp_path: Path, run: Run) -> None:

@@ -52,6 +52,9 @@ class BaseIdentity(BaseModel):
     quantization: str = Field("none", description="numeric form of its weights: none, int8 or nf4")
     rounding: str = Field("", description="by whom its weights were rounded, if not by bitsandbytes")
     dtype: str = Field("float32", description="type of its other numbers")
+    floor: float | None = Field(
+        None, ge=0, lt=1, description="of an encoder's cosines, where it was measured: no file of the base says it"
+    )
     chat_template: str = Field(
         "",
         description="SHA-256 over the base's chat template, and what it writes around a prompt, if prompts are in it",
@@ -100,7 +103,9 @@ class Manifest(BaseModel):
         [], description="names of the answers that every question has, in order: labels, or the levels of a rating"
     )
     base: BaseIdentity = Field(description="the base that it was trained on")
-    encoder: str = Field("", description="fingerprint of the sentence encoder that score fusion was fitted with")
+    encoder: str = Field(
+        "", description="fingerprint of the sentence encoder that score fusion was fitted with, and that made `vector`"
+    )
     data: DataIdentity = Field(description="what it was trained and measured on")
     share: bool = Field(False, description="whether the merchant lets others start from this adapter")
     donors: list[str] = Field([], description="of a starter: the merchants that it learned from")

@@ -76,7 +76,8 @@ class Embedder:
     @property
     def identity(self) -> str:
         """What its vectors depend on besides the text."""
-        return f"{self._base.fingerprint} {self._base.dtype} {self._base.quantization} {self._max_tokens}"
+        rounding = f" {self._base.rounding}" if self._base.rounding else ""
+        return f"{self._base.fingerprint} {self._base.dtype} {self._base.quantization} {self._max_tokens}{rounding}"
 
     @property
     def fingerprint(self) -> str:

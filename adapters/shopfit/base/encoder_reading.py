@@ -18,7 +18,7 @@ from shopfit.base.encode import PlainTokenizer
 from shopfit.base.families import PLAIN_ENCODERS
 from shopfit.base.scoring.dual_encoder import Reading, fill_up, read_as, reading_of, text_vectors
 
-_STEP = 0.05  # a floor is rounded to: how a machine rounds must not show in scores
+_STEP = 0.05  # a floor is rounded to: how a machine rounds shows in scores only at the edge of two steps
 _LEAST, _MOST = 0.3, 0.9
 _UNRELATED = (
     (
@@ -50,29 +50,36 @@ _UNRELATED = (
 
 
 def read_as_saved(model: Any, checkpoint: Checkpoint) -> None:
-    """Read as the base's files say, and pool by the mean if they say nothing of it; never by the pooler of the model,
-    which is trained on another task, and often not at all.
-    """
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = nn.Identity()
+    """Read as the base's files say, and pool by the mean if they say nothing of it; never by the model's pooler."""
+    without_pooler(model)
     if getattr(model.config, "use_cache", None):
         model.config.use_cache = False  # a decoder that embeds keeps no keys and values
     plain = checkpoint.config["model_type"] in PLAIN_ENCODERS
     read_as(model, Reading(checkpoint.profile, plain))
 
 
-def settle_floor(model: Any, tokenizer: Any, longest: int) -> None:
-    """Measure the floor of an encoder whose files name prompts and no floor: 0, or 0.3 to 0.9 in steps of 0.05."""
+def without_pooler(model: Any) -> None:
+    """Take a model's pooler away: it is trained on another task, or not at all, and its numbers are random then."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = nn.Identity()
+
+
+def settle_floor(model: Any, tokenizer: Any, longest: int) -> float | None:
+    """Measure the floor of an encoder whose files name prompts and no floor: 0, or 0.3 to 0.9 in steps of 0.05.
+
+    Returns:
+        what was measured; None where nothing was.
+    """
     reading = reading_of(model)
     if reading.profile.floor is not None or not (reading.profile.query or reading.profile.passage):
-        return
+        return None
     found = min(_mean_cosine(model, tokenizer, texts, longest) for texts in _UNRELATED)
     if not math.isfinite(found):  # the proof that follows says what is wrong
         found = 0.0
-    floor = min(round(found / _STEP) * _STEP, _MOST)
-    read_as(
-        model, replace(reading, profile=replace(reading.profile, floor=round(floor, 2) if floor >= _LEAST else 0.0))
-    )
+    floor = round(min(round(found / _STEP) * _STEP, _MOST), 2)
+    floor = floor if floor >= _LEAST else 0.0
+    read_as(model, replace(reading, profile=replace(reading.profile, floor=floor)))
+    return floor
 
 
 def _mean_cosine(model: Any, tokenizer: Any, texts: tuple[str, ...], longest: int) -> float:

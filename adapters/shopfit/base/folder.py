@@ -4,6 +4,7 @@ Symbolic links must not leave the folder, except in the Hub's cache, whose snaps
 (huggingface_hub's "Understand caching").
 """
 
+import contextlib
 import json
 import os
 import stat
@@ -12,7 +13,10 @@ from typing import Any
 
 from shopfit.errors import BaseError
 
+TERMS = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*")
+"""Files that say under which terms a base is given, by their names."""
 _MOST_SETTINGS = 64 << 20  # bytes of a JSON file of settings
+_MOST_TERMS = 1 << 20  # bytes of a file of terms
 
 _REFUSED = {
     "transformers_weights": "it names other weights",
@@ -69,6 +73,15 @@ def _roots(folder: Path) -> list[Path]:
     if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
         return [real, real.parent.parent / "blobs"]
     return [real]
+
+
+def copy_terms(folder: Path, other: Path) -> None:
+    """Copy the files that say under which terms a base is given; what leads elsewhere is not followed."""
+    for path in sorted({path for pattern in TERMS for path in folder.glob(pattern)}):
+        with contextlib.suppress(BaseError):
+            real = file_in(folder, path.name)
+            if real is not None and real.stat().st_size <= _MOST_TERMS:
+                (other / path.name).write_bytes(real.read_bytes())
 
 
 def settings_in(folder: Path, name: str) -> dict[str, Any] | None:

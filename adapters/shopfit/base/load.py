@@ -52,6 +52,7 @@ class Base:
         sharded: whether processes share its weights out: each of them makes the same forwards.
         rounding: by whom its weights were rounded, if not by bitsandbytes; empty if they were not, or by that.
         languages: that it reads, as tags of BCP 47; empty if nobody says it.
+        measured_floor: of an encoder's cosines, where no file says it; it may differ by machine and precision.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Base:
     sharded: bool = False
     rounding: str = ""
     languages: tuple[str, ...] = ()
+    measured_floor: float | None = None
 
     @property
     def device(self) -> "torch.device":
@@ -205,8 +207,7 @@ def _load(
         if ours:
             to_int8(model, release)
         prepack(model, release)
-    if kind == "encoder":
-        settle_floor(model, tokenizer, longest)
+    measured = settle_floor(model, tokenizer, longest) if kind == "encoder" else None
     quantized = quantization != "none"
     scorer = proven(name, model, scorers_of(name, kind, model, tokenizer), quantized=quantized)
     if block_devices(model) and scorer.path != "fast":
@@ -231,6 +232,7 @@ def _load(
         sharded=sharded,
         rounding=ROUNDING if ours else "",
         languages=languages_of(name, checkpoint.profile),
+        measured_floor=measured,
     )
 
 

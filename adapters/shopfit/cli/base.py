@@ -70,19 +70,28 @@ def fetch(names: tuple[str, ...], as_json: bool) -> None:
 @as_json
 @only_prints
 def show(name: str, as_json: bool) -> None:
-    """Show what a base is and what memory it takes, by its files alone. One whose files are not whole is refused."""
+    """Show what a base is and what memory it takes, by its files alone. One whose files are not whole is refused.
+
+    An encoder whose files name prompts and no floor of its cosines is loaded, and its floor measured.
+    """
     from shopfit.base.checkpoint import Checkpoint
     from shopfit.base.description import describe
     from shopfit.base.fingerprint import identify
+    from shopfit.base.load import load_base
     from shopfit.base.locate import locate_base
+    from shopfit.base.profile import OWN
     from shopfit.libraries import quiet
     from shopfit.merchant.files import in_bytes
     from shopfit.settings import Settings
 
     quiet()
-    folder = locate_base(name, Settings.from_environment().home)
+    home = Settings.from_environment().home
+    folder = locate_base(name, home)
     checkpoint = Checkpoint.open(folder)
     known = describe(name, checkpoint)
+    floor, measured = checkpoint.profile.floor, None
+    if known.kind == "encoder" and floor is None and any(known.prompts):
+        measured = load_base(name, home, device="cpu", dtype="float32").measured_floor
     identity = identify(checkpoint)
     facts = {
         "name": name,
@@ -93,6 +102,8 @@ def show(name: str, as_json: bool) -> None:
         "chat_template": known.chat_template,
         "pooling": known.pooling,
         "prompts": known.prompts,
+        "floor": floor,
+        "measured_floor": measured,
         "languages": known.languages,
         "license": known.license,
         "parameters": known.parameters,
@@ -111,12 +122,18 @@ def show(name: str, as_json: bool) -> None:
         "chat_template": "yes" if known.chat_template else "no",
         "pooling": known.pooling or "none: it is no encoder",
         "prompts": " and ".join(repr(prompt) for prompt in known.prompts if prompt) or "none",
+        "floor": floor or 0 if known.kind == "encoder" else "none: it is no encoder",
         "languages": ", ".join(known.languages) or "its files do not say",
         "license": known.license or "its files do not say",
         "parameters": f"{known.parameters / 1e6:,.1f}M",
         "memory_bytes": ", ".join(f"{precision} {in_bytes(size)}" for precision, size in known.memory.items()),
         "weights_bytes": in_bytes(sum(path.stat().st_size for path in checkpoint.weights)),
     }
+    del shown["measured_floor"]
+    if measured is not None:
+        shown["floor"] = (
+            f'{measured:g}, measured: {{"floor": {measured:g}}} in {OWN} says it, and makes another base of it'
+        )
     for key, value in shown.items():
         console().entry(key, str(value), width=20)
 

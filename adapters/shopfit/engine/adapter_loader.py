@@ -68,7 +68,6 @@ class AdapterLoader:
     ) -> None:
         self.adapter_cache = adapter_cache
         self._base = base
-        self._form = _form(base)
         self._stack = stack
         self._registry = registry
         self._cache = cache
@@ -235,8 +234,11 @@ class AdapterLoader:
         return Loaded(key, tenant, prompter, weights)
 
     def _tell_form(self, name: str, evaluated: BaseIdentity) -> None:
-        """Log, once a combination, that an adapter was evaluated on the base in another dtype or quantization."""
-        form, own = _form(evaluated), self._form
+        """Log, once a combination, that an adapter was evaluated on the base in another dtype or quantization, or with
+        another floor of its cosines.
+        """
+        known = None if evaluated.floor is None else self._base.measured_floor  # older bundles do not say it
+        form, own = _form(evaluated, evaluated.floor), _form(self._base, known)
         with self._lock:
             told = form == own or form in self._told
             self._told.add(form)
@@ -257,9 +259,10 @@ class AdapterLoader:
         return self._registry, self._book
 
 
-def _form(base: Base | BaseIdentity) -> str:
+def _form(base: Base | BaseIdentity, floor: float | None) -> str:
     by = f" by {base.rounding}" if base.rounding else ""
-    return base.dtype if base.quantization == "none" else f"{base.dtype}, quantized as {base.quantization}{by}"
+    quantized = "" if base.quantization == "none" else f", quantized as {base.quantization}{by}"
+    return f"{base.dtype}{quantized}" + ("" if floor is None else f", with a measured floor of cosines of {floor:g}")
 
 
 def _key(adapter: Bundle | Tenant) -> Hashable:

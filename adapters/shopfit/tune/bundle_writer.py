@@ -91,6 +91,7 @@ def save(
             quantization=base.quantization,
             rounding=base.rounding,
             dtype=base.dtype,
+            floor=base.measured_floor,
             chat_template=chat_digest(recipe, base.tokenizer, encoder=base.encoder),
         ),
         data=data,

@@ -69,11 +69,13 @@ class Neighbours:
                     return version
         return None
 
-    def donors(self, vector: Callable[[], Sequence[float]]) -> list[Donor]:
+    def donors(self, vector: Callable[[], Sequence[float]], encoder: Callable[[], str] = lambda: "") -> list[Donor]:
         """The nearest merchants that share, nearest first.
 
         Args:
             vector: computes the mean direction of the merchant's embedded texts; called only if there are donors.
+            encoder: fingerprint of the encoder that made it, likewise; donors of another one are passed over, if both
+                are known.
         """
         if not METHODS[self._recipe.adapter.method].adds_up:
             return []
@@ -92,8 +94,13 @@ class Neighbours:
                 found.append((version, manifest))
         if not found:
             return []
-        mine = np.asarray(vector())
-        near = sorted(found, key=lambda pair: -float(np.dot(mine, np.asarray(pair[1].vector))))
+        mine, made_by = np.asarray(vector()), {"", encoder()}
+        alike = [
+            pair
+            for pair in found
+            if len(pair[1].vector) == len(mine) and (made_by == {""} or pair[1].encoder in made_by)
+        ]
+        near = sorted(alike, key=lambda pair: -float(np.dot(mine, np.asarray(pair[1].vector))))
         starts = [(version, self._start(version)) for version, _ in near[:MOST_DONORS]]
         return [
             Donor(version.name, start.factors)
@@ -126,6 +133,7 @@ def find_start(
     training_set: TrainingSet,
     *,
     vector: Callable[[], Sequence[float]],
+    encoder: Callable[[], str] = lambda: "",
     pairs: Sequence[Example] = (),
     keep: bool = False,
     reporter: Reporter,
@@ -139,6 +147,7 @@ def find_start(
         merchant: whose adapter it will be.
         training_set: the merchant's examples; there may be none.
         vector: computes the mean direction of its embedded texts.
+        encoder: fingerprint of the encoder that made it; empty if it is not known.
         pairs: of its catalog, for `catalog_start`; may be empty.
         keep: whether a starter may also be taken as it is, without training; one that was not trained on all of the
             merchant's labels never is. A recipe whose `tune.steps` is 0 takes nothing else.
@@ -171,7 +180,7 @@ def find_start(
             among[1:1] = bare
         return _compared(trainer, recipe, training_set, among, reporter)
     # without an example donors cannot be compared
-    donors = known.donors(vector) if training_set.train or training_set.valid else []
+    donors = known.donors(vector, encoder) if training_set.train or training_set.valid else []
     starter = known.starter()
     count = len(training_set.train) + len(training_set.valid)
     from_catalog = catalog_start(trainer, recipe, pairs, training_set, reporter=reporter) if count else Start()
@@ -214,7 +223,7 @@ def _compared(
 
 
 def _encoder(manifest: Manifest) -> str:
-    """The encoder that made a donor's vector: those of several are not compared."""
+    """The encoder that made a donor's vector, by its name."""
     said = manifest.recipe_snapshot.get("serve", {}).get("encoder", AUTO)
     return usual_encoder(said)
 
