@@ -176,6 +176,44 @@ def test_a_fleet_goes_on_without_a_machine_that_went_down(
     assert all(one.version for one in outcomes), outcomes
 
 
+@pytest.mark.parametrize(("workers", "machines"), [(None, [(1, 1)]), (3, [(2, 1), (1, 1)])])  # cores and GPUs
+def test_every_worker_has_room_on_a_machine(
+    yard: list[Merchant],
+    tmp_path: Path,
+    settings: Settings,
+    tiny_base: Path,
+    postgresql: str,
+    workers: int | None,
+    machines: list[tuple[int, int]],
+) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    def placed(*_: str) -> None:
+        until = time.monotonic() + 120
+        while ray.available_resources().get("GPU", 0) > 0.5:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "num_gpus": 0})
+    try:
+        for cores, gpus in machines:
+            cluster.add_node(num_cpus=cores, num_gpus=gpus)
+        outcomes = onboard_on_ray(
+            yard,
+            recipe(tmp_path, tiny_base, steps=1),
+            address=cluster.address,
+            workers=workers,
+            settings=Settings(home=settings.home, registry=postgresql, blobs=settings.blobs),
+            actor="test",
+            slots=1,
+            reporter=placed,
+        )
+    finally:
+        cluster.shutdown()
+    assert all(one.version for one in outcomes), outcomes
+
+
 @pytest.fixture
 def crowded() -> Iterator[str]:
     """The address of a cluster whose only core another program has."""

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -226,22 +226,16 @@ class _Cluster:
     def __init__(
         self, ray: Any, workers: int | None, recipe: Recipe, settings: Settings, options: dict[str, Any]
     ) -> None:
-        there = ray.cluster_resources()
-        machines = sum(node["Alive"] for node in ray.nodes())
-        if machines > 1 and settings.registry.startswith("sqlite"):
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if len(machines) > 1 and settings.registry.startswith("sqlite"):
             raise ShopfitError(
-                f"the {machines} machines of the cluster have no registry in common: {settings.registry} is a file",
+                f"the {len(machines)} machines of the cluster have no registry in common: "
+                f"{settings.registry} is a file",
                 next_step="set SHOPFIT_REGISTRY to a PostgreSQL URL and SHOPFIT_BLOBS to where all reach it",
             )
         self._ray = ray
-        self.size = workers or int(there.get("GPU", 0)) or machines
-        cores = int(there.get("CPU", 0)) // self.size
-        if cores < 1:
-            raise ShopfitError(
-                f"{self.size} workers want a core each, and the cluster has {int(there.get('CPU', 0))}",
-                next_step="say less with --workers",
-            )
-        gpus = min(1.0, there.get("GPU", 0) / self.size)
+        self.size = workers or int(sum(machine.get("GPU", 0) for machine in machines)) or len(machines)
+        cores, gpus = _share(machines, self.size)
         kind = ray.remote(Worker).options(num_cpus=cores, num_gpus=gpus)
         self._new: Callable[[], Any] = lambda: kind.remote(recipe, settings, options)
         self._workers: dict[int, Any] = {}
@@ -321,6 +315,28 @@ class _Cluster:
         else:
             self._failed[number] = 0
             self.free.append(number)
+
+
+def _share(machines: Sequence[Mapping[str, float]], size: int) -> tuple[int, float]:
+    """The cores and the part of a GPU of each worker: as many as leave room for all, none of them on two machines.
+
+    Raises:
+        ShopfitError: if there is no room for them with a core each.
+    """
+    cores, gpus = (sum(int(machine.get(kind, 0)) for machine in machines) for kind in ("CPU", "GPU"))
+    on_one = max(1, -(-size // gpus)) if gpus else 0  # workers a GPU
+
+    def room(cores: int) -> int:
+        rooms = [(int(machine.get("CPU", 0)) // cores, int(machine.get("GPU", 0)) * on_one) for machine in machines]
+        return sum(min(room) if gpus else room[0] for room in rooms)
+
+    found = next((number for number in range(cores // size, 0, -1) if room(number) >= size), 0)
+    if not found:
+        raise ShopfitError(
+            f"{size} workers want a core each, and the cluster has room for {room(1)}",
+            next_step="say less with --workers",
+        )
+    return found, 10_000 // on_one / 10_000 if gpus else 0.0  # Ray counts in parts of 10,000
 
 
 def _opened(address: str) -> Any:
