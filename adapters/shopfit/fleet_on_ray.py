@@ -113,7 +113,7 @@ def onboard_on_ray(
     Args:
         merchants: as for `onboard_fleet`, as is what is not said here.
         recipe: what to make.
-        address: of the cluster, such as `auto` or `ray://host:10001`; `local` starts one on this machine.
+        address: of the cluster, such as `auto` or `host:6379`; `local` starts one on this machine.
         workers: fleets at a time; one a GPU by default, else one a machine.
         settings: where state lives.
         actor: who asks.
@@ -343,8 +343,13 @@ def _opened(address: str) -> Any:
     """Ray, in a cluster.
 
     Raises:
-        ShopfitError: if it is not installed, or not there.
+        ShopfitError: if it is not installed, or not there, or outcomes would not come one by one.
     """
+    if address.startswith("ray://"):
+        raise ShopfitError(
+            f"{address} is reached through Ray's client, which brings no outcomes of a fleet",
+            next_step="run the fleet on a machine of the cluster, with --ray auto",
+        )
     quiet_ray()
     try:
         import ray
@@ -381,6 +386,6 @@ def _reach(address: str) -> None:
     Raises:
         OSError: if nobody does.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10.0).close()
