@@ -225,6 +225,24 @@ def test_an_interrupted_fleet_goes_on_with_what_is_left(
     assert [one.earlier for one in anew] == [False, True, False]  # acme was erased, and crane has other rows
 
 
+def test_what_another_part_of_an_attempt_began_goes_on_and_what_is_older_is_made_anew(
+    shops: list[Merchant], tmp_path: Path, settings: Settings, tiny_base: Path
+) -> None:
+    of = recipe(tmp_path, tiny_base, steps=1)
+    shops = shops[:2]
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    onboard_fleet(shops, of, settings=settings, actor="test", attempt="yesterday")
+    with pytest.raises(KeyboardInterrupt):
+        onboard_fleet(shops, of, settings=settings, actor="test", slots=1, attempt="today", ended=stop)
+    outcomes = onboard_fleet(shops, of, settings=settings, actor="test", attempt="today")
+    assert [(one.version, one.earlier) for one in outcomes] == [("acme/r@2", False), ("bolt/r@2", False)]
+    resumed = onboard_fleet(shops, of, settings=settings, actor="test", resume=True, attempt="tomorrow")
+    assert [(one.version, one.earlier) for one in resumed] == [("acme/r@2", True), ("bolt/r@2", True)]
+
+
 def test_a_run_that_is_interrupted_while_it_trains_leaves_nothing(
     shops: list[Merchant], tmp_path: Path, settings: Settings, tiny_base: Path
 ) -> None:

@@ -113,6 +113,7 @@ def onboard_fleet(
     actor: str,
     instant: bool = False,
     resume: bool = False,
+    attempt: str = "",
     slots: int = SLOTS,
     check: Callable[[Merchant], None] = lambda _: None,
     reporter: Reporter = lambda _merchant, _what, _detail: None,
@@ -127,6 +128,8 @@ def onboard_fleet(
         actor: who asks, for the registry's audit.
         instant: as for `onboard`.
         resume: whether to leave out those of whom the same recipe's interrupted fleet has registered a version.
+        attempt: names what this call is a part of, such as a fleet over machines. Merchants that another part of it
+            began go on, as with `resume`.
         slots: trainings at a time, and runs.
         check: refuses a merchant by raising ShopfitError, before its data is read.
         reporter: told of every resolved choice.
@@ -143,16 +146,15 @@ def onboard_fleet(
     check_fleet(recipe)
     names = check_merchants(merchants)
     recipe = on_one_base(recipe, merchants)
-    records = {merchant.name: _Record(settings.home, merchant, recipe, instant) for merchant in merchants}
+    records = {merchant.name: _Record(settings.home, merchant, recipe, instant, attempt) for merchant in merchants}
     sweep(settings.home)
     with Registry.open(settings) as registry:
-        found = {
-            name: done for name, record in records.items() if resume and (done := record.read(registry)) is not None
-        }
+        goes_on = {name for name, record in records.items() if resume or record.begun}
+        found = {name: done for name in names if name in goes_on and (done := records[name].read(registry)) is not None}
         for outcome in found.values():
             ended(outcome)
         for name in set(names) - set(found):
-            records[name].remove()
+            records[name].begin(anew=name not in goes_on)
         if len(found) < len(names):
             accelerator = make_accelerator(recipe)
             check_alone("a fleet is one process, not", accelerator)
@@ -160,13 +162,16 @@ def onboard_fleet(
             fleet = Fleet(base, slots=slots, rank=recipe.adapter.rank)
             encoder = LateEmbedder(settings.home)
             shared = (registry, settings, accelerator, fleet, encoder, actor)
-            yard = _Yard(*shared, recipe, instant, resume, check, reporter, registry.erasures(names))
+            yard = _Yard(*shared, recipe, instant, check, reporter, registry.erasures(names))
 
             def start(merchant: Merchant) -> Turn:
                 def work(turn: Turn) -> None:
-                    outcome = yard.run(merchant, turn)
+                    record = records[merchant.name]
+                    outcome = yard.run(merchant, turn, record.notes)
                     if outcome.version:
-                        records[merchant.name].write(outcome)
+                        record.write(outcome)
+                    else:
+                        record.remove()
                     found[merchant.name] = outcome
 
                 return Turn(f"shopfit-fleet-{merchant.name}", work)
@@ -248,12 +253,11 @@ class _Yard:
     actor: str
     recipe: Recipe
     instant: bool
-    resume: bool
     check: Callable[[Merchant], None]
     reporter: Reporter
     erasures: Mapping[str, int]
 
-    def run(self, merchant: Merchant, turn: Turn) -> Outcome:
+    def run(self, merchant: Merchant, turn: Turn, notes: Checkpoints) -> Outcome:
         """One merchant's run, in its turn; what goes wrong is its outcome."""
         started = time.perf_counter()
 
@@ -262,9 +266,6 @@ class _Yard:
                 turn.check()
             self.reporter(merchant.name, what, detail)
 
-        notes = Checkpoints(checkpoints(self.settings.home, merchant.name) / self.recipe.name)
-        if not self.resume:
-            notes.forget_notes()
         trainer = FleetTrainer(self.fleet, self.accelerator, turn.wait)
         try:
             self.check(merchant)
@@ -319,44 +320,70 @@ def _outcome(done: Onboarded, seconds: float) -> Outcome:
 
 
 class _Record:
-    """What a fleet has registered for a merchant, in a file that is removed with the merchant.
+    """What a fleet has begun and registered for a merchant, in a file that is removed with the merchant.
 
     Args:
         home: shopfit's.
         merchant: whose files, as they are now, it is of.
         recipe: of the fleet.
         instant: likewise.
+        attempt: as for `onboard_fleet`.
     """
 
-    def __init__(self, home: Path, merchant: Merchant, recipe: Recipe, instant: bool) -> None:
+    def __init__(self, home: Path, merchant: Merchant, recipe: Recipe, instant: bool, attempt: str) -> None:
+        self._merchant, self._attempt = merchant.name, attempt
         self._path = fleets(home, merchant.name) / f"{recipe.name}.json"
         self._run = content_digest([dump_recipe(recipe), instant, _files(merchant.folder)])
+        self.notes = Checkpoints(checkpoints(home, merchant.name) / recipe.name)
+
+    @property
+    def begun(self) -> bool:
+        """Whether another part of the same attempt has begun the merchant's run."""
+        return bool(self._attempt) and self._found().get("attempt") == self._attempt
 
     def read(self, registry: Registry) -> Outcome | None:
         """What is there of the same fleet; None if that is nothing, cannot be read, or is registered no more."""
         try:
-            found: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
-            if found["run"] != self._run:
-                return None
-            outcome = Outcome(**found["outcome"] | {"earlier": True})
+            outcome = Outcome(**self._found()["outcome"] | {"earlier": not self.begun})
             registry.resolve(outcome.version)
-        except (OSError, ValueError, TypeError, KeyError, UnknownReference):
+        except (ValueError, TypeError, KeyError, UnknownReference):
             return None
         return outcome
 
+    def begin(self, *, anew: bool) -> None:
+        """Forget what was registered, and that the run was begun before if it begins anew."""
+        self.remove()
+        if anew:
+            self.notes.forget_notes()
+        if self._attempt:
+            self._keep({})
+
     def write(self, outcome: Outcome) -> None:
-        """Keep an outcome; on a disk that cannot be written it is not kept, and `--resume` will make it anew."""
+        """Keep an outcome."""
+        self._keep({"outcome": asdict(outcome)})
+
+    def remove(self) -> None:
+        """Forget it: the merchant's next run begins anew."""
+        self._path.unlink(missing_ok=True)
+
+    def _keep(self, said: Mapping[str, Any]) -> None:
+        """Keep what is said; on a disk that cannot be written it is not kept, and the run will be made anew."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part = self._path.with_suffix(".part")
-            part.write_text(json.dumps({"schema": 1, "run": self._run, "outcome": asdict(outcome)}), encoding="utf-8")
+            document = {"schema": 1, "run": self._run, "attempt": self._attempt, **said}
+            part.write_text(json.dumps(document), encoding="utf-8")
             part.replace(self._path)
         except OSError as error:
-            logger.warning("--resume will make %s anew: %s", outcome.merchant, error)
+            logger.warning("--resume will make %s anew: %s", self._merchant, error)
 
-    def remove(self) -> None:
-        """Forget it: the merchant's run begins anew."""
-        self._path.unlink(missing_ok=True)
+    def _found(self) -> dict[str, Any]:
+        """What the same fleet kept; empty if that is nothing, or cannot be read."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) and found.get("run") == self._run else {}
 
 
 def _files(folder: Path) -> list[list[Any]]:

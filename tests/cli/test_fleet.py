@@ -1,11 +1,15 @@
 """`shopfit fleet`: many merchants, one command, and who needs attention."""
 
 import json
+import re
+import signal
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.cli.conftest import Run, review, write_rows
+from tests.cli.test_stopping import stopped
+from tests.forks import Forks
 
 
 @pytest.fixture
@@ -61,3 +65,13 @@ def test_who_is_not_there_is_said_before_anything_is_trained(yard: Path, run: Ru
     assert refused.returncode == 2
     assert "--set adapter.method=lora" in refused.stderr
     assert run("fleet", "--recipe", recipe).returncode == 2
+
+
+@pytest.mark.proof
+def test_a_fleet_on_a_cluster_that_is_stopped_says_what_is_registered(yard: Path, forks: Forks) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    command = [str(forks.shim), "fleet", "--recipe", str(yard.parent / "sentiment.yaml"), "--data", str(yard)]
+    begun = "acme/sentiment@1"
+    process = stopped([*command, "--no-instant", "--slots", "1", "--ray", "local"], begun, signal.SIGINT)
+    assert process.returncode == 130, process.stderr
+    assert re.search(r"\d versions? or more registered; go on with --resume", process.stderr), process.stderr

@@ -109,13 +109,7 @@ def command(
         say("machine", warning)
     say("fleet", f"{counted(len(opened), 'merchant')}, recipe {loaded.name}, base {loaded.base}")
     told = click.get_current_context().ensure_object(Told)
-    with Progress(screen, len(opened)) as progress:
-
-        def stage(merchant: str, what: str, detail: str) -> None:  # in the threads of runs
-            progress.stage(merchant, what, detail)
-            if what == "registered":
-                told.kept = f"{counted(progress.versions, 'version')} registered; go on with --resume"
-
+    with Progress(screen, len(opened), told) as progress:
         make = onboard_fleet
         if cluster is not None:
             from shopfit.fleet_on_ray import onboard_on_ray
@@ -130,7 +124,7 @@ def command(
             resume=resume,
             slots=slots,
             check=lambda merchant: check_named(merchant, loaded, overrides),
-            reporter=stage,
+            reporter=progress.stage,
             ended=progress.ended,
         )
     if as_json:
@@ -204,13 +198,15 @@ class Progress:
     Args:
         screen: where it is shown.
         count: of merchants.
+        told: what is registered, in words.
     """
 
-    def __init__(self, screen: "Screen", count: int) -> None:
+    def __init__(self, screen: "Screen", count: int, told: Told) -> None:
         from rich.live import Live
 
-        self.versions = 0
-        self._screen, self._count, self._done = screen, count, 0
+        self._versions: set[str] = set()
+        self._dealt = False  # to workers, of whom only outcomes tell what they registered
+        self._screen, self._told, self._count, self._done = screen, told, count, 0
         self._stages: dict[str, tuple[str, str]] = {}
         self._started = time.monotonic()
         self._live = Live(console=screen, get_renderable=self._table, transient=True, refresh_per_second=2)
@@ -239,15 +235,28 @@ class Progress:
             self._live.stop()
 
     def stage(self, merchant: str, what: str, detail: str) -> None:
-        """A merchant's run has come so far."""
+        """A merchant's run, in a thread of its own, has come so far."""
         self._stages[merchant] = what, detail
-        self.versions += what == "registered"
+        self._dealt |= what == "worker"
+        if what == "registered":
+            self._versions.add(detail)
+        self._keep()
 
     def ended(self, outcome: "Outcome") -> None:
         """A merchant's run is over."""
         self._stages.pop(outcome.merchant, None)
         self._done += 1
+        if not outcome.earlier:
+            self._versions |= {outcome.version, outcome.instant} - {""}
+        self._keep()
         self._screen.row(outcome.merchant, worded(outcome))
+
+    def _keep(self) -> None:
+        count = counted(len(self._versions), "version")
+        if self._dealt:
+            count = f"{count} or more" if self._versions else "workers may have versions"
+        if self._dealt or self._versions:
+            self._told.kept = f"{count} registered; go on with --resume"
 
     def _tick(self) -> None:
         silent = 0.0
