@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from tests.solo import wearing
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.adapter.weight_files import NORM_SCALES, WEIGHTS, write_served
@@ -171,6 +172,28 @@ def test_a_restored_state_is_bitwise_the_same(base: Base) -> None:
     adapter.restore(state)
     assert torch.equal(answers(adapter).detach(), before)
     adapter.detach()
+
+
+@pytest.mark.parametrize("failing", ["layers", "weights"])
+def test_what_fails_while_an_adapter_is_put_on_leaves_the_base_bare_and_free(
+    base: Base, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.no_grad():
+        before = CausalScorer(0).collate(QUESTIONS).forward(base.model)
+    start = None
+    if failing == "layers":  # as where there is no memory for the fourth one
+        left = iter([None, None, None])
+        monkeypatch.setattr("peft.tuners.lora.layer.LoraLayer.reset_lora_parameters", lambda *_: next(left))
+    else:
+        start = Start("x", factors={"model.layers.1.mlp.up_proj": (torch.ones(4, 5), torch.ones(7, 4))})
+    with pytest.raises((StopIteration, RuntimeError)):
+        attach(base, settings_of("lora"), total_steps=1, opening=OPENING, start=start)
+    monkeypatch.undo()
+    assert not any("lora" in name for name, _ in base.model.named_modules())
+    assert not any(weight.requires_grad for weight in base.model.parameters())
+    with torch.no_grad():
+        assert torch.equal(CausalScorer(0).collate(QUESTIONS).forward(base.model), before)
+    trained(base, "lora").detach()
 
 
 def test_a_misspelt_target_is_named(base: Base) -> None:

@@ -317,6 +317,18 @@ def test_a_start_with_numbers_that_are_not_finite_fails_alone(bases: dict[str, B
     same(well, alone(base, of, shop(base, of, 4)))
 
 
+def test_a_start_that_does_not_fit_the_base_leaves_it_to_the_others(bases: dict[str, Base]) -> None:
+    base, of = bases["decoder"], recipe()
+    fleet = Fleet(base, slots=2, rank=4)
+    name = "model.layers.0.self_attn.q_proj"
+    with pytest.raises(RuntimeError):
+        fleet.add(shop(base, of, 4), of, Start("x", factors={name: (torch.ones(2, 5), torch.ones(5, 2))}))
+    assert not any("lora" in name for name, _ in base.model.named_modules())
+    well = fleet.add(shop(base, of, 4), of)
+    run(fleet)
+    same(well, alone(base, of, shop(base, of, 4)))
+
+
 def test_an_idle_slots_bits_never_change(bases: dict[str, Base]) -> None:
     base, of = bases["decoder"], recipe(epochs=4)
     fleet = Fleet(base, slots=3, rank=4)

@@ -153,10 +153,16 @@ class TrainableAdapter(TrainedWeights):
         self._method.unload(self.peft)
         if self.base.model.is_activation_checkpointing:
             self.base.model.activation_checkpointing_disable()
-        self.base.model.requires_grad_(False).eval()
-        for leftover in MARKS:
-            self.base.model.__dict__.pop(leftover, None)
-        self._training.end()
+        _free(self.base, self._training)
+
+    @contextmanager
+    def detached_on_error(self) -> Iterator[None]:
+        """A context for what needs the adapter on its base: whatever is raised, the base is bare again."""
+        try:
+            yield
+        except BaseException:
+            self.detach()
+            raise
 
 
 def attach(
@@ -168,7 +174,7 @@ def attach(
     gradient_checkpointing: bool = False,
     start: Start | None = None,
 ) -> TrainableAdapter:
-    """Put a new adapter on a base, initialised from torch's random state and from `start`.
+    """Put a new adapter on a base, initialised from torch's random state and from `start`; if that fails, it is bare.
 
     Args:
         base: of any architecture.
@@ -197,25 +203,50 @@ def attach(
             next_step="train without one, or in int8 or nf4 (`quantization`); what fits on no one GPU is sharded by "
             "FSDP2 (deploy/accelerate/fsdp2.yaml), and the adapter is served here",
         )
-    training = turns_of(base.model).train(base.name)
-    if base.quantization != "none" and not base.sharded:  # which it is prepared for
-        prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     config = method.config(settings, total_steps=total_steps, task_type=base.scorer.peft_task)
     if method.form is Form.PREFIX:
         config.num_layers, config.num_attention_heads, dim = base.check_prefix_shape()
         config.token_dim = config.num_attention_heads * dim
-    peft = get_peft_model(base.model, config)
+    training = turns_of(base.model).train(base.name)
+    try:
+        if base.quantization != "none" and not base.sharded:  # which it is prepared for
+            prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
+        peft = get_peft_model(base.model, config)
+    except BaseException:
+        _take_off_what_is_there(base, training)
+        raise
     adapter = TrainableAdapter(base, method, peft, training)
     beginning = Beginning(base, opening, start.factors, start.prefix)
-    try:
+    with adapter.detached_on_error():
         method.initialise(peft, beginning)
         if gradient_checkpointing:
             method.recompute(peft, beginning)
-    except RecipeError:
-        adapter.detach()
-        raise
-    adapter.trunk = trunk_below(base.model)
+        adapter.trunk = trunk_below(base.model)
     return adapter
+
+
+def _take_off_what_is_there(base: Base, training: Training) -> None:
+    """Leave a base bare whose layers PEFT has wrapped in part."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    wrapped = [(name, layer) for name, layer in base.model.named_modules() if isinstance(layer, BaseTunerLayer)]
+    replace_layers(base.model, {name: layer.get_base_layer() for name, layer in wrapped})
+    _free(base, training)
+
+
+def _free(base: Base, training: Training) -> None:
+    """Freeze a base without layers of PEFT, and release it."""
+    base.model.requires_grad_(False).eval()
+    for leftover in MARKS:
+        base.model.__dict__.pop(leftover, None)
+    training.end()
+
+
+def replace_layers(model: Any, layers: Mapping[str, Any]) -> None:
+    """Put layers in place of a model's layers of these names."""
+    for name, layer in layers.items():
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer)
 
 
 def target_layers(base: Base, settings: Adapter, start: Start) -> str | list[str]:

@@ -208,14 +208,11 @@ class Trainer:
         dataset = BalancedTrainingDataset(merchants, settings, per_merchant, names)
         steps = total_steps(recipe, len(dataset))
         adapter = _attach(base, recipe, merchants, steps, names, start)
-        name = ""
-        if self._checkpoints is not None:
-            name = name_of(base, recipe, merchants, start, accelerator.num_processes, per_merchant)
-        try:
+        with adapter.detached_on_error():
+            name = ""
+            if self._checkpoints is not None:
+                name = name_of(base, recipe, merchants, start, accelerator.num_processes, per_merchant)
             return self._train(adapter, dataset, merchants, recipe, steps, name)
-        except BaseException:  # the base is as it was before, for whoever goes on
-            adapter.detach()
-            raise
 
     def _train(
         self,
@@ -278,9 +275,10 @@ def _untrained(base: Base, recipe: Recipe, training_set: TrainingSet, start: Sta
     set_seed(recipe.tune.seed)
     recipe = recipe_for(recipe, start)
     adapter = _attach(base, recipe, [training_set], 1, head_labels(base, recipe, [training_set]), start)
-    adapter.offsets = start.offsets
-    answers = _validate(adapter, base, recipe, [training_set], accelerator)
-    adapter.peft.eval()
+    with adapter.detached_on_error():
+        adapter.offsets = start.offsets
+        answers = _validate(adapter, base, recipe, [training_set], accelerator)
+        adapter.peft.eval()
     return Tuned(adapter, 0, 0, stopped_early=False, seconds=time.perf_counter() - started, held_out=answers)
 
 
@@ -308,10 +306,11 @@ def _attach(
         gradient_checkpointing=recipe.tune.gradient_checkpointing,
         start=start,
     )
-    if names:
-        opening = opening_of(adapter, recipe.task, names, merchants, start)
-        kept = start is not None and start.kept
-        adapter.train_head(opening.discriminant() if kept else opening.prototypes())
+    with adapter.detached_on_error():
+        if names:
+            opening = opening_of(adapter, recipe.task, names, merchants, start)
+            kept = start is not None and start.kept
+            adapter.train_head(opening.discriminant() if kept else opening.prototypes())
     return adapter
 
 
