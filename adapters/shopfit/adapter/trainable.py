@@ -221,7 +221,8 @@ def attach(
         method.initialise(peft, beginning)
         if gradient_checkpointing:
             method.recompute(peft, beginning)
-        adapter.trunk = trunk_below(base.model)
+        alone = base.device.type == "cpu" and not base.sharded  # whose processes make the same number of forwards
+        adapter.trunk = trunk_below(base.model, alone=alone)
     return adapter
 
 
