@@ -62,9 +62,10 @@ class TrainableAdapter(TrainedWeights):
         return None if self.prototypes is None else Head(self._labels, self.prototypes, self._biases)
 
     def train_head(self, head: Head) -> None:
-        """Train this head's prototypes as well."""
-        self._labels, self.prototypes = head.labels, nn.Parameter(head.prototypes.clone())
-        self._biases = head.biases
+        """Train this head's prototypes as well, on the base's device."""
+        device = self.base.device
+        self._labels, self.prototypes = head.labels, nn.Parameter(head.prototypes.to(device, copy=True))
+        self._biases = None if head.biases is None else head.biases.to(device)
 
     @property
     def model(self) -> Any:
