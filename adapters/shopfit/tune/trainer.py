@@ -8,7 +8,7 @@ from functools import partial
 from operator import itemgetter
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import set_seed
 
 from shopfit.adapter.head import HeadOpening
 from shopfit.adapter.initial_weights import Start, recipe_for
@@ -23,7 +23,7 @@ from shopfit.tune.checkpoints import Checkpoints
 from shopfit.tune.kept_training import KeptTraining, name_of
 from shopfit.tune.objectives import Objective
 from shopfit.tune.optimizer import make_optimizer
-from shopfit.tune.processes import gathered, make_equal
+from shopfit.tune.processes import agreed, gathered, make_equal
 from shopfit.tune.sharding import as_asked
 from shopfit.tune.tracking import Tracking, check_trackers
 from shopfit.tune.training_callback import NoCallback, StopsTraining, TrainingCallback
@@ -241,7 +241,7 @@ class Trainer:
                 wanted = isinstance(callback, StopsTraining) and callback.wants_stop()
                 if accelerator.num_processes == 1:
                     return wanted
-                return ends_epoch and bool(broadcast_object_list([wanted])[0])  # all of them or none
+                return ends_epoch and agreed(accelerator, wanted)  # all of them or none
 
             validate = partial(_validate, adapter, base, recipe, merchants, accelerator)
             loop = TrainingLoop(adapter, recipe, dataset, share, validate, told, stops)
