@@ -217,6 +217,29 @@ def test_an_encoder_takes_no_prefix(encoder: Base) -> None:
         attach(encoder, Adapter(method="prefix"), total_steps=1, opening=(5,))
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_quantized_base_keeps_the_numbers_that_it_was_loaded_in(
+    tiny_base: Path, home: Path, method: str, checkpointing: bool
+) -> None:
+    base = load_base(str(tiny_base), home, quantization="nf4", dtype="bfloat16")
+    types = {name: weight.dtype for name, weight in base.model.named_parameters()}
+    with torch.no_grad():
+        before = CausalScorer(0).collate(QUESTIONS).forward(base.model)
+    adapter = attach(
+        base, settings_of(method), total_steps=STEPS, opening=OPENING, gradient_checkpointing=checkpointing
+    )
+    adapter.peft.train()
+    (-answers(adapter).sum() + adapter.penalty()).backward()
+    slopes = [weight.grad for weight in adapter.parameters()]
+    assert any(slope is not None and slope.isfinite().all() and slope.any() for slope in slopes)
+    adapter.detach()
+    assert base.dtype == "bfloat16"
+    assert {name: weight.dtype for name, weight in base.model.named_parameters()} == types
+    with torch.no_grad():
+        assert torch.equal(CausalScorer(0).collate(QUESTIONS).forward(base.model), before)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_on_a_quantized_base(tiny_base: Path, home: Path, method: str) -> None:
     quantized = load_base(str(tiny_base), home, quantization="nf4")

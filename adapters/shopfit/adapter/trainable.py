@@ -191,7 +191,7 @@ def attach(
         BaseError: if another adapter is being trained on the base, or the base was loaded by a device map.
     """
     with compiled_late():
-        from peft import get_peft_model, prepare_model_for_kbit_training
+        from peft import get_peft_model
 
     method, start = METHODS[settings.method], start or Start()
     check_limits(settings, base.quantization, base.kind, base.name, sharded=base.sharded)
@@ -210,8 +210,6 @@ def attach(
         config.token_dim = config.num_attention_heads * dim
     training = turns_of(base.model).train(base.name)
     try:
-        if base.quantization != "none" and not base.sharded:  # which it is prepared for
-            prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
         peft = get_peft_model(base.model, config)
     except BaseException:
         _take_off_what_is_there(base, training)
