@@ -7,7 +7,7 @@ then be better than it.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shopfit.adapter.bundle import Bundle, seal
 from shopfit.base.by_language import encoder_of
@@ -29,16 +29,13 @@ from shopfit.registry.temp_folders import sweep
 from shopfit.reports import report_on
 from shopfit.settings import Settings, checkpoints
 from shopfit.tune.checkpoints import Checkpoints
+from shopfit.tune.processes import agreed, first_process_first
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.run_context import RunContext, prepare, with_whole_base
 from shopfit.tune.search import check_search
 from shopfit.tune.trainer import make_accelerator
 from shopfit.tune.training_callback import TrainingCallback
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 
 _INSTANT = "instant"  # the note of its version
 
@@ -184,16 +181,16 @@ def make_versions(
         reporter("instant", "no version: the base is sharded, so all is measured once, at the end")
     elif instant and recipe.tune.steps != 0:
         first = _made_before(job, context)
-        if not _agreed("" if first is None else first.version.name, accelerator):
+        if not agreed(accelerator, "" if first is None else first.version.name):
             first = _version(job, _without_training(context), embed, started, only_if_passed=True)
             context.trainer.read_anew()  # a run that is resumed may have left this out
         if first is not None:
             if job.checkpoints is not None:
                 job.checkpoints.note(_INSTANT, first.version.name)
             published(first)
-    start = _agreed("" if first is None else first.bundle.manifest.start, accelerator)
+    start = agreed(accelerator, "" if first is None else first.bundle.manifest.start)
     started = time.perf_counter() if start else started
-    with accelerator.main_process_first():  # the others find what the first one wrote
+    with first_process_first(accelerator):
         splits = ready_to_augment(context.splits, recipe, context.merchant, context.base, job.settings.home, reporter)
     context = replace(context, splits=splits)
     done = _version(job, context, embed, started, trials, callback, start=start, instant=first)
@@ -332,10 +329,3 @@ def _without_training(context: RunContext) -> RunContext:
     untrained = recipe.tune.model_copy(update={"steps": 0, "self_training": SelfTraining(), "trackers": []})
     recipe = recipe.model_copy(update={"tune": untrained})
     return replace(context, prompter=context.prompter.under(recipe))
-
-
-def _agreed(said: str, accelerator: "Accelerator") -> str:
-    """What the first process says, on all of them."""
-    from accelerate.utils import broadcast_object_list
-
-    return str(broadcast_object_list([said])[0]) if accelerator.num_processes > 1 else said

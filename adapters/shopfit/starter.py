@@ -32,6 +32,7 @@ from shopfit.settings import Settings
 from shopfit.tasks import Predictions
 from shopfit.tune.bundle_writer import save, staging
 from shopfit.tune.merchant_dataset import MerchantDataset
+from shopfit.tune.processes import first_process_first
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.rewriting import ready_to_augment
 from shopfit.tune.run_context import base_of
@@ -113,7 +114,7 @@ def fit_starter(
         for donor in donors:
             splits = donor.splits
             reporter("donor", f"{donor.merchant.name}: {len(splits.train)} to train on, {len(splits.test)} to test")
-        with accelerator.main_process_first():  # the others find what the first one wrote
+        with first_process_first(accelerator):
             donors = [
                 replace(
                     donor,

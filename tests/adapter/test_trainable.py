@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from tests.solo import wearing
 
 from shopfit.adapter.bundle import LORA, NATIVE, BaseIdentity, Bundle, DataIdentity, Manifest, seal
+from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.stack import Stack
 from shopfit.adapter.trainable import TrainableAdapter, attach
 from shopfit.adapter.weight_files import NORM_SCALES, WEIGHTS, write_served
@@ -173,6 +174,28 @@ def test_a_restored_state_is_bitwise_the_same(base: Base) -> None:
     adapter.detach()
 
 
+@pytest.mark.parametrize("failing", ["layers", "weights"])
+def test_what_fails_while_an_adapter_is_put_on_leaves_the_base_bare_and_free(
+    base: Base, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.no_grad():
+        before = CausalScorer(0).collate(QUESTIONS).forward(base.model)
+    start = None
+    if failing == "layers":  # as where there is no memory for the fourth one
+        left = iter([None, None, None])
+        monkeypatch.setattr("peft.tuners.lora.layer.LoraLayer.reset_lora_parameters", lambda *_: next(left))
+    else:
+        start = Start("x", factors={"model.layers.1.mlp.up_proj": (torch.ones(4, 5), torch.ones(7, 4))})
+    with pytest.raises((StopIteration, RuntimeError)):
+        attach(base, settings_of("lora"), total_steps=1, opening=OPENING, start=start)
+    monkeypatch.undo()
+    assert not any("lora" in name for name, _ in base.model.named_modules())
+    assert not any(weight.requires_grad for weight in base.model.parameters())
+    with torch.no_grad():
+        assert torch.equal(CausalScorer(0).collate(QUESTIONS).forward(base.model), before)
+    trained(base, "lora").detach()
+
+
 def test_a_misspelt_target_is_named(base: Base) -> None:
     with pytest.raises(RecipeError, match=r"(?s)'k_porj'.*allowed: .*k_proj"):
         attach(base, Adapter(targets=["q_proj", "k_porj"]), total_steps=1, opening=(5,))
@@ -192,6 +215,29 @@ def test_an_adapter_for_another_base_is_refused_naming_both(
 def test_an_encoder_takes_no_prefix(encoder: Base) -> None:
     with pytest.raises(RecipeError, match=r"(?s)prefix tuning does not work on .*\(encoder\).*adapter\.method=lora"):
         attach(encoder, Adapter(method="prefix"), total_steps=1, opening=(5,))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_quantized_base_keeps_the_numbers_that_it_was_loaded_in(
+    tiny_base: Path, home: Path, method: str, checkpointing: bool
+) -> None:
+    base = load_base(str(tiny_base), home, quantization="nf4", dtype="bfloat16")
+    types = {name: weight.dtype for name, weight in base.model.named_parameters()}
+    with torch.no_grad():
+        before = CausalScorer(0).collate(QUESTIONS).forward(base.model)
+    adapter = attach(
+        base, settings_of(method), total_steps=STEPS, opening=OPENING, gradient_checkpointing=checkpointing
+    )
+    adapter.peft.train()
+    (-answers(adapter).sum() + adapter.penalty()).backward()
+    slopes = [weight.grad for weight in adapter.parameters()]
+    assert any(slope is not None and slope.isfinite().all() and slope.any() for slope in slopes)
+    adapter.detach()
+    assert base.dtype == "bfloat16"
+    assert {name: weight.dtype for name, weight in base.model.named_parameters()} == types
+    with torch.no_grad():
+        assert torch.equal(CausalScorer(0).collate(QUESTIONS).forward(base.model), before)
 
 
 @pytest.mark.parametrize("method", METHODS)

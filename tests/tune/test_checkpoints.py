@@ -115,6 +115,10 @@ CASES = [
     Case("decoder", "rank", "lora", 11, 1, {"lr_ratio": 4.0, "interpolation": 0.75}),
     Case("decoder", "choose", "lora", 11, 1, {"optimizer": "adamw-8bit"}),
     Case("decoder", "choose", "adalora", 11, 1, {"steps": 5}),
+    Case("decoder", "choose", "lora", 11, 2, adapter={"layers": "last:1"}),
+    Case("decoder", "rank", "dora", 11, 1, adapter={"layers": "last:1"}),
+    Case("encoder", "choose", "lora", 11, 1, {"contrastive": 0.3}, {"layers": "last:1"}),
+    Case("encoder", "rank", "adalora", 11, 2, adapter={"layers": "last:1"}),
 ]
 
 

@@ -256,8 +256,31 @@ def test_one_that_diverges_ends_alone_and_changes_no_bit_of_the_others(bases: di
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
-def test_one_whose_forward_fails_ends_alone(bases: dict[str, Base], kind: str) -> None:
-    base, of = bases[kind], recipe()
+def test_the_rows_of_a_step_are_read_in_parts(bases: dict[str, Base], kind: str) -> None:
+    base, of = bases[kind], recipe(batch_size=2, accumulate=3)
+    read: list[int] = []
+
+    def count(_module: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if torch.is_grad_enabled():
+            read.append(len(inputs[0]))
+
+    sets = [shop(base, of, 7 + seed, seed=seed) for seed in (1, 2)]
+    hook = base.model.get_input_embeddings().register_forward_pre_hook(count)
+    try:
+        fleet = Fleet(base, slots=2, rank=4, tokens=1)
+        trainings = [fleet.add(one, of) for one in sets]
+        run(fleet)
+    finally:
+        hook.remove()
+    assert max(read) == 2
+    for training, one in zip(trainings, sets, strict=True):
+        same(training, alone(base, of, one))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_one_whose_forward_fails_ends_alone(bases: dict[str, Base], kind: str, parts: int) -> None:
+    base, of = bases[kind], recipe(batch_size=4 // parts, accumulate=parts)
 
     def refuse(_module: object, inputs: tuple[torch.Tensor, ...]) -> None:  # as where there is no memory for it
         if torch.is_grad_enabled() and any("hungry" in text for text in base.tokenizer.batch_decode(inputs[0])):
@@ -268,7 +291,8 @@ def test_one_whose_forward_fails_ends_alone(bases: dict[str, Base], kind: str) -
     hungry = replace(hungry, train=[replace(row, fields={"text": f"hungry {row.id}"}) for row in hungry.train])
     hook = base.model.get_input_embeddings().register_forward_pre_hook(refuse)
     try:
-        fleet = Fleet(base, slots=3, rank=4)
+        # of two parts the others' are read before a forward that fails, or after it
+        fleet = Fleet(base, slots=3, rank=4, tokens=2048 if parts == 1 else {"encoder": 50, "decoder": 150}[kind])
         others = [fleet.add(one, of) for one in sets]
         bad = fleet.add(hungry, of)
         over = run(fleet)
@@ -314,6 +338,18 @@ def test_a_start_with_numbers_that_are_not_finite_fails_alone(bases: dict[str, B
     failed, well = fleet.add(shop(base, of, 4), of, bad), fleet.add(shop(base, of, 4), of)
     run(fleet)
     assert isinstance(failed.error, BundleError)
+    same(well, alone(base, of, shop(base, of, 4)))
+
+
+def test_a_start_that_does_not_fit_the_base_leaves_it_to_the_others(bases: dict[str, Base]) -> None:
+    base, of = bases["decoder"], recipe()
+    fleet = Fleet(base, slots=2, rank=4)
+    name = "model.layers.0.self_attn.q_proj"
+    with pytest.raises(RuntimeError):
+        fleet.add(shop(base, of, 4), of, Start("x", factors={name: (torch.ones(2, 5), torch.ones(5, 2))}))
+    assert not any("lora" in name for name, _ in base.model.named_modules())
+    well = fleet.add(shop(base, of, 4), of)
+    run(fleet)
     same(well, alone(base, of, shop(base, of, 4)))
 
 

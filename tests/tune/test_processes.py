@@ -148,22 +148,45 @@ def test_forwards_of_a_step_add_up_to_one(kind: str, tmp_path: Path) -> None:
         assert parts["losses"] == pytest.approx(whole["losses"], abs=1e-5)
 
 
-def test_a_killed_process_ends_the_other(shop: Path, home: Path) -> None:
+def started(shop: Path, *more: str) -> "list[subprocess.Popen[str]]":
+    """The main job in two processes, each of which is ended by itself."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    asked = ["adapter", "acme", str(shop.parent / "sentiment.yaml"), "--data", str(shop), "--no-instant"]
+    asked = ["adapter", "acme", str(shop.parent / "sentiment.yaml"), "--data", str(shop), "--no-instant", *more]
     known = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
-    first, second = (
+    return [
         subprocess.Popen(
-            [sys.executable, "-u", "-m", "shopfit", *asked, "--set", "tune.epochs=1000", "--set", "data.augment=[]"],
+            [sys.executable, "-u", "-m", "shopfit", *asked],
             env=os.environ | known | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
-    )
+    ]
+
+
+def told(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if line.startswith("error: ")]
+
+
+def test_what_ends_the_first_process_before_any_training_ends_the_other_with_one_message(shop: Path) -> None:
+    (shop / "merchant.yaml").write_text("name: acme\nlanguage: de\n")  # which has no synonyms
+    first, second = started(shop, "--set", 'data.augment=[{"step": "synonyms"}]')
+    try:
+        said = [running.communicate(timeout=600)[1] for running in (first, second)]
+    finally:
+        first.kill()
+        second.kill()
+    assert "synonyms" in told(said[0])[0], said[0]
+    assert told(said[1]) == [f"error: {LOST}"], said[1]
+    assert "Traceback" not in said[0] + said[1]
+    assert (first.returncode, second.returncode) == (2, 2)
+
+
+def test_a_killed_process_ends_the_other(shop: Path, home: Path) -> None:
+    first, second = started(shop, "--set", "tune.epochs=1000", "--set", "data.augment=[]")
     try:
         assert first.stdout is not None
         for line in first.stdout:
@@ -176,7 +199,6 @@ def test_a_killed_process_ends_the_other(shop: Path, home: Path) -> None:
         second.kill()
         second.communicate()
     assert first.returncode == 2, stderr
-    said = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert said == [f"error: {LOST}"], stderr
+    assert told(stderr) == [f"error: {LOST}"], stderr
     assert "Traceback" not in stderr
     assert not (home / "blobs").exists() or not list((home / "blobs").rglob("*.safetensors"))

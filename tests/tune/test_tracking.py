@@ -1,10 +1,14 @@
 """What trackers are told of a run: numbers and settings, in a place of its own, and no text; one missing is named."""
 
+import errno
+import logging
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.tracking import TensorBoardTracker
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.tune.reviews import RECIPE, reviews, training_set
 
@@ -65,6 +69,25 @@ def test_weights_and_biases_keeps_a_run_on_this_machine_without_texts(
         assert named.encode() in content
     for text in ("lovely crema", "Sentiment", str(base.folder), "pytest"):
         assert text.encode() not in content
+
+
+@pytest.mark.parametrize("failing", ["log", "finish"])
+def test_a_tracker_that_fails_is_named_once_and_the_training_goes_on(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: str
+) -> None:
+    calls: list[str] = []
+
+    def fail(*_: object, **__: object) -> None:
+        calls.append(failing)
+        if failing == "finish" or len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(TensorBoardTracker, failing, fail)
+    with caplog.at_level(logging.WARNING, "shopfit"):
+        assert fit(base, recipe("tensorboard"), tmp_path) == 6
+    (told,) = (record.getMessage() for record in caplog.records if record.name.startswith("shopfit"))
+    assert told.startswith("the training goes on without TensorBoard, which fails: OSError: ")
+    assert len(calls) == 2
 
 
 def test_what_is_not_installed_is_refused_before_anything_is_loaded() -> None:

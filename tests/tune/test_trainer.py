@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
 from shopfit.errors import Diverged, RecipeError
@@ -290,3 +291,24 @@ def test_numbers_that_are_not_finite_end_a_training_with_its_step_and_examples(b
     with torch.no_grad():
         next(base.model.parameters()).copy_(before)
     assert run(base, recipe(), reviews(12)).steps > 0, "the base is free for others"
+
+
+@pytest.mark.parametrize("start", [Start(), Start(kept=True)], ids=["trained", "as it is"])
+@pytest.mark.parametrize("read", ["texts to learn", "texts held out"])
+def test_a_forward_that_fails_leaves_the_base_bare_and_free(encoder: Base, start: Start, read: str) -> None:
+    def refuse(_module: object, inputs: tuple[torch.Tensor, ...]) -> None:  # as where there is no memory for it
+        if any("hungry" in text for text in encoder.tokenizer.batch_decode(inputs[0])):
+            raise RuntimeError("out of memory")
+
+    hungry = [Example("h", {"text": "hungry"}, label="positive")]
+    train, valid = (hungry, []) if read == "texts to learn" else (reviews(4), hungry)
+    hook = encoder.model.get_input_embeddings().register_forward_pre_hook(refuse)
+    prompter = Prompter(recipe(), encoder.tokenizer, scorer=encoder.scorer)
+    training_set = TrainingSet(train, valid, ("negative", "positive"), prompter)
+    try:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            Trainer(encoder, make_accelerator(recipe())).fit(training_set, recipe(), start)
+    finally:
+        hook.remove()
+    assert not any("lora" in name for name, _ in encoder.model.named_modules())
+    assert run(encoder, recipe(epochs=1), reviews(4)).steps == 1, "the base is free for others"

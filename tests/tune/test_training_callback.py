@@ -27,3 +27,14 @@ def test_a_training_of_a_few_seconds_says_nothing() -> None:
         now += 1
         beat.step(step, 0.5)
     assert said == []
+
+
+def test_of_a_training_that_goes_on_only_its_own_steps_took_time() -> None:
+    said: list[str] = []
+    now = 0.0
+    beat = Heartbeat(lambda _, line: said.append(line), "tuning", "the adapter", clock=lambda: now)
+    beat.begin(100)
+    for step in range(61, 70):
+        now += 1
+        beat.step(step, 0.5)
+    assert said == ["the adapter: step 68 of 100, loss 0.500, 32 s left at most"]

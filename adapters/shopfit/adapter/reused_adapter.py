@@ -1,6 +1,5 @@
 """PEFT's layers of one adapter, put on a base and taken off it again for many trainings: making them takes longer."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ import torch
 from shopfit.adapter.head import Head
 from shopfit.adapter.initial_weights import Start
 from shopfit.adapter.layer_lock import turns_of
-from shopfit.adapter.trainable import MARKS, TrainableAdapter
+from shopfit.adapter.trainable import MARKS, TrainableAdapter, replace_layers
 from shopfit.methods.method import ADAPTER, Beginning, Factors
 
 
@@ -21,14 +20,15 @@ class ReusedAdapter(TrainableAdapter):
 
     def __init__(self, adapter: TrainableAdapter) -> None:
         super().__init__(adapter.base, adapter._method, adapter.peft, adapter._training)
-        self.trunk = adapter.trunk
-        self._layers: dict[str, Any] = {
-            name: layer for name, layer in self.model.named_modules() if ADAPTER in getattr(layer, "lora_A", ())
-        }
-        self._first = {name: (down.clone(), up.clone()) for name, (down, up) in self.factors().items()}
-        model = self.base.model.__dict__
-        self._marks = {name: model[name] for name in MARKS if name in model}
-        self.scale: float = next(iter(self._layers.values())).scaling[ADAPTER]
+        with adapter.detached_on_error():
+            self.trunk = adapter.trunk
+            self._layers: dict[str, Any] = {
+                name: layer for name, layer in self.model.named_modules() if ADAPTER in getattr(layer, "lora_A", ())
+            }
+            self._first = {name: (down.clone(), up.clone()) for name, (down, up) in self.factors().items()}
+            model = self.base.model.__dict__
+            self._marks = {name: model[name] for name in MARKS if name in model}
+            self.scale: float = next(iter(self._layers.values())).scaling[ADAPTER]
         self.detach()
 
     def factors(self) -> Factors:
@@ -39,13 +39,18 @@ class ReusedAdapter(TrainableAdapter):
         }
 
     def begin(self, start: Start) -> None:
-        """Put the layers on the base, with the weights that a training begins with."""
+        """Put the layers on the base, with the weights that a training begins with; if that fails, it is bare.
+
+        Raises:
+            BaseError: if the base is not free.
+        """
         self.put_on(self._first)
-        if start.factors is not None:
-            self._method.initialise(self.peft, Beginning(self.base, (0,), start.factors))
+        with self.detached_on_error():
+            if start.factors is not None:
+                self._method.initialise(self.peft, Beginning(self.base, (0,), start.factors))
 
     def put_on(self, factors: Factors, head: Head | None = None) -> None:
-        """Put the layers on the base, with these weights.
+        """Put the layers on the base, with these weights; if that fails, it is bare.
 
         Args:
             factors: of each layer; ranks beyond the adapter's own are left out.
@@ -56,29 +61,23 @@ class ReusedAdapter(TrainableAdapter):
         """
         self._training = turns_of(self.base.model).train(self.base.name)
         self._on_base = True
-        _replace(self.base.model, self._layers)
-        self.base.model.__dict__.update(self._marks)
-        with torch.no_grad():
+        with self.detached_on_error(), torch.no_grad():
+            replace_layers(self.base.model, self._layers)
+            self.base.model.__dict__.update(self._marks)
             for name, (down, up) in self.factors().items():
                 down.copy_(factors[name][0][: len(down)])
                 up.copy_(factors[name][1][:, : up.shape[1]])
-        self.prototypes = None
-        if head is not None:
-            self.train_head(head)
+            self.prototypes = None
+            if head is not None:
+                self.train_head(head)
 
     def detach(self) -> None:
         """Take the layers off, if they are on; the base is as it was before."""
         if not self._on_base:
             return
         self._on_base = False
-        _replace(self.base.model, {name: layer.get_base_layer() for name, layer in self._layers.items()})
+        replace_layers(self.base.model, {name: layer.get_base_layer() for name, layer in self._layers.items()})
         for name in self._marks:
             self.base.model.__dict__.pop(name, None)
         self.base.model.eval()
         self._training.end()
-
-
-def _replace(model: Any, layers: Mapping[str, Any]) -> None:
-    for name, layer in layers.items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer)

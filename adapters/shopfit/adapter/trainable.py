@@ -62,9 +62,10 @@ class TrainableAdapter(TrainedWeights):
         return None if self.prototypes is None else Head(self._labels, self.prototypes, self._biases)
 
     def train_head(self, head: Head) -> None:
-        """Train this head's prototypes as well."""
-        self._labels, self.prototypes = head.labels, nn.Parameter(head.prototypes.clone())
-        self._biases = head.biases
+        """Train this head's prototypes as well, on the base's device."""
+        device = self.base.device
+        self._labels, self.prototypes = head.labels, nn.Parameter(head.prototypes.to(device, copy=True))
+        self._biases = None if head.biases is None else head.biases.to(device)
 
     @property
     def model(self) -> Any:
@@ -153,10 +154,16 @@ class TrainableAdapter(TrainedWeights):
         self._method.unload(self.peft)
         if self.base.model.is_activation_checkpointing:
             self.base.model.activation_checkpointing_disable()
-        self.base.model.requires_grad_(False).eval()
-        for leftover in MARKS:
-            self.base.model.__dict__.pop(leftover, None)
-        self._training.end()
+        _free(self.base, self._training)
+
+    @contextmanager
+    def detached_on_error(self) -> Iterator[None]:
+        """A context for what needs the adapter on its base: whatever is raised, the base is bare again."""
+        try:
+            yield
+        except BaseException:
+            self.detach()
+            raise
 
 
 def attach(
@@ -168,7 +175,7 @@ def attach(
     gradient_checkpointing: bool = False,
     start: Start | None = None,
 ) -> TrainableAdapter:
-    """Put a new adapter on a base, initialised from torch's random state and from `start`.
+    """Put a new adapter on a base, initialised from torch's random state and from `start`; if that fails, it is bare.
 
     Args:
         base: of any architecture.
@@ -184,7 +191,7 @@ def attach(
         BaseError: if another adapter is being trained on the base, or the base was loaded by a device map.
     """
     with compiled_late():
-        from peft import get_peft_model, prepare_model_for_kbit_training
+        from peft import get_peft_model
 
     method, start = METHODS[settings.method], start or Start()
     check_limits(settings, base.quantization, base.kind, base.name, sharded=base.sharded)
@@ -197,25 +204,49 @@ def attach(
             next_step="train without one, or in int8 or nf4 (`quantization`); what fits on no one GPU is sharded by "
             "FSDP2 (deploy/accelerate/fsdp2.yaml), and the adapter is served here",
         )
-    training = turns_of(base.model).train(base.name)
-    if base.quantization != "none" and not base.sharded:  # which it is prepared for
-        prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
     config = method.config(settings, total_steps=total_steps, task_type=base.scorer.peft_task)
     if method.form is Form.PREFIX:
         config.num_layers, config.num_attention_heads, dim = base.check_prefix_shape()
         config.token_dim = config.num_attention_heads * dim
-    peft = get_peft_model(base.model, config)
+    training = turns_of(base.model).train(base.name)
+    try:
+        peft = get_peft_model(base.model, config)
+    except BaseException:
+        _take_off_what_is_there(base, training)
+        raise
     adapter = TrainableAdapter(base, method, peft, training)
     beginning = Beginning(base, opening, start.factors, start.prefix)
-    try:
+    with adapter.detached_on_error():
         method.initialise(peft, beginning)
         if gradient_checkpointing:
             method.recompute(peft, beginning)
-    except RecipeError:
-        adapter.detach()
-        raise
-    adapter.trunk = trunk_below(base.model)
+        alone = base.device.type == "cpu" and not base.sharded  # whose processes make the same number of forwards
+        adapter.trunk = trunk_below(base.model, alone=alone)
     return adapter
+
+
+def _take_off_what_is_there(base: Base, training: Training) -> None:
+    """Leave a base bare whose layers PEFT has wrapped in part."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    wrapped = [(name, layer) for name, layer in base.model.named_modules() if isinstance(layer, BaseTunerLayer)]
+    replace_layers(base.model, {name: layer.get_base_layer() for name, layer in wrapped})
+    _free(base, training)
+
+
+def _free(base: Base, training: Training) -> None:
+    """Freeze a base without layers of PEFT, and release it."""
+    base.model.requires_grad_(False).eval()
+    for leftover in MARKS:
+        base.model.__dict__.pop(leftover, None)
+    training.end()
+
+
+def replace_layers(model: Any, layers: Mapping[str, Any]) -> None:
+    """Put layers in place of a model's layers of these names."""
+    for name, layer in layers.items():
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer)
 
 
 def target_layers(base: Base, settings: Adapter, start: Start) -> str | list[str]:

@@ -63,7 +63,7 @@ def shard(name: str, model: Any, device: "torch.device | str") -> None:
     place = torch.device(device)
     mesh = init_device_mesh(place.type, (torch.distributed.get_world_size(),))
     packed = {key: weight for key, weight in model.named_parameters() if is_packed(weight)}
-    for weight in model.parameters() if packed else ():  # norms and embeddings are float32 then, as PEFT makes them
+    for weight in model.parameters() if packed else ():  # norms and embeddings are float32 then
         if not is_packed(weight) and weight.is_floating_point():
             weight.data = weight.data.float()
     for block in blocks:

@@ -2,7 +2,7 @@
 
 Each training is what `Trainer.fit` would do alone: its own batches, negatives, optimizer, schedule, clipping and early
 stopping. Only forwards are shared. Each slot has torch's own AdamW over the slot's memory, so that an idle slot's bits
-never change. The rows of a step are read in one forward, whatever `tune.accumulate` is: its parts add up to the same.
+never change. The rows of a step are read in the parts that `tune.accumulate` says; parts share forwards, too.
 
 The base is as in answering, so that its own dropout, if it has any, is off: noise would depend on who shares a forward.
 On such a base, as most encoders are, a training differs from the one alone by that noise. A training whose numbers are
@@ -27,7 +27,10 @@ from shopfit.errors import RecipeError
 from shopfit.recipe.schema import Recipe
 from shopfit.tune.fleet_training import Training
 from shopfit.tune.training_callback import NoCallback, TrainingCallback
-from shopfit.tune.training_dataset import TrainingSet
+from shopfit.tune.training_dataset import Batch, TrainingSet
+
+Part = tuple[Training, Batch]
+"""A training, and a part of its batch."""
 
 SLOTS = 16
 TOKENS = 2048  # a forward, padding included
@@ -69,7 +72,7 @@ class Fleet:
         base: that all of them are on. Between calls it is bare.
         slots: trainings at a time.
         rank: the largest of an adapter.
-        tokens: a forward, padding included; a batch that alone has more is read by itself.
+        tokens: a forward, padding included; a part of a batch that alone has more is read by itself.
 
     Raises:
         RecipeError: if texts do not share forwards on this base.
@@ -153,58 +156,62 @@ class Fleet:
                 over.append(training)
             else:
                 self._active.append(training)
-        for together in self._forwards():
-            over += self._take(together)
-        return over
+        return over + self._take()
 
-    def _forwards(self) -> list[list[Training]]:
-        """The active trainings, in groups whose batches fill a forward; batches of similar width together."""
-        groups: list[list[Training]] = []
+    def _forwards(self) -> list[list[Part]]:
+        """The parts of all batches, in groups that fill a forward; those of similar width together."""
+        groups: list[list[Part]] = []
         rows = width = 0
-        for training in sorted(self._active, key=lambda training: (-_shape(training)[1], training.slot)):
-            more, needed = _shape(training)
+        parts = [(training, part) for training in self._active for part in training.parts]
+        for one in sorted(parts, key=lambda one: (-_shape(one[1])[1], one[0].slot)):
+            more, needed = _shape(one[1])
             width = width if groups else needed
             if groups and (rows + more) * width <= self._tokens:
-                groups[-1].append(training)
+                groups[-1].append(one)
                 rows += more
             else:
-                groups.append([training])
+                groups.append([one])
                 rows, width = more, needed
-        return [sorted(group, key=lambda training: training.slot) for group in groups]
+        return [sorted(group, key=lambda one: one[0].slot) for group in groups]
 
-    def _take(self, group: Sequence[Training]) -> list[Training]:
-        """A forward and a step of each training in a group; where that fails, of each alone.
+    def _take(self) -> list[Training]:
+        """Read all batches, and take a step of each training. Those of a forward that fails are read anew, each alone.
 
         Returns:
             those that are over.
         """
-        try:
-            losses = self._forward(group)
-        except Exception as failure:  # one merchant's own, whatever it is: such as no memory for its batch
-            for training in group:
-                training.forget_gradients()
-            if len(group) > 1:
-                return [over for training in group for over in self._take([training])]
-            return [self._over(group[0], failure)]
+        losses: dict[Training, list[Tensor]] = {training: [] for training in self._active}
+        again: set[Training] = set()
+        for parts in self._forwards():
+            group = [one for one in parts if one[0] not in again]
+            try:
+                for (training, _), loss in zip(group, self._forward(group) if group else (), strict=True):
+                    losses[training].append(loss)
+            except Exception:  # one merchant's own, whatever it is: such as no memory for its batch
+                again |= {training for training, _ in group}
         over = []
-        for training, loss in zip(group, losses, strict=True):
+        for training in again:
+            training.forget_gradients()
+        for training, read in losses.items():
             error: Exception | None = None
             try:
-                goes_on = training.step(loss)
+                if training in again:
+                    read = [self._forward([(training, part)])[0] for part in training.parts]
+                goes_on = training.step(torch.stack(read).sum())
             except Exception as failure:  # a merchant's own, whatever it is
                 goes_on, error = False, failure
             if not goes_on:
                 over.append(self._over(training, error))
         return over
 
-    def _forward(self, group: Sequence[Training]) -> list[Tensor]:
-        """A forward and a backward pass of a group.
+    def _forward(self, group: Sequence[Part]) -> list[Tensor]:
+        """A forward and a backward pass of some parts.
 
         Returns:
             the loss of each.
         """
-        slots, scales = [training.slot for training in group], [training.scale for training in group]
-        trunk = _trunk_of(group)
+        slots, scales = [training.slot for training, _ in group], [training.scale for training, _ in group]
+        trunk = _trunk_of([training for training, _ in group])
 
         @contextmanager
         def rows(owners: Sequence[int], keys: Keys) -> Iterator[None]:
@@ -214,14 +221,13 @@ class Fleet:
             ):
                 yield
 
-        batches = [training.batch.questions for training in group if training.batch is not None]
         sums = joint_scores(
             self.base.model,
-            batches,
-            [training.classes for training in group],
+            [part.questions for _, part in group],
+            [training.classes for training, _ in group],
             rows,
         )
-        losses = [training.loss(mine) for training, mine in zip(group, sums, strict=True)]
+        losses = [training.loss(mine, part) for (training, part), mine in zip(group, sums, strict=True)]
         # rows of one merchant reach no weights of another, so that the sum's gradients are each one's own
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         return [loss.detach() for loss in losses]
@@ -252,9 +258,8 @@ def _trunk_of(group: Sequence[Training]) -> Trunk | None:
     return max((trunk for trunk in trunks if trunk is not None), key=lambda trunk: trunk.count) if all(trunks) else None
 
 
-def _shape(training: Training) -> tuple[int, int]:
-    assert training.batch is not None
-    rows, width = training.batch.questions.input_ids.shape
+def _shape(part: Batch) -> tuple[int, int]:
+    rows, width = part.questions.input_ids.shape
     return rows, width
 
 

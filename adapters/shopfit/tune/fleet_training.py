@@ -16,6 +16,7 @@ from shopfit.base.load import Base
 from shopfit.evaluation.assess import ask
 from shopfit.recipe.schema import Recipe
 from shopfit.tasks import Predictions, task_of
+from shopfit.tune.batches import shares
 from shopfit.tune.optimizer import make_optimizer, set_rate
 from shopfit.tune.trainer import Tuned, head_labels, opening_of, to_learn
 from shopfit.tune.training_callback import TrainingCallback
@@ -79,10 +80,10 @@ class Training:
             self._factors = {name: (down.clone(), up.clone()) for name, (down, up) in adapter.factors().items()}
         finally:
             adapter.detach()
-        self.batch: Batch | None = None
+        self.parts: list[Batch] = []
 
     def enter(self, stack: TrainableStack, slot: int) -> None:
-        """Take a slot, and make the first batch."""
+        """Take a slot, and make the first batch: its `parts`."""
         self._stack, self.slot = stack, slot
         stack.put(slot, self._factors, self.recipe.name)
         numbers = nn.Parameter(stack.numbers(slot))
@@ -107,11 +108,10 @@ class Training:
         """Of the head, if there is one."""
         return None if self._head is None else self._head.classes
 
-    def loss(self, sums: Tensor) -> Tensor:
-        """The loss of the batch whose answers have these scores."""
-        assert self.batch is not None
+    def loss(self, sums: Tensor, part: Batch) -> Tensor:
+        """The loss of a part of the batch, whose answers have these scores; those of all `parts` add up."""
         settings = self.recipe.tune
-        return task_of(self.recipe.task).loss(sums, self.batch, settings.temperature, settings)
+        return part.share * task_of(self.recipe.task).loss(sums, part, settings.temperature, settings)
 
     def step(self, shown: Tensor) -> bool:
         """Take an optimizer step along the gradients that are in the slot, and make the next batch.
@@ -146,7 +146,7 @@ class Training:
     def leave(self) -> None:
         """Free the slot."""
         self._stack.clear(self.slot)
-        self.batch = None
+        self.parts = []
 
     def put_on(self) -> Tuned:
         """The trained adapter, on its base until `Tuned.adapter.detach()`."""
@@ -160,8 +160,9 @@ class Training:
         """Make the next batch; without one, keep the trained weights."""
         for indices in self._steps:
             self._indices = indices
-            batch = self._dataset.collate([self._dataset[index] for index in indices])
-            self.batch = batch.to(self._base.device)
+            rows = [self._dataset[index] for index in indices]
+            each = shares([question.prompt for question, _, _ in rows], self.recipe.tune.accumulate)
+            self.parts = [self._dataset.collate(rows, part).to(self._base.device) for part in each]
             return True
         self._loop.finish()
         self._trained = self._weights.state()

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from shopfit import __version__
@@ -22,6 +21,7 @@ from shopfit.merchant.examples import Example, content_digest
 from shopfit.recipe.schema import Recipe
 from shopfit.signals import held_back
 from shopfit.tune.checkpoints import Checkpoints, Kept
+from shopfit.tune.processes import agreed
 from shopfit.tune.training_dataset import TrainingSet
 from shopfit.tune.training_loop import Place, TrainingLoop
 
@@ -116,10 +116,7 @@ class KeptTraining:
         checkpoints, accelerator = self._checkpoints, self._accelerator
         if checkpoints is None:
             return None
-        kept = checkpoints.read(self._name) if accelerator.is_main_process else None
-        if accelerator.num_processes > 1:
-            kept = broadcast_object_list([kept])[0]
-        return kept
+        return agreed(accelerator, checkpoints.read(self._name) if accelerator.is_main_process else None)
 
     def _go_on(self, kept: Kept) -> None:
         self._weights.restore(_listed(kept.group("weights")))

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from shopfit.errors import ShopfitError
@@ -44,6 +44,39 @@ def exchange() -> Iterator[None]:
             "another process of this run has ended or cannot be reached, so this one ends too; nothing was registered",
             next_step="see what that process wrote last (out of memory?), and run the command again",
         ) from error
+
+
+def wait(accelerator: Accelerator) -> None:
+    """Return once every process is here.
+
+    Raises:
+        ShopfitError: if one of them has ended.
+    """
+    with exchange():
+        accelerator.wait_for_everyone()
+
+
+@contextmanager
+def first_process_first(accelerator: Accelerator) -> Iterator[None]:
+    """A context that the other processes enter once the first one has left it, and find what it wrote.
+
+    Raises:
+        ShopfitError: if one of them has ended.
+    """
+    if not accelerator.is_main_process:
+        wait(accelerator)
+    yield
+    if accelerator.is_main_process:
+        wait(accelerator)
+
+
+def agreed(accelerator: Accelerator, said: T) -> T:
+    """What the first process says, on all of them."""
+    if accelerator.num_processes == 1:
+        return said
+    with exchange():
+        first: T = broadcast_object_list([said])[0]
+    return first
 
 
 def gathered(accelerator: Accelerator, mine: Sequence[T]) -> list[T]:

@@ -24,7 +24,7 @@ from shopfit.tune.base_selection import choose_base
 from shopfit.tune.checkpoints import Checkpoints
 from shopfit.tune.folds import HeldOut, folds
 from shopfit.tune.merchant_dataset import MerchantDataset
-from shopfit.tune.processes import exchange
+from shopfit.tune.processes import wait
 from shopfit.tune.reporter import Reporter, silent
 from shopfit.tune.self_training import SelfTrained
 from shopfit.tune.sharding import shards
@@ -199,8 +199,7 @@ def with_whole_base(context: RunContext, settings: Settings) -> RunContext:
     """
     trainer = context.trainer
     release(trainer.base.model)
-    with exchange():
-        trainer.accelerator.wait_for_everyone()
+    wait(trainer.accelerator)
     if not trainer.accelerator.is_main_process:
         return context
     recipe = context.recipe

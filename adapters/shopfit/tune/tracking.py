@@ -1,7 +1,9 @@
 """What a training tells experiment trackers, through Accelerate's: numbers and settings, no text and no file name."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +17,8 @@ from shopfit.recipe.schema import Recipe
 from shopfit.recipe.trackers import TRACKERS, Tracker
 from shopfit.tune.memory import peak_memory_mb
 from shopfit.tune.training_step import Taken
+
+logger = logging.getLogger(__name__)
 
 
 def check_trackers(recipe: Recipe) -> None:
@@ -36,6 +40,8 @@ def check_trackers(recipe: Recipe) -> None:
 class Tracking:
     """One run in every tracker of a recipe; none does nothing. Only the first process logs.
 
+    A tracker that fails later is told nothing more: the training goes on without it.
+
     Args:
         recipe: of the run: its name is the project, and its settings are the run's.
         accelerator: of the run; `project_dir` is the folder of what is written here.
@@ -48,7 +54,7 @@ class Tracking:
     def __init__(self, recipe: Recipe, accelerator: Accelerator, adapter: TrainableAdapter) -> None:
         self._metric, self._adapter = recipe.evaluate.metric, adapter
         self._since = time.perf_counter()
-        self._trackers: list[Any] = []
+        self._trackers: dict[Tracker, Any] = {}
         folder = str(accelerator.project_dir or ".")
         run = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
         for name in recipe.tune.trackers if accelerator.is_main_process else ():
@@ -63,7 +69,7 @@ class Tracking:
                     next_step="set it up as its documentation says (WANDB_MODE=offline keeps Weights & Biases on this "
                     f"machine), or take {name} out of tune.trackers",
                 ) from error
-            self._trackers.append(tracker)
+            self._trackers[name] = tracker
 
     def step(self, step: int, taken: Taken, examples: int) -> None:
         """Log an optimizer step.
@@ -95,13 +101,25 @@ class Tracking:
 
     def close(self) -> None:
         """Close the run. The process group stays, for more trainings: Accelerate's `end_training` would end it."""
-        for tracker in self._trackers:
-            tracker.finish()
-        self._trackers = []
+        self._each(lambda tracker: tracker.finish())
+        self._trackers = {}
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
-        for tracker in self._trackers:
-            tracker.log(dict(values), step=step)
+        self._each(lambda tracker: tracker.log(dict(values), step=step))
+
+    def _each(self, act: Callable[[Any], None]) -> None:
+        """Have every tracker do something; one that fails is named once, and closed."""
+        for name, tracker in list(self._trackers.items()):
+            try:
+                act(tracker)
+            except Exception as error:
+                del self._trackers[name]
+                title = TRACKERS[name].title
+                logger.warning(
+                    "the training goes on without %s, which fails: %s: %s", title, type(error).__name__, error
+                )
+                with suppress(Exception):
+                    tracker.finish()
 
 
 def _settings(recipe: Recipe, adapter: TrainableAdapter) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import partial
 from operator import itemgetter
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import set_seed
 
 from shopfit.adapter.head import HeadOpening, KnownTexts
 from shopfit.adapter.initial_weights import Start, recipe_for
@@ -24,7 +24,7 @@ from shopfit.tune.checkpoints import Checkpoints
 from shopfit.tune.kept_training import KeptTraining, name_of
 from shopfit.tune.objectives import Objective
 from shopfit.tune.optimizer import make_optimizer
-from shopfit.tune.processes import gathered, make_equal
+from shopfit.tune.processes import agreed, gathered, make_equal
 from shopfit.tune.sharding import as_asked
 from shopfit.tune.tracking import Tracking, check_trackers
 from shopfit.tune.training_callback import NoCallback, StopsTraining, TrainingCallback
@@ -215,14 +215,11 @@ class Trainer:
         dataset = BalancedTrainingDataset(merchants, settings, per_merchant, names)
         steps = total_steps(recipe, len(dataset))
         adapter = _attach(base, recipe, merchants, steps, names, start)
-        name = ""
-        if self._checkpoints is not None:
-            name = name_of(base, recipe, merchants, start, accelerator.num_processes, per_merchant)
-        try:
+        with adapter.detached_on_error():
+            name = ""
+            if self._checkpoints is not None:
+                name = name_of(base, recipe, merchants, start, accelerator.num_processes, per_merchant)
             return self._train(adapter, dataset, merchants, recipe, steps, name)
-        except BaseException:  # the base is as it was before, for whoever goes on
-            adapter.detach()
-            raise
 
     def _train(
         self,
@@ -251,7 +248,7 @@ class Trainer:
                 wanted = isinstance(callback, StopsTraining) and callback.wants_stop()
                 if accelerator.num_processes == 1:
                     return wanted
-                return ends_epoch and bool(broadcast_object_list([wanted])[0])  # all of them or none
+                return ends_epoch and agreed(accelerator, wanted)  # all of them or none
 
             validate = partial(_validate, adapter, base, recipe, merchants, accelerator)
             loop = TrainingLoop(adapter, recipe, dataset, share, validate, told, stops)
@@ -287,9 +284,10 @@ def _untrained(
     set_seed(recipe.tune.seed)
     recipe = recipe_for(recipe, start)
     adapter = _attach(base, recipe, [training_set], 1, head_labels(base, recipe, [training_set]), start, read)
-    adapter.offsets = start.offsets
-    answers = _validate(adapter, base, recipe, [training_set], accelerator)
-    adapter.peft.eval()
+    with adapter.detached_on_error():
+        adapter.offsets = start.offsets
+        answers = _validate(adapter, base, recipe, [training_set], accelerator)
+        adapter.peft.eval()
     return Tuned(adapter, 0, 0, stopped_early=False, seconds=time.perf_counter() - started, held_out=answers)
 
 
@@ -318,11 +316,12 @@ def _attach(
         gradient_checkpointing=recipe.tune.gradient_checkpointing,
         start=start,
     )
-    if names:
-        bare = start is not None and start.scratch and METHODS[recipe.adapter.method].form is Form.FACTORS
-        opening = opening_of(adapter, recipe.task, names, merchants, start, read if bare else None)
-        kept = start is not None and start.kept
-        adapter.train_head(opening.discriminant() if kept else opening.prototypes())
+    with adapter.detached_on_error():
+        if names:
+            bare = start is not None and start.scratch and METHODS[recipe.adapter.method].form is Form.FACTORS
+            opening = opening_of(adapter, recipe.task, names, merchants, start, read if bare else None)
+            kept = start is not None and start.kept
+            adapter.train_head(opening.discriminant() if kept else opening.prototypes())
     return adapter
 
 

@@ -64,21 +64,23 @@ class Heartbeat(NoCallback):
     ) -> None:
         self._reporter, self._stage, self._what = reporter, stage, what
         self._every, self._clock = every, clock
-        self._steps = 0
+        self._steps, self._before = 0, -1  # steps of the training, and those that an earlier process took
         self._started = self._said = 0.0
 
     def begin(self, steps: int) -> None:
         """Start the clock."""
-        self._steps = steps
+        self._steps, self._before = steps, -1
         self._started = self._said = self._clock()
 
     def step(self, step: int, loss: float) -> None:
         """Say it, if it is time."""
         now = self._clock()
+        if self._before < 0:
+            self._before = step - 1
         if now - self._said < self._every:
             return
         self._said = now
-        left = (now - self._started) / step * (self._steps - step)
+        left = (now - self._started) / (step - self._before) * (self._steps - step)
         self._reporter(
             self._stage, f"{self._what}: step {step} of {self._steps}, loss {loss:.3f}, {left:.0f} s left at most"
         )
