@@ -17,6 +17,7 @@ _ASCII_WORD = regex.compile(r"\b\w\w+\b", regex.ASCII)
 _PART = regex.compile(rf"(?P<dense>(?:[{_DENSE}]\p{{M}}*)+)|[^\s{_DENSE}]+", regex.V1)
 _CLUSTER = regex.compile(r"\X")
 _SHORT_VOWELS = regex.compile(r"[\u064b-\u065f\u0670\u0640]")  # of Arabic, and the line that stretches a word
+_UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}")
 _ACCENTS = regex.compile(r"(\p{Latin})\p{M}+")
 _MARKS = regex.compile(r"(\p{M}{8})\p{M}+")  # no letter of any language has more: sorting them takes their square
 _DOTLESS = {0x131: "i"}  # Turkish has two letters where others have one: with their capitals they are one here
@@ -35,8 +36,16 @@ def folded(text: str) -> str:
 
 
 def normalised(text: str) -> str:
-    """A folded text with single spaces."""
-    return " ".join(folded(text).split())
+    """A folded text with single spaces, and without what a writer of the same words may leave out: signs that show
+    nothing (zero-width ones, variation selectors) and the short vowels and stretching lines of Arabic.
+    """
+    return " ".join(_bare(text).split())
+
+
+def _bare(text: str) -> str:
+    if text.isascii():
+        return folded(text)
+    return unicodedata.normalize("NFKC", _SHORT_VOWELS.sub("", folded(_UNSEEN.sub("", text))))
 
 
 def words_of(text: str) -> list[str]:
