@@ -11,10 +11,11 @@ from itertools import pairwise
 
 import regex
 
-_DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_RUN = regex.compile(rf"(?P<dense>(?:[{_DENSE}]\p{{M}}*)+)|[\w--[{_DENSE}]][\w--[{_DENSE}]]+", regex.V1)
+DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""The scripts that write no spaces between words, and Korean's, as the inside of a set of a regular expression."""
+_RUN = regex.compile(rf"(?P<dense>(?:[{DENSE}]\p{{M}}*)+)|[\w--[{DENSE}]][\w--[{DENSE}]]+", regex.V1)
 _ASCII_WORD = regex.compile(r"\b\w\w+\b", regex.ASCII)
-_PART = regex.compile(rf"(?P<dense>(?:[{_DENSE}]\p{{M}}*)+)|[^\s{_DENSE}]+", regex.V1)
+_PART = regex.compile(rf"(?P<dense>(?:[{DENSE}]\p{{M}}*)+)|[^\s{DENSE}]+", regex.V1)
 _CLUSTER = regex.compile(r"\X")
 _SHORT_VOWELS = regex.compile(r"[\u064b-\u065f\u0670\u0640]")  # of Arabic, and the line that stretches a word
 _UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}")
@@ -46,6 +47,21 @@ def _bare(text: str) -> str:
     if text.isascii():
         return folded(text)
     return unicodedata.normalize("NFKC", _SHORT_VOWELS.sub("", folded(_UNSEEN.sub("", text))))
+
+
+def with_places(text: str) -> tuple[str, list[int]]:
+    """A normalised text, and where each of its characters comes from: the beginning of one that a reader sees, and at
+    last the text's end.
+    """
+    read: list[str] = []
+    places: list[int] = []
+    for found in _CLUSTER.finditer(text):
+        part = _bare(found[0])
+        if part.isspace():
+            part = " " if read and read[-1] != " " else ""
+        read += part
+        places += [found.start()] * len(part)
+    return "".join(read), [*places, len(text)]
 
 
 def words_of(text: str) -> list[str]:
