@@ -207,3 +207,24 @@ def test_an_item_that_the_answer_is_about_is_seen_in_any_script_and_form(
 def test_names_and_prices_go_along_in_any_script_and_currency(catalog: Catalog, text: str, shown: str) -> None:
     vary_ = augmentation("choose", {"step": "catalog-swap"}, catalog=catalog)
     assert vary_(Example("1", {"text": text}, label="negative"), 1)["text"] == shown
+
+
+@pytest.mark.parametrize("step", TEXT_STEPS[:2], ids=lambda step: step["step"])
+def test_a_number_in_a_text_without_spaces_keeps_itself_alone_from_change(step: dict[str, Any]) -> None:
+    vary_ = augmentation("choose", step)
+    text = "第3次买这款茶叶了，订单A17很慢，发到help@orla.example还是没人理，味道倒是很香很浓"
+    shown = {str(vary_(Example("1", {"text": text}, label="negative"), epoch)["text"]) for epoch in range(1, 30)}
+    assert len(shown) > 5
+    assert all(kept in one for one in shown for kept in ("3", "A17", "help@orla.example", "没"))
+
+
+def test_what_an_answer_or_an_id_names_stays_where_no_spaces_are_written() -> None:
+    catalog = items({"id": "大红袍", "title": "武夷岩茶", "category": "乌龙"})
+    data = {"augment": [{"step": "word-dropout", "share": 0.9, "chance": 1.0}], "catalog": "catalog.jsonl"}
+    vary_ = Augmentation(recipe("generate", **data), catalog)
+    example = Example(
+        "1", {"input": "想买一件红色连衣裙，还有大红袍送给妈妈喝"}, output={"颜色": "红色", "款": "连衣裙很好"}
+    )
+    shown = {str(vary_(example, epoch)["input"]) for epoch in range(1, 20)}
+    assert len(shown) > 3
+    assert all(kept in one for one in shown for kept in ("红色", "连衣裙", "大红袍"))
