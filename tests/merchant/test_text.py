@@ -27,6 +27,8 @@ def test_forms_of_one_character_are_one() -> None:
 def test_what_shows_nothing_and_short_vowels_tell_no_texts_apart(one: str, other: str) -> None:
     assert normalised(one) == normalised(other) == normalised(normalised(one))
     assert normalised("\u0622") != normalised("\u0627")  # alef with a madda is a letter of its own
+    england, scotland = ("".join(chr(ord(sign) + 0xE0000) for sign in region) for region in ("gbeng", "gbsct"))
+    assert normalised(f"\U0001f3f4{england}\U000e007f") != normalised(f"\U0001f3f4{scotland}\U000e007f")
 
 
 def test_turkish_letters_meet_whatever_their_case() -> None:

@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import regex
 
+from shopfit.recipe.label_spelling import visible
+
 DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 """The scripts that write no spaces between words, and Korean's, as the inside of a set of a regular expression."""
 _RUN = regex.compile(rf"(?P<dense>(?:[{DENSE}]\p{{M}}*)+)|[\w--[{DENSE}]][\w--[{DENSE}]]+", regex.V1)
@@ -18,7 +20,7 @@ _ASCII_WORD = regex.compile(r"\b\w\w+\b", regex.ASCII)
 _PART = regex.compile(rf"(?P<dense>(?:[{DENSE}]\p{{M}}*)+)|[^\s{DENSE}]+", regex.V1)
 _CLUSTER = regex.compile(r"\X")
 _SHORT_VOWELS = regex.compile(r"[\u064b-\u065f\u0670\u0640]")  # of Arabic, and the line that stretches a word
-_UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}")
+_UNSEEN = regex.compile(r"[\p{Default_Ignorable_Code_Point}--[\U000e0020-\U000e007f]]", regex.V1)  # beside `visible`
 _ACCENTS = regex.compile(r"(\p{Latin})\p{M}+")
 _MARKS = regex.compile(r"(\p{M}{8})\p{M}+")  # no letter of any language has more: sorting them takes their square
 _DOTLESS = {0x131: "i"}  # Turkish has two letters where others have one: with their capitals they are one here
@@ -46,7 +48,7 @@ def normalised(text: str) -> str:
 def _bare(text: str) -> str:
     if text.isascii():
         return folded(text)
-    return unicodedata.normalize("NFKC", _SHORT_VOWELS.sub("", folded(_UNSEEN.sub("", text))))
+    return unicodedata.normalize("NFKC", _SHORT_VOWELS.sub("", folded(_UNSEEN.sub("", visible(text)))))
 
 
 def with_places(text: str) -> tuple[str, list[int]]:
