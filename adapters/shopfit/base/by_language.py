@@ -1,5 +1,7 @@
 """Which packaged base reads a merchant's language: `base: auto-language` and `serve.encoder: auto` are settled here."""
 
+from collections.abc import Mapping, Sequence
+
 from shopfit.base.packaged import PACKAGED
 from shopfit.recipe.languages import language_of
 from shopfit.recipe.methods import BaseKind
@@ -35,6 +37,24 @@ def settled(recipe: Recipe, tag: str) -> Recipe:
     encoder = packaged_for("encoder", tag) if recipe.serve.encoder == AUTO else recipe.serve.encoder
     serve = recipe.serve.model_copy(update={"encoder": encoder})
     return recipe.model_copy(update={"base": base, "bases": {}, "serve": serve})
+
+
+def merchants_by_base(recipe: Recipe, languages: Mapping[str, str]) -> dict[str, list[str]]:
+    """The bases that a recipe is on for merchants, and whose it is each.
+
+    Args:
+        recipe: whose base may be `auto-language`.
+        languages: by merchant, the tag of its language.
+    """
+    found: dict[str, list[str]] = {}
+    for name, tag in languages.items():
+        found.setdefault(settled(recipe, tag).base, []).append(name)
+    return found
+
+
+def several_bases(found: Mapping[str, Sequence[str]]) -> str:
+    """Bases, with the first merchants that each is for, to be shown."""
+    return "; ".join(f"{base} for {', '.join(names[:3])}{', …' if names[3:] else ''}" for base, names in found.items())
 
 
 def encoder_of(recipe: Recipe) -> str:
