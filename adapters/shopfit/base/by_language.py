@@ -69,7 +69,7 @@ def usual_encoder(name: str) -> str:
 
 def cannot_read(base: str, languages: tuple[str, ...], tag: str) -> str:
     """What to say of a base for texts in a language that it does not read; empty if it does, or nobody says it."""
-    if not languages or language_of(tag) in languages:
+    if not languages or language_of(tag) in map(language_of, languages):
         return ""
     reads = ", ".join(languages[:5]) + (f" and {len(languages) - 5} more" if len(languages) > 5 else "")
     return f"{base} reads {reads}, not {tag}, which merchant.yaml says: expect little of what it answers"
