@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from shopfit.merchant.segments import Segment, TextIndex
-from shopfit.merchant.text import beginning, clusters, folded, normalised, single_words, weight, words_of
+from shopfit.merchant.text import beginning, clusters, normalised, single_words, weight, words_of
+from shopfit.recipe.folding import folded
 
 
 def test_forms_of_one_character_are_one() -> None:

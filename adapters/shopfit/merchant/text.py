@@ -1,4 +1,4 @@
-"""Text in any language: how it is folded for comparing, and what its words are.
+"""Text in any language: how it is compared, and what its words are.
 
 Scripts that write no spaces between words are read by their characters (grapheme clusters, UAX 29) and pairs of them:
 on searches of a Chinese shop BM25 finds more by both than by the words of a dictionary (docs/benchmarks/languages.md).
@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import regex
 
+from shopfit.recipe.folding import folded
 from shopfit.recipe.label_spelling import visible
 
 DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -22,20 +23,8 @@ _CLUSTER = regex.compile(r"\X")
 _SHORT_VOWELS = regex.compile(r"[\u064b-\u065f\u0670\u0640]")  # of Arabic, and the line that stretches a word
 _UNSEEN = regex.compile(r"[\p{Default_Ignorable_Code_Point}--[\U000e0020-\U000e007f]]", regex.V1)  # beside `visible`
 _ACCENTS = regex.compile(r"(\p{Latin})\p{M}+")
-_MARKS = regex.compile(r"(\p{M}{8})\p{M}+")  # no letter of any language has more: sorting them takes their square
-_DOTLESS = {0x131: "i"}  # Turkish has two letters where others have one: with their capitals they are one here
 _MORE = 2  # letters that a dense character says more than one
 _PER_WORD = 2  # characters of a dense script that say about as much as a word
-
-
-def folded(text: str) -> str:
-    """A text for comparing: one form of each character (NFKC), without case, and without the dots by which Turkish
-    tells its two i apart.
-    """
-    if text.isascii():
-        return text.lower()
-    text = unicodedata.normalize("NFKC", _MARKS.sub(r"\1", text)).casefold().replace("i\u0307", "i").translate(_DOTLESS)
-    return unicodedata.normalize("NFKC", text)
 
 
 def normalised(text: str) -> str:
