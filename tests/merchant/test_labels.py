@@ -218,6 +218,11 @@ def test_contradictions_are_counted_within_and_between(tmp_path: Path) -> None:
     assert "rows.jsonl:9 and " in str(found)
 
 
+def test_what_shows_nothing_hides_no_contradiction() -> None:
+    rows_ = [Example("1", {"t": "I ❤️ it"}, label="good"), Example("2", {"t": "I ❤ it"}, label="bad")]
+    assert contradictions(rows_, [], lambda example: str(example.fields["t"])).train == 2
+
+
 def test_what_is_no_contradiction() -> None:
     same = [Example(str(number), {"text": "t"}, label="a") for number in range(3)]
     several = [Example(str(item), {"text": "t"}, relevant=(item,)) for item in "ab"]

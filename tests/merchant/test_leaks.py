@@ -37,6 +37,14 @@ def test_copies_near_copies_and_shared_groups() -> None:
     assert similarity == pytest.approx(fuzz.ratio(long, long.replace("nine", "ten")) / 100, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("I ❤️ it", "I ❤ it"), ("مُمْتاز", "ممتــاز"), ("super\u200bb", "superb")],  # a selector, vowels, a stretched line
+)
+def test_a_copy_is_one_whatever_shows_nothing(train: str, test: str) -> None:
+    assert remove_leaks(rows(train), rows(test), text, 0.92)[1].duplicates == 1
+
+
 def test_short_texts_count_only_when_equal() -> None:
     kept, leaks = remove_leaks(rows("size 10 boots", "size 11 boots"), rows("size 11 boots"), text, 0.92)
     assert ([example.id for example in kept], leaks.near_duplicates) == (["0"], 0)

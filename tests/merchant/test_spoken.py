@@ -44,6 +44,7 @@ def test_tags() -> None:
     assert not any(map(is_tag, ("zz", "xx-YY", "", "deutsch sprechend", "中文")))
     assert [language_of(tag) for tag in ("zh-Hant-TW", "cmn", "deu", "pt-BR")] == ["zh", "zh", "de", "pt"]
     assert [language_of(tag) for tag in ("nb-NO", "nn", "no", "fil", "tl")] == ["no", "no", "no", "tl", "tl"]
+    assert {language_of(tag) for tag in ("yue", "yue-Hant-HK", "wuu", "nan", "hak")} == {"zh"}
 
 
 def test_a_tag_that_a_packaged_base_lists_is_the_language_itself() -> None:

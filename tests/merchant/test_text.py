@@ -4,13 +4,32 @@ import numpy as np
 import pytest
 
 from shopfit.merchant.segments import Segment, TextIndex
-from shopfit.merchant.text import beginning, clusters, folded, normalised, single_words, weight, words_of
+from shopfit.merchant.text import beginning, clusters, normalised, single_words, weight, words_of
+from shopfit.recipe.folding import folded
 
 
 def test_forms_of_one_character_are_one() -> None:
     assert folded("ＡＢＣ　１２") == folded("abc 12")
     assert folded("ｶﾌﾟﾁｰﾉ") == folded("カプチーノ")
     assert normalised(" Größe\t XL \n") == "grösse xl"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("super\u00adb tea\u200b", "superb tea"),
+        ("\ufeffI \u2764\ufe0f it", "I \u2764 it"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645"),
+        ("\u0645\u064f\u0645\u0652\u062a\u0627\u0632", "\u0645\u0645\u062a\u0627\u0632"),
+        ("\u0645\u0645\u0640\u0640\u062a\u0627\u0632", "\u0645\u0645\u062a\u0627\u0632"),
+        ("e\u200d\u0301", "é"),
+    ],
+)
+def test_what_shows_nothing_and_short_vowels_tell_no_texts_apart(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other) == normalised(normalised(one))
+    assert normalised("\u0622") != normalised("\u0627")  # alef with a madda is a letter of its own
+    england, scotland = ("".join(chr(ord(sign) + 0xE0000) for sign in region) for region in ("gbeng", "gbsct"))
+    assert normalised(f"\U0001f3f4{england}\U000e007f") != normalised(f"\U0001f3f4{scotland}\U000e007f")
 
 
 def test_turkish_letters_meet_whatever_their_case() -> None:

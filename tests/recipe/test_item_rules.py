@@ -25,6 +25,23 @@ def test_a_sign_that_several_share_may_be_any_of_them() -> None:
     assert not Rules(currency="EUR", max_price=20).allow({"price": 10, "currency": "$"})
 
 
+@pytest.mark.parametrize(
+    ("blocked", "brand"),
+    [
+        ("ABC", "ＡＢＣ"),
+        ("ipek", "İpek"),
+        ("IPEK", "ıpek"),
+        ("STRASSE", "Straße"),
+        ("Acme Tea", "acme\u200b  tea "),
+        ("ＡＢＣ", "abc"),
+    ],
+)
+def test_a_blocked_brand_is_one_in_any_form_of_its_letters(blocked: str, brand: str) -> None:
+    rules = Rules(blocked_brands=[blocked])
+    assert rules.broken({"brand": brand}) == "blocked_brands"
+    assert rules.allow({"brand": f"{brand}x"})
+
+
 @pytest.mark.parametrize("currency", ["ERU", "x", "", "5", "kg"])
 def test_what_is_no_currency_is_refused(currency: str) -> None:
     with pytest.raises(RecipeError, match="is no currency"):

@@ -133,6 +133,7 @@ def test_synonyms_are_for_english_merchants(base: Base, home: Path) -> None:
     }
     asked = Recipe.model_validate(english)
     run(base, home, asked, language="en-GB")
+    run(base, home, asked, language="eng")
     with pytest.raises(RecipeError, match="the language of acme is de"):
         run(base, home, asked, language="de")
 

@@ -1,5 +1,7 @@
 """Which packaged base reads a merchant's language: `base: auto-language` and `serve.encoder: auto` are settled here."""
 
+from collections.abc import Mapping, Sequence
+
 from shopfit.base.packaged import PACKAGED
 from shopfit.recipe.languages import language_of
 from shopfit.recipe.methods import BaseKind
@@ -37,6 +39,24 @@ def settled(recipe: Recipe, tag: str) -> Recipe:
     return recipe.model_copy(update={"base": base, "bases": {}, "serve": serve})
 
 
+def merchants_by_base(recipe: Recipe, languages: Mapping[str, str]) -> dict[str, list[str]]:
+    """The bases that a recipe is on for merchants, and whose it is each.
+
+    Args:
+        recipe: whose base may be `auto-language`.
+        languages: by merchant, the tag of its language.
+    """
+    found: dict[str, list[str]] = {}
+    for name, tag in languages.items():
+        found.setdefault(settled(recipe, tag).base, []).append(name)
+    return found
+
+
+def several_bases(found: Mapping[str, Sequence[str]]) -> str:
+    """Bases, with the first merchants that each is for, to be shown."""
+    return "; ".join(f"{base} for {', '.join(names[:3])}{', …' if names[3:] else ''}" for base, names in found.items())
+
+
 def encoder_of(recipe: Recipe) -> str:
     """The encoder that search and score fusion of a settled recipe embed with; those of before name none."""
     return usual_encoder(recipe.serve.encoder)
@@ -49,7 +69,7 @@ def usual_encoder(name: str) -> str:
 
 def cannot_read(base: str, languages: tuple[str, ...], tag: str) -> str:
     """What to say of a base for texts in a language that it does not read; empty if it does, or nobody says it."""
-    if not languages or language_of(tag) in languages:
+    if not languages or language_of(tag) in map(language_of, languages):
         return ""
     reads = ", ".join(languages[:5]) + (f" and {len(languages) - 5} more" if len(languages) > 5 else "")
     return f"{base} reads {reads}, not {tag}, which merchant.yaml says: expect little of what it answers"

@@ -11,12 +11,12 @@ import re
 import secrets
 import string
 import threading
-import unicodedata
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from shopfit.errors import BaseError, RequestError
+from shopfit.merchant.text import clusters
 
 CUT = " …"
 """Marks where a text was cut."""
@@ -27,6 +27,7 @@ _MARGIN = 128  # tokens by which a cut text may exceed the tokens of the same ch
 _BRACKETS = re.compile(r"[<>\[\]{}|\uff5c\u3008\u3009]")  # ASCII and full-width
 _HALF = re.compile("[\ud800-\udfff]")
 _WORD = 24  # characters dropped at most so that a cut falls between words
+_CHARACTER = 16  # code points of the longest character that a reader sees as one
 _SECRET = 24  # random letters of a secret name
 
 
@@ -304,9 +305,14 @@ def _whole(encoding: Any, keep: int) -> int:
 
 
 def _between_characters(text: str, end: int) -> int:
-    """An index at or before `end` that does not split a letter from its accent, or an emoji from its modifiers."""
-    for place in range(end, max(0, end - 16), -1):
-        mark = text[place : place + 1] and unicodedata.category(text[place])[0] == "M"
-        if not mark and "\u200d" not in text[place - 1 : place + 1]:
-            return place
-    return end
+    """An index at or before `end` that splits no character that a reader sees, such as a flag or an emoji with its skin
+    tone; `end` itself in one that is longer than any that is written.
+    """
+    if text[: end + 1].isascii():
+        return end
+    at = 0
+    for character in clusters(text[: end + _CHARACTER]):
+        if at + len(character) > end:
+            break
+        at += len(character)
+    return at if end - at < _CHARACTER else end

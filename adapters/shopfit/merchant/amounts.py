@@ -14,11 +14,13 @@ from typing import Any
 
 from shopfit.merchant.values import is_missing
 from shopfit.recipe.currencies import common, currency_of, is_code
+from shopfit.recipe.label_spelling import visible
 from shopfit.recipe.schema import DecimalMark
 
 _LONGEST = 60  # characters that a number with its currency may have
 _NONE = {"nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "–", "—"}  # noqa: RUF001 - how tables write a gap
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ´`", "'") | {"−": "-"})  # noqa: RUF001 - as typed
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ´`\u066c", "'") | {"−": "-", "\u060c": ","})  # noqa: RUF001 - as typed
+_ARABIC_MARK = "\u066b"  # stands before decimals and nowhere else
 _NO_CENTS = re.compile(r"([.,])\s*[-–—]+")  # noqa: RUF001 - no cents
 _WHOLE = re.compile(r"\d+|(?!0)(?:\d{1,3}([ ',.])\d{3}(?:\1\d{3})*|\d{1,2}(?:,\d{2})+,\d{3})")
 _NOTHING = re.compile(r"(?:[–—]|-{2,})$")  # noqa: RUF001 - stands for zero before the mark
@@ -121,7 +123,7 @@ def readings(text: str) -> Mapping[DecimalMark, Amount]:
         marks: tuple[DecimalMark, ...] = DECIMAL_MARKS if whole else ("point",) if simple[2] == "." else ("comma",)
         amount = Amount(float(text.replace(",", ".")))
         return dict.fromkeys(marks, amount)
-    text = unicodedata.normalize("NFKC", _with_cents(text.translate(_APOSTROPHES))).strip()
+    text = unicodedata.normalize("NFKC", _with_cents(visible(text).translate(_APOSTROPHES))).strip()
     places = [place for place, sign in enumerate(text) if sign.isdecimal()]
     if not places:
         return {}
@@ -157,7 +159,7 @@ def _whole(core: str, ended: str) -> dict[DecimalMark, float]:
 def _written(core: str) -> dict[DecimalMark, float]:
     numbers: dict[DecimalMark, float] = {}
     for mark, sign in _SIGN_OF.items():
-        written = _RAISED.sub(rf"{sign}\1", core)
+        written = _RAISED.sub(rf"{sign}\1", core).replace(_ARABIC_MARK, sign)
         if not (_PLAIN[mark].fullmatch(written) or _GROUPED[mark].fullmatch(written)):
             continue
         plain = written.replace(" ", "").replace("'", "")

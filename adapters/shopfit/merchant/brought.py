@@ -12,7 +12,7 @@ from shopfit.merchant.brought_tables import Table, as_table
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.catalog_reading import FIELDS, read_catalog
 from shopfit.merchant.column_guesses import Wanted, guess_columns, wanted_of_catalogs, wanted_of_examples
-from shopfit.merchant.encodings import NotInEncoding, guess
+from shopfit.merchant.encodings import NotInEncoding, guesses
 from shopfit.merchant.examples import Example, load_examples
 from shopfit.merchant.exports import of_export
 from shopfit.merchant.files import MerchantFile
@@ -83,7 +83,7 @@ class Brought:
         copies: rows that repeat another one.
         headed: whether the first line names the columns; None where that is no question.
         export: the shop system that wrote it; empty for none.
-        likely: the encoding that it seems to be in, if it is not in the one it was read in.
+        likely: the encodings that it may be in, if it is not in the one it was read in; one alone where it is clear.
     """
 
     columns: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class Brought:
     copies: int = 0
     headed: bool | None = None
     export: str = ""
-    likely: str | None = None
+    likely: tuple[str, ...] = ()
 
     @property
     def bad_lines(self) -> int:
@@ -134,7 +134,7 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
         table = _table(folder, name, recipe, reading)
     except NotInEncoding as error:
         other = BadRow(error.line, "", error.what, "")
-        return Brought(wanted=wanted, bad=(other,), likely=guess(MerchantFile(folder, name).read()))
+        return Brought(wanted=wanted, bad=(other,), likely=guesses(MerchantFile(folder, name).read()))
     headed = table.headed if name.endswith(".csv") else None
     problems: list[Problem] = []
     rows = read_rows(table.file, problems=problems)

@@ -6,12 +6,14 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import get_args
 
+from shopfit.merchant.one_byte import among_ascii, is_cyrillic, latin
 from shopfit.recipe.schema import Encoding
 
 _CODECS: Mapping[str, str] = {"utf-8": "utf-8-sig", "windows-1252": "cp1252", "shift_jis": "cp932", "euc-kr": "cp949"}
 _PAIRED = {"gb18030", "big5", "shift_jis", "euc-kr", "euc-jp"}  # encodings with letters of two bytes
 _HIGH = re.compile(r"[^\x00-\x7f]")
-_LOOKED_AT = 65_536  # bytes
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+_LOOKED_AT = 65_536  # bytes, from the first letter beyond ASCII on
 _ENOUGH, _HANGUL = 16, 1.01  # bytes of letters, all of them Hangul's, that are no chance in Chinese
 
 
@@ -52,32 +54,40 @@ def decode(content: bytes, encoding: str) -> str:
         return content.decode(wide or _CODECS.get(encoding, encoding)).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = None if encoding.startswith("utf-16") else content.count(b"\n", 0, error.start) + 1
-        likely = guess(content)
+        likely = guesses(content)
         seen = f"byte 0x{content[error.start]:02x} is not {encoding.upper()}"
-        if likely is None or likely == encoding:
+        if not likely or likely == (encoding,):
             allowed = f"a file saved as UTF-8, or data.encoding: {', '.join(get_args(Encoding))}"
             raise NotInEncoding(line, seen, allowed) from None
-        raise NotInEncoding(line, f"{seen}; the file looks like {likely}", _next(likely)) from None
+        raise NotInEncoding(line, f"{seen}; the file looks like {' or '.join(likely)}", _next(*likely)) from None
 
 
-def guess(content: bytes) -> str | None:
-    """The encoding that a text which is not UTF-8 is probably in, of those that can be named; None for no idea."""
+def guesses(content: bytes) -> tuple[str, ...]:
+    """The encodings that a text which is not UTF-8 is probably in, of those that can be named, the likeliest first;
+    several where they make letters of it that are about as usual, none for no idea.
+    """
     if _utf_16(content):
-        return "utf-16"
-    content = content[:_LOOKED_AT]
-    high = [place for place, byte in enumerate(content) if byte >= 0x80]
-    if not high or b"\0" in content:
-        return None
+        return ("utf-16",)
+    first = _BEYOND_ASCII.search(content)
+    start = content[first.start() :][:_LOOKED_AT] if first else b""
+    high = [place for place, byte in enumerate(start) if byte >= 0x80]
+    if not high or b"\0" in start:
+        return ()
     together = sum(later - earlier == 1 for earlier, later in itertools.pairwise(high))
     if together < 0.4 * len(high):  # letters with accents stand alone; those of other scripts are words
-        return "windows-1252" if _in(content, "cp1252") else "iso-8859-1"
-    scores = {name: score(content) for name, score in _SCRIPTS.items() if name != "euc-kr" or len(high) >= _ENOUGH}
+        return latin(content)
+    scores = {name: score(start) for name, score in _SCRIPTS.items() if name != "euc-kr" or len(high) >= _ENOUGH}
     best = max(scores, key=lambda name: scores[name])
-    return best if scores[best] > 0.5 else None
+    if scores[best] > 0.5:
+        return (best,)
+    return latin(content) if among_ascii(start) else ()
 
 
-def _next(encoding: str) -> str:
-    return f"utf-8; or say so: data.encoding: {encoding}"
+def _next(*likely: str) -> str:
+    first, *others = likely
+    if not others:
+        return f"utf-8; or say so: data.encoding: {first}"
+    return f"utf-8; or the one that shows its letters right: data.encoding: {first}, or {', or '.join(others)}"
 
 
 def _utf_16(content: bytes) -> str:
@@ -145,7 +155,7 @@ def _pairs(content: bytes, codec: str, common: Callable[[int], bool]) -> float:
 def _cyrillic(content: bytes) -> float:
     high = [byte for byte in content if byte >= 0x80]
     lower = sum(byte >= 0xE0 or byte == 0xB8 for byte in high) / len(high)
-    return lower if _in(content, "cp1251") else 0.0
+    return lower if _in(content, "cp1251") and not among_ascii(content) and is_cyrillic(content) else 0.0
 
 
 # the common letters of each script, by the first byte of their code

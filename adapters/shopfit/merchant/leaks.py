@@ -42,7 +42,7 @@ def remove_leaks(
 ) -> tuple[list[Example], Leaks]:
     """The training examples that do not leak the test set.
 
-    Texts are compared in one form of each character, without case and spacing, by the normalised indel similarity
+    Texts are compared in one form of each character (`normalised`), without case and spacing, by the indel similarity
     (`rapidfuzz.fuzz.ratio`); those shorter than 20 letters (7 Chinese characters) only count when they are equal. Of
     longer texts than 2,000 characters the first 2,000 are compared, and their lengths; copies are equal as a whole.
 

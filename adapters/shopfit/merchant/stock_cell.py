@@ -6,13 +6,23 @@ from typing import Any
 from shopfit.merchant.amounts import readings
 from shopfit.merchant.values import squeezed
 
-ALLOWED = "true, false, yes, no, 1, 0, a number in stock, in stock, out of stock, backorder, preorder"
+ALLOWED = (
+    "true, false, yes, no, 1, 0, a number in stock, in stock, out of stock, backorder, preorder; or that in Chinese or "
+    "German"
+)
 
 _THERE_TEXT = """
 true yes y t on instock available limitedavailability lowstock instoreonly onlineonly preorder presale madetoorder
 backorder backorders backordered onbackorder availableonbackorder
+是 有 有货 现货 在售 可售 有库存 库存充足 预售 预订 有貨 現貨 在售中 有庫存 預售 預訂
+ja wahr verfügbar lieferbar auflager vorrätig sofortverfügbar sofortlieferbar vorbestellbar nachlieferbar
+"""  # in the languages of `column_names`
+_GONE_TEXT = """
+false no n f off outofstock nostock notinstock notavailable unavailable soldout discontinued none
+否 无 没有 缺货 无货 没货 断货 售罄 售完 卖完 停售 下架 已下架 无库存 暂时缺货 暂无库存 缺貨 無貨 沒貨 售完 無庫存
+nein falsch ausverkauft vergriffen nichtverfügbar nichtlieferbar nichtauflager nichtvorrätig nichtmehrlieferbar
+nichtmehrverfügbar derzeitnichtverfügbar
 """
-_GONE_TEXT = "false no n f off outofstock nostock notinstock notavailable unavailable soldout discontinued none"
 
 _ADDRESS = re.compile(r"(https?://)?(www\.)?schema\.org/(?=[a-z]+/?$)", re.IGNORECASE)
 _THERE, _GONE = frozenset(_THERE_TEXT.split()), frozenset(_GONE_TEXT.split())

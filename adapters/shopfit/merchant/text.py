@@ -1,4 +1,4 @@
-"""Text in any language: how it is folded for comparing, and what its words are.
+"""Text in any language: how it is compared, and what its words are.
 
 Scripts that write no spaces between words are read by their characters (grapheme clusters, UAX 29) and pairs of them:
 on searches of a Chinese shop BM25 finds more by both than by the words of a dictionary (docs/benchmarks/languages.md).
@@ -11,32 +11,48 @@ from itertools import pairwise
 
 import regex
 
-_DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_RUN = regex.compile(rf"(?P<dense>(?:[{_DENSE}]\p{{M}}*)+)|[\w--[{_DENSE}]][\w--[{_DENSE}]]+", regex.V1)
+from shopfit.recipe.folding import folded
+from shopfit.recipe.label_spelling import visible
+
+DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""The scripts that write no spaces between words, and Korean's, as the inside of a set of a regular expression."""
+_RUN = regex.compile(rf"(?P<dense>(?:[{DENSE}]\p{{M}}*)+)|[\w--[{DENSE}]][\w--[{DENSE}]]+", regex.V1)
 _ASCII_WORD = regex.compile(r"\b\w\w+\b", regex.ASCII)
-_PART = regex.compile(rf"(?P<dense>(?:[{_DENSE}]\p{{M}}*)+)|[^\s{_DENSE}]+", regex.V1)
+_PART = regex.compile(rf"(?P<dense>(?:[{DENSE}]\p{{M}}*)+)|[^\s{DENSE}]+", regex.V1)
 _CLUSTER = regex.compile(r"\X")
 _SHORT_VOWELS = regex.compile(r"[\u064b-\u065f\u0670\u0640]")  # of Arabic, and the line that stretches a word
+_UNSEEN = regex.compile(r"[\p{Default_Ignorable_Code_Point}--[\U000e0020-\U000e007f]]", regex.V1)  # beside `visible`
 _ACCENTS = regex.compile(r"(\p{Latin})\p{M}+")
-_MARKS = regex.compile(r"(\p{M}{8})\p{M}+")  # no letter of any language has more: sorting them takes their square
-_DOTLESS = {0x131: "i"}  # Turkish has two letters where others have one: with their capitals they are one here
 _MORE = 2  # letters that a dense character says more than one
 _PER_WORD = 2  # characters of a dense script that say about as much as a word
 
 
-def folded(text: str) -> str:
-    """A text for comparing: one form of each character (NFKC), without case, and without the dots by which Turkish
-    tells its two i apart.
-    """
-    if text.isascii():
-        return text.lower()
-    text = unicodedata.normalize("NFKC", _MARKS.sub(r"\1", text)).casefold().replace("i\u0307", "i").translate(_DOTLESS)
-    return unicodedata.normalize("NFKC", text)
-
-
 def normalised(text: str) -> str:
-    """A folded text with single spaces."""
-    return " ".join(folded(text).split())
+    """A folded text with single spaces, and without what a writer of the same words may leave out: signs that show
+    nothing (zero-width ones, variation selectors) and the short vowels and stretching lines of Arabic.
+    """
+    return " ".join(_bare(text).split())
+
+
+def _bare(text: str) -> str:
+    if text.isascii():
+        return folded(text)
+    return unicodedata.normalize("NFKC", _SHORT_VOWELS.sub("", folded(_UNSEEN.sub("", visible(text)))))
+
+
+def with_places(text: str) -> tuple[str, list[int]]:
+    """A normalised text, and where each of its characters comes from: the beginning of one that a reader sees, and at
+    last the text's end.
+    """
+    read: list[str] = []
+    places: list[int] = []
+    for found in _CLUSTER.finditer(text):
+        part = _bare(found[0])
+        if part.isspace():
+            part = " " if read and read[-1] != " " else ""
+        read += part
+        places += [found.start()] * len(part)
+    return "".join(read), [*places, len(text)]
 
 
 def words_of(text: str) -> list[str]:

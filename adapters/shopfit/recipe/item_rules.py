@@ -1,11 +1,14 @@
 """Which items of a catalog may be recommended: what `serve.rules` and a request may say, and whether an item passes."""
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from shopfit.recipe.currencies import common, currency_of
+from shopfit.recipe.folding import folded
+from shopfit.recipe.label_spelling import visible
 from shopfit.recipe.section import Section
 
 
@@ -20,7 +23,7 @@ class Rules(Section):
         description="of min_price and max_price, such as EUR or €: items with a price in another one are left out",
     )
     age: int | None = Field(None, ge=0, le=150, description="of the shopper: items of a higher `min_age` are left out")
-    blocked_brands: list[str] = Field([], description="brands that are left out, in any case of letters")
+    blocked_brands: list[str] = Field([], description="brands that are left out, in any case and width of letters")
 
     @field_validator("currency")
     @classmethod
@@ -53,7 +56,7 @@ class Rules(Section):
         brand = item.get("brand")
         if not self.blocked_brands or not isinstance(brand, str):
             return ""
-        blocked = brand.strip().casefold() in {blocked.strip().casefold() for blocked in self.blocked_brands}
+        blocked = _brand_key(brand) in map(_brand_key, self.blocked_brands)
         return "blocked_brands" if blocked else ""
 
     def _unaffordable(self, item: Mapping[str, Any]) -> str:
@@ -80,6 +83,11 @@ class Rules(Section):
         if self.currency is not None or len(currencies) < 2 or (self.min_price is None and self.max_price is None):
             return ""
         return f"a price is compared, but the catalog has prices in {', '.join(sorted(currencies))}"
+
+
+@lru_cache(maxsize=10_000)
+def _brand_key(brand: str) -> str:
+    return " ".join(folded(visible(brand)).split())
 
 
 def _number(value: Any) -> float | None:

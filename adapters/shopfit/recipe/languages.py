@@ -15,11 +15,12 @@ def is_tag(text: str) -> bool:
 
 
 _ONE = {"nb": "no", "nn": "no", "fil": "tl"}  # names of one language, of which bases and lists of words say either
+_ONE |= dict.fromkeys(("yue", "wuu", "nan", "hak"), "zh")  # written as Chinese is
 
 
 @cache
 def language_of(tag: str) -> str:
-    """The language of a tag, by its shortest code: `zh` of `zh-Hant-TW`, of `cmn` and of `zho`."""
+    """The language of a tag, by its shortest code: `zh` of `zh-Hant-TW`, of `yue` and of `zho`."""
     import langcodes
 
     standard = langcodes.get(langcodes.standardize_tag(tag, macro=True))

@@ -28,6 +28,7 @@ from shopfit.merchant.examples import Example, content_digest
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.splits import Splits
 from shopfit.recipe.augmenting import BackTranslation, Paraphrase, Rewriting, Synonyms
+from shopfit.recipe.languages import language_of
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import rewrites
 
@@ -143,7 +144,7 @@ def ready_to_augment(
     if not steps:
         return splits
     Augmentation(recipe)  # finds out what is not installed
-    if any(isinstance(step, Synonyms) for step in steps) and merchant.language.partition("-")[0].lower() != "en":
+    if any(isinstance(step, Synonyms) for step in steps) and language_of(merchant.language) != "en":
         raise RecipeError(
             f"data.augment: synonyms are English, and the language of {merchant.name} is {merchant.language}",
             next_step="take the step synonyms out, or correct `language` in merchant.yaml",

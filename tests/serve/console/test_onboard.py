@@ -213,6 +213,15 @@ def test_a_file_in_another_encoding_is_named_and_read_in_it(platform: Visitor, s
     expect(page.get_by_text("已导入 12 行")).to_be_visible()
 
 
+def test_a_file_that_may_be_in_several_encodings_is_read_in_none_by_one_click(operated: Operated, shop: str) -> None:
+    mine = Client(operated, operated.gateway.keys["platform"])
+    place = mine.bring(shop, "text,label\nşapka ığ,positive\n".encode("cp1254"))
+    seen = mine.get(place).text
+    assert "one of these: windows-1254, windows-1252" in seen
+    assert "Read it as" not in seen
+    assert "şapka ığ" in mine.get(f"{place}&encoding=windows-1254").text
+
+
 def test_nobody_reads_what_another_key_brought_or_onboards_another_merchant(
     operated: Operated, publisher: str, home: Path, shop: str
 ) -> None:

@@ -5,9 +5,9 @@ they were written. Steps run in one order whatever the recipe's: what a model wr
 items are swapped while they can still be recognised, words change after that, and slips of the keyboard come last.
 """
 
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -17,6 +17,8 @@ from shopfit.merchant.augmentation.typos import misspell
 from shopfit.merchant.augmentation.words import vary
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.examples import Example, Fields
+from shopfit.merchant.mentions import Names
+from shopfit.merchant.text import clusters, parts_of
 from shopfit.recipe.augmenting import (
     BackTranslation,
     CatalogSwap,
@@ -58,6 +60,7 @@ class Augmentation:
         history = history if history is not None else catalog
         named = [catalog, history] if self._steps else []
         self._ids = frozenset(key.casefold() for items in named for key in items or ())
+        self._dense_ids = Names(key for key in self._ids if any(dense for _, _, dense in parts_of(key)))
         shown = [history] if recipe.spec.items else [history, catalog]
         items = [item for some in shown if some is not None for item in some.values()]
         self._shelf = Shelf(items if CatalogSwap in kinds else ())
@@ -107,9 +110,17 @@ class Augmentation:
         *,
         least: int = 1,
     ) -> dict[str, Any]:
-        kept = self._ids | _words_of(example)
+        words = Names(_words_of(example))
         return {
-            name: vary(text, draw, share, lambda word: change(word, draw), ids=kept, least=least)
+            name: vary(
+                text,
+                draw,
+                share,
+                lambda word: change(word, draw),
+                ids=self._ids,
+                stay=[*words.mentions(text), *self._dense_ids.mentions(text)],
+                least=least,
+            )
             for name, text in texts.items()
         }
 
@@ -133,14 +144,28 @@ class Augmentation:
 
 
 def _answer(example: Example) -> str:
-    """The right answer as text."""
-    if example.output is None:
-        return example.label or ""
-    return example.output if isinstance(example.output, str) else json.dumps(example.output, ensure_ascii=False)
+    """The right answer as text; of JSON its values."""
+    return (example.label or "") if example.output is None else "\n".join(_leaves(example.output))
 
 
-def _words_of(example: Example) -> frozenset[str]:
-    """Words that a generated answer takes from the text: without them it could not be learned."""
-    if example.output is None:
-        return frozenset()
-    return frozenset(re.findall(r"\w+", _answer(example).casefold()))
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, list | tuple):
+        yield str(value)
+        return
+    for part in value:
+        yield from _leaves(part)
+
+
+def _words_of(example: Example) -> Iterator[str]:
+    """Words that a generated answer takes from the text: without them it could not be learned. In scripts without
+    spaces they are pairs of characters.
+    """
+    answer = _answer(example) if example.output is not None else ""
+    for start, end, dense in parts_of(answer):
+        if dense:
+            characters = clusters(answer[start:end])
+            yield from map("".join, pairwise(characters)) if len(characters) > 1 else characters
+        else:
+            yield from re.findall(r"\w+", answer[start:end])

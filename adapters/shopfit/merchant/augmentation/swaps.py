@@ -6,12 +6,17 @@ from random import Random
 from typing import Any
 
 from shopfit.merchant.catalog import Item
+from shopfit.merchant.mentions import Names, inside_word
+from shopfit.merchant.text import clusters, normalised, parts_of
+from shopfit.recipe.currencies import currency_of, is_code
 
 Swaps = dict[str, Item]  # by id of the item that is replaced
 
-_PRICE = re.compile(r"(?<![\w.,])\d+(?:[.,]\d{1,2})?(?![\w]|[.,]\d)")
-_MONEY = re.compile(r"[€$£¥]|\b(?:eur|euros?|usd|dollars?|gbp|pounds?|bucks)\b", re.IGNORECASE)
-_NEAR_PRICE = 8  # characters beside a number in which its currency stands
+_PRICE = re.compile(r"(?<![\d.,'])\d+(?:[.,]\d{1,2})?(?!\d|[.,']\d)")
+_MOST = 8  # characters of a currency, with a sign that ends the sentence
+_AHEAD = re.compile(rf"(\S{{1,{_MOST}}})[ \xa0\u202f]?$")  # what may be a currency before a number, and behind it
+_BEHIND = re.compile(rf"(?:[.,]?[-\u2013\u2014]{{1,2}})?[ \xa0\u202f]?[(]?(\S{{1,{_MOST}}})")
+_SPOKEN = {"dollar", "dollars", "pound", "pounds", "bucks", "eur", "usd", "gbp", "chf"}
 
 
 class Shelf:
@@ -24,13 +29,13 @@ class Shelf:
     def __init__(self, items: Iterable[Item]) -> None:
         self._items: dict[str, Item] = {item.id: item for item in items}
         self._categories: dict[str, list[Item]] = {}
-        self._names: dict[str, dict[str, list[Item]]] = {}  # first word, then the whole name, in lower case
+        self._named: dict[str, list[Item]] = {}  # by name, normalised
         for item in self._items.values():
             if _slot(item, "category"):
                 self._categories.setdefault(_slot(item, "category"), []).append(item)
-            for name in filter(None, (item.title, _slot(item, "brand"))):
-                first = _first_word(name)
-                self._names.setdefault(first, {}).setdefault(name.casefold(), []).append(item)
+            for name in filter(_is_name, (item.title, _slot(item, "brand"))):
+                self._named.setdefault(normalised(name), []).append(item)
+        self._names = Names(self._named)
 
     def of_history(self, history: Sequence[str], keep: Collection[str], share: float, draw: Random) -> Swaps:
         """Other items for a share of a history's; those in `keep`, which the answer is about, take no part."""
@@ -48,16 +53,20 @@ class Shelf:
     def of_text(self, texts: Sequence[str], answer: str, draw: Random) -> Swaps:
         """Other items for those that texts mention by title or brand, unless the answer mentions them."""
         swaps: Swaps = {}
-        for name, items in self._mentioned(texts):
-            if any(item.id in swaps for item in items) or _mentions(answer, name):
+        answered = self._names.within(answer)
+        there = {name for text in texts for name in self._names.within(text)}
+        for name in sorted({one.name for text in texts for one in self._names.longest(text)}, key=_longest_first):
+            items = self._named[name]
+            if any(item.id in swaps for item in items) or name in answered:
                 continue
-            by_brand = name != items[0].title.casefold()
             old = draw.choice(items)
-            lost = [slot for slot in ("title", "brand", "price") if _says(texts, old, slot)]
+            by_brand = name != normalised(old.title)
+            lost = [slot for slot in ("title", "brand") if normalised(_slot(old, slot)) in there]
+            lost += ["price"] if any(True for text in texts for _ in _prices(text, old)) else []
             others = [item for item in self._others(old) if all(_slot(item, slot) for slot in lost)]
-            others = [item for item in others if not _mentions(answer, item.title)]
+            others = [item for item in others if normalised(item.title) not in answered]
             if by_brand:
-                others = [item for item in others if _slot(item, "brand").casefold() not in {"", name}]
+                others = [item for item in others if normalised(_slot(item, "brand")) not in {"", name}]
             if others and not any(_mentions(text, old.id) for text in texts):
                 swaps[old.id] = draw.choice(others)
         return swaps
@@ -70,32 +79,26 @@ class Shelf:
             swaps: the items to replace, and their replacements.
             keep: ids whose titles and brands stay.
         """
-        stays = {name.casefold() for key in keep if key in self._items for name in _names(self._items[key])}
+        stays = {normalised(name) for key in keep if key in self._items for name in _names(self._items[key])}
         names: dict[str, str] = {}
         for key, new in swaps.items():
             old = self._items[key]
             for gone, comes in zip(_names(old), _names(new), strict=True):
-                if gone and comes and gone.casefold() not in stays:
-                    names.setdefault(gone.casefold(), comes)
+                if gone and comes and normalised(gone) not in stays:
+                    names.setdefault(normalised(gone), comes)
+        there = self._names.within(text)
         for key, new in swaps.items():
-            if _mentions(text, self._items[key].title):  # a brand alone does not say which of its items costs that
+            if normalised(self._items[key].title) in there:  # a brand does not say which of its items costs that
                 text = _reprice(text, self._items[key], new)
-        if not names:
-            return text
-        longest = sorted(names, key=len, reverse=True)
-        found = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)", re.IGNORECASE)
-        return found.sub(lambda match: _like(match[0], names.get(match[0].casefold(), match[0])), text)
+        for start, end, name in reversed(self._names.longest(text)):
+            if name in names:
+                text = text[:start] + _like(text[start:end], names[name]) + text[end:]
+        return text
 
     def _others(self, item: Item) -> list[Item]:
         same = self._categories.get(_slot(item, "category"), [])
-        return [other for other in same if other.id != item.id and other.title.casefold() != item.title.casefold()]
-
-    def _mentioned(self, texts: Sequence[str]) -> Iterator[tuple[str, list[Item]]]:
-        """Names of items that stand in texts, the longest first: `Ridge 2 Tent` is found before `Ridge`."""
-        words = dict.fromkeys(word for text in texts for word in re.findall(r"\w+", text.casefold()))
-        known = [pair for word in words for pair in self._names.get(word, {}).items()]
-        found = [(name, items) for name, items in known if any(_mentions(text, name) for text in texts)]
-        yield from sorted(found, key=lambda pair: (-len(pair[0]), pair[0]))
+        title = normalised(item.title)
+        return [other for other in same if other.id != item.id and normalised(other.title) != title]
 
 
 def _slot(item: Item, name: str) -> str:
@@ -107,20 +110,17 @@ def _names(item: Item) -> tuple[str, str]:
     return item.title, _slot(item, "brand")
 
 
-def _first_word(name: str) -> str:
-    found = re.search(r"\w+", name.casefold())
-    return found[0] if found else ""
+def _is_name(name: str) -> bool:
+    """Whether a name can be told from a part of a word: one character of a script without spaces cannot."""
+    return len(clusters(name)) > 1 or not any(dense for _, _, dense in parts_of(name))
+
+
+def _longest_first(name: str) -> tuple[int, str]:
+    return -len(name), name
 
 
 def _mentions(text: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
-
-
-def _says(texts: Sequence[str], item: Item, slot: str) -> bool:
-    """Whether texts hold a slot of an item."""
-    if slot == "price":
-        return any(True for text in texts for _ in _prices(text, item))
-    return bool(_slot(item, slot)) and any(_mentions(text, _slot(item, slot)) for text in texts)
+    return bool(Names([name]).within(text))
 
 
 def _prices(text: str, item: Item) -> Iterator[re.Match[str]]:
@@ -129,9 +129,29 @@ def _prices(text: str, item: Item) -> Iterator[re.Match[str]]:
     if not isinstance(price, int | float):
         return
     for match in _PRICE.finditer(text):
-        beside = text[max(0, match.start() - _NEAR_PRICE) : match.end() + _NEAR_PRICE]
-        if float(match[0].replace(",", ".")) == price and _MONEY.search(beside):
+        if float(match[0].replace(",", ".")) == price and _has_currency(text, match):
             yield match
+
+
+def _has_currency(text: str, number: re.Match[str]) -> bool:
+    """Whether a currency stands beside a number."""
+    start, end = number.span()
+    before, behind = _AHEAD.search(text[:start]), _BEHIND.match(text, end)
+    ahead = before is not None and any(
+        _is_currency(before[1][place:]) for place in range(len(before[1])) if not inside_word(before[1], place)
+    )
+    after = behind is not None and any(
+        _is_currency(behind[1][:place]) for place in range(1, _MOST + 1) if not inside_word(behind[1], place)
+    )
+    if (inside_word(text, start) and not ahead) or (inside_word(text, end) and not after):
+        return False  # `A79 €`
+    return ahead or after
+
+
+def _is_currency(text: str) -> bool:
+    """Whether a text is a currency; a code in small letters may be another word (`all`, `top`), but for some."""
+    small = text.lower()
+    return small in _SPOKEN or (currency_of(text) is not None and not (is_code(text) and text == small))
 
 
 def _reprice(text: str, old: Item, new: Item) -> str:
@@ -147,4 +167,4 @@ def _reprice(text: str, old: Item, new: Item) -> str:
 
 def _like(seen: str, name: str) -> str:
     """A name in lower case where the one that stood there was."""
-    return name.lower() if seen == seen.lower() else name
+    return name.lower() if seen == seen.lower() != seen.upper() else name

@@ -1,14 +1,14 @@
 """The words of a text, and which of them a step may change."""
 
 import re
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from random import Random
 
 import regex
 
+from shopfit.merchant.mentions import Mention
 from shopfit.merchant.text import clusters, parts_of, weight
 
-_TOKEN = re.compile(r"\S+")
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['\u2019][\p{L}\p{M}]+)*")  # u2019 is the typographic apostrophe
 _EDGE = re.compile(r"^\W+|\W+$")
 _ADDRESS = re.compile(r"[@/\\_]|\w\.\w")
@@ -30,6 +30,7 @@ def vary(
     change: Callable[[str], str | None],
     *,
     ids: Container[str] = frozenset(),
+    stay: Sequence[Mention] = (),
     least: int = 1,
 ) -> str:
     """Change a share of a text's words; everything between them stays. In scripts without spaces words are pairs of
@@ -43,9 +44,10 @@ def vary(
         share: of the words that may be changed; at least one of them is.
         change: another text for a word, or None; the empty text takes the word out, as long as something stays.
         ids: words, in lower case, that must stay, such as ids of items.
+        stay: places that must stay, whatever stands there.
         least: letters of the shortest word that may be changed.
     """
-    places = [(start, end) for start, end in _words(text, ids) if weight(text[start:end]) >= least]
+    places = [(start, end) for start, end in _words(text, ids, stay) if weight(text[start:end]) >= least]
     wanted = max(1, round(share * len(places)))
     changes: dict[int, tuple[int, str]] = {}
     for start, end in draw.sample(places, len(places)):
@@ -68,21 +70,17 @@ def _without_space(text: str) -> str:
     return text.removesuffix(" ")
 
 
-def _words(text: str, ids: Container[str]) -> list[tuple[int, int]]:
+def _words(text: str, ids: Container[str], stay: Sequence[Mention]) -> list[tuple[int, int]]:
     """Where the words are that may be changed: from, to."""
     found: list[tuple[int, int]] = []
-    for token in _TOKEN.finditer(text):
-        bare = _EDGE.sub("", token[0]).casefold()
-        if bare in ids or any(letter.isdigit() for letter in bare) or _ADDRESS.search(bare):
-            continue
-        for start, stop, dense in parts_of(token[0]):
-            first, last = token.start() + start, token.start() + stop
-            if dense:
-                found += [span for span in _pairs(first, text[first:last]) if text[slice(*span)].casefold() not in ids]
-            else:
-                words = _WORD.finditer(text, first, last)
-                found += [word.span() for word in words if not _NEGATIONS.fullmatch(word[0])]
-    return found
+    for start, end, dense in parts_of(text):
+        bare = _EDGE.sub("", text[start:end]).casefold()
+        if dense:
+            found += _pairs(start, text[start:end])
+        elif bare not in ids and not any(letter.isdigit() for letter in bare) and not _ADDRESS.search(bare):
+            words = _WORD.finditer(text, start, end)
+            found += [word.span() for word in words if not _NEGATIONS.fullmatch(word[0])]
+    return [(start, end) for start, end in found if not any(one.start < end and start < one.end for one in stay)]
 
 
 def _pairs(start: int, text: str) -> Iterator[tuple[int, int]]:
