@@ -7,6 +7,7 @@ on searches of a Chinese shop BM25 finds more by both than by the words of a dic
 import string
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import regex
@@ -40,6 +41,9 @@ def _bare(text: str) -> str:
     return unicodedata.normalize("NFKC", _SHORT_VOWELS.sub("", folded(_UNSEEN.sub("", visible(text)))))
 
 
+_bare_character = lru_cache(maxsize=10_000)(_bare)
+
+
 def with_places(text: str) -> tuple[str, list[int]]:
     """A normalised text, and where each of its characters comes from: the beginning of one that a reader sees, and at
     last the text's end.
@@ -47,7 +51,7 @@ def with_places(text: str) -> tuple[str, list[int]]:
     read: list[str] = []
     places: list[int] = []
     for found in _CLUSTER.finditer(text):
-        part = _bare(found[0])
+        part = _bare_character(found[0])
         if part.isspace():
             part = " " if read and read[-1] != " " else ""
         read += part
