@@ -1,6 +1,7 @@
 """Text to tokens: the same as the tokenizer's own for ordinary text, never control tokens, and safe for threads."""
 
 import ast
+import copy
 import random
 import sys
 import threading
@@ -261,6 +262,17 @@ def test_fitting_keeps_what_is_around_a_text() -> None:
 def test_half_a_character_is_refused(tokenizer: Any) -> None:
     with pytest.raises(RequestError, match="lone surrogate"):
         PlainTokenizer.of(tokenizer).encode("a\ud800b")
+
+
+def test_tokenizers_that_are_alike_share_what_is_made_of_them() -> None:
+    one = wordpiece()
+    same, other = copy.deepcopy(one), copy.deepcopy(one)
+    other.add_special_tokens({"additional_special_tokens": ["<offer>"]})
+    plain = PlainTokenizer.of(one)
+    assert PlainTokenizer.of(same) is plain is PlainTokenizer.of(one)
+    assert PlainTokenizer.of(other) is not plain
+    same.add_tokens(["unheardof"])  # what was made of it stays as it was
+    assert PlainTokenizer.of(one).encode("unheardof") == plain.encode("unheardof") == tuple(one.encode("unheardof"))
 
 
 def test_a_slow_tokenizer_is_refused_by_name() -> None:

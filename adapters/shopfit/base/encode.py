@@ -6,6 +6,7 @@ copy never truncates, pads or changes, and its control tokens have random secret
 template that `mark` rewrote gets the real control tokens.
 """
 
+import hashlib
 import json
 import re
 import secrets
@@ -36,15 +37,16 @@ class PlainTokenizer:
 
     Args:
         tokenizer: a fast one of transformers.
+        whole: all of it, as JSON.
 
     Raises:
-        BaseError: if it is not a fast one, or cannot be copied.
+        BaseError: if it cannot be copied.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, whole: str) -> None:
         from tokenizers import Tokenizer
 
-        document, backend = json.loads(_document(tokenizer)), tokenizer.backend_tokenizer
+        document, backend = json.loads(whole), tokenizer.backend_tokenizer
         self._names = _hide_controls(document)
         self._pattern = re.compile("|".join(map(re.escape, sorted(self._names, key=len, reverse=True))) or r"(?!)")
         try:
@@ -69,15 +71,16 @@ class PlainTokenizer:
         """The plain tokenizer of a tokenizer, made with the first call for one like it.
 
         Raises:
-            BaseError: as for the class.
+            BaseError: as for the class, or if it is not a fast one.
         """
         with _MAKING:
             known = _KNOWN.get(tokenizer)
             if known is None:
                 document = _document(tokenizer)
-                known = _ALIKE.get(document)
+                digest = hashlib.sha256(document.encode()).digest()
+                known = _ALIKE.get(digest)
                 if known is None:
-                    known = _ALIKE[document] = cls(tokenizer)
+                    known = _ALIKE[digest] = cls(tokenizer, document)
                 _KNOWN[tokenizer] = known
             return known
 
@@ -248,7 +251,7 @@ def _document(tokenizer: Any) -> str:
 
 
 _KNOWN: "WeakKeyDictionary[Any, PlainTokenizer]" = WeakKeyDictionary()
-_ALIKE: "WeakValueDictionary[str, PlainTokenizer]" = WeakValueDictionary()
+_ALIKE: "WeakValueDictionary[bytes, PlainTokenizer]" = WeakValueDictionary()
 _MAKING = threading.Lock()
 
 
