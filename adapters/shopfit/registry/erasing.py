@@ -189,7 +189,8 @@ def last_of(connection: Connection, merchants: Iterable[str]) -> dict[str, int]:
     for names in batched(found, _NAMES):
         erased = AUDIT.c.merchant.in_(names) & AUDIT.c.action.in_((_BEGUN, _DONE))
         last = select(AUDIT.c.merchant, func.max(AUDIT.c.id)).where(erased).group_by(AUDIT.c.merchant)
-        found |= dict(connection.execute(last).tuples().all())
+        for name, number in connection.execute(last):
+            found[name] = number
     return found
 
 
