@@ -77,7 +77,7 @@ browser:  ## install Debian's Chromium, which tests of the console drive, where 
 		|| echo "== browser: THE CONSOLE IS NOT TESTED, as there is no Chromium: install it, or name one in SHOPFIT_CHROMIUM"
 
 test: base browser  ## run the tests of every part, in WORKERS processes
-	@echo "== test: every part, on tiny models and on the real base, in $(WORKERS) processes; about 20 minutes on two idle cores"
+	@echo "== test: every part, on tiny models and on the real base, in $(WORKERS) processes; about a quarter of an hour on two idle cores"
 	@$(TESTS) -m "not proof"
 
 test-fast: $(READY)  ## run those of them that do without the real base

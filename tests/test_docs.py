@@ -26,6 +26,7 @@ LONGEST = {  # which train adapters, or read a base that is fetched with its fir
     "docs/how-to/ask-a-person-when-unsure.md",
     "docs/how-to/embed-the-engine.md",
     "docs/how-to/find-how-many-examples.md",
+    "docs/how-to/prepare-your-data.md",
     "docs/how-to/search-settings.md",
     "docs/how-to/start-from-others.md",
     "docs/how-to/train-a-fleet.md",

@@ -9,6 +9,7 @@ from tests.base.encoder_decoder_table import ENCODER_DECODERS
 from tests.base.encoder_table import ENCODER_TABLE
 from tests.base.families import DECODERS
 from tests.base.tiny import tiny_model
+from tests.base.walks import USUAL
 from tests.conftest import make_tiny_base, save_base, tiny_tokenizer
 from torch.nn.functional import mse_loss
 
@@ -30,7 +31,13 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "loader", "settings"), FAMILIES, ids=[f"{kind}-{as_}" for kind, as_, _ in FAMILIES])
+@pytest.mark.parametrize(
+    ("kind", "loader", "settings"),
+    [
+        pytest.param(*one, id=f"{one[0]}-{one[1]}", marks=[] if one[0] in USUAL else [pytest.mark.proof])
+        for one in FAMILIES
+    ],
+)
 def test_every_family_is_converted_as_transformers_does_it(
     kind: str, loader: str, settings: dict[str, object], tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from tests.base.test_families import (
     whole,
 )
 from tests.base.tiny import save_tiny
+from tests.base.walks import walk
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
@@ -47,7 +48,7 @@ def load_tiny(kind: str, folder: Path, home: Path, **settings: Any) -> Base:
     return load_base(str(save(kind, folder, **settings)), home)
 
 
-@pytest.mark.parametrize("kind", RIGHT)
+@pytest.mark.parametrize("kind", walk(RIGHT))
 def test_every_answer_is_the_one_that_it_gives_alone(kind: str, tmp_path: Path, home: Path) -> None:
     base = load_tiny(kind, tmp_path / "base", home)
     assert not base.encoder

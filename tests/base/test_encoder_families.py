@@ -12,6 +12,7 @@ import torch
 from tests.base.encoder_table import ENCODER_TABLE
 from tests.base.random_bundles import TEXTS, bundle_on
 from tests.base.tiny import save_tiny, tiny_model
+from tests.base.walks import walk
 from tests.engine.conftest import recipe_of
 from tests.solo import wearing
 from torch import Tensor
@@ -36,7 +37,7 @@ def save(folder: Path, kind: str, loader: str = "AutoModel") -> Path:
     return save_tiny(folder, kind, loader, **family.settings)
 
 
-@pytest.fixture(scope="module", params=RIGHT)
+@pytest.fixture(scope="module", params=walk(RIGHT))
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Base]:
     folder = tmp_path_factory.mktemp(request.param)
     return request.param, load_base(str(save(folder / "b", request.param)), folder)

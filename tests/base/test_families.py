@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.base.families import DECODERS, PAGE, WINDOWS, Family, written
 from tests.base.tiny import save_tiny, tiny_model
+from tests.base.walks import walk
 from tests.engine.conftest import EXAMPLES, LABELS, recipe_of, seal_as
 from torch import Tensor
 
@@ -35,7 +36,7 @@ TEXTS = ["lovely crema, and the delivery was quick", "cracked"]
 TOKENS = 5  # of a generated text
 
 
-@pytest.mark.parametrize("kind", [kind for kind, family in DECODERS.items() if family.path != "refused"])
+@pytest.mark.parametrize("kind", walk(kind for kind, family in DECODERS.items() if family.path != "refused"))
 def test_every_answer_is_the_one_that_it_gives_alone(kind: str, tmp_path: Path, home: Path) -> None:
     family = DECODERS[kind]
     base = load_tiny(kind, family, tmp_path / "base", home)

@@ -106,6 +106,7 @@ def test_other_methods_through_set(run: Run, shop: Path, method: str) -> None:
     assert (Path(document["bundle"]) / "lora").is_dir() == (method != "prefix")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("interpolation", ["1", "0.5"])
 def test_dora_from_its_plan_to_its_evaluation(run: Run, shop: Path, interpolation: str) -> None:
     more = ["--set", "adapter.dora=true", "--set", f"tune.interpolation={interpolation}"]
@@ -202,6 +203,7 @@ def test_rank_with_plan_predict_and_evaluate(run: Run, shop: Path) -> None:
     assert {row["name"]: pytest.approx(row["metrics"]["mrr"]["value"], abs=1e-6) for row in again["systems"]} == wanted
 
 
+@pytest.mark.proof
 def test_the_same_run_twice_is_bitwise_the_same_adapter(run: Run, run_anew: Run, shop: Path) -> None:
     bundles = [Path(json.loads(command(*sentiment(shop, "--json")).stdout)["bundle"]) for command in (run, run_anew)]
     weights = [(bundle / "native" / "adapter_model.safetensors").read_bytes() for bundle in bundles]

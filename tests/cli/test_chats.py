@@ -10,6 +10,7 @@ from tests.cli.conftest import Run
 CHAT = ("--set", "prompt.format=chat")
 
 
+@pytest.mark.proof
 def test_an_adapter_that_chats(run: Run, shop: Path, tmp_path: Path) -> None:
     base = chat_base(tmp_path / "chats")
     more = [*CHAT, "--set", f"base={base}", "--set", "prompt.system=You tell how a customer feels."]

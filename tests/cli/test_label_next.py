@@ -161,6 +161,7 @@ def test_what_cannot_be_proposed_is_said(shop: Path, settings: Settings) -> None
         label_next(Merchant.open(shop), load_recipe("user-profile"), rows=1, settings=settings)
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 def test_the_command_writes_a_file_and_never_over_one(
     run: Run, shop: Path, unlabeled: list[dict[str, Any]], tmp_path: Path

@@ -152,6 +152,7 @@ def test_a_stopped_run_is_gone_on_with_by_the_command_that_it_names(
     assert "checkpoints" not in state(home)
 
 
+@pytest.mark.proof
 def test_processes_of_a_launcher_go_on_together_and_the_instant_version_is_made_once(
     shop: Path, home: Path, tiny_encoder: Path, run: Run
 ) -> None:

@@ -95,6 +95,7 @@ def test_every_request_that_needs_a_key_counts(operated: Operated) -> None:
     assert operated.gateway.ask("/v1/models", key="rival").status_code == 200
 
 
+@pytest.mark.proof
 def test_requests_with_keys_of_the_platform_count_together(
     filled: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
