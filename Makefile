@@ -92,6 +92,8 @@ soak: base  ## an hour or more: 64 callers on 1,000 adapters, 100,000 unknown na
 	@SHOPFIT_SOAK_ADAPTERS=1000 SHOPFIT_SOAK_SECONDS=60 $(BIN)/python -m pytest -rP --timeout 0 tests/engine/test_soak.py tests/engine/test_soak_encoders.py
 	@echo "== soak: 100,000 names of adapters that nobody has, over HTTP"
 	@SHOPFIT_FLOOD_NAMES=100000 $(BIN)/python -m pytest --timeout 0 tests/serve/test_floods.py
+	@echo "== soak: a fleet on a cluster whose worker has no memory left"
+	@SHOPFIT_FILL_MEMORY=1 $(BIN)/python -m pytest --timeout 0 tests/test_fleet_on_ray.py -k without_memory
 	@echo "== soak: $(CASES) cases of every fuzz: requests, neighbours, bundles, bases, data, recipes, command lines"
 	@SHOPFIT_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest --timeout 0 -n $(WORKERS) $(FUZZED)
 

@@ -363,7 +363,7 @@ def _opened(address: str) -> Any:
         if address != LOCAL:
             _reach(address)
         ray.init(
-            address=None if address == LOCAL else address,
+            address=address,  # `local` starts a new one; without an address it would join one that is there
             include_dashboard=False if address == LOCAL else None,
             log_to_driver=False,
             logging_level=logging.WARNING,
