@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -326,6 +327,34 @@ def test_a_start_asks_for_settings_of_a_short_list_alone(
     assert str(home) not in platform.page.content()
     platform.page.get_by_role("button", name="Start").click()
     expect(platform.page.get_by_text("1 before it")).to_be_visible()
+
+
+def test_what_is_asked_twice_is_done_once(
+    platform: Visitor, operated: Operated, home: Path, shop: str, still: None
+) -> None:
+    client, merchant = Client(operated, operated.gateway.keys["platform"]), "twice-shop"
+    place = f"{START}/{merchant}/{SENTIMENT}"
+    kept_merchant(home, merchant)
+    rows = (home / "merchants" / "corner-shop" / "reviews.jsonl").read_bytes()
+    assert client.bring(place, OPINIONS.encode()) == client.bring(place, OPINIONS.encode())
+    assert len(list(uploads(home, merchant).iterdir())) == 1
+    (home / "merchants" / merchant / "reviews.jsonl").write_bytes(rows)
+    platform.open(place)
+    platform.page.get_by_role("button", name="Start").dblclick()
+    expect(platform.page.locator("[aria-current=step]")).to_contain_text("Waits for its turn")
+    client.post(f"{place}/start")
+    [run] = all_runs(home, merchant)
+    client.post(f"{place}/start", data={"epochs": "2"})
+    assert len(all_runs(home, merchant)) == 2
+    with run.held():
+        run.tell("started")
+        client.post(f"{place}/start")
+        assert len(all_runs(home, merchant)) == 2
+        future = time.time() + 60
+        os.utime(home / "merchants" / merchant / "reviews.jsonl", (future, future))  # rows were brought meanwhile
+        client.post(f"{place}/start")
+        assert len(all_runs(home, merchant)) == 3
+        run.tell("ended", refused=False)
 
 
 def test_a_run_is_followed_step_by_step_and_a_reload_shows_the_same(

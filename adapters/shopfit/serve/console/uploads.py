@@ -51,7 +51,7 @@ class Upload:
 
 
 def keep_upload(home: Path, merchant: str, recipe: str, kind: str, key: str, shown: str, content: bytes) -> Upload:
-    """Keep a file until it is taken, or for a day.
+    """Keep a file until it is taken, or for a day; the same one, brought twice by a key, is kept once.
 
     Args:
         home: SHOPFIT_HOME.
@@ -72,6 +72,8 @@ def keep_upload(home: Path, merchant: str, recipe: str, kind: str, key: str, sho
     suffix = _suffix(content)
     sweep_uploads(home)
     place = uploads(home, merchant)
+    if (known := _same(place, merchant, recipe, kind, key, _named(shown), content)) is not None:
+        return known
     id_ = secrets.token_hex(16)
     upload = Upload(id_, merchant, recipe, kind, key, _named(shown), f"content{suffix}", place / id_)  # type: ignore[arg-type]
     try:
@@ -99,15 +101,31 @@ def find_upload(home: Path, merchant: str, recipe: str, id_: str, key: str) -> U
     """
     sweep_uploads(home)
     if is_slug(merchant) and is_slug(id_):
-        folder = uploads(home, merchant) / id_
-        with suppress(OSError, ValueError, TypeError):
-            found = replace(Upload(**json.loads((folder / _ABOUT).read_bytes())), folder=folder)
-            if (found.merchant, found.recipe, found.key) == (merchant, recipe, key):
-                return found
+        found = _kept(uploads(home, merchant) / id_)
+        if found is not None and (found.merchant, found.recipe, found.key) == (merchant, recipe, key):
+            return found
     raise NoPage(
         "there is no such file, or not for this key; it was taken already, or is more than a day old",
         next_step="bring it once more",
     )
+
+
+def _kept(folder: Path) -> Upload | None:
+    with suppress(OSError, ValueError, TypeError):
+        return replace(Upload(**json.loads((folder / _ABOUT).read_bytes())), folder=folder)
+    return None
+
+
+def _same(place: Path, merchant: str, recipe: str, kind: str, key: str, shown: str, content: bytes) -> Upload | None:
+    """The same file, if this key has brought it already for the same and it waits still."""
+    wanted = (merchant, recipe, kind, key, shown)
+    for folder in reversed(_by_age(place)) if place.is_dir() else ():
+        found = _kept(folder)
+        if found is not None and (found.merchant, found.recipe, found.kind, found.key, found.shown) == wanted:
+            with suppress(OSError):
+                if (folder / found.file).read_bytes() == content:
+                    return found
+    return None
 
 
 def _by_age(place: Path) -> list[Path]:

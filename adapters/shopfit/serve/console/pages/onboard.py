@@ -44,7 +44,7 @@ _STATE = ("upload", "encoding", "headed", "decimal")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """What a page is about.
 
     Args:
@@ -221,7 +221,7 @@ async def what_was_understood(visit: Visits, merchant: str, recipe: str) -> Resp
     return part_of(visit, "onboard_understood.html", merchant, recipe, found=found, splits=found.splits)
 
 
-async def place_of(visit: Visit, merchant: str, recipe: str) -> _Place | Response:
+async def place_of(visit: Visit, merchant: str, recipe: str) -> Place | Response:
     """What a page is about; or where to go first, if nothing of the merchant is here.
 
     Raises:
@@ -235,7 +235,7 @@ async def place_of(visit: Visit, merchant: str, recipe: str) -> _Place | Respons
     if there is None:
         return visit.to("/console/onboard", merchant=merchant, recipe=recipe)
     files = await visit.gateway.threads.run_files(merchant, lambda: wanted_files(there, found))
-    return _Place(there, found, files, visit.grant.allows("publish", merchant))
+    return Place(there, found, files, visit.grant.allows("publish", merchant))
 
 
 def part_of(visit: Visit, template: str, merchant: str, recipe: str, **values: Any) -> Response:
@@ -245,7 +245,7 @@ def part_of(visit: Visit, template: str, merchant: str, recipe: str, **values: A
     return visit.page(page, part=template, merchant=merchant, recipe=recipe, **values)
 
 
-async def _brought(visit: Visit, place: _Place, id_: str, form: Mapping[str, str]) -> dict[str, Any]:
+async def _brought(visit: Visit, place: Place, id_: str, form: Mapping[str, str]) -> dict[str, Any]:
     """A file that was brought, and how it is read."""
     merchant, recipe = place.merchant.name, place.recipe
 
