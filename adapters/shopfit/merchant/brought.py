@@ -16,8 +16,11 @@ from shopfit.merchant.encodings import NotInEncoding, guesses
 from shopfit.merchant.examples import Example, load_examples
 from shopfit.merchant.exports import of_export
 from shopfit.merchant.files import MerchantFile
+from shopfit.merchant.label_meanings import LEFT_OUT, LabelValue, are_stars, label_values
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Row, read_rows
+from shopfit.merchant.values import as_label
+from shopfit.recipe.label_spelling import label_key
 from shopfit.recipe.schema import DecimalMark, Encoding, Recipe
 
 Kind = Literal["examples", "test", "catalog", "history"]
@@ -44,12 +47,15 @@ class Reading:
         headed: whether its first line names the columns; None to find that out.
         columns: by field, its column; None to guess.
         decimal: what stands before the decimals of numbers; "auto" to settle it from all of a column.
+        meanings: by key of a label column's value, the recipe's label, `LEFT_OUT` or None where nobody can say; the
+            obvious is guessed for all others.
     """
 
     encoding: Encoding = "utf-8"
     decimal: DecimalMark = "auto"
     headed: bool | None = None
     columns: Mapping[str, str] | None = None
+    meanings: Mapping[str, str | None] | None = None
 
 
 class BadRow(NamedTuple):
@@ -83,6 +89,9 @@ class Brought:
         copies: rows that repeat another one.
         headed: whether the first line names the columns; None where that is no question.
         export: the shop system that wrote it; empty for none.
+        values: of the label column that are none of the recipe's labels, with what they mean.
+        unwanted: rows that are left out, as their label is.
+        stars: whether the labels look like ratings.
         likely: the encodings that it may be in, if it is not in the one it was read in; one alone where it is clear.
     """
 
@@ -97,6 +106,9 @@ class Brought:
     headed: bool | None = None
     export: str = ""
     likely: tuple[str, ...] = ()
+    values: tuple[LabelValue, ...] = ()
+    unwanted: int = 0
+    stars: bool = False
 
     @property
     def bad_lines(self) -> int:
@@ -166,9 +178,10 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
     if missing or not rows:
         bad += [BadRow(None, missed, "no column is chosen", "") for missed in missing if rows]
         return replace(found, bad=tuple(bad))
-    ours, more, copies = _checked(
-        folder, [_as_chosen(row, chosen, kind) for row in rows], chosen, kind, recipe, catalogs
-    )
+    named = [_as_chosen(row, chosen, kind) for row in rows]
+    if not _is_catalog(kind):
+        found, recipe, named = _understood(found, recipe, named, reading)
+    ours, more, copies = _checked(folder, named, chosen, kind, recipe, catalogs)
     bad += [one._replace(line=None if one.line is None else one.line - table.shift) for one in more]
     ordered = sorted(bad, key=lambda one: -1 if one.line is None else one.line)
     return replace(found, bad=tuple(ordered), ours=ours, copies=copies)
@@ -197,6 +210,25 @@ def _as_chosen(row: Row, chosen: Mapping[str, str], kind: Kind) -> Row:
     ours = set(FIELDS) if chosen else set()  # a column that is not chosen is not read, whatever its name
     kept = {name: value for name, value in row.values.items() if name not in taken and name not in ours}
     return Row(row.line, kept | named)
+
+
+def _understood(
+    found: Brought, recipe: Recipe, rows: Sequence[Row], reading: Reading
+) -> tuple[Brought, Recipe, list[Row]]:
+    """The recipe with what the file's labels mean, and the rows that are wanted."""
+    answer = recipe.spec.answer
+    labels = [row.values.get(answer) for row in rows]
+    values = label_values(labels, recipe, reading.meanings)
+    meanings = {one.key: one.label for one in values}
+    aliases = recipe.data.label_aliases | {one.value: one.label for one in values if one.label}
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"label_aliases": aliases})})
+    wanted = [
+        row
+        for row, label in zip(rows, map(as_label, labels), strict=True)
+        if label is None or meanings.get(label_key(label)) != LEFT_OUT
+    ]
+    stars = bool(values) and are_stars(labels)
+    return replace(found, values=values, unwanted=len(rows) - len(wanted), stars=stars), recipe, wanted
 
 
 def _checked(

@@ -232,7 +232,7 @@ class _RowCheck:
         self.catalog = catalog
         self.history = history
         self._formats = formats
-        self._named = _named_labels(recipe)
+        self._named = named_labels(recipe)
         self._hidden = set(recipe.spec.hidden)
         self._shown = recipe.fields
         self._hints = ShopfitError.shown_problems  # near names take time, and no more problems are shown
@@ -366,7 +366,7 @@ class _RowCheck:
         return did_you_mean(seen, names) if self._hints >= 0 and len(names) <= _MOST_NAMES else ""
 
 
-def _named_labels(recipe: Recipe) -> dict[str, str]:
+def named_labels(recipe: Recipe) -> dict[str, str]:
     """What the recipe calls a label, by what spellings of it share."""
     labels = {label_key(label): label for label in recipe.prompt.labels}
     truths = (("yes", "true", "1", "y"), ("no", "false", "0", "n"))

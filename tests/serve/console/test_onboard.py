@@ -193,6 +193,43 @@ def test_everything_is_done_by_keyboard_alone(platform: Visitor, home: Path) -> 
     assert len((home / "merchants" / "keys-only" / "reviews.jsonl").read_text().splitlines()) == 4
 
 
+def test_labels_of_a_shops_own_are_told_which_of_the_recipe_they_mean(platform: Visitor, home: Path) -> None:
+    page = platform.page
+    kept_merchant(home, "own-words")
+    platform.open(f"{START}/own-words/{SENTIMENT}")
+    page.get_by_label("Or paste rows").fill(
+        "评论,标签\n茶很香,好评\n包装破了,差评\n物流很快,好评\n一般般,中评\n凑合,中评\n还行,meh\n"
+    )
+    page.get_by_role("button", name="Read it").click()
+    expect(page.get_by_text("6 read: 3 good, 3 that cannot be used")).to_be_visible()
+    expect(page.get_by_label("好评 2 rows")).to_have_value("label:positive")
+    expect(page.get_by_label("差评 1 row")).to_have_value("label:negative")
+    expect(page.get_by_label("中评 2 rows")).to_have_value("none")
+    platform.check_accessible()
+    platform.shoot("onboard-meanings")
+    page.get_by_label("中评 2 rows").select_option("leave these rows out")
+    expect(page.get_by_text("Something above was changed")).to_be_visible()
+    expect(page.get_by_role("button", name="Take 3 rows")).to_be_hidden()
+    page.get_by_label("meh 1 row").select_option("negative")
+    page.get_by_role("button", name="Read again").click()
+    expect(page.get_by_text("6 read: 4 good, 0 that cannot be used. 2 are left out, as you said.")).to_be_visible()
+    page.get_by_role("button", name="Take 4 rows").click()
+    expect(page.get_by_text("4 rows were taken")).to_be_visible()
+    lines = (home / "merchants" / "own-words" / "reviews.jsonl").read_text().splitlines()
+    labels = [json.loads(line)["label"] for line in lines]
+    assert labels == ["positive", "negative", "positive", "negative"]
+
+
+def test_stars_are_told_the_recipe_that_takes_ratings(operated: Operated, shop: str) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    rows = "".join(f"cup of tea {n},{1 + n % 5}\n" for n in range(10))
+    seen = client.get(client.bring(shop, f"review,stars\n{rows}".encode())).text
+    assert "8 good" in seen
+    assert 'href="/console/onboard/corner-shop/review-stars"' in seen
+    intents = client.get(client.bring(shop.replace(SENTIMENT, "support-intent"), b"text,label\na b,1\nc d,5\n")).text
+    assert 'id="meanings"' not in intents
+
+
 def test_a_file_in_another_encoding_is_named_and_read_in_it(platform: Visitor, shop: str) -> None:
     page = platform.page
     text = "评论,标签\n" + "".join(

@@ -12,6 +12,7 @@ from shopfit.errors import DataError, Problem
 from shopfit.merchant.brought import Brought, Catalogs, Kind, Reading, read_brought
 from shopfit.merchant.examples import load_examples
 from shopfit.merchant.kept_folder import find_merchant, kept_merchant, write_rows
+from shopfit.merchant.label_meanings import LEFT_OUT
 from shopfit.merchant.labeling import held
 from shopfit.merchant.labels import labels_of
 from shopfit.merchant.merchant import Merchant
@@ -90,6 +91,11 @@ def recipe_called(name: str) -> Recipe:
     if name not in {entry.name for entry in shipped_recipes()}:
         raise NoPage("there is no such recipe here", next_step="choose one of those shown")
     return load_recipe(name)
+
+
+def rating_recipe() -> str | None:
+    """The recipe that learns from ratings; None if none is shipped."""
+    return next((name for name, recipe in recipes().items() if recipe.task == "rate"), None)
 
 
 def files_of(recipe: Recipe) -> dict[Kind, str]:
@@ -225,7 +231,8 @@ def reading_of(form: Mapping[str, Any], columns: Sequence[str] | None) -> Readin
     """How a file is to be read, as a form says it.
 
     Args:
-        form: `encoding`, `headed`, `decimal`, and `c.<field>` with the number of a column.
+        form: `encoding`, `headed`, `decimal`, `c.<field>` with the number of a column, and `l.<value>` with what a
+            value of the label column means: `label:<label>`, `out` or `none`.
         columns: of the file; None where they are not known yet.
     """
     encoding, decimal = str(form.get("encoding", "utf-8")), str(form.get("decimal", "auto"))
@@ -234,11 +241,17 @@ def reading_of(form: Mapping[str, Any], columns: Sequence[str] | None) -> Readin
     if asked and columns is not None:
         places = {str(place): column for place, column in enumerate(columns)}
         chosen = {field: places[value] for field, value in asked.items() if value in places}
+    meanings: dict[str, str | None] = {}
+    for name, value in form.items():
+        if name.startswith("l."):
+            kind, _, label = str(value).partition(":")
+            meanings[name.removeprefix("l.")] = LEFT_OUT if kind == "out" else label or None
     return Reading(
         encoding=encoding if encoding in get_args(Encoding) else "utf-8",  # type: ignore[arg-type]
         headed={"yes": True, "no": False}.get(str(form.get("headed", ""))),
         columns=chosen,
         decimal=decimal if decimal in get_args(DecimalMark) else "auto",  # type: ignore[arg-type]
+        meanings=meanings,
     )
 
 

@@ -22,6 +22,7 @@ from shopfit.serve.console.onboarding import (
     known_merchants,
     merchant_called,
     methods_of,
+    rating_recipe,
     read_upload,
     reading_of,
     ready,
@@ -41,6 +42,7 @@ router = page_router()
 
 _MOST_SHOWN = 200  # bad rows in a page; all of them are to be downloaded
 _STATE = ("upload", "encoding", "headed", "decimal")
+_NAMED = ("c.", "l.")  # columns and values of labels
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -260,7 +262,7 @@ async def _brought(visit: Visit, place: Place, id_: str, form: Mapping[str, str]
     state = {
         name: value
         for name in (*_STATE, *sorted(form))
-        if name in _STATE or name.startswith("c.")
+        if name in _STATE or name.startswith(_NAMED)
         if (value := form.get(name, "")) != ""
     }
     return {
@@ -270,6 +272,7 @@ async def _brought(visit: Visit, place: Place, id_: str, form: Mapping[str, str]
         "reading": reading_of(form, None),
         "shown": found.bad[:_MOST_SHOWN],
         "encodings": Encoding.__args__,  # type: ignore[attr-defined]
+        "rating": rating_recipe() if found.stars else None,
         "field_of": {column: field for field, column in found.chosen.items()},
         "file": next(file for file in place.files if file.kind == upload.kind),
         "test": next((file for file in place.files if file.kind == "test" and file.rows), None),
