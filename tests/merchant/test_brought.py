@@ -54,6 +54,12 @@ def test_lines_without_names_of_columns_are_rows(tmp_path: Path, content: str, t
     assert found.first[0].line == 2 - (not found.headed)
 
 
+def test_a_column_that_says_the_same_of_every_row_is_no_label(tmp_path: Path) -> None:
+    rows = "".join(f"a message about tea {n},web,{('parcel', 'refund')[n % 2]}\n" for n in range(6))
+    found = brought(tmp_path, f"written,arrived by,desk\n{rows}", "support-intent")
+    assert found.chosen == {"text": "written", "label": "desk"}
+
+
 def test_columns_named_by_hand_come_before_guesses(tmp_path: Path) -> None:
     content = "text,label,real\nwrong,negative,right\n"
     found = brought(tmp_path, content, reading=Reading(columns={"text": "real", "label": "label"}))
