@@ -230,6 +230,25 @@ def test_stars_are_told_the_recipe_that_takes_ratings(operated: Operated, shop: 
     assert 'id="meanings"' not in intents
 
 
+def test_a_new_merchant_whose_name_is_taken_is_told_so(platform: Visitor, home: Path, shop: str) -> None:
+    page = platform.page
+    platform.open(START)
+    page.get_by_label("Short name").fill("corner-shop")
+    page.get_by_label("What the shop sells").fill("Bicycles")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("There is a merchant corner-shop already.")).to_be_visible()
+    expect(page.get_by_text("reviews.jsonl): 16 rows.")).to_be_visible()
+    expect(page.get_by_role("link", name="Open corner-shop")).to_have_attribute("href", shop)
+    assert "taken" not in page.title()
+    platform.check_accessible()
+    platform.shoot("onboard-name-taken")
+    page.get_by_label("Short name").fill("bicycle-shop")
+    expect(page.get_by_label("What the shop sells")).to_have_value("Bicycles")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("bicycle-shop")
+    assert "Bicycles" in (home / "merchants" / "bicycle-shop" / "merchant.yaml").read_text()
+
+
 def test_a_file_in_another_encoding_is_named_and_read_in_it(platform: Visitor, shop: str) -> None:
     page = platform.page
     text = "评论,标签\n" + "".join(

@@ -63,8 +63,10 @@ class Place(NamedTuple):
 
 
 @router.get("/onboard")
-async def choose(visit: Visits, merchant: str = "", recipe: str = "") -> Response:
-    """Choose a merchant and a recipe."""
+async def choose(
+    visit: Visits, merchant: str = "", recipe: str = "", taken: str = "", language: str = "", description: str = ""
+) -> Response:
+    """Choose a merchant and a recipe; or another name, if the one for a new merchant is taken."""
     known = await visit.gateway.threads.run_files(
         merchant, lambda: known_merchants(visit.home, visit.grant, visit.gateway.fleet)
     )
@@ -73,6 +75,11 @@ async def choose(visit: Visits, merchant: str = "", recipe: str = "") -> Respons
     )
     chosen = merchant if merchant in known else visit.grant.merchant or ""
     there = await visit.gateway.threads.run(lambda: find_merchant(visit.home, chosen)) if chosen else None
+    found = recipe if recipe in recipes() else ""
+    same = await visit.gateway.threads.run_files(
+        taken, lambda: find_merchant(visit.home, taken) if found and taken in known else None
+    )
+    has = [file for file in wanted_files(same, recipe_called(found)) if file.rows] if same is not None else []
     return visit.page(
         "onboard.html",
         known=known,
@@ -82,6 +89,9 @@ async def choose(visit: Visits, merchant: str = "", recipe: str = "") -> Respons
         there=there,
         recipes=recipes(),
         chosen_recipe=recipe,
+        same=same,
+        same_has=has,
+        typed={"language": language, "description": description},
         files_of=files_of,
         may=visit.grant.allows("publish", visit.grant.merchant),
     )
@@ -96,16 +106,22 @@ async def chosen(
     language: Annotated[str, Form()] = "en",
     description: Annotated[str, Form()] = "",
 ) -> Response:
-    """Go on with a merchant; a new one gets its folder."""
-    wanted = merchant or name.strip()
+    """Go on with a merchant; a new one gets its folder, unless its name is taken."""
+    wanted, language, description = merchant or name.strip(), language.strip(), description.strip()
     visit.check("publish", wanted)
-    recipe_called(recipe)
+    found = recipe_called(recipe)
 
-    def kept() -> None:
-        if find_merchant(visit.home, wanted) is None:
-            kept_merchant(visit.home, wanted, language=language.strip(), description=description.strip())
+    def kept() -> bool:
+        there = find_merchant(visit.home, wanted)
+        if there is None:
+            kept_merchant(visit.home, wanted, language=language, description=description)
+        elif not merchant:
+            twice = (there.language, there.description) == (language, description)
+            return twice and not any(file.rows for file in wanted_files(there, found))
+        return True
 
-    await visit.gateway.threads.run_files(merchant, kept)
+    if not await visit.gateway.threads.run_files(wanted, kept):
+        return visit.to("/console/onboard", taken=wanted, recipe=recipe, language=language, description=description)
     return visit.to(f"/console/onboard/{wanted}/{recipe}")
 
 
