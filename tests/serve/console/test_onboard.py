@@ -61,6 +61,10 @@ class Client:
         self._url = operated.gateway.url
         self._headers = {"cookie": f"shopfit_console={key}", "origin": self._url}
 
+    def speaks(self, language: str) -> None:
+        """The browser's language from now on."""
+        self._headers["accept-language"] = language
+
     def get(self, path: str) -> httpx2.Response:
         return httpx2.get(f"{self._url}{path}", headers=self._headers, timeout=None)
 
@@ -247,6 +251,59 @@ def test_a_new_merchant_whose_name_is_taken_is_told_so(platform: Visitor, home: 
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("bicycle-shop")
     assert "Bicycles" in (home / "merchants" / "bicycle-shop" / "merchant.yaml").read_text()
+
+
+def test_a_language_is_given_by_its_code(platform: Visitor, home: Path) -> None:
+    page = platform.page
+    platform.open(START)
+    page.get_by_label("Short name").fill("wordy")
+    page.get_by_label("Language", exact=True).fill("English")
+    page.get_by_role("button", name="Go on").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("“English” is not the code of a language.")
+    expect(alert).to_contain_text("zh (Chinese)")
+    assert str(home) not in page.content()
+    assert "tmp" not in alert.inner_text()
+    assert not (home / "merchants" / "wordy").exists()
+    page.get_by_label("Language", exact=True).fill("pt-BR")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("wordy")
+
+
+def test_what_is_pasted_beyond_what_a_field_holds_is_told_in_the_readers_language(
+    operated: Operated, shop: str
+) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    form = {"kind": (None, "examples"), "pasted": (None, "a cup of tea,positive\n" * 60_000)}
+    for language, said in (("en", "has more than 1 MB"), ("zh-CN", "有一项超过 1 MB")):
+        client.speaks(language)
+        answer = client.post(f"{shop}/upload", files=form)
+        assert answer.status_code == 413
+        assert said in answer.text
+        assert "exceeded" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0\xff\xfe", "this is a picture"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "this is a picture"),
+        (b"%PDF-1.7\n", "this is a PDF"),
+        (b"\x7fELF\2\1\1\0\0\xf0\x9f", "this is a binary file"),
+    ],
+)
+def test_what_is_no_table_is_told_as_what_it_is(operated: Operated, shop: str, content: bytes, said: str) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    answer = client.post(f"{shop}/upload", data={"kind": "examples"}, files={"file": ("rows.csv", content)})
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert "JSON lines or Parquet" in answer.text
+
+
+def test_a_table_of_bmi_or_in_utf_16_is_no_picture(operated: Operated, shop: str) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    for content in (b"BMI text,label\nfine tea,positive\n", "text,label\nfine tea,positive\n".encode("utf-16-le")):
+        assert client.get(client.bring(shop, content)).status_code == 200
 
 
 def test_a_file_in_another_encoding_is_named_and_read_in_it(platform: Visitor, shop: str) -> None:

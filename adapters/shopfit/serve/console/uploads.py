@@ -3,6 +3,7 @@
 import json
 import secrets
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import get_args
 
 from shopfit.errors import DataError
 from shopfit.merchant.brought import Kind
+from shopfit.merchant.encodings import is_binary
 from shopfit.recipe.names import is_slug
 from shopfit.registry.temp_folders import sweep_uploads
 from shopfit.serve.console.routes import NoPage
@@ -18,6 +20,11 @@ from shopfit.settings import uploads
 _ABOUT = "upload.json"
 _MOST = 12  # of a merchant; the oldest go first
 _LONGEST_NAME = 120  # characters that are kept of what the client calls it
+_OTHERS: Mapping[tuple[bytes, ...], str] = {
+    (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*"): "a picture",
+    (b"%PDF",): "a PDF",
+    (b"\x1f\x8b",): "a compressed file",
+}
 _ZIP, _PARQUET, _OLD_EXCEL = b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0"
 
 
@@ -140,6 +147,12 @@ def _suffix(content: bytes) -> str:
         raise DataError(
             "this is a workbook or an archive, and no table",
             next_step="save the sheet as CSV (UTF-8) and bring that, or unpack it first",
+        )
+    if is_binary(content):
+        kind = next((kind for signs, kind in _OTHERS.items() if content.startswith(signs)), "a binary file")
+        raise DataError(
+            f"this is {kind}, and no table of rows",
+            next_step="bring a CSV file, JSON lines or Parquet, or paste the rows",
         )
     begins = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     return ".jsonl" if begins in (b"{", b"[") else ".csv"

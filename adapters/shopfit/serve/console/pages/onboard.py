@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from shopfit.merchant.brought import Brought
 from shopfit.merchant.kept_folder import find_merchant, kept_merchant
-from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.merchant import Merchant, is_language
 from shopfit.recipe.names import is_slug
 from shopfit.recipe.schema import Encoding, Recipe
 from shopfit.recipe.shipped import sample_merchants
@@ -33,7 +33,7 @@ from shopfit.serve.console.onboarding import (
     wanted_files,
 )
 from shopfit.serve.console.rendering import HEADERS
-from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router
+from shopfit.serve.console.routes import BadForm, NoPage, Visit, Visits, page_router
 from shopfit.serve.console.uploads import Upload, find_upload, keep_upload
 from shopfit.serve.large_bodies import MOST_UPLOAD
 from shopfit.settings import merchant_folder
@@ -110,6 +110,9 @@ async def chosen(
     wanted, language, description = merchant or name.strip(), language.strip(), description.strip()
     visit.check("publish", wanted)
     found = recipe_called(recipe)
+    if language and not is_language(language):
+        what = visit.t("onboard.no_language", language=language[:40])
+        raise BadForm(what, next_step=visit.t("onboard.no_language_next"))
 
     def kept() -> bool:
         there = find_merchant(visit.home, wanted)
