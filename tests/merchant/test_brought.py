@@ -31,9 +31,10 @@ def test_bad_rows_are_told_by_the_line_of_the_file_and_the_good_ones_are_ours(tm
     assert found.left_out == ("Preis",)
     assert found.bad == (
         BadRow(4, "label (Stimmung)", "'meh' is none of the labels", "negative, positive"),
-        BadRow(7, "", "none of the fields that the prompt shows is there", "any of text"),
+        BadRow(7, "text (Kundenmeinung)", "the text is empty", ""),
     )
     assert found.ours == [{"text": "Sehr gut", "label": "positive"}, {"text": "Schlecht", "label": "negative"}]
+    assert found.bad_cells[4] == {"Kundenmeinung": "Zwei\nZeilen", "Stimmung": "meh", "Preis": "2"}
     assert (found.rows, found.bad_lines, found.usable) == (4, 2, True)
 
 

@@ -85,6 +85,7 @@ class Brought:
         rows: how many were read, the bad ones included.
         first: some of them, as they are.
         bad: everything that is wrong, by line.
+        bad_cells: of the rows that are bad, by line and column, as they are.
         ours: the good rows, in our form.
         copies: rows that repeat another one.
         headed: whether the first line names the columns; None where that is no question.
@@ -101,6 +102,7 @@ class Brought:
     rows: int = 0
     first: tuple[Row, ...] = ()
     bad: tuple[BadRow, ...] = ()
+    bad_cells: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     ours: Sequence[Mapping[str, Any]] = ()
     copies: int = 0
     headed: bool | None = None
@@ -184,7 +186,9 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
     ours, more, copies = _checked(folder, named, chosen, kind, recipe, catalogs)
     bad += [one._replace(line=None if one.line is None else one.line - table.shift) for one in more]
     ordered = sorted(bad, key=lambda one: -1 if one.line is None else one.line)
-    return replace(found, bad=tuple(ordered), ours=ours, copies=copies)
+    lines = {one.line for one in ordered}
+    cells = {line: row.values for row in rows if (line := row.line - table.shift) in lines}
+    return replace(found, bad=tuple(ordered), bad_cells=cells, ours=ours, copies=copies)
 
 
 def _is_catalog(kind: Kind) -> bool:

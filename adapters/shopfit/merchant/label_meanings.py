@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from shopfit.merchant.examples import named_labels
 from shopfit.merchant.values import as_label
 from shopfit.recipe.label_spelling import label_key
 from shopfit.recipe.schema import Recipe
@@ -79,6 +78,17 @@ def are_stars(values: Iterable[Any]) -> bool:
     """Whether the values of a label column look like ratings from 1 to 5."""
     there = {label for label in map(as_label, values) if label is not None}
     return len(there) > 1 and there <= set(_STARS) and bool(there & {"4", "5"})
+
+
+def named_labels(recipe: Recipe) -> dict[str, str]:
+    """What the recipe calls a label, by what spellings of it share."""
+    labels = {label_key(label): label for label in recipe.prompt.labels}
+    truths = (("yes", "true", "1", "y"), ("no", "false", "0", "n"))
+    for words in truths if all(any(word in labels for word in words[:2]) for words in truths) else ():
+        [meaning, *more] = [labels[word] for word in words[:2] if word in labels]
+        if not more:
+            labels = dict.fromkeys(words, meaning) | labels
+    return labels | {label_key(theirs): ours for theirs, ours in recipe.data.label_aliases.items()}
 
 
 def _guessed(found: Collection[str], labels: Collection[str]) -> dict[str, str]:

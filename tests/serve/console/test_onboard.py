@@ -126,7 +126,11 @@ def test_a_file_of_a_new_merchant_is_corrected_and_its_good_rows_are_taken(platf
     with page.expect_download() as downloading:
         page.get_by_role("link", name="Download all").click()
     table = list(csv.reader(io.StringIO(downloading.value.path().read_text(encoding="utf-8-sig"))))
-    assert [row[0] for row in table] == ["line", "4", "5"]
+    assert table == [
+        ["line", "field", "reason", "allowed", "Notes", "Opinion", "Mood"],
+        ["4", "label (Mood)", "'meh' is none of the labels", "negative, positive", "second", "So so", "meh"],
+        ["5", "text (Opinion)", "the text is empty", "", "third", "", "positive"],
+    ]
 
     for column in ("Notes", "Opinion"):
         page.get_by_label("Text", exact=False).first.select_option(column)
@@ -304,6 +308,20 @@ def test_a_table_of_bmi_or_in_utf_16_is_no_picture(operated: Operated, shop: str
     client = Client(operated, operated.gateway.keys["platform"])
     for content in (b"BMI text,label\nfine tea,positive\n", "text,label\nfine tea,positive\n".encode("utf-16-le")):
         assert client.get(client.bring(shop, content)).status_code == 200
+
+
+def test_equal_problems_are_told_once_with_their_lines(operated: Operated, shop: str) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    rows = "".join(f"=cup {n},{'odd' if n % 2 else 'positive'}\n" for n in range(40))
+    place = client.bring(shop, f"text,label\n{rows}".encode())
+    seen = client.get(place).text
+    assert "20 problems" in seen
+    assert seen.count("&#39;odd&#39; is none of the labels") == 1
+    assert "3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25" in seen
+    assert "and 8 more" in seen
+    table = list(csv.reader(io.StringIO(client.get(place.replace("?", "/bad.csv?")).text.removeprefix("\ufeff"))))
+    assert len(table) == 21
+    assert table[1][4:] == ["'=cup 1", "odd"]
 
 
 def test_a_file_in_another_encoding_is_named_and_read_in_it(platform: Visitor, shop: str) -> None:

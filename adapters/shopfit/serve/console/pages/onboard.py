@@ -1,7 +1,5 @@
 """Onboard: a merchant and a recipe are chosen, files are brought, columns corrected, and good rows taken."""
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -14,6 +12,7 @@ from shopfit.merchant.merchant import Merchant, is_language
 from shopfit.recipe.names import is_slug
 from shopfit.recipe.schema import Encoding, Recipe
 from shopfit.recipe.shipped import sample_merchants
+from shopfit.serve.console.bad_rows import as_table, together
 from shopfit.serve.console.onboarding import (
     WantedFile,
     catalogs_of,
@@ -40,10 +39,9 @@ from shopfit.settings import merchant_folder
 
 router = page_router()
 
-_MOST_SHOWN = 200  # bad rows in a page; all of them are to be downloaded
+_MOST_SHOWN = 200  # kinds of problems in a page; all of them are to be downloaded
 _STATE = ("upload", "encoding", "headed", "decimal")
 _NAMED = ("c.", "l.")  # columns and values of labels
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Place(NamedTuple):
@@ -183,19 +181,14 @@ async def bring(
 
 @router.get("/onboard/{merchant}/{recipe}/bad.csv")
 async def bad_rows(visit: Visits, merchant: str, recipe: str, upload: str = "") -> Response:
-    """Everything that is wrong with a file, as a table to be opened beside it."""
+    """Everything that is wrong with a file, as a table that has its bad rows."""
     place = await place_of(visit, merchant, recipe)
     if isinstance(place, Response):
         return place
     visit.check("publish", merchant)
     found = (await _brought(visit, place, upload, visit.request.query_params))["brought"]
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(["line", "field", "reason", "allowed"])
-    for one in found.bad:
-        writer.writerow(["" if one.line is None else one.line, *map(_harmless, one[1:])])
     headers = {**HEADERS, "content-disposition": 'attachment; filename="bad-rows.csv"'}
-    return Response("\ufeff" + out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response("\ufeff" + as_table(found), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.post("/onboard/{merchant}/{recipe}/take")
@@ -278,6 +271,7 @@ async def _brought(visit: Visit, place: Place, id_: str, form: Mapping[str, str]
         return upload, found
 
     upload, found = await visit.gateway.threads.run_long(merchant, read)
+    kinds = together(found.bad)
     state = {
         name: value
         for name in (*_STATE, *sorted(form))
@@ -289,15 +283,11 @@ async def _brought(visit: Visit, place: Place, id_: str, form: Mapping[str, str]
         "brought": found,
         "state": state,
         "reading": reading_of(form, None),
-        "shown": found.bad[:_MOST_SHOWN],
+        "shown": kinds[:_MOST_SHOWN],
+        "kinds": len(kinds),
         "encodings": Encoding.__args__,  # type: ignore[attr-defined]
         "rating": rating_recipe() if found.stars else None,
         "field_of": {column: field for field, column in found.chosen.items()},
         "file": next(file for file in place.files if file.kind == upload.kind),
         "test": next((file for file in place.files if file.kind == "test" and file.rows), None),
     }
-
-
-def _harmless(cell: str) -> str:
-    """A cell that no table program takes for a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
