@@ -19,7 +19,7 @@ from shopfit.merchant.files import MerchantFile
 from shopfit.merchant.label_meanings import LEFT_OUT, LabelValue, are_stars, label_values
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Row, read_rows
-from shopfit.merchant.values import as_label
+from shopfit.merchant.values import as_label, is_missing
 from shopfit.recipe.label_spelling import label_key
 from shopfit.recipe.schema import DecimalMark, Encoding, Recipe
 
@@ -87,6 +87,7 @@ class Brought:
         bad: everything that is wrong, by line.
         bad_cells: of the rows that are bad, by line and column, as they are.
         ours: the good rows, in our form.
+        unlabeled: rows that are good but for their answer, which they lack; in our form.
         copies: rows that repeat another one.
         headed: whether the first line names the columns; None where that is no question.
         export: the shop system that wrote it; empty for none.
@@ -104,6 +105,7 @@ class Brought:
     bad: tuple[BadRow, ...] = ()
     bad_cells: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     ours: Sequence[Mapping[str, Any]] = ()
+    unlabeled: Sequence[Mapping[str, Any]] = ()
     copies: int = 0
     headed: bool | None = None
     export: str = ""
@@ -120,7 +122,7 @@ class Brought:
     @property
     def usable(self) -> bool:
         """Whether it has good rows, and nothing is wrong but with single ones."""
-        return bool(self.ours) and all(one.line is not None for one in self.bad)
+        return bool(self.ours or self.unlabeled) and all(one.line is not None for one in self.bad)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -183,12 +185,17 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
     named = [_as_chosen(row, chosen, kind) for row in rows]
     if not _is_catalog(kind):
         found, recipe, named = _understood(found, recipe, named, reading)
-    ours, more, copies = _checked(folder, named, chosen, kind, recipe, catalogs)
+    waiting = [row for row in named if _waits(row, kind, recipe)]
+    named = [row for row in named if not _waits(row, kind, recipe)]
+    ours, more, copies = _checked(folder, named, chosen, kind, recipe, catalogs) if named else ((), [], 0)
+    if waiting:
+        unlabeled, of_these, again = _checked(folder, waiting, chosen, kind, recipe, catalogs, labelled=False)
+        found, more, copies = replace(found, unlabeled=unlabeled), more + of_these, copies + again
     bad += [one._replace(line=None if one.line is None else one.line - table.shift) for one in more]
     ordered = sorted(bad, key=lambda one: -1 if one.line is None else one.line)
     lines = {one.line for one in ordered}
-    cells = {line: row.values for row in rows if (line := row.line - table.shift) in lines}
-    return replace(found, bad=tuple(ordered), bad_cells=cells, ours=ours, copies=copies)
+    as_they_are = {line: row.values for row in rows if (line := row.line - table.shift) in lines}
+    return replace(found, bad=tuple(ordered), bad_cells=as_they_are, ours=ours, copies=copies)
 
 
 def _is_catalog(kind: Kind) -> bool:
@@ -235,6 +242,12 @@ def _understood(
     return replace(found, values=values, unwanted=len(rows) - len(wanted), stars=stars), recipe, wanted
 
 
+def _waits(row: Row, kind: Kind, recipe: Recipe) -> bool:
+    """Whether a row lacks an answer that people can give on the page where they label."""
+    can = kind == "examples" and recipe.spec.kind in ("label", "number")
+    return can and is_missing(row.values.get(recipe.spec.answer))
+
+
 def _checked(
     folder: Path,
     rows: Sequence[Row],
@@ -242,6 +255,8 @@ def _checked(
     kind: Kind,
     recipe: Recipe,
     catalogs: Catalogs,
+    *,
+    labelled: bool = True,
 ) -> tuple[Sequence[Mapping[str, Any]], list[BadRow], int]:
     """The good rows in our form, what is wrong with the others, and how many repeat another."""
     plain = recipe.data.model_copy(update={"columns": {}, "encoding": "utf-8"})
@@ -256,7 +271,9 @@ def _checked(
                 items = read_catalog(file, recipe)
                 return [dict(item.fields) for item in items.values()], bad, 0
             shop = Merchant(name="brought", folder=folder)
-            found = load_examples(shop, recipe, _CHOSEN, catalog=catalogs.catalog, history=catalogs.history)
+            found = load_examples(
+                shop, recipe, _CHOSEN, catalog=catalogs.catalog, history=catalogs.history, labelled=labelled
+            )
         except DataError as error:
             if not error.problems:
                 raise
@@ -277,7 +294,8 @@ def _in_our_form(example: Example, recipe: Recipe, named: bool) -> dict[str, Any
     answer: Any = getattr(example, spec.answer)
     row: dict[str, Any] = {"id": example.id} if named else {}
     row |= {name: list(value) if isinstance(value, tuple) else value for name, value in example.fields.items()}
-    row[spec.answer] = list(answer) if isinstance(answer, tuple) else answer
+    if answer is not None:
+        row[spec.answer] = list(answer) if isinstance(answer, tuple) else answer
     if example.candidates is not None:
         row["candidates"] = list(example.candidates)
     more = {"group": example.group, "at": example.at, "weight": example.weight if example.weight != 1 else None}

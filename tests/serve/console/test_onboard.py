@@ -310,6 +310,42 @@ def test_a_table_of_bmi_or_in_utf_16_is_no_picture(operated: Operated, shop: str
         assert client.get(client.bring(shop, content)).status_code == 200
 
 
+def test_rows_without_a_label_are_kept_to_be_labelled(platform: Visitor, home: Path) -> None:
+    page = platform.page
+    kept_merchant(home, "half-said")
+    platform.open(f"{START}/half-said/{SENTIMENT}")
+    said = "text,label\nlovely tea,positive\nstale tea,negative\nquick parcel,\nslow parcel,\n,\n"
+    page.get_by_label("Or paste rows").fill(said)
+    page.get_by_role("button", name="Read it").click()
+    expect(page.get_by_text("4 read: 2 good, 0 that cannot be used. 2 have no label.")).to_be_visible()
+    expect(page.get_by_label("Keep the 2 rows without a label")).to_be_checked()
+    platform.check_accessible()
+    page.get_by_role("button", name="Take 2 rows").click()
+    expect(page.get_by_text("2 rows were taken. 2 rows wait for their label.")).to_be_visible()
+    folder = home / "merchants" / "half-said"
+    assert len((folder / "reviews.jsonl").read_text().splitlines()) == 2
+    rows = [json.loads(line) for line in (folder / "reviews.unlabeled.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == ["quick parcel", "slow parcel"]
+    page.get_by_role("link", name="Label them").click()
+    expect(page.get_by_text("quick parcel").or_(page.get_by_text("slow parcel")).first).to_be_visible()
+
+
+def test_rows_without_a_label_may_be_left_out_or_be_all_there_is(operated: Operated, home: Path) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    folder = kept_merchant(home, "unsaid").folder
+    place = f"{START}/unsaid/{SENTIMENT}"
+    for content, form in (
+        (b"text,label\nfine tea,positive\nno word,\n", {}),
+        (b"text,label\nodd,\nbland,meh\n", {"keep_unlabeled": "true", "l.meh": "out"}),
+    ):
+        upload = client.bring(place, content).partition("=")[2]
+        answer = client.post(f"{place}/take", data={"upload": upload, "how": "replace", **form})
+        assert answer.status_code == 303, answer.text
+    assert len((folder / "reviews.jsonl").read_text().splitlines()) == 1  # no row replaces those that are there
+    assert "odd" in (folder / "reviews.unlabeled.jsonl").read_text()
+    assert "no word" not in (folder / "reviews.unlabeled.jsonl").read_text()
+
+
 def test_equal_problems_are_told_once_with_their_lines(operated: Operated, shop: str) -> None:
     client = Client(operated, operated.gateway.keys["platform"])
     rows = "".join(f"=cup {n},{'odd' if n % 2 else 'positive'}\n" for n in range(40))

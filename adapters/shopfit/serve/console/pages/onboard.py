@@ -127,7 +127,9 @@ async def chosen(
 
 
 @router.get("/onboard/{merchant}/{recipe}")
-async def work(visit: Visits, merchant: str, recipe: str, upload: str = "", took: int | None = None) -> Response:
+async def work(
+    visit: Visits, merchant: str, recipe: str, upload: str = "", took: int | None = None, kept: int = 0
+) -> Response:
     """What is there of a merchant for a recipe; and a file that was brought, if the address names one."""
     place = await place_of(visit, merchant, recipe)
     if isinstance(place, Response):
@@ -146,6 +148,7 @@ async def work(visit: Visits, merchant: str, recipe: str, upload: str = "", took
         sample=not merchant_folder(visit.home, merchant).is_dir(),
         most=MOST_UPLOAD,
         took=took,
+        kept=kept,
         methods=methods_of(place.merchant, place.recipe),
         home=f"/console/onboard/{merchant}/{recipe}",
         **brought,
@@ -200,6 +203,7 @@ async def take(
     how: Annotated[str, Form()] = "replace",
     without_bad: Annotated[bool, Form()] = False,
     without_test: Annotated[bool, Form()] = False,
+    keep_unlabeled: Annotated[bool, Form()] = False,
 ) -> Response:
     """Write the good rows of a file into the merchant's folder."""
     place = await place_of(visit, merchant, recipe)
@@ -208,7 +212,7 @@ async def take(
     visit.check("publish", merchant)
     form = {name: str(value) for name, value in (await visit.request.form()).items()}
 
-    def taken() -> int:
+    def taken() -> tuple[int, int]:
         found = find_upload(visit.home, merchant, recipe, upload, visit.grant.key)
         columns = read_upload(visit.home, found, place.recipe, reading_of(form, None)).columns
         return take_upload(
@@ -216,13 +220,15 @@ async def take(
             found,
             place.recipe,
             reading_of(form, columns),
+            visit.gateway.labels if keep_unlabeled else None,
             append=how == "append",
             without_bad=without_bad,
             without_test=without_test,
         )
 
-    count = await visit.gateway.threads.run_long(merchant, taken)
-    return visit.to(f"/console/onboard/{merchant}/{recipe}", took=str(count))
+    count, kept = await visit.gateway.threads.run_long(merchant, taken)
+    waiting = {"kept": str(kept)} if kept else {}
+    return visit.to(f"/console/onboard/{merchant}/{recipe}", took=str(count), **waiting)
 
 
 @router.get("/onboard/{merchant}/{recipe}/understood")
