@@ -31,9 +31,10 @@ def test_bad_rows_are_told_by_the_line_of_the_file_and_the_good_ones_are_ours(tm
     assert found.left_out == ("Preis",)
     assert found.bad == (
         BadRow(4, "label (Stimmung)", "'meh' is none of the labels", "negative, positive"),
-        BadRow(7, "", "none of the fields that the prompt shows is there", "any of text"),
+        BadRow(7, "text (Kundenmeinung)", "the text is empty", ""),
     )
     assert found.ours == [{"text": "Sehr gut", "label": "positive"}, {"text": "Schlecht", "label": "negative"}]
+    assert found.bad_cells[4] == {"Kundenmeinung": "Zwei\nZeilen", "Stimmung": "meh", "Preis": "2"}
     assert (found.rows, found.bad_lines, found.usable) == (4, 2, True)
 
 
@@ -52,6 +53,12 @@ def test_lines_without_names_of_columns_are_rows(tmp_path: Path, content: str, t
     assert [row["text"] for row in found.ours] == texts
     assert not found.bad
     assert found.first[0].line == 2 - (not found.headed)
+
+
+def test_a_column_that_says_the_same_of_every_row_is_no_label(tmp_path: Path) -> None:
+    rows = "".join(f"a message about tea {n},web,{('parcel', 'refund')[n % 2]}\n" for n in range(6))
+    found = brought(tmp_path, f"written,arrived by,desk\n{rows}", "support-intent")
+    assert found.chosen == {"text": "written", "label": "desk"}
 
 
 def test_columns_named_by_hand_come_before_guesses(tmp_path: Path) -> None:

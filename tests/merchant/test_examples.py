@@ -82,11 +82,7 @@ def test_rate(tmp_path: Path) -> None:
         ("choose", {"text": "x", "label": ""}, ":2 label: is missing"),
         ("choose", {"text": "x", "label": [1]}, ":2 label: [1] is not accepted"),
         ("choose", {"text": "x", "label": 0.5}, ":2 label: 0.5 is not accepted"),
-        (
-            "choose",
-            {"text": " ", "label": "a"},
-            ":2: none of the fields that the prompt shows is there (allowed: any of text)",
-        ),
+        ("choose", {"text": " ", "label": "a"}, ":2 text: the text is empty"),
         ("choose", {"text": "x", "label": "a", "weight": 0}, ":2 weight: 0 is not accepted (allowed: a number above 0"),
         ("choose", {"text": "x", "label": "a", "weight": True}, ":2 weight: true is not accepted"),
         ("choose", {"text": "x", "label": "a", "weight": 10**400}, ":2 weight: 1000"),
@@ -132,7 +128,7 @@ def test_rate(tmp_path: Path) -> None:
         ("generate", {"input": "x"}, ":2 output: is missing (allowed: text, or a JSON object)"),
         ("generate", {"input": "x", "output": {}}, ":2 output: is missing"),
         ("generate", {"input": "x", "output": ["a"]}, ":2 output: ['a'] is not accepted"),
-        ("generate", {"output": "x"}, ":2: none of the fields that the prompt shows is there (allowed: any of input)"),
+        ("generate", {"output": "x"}, ":2 input: the input is empty"),
         ("rate", {"text": "x"}, ":2 score: is missing (allowed: a number from -1000000000000 to 1000000000000)"),
         *[
             ("rate", {"text": "x", "score": value}, f":2 score: {shown} is ")
@@ -180,7 +176,7 @@ def test_every_bad_row_at_once_unreadable_ones_too(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has 5 problems for recipe r") as caught:
         load_examples(merchant, recipe("choose"), "rows.jsonl", catalog=None, history=None)
     places = [problem.where.rpartition("jsonl:")[2] for problem in caught.value.problems]
-    assert sorted(places) == ["1 label", "2", "2 label", "2 weight", "4"]
+    assert sorted(places) == ["1 label", "2 label", "2 text", "2 weight", "4"]
 
 
 def test_history_has_a_catalog_of_its_own(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_only_the_name_is_needed(tmp_path: Path) -> None:
         ("name: Acme", ":1 name: 'Acme' is not accepted (allowed: 1-63 of a-z"),
         ("name: a.b", "name: 'a.b' is not accepted"),
         ("name: 5", "name: 5 is not text; write it in quotes"),
-        ("name: a\nlanguage: english!", ":2 language: 'english!' is not accepted"),
+        ("name: a\nlanguage: english!", ":2 language: 'english!' must be the tag of a language, such as en, zh, de"),
         ("name: a\nshare: sometimes", ":2 share: 'sometimes' is not accepted (allowed: true, false)"),
         ("name: a\nname: b", ":2 name: stands a second time, after line 1"),
         ("[a]", "describes nothing"),

@@ -16,8 +16,11 @@ from shopfit.merchant.encodings import NotInEncoding, guesses
 from shopfit.merchant.examples import Example, load_examples
 from shopfit.merchant.exports import of_export
 from shopfit.merchant.files import MerchantFile
+from shopfit.merchant.label_meanings import LEFT_OUT, LabelValue, are_stars, label_values
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Row, read_rows
+from shopfit.merchant.values import as_label, is_missing
+from shopfit.recipe.label_spelling import label_key
 from shopfit.recipe.schema import DecimalMark, Encoding, Recipe
 
 Kind = Literal["examples", "test", "catalog", "history"]
@@ -44,12 +47,15 @@ class Reading:
         headed: whether its first line names the columns; None to find that out.
         columns: by field, its column; None to guess.
         decimal: what stands before the decimals of numbers; "auto" to settle it from all of a column.
+        meanings: by key of a label column's value, the recipe's label, `LEFT_OUT` or None where nobody can say; the
+            obvious is guessed for all others.
     """
 
     encoding: Encoding = "utf-8"
     decimal: DecimalMark = "auto"
     headed: bool | None = None
     columns: Mapping[str, str] | None = None
+    meanings: Mapping[str, str | None] | None = None
 
 
 class BadRow(NamedTuple):
@@ -79,10 +85,15 @@ class Brought:
         rows: how many were read, the bad ones included.
         first: some of them, as they are.
         bad: everything that is wrong, by line.
+        bad_cells: of the rows that are bad, by line and column, as they are.
         ours: the good rows, in our form.
+        unlabeled: rows that are good but for their answer, which they lack; in our form.
         copies: rows that repeat another one.
         headed: whether the first line names the columns; None where that is no question.
         export: the shop system that wrote it; empty for none.
+        values: of the label column that are none of the recipe's labels, with what they mean.
+        unwanted: rows that are left out, as their label is.
+        stars: whether the labels look like ratings.
         likely: the encodings that it may be in, if it is not in the one it was read in; one alone where it is clear.
     """
 
@@ -92,11 +103,16 @@ class Brought:
     rows: int = 0
     first: tuple[Row, ...] = ()
     bad: tuple[BadRow, ...] = ()
+    bad_cells: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     ours: Sequence[Mapping[str, Any]] = ()
+    unlabeled: Sequence[Mapping[str, Any]] = ()
     copies: int = 0
     headed: bool | None = None
     export: str = ""
     likely: tuple[str, ...] = ()
+    values: tuple[LabelValue, ...] = ()
+    unwanted: int = 0
+    stars: bool = False
 
     @property
     def bad_lines(self) -> int:
@@ -106,7 +122,7 @@ class Brought:
     @property
     def usable(self) -> bool:
         """Whether it has good rows, and nothing is wrong but with single ones."""
-        return bool(self.ours) and all(one.line is not None for one in self.bad)
+        return bool(self.ours or self.unlabeled) and all(one.line is not None for one in self.bad)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -166,12 +182,20 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
     if missing or not rows:
         bad += [BadRow(None, missed, "no column is chosen", "") for missed in missing if rows]
         return replace(found, bad=tuple(bad))
-    ours, more, copies = _checked(
-        folder, [_as_chosen(row, chosen, kind) for row in rows], chosen, kind, recipe, catalogs
-    )
+    named = [_as_chosen(row, chosen, kind) for row in rows]
+    if not _is_catalog(kind):
+        found, recipe, named = _understood(found, recipe, named, reading)
+    waiting = [row for row in named if _waits(row, kind, recipe)]
+    named = [row for row in named if not _waits(row, kind, recipe)]
+    ours, more, copies = _checked(folder, named, chosen, kind, recipe, catalogs) if named else ((), [], 0)
+    if waiting:
+        unlabeled, of_these, again = _checked(folder, waiting, chosen, kind, recipe, catalogs, labelled=False)
+        found, more, copies = replace(found, unlabeled=unlabeled), more + of_these, copies + again
     bad += [one._replace(line=None if one.line is None else one.line - table.shift) for one in more]
     ordered = sorted(bad, key=lambda one: -1 if one.line is None else one.line)
-    return replace(found, bad=tuple(ordered), ours=ours, copies=copies)
+    lines = {one.line for one in ordered}
+    as_they_are = {line: row.values for row in rows if (line := row.line - table.shift) in lines}
+    return replace(found, bad=tuple(ordered), bad_cells=as_they_are, ours=ours, copies=copies)
 
 
 def _is_catalog(kind: Kind) -> bool:
@@ -199,6 +223,31 @@ def _as_chosen(row: Row, chosen: Mapping[str, str], kind: Kind) -> Row:
     return Row(row.line, kept | named)
 
 
+def _understood(
+    found: Brought, recipe: Recipe, rows: Sequence[Row], reading: Reading
+) -> tuple[Brought, Recipe, list[Row]]:
+    """The recipe with what the file's labels mean, and the rows that are wanted."""
+    answer = recipe.spec.answer
+    labels = [row.values.get(answer) for row in rows]
+    values = label_values(labels, recipe, reading.meanings)
+    meanings = {one.key: one.label for one in values}
+    aliases = recipe.data.label_aliases | {one.value: one.label for one in values if one.label}
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"label_aliases": aliases})})
+    wanted = [
+        row
+        for row, label in zip(rows, map(as_label, labels), strict=True)
+        if label is None or meanings.get(label_key(label)) != LEFT_OUT
+    ]
+    stars = bool(values) and are_stars(labels)
+    return replace(found, values=values, unwanted=len(rows) - len(wanted), stars=stars), recipe, wanted
+
+
+def _waits(row: Row, kind: Kind, recipe: Recipe) -> bool:
+    """Whether a row lacks an answer that people can give on the page where they label."""
+    can = kind == "examples" and recipe.spec.kind in ("label", "number")
+    return can and is_missing(row.values.get(recipe.spec.answer))
+
+
 def _checked(
     folder: Path,
     rows: Sequence[Row],
@@ -206,6 +255,8 @@ def _checked(
     kind: Kind,
     recipe: Recipe,
     catalogs: Catalogs,
+    *,
+    labelled: bool = True,
 ) -> tuple[Sequence[Mapping[str, Any]], list[BadRow], int]:
     """The good rows in our form, what is wrong with the others, and how many repeat another."""
     plain = recipe.data.model_copy(update={"columns": {}, "encoding": "utf-8"})
@@ -220,7 +271,9 @@ def _checked(
                 items = read_catalog(file, recipe)
                 return [dict(item.fields) for item in items.values()], bad, 0
             shop = Merchant(name="brought", folder=folder)
-            found = load_examples(shop, recipe, _CHOSEN, catalog=catalogs.catalog, history=catalogs.history)
+            found = load_examples(
+                shop, recipe, _CHOSEN, catalog=catalogs.catalog, history=catalogs.history, labelled=labelled
+            )
         except DataError as error:
             if not error.problems:
                 raise
@@ -241,7 +294,8 @@ def _in_our_form(example: Example, recipe: Recipe, named: bool) -> dict[str, Any
     answer: Any = getattr(example, spec.answer)
     row: dict[str, Any] = {"id": example.id} if named else {}
     row |= {name: list(value) if isinstance(value, tuple) else value for name, value in example.fields.items()}
-    row[spec.answer] = list(answer) if isinstance(answer, tuple) else answer
+    if answer is not None:
+        row[spec.answer] = list(answer) if isinstance(answer, tuple) else answer
     if example.candidates is not None:
         row["candidates"] = list(example.candidates)
     more = {"group": example.group, "at": example.at, "weight": example.weight if example.weight != 1 else None}

@@ -129,6 +129,7 @@ class _Look:
         numbers: share that are numbers.
         lists: share that are lists.
         filled: share of rows that say something.
+        varied: whether there are two values at least.
     """
 
     length: float
@@ -136,12 +137,13 @@ class _Look:
     numbers: float
     lists: float
     filled: float
+    varied: bool
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> "_Look":
         there = [value for value in values if not is_missing(value)]
         if not there:
-            return cls(0.0, 0.0, 0.0, 0.0, 0.0)
+            return cls(0.0, 0.0, 0.0, 0.0, 0.0, varied=False)
         texts = [str(value) for value in there]
         lists = fmean(isinstance(value, list) or str(value).startswith("[") or "|" in str(value) for value in there)
         return cls(
@@ -150,6 +152,7 @@ class _Look:
             fmean(map(_is_number, texts)),
             lists,
             len(there) / len(values),
+            varied=len(set(texts)) > 1,
         )
 
     def fits(self, shape: Shape, longest: float) -> float:
@@ -160,7 +163,7 @@ class _Look:
             case "text":
                 return self.filled * self.length / longest * (1 - self.numbers)
             case "label":
-                return self.filled * (1 - self.distinct) if self.length <= _LONG_LABEL else 0.0
+                return self.filled * (1 - self.distinct) if self.varied and self.length <= _LONG_LABEL else 0.0
             case "number":
                 return self.filled * self.numbers * (0.5 + 0.5 * (1 - self.distinct))
             case "items":

@@ -62,6 +62,13 @@ def decode(content: bytes, encoding: str) -> str:
         raise NotInEncoding(line, f"{seen}; the file looks like {' or '.join(likely)}", _next(*likely)) from None
 
 
+def is_binary(content: bytes) -> bool:
+    """Whether bytes are no text: they begin as no text does, or have zeros and are neither UTF-16 nor UTF-8."""
+    if content.startswith((b"\x89PNG", b"\xff\xd8\xff", b"\x1f\x8b", b"%PDF-")):
+        return True
+    return b"\0" in content[:_LOOKED_AT] and not _utf_16(content) and not _in(content, "utf-8")
+
+
 def guesses(content: bytes) -> tuple[str, ...]:
     """The encodings that a text which is not UTF-8 is probably in, of those that can be named, the likeliest first;
     several where they make letters of it that are about as usual, none for no idea.

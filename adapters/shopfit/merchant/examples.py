@@ -13,6 +13,7 @@ from shopfit.merchant.amounts import NumberFormat, no_number, settle
 from shopfit.merchant.catalog import Catalog
 from shopfit.merchant.catalog_reading import FIELDS, ambiguous
 from shopfit.merchant.files import MerchantFile
+from shopfit.merchant.label_meanings import named_labels
 from shopfit.merchant.merchant import Merchant
 from shopfit.merchant.reading import Cell, Row, read_rows
 from shopfit.merchant.values import Checks, as_id, as_ids, as_label, is_missing, mapped, meant
@@ -113,7 +114,7 @@ def load_examples(
     read = [Row(row.line, mapped(row.values, columns)) for row in rows]
     formats = _Formats.of(read, recipe)
     problems += formats.problems(str(path), recipe)
-    check = _RowCheck(recipe, catalog, history if history is not None else catalog, labelled, formats)
+    check = _RowCheck(recipe, catalog, history if history is not None else catalog, labelled, read, formats)
     contents: set[str] = set()
     examples: dict[str, Example] = {}
     for row in read:
@@ -224,7 +225,13 @@ class _RowCheck:
     """Turns one row into an example, or into everything that is wrong with it."""
 
     def __init__(
-        self, recipe: Recipe, catalog: Catalog | None, history: Catalog | None, labelled: bool, formats: _Formats
+        self,
+        recipe: Recipe,
+        catalog: Catalog | None,
+        history: Catalog | None,
+        labelled: bool,
+        rows: Sequence[Row],
+        formats: _Formats,
     ) -> None:
         self.recipe = recipe
         self.labelled = labelled
@@ -232,9 +239,10 @@ class _RowCheck:
         self.catalog = catalog
         self.history = history
         self._formats = formats
-        self._named = _named_labels(recipe)
+        self._named = named_labels(recipe)
         self._hidden = set(recipe.spec.hidden)
         self._shown = recipe.fields
+        self._columns = [name for name in recipe.fields if any(name in row.values for row in rows)]
         self._hints = ShopfitError.shown_problems  # near names take time, and no more problems are shown
 
     def __call__(self, where: str, values: Mapping[str, Any], content: str) -> tuple[Example | None, list[Problem]]:
@@ -259,13 +267,12 @@ class _RowCheck:
             if name in fields:
                 fields[name] = self._items(checks, name, fields[name])
         if not any(name in fields for name in self._shown):
-            checks.problems.append(
-                Problem(
-                    checks.where,
-                    "none of the fields that the prompt shows is there",
-                    f"any of {', '.join(self._shown)}",
-                )
-            )
+            if len(self._shown) == len(self._columns) == 1:
+                [name] = self._columns
+                checks.problems.append(Problem(f"{checks.where} {name}", f"the {name} is empty"))
+            else:
+                what = "none of the fields that the prompt shows is there"
+                checks.problems.append(Problem(checks.where, what, f"any of {', '.join(self._shown)}"))
         return fields
 
     def _items(self, checks: Checks, name: str, value: Any) -> Any:
@@ -364,17 +371,6 @@ class _RowCheck:
     def _hint(self, seen: str, names: Collection[str]) -> str:
         self._hints -= 1
         return did_you_mean(seen, names) if self._hints >= 0 and len(names) <= _MOST_NAMES else ""
-
-
-def _named_labels(recipe: Recipe) -> dict[str, str]:
-    """What the recipe calls a label, by what spellings of it share."""
-    labels = {label_key(label): label for label in recipe.prompt.labels}
-    truths = (("yes", "true", "1", "y"), ("no", "false", "0", "n"))
-    for words in truths if all(any(word in labels for word in words[:2]) for words in truths) else ():
-        [meaning, *more] = [labels[word] for word in words[:2] if word in labels]
-        if not more:
-            labels = dict.fromkeys(words, meaning) | labels
-    return labels | {label_key(theirs): ours for theirs, ours in recipe.data.label_aliases.items()}
 
 
 def _weight(checks: Checks, value: Any, form: NumberFormat) -> float:

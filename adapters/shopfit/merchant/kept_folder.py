@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shopfit.errors import DataError
-from shopfit.merchant.merchant import DESCRIPTION, Merchant
+from shopfit.merchant.merchant import DESCRIPTION, Merchant, is_language
 from shopfit.recipe.names import HOUSE, SLUG_RULE, is_slug
 from shopfit.recipe.shipped import sample_folder
 from shopfit.settings import merchant_folder
@@ -46,6 +46,11 @@ def kept_merchant(home: Path, name: str, *, language: str = "en", description: s
     own = merchant_folder(home, name)
     if own.is_dir():
         return Merchant.open(own)
+    if language and not is_language(language):
+        raise DataError(
+            f"{language[:40]!r} is not the code of a language",
+            next_step="give a code such as en (English), zh (Chinese), de (German), fr (French) or pt-BR",
+        )
     try:
         own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=own.parent, prefix=".") as staged:

@@ -1,6 +1,7 @@
 """A merchant's folder: who the merchant is, and where its catalog lies."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,9 +22,17 @@ from shopfit.recipe.shipped import sample_merchants
 DESCRIPTION = "merchant.yaml"
 
 
+_TAG = re.compile(r"[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*")
+
+
+def is_language(tag: str) -> bool:
+    """Whether a text can be a merchant's language."""
+    return _TAG.fullmatch(tag) is not None and is_tag(tag)
+
+
 def _a_language(tag: str) -> str:
-    if not is_tag(tag):
-        raise ValueError("must be the tag of a language, such as en, zh or pt-BR (BCP 47)")
+    if not is_language(tag):
+        raise ValueError("must be the tag of a language, such as en, zh, de or pt-BR (BCP 47)")
     return tag
 
 
@@ -32,9 +41,7 @@ class _Description(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=rf"^{SLUG}$", description=f"the merchant's name: {SLUG_RULE}")
-    language: Annotated[str, AfterValidator(_a_language)] = Field(
-        "en", pattern=r"^[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*$", description="a tag such as en or pt-BR"
-    )
+    language: Annotated[str, AfterValidator(_a_language)] = Field("en", description="a tag such as en or pt-BR")
     description: str = Field("", description="what the shop sells, in one line")
     share: bool = Field(False, description="whether its examples may warm-start other merchants' adapters")
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ class Client:
     def __init__(self, operated: Operated, key: str) -> None:
         self._url = operated.gateway.url
         self._headers = {"cookie": f"shopfit_console={key}", "origin": self._url}
+
+    def speaks(self, language: str) -> None:
+        """The browser's language from now on."""
+        self._headers["accept-language"] = language
 
     def get(self, path: str) -> httpx2.Response:
         return httpx2.get(f"{self._url}{path}", headers=self._headers, timeout=None)
@@ -121,7 +126,11 @@ def test_a_file_of_a_new_merchant_is_corrected_and_its_good_rows_are_taken(platf
     with page.expect_download() as downloading:
         page.get_by_role("link", name="Download all").click()
     table = list(csv.reader(io.StringIO(downloading.value.path().read_text(encoding="utf-8-sig"))))
-    assert [row[0] for row in table] == ["line", "4", "5"]
+    assert table == [
+        ["line", "field", "reason", "allowed", "Notes", "Opinion", "Mood"],
+        ["4", "label (Mood)", "'meh' is none of the labels", "negative, positive", "second", "So so", "meh"],
+        ["5", "text (Opinion)", "the text is empty", "", "third", "", "positive"],
+    ]
 
     for column in ("Notes", "Opinion"):
         page.get_by_label("Text", exact=False).first.select_option(column)
@@ -190,6 +199,165 @@ def test_everything_is_done_by_keyboard_alone(platform: Visitor, home: Path) -> 
     page.keyboard.press("Enter")
     expect(page.get_by_text("4 rows were taken")).to_be_visible()
     assert len((home / "merchants" / "keys-only" / "reviews.jsonl").read_text().splitlines()) == 4
+
+
+def test_labels_of_a_shops_own_are_told_which_of_the_recipe_they_mean(platform: Visitor, home: Path) -> None:
+    page = platform.page
+    kept_merchant(home, "own-words")
+    platform.open(f"{START}/own-words/{SENTIMENT}")
+    page.get_by_label("Or paste rows").fill(
+        "评论,标签\n茶很香,好评\n包装破了,差评\n物流很快,好评\n一般般,中评\n凑合,中评\n还行,meh\n"
+    )
+    page.get_by_role("button", name="Read it").click()
+    expect(page.get_by_text("6 read: 3 good, 3 that cannot be used")).to_be_visible()
+    expect(page.get_by_label("好评 2 rows")).to_have_value("label:positive")
+    expect(page.get_by_label("差评 1 row")).to_have_value("label:negative")
+    expect(page.get_by_label("中评 2 rows")).to_have_value("none")
+    platform.check_accessible()
+    platform.shoot("onboard-meanings")
+    page.get_by_label("中评 2 rows").select_option("leave these rows out")
+    expect(page.get_by_text("Something above was changed")).to_be_visible()
+    expect(page.get_by_role("button", name="Take 3 rows")).to_be_hidden()
+    page.get_by_label("meh 1 row").select_option("negative")
+    page.get_by_role("button", name="Read again").click()
+    expect(page.get_by_text("6 read: 4 good, 0 that cannot be used. 2 are left out, as you said.")).to_be_visible()
+    page.get_by_role("button", name="Take 4 rows").click()
+    expect(page.get_by_text("4 rows were taken")).to_be_visible()
+    lines = (home / "merchants" / "own-words" / "reviews.jsonl").read_text().splitlines()
+    labels = [json.loads(line)["label"] for line in lines]
+    assert labels == ["positive", "negative", "positive", "negative"]
+
+
+def test_stars_are_told_the_recipe_that_takes_ratings(operated: Operated, shop: str) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    rows = "".join(f"cup of tea {n},{1 + n % 5}\n" for n in range(10))
+    seen = client.get(client.bring(shop, f"review,stars\n{rows}".encode())).text
+    assert "8 good" in seen
+    assert 'href="/console/onboard/corner-shop/review-stars"' in seen
+    intents = client.get(client.bring(shop.replace(SENTIMENT, "support-intent"), b"text,label\na b,1\nc d,5\n")).text
+    assert 'id="meanings"' not in intents
+
+
+def test_a_new_merchant_whose_name_is_taken_is_told_so(platform: Visitor, home: Path, shop: str) -> None:
+    page = platform.page
+    platform.open(START)
+    page.get_by_label("Short name").fill("corner-shop")
+    page.get_by_label("What the shop sells").fill("Bicycles")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("There is a merchant corner-shop already.")).to_be_visible()
+    expect(page.get_by_text("reviews.jsonl): 16 rows.")).to_be_visible()
+    expect(page.get_by_role("link", name="Open corner-shop")).to_have_attribute("href", shop)
+    assert "taken" not in page.title()
+    platform.check_accessible()
+    platform.shoot("onboard-name-taken")
+    page.get_by_label("Short name").fill("bicycle-shop")
+    expect(page.get_by_label("What the shop sells")).to_have_value("Bicycles")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("bicycle-shop")
+    assert "Bicycles" in (home / "merchants" / "bicycle-shop" / "merchant.yaml").read_text()
+
+
+def test_a_language_is_given_by_its_code(platform: Visitor, home: Path) -> None:
+    page = platform.page
+    platform.open(START)
+    page.get_by_label("Short name").fill("wordy")
+    page.get_by_label("Language", exact=True).fill("English")
+    page.get_by_role("button", name="Go on").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("“English” is not the code of a language.")
+    expect(alert).to_contain_text("zh (Chinese)")
+    assert str(home) not in page.content()
+    assert "tmp" not in alert.inner_text()
+    assert not (home / "merchants" / "wordy").exists()
+    page.get_by_label("Language", exact=True).fill("pt-BR")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("wordy")
+
+
+def test_what_is_pasted_beyond_what_a_field_holds_is_told_in_the_readers_language(
+    operated: Operated, shop: str
+) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    form = {"kind": (None, "examples"), "pasted": (None, "a cup of tea,positive\n" * 60_000)}
+    for language, said in (("en", "has more than 1 MB"), ("zh-CN", "有一项超过 1 MB")):
+        client.speaks(language)
+        answer = client.post(f"{shop}/upload", files=form)
+        assert answer.status_code == 413
+        assert said in answer.text
+        assert "exceeded" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0\xff\xfe", "this is a picture"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "this is a picture"),
+        (b"%PDF-1.7\n", "this is a PDF"),
+        (b"\x7fELF\2\1\1\0\0\xf0\x9f", "this is a binary file"),
+    ],
+)
+def test_what_is_no_table_is_told_as_what_it_is(operated: Operated, shop: str, content: bytes, said: str) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    answer = client.post(f"{shop}/upload", data={"kind": "examples"}, files={"file": ("rows.csv", content)})
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert "JSON lines or Parquet" in answer.text
+
+
+def test_a_table_of_bmi_or_in_utf_16_is_no_picture(operated: Operated, shop: str) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    for content in (b"BMI text,label\nfine tea,positive\n", "text,label\nfine tea,positive\n".encode("utf-16-le")):
+        assert client.get(client.bring(shop, content)).status_code == 200
+
+
+def test_rows_without_a_label_are_kept_to_be_labelled(platform: Visitor, home: Path) -> None:
+    page = platform.page
+    kept_merchant(home, "half-said")
+    platform.open(f"{START}/half-said/{SENTIMENT}")
+    said = "text,label\nlovely tea,positive\nstale tea,negative\nquick parcel,\nslow parcel,\n,\n"
+    page.get_by_label("Or paste rows").fill(said)
+    page.get_by_role("button", name="Read it").click()
+    expect(page.get_by_text("4 read: 2 good, 0 that cannot be used. 2 have no label.")).to_be_visible()
+    expect(page.get_by_label("Keep the 2 rows without a label")).to_be_checked()
+    platform.check_accessible()
+    page.get_by_role("button", name="Take 2 rows").click()
+    expect(page.get_by_text("2 rows were taken. 2 rows wait for their label.")).to_be_visible()
+    folder = home / "merchants" / "half-said"
+    assert len((folder / "reviews.jsonl").read_text().splitlines()) == 2
+    rows = [json.loads(line) for line in (folder / "reviews.unlabeled.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == ["quick parcel", "slow parcel"]
+    page.get_by_role("link", name="Label them").click()
+    expect(page.get_by_text("quick parcel").or_(page.get_by_text("slow parcel")).first).to_be_visible()
+
+
+def test_rows_without_a_label_may_be_left_out_or_be_all_there_is(operated: Operated, home: Path) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    folder = kept_merchant(home, "unsaid").folder
+    place = f"{START}/unsaid/{SENTIMENT}"
+    for content, form in (
+        (b"text,label\nfine tea,positive\nno word,\n", {}),
+        (b"text,label\nodd,\nbland,meh\n", {"keep_unlabeled": "true", "l.meh": "out"}),
+    ):
+        upload = client.bring(place, content).partition("=")[2]
+        answer = client.post(f"{place}/take", data={"upload": upload, "how": "replace", **form})
+        assert answer.status_code == 303, answer.text
+    assert len((folder / "reviews.jsonl").read_text().splitlines()) == 1  # no row replaces those that are there
+    assert "odd" in (folder / "reviews.unlabeled.jsonl").read_text()
+    assert "no word" not in (folder / "reviews.unlabeled.jsonl").read_text()
+
+
+def test_equal_problems_are_told_once_with_their_lines(operated: Operated, shop: str) -> None:
+    client = Client(operated, operated.gateway.keys["platform"])
+    rows = "".join(f"=cup {n},{'odd' if n % 2 else 'positive'}\n" for n in range(40))
+    place = client.bring(shop, f"text,label\n{rows}".encode())
+    seen = client.get(place).text
+    assert "20 problems" in seen
+    assert seen.count("&#39;odd&#39; is none of the labels") == 1
+    assert "3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25" in seen
+    assert "and 8 more" in seen
+    table = list(csv.reader(io.StringIO(client.get(place.replace("?", "/bad.csv?")).text.removeprefix("\ufeff"))))
+    assert len(table) == 21
+    assert table[1][4:] == ["'=cup 1", "odd"]
 
 
 def test_a_file_in_another_encoding_is_named_and_read_in_it(platform: Visitor, shop: str) -> None:
@@ -326,6 +494,34 @@ def test_a_start_asks_for_settings_of_a_short_list_alone(
     assert str(home) not in platform.page.content()
     platform.page.get_by_role("button", name="Start").click()
     expect(platform.page.get_by_text("1 before it")).to_be_visible()
+
+
+def test_what_is_asked_twice_is_done_once(
+    platform: Visitor, operated: Operated, home: Path, shop: str, still: None
+) -> None:
+    client, merchant = Client(operated, operated.gateway.keys["platform"]), "twice-shop"
+    place = f"{START}/{merchant}/{SENTIMENT}"
+    kept_merchant(home, merchant)
+    rows = (home / "merchants" / "corner-shop" / "reviews.jsonl").read_bytes()
+    assert client.bring(place, OPINIONS.encode()) == client.bring(place, OPINIONS.encode())
+    assert len(list(uploads(home, merchant).iterdir())) == 1
+    (home / "merchants" / merchant / "reviews.jsonl").write_bytes(rows)
+    platform.open(place)
+    platform.page.get_by_role("button", name="Start").dblclick()
+    expect(platform.page.locator("[aria-current=step]")).to_contain_text("Waits for its turn")
+    client.post(f"{place}/start")
+    [run] = all_runs(home, merchant)
+    client.post(f"{place}/start", data={"epochs": "2"})
+    assert len(all_runs(home, merchant)) == 2
+    with run.held():
+        run.tell("started")
+        client.post(f"{place}/start")
+        assert len(all_runs(home, merchant)) == 2
+        future = time.time() + 60
+        os.utime(home / "merchants" / merchant / "reviews.jsonl", (future, future))  # rows were brought meanwhile
+        client.post(f"{place}/start")
+        assert len(all_runs(home, merchant)) == 3
+        run.tell("ended", refused=False)
 
 
 def test_a_run_is_followed_step_by_step_and_a_reload_shows_the_same(

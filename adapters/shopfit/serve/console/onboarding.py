@@ -1,5 +1,6 @@
 """What the onboarding pages show and do, but for HTTP: merchants, files that recipes want, rows that are taken."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from shopfit.errors import DataError, Problem
 from shopfit.merchant.brought import Brought, Catalogs, Kind, Reading, read_brought
 from shopfit.merchant.examples import load_examples
 from shopfit.merchant.kept_folder import find_merchant, kept_merchant, write_rows
+from shopfit.merchant.label_meanings import LEFT_OUT
 from shopfit.merchant.labeling import held
 from shopfit.merchant.labels import labels_of
 from shopfit.merchant.merchant import Merchant
@@ -24,6 +26,7 @@ from shopfit.recipe.schema import DecimalMark, Encoding, Recipe
 from shopfit.recipe.shipped import sample_folder, sample_merchants, shipped_recipes
 from shopfit.registry import Grant
 from shopfit.serve.console.fleet_table import FleetTable
+from shopfit.serve.console.label_queues import LabelQueues
 from shopfit.serve.console.routes import NoPage
 from shopfit.serve.console.uploads import Upload
 from shopfit.settings import merchant_folder
@@ -92,6 +95,11 @@ def recipe_called(name: str) -> Recipe:
     return load_recipe(name)
 
 
+def rating_recipe() -> str | None:
+    """The recipe that learns from ratings; None if none is shipped."""
+    return next((name for name, recipe in recipes().items() if recipe.task == "rate"), None)
+
+
 def files_of(recipe: Recipe) -> dict[Kind, str]:
     """The files that a recipe reads, in the order in which they are brought."""
     data, file = recipe.data, PurePosixPath(recipe.data.file)
@@ -149,15 +157,24 @@ def catalogs_of(merchant: Merchant, recipe: Recipe) -> Catalogs:
 
 
 def take_upload(
-    home: Path, upload: Upload, recipe: Recipe, reading: Reading, *, append: bool, without_bad: bool, without_test: bool
-) -> int:
-    """Write the good rows of a file to the merchant's folder; how many they are.
+    home: Path,
+    upload: Upload,
+    recipe: Recipe,
+    reading: Reading,
+    queues: LabelQueues | None,
+    *,
+    append: bool,
+    without_bad: bool,
+    without_test: bool,
+) -> tuple[int, int]:
+    """Write the good rows of a file to the merchant's folder; how many they are, and how many wait for a label.
 
     Args:
         home: SHOPFIT_HOME.
         upload: the file.
         recipe: that it is for.
         reading: how it is read.
+        queues: that take the rows without a label; None to leave them out.
         append: to the rows that are there, rather than in their place.
         without_bad: whether rows that are bad may be left out.
         without_test: whether the merchant's test set is removed, as it was one for other rows.
@@ -173,17 +190,22 @@ def take_upload(
             next_step="correct them and bring the file again, or say that they are to be left out",
         )
     merchant, name = kept_merchant(home, upload.merchant), files_of(recipe)[upload.kind]
+    kept = 0
     try:
+        if queues is not None and found.unlabeled:  # what is there already is not added again, as after a failure
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.unlabeled)
+            kept, _ = queues.bring(merchant, recipe, "rows.jsonl", lines.encode())
         with held(merchant):  # or a label that somebody gives meanwhile would be lost
-            if append and merchant.file(name).exists():
+            if found.ours and append and merchant.file(name).exists():
                 _check_together(upload, merchant, recipe, name, found)
-            write_rows(merchant, name, found.ours, append=append)
+            if found.ours:
+                write_rows(merchant, name, found.ours, append=append)
             if without_test and upload.kind == "examples" and (test := files_of(recipe).get("test")):
                 (merchant.folder / test).unlink(missing_ok=True)
     except DataError as error:
         raise without_places(error, home) from error
     upload.discard()
-    return len(found.ours)
+    return len(found.ours), kept
 
 
 def understood(home: Path, merchant: Merchant, recipe: Recipe) -> Understood:
@@ -225,7 +247,8 @@ def reading_of(form: Mapping[str, Any], columns: Sequence[str] | None) -> Readin
     """How a file is to be read, as a form says it.
 
     Args:
-        form: `encoding`, `headed`, `decimal`, and `c.<field>` with the number of a column.
+        form: `encoding`, `headed`, `decimal`, `c.<field>` with the number of a column, and `l.<value>` with what a
+            value of the label column means: `label:<label>`, `out` or `none`.
         columns: of the file; None where they are not known yet.
     """
     encoding, decimal = str(form.get("encoding", "utf-8")), str(form.get("decimal", "auto"))
@@ -234,11 +257,17 @@ def reading_of(form: Mapping[str, Any], columns: Sequence[str] | None) -> Readin
     if asked and columns is not None:
         places = {str(place): column for place, column in enumerate(columns)}
         chosen = {field: places[value] for field, value in asked.items() if value in places}
+    meanings: dict[str, str | None] = {}
+    for name, value in form.items():
+        if name.startswith("l."):
+            kind, _, label = str(value).partition(":")
+            meanings[name.removeprefix("l.")] = LEFT_OUT if kind == "out" else label or None
     return Reading(
         encoding=encoding if encoding in get_args(Encoding) else "utf-8",  # type: ignore[arg-type]
         headed={"yes": True, "no": False}.get(str(form.get("headed", ""))),
         columns=chosen,
         decimal=decimal if decimal in get_args(DecimalMark) else "auto",  # type: ignore[arg-type]
+        meanings=meanings,
     )
 
 

@@ -33,6 +33,7 @@ ROWS = 50
 """Rows of a page."""
 T = TypeVar("T")
 
+_TOO_LONG = "exceeded maximum size"  # what Starlette says of a field of a form
 _PLACES = re.compile(r"(?<![\w/.:-])(?:/[\w.+@~-]+){2,}/([\w.+@~-]+)")  # whole paths, and their last part
 
 
@@ -50,7 +51,7 @@ class _PageRoute(APIRoute):
                 wrong = [Problem(".".join(map(str, one["loc"][1:])), one["msg"]) for one in error.errors()]
                 return failure_page(request, BadForm("this form is not filled in as it should be", problems=wrong))
             except HTTPException as error:
-                return failure_page(request, _of_framework(error))
+                return failure_page(request, _of_framework(request, error))
             except Exception as error:
                 logger.exception("the page %s could not be shown", request.url.path)
                 ours = ShopfitError(
@@ -74,8 +75,13 @@ class NoPage(UnknownReference):
     cure = "Go back to the console's start. A key of a merchant sees that merchant's pages alone."
 
 
-def _of_framework(error: HTTPException) -> ShopfitError:
+def _of_framework(request: Request, error: HTTPException) -> ShopfitError:
     """What FastAPI refused, of its own status."""
+    if _TOO_LONG in str(error.detail):
+        t = wording_of(request)
+        long = BadForm(t("frame.too_long"), next_step=t("frame.too_long_next"))
+        long.http_status = 413  # type: ignore[misc]
+        return long
     refused = NoPage(str(error.detail), next_step="go back to the start")
     refused.http_status = error.status_code  # type: ignore[misc]
     return refused

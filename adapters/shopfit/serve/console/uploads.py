@@ -3,6 +3,7 @@
 import json
 import secrets
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import get_args
 
 from shopfit.errors import DataError
 from shopfit.merchant.brought import Kind
+from shopfit.merchant.encodings import is_binary
 from shopfit.recipe.names import is_slug
 from shopfit.registry.temp_folders import sweep_uploads
 from shopfit.serve.console.routes import NoPage
@@ -18,6 +20,11 @@ from shopfit.settings import uploads
 _ABOUT = "upload.json"
 _MOST = 12  # of a merchant; the oldest go first
 _LONGEST_NAME = 120  # characters that are kept of what the client calls it
+_OTHERS: Mapping[tuple[bytes, ...], str] = {
+    (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*"): "a picture",
+    (b"%PDF",): "a PDF",
+    (b"\x1f\x8b",): "a compressed file",
+}
 _ZIP, _PARQUET, _OLD_EXCEL = b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0"
 
 
@@ -51,7 +58,7 @@ class Upload:
 
 
 def keep_upload(home: Path, merchant: str, recipe: str, kind: str, key: str, shown: str, content: bytes) -> Upload:
-    """Keep a file until it is taken, or for a day.
+    """Keep a file until it is taken, or for a day; the same one, brought twice by a key, is kept once.
 
     Args:
         home: SHOPFIT_HOME.
@@ -72,6 +79,8 @@ def keep_upload(home: Path, merchant: str, recipe: str, kind: str, key: str, sho
     suffix = _suffix(content)
     sweep_uploads(home)
     place = uploads(home, merchant)
+    if (known := _same(place, merchant, recipe, kind, key, _named(shown), content)) is not None:
+        return known
     id_ = secrets.token_hex(16)
     upload = Upload(id_, merchant, recipe, kind, key, _named(shown), f"content{suffix}", place / id_)  # type: ignore[arg-type]
     try:
@@ -99,15 +108,31 @@ def find_upload(home: Path, merchant: str, recipe: str, id_: str, key: str) -> U
     """
     sweep_uploads(home)
     if is_slug(merchant) and is_slug(id_):
-        folder = uploads(home, merchant) / id_
-        with suppress(OSError, ValueError, TypeError):
-            found = replace(Upload(**json.loads((folder / _ABOUT).read_bytes())), folder=folder)
-            if (found.merchant, found.recipe, found.key) == (merchant, recipe, key):
-                return found
+        found = _kept(uploads(home, merchant) / id_)
+        if found is not None and (found.merchant, found.recipe, found.key) == (merchant, recipe, key):
+            return found
     raise NoPage(
         "there is no such file, or not for this key; it was taken already, or is more than a day old",
         next_step="bring it once more",
     )
+
+
+def _kept(folder: Path) -> Upload | None:
+    with suppress(OSError, ValueError, TypeError):
+        return replace(Upload(**json.loads((folder / _ABOUT).read_bytes())), folder=folder)
+    return None
+
+
+def _same(place: Path, merchant: str, recipe: str, kind: str, key: str, shown: str, content: bytes) -> Upload | None:
+    """The same file, if this key has brought it already for the same and it waits still."""
+    wanted = (merchant, recipe, kind, key, shown)
+    for folder in reversed(_by_age(place)) if place.is_dir() else ():
+        found = _kept(folder)
+        if found is not None and (found.merchant, found.recipe, found.kind, found.key, found.shown) == wanted:
+            with suppress(OSError):
+                if (folder / found.file).read_bytes() == content:
+                    return found
+    return None
 
 
 def _by_age(place: Path) -> list[Path]:
@@ -122,6 +147,12 @@ def _suffix(content: bytes) -> str:
         raise DataError(
             "this is a workbook or an archive, and no table",
             next_step="save the sheet as CSV (UTF-8) and bring that, or unpack it first",
+        )
+    if is_binary(content):
+        kind = next((kind for signs, kind in _OTHERS.items() if content.startswith(signs)), "a binary file")
+        raise DataError(
+            f"this is {kind}, and no table of rows",
+            next_step="bring a CSV file, JSON lines or Parquet, or paste the rows",
         )
     begins = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     return ".jsonl" if begins in (b"{", b"[") else ".csv"

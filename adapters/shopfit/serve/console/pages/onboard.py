@@ -1,7 +1,5 @@
 """Onboard: a merchant and a recipe are chosen, files are brought, columns corrected, and good rows taken."""
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -10,10 +8,11 @@ from starlette.responses import Response
 
 from shopfit.merchant.brought import Brought
 from shopfit.merchant.kept_folder import find_merchant, kept_merchant
-from shopfit.merchant.merchant import Merchant
+from shopfit.merchant.merchant import Merchant, is_language
 from shopfit.recipe.names import is_slug
 from shopfit.recipe.schema import Encoding, Recipe
 from shopfit.recipe.shipped import sample_merchants
+from shopfit.serve.console.bad_rows import as_table, together
 from shopfit.serve.console.onboarding import (
     WantedFile,
     catalogs_of,
@@ -22,6 +21,7 @@ from shopfit.serve.console.onboarding import (
     known_merchants,
     merchant_called,
     methods_of,
+    rating_recipe,
     read_upload,
     reading_of,
     ready,
@@ -32,19 +32,19 @@ from shopfit.serve.console.onboarding import (
     wanted_files,
 )
 from shopfit.serve.console.rendering import HEADERS
-from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router
+from shopfit.serve.console.routes import BadForm, NoPage, Visit, Visits, page_router
 from shopfit.serve.console.uploads import Upload, find_upload, keep_upload
 from shopfit.serve.large_bodies import MOST_UPLOAD
 from shopfit.settings import merchant_folder
 
 router = page_router()
 
-_MOST_SHOWN = 200  # bad rows in a page; all of them are to be downloaded
+_MOST_SHOWN = 200  # kinds of problems in a page; all of them are to be downloaded
 _STATE = ("upload", "encoding", "headed", "decimal")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NAMED = ("c.", "l.")  # columns and values of labels
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """What a page is about.
 
     Args:
@@ -61,8 +61,10 @@ class _Place(NamedTuple):
 
 
 @router.get("/onboard")
-async def choose(visit: Visits, merchant: str = "", recipe: str = "") -> Response:
-    """Choose a merchant and a recipe."""
+async def choose(
+    visit: Visits, merchant: str = "", recipe: str = "", taken: str = "", language: str = "", description: str = ""
+) -> Response:
+    """Choose a merchant and a recipe; or another name, if the one for a new merchant is taken."""
     known = await visit.gateway.threads.run_files(
         merchant, lambda: known_merchants(visit.home, visit.grant, visit.gateway.fleet)
     )
@@ -71,6 +73,11 @@ async def choose(visit: Visits, merchant: str = "", recipe: str = "") -> Respons
     )
     chosen = merchant if merchant in known else visit.grant.merchant or ""
     there = await visit.gateway.threads.run(lambda: find_merchant(visit.home, chosen)) if chosen else None
+    found = recipe if recipe in recipes() else ""
+    same = await visit.gateway.threads.run_files(
+        taken, lambda: find_merchant(visit.home, taken) if found and taken in known else None
+    )
+    has = [file for file in wanted_files(same, recipe_called(found)) if file.rows] if same is not None else []
     return visit.page(
         "onboard.html",
         known=known,
@@ -80,6 +87,9 @@ async def choose(visit: Visits, merchant: str = "", recipe: str = "") -> Respons
         there=there,
         recipes=recipes(),
         chosen_recipe=recipe,
+        same=same,
+        same_has=has,
+        typed={"language": language, "description": description},
         files_of=files_of,
         may=visit.grant.allows("publish", visit.grant.merchant),
     )
@@ -94,21 +104,32 @@ async def chosen(
     language: Annotated[str, Form()] = "en",
     description: Annotated[str, Form()] = "",
 ) -> Response:
-    """Go on with a merchant; a new one gets its folder."""
-    wanted = merchant or name.strip()
+    """Go on with a merchant; a new one gets its folder, unless its name is taken."""
+    wanted, language, description = merchant or name.strip(), language.strip(), description.strip()
     visit.check("publish", wanted)
-    recipe_called(recipe)
+    found = recipe_called(recipe)
+    if language and not is_language(language):
+        what = visit.t("onboard.no_language", language=language[:40])
+        raise BadForm(what, next_step=visit.t("onboard.no_language_next"))
 
-    def kept() -> None:
-        if find_merchant(visit.home, wanted) is None:
-            kept_merchant(visit.home, wanted, language=language.strip(), description=description.strip())
+    def kept() -> bool:
+        there = find_merchant(visit.home, wanted)
+        if there is None:
+            kept_merchant(visit.home, wanted, language=language, description=description)
+        elif not merchant:
+            twice = (there.language, there.description) == (language, description)
+            return twice and not any(file.rows for file in wanted_files(there, found))
+        return True
 
-    await visit.gateway.threads.run_files(merchant, kept)
+    if not await visit.gateway.threads.run_files(wanted, kept):
+        return visit.to("/console/onboard", taken=wanted, recipe=recipe, language=language, description=description)
     return visit.to(f"/console/onboard/{wanted}/{recipe}")
 
 
 @router.get("/onboard/{merchant}/{recipe}")
-async def work(visit: Visits, merchant: str, recipe: str, upload: str = "", took: int | None = None) -> Response:
+async def work(
+    visit: Visits, merchant: str, recipe: str, upload: str = "", took: int | None = None, kept: int = 0
+) -> Response:
     """What is there of a merchant for a recipe; and a file that was brought, if the address names one."""
     place = await place_of(visit, merchant, recipe)
     if isinstance(place, Response):
@@ -127,6 +148,7 @@ async def work(visit: Visits, merchant: str, recipe: str, upload: str = "", took
         sample=not merchant_folder(visit.home, merchant).is_dir(),
         most=MOST_UPLOAD,
         took=took,
+        kept=kept,
         methods=methods_of(place.merchant, place.recipe),
         home=f"/console/onboard/{merchant}/{recipe}",
         **brought,
@@ -162,19 +184,14 @@ async def bring(
 
 @router.get("/onboard/{merchant}/{recipe}/bad.csv")
 async def bad_rows(visit: Visits, merchant: str, recipe: str, upload: str = "") -> Response:
-    """Everything that is wrong with a file, as a table to be opened beside it."""
+    """Everything that is wrong with a file, as a table that has its bad rows."""
     place = await place_of(visit, merchant, recipe)
     if isinstance(place, Response):
         return place
     visit.check("publish", merchant)
     found = (await _brought(visit, place, upload, visit.request.query_params))["brought"]
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(["line", "field", "reason", "allowed"])
-    for one in found.bad:
-        writer.writerow(["" if one.line is None else one.line, *map(_harmless, one[1:])])
     headers = {**HEADERS, "content-disposition": 'attachment; filename="bad-rows.csv"'}
-    return Response("\ufeff" + out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response("\ufeff" + as_table(found), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.post("/onboard/{merchant}/{recipe}/take")
@@ -186,6 +203,7 @@ async def take(
     how: Annotated[str, Form()] = "replace",
     without_bad: Annotated[bool, Form()] = False,
     without_test: Annotated[bool, Form()] = False,
+    keep_unlabeled: Annotated[bool, Form()] = False,
 ) -> Response:
     """Write the good rows of a file into the merchant's folder."""
     place = await place_of(visit, merchant, recipe)
@@ -194,7 +212,7 @@ async def take(
     visit.check("publish", merchant)
     form = {name: str(value) for name, value in (await visit.request.form()).items()}
 
-    def taken() -> int:
+    def taken() -> tuple[int, int]:
         found = find_upload(visit.home, merchant, recipe, upload, visit.grant.key)
         columns = read_upload(visit.home, found, place.recipe, reading_of(form, None)).columns
         return take_upload(
@@ -202,13 +220,15 @@ async def take(
             found,
             place.recipe,
             reading_of(form, columns),
+            visit.gateway.labels if keep_unlabeled else None,
             append=how == "append",
             without_bad=without_bad,
             without_test=without_test,
         )
 
-    count = await visit.gateway.threads.run_long(merchant, taken)
-    return visit.to(f"/console/onboard/{merchant}/{recipe}", took=str(count))
+    count, kept = await visit.gateway.threads.run_long(merchant, taken)
+    waiting = {"kept": str(kept)} if kept else {}
+    return visit.to(f"/console/onboard/{merchant}/{recipe}", took=str(count), **waiting)
 
 
 @router.get("/onboard/{merchant}/{recipe}/understood")
@@ -221,7 +241,7 @@ async def what_was_understood(visit: Visits, merchant: str, recipe: str) -> Resp
     return part_of(visit, "onboard_understood.html", merchant, recipe, found=found, splits=found.splits)
 
 
-async def place_of(visit: Visit, merchant: str, recipe: str) -> _Place | Response:
+async def place_of(visit: Visit, merchant: str, recipe: str) -> Place | Response:
     """What a page is about; or where to go first, if nothing of the merchant is here.
 
     Raises:
@@ -235,7 +255,7 @@ async def place_of(visit: Visit, merchant: str, recipe: str) -> _Place | Respons
     if there is None:
         return visit.to("/console/onboard", merchant=merchant, recipe=recipe)
     files = await visit.gateway.threads.run_files(merchant, lambda: wanted_files(there, found))
-    return _Place(there, found, files, visit.grant.allows("publish", merchant))
+    return Place(there, found, files, visit.grant.allows("publish", merchant))
 
 
 def part_of(visit: Visit, template: str, merchant: str, recipe: str, **values: Any) -> Response:
@@ -245,7 +265,7 @@ def part_of(visit: Visit, template: str, merchant: str, recipe: str, **values: A
     return visit.page(page, part=template, merchant=merchant, recipe=recipe, **values)
 
 
-async def _brought(visit: Visit, place: _Place, id_: str, form: Mapping[str, str]) -> dict[str, Any]:
+async def _brought(visit: Visit, place: Place, id_: str, form: Mapping[str, str]) -> dict[str, Any]:
     """A file that was brought, and how it is read."""
     merchant, recipe = place.merchant.name, place.recipe
 
@@ -257,10 +277,11 @@ async def _brought(visit: Visit, place: _Place, id_: str, form: Mapping[str, str
         return upload, found
 
     upload, found = await visit.gateway.threads.run_long(merchant, read)
+    kinds = together(found.bad)
     state = {
         name: value
         for name in (*_STATE, *sorted(form))
-        if name in _STATE or name.startswith("c.")
+        if name in _STATE or name.startswith(_NAMED)
         if (value := form.get(name, "")) != ""
     }
     return {
@@ -268,14 +289,11 @@ async def _brought(visit: Visit, place: _Place, id_: str, form: Mapping[str, str
         "brought": found,
         "state": state,
         "reading": reading_of(form, None),
-        "shown": found.bad[:_MOST_SHOWN],
+        "shown": kinds[:_MOST_SHOWN],
+        "kinds": len(kinds),
         "encodings": Encoding.__args__,  # type: ignore[attr-defined]
+        "rating": rating_recipe() if found.stars else None,
         "field_of": {column: field for field, column in found.chosen.items()},
         "file": next(file for file in place.files if file.kind == upload.kind),
         "test": next((file for file in place.files if file.kind == "test" and file.rows), None),
     }
-
-
-def _harmless(cell: str) -> str:
-    """A cell that no table program takes for a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell

@@ -1,13 +1,14 @@
 """Onboard, the second half: what training would cost, its start, and the run as it goes on."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from starlette.responses import Response
 
 from shopfit.errors import ShopfitError
-from shopfit.runs import Job, Run, find_run
+from shopfit.runs import Job, Run, all_runs, find_run
 from shopfit.serve.console.onboarding import arguments_of, ready, without_paths
-from shopfit.serve.console.pages.onboard import part_of, place_of
+from shopfit.serve.console.pages.onboard import Place, part_of, place_of
 from shopfit.serve.console.routes import NoPage, Visit, Visits, page_router
 from shopfit.serve.console.run_progress import newest_run, progress_of
 
@@ -58,7 +59,7 @@ async def start(visit: Visits, merchant: str, recipe: str) -> Response:
     if isinstance(run, Response):
         return run
     if "hx-request" in visit.request.headers:
-        return await live(visit, merchant, recipe)
+        return await _shown(visit, run, "onboard_live.html")
     return visit.to(f"/console/onboard/{merchant}/{recipe}")
 
 
@@ -123,7 +124,7 @@ def _worded(visit: Visit, problem: dict[str, str]) -> str:
 
 
 async def _begun(visit: Visit, job: Job, merchant: str, recipe: str) -> Run | Response:
-    """A run that waits for its turn.
+    """A run that waits for its turn, or is under way already for the same.
 
     Raises:
         NotReady: if something is missing.
@@ -141,11 +142,30 @@ async def _begun(visit: Visit, job: Job, merchant: str, recipe: str) -> Run | Re
         arguments = arguments_of(form, place.merchant, place.recipe)
         if job == "plan":
             arguments = [one for one in arguments if one != "--instant"]
-        return visit.queue(job, merchant, recipe, arguments)
+        return _equal(visit, job, place, arguments) or visit.queue(job, merchant, recipe, arguments)
 
     run = await visit.gateway.threads.run_files(merchant, queued)
     await visit.gateway.runs.wake()
     return run
+
+
+def _equal(visit: Visit, job: Job, place: Place, arguments: Sequence[str]) -> Run | None:
+    """The run that would do the same: it waits, or is under way with the rows that are there now."""
+    merchant, recipe = place.merchant, place.recipe.name
+    paths = [merchant.folder / file.name for file in place.files]
+    changed = max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+    for run in all_runs(visit.home, merchant.name):
+        asked, state = run.asked, run.state()
+        same = (asked.job, asked.recipe, asked.arguments) == (job, recipe, tuple(arguments))
+        if not same or asked.promotes != visit.grant.allows("promote", merchant.name):
+            continue
+        if state == "queued" or (state == "running" and _started(run) >= changed):
+            return run
+    return None
+
+
+def _started(run: Run) -> float:
+    return max((one.at.timestamp() for one in run.events if one.kind == "started"), default=0.0)
 
 
 async def _run_of(visit: Visit, merchant: str, recipe: str, id_: str) -> Run:
