@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,6 +69,12 @@ def percent(value: float | None, digits: int = 0) -> str:
     return NONE if value is None or math.isnan(value) else f"{value:.{digits}%}"
 
 
+def told_aliases(aliases: Iterable[str]) -> list[str]:
+    """Aliases that tell something: @candidate says nothing of a version that is in production."""
+    named = list(aliases)
+    return [alias for alias in named if alias != "candidate" or "production" not in named]
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
     "size": size,
@@ -77,5 +83,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment,
     "direction": direction,
     "percent": percent,
+    "told_aliases": told_aliases,
 }
 """By the names that templates call them by."""
