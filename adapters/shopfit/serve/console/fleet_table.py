@@ -14,9 +14,9 @@ from shopfit.serve.traffic import AdapterTraffic, Traffic
 
 Attention = Literal["erroring", "refused", "worse", "stale", "waiting"]
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
-"""What is wrong, the worst first. erroring: it fails. refused: the gate refused the newest version, and nothing better is
-in production. worse: a simple baseline is better. stale: it learned long ago. waiting: a candidate that somebody must
-decide on."""
+"""What is wrong, the worst first. erroring: it fails. refused: the gate refused the newest version, and nothing good
+is in production. worse: a simple baseline is better. stale: it learned long ago. waiting: a candidate that somebody
+must decide on."""
 
 STALE = timedelta(days=90)
 """Age from which an adapter's data are old."""
