@@ -31,7 +31,10 @@ async def compare(
         return await _choose(visit)
     state, pair = await _pair(visit, model, a, b)
     if pair is None:
-        return visit.page("compare_none.html", state=state, names=[], adapter=state.adapter, listed=True)
+        only = state.versions[0]
+        may = visit.grant.allows("promote", only.merchant) and state.may("promote", only)
+        shown = {"only": only, "may_promote": may, "done": done if done in CHANGES else ""}
+        return visit.page("compare_none.html", state=state, names=[], adapter=state.adapter, listed=True, **shown)
     return visit.page("compare.html", **await _all(visit, state, pair, show, page, done))
 
 

@@ -1,5 +1,7 @@
 """Try: ask an adapter, and see the prompt, the answer, what it is made of, and the same call for a program."""
 
+from typing import Any
+
 from starlette.responses import Response
 
 from shopfit.serve.console.asking import answer, find_version
@@ -47,16 +49,20 @@ async def box_answer(visit: Visits) -> Response:
 
 async def _page(visit: Visit, model: str, values: dict[str, str] | None = None) -> Response:
     threads, own = visit.gateway.threads, visit.grant.merchant
-    names = [one.name for one in await threads.run(visit.gateway.fleet.adapters) if own in (None, one.merchant)]
+    adapters = [one for one in await threads.run(visit.gateway.fleet.adapters) if own in (None, one.merchant)]
+    names = [one.name for one in adapters]
     if not model and len(names) == 1:
         model = names[0]
-    shared = {"names": names[:_LISTED], "listed": len(names) <= _LISTED, "model": model}
+    shared: dict[str, Any] = {"names": names[:_LISTED], "listed": len(names) <= _LISTED, "model": model}
     if not model:
         return visit.page("try.html", **shared, form=None)
     version, recipe = await find_version(visit, model)
+    idle = next((one for one in adapters if one.name == model.partition("@")[0] and one.production is None), None)
+    if idle is not None and "@" not in model:  # nothing answers by that name alone
+        model = shared["model"] = (idle.candidate or idle.newest).name
     versions = await threads.run(visit.gateway.registry.versions, version.merchant, version.recipe)
     told = {} if values is None else await _answered(visit, model, values)
-    shared |= {"adapter": f"{version.merchant}/{version.recipe}", "at": model.partition("@")[2]}
+    shared |= {"adapter": f"{version.merchant}/{version.recipe}", "at": model.partition("@")[2], "serves": idle is None}
     form = told.pop("form", None) or TryForm(model, recipe)
     return visit.page("try.html", **shared, **{"answered": None, **told}, form=form, version=version, versions=versions)
 
