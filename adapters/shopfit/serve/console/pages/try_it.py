@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from shopfit.serve.console.asking import answer, find_version
+from shopfit.serve.console.asking import answer, find_version, is_cold
 from shopfit.serve.console.routes import Visit, Visits, page_router
 from shopfit.serve.console.try_form import TryForm
 
@@ -36,7 +36,8 @@ async def box(visit: Visits, model: str) -> Response:
     if "hx-request" not in visit.request.headers:
         return visit.to(_PLACE, model=model)
     version, recipe = await find_version(visit, model)
-    return visit.page("try_box.html", form=TryForm(model, recipe), version=version)
+    cold = await is_cold(visit, version)
+    return visit.page("try_box.html", form=TryForm(model, recipe), version=version, cold=cold)
 
 
 @router.post("/try/box")
@@ -61,6 +62,7 @@ async def _page(visit: Visit, model: str, values: dict[str, str] | None = None) 
     if idle is not None and "@" not in model:  # nothing answers by that name alone
         model = shared["model"] = (idle.candidate or idle.newest).name
     versions = await threads.run(visit.gateway.registry.versions, version.merchant, version.recipe)
+    shared["cold"] = await is_cold(visit, version)
     told = {} if values is None else await _answered(visit, model, values)
     shared |= {"adapter": f"{version.merchant}/{version.recipe}", "at": model.partition("@")[2], "serves": idle is None}
     form = told.pop("form", None) or TryForm(model, recipe)
