@@ -8,6 +8,7 @@ from typing import Any
 from shopfit.runs import Event, Run, State
 from shopfit.runs.folder import Asked
 
+from shopfit.serve.console.wording import Wording
 _MOST_POINTS = 600
 _UNDER_WAY: frozenset[State] = frozenset({"queued", "running"})
 _AGAIN: frozenset[State] = frozenset({"stopped", "failed", "lost"})
@@ -89,15 +90,14 @@ class RunView:
     def chart(self) -> dict[str, Any]:
         """Its losses for `charts.js`."""
         numbers, losses = self.losses
-        return {"x": numbers, "series": [{"name": "loss", "values": losses}], "x_name": "step"}
+        return {"x": numbers, "series": [{"name": t("run.loss"), "values": losses}], "x_name": t("run.step")}
 
-    @property
-    def epoch_chart(self) -> dict[str, Any]:
-        """Its epochs for `charts.js`."""
-        series = [{"name": "loss", "values": [one["train_loss"] for one in self.epochs]}]
+    def epoch_chart(self, t: Wording) -> dict[str, Any]:
+        """Its epochs for `charts.js`, in the reader's words."""
+        series = [{"name": t("run.loss"), "values": [one["train_loss"] for one in self.epochs]}]
         if any(one.get("valid") is not None for one in self.epochs):
-            series.append({"name": "held out", "values": [one.get("valid") for one in self.epochs]})
-        return {"x": [one["epoch"] for one in self.epochs], "series": series, "x_name": "epoch"}
+            series.append({"name": t("run.held_out"), "values": [one.get("valid") for one in self.epochs]})
+        return {"x": [one["epoch"] for one in self.epochs], "series": series, "x_name": t("run.epoch")}
 
 
 def view_of(run: Run, words: Callable[[str], str], queue: Sequence[str] | None) -> RunView:
