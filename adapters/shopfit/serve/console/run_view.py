@@ -87,8 +87,13 @@ class RunView:
         return self.state == "running" and self.asked.job == "adapter" and 0 < self.step < self.steps
 
     @property
-    def chart(self) -> dict[str, Any]:
-        """Its losses for `charts.js`."""
+    def refused(self) -> dict[str, Any] | None:
+        """The version that the gate refused, if that is how it ended."""
+        last = self.versions[-1] if self.versions else None
+        return last if self.state == "refused" and last is not None and "n_train" in last else None
+
+    def chart(self, t: Wording) -> dict[str, Any]:
+        """Its losses for `charts.js`, in the reader's words."""
         numbers, losses = self.losses
         return {"x": numbers, "series": [{"name": t("run.loss"), "values": losses}], "x_name": t("run.step")}
 
