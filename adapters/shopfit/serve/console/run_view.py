@@ -8,8 +8,8 @@ from typing import Any
 
 from shopfit.runs import Event, Run, State
 from shopfit.runs.folder import Asked
-
 from shopfit.serve.console.wording import Wording
+
 _MOST_POINTS = 600
 _TELLS = frozenset({"stage", "begin", "step", "epoch"})
 _PART = re.compile(r"(\d+) of (\d+): step (\d+) of (\d+), loss [^,]+, (\d+) s left at most$")  # as `Heartbeat` says it

@@ -57,10 +57,10 @@ async def _page(visit: Visit, model: str, values: dict[str, str] | None = None) 
     shared: dict[str, Any] = {"names": names[:_LISTED], "listed": len(names) <= _LISTED, "model": model}
     if not model:
         return visit.page("try.html", **shared, form=None)
-    version, recipe = await find_version(visit, model)
     idle = next((one for one in adapters if one.name == model.partition("@")[0] and one.production is None), None)
     if idle is not None and "@" not in model:  # nothing answers by that name alone
         model = shared["model"] = (idle.candidate or idle.newest).name
+    version, recipe = await find_version(visit, model)
     versions = await threads.run(visit.gateway.registry.versions, version.merchant, version.recipe)
     shared["cold"] = await is_cold(visit, version)
     told = {} if values is None else await _answered(visit, model, values)
