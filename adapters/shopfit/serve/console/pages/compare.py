@@ -86,7 +86,17 @@ async def confirm(visit: Visits, change: str, version: str, a: str, b: str, shar
     kind, state, chosen = await _changing(visit, change, version)
     words = state.words(kind, chosen, _percent(share))
     part = "hx-request" in visit.request.headers
-    values = {"change": kind, "words": words, "chosen": chosen, "a": a, "b": b, "share": share, "part": part}
+    same = kind == "canary" and state.canary is not None and state.canary.number == chosen.number
+    values = {
+        "change": kind,
+        "asks": "share" if same else kind,
+        "words": words,
+        "chosen": chosen,
+        "a": a,
+        "b": b,
+        "share": share,
+        "part": part,
+    }
     return visit.page("compare_confirm.html" if part else "compare_confirm_page.html", **values)
 
 
