@@ -27,6 +27,15 @@ def test_failures_are_kept_by_merchant_and_a_flood_of_one_takes_no_others_away()
     )
 
 
+def test_a_wait_for_an_engines_start_is_no_time_of_an_answer() -> None:
+    traffic = Traffic()
+    for cold, seconds in ((True, 36.0), (False, 0.2)):
+        traffic.answered(
+            RequestRecord(key="k", adapter="acme/sentiment", version="acme/sentiment@1", cold=cold), 200, seconds
+        )
+    assert (traffic.of("acme/sentiment").requests, traffic.of("acme/sentiment").p95) == (2, 0.2)
+
+
 def test_shadows_are_counted_by_version_and_an_erased_merchant_is_forgotten() -> None:
     traffic = Traffic()
     answer(traffic, "acme", 500)

@@ -10,7 +10,9 @@ from shopfit.registry.grant import Scope
 from shopfit.serve.registry_threads import RegistryThreads
 
 _ELSEWHERE = ("x-api-key", "api-key", "x-shopfit-key")
-_EVERYTHING = Grant("no-auth", None, frozenset({"admin"}), None)
+NO_KEY = "no-auth"
+"""What stands in place of a key's id where no key is asked for."""
+_EVERYTHING = Grant(NO_KEY, None, frozenset({"admin"}), None)
 
 
 class Authentication:

@@ -86,6 +86,7 @@ class Turn:
         record.version, record.release = self.version.name, chosen.release
         self._gateway = gateway
         self._engine = gateway.engines.of(facts.base)
+        record.cold = self._engine.running is None
         self._record = record
         self._ends = time.monotonic() + gateway.options.timeout
 

@@ -18,6 +18,7 @@ class RequestRecord:
         version: that answers.
         release: why that version: "production", "canary" or "named".
         answer: id of the answer.
+        cold: whether its engine was still starting when it came.
         broken: status of the error that ended a stream; 0 without.
         kind: class of the error that ended the request once its adapter was found; empty without.
         read: tokens that forwards read.
@@ -37,6 +38,7 @@ class RequestRecord:
     version: str = ""
     release: str = ""
     answer: str = ""
+    cold: bool = False
     broken: int = 0
     kind: str = ""
     read: int = 0

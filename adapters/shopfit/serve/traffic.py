@@ -44,7 +44,7 @@ class AdapterTraffic:
         requests: that are over.
         errors: of them answered with a status of 500 or more.
         tokens: read and written.
-        seconds: of the last ones.
+        seconds: of the last ones, but of those that waited for an engine's start.
         versions: requests by the version that answered.
         shadows: by version, how its answers in the shadow compare with production's: "same", "different", "failed", or
             "dropped" if it was not asked.
@@ -82,7 +82,8 @@ class Traffic:
         found.requests += 1
         found.errors += status >= _OURS
         found.tokens += record.read + record.written
-        found.seconds.append(seconds)
+        if not record.cold:  # a start says nothing of how fast the adapter answers
+            found.seconds.append(seconds)
         found.versions[record.version] = found.versions.get(record.version, 0) + 1
 
     def shadowed(self, adapter: str, version: str, outcome: str) -> None:

@@ -4,7 +4,7 @@ import re
 
 import httpx2
 from playwright.sync_api import expect
-from tests.serve.console.conftest import Visitor
+from tests.serve.console.conftest import SHOTS, Visitor
 from tests.serve.operated import Operated
 
 CONSOLE = "/console"
@@ -45,6 +45,32 @@ def test_a_merchants_key_sees_its_own_rows_alone(visitor: Visitor, operated: Ope
     visitor.sign_in(operated.gateway.keys["acme"])
     expect(visitor.page.get_by_role("row")).to_have_count(1 + 4)
     assert "rival" not in visitor.page.content()
+
+
+def test_a_key_is_offered_what_it_may_do(visitor: Visitor, operated: Operated) -> None:
+    visitor.sign_in(operated.gateway.keys["asks"])
+    menu = visitor.page.get_by_role("navigation", name="Pages").get_by_role("link")
+    assert menu.all_inner_texts() == ["Fleet", "Try", "Serving"]
+    places = visitor.page.locator("main a, nav a").evaluate_all("links => links.map((link) => link.href)")
+    assert {place: visitor.page.request.get(place).status for place in places} == dict.fromkeys(places, 200)
+    decides = operated.registry.create_key("acme", ["promote"], actor="tests").token
+    cookies = {"cookie": f"shopfit_console={decides}"}
+    text = httpx2.get(f"{operated.gateway.url}{CONSOLE}", headers=cookies).text
+    assert [
+        name for name in ("onboard", "runs", "compare", "label", "try", "registry") if f'"/console/{name}"' in text
+    ] == [
+        "runs",
+        "compare",
+        "registry",
+    ]
+
+
+def test_on_a_narrow_window_the_menu_shows_where_one_is(platform: Visitor) -> None:
+    platform.page.set_viewport_size({"width": 360, "height": 800})
+    platform.open("/console/registry")
+    here = platform.page.locator(".side nav [aria-current=page]")
+    expect(here).to_be_in_viewport(ratio=0.9)
+    platform.page.screenshot(path=SHOTS / "menu-narrow.png")
 
 
 def test_the_console_speaks_chinese(platform: Visitor) -> None:

@@ -66,4 +66,6 @@ def test_numbers_and_times_are_written_as_people_read_them() -> None:
     assert [formats.size(value) for value in (12, 1500, 2.5e6, 3e9)] == ["12 B", "1.5 kB", "2.5 MB", "3.0 GB"]
     assert [formats.duration(value) for value in (4, 65, 3700)] == ["4 s", "1 min 5 s", "1 h 1 min"]
     assert [formats.ago(now - timedelta(seconds=value), now) for value in (5, 7200, 200_000)] == ["5 s", "2 h", "2 d"]
+    assert [formats.duration(value, "zh") for value in (4, 65, 3700)] == ["4 秒", "1 分钟 5 秒", "1 小时 1 分钟"]
+    assert formats.ago(now - timedelta(days=40), now, "zh") == "1 个月"
     assert [formats.direction(text) for text in ("شاي", "tea", "123", "12 شاي")] == ["rtl", "ltr", "ltr", "rtl"]

@@ -1,5 +1,6 @@
 """Runs in the browser: what waits and what was done, live, stopped, gone on with; and whose they are."""
 
+import json
 import re
 
 import httpx2
@@ -79,6 +80,51 @@ def test_a_run_that_failed_says_the_row_the_reason_and_what_to_do(platform: Visi
         expect(alert).to_contain_text(words)
     platform.check_accessible()
     platform.shoot("run-failed")
+
+
+def test_trainings_on_parts_of_the_examples_have_a_bar_and_other_stages_a_line(
+    platform: Visitor, operated: Operated
+) -> None:
+    run, page = made(operated), platform.page
+    with run.held():
+        run.tell("started")
+        run.tell("stage", what="evaluating", detail="adapter and base on 8 test examples")
+        page.goto(f"{platform.url}/console/runs/acme/{run.id}")
+        expect(page.get_by_text("evaluating: adapter and base on 8 test examples")).to_be_visible()
+        run.tell("stage", what="folds", detail="fold 2 of 3: step 5 of 10, loss 0.069, 3900 s left at most")
+        expect(page.get_by_text(re.compile(r"training 2 of 3, step 5 of 10 · at most 1 h \d min left"))).to_be_visible()
+        expect(page.get_by_role("progressbar")).to_have_attribute("value", "0.5")
+        platform.check_accessible()
+        platform.shoot("run-folds")
+        trained(run)
+        expect(page.get_by_text("step 20 of 40")).to_be_visible()
+        platform.page.get_by_role("link", name="中文").click()
+        platform.settle()
+        expect(page.get_by_role("rowheader", name="交叉验证")).to_be_visible()
+        charts = [json.loads(one.get_attribute("data-chart") or "") for one in page.locator("[data-chart]").all()]
+        assert [chart["x_name"] for chart in charts] == ["步", "轮"]
+        assert [one["name"] for one in charts[1]["series"]] == ["损失", "留出数据"]
+        expect(page.get_by_text(re.compile(r"已进行 \d+ (秒|分钟)"))).to_be_visible()
+        platform.shoot("run-zh")
+
+
+def test_a_run_that_was_refused_says_what_comes_next(platform: Visitor, operated: Operated) -> None:
+    run, page = made(operated), platform.page
+    with run.held():
+        run.tell("started")
+        run.tell("version", name="acme/sentiment@1", instant=False, metric="macro_f1", k=10, value=0.5, promoted=False,
+                 candidate=False, reason="It does not beat the base.", n_train=17, n_test=8)  # fmt: skip
+        run.tell("ended", refused=True)
+    platform.open(f"/console/runs/acme/{run.id}")
+    told = page.locator(".notice").filter(has_text="What comes next")
+    expect(told).to_contain_text("learned from 17 and was tested on 8")
+    for words in ("Bring data", "Learning curve", "Report"):
+        place = told.get_by_role("link", name=words).get_attribute("href") or ""
+        assert page.request.get(f"{platform.url}{place}").ok, place
+    platform.check_accessible()
+    platform.shoot("run-refused")
+    told.get_by_role("link", name="Try @1").click()
+    expect(page).to_have_url(re.compile("/console/try"))
 
 
 def test_a_run_that_is_gone_without_a_word_goes_on_by_a_button(platform: Visitor, operated: Operated) -> None:

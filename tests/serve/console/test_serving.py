@@ -1,6 +1,10 @@
 """Serving: engines, who asks, releases, failures; keys and quotas."""
 
+import html
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +13,11 @@ import httpx2
 import pytest
 from playwright.sync_api import expect
 from tests.serve.console.conftest import Visitor
-from tests.serve.operated import Operated, publish_second
+from tests.serve.gateways import serving
+from tests.serve.operated import Operated, own_copy, publish_second
+
+from shopfit.runs import create_run
+from shopfit.settings import Settings
 
 SERVING = "/console/serving"
 
@@ -146,6 +154,33 @@ def test_a_quota_is_set_after_a_confirmation_and_in_force(
     for token in (merchant_admin, operated.gateway.keys["rival"]):  # nobody gives a quota to themselves
         assert _post(operated, token, f"{SERVING}/quotas/rival", form).status_code in (403, 404)
     assert _post(operated, merchant_admin, f"{SERVING}/quotas/acme", form).status_code == 403
+
+
+def test_without_keys_calls_and_pages_speak_of_none(filled: Settings, tmp_path: Path) -> None:
+    home = own_copy(filled, tmp_path / "home")
+    with (
+        serving(home, tmp_path / "log", {}, "--no-auth") as served,
+        httpx2.Client(base_url=served.url, timeout=None) as client,
+    ):
+        client.headers["origin"] = served.url
+        first = client.get("/console/try?model=acme/sentiment").text
+        csrf = re.search(r'name="csrf" content="([^"]+)"', first)
+        assert csrf is not None
+        form = {"csrf": csrf[1], "model": "acme/sentiment", "field.text": "lovely crema"}
+        told = client.post("/console/try", data=form).text
+        assert "asks for no key" in told
+        python = html.unescape(re.search(r'id="call-python"[^>]*>(.*?)</pre>', told, re.DOTALL)[1])  # type: ignore[index]
+        env = {name: value for name, value in os.environ.items() if name != "KEY"}
+        done = subprocess.run(
+            [sys.executable, "-c", python], env=env, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "KEY" not in told
+        run = create_run(home.home, "adapter", "acme", "sentiment", [], actor="key no-auth")
+        page = client.get(f"/console/runs/acme/{run.id}").text
+        assert "no-auth" not in page
+        assert "without a key" in page
+        assert "asks nobody for one" in client.get(f"{SERVING}/keys").text
 
 
 def test_without_scripts_a_confirmation_is_a_page(operated: Operated) -> None:

@@ -121,6 +121,29 @@ def test_a_number_and_a_text(platform: Visitor, operated: Operated) -> None:
     expect(page.get_by_role("alert")).to_contain_text("nothing is asked")
 
 
+def test_where_nothing_is_in_production_the_newest_is_asked_and_promoted_from_here(
+    platform: Visitor, operated: Operated
+) -> None:
+    operated.registry.unalias("rival/stars@production", actor="tests")
+    page = platform.page
+    platform.open(f"{TRY}rival/stars")
+    expect(page.locator(".notice.warn")).to_contain_text("Nothing is in production here")
+    expect(page.get_by_label("Version").get_by_role("option")).to_have_count(1)
+    page.get_by_label("text").fill("lovely crema")
+    ask(page)
+    expect(page.locator("#answer")).to_contain_text("rival/stars@1")
+    platform.check_accessible()
+    platform.shoot("try-no-production")
+    page.locator(".notice.warn").get_by_role("link", name="Compare").click()
+    platform.settle()
+    page.get_by_role("button", name="Promote @1").click()
+    platform.shoot("compare-one")
+    page.get_by_role("dialog").get_by_role("button", name="Do it").click()
+    expect(page.get_by_role("status")).to_contain_text("Promoted")
+    platform.open(f"{TRY}rival/stars")
+    expect(page.get_by_label("Version").get_by_role("option").first).to_have_text("in production")
+
+
 def test_it_speaks_chinese_and_a_box_asks_in_small(visitor: Visitor, operated: Operated) -> None:
     visitor.sign_in(operated.gateway.keys["asks"], f"{TRY}acme/stars")
     page = visitor.page

@@ -78,6 +78,16 @@ async def find_version(visit: Visit, model: str) -> tuple[Version, Recipe]:
     return version, parse_recipe(manifest.recipe_snapshot)
 
 
+async def is_cold(visit: Visit, version: Version) -> bool:
+    """Whether the engine of a version has yet to start: the first question will wait for that."""
+    adapters = visit.gateway.adapters
+    try:
+        base = (await adapters.facts(version)).base
+    except ShopfitError:  # asking tells what is wrong
+        return False
+    return all(one.base != base or one.running is None for one in visit.gateway.engines.engines)
+
+
 async def answer(visit: Visit, model: str, question: Question, *, explain: bool = True) -> Answered:
     """Ask as an endpoint does: the request counts, and is limited, as any other of the key.
 

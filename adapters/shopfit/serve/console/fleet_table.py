@@ -14,14 +14,16 @@ from shopfit.serve.traffic import AdapterTraffic, Traffic
 
 Attention = Literal["erroring", "refused", "worse", "stale", "waiting"]
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
-"""What is wrong, the worst first. erroring: it fails. refused: the gate refused the newest version. worse: a simple
-baseline is better. stale: it learned long ago. waiting: a candidate that somebody must decide on."""
+"""What is wrong, the worst first. erroring: it fails. refused: the gate refused the newest version, and nothing good
+is in production. worse: a simple baseline is better. stale: it learned long ago. waiting: a candidate that somebody
+must decide on."""
 
 STALE = timedelta(days=90)
 """Age from which an adapter's data are old."""
 _ERRORS = 0.02  # share of requests
 _FEW = 200  # merchants that are read one by one
 _BITS: dict[Attention, int] = {name: 1 << place for place, name in enumerate(ATTENTION)}
+_WEAK = _BITS["erroring"] | _BITS["worse"] | _BITS["stale"]
 _COMBINED = [tuple(name for name in ATTENTION if wrong & _BITS[name]) for wrong in range(1 << len(ATTENTION))]
 
 
@@ -53,6 +55,11 @@ class Adapter:
         return f"{self.merchant}/{self.recipe}"
 
     @property
+    def tried(self) -> Version | None:
+        """A newer version than the one in production that the gate refused; None without."""
+        return self.newest if self.production is not None and self.newest.status == "refused" else None
+
+    @property
     def shown(self) -> Version:
         """The version that the row tells of."""
         return self.production or self.newest
@@ -64,6 +71,8 @@ class Adapter:
             wrong |= _BITS["erroring"]
         if now - self.shown.created > STALE:
             wrong |= _BITS["stale"]
+        if self.production is not None and not wrong & _WEAK:
+            wrong &= ~_BITS["refused"]
         return _COMBINED[wrong]
 
 

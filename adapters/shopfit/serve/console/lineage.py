@@ -16,7 +16,7 @@ from shopfit.serve.console.registry_table import references
 MOST = 30
 """Versions that are drawn: the newest."""
 
-_COLUMN, _WIDTH, _HEIGHT, _MARGIN = 176, 144, 56, 16
+_COLUMN, _WIDTH, _HEIGHT, _MARGIN = 190, 168, 56, 16
 _ABOVE, _ARCS, _LEAST_ARC, _DEEPER = 96, 34, 28, 6
 _IN_PRODUCTION = re.compile(r"@production: (?:\d+|none) -> (\d+)")
 
@@ -69,6 +69,11 @@ class Lineage:
     width: int
     height: int
 
+    @property
+    def kinds(self) -> set[str]:
+        """Those of the lines that are there."""
+        return {line.kind for line in self.lines}
+
 
 def in_production(audit: Sequence[AuditEntry]) -> list[int]:
     """Numbers of the versions that were in production, in that order.
@@ -90,8 +95,9 @@ def lineage(versions: Sequence[Version], starts: Mapping[int, str], production: 
     """
     drawn = versions[-MOST:]
     outside = _outside(drawn, starts)
-    top = _MARGIN + (_ABOVE if outside else 0) + _ARCS
     columns = {version.number: place for place, version in enumerate(drawn)}
+    moves = [(before, after) for before, after in pairwise(production) if before in columns and after in columns]
+    top = _MARGIN + (_ABOVE if outside else 0) + (_ARCS if outside or moves else 0)
     boxes = {version.name: Box(version.name, version, _x(columns[version.number]), top) for version in drawn}
     boxes |= {name: Box(name, None, _x(column), _MARGIN) for name, column in outside.items()}
     lines, deepest = [], 0
@@ -107,9 +113,7 @@ def lineage(versions: Sequence[Version], starts: Mapping[int, str], production: 
                 deepest = max(deepest, depth)
                 lines.append(Line("start", _below(source, target, depth)))
     row = {version.number: boxes[version.name] for version in drawn}
-    for before, after in pairwise(production):
-        if before in row and after in row:
-            lines.append(Line("after", _over(row[before], row[after])))
+    lines += [Line("after", _over(row[before], row[after])) for before, after in moves]
     width = 2 * _MARGIN + _COLUMN * max(len(drawn), 1 + max(outside.values(), default=0)) - (_COLUMN - _WIDTH)
     return Lineage(list(boxes.values()), lines, width, top + _HEIGHT + deepest + _MARGIN)
 

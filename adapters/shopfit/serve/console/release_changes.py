@@ -91,7 +91,8 @@ class Released:
                 return [Words("rolls_back", back), Words("becomes_previous", back), *self._ends(self.previous, back)]
             case "canary":
                 other = self.canary
-                ends = [] if other is None else [Words("replaces", told | _of(other))]
+                key = "share_now" if other is not None and other.number == version.number else "replaces"
+                ends = [] if other is None else [Words(key, told | _of(other))]
                 return [Words("canary_answers", told), Words("canary_stays", told), *ends]
             case "end-canary":
                 assert self.canary is not None

@@ -13,6 +13,9 @@ from starlette.responses import HTMLResponse
 
 from shopfit.documents import document
 from shopfit.errors import ShopfitError
+from shopfit.registry import Grant
+from shopfit.registry.grant import Scope
+from shopfit.serve.authentication import NO_KEY
 from shopfit.serve.console import session
 from shopfit.serve.console.assets import address
 from shopfit.serve.console.formats import FILTERS
@@ -24,6 +27,18 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """Content-Security-Policy (W3C, level 3) of every page: nothing from elsewhere, and no script or style in a page."""
+
+PAGES: Mapping[str, tuple[str, tuple[Scope, ...]]] = {
+    "fleet": ("/console", ()),
+    "onboard": ("/console/onboard", ("publish",)),
+    "run": ("/console/runs", ("publish", "promote")),
+    "compare": ("/console/compare", ("publish", "promote")),
+    "label": ("/console/label", ("publish",)),
+    "try": ("/console/try", ("infer",)),
+    "serving": ("/console/serving", ()),
+    "registry": ("/console/registry", ("publish", "promote")),
+}
+"""The menu: each page with its place, and the scopes of which a key needs one there; none if any key will do."""
 
 HEADERS = {
     "content-security-policy": POLICY,
@@ -56,6 +71,19 @@ def wording_of(request: Request) -> Wording:
     return Wording(language_of(chosen, request.headers.get("accept-language", "")))
 
 
+def offered(grant: Grant | None) -> dict[str, str]:
+    """Pages of the menu with their places: those where a key may do something.
+
+    Args:
+        grant: of the key; None if nobody is signed in.
+    """
+    return {
+        name: place
+        for name, (place, scopes) in PAGES.items()
+        if grant is None or not scopes or any(grant.allows(scope, grant.merchant) for scope in scopes)
+    }
+
+
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page, or a part of one.
 
@@ -72,6 +100,8 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
         "language": t.language,
         "csrf": session.csrf_of(request),
         "grant": grant,
+        "offered": offered(grant),
+        "keyless": grant is not None and grant.key == NO_KEY,
         "path": request.url.path,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "signed_in": bool(session.token_of(request)),

@@ -19,7 +19,7 @@ from shopfit.errors import Problem, RequestError, ShopfitError, UnknownReference
 from shopfit.registry import Grant
 from shopfit.registry.grant import Scope
 from shopfit.runs import Job, Run, create_run, enqueue
-from shopfit.serve.authentication import check_scope
+from shopfit.serve.authentication import NO_KEY, check_scope
 from shopfit.serve.console import session
 from shopfit.serve.console.registry_table import shown_to
 from shopfit.serve.console.rendering import failure_page, render, wording_of
@@ -138,6 +138,8 @@ class Visit:
 
     def who(self, actor: str) -> str:
         """Who did something, for the key: a merchant reads its own key's id, and no name of the platform's people."""
+        if actor == f"key {NO_KEY}":
+            return self.t("frame.without_key")
         if self.grant.merchant is None or actor == self.actor:
             return actor
         return self.t("frame.another_key" if actor.startswith("key ") else "frame.the_platform")

@@ -1,5 +1,6 @@
 """A run as its page shows it, made of nothing but its folder."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -7,8 +8,11 @@ from typing import Any
 
 from shopfit.runs import Event, Run, State
 from shopfit.runs.folder import Asked
+from shopfit.serve.console.wording import Wording
 
 _MOST_POINTS = 600
+_TELLS = frozenset({"stage", "begin", "step", "epoch"})
+_PART = re.compile(r"(\d+) of (\d+): step (\d+) of (\d+), loss [^,]+, (\d+) s left at most$")  # as `Heartbeat` says it
 _UNDER_WAY: frozenset[State] = frozenset({"queued", "running"})
 _AGAIN: frozenset[State] = frozenset({"stopped", "failed", "lost"})
 
@@ -31,6 +35,34 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Now:
+    """What a run is at, while it is not in the training that makes its adapter.
+
+    Args:
+        what: the stage.
+        detail: of it.
+        part: of the trainings on parts of the examples, the one under way; 0 if there is none.
+        parts: how many there are.
+        step: of that training.
+        steps: of it.
+        left: seconds that it still takes at most; None if nobody can tell.
+    """
+
+    what: str
+    detail: str
+    part: int = 0
+    parts: int = 0
+    step: int = 0
+    steps: int = 0
+    left: float | None = None
+
+    @property
+    def share(self) -> float:
+        """How much of all these trainings is done, from 0 to 1."""
+        return (self.part - 1 + self.step / self.steps) / self.parts if self.parts and self.steps else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RunView:
     """A run.
 
@@ -45,6 +77,7 @@ class RunView:
         stages: of the last start.
         steps: of the training that is under way, or was last; 0 before.
         step: the last one done.
+        now: what it is at beside that training; None if it is not under way, or in that.
         left: seconds that the training still takes, about; None if nobody can tell yet.
         losses: of steps: numbers and losses.
         epochs: numbers, losses and metrics on what was held out.
@@ -63,6 +96,7 @@ class RunView:
     stages: list[Stage]
     steps: int
     step: int
+    now: Now | None
     left: float | None
     losses: tuple[list[int], list[float]]
     epochs: list[dict[str, Any]]
@@ -86,18 +120,22 @@ class RunView:
         return self.state == "running" and self.asked.job == "adapter" and 0 < self.step < self.steps
 
     @property
-    def chart(self) -> dict[str, Any]:
-        """Its losses for `charts.js`."""
-        numbers, losses = self.losses
-        return {"x": numbers, "series": [{"name": "loss", "values": losses}], "x_name": "step"}
+    def refused(self) -> dict[str, Any] | None:
+        """The version that the gate refused, if that is how it ended."""
+        last = self.versions[-1] if self.versions else None
+        return last if self.state == "refused" and last is not None and "n_train" in last else None
 
-    @property
-    def epoch_chart(self) -> dict[str, Any]:
-        """Its epochs for `charts.js`."""
-        series = [{"name": "loss", "values": [one["train_loss"] for one in self.epochs]}]
+    def chart(self, t: Wording) -> dict[str, Any]:
+        """Its losses for `charts.js`, in the reader's words."""
+        numbers, losses = self.losses
+        return {"x": numbers, "series": [{"name": t("run.loss"), "values": losses}], "x_name": t("run.step")}
+
+    def epoch_chart(self, t: Wording) -> dict[str, Any]:
+        """Its epochs for `charts.js`, in the reader's words."""
+        series = [{"name": t("run.loss"), "values": [one["train_loss"] for one in self.epochs]}]
         if any(one.get("valid") is not None for one in self.epochs):
-            series.append({"name": "held out", "values": [one.get("valid") for one in self.epochs]})
-        return {"x": [one["epoch"] for one in self.epochs], "series": series, "x_name": "epoch"}
+            series.append({"name": t("run.held_out"), "values": [one.get("valid") for one in self.epochs]})
+        return {"x": [one["epoch"] for one in self.epochs], "series": series, "x_name": t("run.epoch")}
 
 
 def view_of(run: Run, words: Callable[[str], str], queue: Sequence[str] | None) -> RunView:
@@ -129,6 +167,7 @@ def view_of(run: Run, words: Callable[[str], str], queue: Sequence[str] | None) 
         stages=_stages(latest),
         steps=steps,
         step=int(done[-1].facts["step"]) if done else 0,
+        now=_now(latest, now) if state == "running" else None,
         left=_left(training, steps, now) if state == "running" else None,
         losses=_thinned(done),
         epochs=[event.facts for event in training if event.kind == "epoch"],
@@ -150,6 +189,18 @@ def _stages(told: Sequence[Event]) -> list[Stage]:
         )
         for event, after in zip(found, following, strict=True)
     ]
+
+
+def _now(told: Sequence[Event], now: datetime) -> Now | None:
+    """What the last line of a run says, if that is of a stage."""
+    last = next((event for event in reversed(told) if event.kind in _TELLS), None)
+    if last is None or last.kind != "stage":
+        return None
+    what, detail = str(last.facts.get("what", "")), str(last.facts.get("detail", ""))
+    if (said := _PART.search(detail)) is None:
+        return Now(what, detail)
+    part, parts, step, steps, left = map(int, said.groups())
+    return Now(what, detail, part, parts, step, steps, max(0.0, left - (now - last.at).total_seconds()))
 
 
 def _left(training: Sequence[Event], steps: int, now: datetime) -> float | None:

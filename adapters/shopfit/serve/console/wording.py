@@ -39,6 +39,11 @@ class Wording:
         """
         return catalog()[key][self.language].format(**values)
 
+    def stage(self, name: str) -> str:
+        """The name of a stage of a run, as pages say it; of one that they do not know, as it is."""
+        text = catalog().get(f"stage.{name}")
+        return name if text is None else text[self.language]
+
 
 def language_of(chosen: str, accepted: str) -> str:
     """The language of a page.

@@ -39,6 +39,17 @@ document.addEventListener("htmx:afterOnLoad", () => {
   document.querySelectorAll("[data-gone]").forEach((box) => box.remove());
 });
 
+// Where the menu is a row, the page that is open is in sight.
+for (const here of document.querySelectorAll(".side nav [aria-current]")) {
+  const menu = here.closest("ul");
+  menu.scrollLeft += here.getBoundingClientRect().left - menu.getBoundingClientRect().left - (menu.clientWidth - here.offsetWidth) / 2;
+}
+
+// Once a first question is answered, its engine runs.
+document.addEventListener("htmx:afterOnLoad", (event) => {
+  if (event.detail.successful) event.detail.elt.querySelector(".starts")?.remove();
+});
+
 // <select data-submit> and <input type=range data-shows=ID> need no button.
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();

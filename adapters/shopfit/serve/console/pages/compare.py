@@ -31,7 +31,10 @@ async def compare(
         return await _choose(visit)
     state, pair = await _pair(visit, model, a, b)
     if pair is None:
-        return visit.page("compare_none.html", state=state, names=[], adapter=state.adapter, listed=True)
+        only = state.versions[0]
+        may = visit.grant.allows("promote", only.merchant) and state.may("promote", only)
+        shown = {"only": only, "may_promote": may, "done": done if done in CHANGES else ""}
+        return visit.page("compare_none.html", state=state, names=[], adapter=state.adapter, listed=True, **shown)
     return visit.page("compare.html", **await _all(visit, state, pair, show, page, done))
 
 
@@ -83,7 +86,17 @@ async def confirm(visit: Visits, change: str, version: str, a: str, b: str, shar
     kind, state, chosen = await _changing(visit, change, version)
     words = state.words(kind, chosen, _percent(share))
     part = "hx-request" in visit.request.headers
-    values = {"change": kind, "words": words, "chosen": chosen, "a": a, "b": b, "share": share, "part": part}
+    same = kind == "canary" and state.canary is not None and state.canary.number == chosen.number
+    values = {
+        "change": kind,
+        "asks": "share" if same else kind,
+        "words": words,
+        "chosen": chosen,
+        "a": a,
+        "b": b,
+        "share": share,
+        "part": part,
+    }
     return visit.page("compare_confirm.html" if part else "compare_confirm_page.html", **values)
 
 

@@ -1,8 +1,10 @@
 """Try: ask an adapter, and see the prompt, the answer, what it is made of, and the same call for a program."""
 
+from typing import Any
+
 from starlette.responses import Response
 
-from shopfit.serve.console.asking import answer, find_version
+from shopfit.serve.console.asking import answer, find_version, is_cold
 from shopfit.serve.console.routes import Visit, Visits, page_router
 from shopfit.serve.console.try_form import TryForm
 
@@ -34,7 +36,8 @@ async def box(visit: Visits, model: str) -> Response:
     if "hx-request" not in visit.request.headers:
         return visit.to(_PLACE, model=model)
     version, recipe = await find_version(visit, model)
-    return visit.page("try_box.html", form=TryForm(model, recipe), version=version)
+    cold = await is_cold(visit, version)
+    return visit.page("try_box.html", form=TryForm(model, recipe), version=version, cold=cold)
 
 
 @router.post("/try/box")
@@ -47,16 +50,21 @@ async def box_answer(visit: Visits) -> Response:
 
 async def _page(visit: Visit, model: str, values: dict[str, str] | None = None) -> Response:
     threads, own = visit.gateway.threads, visit.grant.merchant
-    names = [one.name for one in await threads.run(visit.gateway.fleet.adapters) if own in (None, one.merchant)]
+    adapters = [one for one in await threads.run(visit.gateway.fleet.adapters) if own in (None, one.merchant)]
+    names = [one.name for one in adapters]
     if not model and len(names) == 1:
         model = names[0]
-    shared = {"names": names[:_LISTED], "listed": len(names) <= _LISTED, "model": model}
+    shared: dict[str, Any] = {"names": names[:_LISTED], "listed": len(names) <= _LISTED, "model": model}
     if not model:
         return visit.page("try.html", **shared, form=None)
+    idle = next((one for one in adapters if one.name == model.partition("@")[0] and one.production is None), None)
+    if idle is not None and "@" not in model:  # nothing answers by that name alone
+        model = shared["model"] = (idle.candidate or idle.newest).name
     version, recipe = await find_version(visit, model)
     versions = await threads.run(visit.gateway.registry.versions, version.merchant, version.recipe)
+    shared["cold"] = await is_cold(visit, version)
     told = {} if values is None else await _answered(visit, model, values)
-    shared |= {"adapter": f"{version.merchant}/{version.recipe}", "at": model.partition("@")[2]}
+    shared |= {"adapter": f"{version.merchant}/{version.recipe}", "at": model.partition("@")[2], "serves": idle is None}
     form = told.pop("form", None) or TryForm(model, recipe)
     return visit.page("try.html", **shared, **{"answered": None, **told}, form=form, version=version, versions=versions)
 
