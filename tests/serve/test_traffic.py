@@ -1,5 +1,12 @@
 """What is counted for people: by adapter, and what failed."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shopfit.serve.console.asking import is_cold
 from shopfit.serve.request_record import RequestRecord
 from shopfit.serve.traffic import Traffic
 
@@ -34,6 +41,20 @@ def test_a_wait_for_an_engines_start_is_no_time_of_an_answer() -> None:
             RequestRecord(key="k", adapter="acme/sentiment", version="acme/sentiment@1", cold=cold), 200, seconds
         )
     assert (traffic.of("acme/sentiment").requests, traffic.of("acme/sentiment").p95) == (2, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("engines", "cold"), [([], True), ([("a", None)], True), ([("a", 1)], False), ([("b", 1)], True)]
+)
+def test_an_engine_that_has_yet_to_start_is_known(engines: list[tuple[str, Any]], cold: bool) -> None:
+    async def facts(version: object) -> SimpleNamespace:
+        return SimpleNamespace(base="a")
+
+    known = [SimpleNamespace(base=base, running=running) for base, running in engines]
+    gateway = SimpleNamespace(adapters=SimpleNamespace(facts=facts), engines=SimpleNamespace(engines=known))
+    visit: Any = SimpleNamespace(gateway=gateway)
+    asked: Any = None
+    assert asyncio.run(is_cold(visit, asked)) is cold
 
 
 def test_shadows_are_counted_by_version_and_an_erased_merchant_is_forgotten() -> None:
