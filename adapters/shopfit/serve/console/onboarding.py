@@ -97,7 +97,7 @@ def recipe_called(name: str) -> Recipe:
 
 def rating_recipe() -> str | None:
     """The recipe that learns from ratings; None if none is shipped."""
-    return next((name for name, recipe in recipes().items() if recipe.task == "rate"), None)
+    return next((name for name, recipe in recipes().items() if recipe.spec.kind == "number"), None)
 
 
 def files_of(recipe: Recipe) -> dict[Kind, str]:
