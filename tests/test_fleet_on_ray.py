@@ -15,6 +15,7 @@ from shopfit.errors import ShopfitError
 from shopfit.fleet import Outcome, onboard_fleet
 from shopfit.fleet_on_ray import onboard_on_ray
 from shopfit.merchant.merchant import Merchant
+from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
 from shopfit.settings import Settings
 from tests.cli.conftest import review, write_rows
@@ -149,6 +150,14 @@ def test_a_worker_without_memory_has_its_merchants_dealt_again(
     assert len({process for mine in dealt.values() for process in mine}) == 2
 
 
+def on_machines(
+    cluster: Any, yard: list[Merchant], of: Recipe, settings: Settings, postgresql: str, **options: Any
+) -> list[Outcome]:
+    """What comes of merchants on a cluster of several machines, which share a registry; one at a time on each."""
+    shared = Settings(home=settings.home, registry=postgresql, blobs=settings.blobs)
+    return onboard_on_ray(yard, of, address=cluster.address, settings=shared, actor="test", slots=1, **options)
+
+
 def test_a_fleet_goes_on_without_a_machine_that_went_down(
     yard: list[Merchant], tmp_path: Path, settings: Settings, tiny_base: Path, postgresql: str
 ) -> None:
@@ -163,15 +172,7 @@ def test_a_fleet_goes_on_without_a_machine_that_went_down(
             cluster.remove_node(machines.pop(), allow_graceful=False)
 
     try:
-        outcomes = onboard_on_ray(
-            yard,
-            of,
-            address=cluster.address,
-            settings=Settings(home=settings.home, registry=postgresql, blobs=settings.blobs),
-            actor="test",
-            slots=1,
-            ended=ended,
-        )
+        outcomes = on_machines(cluster, yard, of, settings, postgresql, ended=ended)
     finally:
         cluster.shutdown()
     assert all(one.version for one in outcomes), outcomes
@@ -200,16 +201,8 @@ def test_every_worker_has_room_on_a_machine(
     try:
         for cores, gpus in machines:
             cluster.add_node(num_cpus=cores, num_gpus=gpus)
-        outcomes = onboard_on_ray(
-            yard,
-            recipe(tmp_path, tiny_base, steps=1),
-            address=cluster.address,
-            workers=workers,
-            settings=Settings(home=settings.home, registry=postgresql, blobs=settings.blobs),
-            actor="test",
-            slots=1,
-            reporter=placed,
-        )
+        of = recipe(tmp_path, tiny_base, steps=1)
+        outcomes = on_machines(cluster, yard, of, settings, postgresql, workers=workers, reporter=placed)
     finally:
         cluster.shutdown()
     assert all(one.version for one in outcomes), outcomes

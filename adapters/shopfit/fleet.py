@@ -336,12 +336,13 @@ class _Record:
     @property
     def begun(self) -> bool:
         """Whether another part of the same attempt has begun the merchant's run."""
-        return bool(self._attempt) and self._found().get("attempt") == self._attempt
+        return self._of_this_attempt(self._found())
 
     def read(self, registry: Registry) -> Outcome | None:
         """What is there of the same fleet; None if that is nothing, cannot be read, or is registered no more."""
+        kept = self._found()
         try:
-            outcome = Outcome(**self._found()["outcome"] | {"earlier": not self.begun})
+            outcome = Outcome(**kept["outcome"] | {"earlier": not self._of_this_attempt(kept)})
             registry.resolve(outcome.version)
         except (ValueError, TypeError, KeyError, UnknownReference):
             return None
@@ -373,6 +374,9 @@ class _Record:
             part.replace(self._path)
         except OSError as error:
             logger.warning("--resume will make %s anew: %s", self._merchant, error)
+
+    def _of_this_attempt(self, kept: Mapping[str, Any]) -> bool:
+        return bool(self._attempt) and kept.get("attempt") == self._attempt
 
     def _found(self) -> dict[str, Any]:
         """What the same fleet kept; empty if that is nothing, or cannot be read."""

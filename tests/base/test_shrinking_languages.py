@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from tests.base.tiny import tiny_model
 from tests.conftest import save_base
 
 from shopfit.base.checkpoint import Checkpoint
@@ -39,7 +39,7 @@ SENTENCES = {
 def whole(folder: Path, kind: str, words: list[str]) -> Path:
     """An encoder whose pieces are some words, and each of their letters at the start of a word and inside."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     letters = sorted({letter for word in words for letter in word} | set("abcdefghijklmnopqrstuvwxyz"))
     controls = ["[PAD]", "[UNK]"]
@@ -56,16 +56,7 @@ def whole(folder: Path, kind: str, words: list[str]) -> Path:
         found = Tokenizer(models.WordPiece(table, unk_token="[UNK]"))
         found.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=found, unk_token="[UNK]", pad_token="[PAD]")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        pad_token_id=0,
-    )
-    return save_base(folder, BertModel(config), tokenizer)
+    return save_base(folder, tiny_model("bert", "AutoModel", vocab_size=len(tokenizer)), tokenizer)
 
 
 def same_vectors(one: Path, other: Path, home: Path, text: str) -> bool:

@@ -90,8 +90,8 @@ def shrink(
     kept = sorted(kept_pieces(document, tokenizer, pieces, prompts, languages, corpus, tokens))
     places = {old: new for new, old in enumerate(kept)}
     smaller_document = _renumbered(document, places)
-    for tag in languages:
-        _check_unknown(document, smaller_document, tag)
+    if languages:
+        _check_unknown(document, smaller_document, languages)
     say(f"{name}: writing {len(kept):,} of them, and the model")
     model, _ = load_pretrained(name, checkpoint, loader_of("encoder"), kind="encoder", dtype=torch.float32)
     without_pooler(model)
@@ -166,28 +166,33 @@ def _pieces(document: Mapping[str, Any]) -> dict[str, int]:
     return vocabulary | {token["content"]: token["id"] for token in document["added_tokens"]}
 
 
-def _check_unknown(before: Mapping[str, Any], after: Mapping[str, Any], tag: str) -> None:
+def _check_unknown(before: Mapping[str, Any], after: Mapping[str, Any], languages: Sequence[str]) -> None:
     """Refuse a vocabulary that does not know the letters of a language."""
-    words = [each for word in itertools.islice(words_of(tag), _ASKED) for each in spellings(word, tag)]
-    texts = [each for word in words for each in (word, title(word, tag), upper(word, tag))]
-    was, would = _unknown(before, texts), _unknown(after, texts)
-    if would > was + _UNKNOWN:
-        raise ShopfitError(
-            f"of the pieces of the most frequent words of {tag}, {would:.1%} would be unknown ({was:.1%} are to the "
-            "whole base)",
-            next_step="give more --tokens, or fewer languages",
-        )
+    whole, smaller = _unknown_by(before), _unknown_by(after)
+    for tag in languages:
+        words = [each for word in itertools.islice(words_of(tag), _ASKED) for each in spellings(word, tag)]
+        texts = [each for word in words for each in (word, title(word, tag), upper(word, tag))]
+        was, would = whole(texts), smaller(texts)
+        if would > was + _UNKNOWN:
+            raise ShopfitError(
+                f"of the pieces of the most frequent words of {tag}, {would:.1%} would be unknown ({was:.1%} are to "
+                "the whole base)",
+                next_step="give more --tokens, or fewer languages",
+            )
 
 
-def _unknown(document: Mapping[str, Any], texts: Sequence[str]) -> float:
-    """The share of a tokenizer's pieces of some texts that are unknown."""
+def _unknown_by(document: Mapping[str, Any]) -> Callable[[list[str]], float]:
+    """What gives the share of a tokenizer's pieces of some texts that are unknown."""
     from tokenizers import Tokenizer
 
-    model = document["model"]
+    model, tokenizer = document["model"], Tokenizer.from_str(json.dumps(document))
     unknown = model["unk_id"] if model["type"] == "Unigram" else model["vocab"].get(model["unk_token"])
-    found = Tokenizer.from_str(json.dumps(document)).encode_batch(list(texts), add_special_tokens=False)
-    ids = [each for one in found for each in one.ids]
-    return ids.count(unknown) / max(1, len(ids))
+
+    def share(texts: list[str]) -> float:
+        ids = [each for one in tokenizer.encode_batch(texts, add_special_tokens=False) for each in one.ids]
+        return ids.count(unknown) / max(1, len(ids))
+
+    return share
 
 
 def _renumbered(document: Mapping[str, Any], places: Mapping[int, int]) -> dict[str, Any]:
