@@ -12,7 +12,7 @@ import re
 import secrets
 import string
 import threading
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -231,6 +231,18 @@ class PlainTokenizer:
     def _id(self, token: str) -> int | None:
         found: int | None = self._copy.token_to_id(token)
         return found
+
+
+def reader_of(document: Mapping[str, Any]) -> Callable[[Sequence[str]], list[list[int]]]:
+    """What reads texts with a tokenizer that no base has yet: tokens of each, without special ones.
+
+    Args:
+        document: a `tokenizer.json`. Its control tokens are read as such: for words that we chose alone.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(json.dumps(document))
+    return lambda texts: [each.ids for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
 
 def _document(tokenizer: Any) -> str:

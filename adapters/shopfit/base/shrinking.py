@@ -17,6 +17,7 @@ import torch
 
 from shopfit.base.checkpoint import CONFIG, Checkpoint
 from shopfit.base.description import describe
+from shopfit.base.encode import reader_of
 from shopfit.base.encoder_reading import without_pooler
 from shopfit.base.families import kind_of
 from shopfit.base.folder import copy_terms
@@ -183,13 +184,11 @@ def _check_unknown(before: Mapping[str, Any], after: Mapping[str, Any], language
 
 def _unknown_by(document: Mapping[str, Any]) -> Callable[[list[str]], float]:
     """What gives the share of a tokenizer's pieces of some texts that are unknown."""
-    from tokenizers import Tokenizer
-
-    model, tokenizer = document["model"], Tokenizer.from_str(json.dumps(document))
+    model, read = document["model"], reader_of(document)
     unknown = model["unk_id"] if model["type"] == "Unigram" else model["vocab"].get(model["unk_token"])
 
     def share(texts: list[str]) -> float:
-        ids = [each for one in tokenizer.encode_batch(texts, add_special_tokens=False) for each in one.ids]
+        ids = [each for one in read(texts) for each in one]
         return ids.count(unknown) / max(1, len(ids))
 
     return share
