@@ -40,7 +40,7 @@ ready = time.perf_counter()
 catalog = parsed(file.read_bytes(), str(file))
 read = time.perf_counter()
 index = embed.index(catalog)
-index.search({query!r}, [], list(catalog), 200)
+index.search({query!r}, [], tuple(catalog), 200)
 print(ready - began, read - ready, time.perf_counter() - read)
 """
 
@@ -121,7 +121,7 @@ def _measure(catalog: Catalog, file: Path, home: Path) -> None:
     loaded, read, searched = new_process(home, file)
     what = "new process: imports and encoder / catalog read / index and search"
     rows.append((what, f"{loaded:.2f} / {read:.2f} / {searched:.2f} s"))
-    pool = list(catalog)
+    pool = tuple(catalog)
     rows.append(("search in a warm process", f"{1000 * seconds(lambda: index.search(_QUERY, [], pool, 200)):.0f} ms"))
     numbers = iter(range(10_000))
 

@@ -1,16 +1,17 @@
-"""`make bench-layers`: what changing the last blocks of an encoder alone costs in quality, and gains in time.
+"""`make bench-layers`: what changing the last blocks of a base alone costs in quality, and gains in time.
 
-Every recipe that has an encoder as its base, on the sample merchants, trained from scratch on all examples, once for
-each setting: which blocks, how many epochs, at which rate, how many negatives. Answers without blend or calibration.
-`DATA=path` adds shopping_intent (64 examples; 200 of its test rows) and intents of CLINC150 (75 questions of each of
-three domains).
+Every recipe that has an encoder as its base, and reviews on the decoder, on the sample merchants, trained from scratch
+on all examples, once for each setting: which blocks, how many epochs, at which rate, how many negatives. Answers
+without blend or calibration.
+`DATA=path` adds shopping_intent (64 examples; 200 of its test rows), intents of CLINC150 (75 questions of each of three
+domains) and reviews of three shops (64 examples, 200 test rows).
 Options, for a part of it: `--sets trailhead/product,shopping`, `--settings "all/last:2"`, `--seeds 2`, `--threads 1`.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -22,6 +23,7 @@ from shopfit.evaluation.assess import ask
 from shopfit.evaluation.metrics import measure
 from shopfit.libraries import quiet
 from shopfit.merchant.merchant import Merchant
+from shopfit.methods import METHODS
 from shopfit.recipe.loading import load_recipe
 from shopfit.recipe.shipped import sample_folder
 from shopfit.settings import Settings
@@ -30,7 +32,7 @@ from shopfit.tune.merchant_dataset import MerchantDataset
 from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
 from tests.bench.results import Row, publish
-from tests.bench.shops import domains, intent_shop, intention_shop
+from tests.bench.shops import domains, intent_shop, intention_shop, review_shop
 
 SETTINGS = {  # blocks, share of the recipe's epochs, times its rate, and fewer negatives of its own
     "all": ("all", 1.0, 1.0, 0),
@@ -42,6 +44,17 @@ SETTINGS = {  # blocks, share of the recipe's epochs, times its rate, and fewer 
     "last:2, a third of the epochs, three times the rate": ("last:2", 1 / 3, 3.0, 0),
     "last:2, half the epochs, twice the rate, one negative fewer": ("last:2", 0.5, 2.0, 1),
 }
+DECODER = {  # the same, of a decoder of thirty blocks
+    "all": ("all", 1.0, 1.0, 0),
+    "last:15": ("last:15", 1.0, 1.0, 0),
+    "last:10": ("last:10", 1.0, 1.0, 0),
+    "last:10, twice the rate": ("last:10", 1.0, 2.0, 0),
+    "last:6": ("last:6", 1.0, 1.0, 0),
+    "last:6, twice the rate": ("last:6", 1.0, 2.0, 0),
+    "last:6, three times the rate": ("last:6", 1.0, 3.0, 0),
+    "last:3, three times the rate": ("last:3", 1.0, 3.0, 0),
+}
+REVIEWS = ("apparel", "camera_photo", "software")
 SAMPLES = ("product-recommendation", "ad-recommendation", "content-recommendation", "support-intent")
 _PLAIN = ("data.catalog=null", "evaluate.k=1", "evaluate.metric=hr@k", "data.near_duplicate=1", "data.max_test=200")
 
@@ -55,12 +68,19 @@ class Set:
         folder: of the merchant.
         recipe: that reads it.
         changes: of the recipe.
+        base: that is trained on.
     """
 
     name: str
     folder: Path
     recipe: str
     changes: tuple[str, ...] = ()
+    base: str = "minilm-l6"
+
+    @property
+    def settings(self) -> Mapping[str, tuple[str, float, float, int]]:
+        """Those that are tried on its base."""
+        return SETTINGS if self.base == "minilm-l6" else DECODER
 
 
 def sets(data: Path | None, place: Path) -> Iterator[Set]:
@@ -70,6 +90,9 @@ def sets(data: Path | None, place: Path) -> Iterator[Set]:
             folder = sample_folder(merchant)
             assert folder is not None
             yield Set(f"{merchant}/{recipe}", folder, recipe)
+    folder = sample_folder("crema")
+    assert folder is not None
+    yield Set("crema/review-sentiment", folder, "review-sentiment", base="smollm2-135m")
     if data is None:
         return
     folder = intention_shop(data / "shopping_intent" / "task1.jsonl", place / "shopping", 0)
@@ -78,16 +101,20 @@ def sets(data: Path | None, place: Path) -> Iterator[Set]:
     for domain in domains(source)[:3]:
         folder = intent_shop(source, place, domain)
         yield Set(f"{domain}/support-intent", folder, "support-intent", ("data.shots=75", "data.max_test=200"))
+    for shop in REVIEWS:
+        folder = review_shop(data / "reviews", place, shop)
+        changes = ("data.shots=64", "data.max_test=200", "evaluate.metric=auc")
+        yield Set(f"{shop}/review-sentiment", folder, "review-sentiment", changes, "smollm2-135m")
 
 
 def trained(base: Base, one: Set, setting: str, seed: int) -> tuple[str, float, float]:
     """The recipe's metric, its value on the test rows, and the seconds of the training."""
     recipe = load_recipe(one.recipe, overrides=[*one.changes, f"tune.seed={seed}"])
-    layers, epochs, rate, fewer = SETTINGS[setting]
+    layers, epochs, rate, fewer = one.settings[setting]
     tune = recipe.tune.model_copy(
         update={
             "epochs": round(recipe.tune.epochs * epochs),
-            "lr": recipe.tune.lr * rate,
+            "lr": (recipe.tune.lr or METHODS[recipe.adapter.method].rules.learning_rate) * rate,
             "negatives": max(0, recipe.tune.negatives - fewer),
         }
     )
@@ -128,12 +155,14 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2)
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    settings = [name for name in SETTINGS if not given.settings or name in given.settings.split("/")]
-    rows = []
+    home = Settings.from_environment().home
+    rows, base = [], load_base("minilm-l6", home)
     with tempfile.TemporaryDirectory() as place:
-        base = load_base("minilm-l6", Settings.from_environment().home)
         for one in sets(given.data, Path(place)):
             if any(part in one.name for part in given.sets.split(",")):
+                if base.name != one.base:
+                    base = load_base(one.base, home)
+                settings = [name for name in one.settings if not given.settings or name in given.settings.split("/")]
                 for row in measured(base, one, settings, given.seeds):
                     print(f"{row.what:<90}{row.ours:>10.3f}", flush=True)
                     rows.append(row)

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import hypothesis.strategies as st
 import numpy as np
+from hypothesis import given
 from numpy.typing import NDArray
 
 from shopfit.merchant.catalog import Catalog, Item
@@ -59,3 +61,39 @@ def test_only_what_is_wanted_is_computed() -> None:
     assert set(index.scores("tent", past, ["tent"], {"history"}.__contains__)) == {"history"}
     assert set(index.scores("tent", past, ["tent"], {"minilm"}.__contains__)) == {"minilm"}
     assert set(CatalogIndex(items).scores("tent", [], ["tent"])) == {"bm25"}
+
+
+WORDS = ("tent", "stove", "lamp", "blue")
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3), min_size=1, max_size=30),
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=2),
+    st.sets(st.integers(0, 29)),
+    st.integers(1, 12),
+)
+def test_a_search_finds_what_fusing_all_ranks_finds(
+    texts: list[list[str]], query: list[str], left_out: set[int], top: int
+) -> None:
+    """Equal scores, of which there are many here, keep the order of the catalog."""
+    items = catalog(**{f"item{number}": " ".join(words) for number, words in enumerate(texts)})
+    index, asked = CatalogIndex(items, by_word), " ".join(query)
+    allowed = tuple(name for number, name in enumerate(items) if number not in left_out)
+    fused = dict.fromkeys(allowed, 0.0)
+    for scores in index.scores(asked, [], allowed).values():
+        by_item = dict(zip(allowed, scores, strict=True))
+        for rank, name in enumerate(sorted(allowed, key=lambda each: -by_item[each])):
+            fused[name] += 1 / (61 + rank) if by_item[name] > 0 else 0
+    expected = sorted(allowed, key=lambda each: -fused[each])[:top]
+    assert list(index.search(asked, [], allowed, top)) == expected
+    assert list(index.search(asked, [], allowed, top)) == expected, "the same tuple again"
+    assert list(index.search(asked, [], list(allowed), top)) == expected
+
+
+def test_a_search_passes_over_items_that_an_older_index_does_not_hold() -> None:
+    index = CatalogIndex(catalog(tent="a tent", stove="a stove"), by_word)
+    allowed = ("lamp", "stove", "tent")
+    for _ in range(2):
+        assert list(index.search("tent", [], allowed, top=3)) == ["tent", "stove"]
+    assert index.search("tent", [], ("lamp",), top=3) == {}
+    assert list(index.search("tent", [], ("stove",), top=3)) == ["stove"]

@@ -60,15 +60,15 @@ def candidates(request: RankRequest, tenant: Tenant) -> Sequence[str]:
     return offered(tenant, tenant.catalog, request.fields, [Rules()])
 
 
-def offered(tenant: Tenant, catalog: Catalog, fields: Fields, rules: Sequence[Rules]) -> list[str]:
+def offered(tenant: Tenant, catalog: Catalog, fields: Fields, rules: Sequence[Rules]) -> Sequence[str]:
     """Items that pass one or more rules, all of them, less those of the history unless the recipe has repeats."""
     left_out = set() if tenant.recipe.data.repeats else set(seen(fields))
     first, *more = rules  # the recipe's, which are the same for every request
-    return [
-        item
-        for item in catalog.passing(first)
-        if item not in left_out and all(rule.allow(catalog[item].fields) for rule in more)
-    ]
+    passing = catalog.passing(first)
+    if not left_out and not more:
+        return passing
+    kept = [item for item in passing if item not in left_out]
+    return [item for item in kept if all(rule.allow(catalog[item].fields) for rule in more)] if more else kept
 
 
 def found_parts(found: Mapping[str, Mapping[str, float]], wanted: Callable[[str], bool]) -> Parts:

@@ -294,8 +294,7 @@ class Compiler:
             return {}
         history = past_items(request.fields, prompter.history)
         index = self._index(tenant, catalog)
-        known = [item for item in allowed if item in index]  # all of them, unless the index is of an older catalog
-        return index.search(prompter.query_text(request.fields), history, known, top)
+        return index.search(prompter.query_text(request.fields), history, allowed, top)
 
     def _label_parts(self, tenant: Tenant, prompter: Prompter, fields: Fields) -> Parts:
         """What a blend adds to the adapter's scores of labels."""

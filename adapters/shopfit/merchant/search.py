@@ -1,6 +1,7 @@
 """Finding items of a catalog by words (BM25) and by meaning (the cosine of an encoder's vectors)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from operator import is_
 from typing import Any, Protocol, runtime_checkable
 
@@ -116,6 +117,7 @@ class CatalogIndex:
             cover(self._keys, rows, segments, source.made(list(new)))
         assert (rows >= 0).all(), "a source gives segments that hold what it is asked for"
         self._texts = TextIndex(*joined(segments, self._keys, rows))
+        self._allowed: tuple[tuple[str, ...], Sequence[str], Places] | None = None
 
     def _from(self, catalog: Catalog, before: "CatalogIndex | None") -> tuple[Keys, Places]:
         """(N, 2) keys of the items' texts, and (N,) rows of those that an earlier index has, too; -1 for others."""
@@ -165,6 +167,11 @@ class CatalogIndex:
             the largest with anything seen before; and where both are there, "history", that with what was seen before.
         """
         places = np.fromiter(map(self._places.__getitem__, pool), np.int64, len(pool))
+        return self._scores(query, history, places, wanted)
+
+    def _scores(
+        self, query: str, history: Sequence[Item], places: Places, wanted: Callable[[str], bool] = lambda _: True
+    ) -> dict[str, Floats]:
         found = {}
         if wanted("bm25"):
             found["bm25"] = self._texts.words(" ".join([query, *(item.title for item in history)]))[places]
@@ -185,17 +192,44 @@ class CatalogIndex:
         Args:
             query: what is wanted.
             history: the items seen before.
-            allowed: ids of the items that may be found.
+            allowed: ids of the items that may be found; those that it does not hold are passed over. What is found out
+                about a tuple is kept for the next search among the same.
             top: how many at most.
 
         Returns:
             best first, the score of each way by its name.
         """
-        by_name = self.scores(query, history, allowed)
+        allowed, places = self._held(allowed)
+        by_name = self._scores(query, history, places)
         fused = np.zeros(len(allowed))
         for scores in (by_name[name] for name in _FUSED if name in by_name):
-            ranks = np.empty(len(allowed))
-            ranks[np.argsort(-scores, kind="stable")] = np.arange(len(allowed))
-            fused += np.where(scores > 0, 1 / (_FUSION + 1 + ranks), 0)
-        best = np.argsort(-fused, kind="stable")[:top]
-        return {allowed[place]: {name: float(scores[place]) for name, scores in by_name.items()} for place in best}
+            fitting = np.flatnonzero(scores > 0)
+            order = fitting[np.argsort(-scores[fitting], kind="stable")]
+            fused[order] += 1 / (_FUSION + 1 + np.arange(len(order)))
+        return {
+            allowed[place]: {name: float(scores[place]) for name, scores in by_name.items()}
+            for place in _largest(fused, top)
+        }
+
+    def _held(self, allowed: Sequence[str]) -> tuple[Sequence[str], Places]:
+        """Those of some items that it holds, and (N,) where."""
+        known = self._allowed
+        if known is not None and known[0] is allowed:
+            return known[1:]
+        places = np.fromiter(map(self._places.get, allowed, repeat(-1)), np.int64, len(allowed))
+        held = allowed
+        if (places < 0).any():  # its index is of an older catalog
+            held = [allowed[at] for at in np.flatnonzero(places >= 0).tolist()]
+            places = places[places >= 0]
+        if isinstance(allowed, tuple):
+            self._allowed = allowed, held, places
+        return held, places
+
+
+def _largest(scores: Floats, top: int) -> Places:
+    """(at most `top`,) the places of the largest scores, the best first, and of equal ones the first."""
+    places = np.arange(len(scores))
+    if 0 < top < len(scores):
+        places = np.flatnonzero(scores >= np.partition(scores, -top)[-top])
+    best: Places = places[np.argsort(-scores[places], kind="stable")][:top]
+    return best
