@@ -1,6 +1,7 @@
 """A fleet on a local Ray cluster makes what a fleet alone makes, and goes on when a worker is killed."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from shopfit import fleet_on_ray
+from shopfit import fleet_workers
 from shopfit.errors import ShopfitError
 from shopfit.fleet import Outcome, onboard_fleet
 from shopfit.fleet_on_ray import onboard_on_ray
@@ -178,6 +179,47 @@ def test_a_fleet_goes_on_without_a_machine_that_went_down(
     assert all(one.version for one in outcomes), outcomes
 
 
+def test_a_machine_that_cannot_go_on_leaves_its_merchants_to_the_others(
+    yard: list[Merchant], tmp_path: Path, settings: Settings, tiny_base: Path, postgresql: str
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    of = recipe(tmp_path, tiny_base, steps=1)
+    dealt: list[str] = []
+
+    def note(merchant: str, _what: str, _detail: str) -> None:
+        dealt.append(merchant)
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1, env_vars={"PGSSLMODE": "verify-full"})  # to the registry, which has no TLS
+        outcomes = on_machines(cluster, yard, of, settings, postgresql, reporter=note)
+    finally:
+        cluster.shutdown()
+    assert all(one.version for one in outcomes), outcomes
+    assert len(dealt) > len(yard), "some were dealt to that machine first"
+
+
+def test_a_folder_that_is_gone_fails_its_merchant_alone(
+    yard: list[Merchant], tmp_path: Path, settings: Settings, tiny_base: Path
+) -> None:
+    def check(merchant: Merchant) -> None:
+        if merchant.name in {"bolt", "fir"}:
+            shutil.rmtree(merchant.folder)
+
+    outcomes = onboard_on_ray(
+        yard[:3] + yard[5:],
+        recipe(tmp_path, tiny_base, steps=1),
+        address="local",
+        settings=settings,
+        actor="test",
+        slots=1,
+        check=check,
+    )
+    assert [bool(one.version) for one in outcomes] == [True, False, True, False]
+    assert "bolt" in outcomes[1].reason
+
+
 @pytest.mark.parametrize(("workers", "machines"), [(None, [(1, 1)]), (3, [(2, 1), (1, 1)])])  # cores and GPUs
 def test_every_worker_has_room_on_a_machine(
     yard: list[Merchant],
@@ -237,7 +279,7 @@ def test_workers_that_find_no_room_are_said(
     crowded: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fleet_on_ray, "PATIENCE", 3.0)
+    monkeypatch.setattr(fleet_workers, "PATIENCE", 3.0)
     with pytest.raises(ShopfitError, match="no worker of the cluster is up after 3 s") as caught:
         onboard_on_ray(yard, recipe(tmp_path, tiny_base), address=crowded, settings=settings, actor="test")
     assert "--resume" in (caught.value.next_step or "")

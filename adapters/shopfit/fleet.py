@@ -114,6 +114,7 @@ def onboard_fleet(
     instant: bool = False,
     resume: bool = False,
     attempt: str = "",
+    erasures: Mapping[str, int] | None = None,
     slots: int = SLOTS,
     check: Callable[[Merchant], None] = lambda _: None,
     reporter: Reporter = lambda _merchant, _what, _detail: None,
@@ -130,6 +131,7 @@ def onboard_fleet(
         resume: whether to leave out those of whom the same recipe's interrupted fleet has registered a version.
         attempt: names what this call is a part of, such as a fleet over machines. Merchants that another part of it
             began go on, as with `resume`.
+        erasures: of each merchant until now, which is the default. One that is erased later gets no version.
         slots: trainings at a time, and runs.
         check: refuses a merchant by raising ShopfitError, before its data is read.
         reporter: told of every resolved choice.
@@ -162,7 +164,7 @@ def onboard_fleet(
             fleet = Fleet(base, slots=slots, rank=recipe.adapter.rank)
             encoder = LateEmbedder(settings.home)
             shared = (registry, settings, accelerator, fleet, encoder, actor)
-            yard = _Yard(*shared, recipe, instant, check, reporter, registry.erasures(names))
+            yard = _Yard(*shared, recipe, instant, check, reporter, erasures or registry.erasures(names))
 
             def start(merchant: Merchant) -> Turn:
                 def work(turn: Turn) -> None:

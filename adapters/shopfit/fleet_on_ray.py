@@ -2,92 +2,32 @@
 
 Merchants are dealt out in hands, and each outcome comes back as soon as it is there. Of a worker that is killed those
 are dealt again whose outcome has not come, each alone, so that it is known under whom workers die; what it registered
-in that moment is found on a home that both can read. Nobody waits for a worker that is not up while others are.
+in that moment is found on a home that both can read. Nobody waits for a worker that is not up while others are, and one
+that cannot go on, such as where a machine does not reach the registry, leaves the rest to the others.
 """
 
 import logging
-import os
 import secrets
 import signal
 import socket
 import threading
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from queue import SimpleQueue
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from shopfit import __version__
 from shopfit.errors import ShopfitError
-from shopfit.fleet import Outcome, Reporter, check_merchants, on_one_base, onboard_fleet
-from shopfit.libraries import quiet, quiet_ray, share_cores
+from shopfit.fleet import Outcome, Reporter, check_merchants, on_one_base
+from shopfit.fleet_workers import WorkerDiedError, Workers
+from shopfit.libraries import quiet_ray
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.schema import Recipe
+from shopfit.registry import Registry
 from shopfit.settings import Settings
 from shopfit.tune.fleet import SLOTS, check_fleet
-
-logger = logging.getLogger(__name__)
 
 LOCAL = "local"
 _HANDS = 2  # of slots that a worker is dealt: one while the other is trained
 _DEATHS = 2  # of workers that had a merchant alone, after which it is not dealt again
-_STARTS = 3  # of a worker, after which it is not started again
-_SAME = f"install shopfit {__version__} with the same Python on every machine of the cluster"
-_LOOK = "see with `ray status` which machines are up and what else runs there, and go on with --resume"
-PATIENCE = 600.0  # seconds to wait for workers while none is up
-
-
-class Worker:
-    """What a device does: fleets of the merchants that it is dealt.
-
-    Args:
-        recipe: what to make.
-        settings: where state lives, on this machine as on others.
-        options: of `onboard_fleet`.
-    """
-
-    def __init__(self, recipe: Recipe, settings: Settings, options: dict[str, Any]) -> None:
-        share_cores()
-        quiet()
-        self._recipe, self._settings, self._options = recipe, settings, options
-
-    def process(self) -> int:
-        """The number of its process."""
-        return os.getpid()
-
-    def run(self, folders: Sequence[str]) -> Iterator[Outcome | ShopfitError]:
-        """Onboard merchants, and yield each outcome as soon as it is there.
-
-        Args:
-            folders: of the merchants.
-
-        Yields:
-            outcomes; at last, if the fleet could not go on, what was wrong.
-        """
-        told: SimpleQueue[Outcome | ShopfitError | None] = SimpleQueue()
-
-        def work() -> None:
-            try:
-                merchants = [Merchant.open(Path(folder)) for folder in folders]
-                onboard_fleet(
-                    merchants,
-                    self._recipe,
-                    settings=self._settings,
-                    ended=told.put,
-                    **self._options,
-                )
-            except ShopfitError as error:
-                told.put(error)
-            except Exception as error:  # said where the fleet was begun
-                told.put(ShopfitError(f"a worker broke off: {type(error).__name__}: {error}"))
-            finally:
-                told.put(None)
-
-        threading.Thread(target=work, name="shopfit-fleet", daemon=True).start()
-        while (said := told.get()) is not None:
-            yield said
 
 
 def onboard_on_ray(
@@ -128,7 +68,8 @@ def onboard_on_ray(
         the outcomes, in the order of the merchants.
 
     Raises:
-        ShopfitError: if Ray is not installed, the cluster is not there, no worker is left, or one can make nothing.
+        ShopfitError: if Ray is not installed, the cluster or the registry is not there, or no worker is left: then what
+            the last one said.
     """
     check_fleet(recipe)
     check_merchants(merchants)
@@ -147,16 +88,19 @@ def onboard_on_ray(
             over(Outcome.of(merchant.name, error))
         else:
             left.append(merchant)
+    with Registry.open(settings) as registry:
+        erasures = registry.erasures([merchant.name for merchant in merchants])
     ray = _opened(address)
     try:
         options = {
+            "erasures": erasures,
             "actor": actor,
             "instant": instant,
             "resume": resume,
             "attempt": secrets.token_hex(8),
             "slots": slots,
         }
-        cluster = _Cluster(ray, workers, recipe, settings, options)
+        cluster = Workers(ray, workers, recipe, settings, options)
         _deal(cluster, left, slots, reporter, over)
     finally:
         ray.shutdown()
@@ -164,7 +108,7 @@ def onboard_on_ray(
 
 
 def _deal(
-    cluster: "_Cluster",
+    cluster: Workers,
     left: deque[Merchant],
     slots: int,
     reporter: Reporter,
@@ -181,7 +125,7 @@ def _deal(
             hand = {merchant.name: merchant for merchant in (queue.popleft() for _ in range(size))}
             for name in hand:
                 reporter(name, "worker", f"{number + 1} of {cluster.size}, process {cluster.processes[number]}")
-            hands[cluster.run(number, [str(one.folder.absolute()) for one in hand.values()])] = number, hand
+            hands[cluster.run(number, {name: str(one.folder.absolute()) for name, one in hand.items()})] = number, hand
         outcomes = cluster.ready(list(hands))
         if outcomes is None:
             continue
@@ -199,144 +143,16 @@ def _deal(
                 over(Outcome.of(name, ShopfitError(f"its worker died {_DEATHS} times", next_step=step)))
         else:
             if isinstance(said, ShopfitError):
-                raise said
+                cluster.retire(number, said)
+                left.extendleft(reversed(hand.values()))
+                del hands[outcomes]
+                continue
             if said is not None:
                 del hand[said.merchant]
                 over(said)
                 continue
             cluster.free.append(number)
         del hands[outcomes]
-
-
-class WorkerDiedError(Exception):
-    """A worker's process is gone."""
-
-
-class _Cluster:
-    """The workers on a cluster that is open.
-
-    Args:
-        ray: the library.
-        workers: how many; None for one a GPU, else one a machine.
-        recipe: of the workers.
-        settings: likewise.
-        options: likewise.
-    """
-
-    def __init__(
-        self, ray: Any, workers: int | None, recipe: Recipe, settings: Settings, options: dict[str, Any]
-    ) -> None:
-        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if len(machines) > 1 and settings.registry.startswith("sqlite"):
-            raise ShopfitError(
-                f"the {len(machines)} machines of the cluster have no registry in common: "
-                f"{settings.registry} is a file",
-                next_step="set SHOPFIT_REGISTRY to a PostgreSQL URL and SHOPFIT_BLOBS to where all reach it",
-            )
-        self._ray = ray
-        self.size = workers or int(sum(machine.get("GPU", 0) for machine in machines)) or len(machines)
-        cores, gpus = _share(machines, self.size)
-        kind = ray.remote(Worker).options(num_cpus=cores, num_gpus=gpus)
-        self._new: Callable[[], Any] = lambda: kind.remote(recipe, settings, options)
-        self._workers: dict[int, Any] = {}
-        self._starting: dict[Any, int] = {}
-        self._failed: Counter[int] = Counter()
-        self._lost: ShopfitError | None = None
-        self.free: list[int] = []
-        self.processes: dict[int, int] = {}
-        for number in range(self.size):
-            self._start(number)
-
-    @property
-    def awaited(self) -> int:
-        """How many workers are free, or starting."""
-        return len(self.free) + len(self._starting)
-
-    def run(self, number: int, folders: Sequence[str]) -> Any:
-        """Have a worker run; what is returned stands for the outcomes to come."""
-        return self._workers[number].run.options(num_returns="streaming").remote(folders)
-
-    def ready(self, outcomes: Sequence[Any]) -> Any:
-        """One of those that have something to tell, or None if a worker has become free or is known not to start.
-
-        Raises:
-            ShopfitError: if no worker is up, and none comes.
-        """
-        until = time.monotonic() + PATIENCE
-        while outcomes or (self._starting and time.monotonic() < until):
-            there, _ = self._ray.wait([*self._starting, *outcomes], num_returns=1, timeout=1.0)
-            if there and there[0] in self._starting:
-                return self._started(there[0])
-            if there:
-                return there[0]
-        if self._lost is not None and not self._starting:
-            raise self._lost
-        raise ShopfitError(f"no worker of the cluster is up after {PATIENCE:.0f} s", next_step=_LOOK)
-
-    def next(self, outcomes: Any) -> Outcome | ShopfitError | None:
-        """The next outcome, or None after the last.
-
-        Raises:
-            WorkerDiedError: if the worker's process is gone, or its outcomes are.
-        """
-        try:
-            return self._ray.get(next(outcomes))  # type: ignore[no-any-return]
-        except StopIteration:
-            return None
-        except self._ray.exceptions.RayTaskError as error:
-            return ShopfitError(f"a worker broke off: {error.cause}", next_step=_SAME)
-        except self._ray.exceptions.RayError as error:
-            raise WorkerDiedError from error
-
-    def replace(self, number: int) -> None:
-        """Put a new worker in the place of one that died, or cannot be reached: it must not go on beside it."""
-        with suppress(self._ray.exceptions.RayError):
-            self._ray.kill(self._workers[number])
-        self._start(number)
-
-    def _start(self, number: int) -> None:
-        self._workers[number] = self._new()
-        self._starting[self._workers[number].process.remote()] = number
-
-    def _started(self, process: Any) -> None:
-        """A worker is up, or died before it was; if it cannot be started, the others do its work."""
-        number = self._starting.pop(process)
-        try:
-            self.processes[number] = self._ray.get(process)
-        except self._ray.exceptions.RayError as error:
-            self._failed[number] += 1
-            unfit = getattr(error, "actor_init_failed", False)
-            if self._failed[number] < _STARTS and not unfit:
-                self._start(number)
-                return
-            said = f"a worker does not start: {str(error).splitlines()[0]}"
-            self._lost = ShopfitError(said, next_step=_SAME if unfit else _LOOK)
-            logger.warning("%s", said)
-        else:
-            self._failed[number] = 0
-            self.free.append(number)
-
-
-def _share(machines: Sequence[Mapping[str, float]], size: int) -> tuple[int, float]:
-    """The cores and the part of a GPU of each worker: as many as leave room for all, none of them on two machines.
-
-    Raises:
-        ShopfitError: if there is no room for them with a core each.
-    """
-    cores, gpus = (sum(int(machine.get(kind, 0)) for machine in machines) for kind in ("CPU", "GPU"))
-    on_one = max(1, -(-size // gpus)) if gpus else 0  # workers a GPU
-
-    def room(cores: int) -> int:
-        rooms = [(int(machine.get("CPU", 0)) // cores, int(machine.get("GPU", 0)) * on_one) for machine in machines]
-        return sum(min(room) if gpus else room[0] for room in rooms)
-
-    found = next((number for number in range(cores // size, 0, -1) if room(number) >= size), 0)
-    if not found:
-        raise ShopfitError(
-            f"{size} workers want a core each, and the cluster has room for {room(1)}",
-            next_step="say less with --workers",
-        )
-    return found, 10_000 // on_one / 10_000 if gpus else 0.0  # Ray counts in parts of 10,000
 
 
 def _opened(address: str) -> Any:

@@ -61,15 +61,33 @@ def test_a_column_that_says_the_same_of_every_row_is_no_label(tmp_path: Path) ->
     assert found.chosen == {"text": "written", "label": "desk"}
 
 
+def test_a_column_of_numbers_that_come_once_is_no_label_of_a_recipe_that_names_its_labels(tmp_path: Path) -> None:
+    found = brought(tmp_path, "review,order\nlovely tea,1701\nstale tea,1702\nquick parcel,1703\n")
+    assert (found.chosen, found.unanswered) == ({"text": "review"}, "label")
+    assert len(found.unlabeled) == 3
+
+
 def test_columns_named_by_hand_come_before_guesses(tmp_path: Path) -> None:
     content = "text,label,real\nwrong,negative,right\n"
     found = brought(tmp_path, content, reading=Reading(columns={"text": "real", "label": "label"}))
     assert found.ours == [{"text": "right", "label": "negative"}]
-    none = brought(tmp_path, content, reading=Reading(columns={"text": "text"}))
-    assert none.bad == (BadRow(None, "label", "no column is chosen", ""),)
+    none = brought(tmp_path, content, reading=Reading(columns={"label": "label"}))
+    assert none.bad == (BadRow(None, "text", "no column is chosen", ""),)
     assert not none.usable
     rows = brought(tmp_path, content, reading=Reading(headed=False))
     assert rows.columns == ("column 1", "column 2", "column 3")
+
+
+def test_without_a_column_for_labels_all_rows_wait_for_one(tmp_path: Path) -> None:
+    content, reading = "text,shop\nfine tea,one\n,two\n", Reading(columns={"text": "text"})
+    found = brought(tmp_path, content, reading=reading)
+    assert found.unanswered == "label"
+    assert found.unlabeled == [{"text": "fine tea"}]
+    assert not found.ours
+    assert found.usable
+    test = brought(tmp_path, content, reading=reading, kind="test")
+    assert test.bad == (BadRow(None, "label", "no column is chosen", ""),)
+    assert not test.usable
 
 
 def test_another_encoding_is_named(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ class Brought:
         bad_cells: of the rows that are bad, by line and column, as they are.
         ours: the good rows, in our form.
         unlabeled: rows that are good but for their answer, which they lack; in our form.
+        unanswered: the answer's field, if no column is chosen for it and people can give it where they label: then all
+            rows lack it. Empty otherwise.
         copies: rows that repeat another one.
         headed: whether the first line names the columns; None where that is no question.
         export: the shop system that wrote it; empty for none.
@@ -106,6 +108,7 @@ class Brought:
     bad_cells: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     ours: Sequence[Mapping[str, Any]] = ()
     unlabeled: Sequence[Mapping[str, Any]] = ()
+    unanswered: str = ""
     copies: int = 0
     headed: bool | None = None
     export: str = ""
@@ -179,11 +182,13 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
         export=export.name if export else "",
     )
     missing = [one.name for one in wanted if one.needed and one.name not in chosen and not export]
-    if missing or not rows:
+    if missing == [recipe.spec.answer] and _can_wait(kind, recipe):
+        found = replace(found, unanswered=recipe.spec.answer)
+    elif missing or not rows:
         bad += [BadRow(None, missed, "no column is chosen", "") for missed in missing if rows]
         return replace(found, bad=tuple(bad))
     named = [_as_chosen(row, chosen, kind) for row in rows]
-    if not _is_catalog(kind):
+    if not _is_catalog(kind) and not found.unanswered:
         found, recipe, named = _understood(found, recipe, named, reading)
     waiting = [row for row in named if _waits(row, kind, recipe)]
     named = [row for row in named if not _waits(row, kind, recipe)]
@@ -244,8 +249,11 @@ def _understood(
 
 def _waits(row: Row, kind: Kind, recipe: Recipe) -> bool:
     """Whether a row lacks an answer that people can give on the page where they label."""
-    can = kind == "examples" and recipe.spec.kind in ("label", "number")
-    return can and is_missing(row.values.get(recipe.spec.answer))
+    return _can_wait(kind, recipe) and is_missing(row.values.get(recipe.spec.answer))
+
+
+def _can_wait(kind: Kind, recipe: Recipe) -> bool:
+    return kind == "examples" and recipe.spec.kind in ("label", "number")
 
 
 def _checked(

@@ -93,10 +93,12 @@ def guess_columns(
         enough = _SHAPE / 3 if field.needed else _EXACT if field.name in _UNASKED else _SURE
         if value >= enough and field.name not in found and name not in found.values():
             found[field.name] = name
-    lacking = [field.name for field in wanted if field.needed and field.name not in found]
+    lacking = [field for field in wanted if field.needed and field.name not in found]
     left = [name for name in columns if name not in found.values()]
     if len(lacking) == len(left) == 1:
-        found[lacking[0]] = left[0]
+        numbers = lacking[0].shape == "label" and labels and len(rows) > len(labels) and looks[left[0]].distinct == 1
+        if not numbers:  # such as of orders, where no value comes twice: they are no labels
+            found[lacking[0].name] = left[0]
     return {field.name: found[field.name] for field in wanted if field.name in found}
 
 

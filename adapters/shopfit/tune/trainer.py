@@ -105,6 +105,7 @@ class Trainer:
         accelerator: the run's, from `make_accelerator`.
         callback: sees every step.
         checkpoints: of the run, which trainings go on from and are kept in; None to keep none.
+        read: what texts said to adapters without training, to which more is added; by default nothing yet.
     """
 
     def __init__(
@@ -113,12 +114,13 @@ class Trainer:
         accelerator: Accelerator,
         callback: TrainingCallback | None = None,
         checkpoints: Checkpoints | None = None,
+        read: KnownTexts | None = None,
     ) -> None:
         self._base = base
         self._accelerator = accelerator
         self._checkpoints = checkpoints
         self._callback = callback if callback is not None and accelerator.is_main_process else NoCallback()
-        self._read: KnownTexts = {}
+        self._read: KnownTexts = {} if read is None else read
 
     @property
     def base(self) -> Base:
@@ -153,8 +155,7 @@ class Trainer:
 
         @contextmanager
         def fitted() -> Iterator[Tuned]:
-            trainer = Trainer(self._base, self._accelerator, callback, self._checkpoints)
-            trainer._read = self._read
+            trainer = Trainer(self._base, self._accelerator, callback, self._checkpoints, self._read)
             tuned = trainer.fit(training_set, recipe, start)
             try:
                 yield tuned

@@ -330,6 +330,23 @@ def test_rows_without_a_label_are_kept_to_be_labelled(platform: Visitor, home: P
     expect(page.get_by_text("quick parcel").or_(page.get_by_text("slow parcel")).first).to_be_visible()
 
 
+def test_a_file_without_labels_is_kept_to_be_labelled(platform: Visitor, home: Path) -> None:
+    page = platform.page
+    kept_merchant(home, "unsaid-yet")
+    platform.open(f"{START}/unsaid-yet/{SENTIMENT}")
+    page.get_by_label("Or paste rows").fill("review,order\nlovely tea,1701\nstale tea,1702\nquick parcel,1703\n")
+    page.get_by_role("button", name="Read it").click()
+    expect(page.get_by_text("No column is chosen for “Label”")).to_be_visible()
+    platform.check_accessible()
+    page.get_by_role("button", name="Keep the rows").click()
+    assert not (home / "merchants" / "unsaid-yet" / "reviews.unlabeled.jsonl").exists(), "it asks first"
+    page.get_by_label("Keep the 3 rows without a label").check()
+    page.get_by_role("button", name="Keep the rows").click()
+    expect(page.get_by_text("3 rows wait for their label.")).to_be_visible()
+    page.get_by_role("link", name="Label them").click()
+    expect(page.get_by_text("tea").or_(page.get_by_text("quick parcel")).first).to_be_visible()
+
+
 def test_rows_without_a_label_may_be_left_out_or_be_all_there_is(operated: Operated, home: Path) -> None:
     client = Client(operated, operated.gateway.keys["platform"])
     folder = kept_merchant(home, "unsaid").folder

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, expect
 from tests.serve.console.conftest import Visitor, visiting
 from tests.serve.console.many import add_merchants, row_of
 from tests.serve.operated import Operated
-from tests.serve.shops import bundle_of
+from tests.serve.shops import RECIPES, bundle_of
 
 from shopfit.adapter.bundle import DataIdentity, SelfTrainingRound, seal
 from shopfit.base.load import load_base
@@ -160,7 +160,7 @@ def test_two_versions_are_compared_key_by_key(platform: Visitor, versions: list[
 
 
 def test_the_audit_is_filtered_and_paged(platform: Visitor, operated: Operated, versions: list[str]) -> None:
-    platform.open(f"{REGISTRY}/audit")
+    platform.open("/console/registry/-/audit")
     page = platform.page
     platform.check_accessible()
     platform.shoot("registry-audit")
@@ -176,34 +176,59 @@ def test_the_audit_is_filtered_and_paged(platform: Visitor, operated: Operated, 
     everything = operated.registry.audit()
     assert total == len(everything)
     assert entries == everything[-4:-1][::-1]
-    assert get(operated, operated.gateway.keys["platform"], f"{REGISTRY}/audit?action=x").status_code == 404
+    assert get(operated, operated.gateway.keys["platform"], "/console/registry/-/audit?action=x").status_code == 404
 
 
 def test_a_merchant_sees_nothing_of_another(operated: Operated, versions: list[str]) -> None:
     token = operated.registry.create_key("acme", ["admin"], actor="tests").token
     pages = [
-        *("", "?q=acme", "/audit", "/acme/sentiment", "/acme/sentiment/2", "/acme/sentiment/3"),
-        *("/acme/sentiment/diff?a=2&b=3", "/acme/sentiment/1/remove", "/acme/erase"),
+        *(f"{REGISTRY}{rest}" for rest in ("", "?q=acme", "/acme/sentiment", "/acme/sentiment/2", "/acme/sentiment/3")),
+        *(
+            f"{SENTIMENT}/diff?a=2&b=3",
+            f"{SENTIMENT}/1/remove",
+            "/console/registry/-/audit",
+            "/console/registry/-/erase/acme",
+        ),
     ]
     for page in pages:
-        answer = get(operated, token, f"{REGISTRY}{page}")
+        answer = get(operated, token, page)
         assert answer.status_code == 200, page
         assert "rival" not in answer.text.replace('class="rival"', ""), page
         assert "<script>document" not in answer.text, page
     assert "another merchant&#39;s adapter" in get(operated, token, f"{SENTIMENT}/2").text
-    others = ["/rival/sentiment", "/rival/sentiment/1", "/rival/sentiment/1/report.png", "/rival/sentiment/1/remove"]
-    others += ["/rival/sentiment/diff", "/rival/erase", "/rival/erase/receipt", "/audit?merchant=rival", "/rival"]
+    theirs = f"{REGISTRY}/rival"
+    others = [theirs, *(f"{theirs}/sentiment{rest}" for rest in ("", "/1", "/1/report.png", "/1/remove", "/diff"))]
+    others += [
+        "/console/registry/-/erase/rival",
+        "/console/registry/-/erase/rival/receipt",
+        "/console/registry/-/audit?merchant=rival",
+    ]
     for page in others:
-        there, missing = (get(operated, token, f"{REGISTRY}{one}") for one in (page, page.replace("rival", "nobody")))
+        there, missing = (get(operated, token, one) for one in (page, page.replace("rival", "nobody")))
         assert there.status_code == missing.status_code == 404, page
         assert there.text.replace("rival", "nobody") == missing.text, page
-    assert get(operated, token, f"{REGISTRY}/gc").status_code == 403
-    for place in ("/rival/sentiment/1/remove", "/rival/erase"):
-        assert post(operated, token, f"{REGISTRY}{place}", {"name": "rival"}).status_code == 404
-    for place in ("/acme/sentiment/2/remove", "/acme/erase"):
-        assert post(operated, operated.gateway.keys["acme"], f"{REGISTRY}{place}", {"name": "acme"}).status_code == 403
+    assert get(operated, token, "/console/registry/-/gc").status_code == 403
+    for place in (f"{theirs}/sentiment/1/remove", "/console/registry/-/erase/rival"):
+        assert post(operated, token, place, {"name": "rival"}).status_code == 404
+    for place in (f"{SENTIMENT}/2/remove", "/console/registry/-/erase/acme"):
+        assert post(operated, operated.gateway.keys["acme"], place, {"name": "acme"}).status_code == 403
     for path in ("/..%2f..%2fetc/passwd", "/acme/..%2fsentiment", "/acme/sentiment/0", "/acme/sentiment/x", "/%00"):
         assert get(operated, token, f"{REGISTRY}{path}").status_code in (404, 422)
+
+
+@pytest.mark.parametrize("merchant", ["audit", "gc", "erase"])
+def test_no_page_takes_the_place_of_a_merchant_or_a_recipe(
+    operated: Operated, tiny_encoder: Path, tmp_path: Path, merchant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "erase", RECIPES["sentiment"])
+    bundle = bundle_of(tmp_path / merchant, load_base(str(tiny_encoder), tmp_path), merchant, "erase", seed=13)
+    version = operated.registry.publish(bundle, promote=True, actor="tests")
+    token = operated.registry.create_key(merchant, ["admin"], actor="tests", new=True).token
+    assert get(operated, token, f"{REGISTRY}/{merchant}").headers["location"] == f"{REGISTRY}?q={merchant}"
+    for page in ("/erase", "/erase/1"):
+        answer = get(operated, token, f"{REGISTRY}/{merchant}{page}")
+        assert answer.status_code == 200, page
+        assert version.name.rpartition("@")[0] in answer.text, page
 
 
 def test_a_version_is_removed_after_a_confirmation(platform: Visitor, operated: Operated, versions: list[str]) -> None:
@@ -226,7 +251,7 @@ def test_garbage_is_shown_before_it_goes(platform: Visitor, operated: Operated) 
     stray = blobs / "00" / ("0" * 64)
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"x" * 5000)
-    platform.open(f"{REGISTRY}/gc?grace=0")
+    platform.open("/console/registry/-/gc?grace=0")
     page = platform.page
     platform.check_accessible()
     platform.shoot("registry-gc")
@@ -257,7 +282,7 @@ def test_a_merchant_is_erased_with_a_receipt(
     platform: Visitor, operated: Operated, gone: "subprocess.Popen[str]"
 ) -> None:
     home = operated.gateway.settings.home
-    platform.open(f"{REGISTRY}/gone/erase")
+    platform.open("/console/registry/-/erase/gone")
     page = platform.page
     expect(page.locator("main")).to_contain_text("under way or wait: 1.")
     platform.check_accessible()
@@ -281,7 +306,7 @@ def test_a_merchant_is_erased_with_a_receipt(
     assert not operated.registry.versions("gone")
     assert not (home / "runs" / "gone").exists()
     assert not (home / "merchants" / "gone").exists()
-    platform.open(f"{REGISTRY}/audit?merchant=gone")
+    platform.open("/console/registry/-/audit?merchant=gone")
     expect(page.locator("tbody")).to_contain_text("erased: 1 versions")
 
 
@@ -292,7 +317,7 @@ def test_a_merchant_erases_itself_and_has_the_receipt(
     operated.registry.publish(bundle, promote=True, actor="tests")
     token = operated.registry.create_key("own", ["admin"], actor="tests").token
     for one in visiting(browser, operated.gateway.url):
-        one.sign_in(token, f"{REGISTRY}/own/erase")
+        one.sign_in(token, "/console/registry/-/erase/own")
         one.page.get_by_label("Type the merchant's name").fill("own")
         one.page.locator("main").get_by_role("button", name="Erase own").click()
         expect(one.page.get_by_role("heading", level=1)).to_have_text("own is erased", timeout=120_000)
@@ -300,12 +325,12 @@ def test_a_merchant_erases_itself_and_has_the_receipt(
             one.page.get_by_role("link", name="Download the receipt").click()
         assert json.loads(Path(download.value.path()).read_text())["keys"] == 1
     anew = operated.registry.create_key("own", ["admin"], actor="tests", new=True).token  # another shop takes the name
-    audit = get(operated, anew, f"{REGISTRY}/audit").text
+    audit = get(operated, anew, "/console/registry/-/audit").text
     assert "key-create" in audit
     assert "own/sentiment" not in audit
-    assert get(operated, anew, f"{REGISTRY}/own/erase/receipt").status_code == 404
-    assert get(operated, anew, f"{REGISTRY}/own/erase/receipt.json").status_code == 404
-    everything = get(operated, operated.gateway.keys["platform"], f"{REGISTRY}/audit?merchant=own").text
+    assert get(operated, anew, "/console/registry/-/erase/own/receipt").status_code == 404
+    assert get(operated, anew, "/console/registry/-/erase/own/receipt.json").status_code == 404
+    everything = get(operated, operated.gateway.keys["platform"], "/console/registry/-/audit?merchant=own").text
     assert "own/sentiment" in everything
 
 

@@ -163,7 +163,7 @@ def test_a_merchant_reads_no_other_merchants_name_and_no_place_of_the_server(ope
         assert "rival/sentiment@4" in seen("platform", place).text
     assert "reviews.jsonl:2" in seen("acme", path).text
     assert "house/sentiment@1" in seen("acme", path).text
-    for place in ("/console/runs", path, "/console/registry/audit", "/console/label/acme/sentiment"):
+    for place in ("/console/runs", path, "/console/registry/-/audit", "/console/label/acme/sentiment"):
         assert seen("asks", place).status_code == 403, place
 
 

@@ -31,7 +31,7 @@ PAGES = (
     serving.router,
     keys.router,
     quotas.router,
-    audit.router,  # before the pages of merchants: their names come where these words are
+    audit.router,  # before the pages of merchants: `-`, which is no name, stands where those do
     erasing.router,
     registry.router,
     version.router,

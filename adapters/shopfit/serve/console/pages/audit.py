@@ -33,7 +33,7 @@ ACTIONS = (
 """What entries are of; see `AuditEntry`."""
 
 
-@router.get("/registry/audit")
+@router.get("/registry/-/audit")
 async def audit(visit: Visits, merchant: str = "", action: str = "", page: int = 1) -> Response:
     """The entries of all, or of a merchant; of a merchant's key its own."""
     own = visit.grant.merchant

@@ -21,26 +21,26 @@ _HOURS = 24
 _MOST_HOURS = 24 * 365
 
 
-@router.get("/registry/gc")
+@router.get("/registry/-/gc")
 async def garbage(visit: Visits, grace: Annotated[int, Query(ge=0, le=_MOST_HOURS)] = _HOURS) -> Response:
     """What could go."""
     return await _garbage(visit, grace, dry_run=True)
 
 
-@router.post("/registry/gc")
+@router.post("/registry/-/gc")
 async def collect_garbage(visit: Visits, grace: Annotated[int, Form(ge=0, le=_MOST_HOURS)] = _HOURS) -> Response:
     """Remove it."""
     return await _garbage(visit, grace, dry_run=False)
 
 
-@router.get("/registry/{merchant}/erase")
+@router.get("/registry/-/erase/{merchant}")
 async def ask_to_erase(visit: Visits, merchant: str) -> Response:
     """What would go, and the form where the merchant's name must be typed."""
     _check(visit, merchant)
     return await _asked(visit, merchant)
 
 
-@router.post("/registry/{merchant}/erase")
+@router.post("/registry/-/erase/{merchant}")
 async def erase(visit: Visits, merchant: str, name: Annotated[str, Form()] = "") -> Response:
     """End the merchant's runs, remove all that there is of it, and show the receipt."""
     _check(visit, merchant)
@@ -57,11 +57,11 @@ async def erase(visit: Visits, merchant: str, name: Annotated[str, Form()] = "")
     gateway.labels.forget(merchant)
     await see(visit.asking)
     if visit.grant.merchant is None:
-        return visit.to(f"/console/registry/{merchant}/erase/receipt")
+        return visit.to(f"/console/registry/-/erase/{merchant}/receipt")
     return _receipts(visit, merchant, [receipt])  # its key is gone, too: this is the last page that it is shown
 
 
-@router.get("/registry/{merchant}/erase/receipt")
+@router.get("/registry/-/erase/{merchant}/receipt")
 async def receipts(visit: Visits, merchant: str) -> Response:
     """The receipts of a merchant's erasures, the newest first."""
     _check(visit, merchant)
@@ -71,7 +71,7 @@ async def receipts(visit: Visits, merchant: str) -> Response:
     return _receipts(visit, merchant, found)
 
 
-@router.get("/registry/{merchant}/erase/receipt.json")
+@router.get("/registry/-/erase/{merchant}/receipt.json")
 async def receipt_file(visit: Visits, merchant: str, number: Annotated[int, Query(ge=0)] = 0) -> Response:
     """A receipt as a file; 0 is the newest."""
     _check(visit, merchant)
