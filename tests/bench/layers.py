@@ -1,8 +1,8 @@
 """`make bench-layers`: what changing the last blocks of a base alone costs in quality, and gains in time.
 
-Every recipe that has an encoder as its base, and reviews on the decoder, on the sample merchants, trained from scratch
-on all examples, once for each setting: which blocks, how many epochs, at which rate, how many negatives. Answers
-without blend or calibration.
+Every recipe that has an encoder as its base, and reviews on each packaged base, on the sample merchants, trained from
+scratch on all examples, once for each setting: which blocks, how many epochs, at which rate, how many negatives.
+Answers without blend or calibration.
 `DATA=path` adds shopping_intent (64 examples; 200 of its test rows), intents of CLINC150 (75 questions of each of three
 domains) and reviews of two shops (64 examples, 200 test rows).
 Options, for a part of it: `--sets trailhead/product,shopping`, `--settings "all/last:2"`, `--seeds 2`, `--threads 1`.
@@ -12,7 +12,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 
@@ -54,6 +54,11 @@ DECODER = {  # the same, of a decoder of thirty blocks
     "last:6, three times the rate": ("last:6", 1.0, 3.0, 0),
     "last:3, three times the rate": ("last:3", 1.0, 3.0, 0),
 }
+BASES = {
+    "smollm2-135m": DECODER,
+    "minilm-l6": {"all": SETTINGS["all"]},
+    "e5-small-multilingual": {"all": SETTINGS["all"]},
+}
 REVIEWS = ("apparel", "camera_photo")
 SAMPLES = ("product-recommendation", "ad-recommendation", "content-recommendation", "support-intent")
 _PLAIN = ("data.catalog=null", "evaluate.k=1", "evaluate.metric=hr@k", "data.near_duplicate=1", "data.max_test=200")
@@ -69,6 +74,7 @@ class Set:
         recipe: that reads it.
         changes: of the recipe.
         base: that is trained on.
+        settings: that are tried.
     """
 
     name: str
@@ -76,11 +82,7 @@ class Set:
     recipe: str
     changes: tuple[str, ...] = ()
     base: str = "minilm-l6"
-
-    @property
-    def settings(self) -> Mapping[str, tuple[str, float, float, int]]:
-        """Those that are tried on its base."""
-        return SETTINGS if self.base == "minilm-l6" else DECODER
+    settings: Mapping[str, tuple[str, float, float, int]] = field(default_factory=lambda: SETTINGS)
 
 
 def sets(data: Path | None, place: Path) -> Iterator[Set]:
@@ -92,7 +94,7 @@ def sets(data: Path | None, place: Path) -> Iterator[Set]:
             yield Set(f"{merchant}/{recipe}", folder, recipe)
     folder = sample_folder("crema")
     assert folder is not None
-    yield Set("crema/review-sentiment", folder, "review-sentiment", base="smollm2-135m")
+    yield from _reviews("crema", folder)
     if data is None:
         return
     folder = intention_shop(data / "shopping_intent" / "task1.jsonl", place / "shopping", 0)
@@ -104,7 +106,13 @@ def sets(data: Path | None, place: Path) -> Iterator[Set]:
     for shop in REVIEWS:
         folder = review_shop(data / "reviews", place, shop)
         changes = ("data.shots=64", "data.max_test=200", "evaluate.metric=auc")
-        yield Set(f"{shop}/review-sentiment", folder, "review-sentiment", changes, "smollm2-135m")
+        yield from _reviews(shop, folder, changes)
+
+
+def _reviews(shop: str, folder: Path, changes: tuple[str, ...] = ()) -> Iterator[Set]:
+    for base, settings in BASES.items():
+        name = f"{shop}/review-sentiment on {base}"
+        yield Set(name, folder, "review-sentiment", (*changes, f"base={base}"), base, settings)
 
 
 def trained(base: Base, one: Set, setting: str, seed: int) -> tuple[str, float, float]:
