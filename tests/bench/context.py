@@ -32,7 +32,7 @@ from tests.bench.shops import intent_shop, review_shop
 
 METRICS = ("macro_f1", "accuracy", "log_loss")
 _RECIPES = {  # of the set: its recipe, and settings
-    "reviews": ("review-sentiment", ("prompt.max_tokens=128",)),
+    "reviews": ("review-sentiment", ("base=smollm2-135m", "prompt.max_tokens=128")),
     "intents": ("support-intent", ("data.file=intents.jsonl", "base=smollm2-135m", "tune.epochs=4", "tune.lr=5e-4")),
 }
 
