@@ -43,6 +43,13 @@ class Head:
         """Index of a label's prototype."""
         return self.labels.index(label)
 
+    def of(self, labels: Sequence[str]) -> "Head | None":
+        """The same head for some of its labels, in their order; None if it lacks one."""
+        if not set(labels) <= set(self.labels):
+            return None
+        places = [self.place(label) for label in labels]
+        return Head(tuple(labels), self.prototypes[places], None if self.biases is None else self.biases[places])
+
     @property
     def classes(self) -> Tensor:
         """(L, D + 1) weights of a text's vector of length 1, and a bias: their sum is a label's score."""

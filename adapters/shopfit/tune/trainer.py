@@ -308,7 +308,10 @@ def _attach(
     start: Start | None,
     read: KnownTexts | None = None,
 ) -> TrainableAdapter:
-    """A fresh adapter, with a head for the labels in `names` if there are any."""
+    """A fresh adapter, with a head for the labels in `names` if there are any.
+
+    A start that is kept keeps its head, if that knows them all: other shops' examples say more of them than a few.
+    """
     adapter = attach(
         base,
         recipe.adapter,
@@ -319,10 +322,13 @@ def _attach(
     )
     with adapter.detached_on_error():
         if names:
-            bare = start is not None and start.scratch and METHODS[recipe.adapter.method].form is Form.FACTORS
-            opening = opening_of(adapter, recipe.task, names, merchants, start, read if bare else None)
             kept = start is not None and start.kept
-            adapter.train_head(opening.discriminant() if kept else opening.prototypes())
+            head = start.head.of(names) if start is not None and kept and start.head is not None else None
+            if head is None:
+                bare = start is not None and start.scratch and METHODS[recipe.adapter.method].form is Form.FACTORS
+                opening = opening_of(adapter, recipe.task, names, merchants, start, read if bare else None)
+                head = opening.discriminant() if kept else opening.prototypes()
+            adapter.train_head(head)
     return adapter
 
 
