@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -184,20 +185,36 @@ def test_a_machine_that_cannot_go_on_leaves_its_merchants_to_the_others(
 ) -> None:
     from ray.cluster_utils import Cluster
 
-    of = recipe(tmp_path, tiny_base, steps=1)
-    dealt: list[str] = []
+    of, dealt, refused = recipe(tmp_path, tiny_base, steps=1), set[int](), set[int]()
+    lacking = {"PGOPTIONS": "-c nothing=1"}  # the registry refuses who says that
 
-    def note(merchant: str, _what: str, _detail: str) -> None:
-        dealt.append(merchant)
+    def note(_merchant: str, _what: str, detail: str) -> None:
+        dealt.add(int(detail.rpartition(" ")[2]))
+        until = time.monotonic() + 120
+        while not refused:  # until both are up, or one would have done all the work before
+            assert time.monotonic() < until
+            time.sleep(0.1)
+            refused.update(workers_with(lacking))
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
-        cluster.add_node(num_cpus=1, env_vars={"PGSSLMODE": "verify-full"})  # to the registry, which has no TLS
+        cluster.add_node(num_cpus=1, env_vars=lacking)
         outcomes = on_machines(cluster, yard, of, settings, postgresql, reporter=note)
     finally:
         cluster.shutdown()
     assert all(one.version for one in outcomes), outcomes
-    assert len(dealt) > len(yard), "some were dealt to that machine first"
+    assert refused & dealt, "some were dealt to that machine first"
+
+
+def workers_with(variables: dict[str, str]) -> set[int]:
+    """Processes of workers that are up, on a machine with some environment variables."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            title = process.cmdline()[:1]
+            if title and title[0].startswith("ray::Worker") and "__init__" not in title[0]:
+                found |= {process.pid} if variables.items() <= process.environ().items() else set()
+    return found
 
 
 def test_a_folder_that_is_gone_fails_its_merchant_alone(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from shopfit.adapter.head import Head
 from shopfit.adapter.initial_weights import Start
 from shopfit.base.load import Base
 from shopfit.base.prompt import Prompter
@@ -312,3 +313,26 @@ def test_a_forward_that_fails_leaves_the_base_bare_and_free(encoder: Base, start
         hook.remove()
     assert not any("lora" in name for name, _ in encoder.model.named_modules())
     assert run(encoder, recipe(epochs=1), reviews(4)).steps == 1, "the base is free for others"
+
+
+@pytest.mark.parametrize("biases", [None, torch.tensor([0.1, 0.2, 0.3])], ids=["cosines", "discriminant"])
+def test_a_start_that_is_kept_keeps_its_head(encoder: Base, biases: torch.Tensor | None) -> None:
+    """The few examples of a shop do not make another in place of other shops' many."""
+    width = encoder.model.config.hidden_size
+    rows = torch.nn.functional.normalize(torch.randn(3, width, generator=torch.Generator().manual_seed(0)), dim=-1)
+    prompter = Prompter(recipe(), encoder.tokenizer, scorer=encoder.scorer)
+    shop = TrainingSet(reviews(6), [], ("negative", "positive"), prompter)
+    heads = {}
+    for labels in (("positive", "meh", "negative"), ("positive", "meh", "bad")):
+        start = Start("house/reviews@1", head=Head(labels, rows, biases), kept=True)
+        tuned = Trainer(encoder, make_accelerator(recipe())).fit(shop, recipe(), start)
+        heads[labels[2]] = tuned.adapter.head
+        tuned.adapter.detach()
+    kept, made = heads["negative"], heads["bad"]
+    assert kept is not None
+    assert made is not None
+    assert kept.labels == made.labels == ("negative", "positive")
+    assert torch.equal(kept.prototypes.cpu(), rows[[2, 0]])
+    assert (kept.biases is None) == (biases is None)
+    assert biases is None or (kept.biases is not None and torch.equal(kept.biases.cpu(), biases[[2, 0]]))
+    assert made.biases is not None, "one that lacks a label is made anew in closed form"
