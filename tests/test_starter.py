@@ -228,6 +228,7 @@ def test_the_donors_are_known_when_one_leaves(make_shop: MakeShop, recipe: Recip
         assert starters(registry, donor="on") == []
         manifest = registry.manifest(registry.resolve("house/sentiment@2"))
         assert manifest.donors == ["three", "four"]
+        assert manifest.languages == ["en"]
         assert all(row.split("/")[0] in {"three", "four"} for row in manifest.data.train)
 
 

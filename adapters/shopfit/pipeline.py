@@ -82,6 +82,7 @@ def trained_run(
         context.training_set,
         vector=lambda: _vector(context, embed),
         encoder=lambda: encoder_fingerprint(embed),
+        language=context.merchant.language,
         pairs=_pairs(context),
         keep=trials is None and not context.splits.pretext and not recipe.tune.self_training.rounds,
         reporter=reporter,

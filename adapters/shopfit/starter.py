@@ -297,4 +297,5 @@ def _save(recipe: Recipe, base: Base, donors: Sequence[MerchantDataset], tuned: 
         ),
         share=True,
         donors=[donor.merchant.name for donor in donors],
+        languages=sorted({donor.merchant.language for donor in donors}),
     )

@@ -316,23 +316,27 @@ def test_a_forward_that_fails_leaves_the_base_bare_and_free(encoder: Base, start
 
 
 @pytest.mark.parametrize("biases", [None, torch.tensor([0.1, 0.2, 0.3])], ids=["cosines", "discriminant"])
-def test_a_start_that_is_kept_keeps_its_head(encoder: Base, biases: torch.Tensor | None) -> None:
+def test_a_start_that_is_kept_keeps_its_head_in_its_own_language(encoder: Base, biases: torch.Tensor | None) -> None:
     """The few examples of a shop do not make another in place of other shops' many."""
     width = encoder.model.config.hidden_size
     rows = torch.nn.functional.normalize(torch.randn(3, width, generator=torch.Generator().manual_seed(0)), dim=-1)
     prompter = Prompter(recipe(), encoder.tokenizer, scorer=encoder.scorer)
     shop = TrainingSet(reviews(6), [], ("negative", "positive"), prompter)
-    heads = {}
-    for labels in (("positive", "meh", "negative"), ("positive", "meh", "bad")):
-        start = Start("house/reviews@1", head=Head(labels, rows, biases), kept=True)
-        tuned = Trainer(encoder, make_accelerator(recipe())).fit(shop, recipe(), start)
-        heads[labels[2]] = tuned.adapter.head
+
+    def head(labels: tuple[str, ...], language: str) -> Head:
+        start = Start("house/reviews@1", head=Head(labels, rows, biases), languages=frozenset({"en", "de"}))
+        tuned = Trainer(encoder, make_accelerator(recipe())).fit(shop, recipe(), start.as_it_is(language))
         tuned.adapter.detach()
-    kept, made = heads["negative"], heads["bad"]
-    assert kept is not None
-    assert made is not None
-    assert kept.labels == made.labels == ("negative", "positive")
-    assert torch.equal(kept.prototypes.cpu(), rows[[2, 0]])
-    assert (kept.biases is None) == (biases is None)
-    assert biases is None or (kept.biases is not None and torch.equal(kept.biases.cpu(), biases[[2, 0]]))
-    assert made.biases is not None, "one that lacks a label is made anew in closed form"
+        assert tuned.adapter.head is not None
+        assert tuned.adapter.head.labels == ("negative", "positive")
+        return tuned.adapter.head
+
+    for language in ("en", "en-GB", "de"):
+        kept = head(("positive", "meh", "negative"), language)
+        assert torch.equal(kept.prototypes.cpu(), rows[[2, 0]])
+        assert (kept.biases is None) == (biases is None)
+        assert biases is None or (kept.biases is not None and torch.equal(kept.biases.cpu(), biases[[2, 0]]))
+    for labels, language in ((("positive", "meh", "negative"), "zh"), (("positive", "meh", "bad"), "en")):
+        made = head(labels, language)
+        assert made.biases is not None, "in another language, or without a label, it is made anew in closed form"
+        assert not torch.equal(made.prototypes.cpu(), rows[[2, 0]])

@@ -109,6 +109,7 @@ class Manifest(BaseModel):
     data: DataIdentity = Field(description="what it was trained and measured on")
     share: bool = Field(False, description="whether the merchant lets others start from this adapter")
     donors: list[str] = Field([], description="of a starter: the merchants that it learned from")
+    languages: list[str] = Field([], description="of a starter: those of its donors, as tags of BCP 47")
     start: str = Field("scratch", description="what the weights started from")
     vector: list[float] = Field([], description="direction of the training texts, where the merchant shares")
     seed: int = Field(description="of sampling, initialisation, order and dropout")

@@ -1,6 +1,6 @@
 """Initial weights of an adapter: from scratch, or from other adapters of the same base."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import torch
@@ -15,6 +15,7 @@ from shopfit.errors import BundleError
 from shopfit.methods import METHODS, Form
 from shopfit.methods.method import Factors
 from shopfit.recipe.adapter_section import Adapter
+from shopfit.recipe.languages import language_of
 from shopfit.recipe.schema import Recipe
 
 
@@ -30,7 +31,10 @@ class Start:
         offsets: of a prefix that is kept as it is: subtracted from the scores of the labels, in their order; none by
             default.
         labels: those that the weights were trained on.
+        languages: of the texts that they were trained on, of a starter.
         kept: whether the weights are used as they are, without training.
+        keeps_head: whether a start that is kept keeps its head, too, if that knows all of the merchant's labels;
+            otherwise the head is made of the merchant's examples and this one.
     """
 
     name: str = "scratch"
@@ -39,12 +43,23 @@ class Start:
     head: Head | None = None
     offsets: tuple[float, ...] = ()
     labels: frozenset[str] = frozenset()
+    languages: frozenset[str] = frozenset()
     kept: bool = False
+    keeps_head: bool = False
 
     @property
     def title(self) -> str:
         """Its name, and whether it is used without training."""
         return f"{self.name} as it is" if self.kept else self.name
+
+    def as_it_is(self, language: str) -> "Start":
+        """The same, kept without training. Of the language that it was trained on, its head is worth more than a few
+        examples; in another one texts lie otherwise around it.
+
+        Args:
+            language: tag of the merchant's, in BCP 47.
+        """
+        return replace(self, kept=True, keeps_head=language_of(language) in map(language_of, self.languages))
 
     @property
     def scratch(self) -> bool:
@@ -79,7 +94,8 @@ def start_from(bundle: Bundle | HeldBundle, name: str, base: Base) -> Start:
             next_step="start from an adapter of LoRA or AdaLoRA, which DoRA can start from too, or set `start: auto`",
         )
     check_finite(weights, torch.float32, name)
-    return Start(name, factors=weights, head=head_of(bundle), labels=labels)
+    languages = frozenset(bundle.manifest.languages)
+    return Start(name, factors=weights, head=head_of(bundle), labels=labels, languages=languages)
 
 
 def recipe_for(recipe: Recipe, start: Start) -> Recipe:

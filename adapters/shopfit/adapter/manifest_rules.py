@@ -51,6 +51,7 @@ def _name_problems(manifest: "Manifest") -> Iterator[Problem]:
         "data.digest": manifest.data.digest,
         "start": manifest.start,
         **{f"donors.{place}": name for place, name in enumerate(manifest.donors)},
+        **{f"languages.{place}": tag for place, tag in enumerate(manifest.languages)},
         **{f"libraries.{printable(name)}": version for name, version in manifest.libraries.items()},
     }
     for key, text in texts.items():

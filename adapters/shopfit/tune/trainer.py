@@ -308,10 +308,7 @@ def _attach(
     start: Start | None,
     read: KnownTexts | None = None,
 ) -> TrainableAdapter:
-    """A fresh adapter, with a head for the labels in `names` if there are any.
-
-    A start that is kept keeps its head, if that knows them all: other shops' examples say more of them than a few.
-    """
+    """A fresh adapter, with a head for the labels in `names` if there are any."""
     adapter = attach(
         base,
         recipe.adapter,
@@ -323,7 +320,7 @@ def _attach(
     with adapter.detached_on_error():
         if names:
             kept = start is not None and start.kept
-            head = start.head.of(names) if start is not None and kept and start.head is not None else None
+            head = start.head.of(names) if start is not None and start.keeps_head and start.head is not None else None
             if head is None:
                 bare = start is not None and start.scratch and METHODS[recipe.adapter.method].form is Form.FACTORS
                 opening = opening_of(adapter, recipe.task, names, merchants, start, read if bare else None)

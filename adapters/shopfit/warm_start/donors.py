@@ -134,6 +134,7 @@ def find_start(
     *,
     vector: Callable[[], Sequence[float]],
     encoder: Callable[[], str] = lambda: "",
+    language: str,
     pairs: Sequence[Example] = (),
     keep: bool = False,
     reporter: Reporter,
@@ -148,6 +149,7 @@ def find_start(
         training_set: the merchant's examples; there may be none.
         vector: computes the mean direction of its embedded texts.
         encoder: fingerprint of the encoder that made it; empty if it is not known.
+        language: tag of the merchant's, in BCP 47.
         pairs: of its catalog, for `catalog_start`; may be empty.
         keep: whether a starter may also be taken as it is, without training; one that was not trained on all of the
             merchant's labels never is. A recipe whose `tune.steps` is 0 takes nothing else.
@@ -168,10 +170,11 @@ def find_start(
         bundle = registry.read(version, needed)
         offsets = tuple(bundle.manifest.offsets) if bundle.manifest.labels == list(training_set.labels) else ()
         named = start_from(bundle, version.name, base)
-        return Choice(replace(named, kept=untrained, offsets=offsets if untrained else ()), why="the recipe says so")
+        named = replace(named.as_it_is(language), offsets=offsets) if untrained else named
+        return Choice(named, why="the recipe says so")
     known = Neighbours(registry, base, recipe, merchant)
     if untrained:
-        among = candidates(base, recipe, [Start(kept=True)], _as_it_is(known.starter(), training_set), [])
+        among = candidates(base, recipe, [Start(kept=True)], _as_it_is(known.starter(), training_set, language), [])
         bare = _untrained(base, recipe)
         if bare and not training_set.valid:  # all at once costs minutes, and no more are shown
             few = draw_balanced(training_set.train, _SHOWN, f"{recipe.tune.seed}/untrained")
@@ -187,7 +190,7 @@ def find_start(
     own = [from_catalog]
     if keep and not from_catalog.scratch and count < VALID_FROM:  # from there on starts are compared after one epoch
         own = kept_and_trained(from_catalog)
-    shared = [] if starter is None else [*(_as_it_is(starter, training_set) if keep else []), starter]
+    shared = [] if starter is None else [*(_as_it_is(starter, training_set, language) if keep else []), starter]
     return _compared(trainer, recipe, training_set, candidates(base, recipe, own, shared, donors), reporter)
 
 
@@ -198,11 +201,11 @@ def _untrained(base: Base, recipe: Recipe) -> list[Candidate]:
     ]
 
 
-def _as_it_is(starter: Start | None, training_set: TrainingSet) -> list[Start]:
+def _as_it_is(starter: Start | None, training_set: TrainingSet, language: str) -> list[Start]:
     """A starter to keep without training, if it was trained on all of the merchant's labels."""
     if starter is None or not starter.labels.issuperset(training_set.labels):
         return []
-    return [replace(starter, kept=True)]
+    return [starter.as_it_is(language)]
 
 
 def _compared(
