@@ -96,8 +96,8 @@ def guess_columns(
     lacking = [field for field in wanted if field.needed and field.name not in found]
     left = [name for name in columns if name not in found.values()]
     if len(lacking) == len(left) == 1:
-        numbers = lacking[0].shape == "label" and labels and len(rows) > len(labels) and looks[left[0]].distinct == 1
-        if not numbers:  # such as of orders, where no value comes twice: they are no labels
+        once = len(rows) > len(labels) and looks[left[0]].distinct == 1  # as numbers of orders are there
+        if not (lacking[0].shape == "label" and labels and once):
             found[lacking[0].name] = left[0]
     return {field.name: found[field.name] for field in wanted if field.name in found}
 
