@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -184,11 +185,8 @@ def test_two_that_begin_together_embed_once(home: Path) -> None:
     def make(encoder: Encoder) -> None:
         CatalogIndex(items, encoder, source=KeptSource(encoder, files(home)))
 
-    threads = [threading.Thread(target=make, args=(encoder,)) for encoder in encoders]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:  # which raises here what is raised there
+        list(pool.map(make, encoders))
     assert sorted(len(encoder.asked) for encoder in encoders) == [0, 1500]
 
 
@@ -204,11 +202,11 @@ def test_who_waits_for_another_process_says_so(home: Path) -> None:
         said.append(line)
         waiting.set()
 
-    done = threading.Thread(target=lambda: made(numbered(400), files(home), say=say))
-    done.start()
-    assert waiting.wait(60)
-    os.close(handle)
-    done.join()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(lambda: made(numbered(400), files(home), say=say))
+        assert waiting.wait(60)
+        os.close(handle)
+        done.result()
     assert "waits" in said[0]
 
 

@@ -36,7 +36,7 @@ def test_a_copy_keeps_comments_and_loads_under_its_own_name(tmp_path: Path) -> N
     assert copy_recipe("review-sentiment", target) == target
     text = target.read_text()
     assert text.splitlines()[0] == f"# make adapter MERCHANT=crema RECIPE={target.as_posix()}"
-    assert "# or adalora, prefix" in text
+    assert "# or adalora; prefix on a decoder" in text
     original, copy = load_recipe("review-sentiment"), load_recipe(target)
     assert copy == original.model_copy(update={"name": "mine"})
 

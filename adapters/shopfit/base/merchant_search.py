@@ -171,7 +171,7 @@ class KeptSource(Source):
         with self._alone(folder):
             held, rows = covering(keys_of(texts), self._files.open())  # another process may have made them meanwhile
             left = [texts[place] for place in np.flatnonzero(rows < 0).tolist()]
-            return [*held, *self._built(left)]
+            return [*held, *self._built(left)] if left else held
 
     def _built(self, texts: Sequence[str]) -> Iterator[Segment]:
         """Segments of texts, each on disk before the next is begun, so that a process that is stopped loses little."""
