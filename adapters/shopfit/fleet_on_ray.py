@@ -142,16 +142,15 @@ def _deal(
                 step = "see how much memory the worker had; `shopfit adapter` trains this one alone"
                 over(Outcome.of(name, ShopfitError(f"its worker died {_DEATHS} times", next_step=step)))
         else:
-            if isinstance(said, ShopfitError):
-                cluster.retire(number, said)
-                left.extendleft(reversed(hand.values()))
-                del hands[outcomes]
-                continue
-            if said is not None:
+            if isinstance(said, Outcome):
                 del hand[said.merchant]
                 over(said)
                 continue
-            cluster.free.append(number)
+            if said is None:
+                cluster.free.append(number)
+            else:
+                cluster.retire(number, said)
+                left.extendleft(reversed(hand.values()))
         del hands[outcomes]
 
 

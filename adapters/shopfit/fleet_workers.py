@@ -177,14 +177,16 @@ class Workers:
 
     def replace(self, number: int) -> None:
         """Put a new worker in the place of one that died, or cannot be reached: it must not go on beside it."""
-        with suppress(self._ray.exceptions.RayError):
-            self._ray.kill(self._workers[number])
+        self._end(number)
         self._start(number)
 
     def retire(self, number: int, said: ShopfitError) -> None:
         """Let a worker go that cannot go on: what it was dealt is for the others."""
         logger.warning("worker %d of %d goes no further: %s", number + 1, self.size, said.message)
         self._lost = said
+        self._end(number)
+
+    def _end(self, number: int) -> None:
         with suppress(self._ray.exceptions.RayError):
             self._ray.kill(self._workers[number])
 

@@ -64,11 +64,12 @@ def offered(tenant: Tenant, catalog: Catalog, fields: Fields, rules: Sequence[Ru
     """Items that pass one or more rules, all of them, less those of the history unless the recipe has repeats."""
     left_out = set() if tenant.recipe.data.repeats else set(seen(fields))
     first, *more = rules  # the recipe's, which are the same for every request
-    passing = catalog.passing(first)
-    if not left_out and not more:
-        return passing
-    kept = [item for item in passing if item not in left_out]
-    return [item for item in kept if all(rule.allow(catalog[item].fields) for rule in more)] if more else kept
+    passing: Sequence[str] = catalog.passing(first)
+    if left_out:
+        passing = [item for item in passing if item not in left_out]
+    if more:
+        passing = [item for item in passing if all(rule.allow(catalog[item].fields) for rule in more)]
+    return passing
 
 
 def found_parts(found: Mapping[str, Mapping[str, float]], wanted: Callable[[str], bool]) -> Parts:

@@ -188,7 +188,7 @@ def read_brought(folder: Path, name: str, kind: Kind, recipe: Recipe, reading: R
         bad += [BadRow(None, missed, "no column is chosen", "") for missed in missing if rows]
         return replace(found, bad=tuple(bad))
     named = [_as_chosen(row, chosen, kind) for row in rows]
-    if not _is_catalog(kind) and not found.unanswered:
+    if not _is_catalog(kind):
         found, recipe, named = _understood(found, recipe, named, reading)
     waiting = [row for row in named if _waits(row, kind, recipe)]
     named = [row for row in named if not _waits(row, kind, recipe)]

@@ -177,6 +177,9 @@ def test_the_audit_is_filtered_and_paged(platform: Visitor, operated: Operated, 
     assert total == len(everything)
     assert entries == everything[-4:-1][::-1]
     assert get(operated, operated.gateway.keys["platform"], "/console/registry/-/audit?action=x").status_code == 404
+    platform.open("/console/registry/-/audit?merchant=nobody")
+    page.get_by_role("link", name="Show all").click()
+    expect(page).to_have_url(re.compile("/registry/-/audit$"))
 
 
 def test_a_merchant_sees_nothing_of_another(operated: Operated, versions: list[str]) -> None:
