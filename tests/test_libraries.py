@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from shopfit.libraries import compiled_late, crowded
+from shopfit.libraries import compiled_late, crowded, openmp_waits
 
 THREADS = (
     "from shopfit.libraries import share_cores; share_cores(); import os; print(os.environ.get('OMP_NUM_THREADS'))"
@@ -24,6 +24,18 @@ def threads(**environment: str) -> int:
 def test_a_quota_of_cores_bounds_the_threads() -> None:
     assert threads(LOKY_MAX_CPU_COUNT="1") == 1  # what stands for a container's quota, where there is none to test with
     assert threads(LOKY_MAX_CPU_COUNT="1", OMP_NUM_THREADS="2") == 2, "who sets it is heeded"
+
+
+def test_threads_stay_awake_between_products_where_cores_are_free() -> None:
+    assert openmp_waits(3.0) == {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "1000"}
+    assert openmp_waits(50.0) == {"OMP_WAIT_POLICY": "PASSIVE"}
+    said = "from shopfit.libraries import share_cores; share_cores(); import os; print(len(os.environ.get('{}', '')))"
+    known = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    chosen = {"OMP_WAIT_POLICY": "PASSIVE"}
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        command = [sys.executable, "-c", said.format(name)]
+        done = subprocess.run(command, env=known | chosen, capture_output=True, text=True, timeout=600, check=True)
+        assert int(done.stdout) == len(chosen.get(name, "")), "who sets it is heeded"
 
 
 def test_busy_cores_are_told_of() -> None:

@@ -1,6 +1,7 @@
-"""`make bench-fleet`: the whole job for MERCHANTS (32) shops of 10 to 100 rows, as a fleet and one after another.
+"""`make bench-fleet`: the whole job for MERCHANTS (32) shops of 10 to 100 rows, one after another and as a fleet.
 
-Both on one loaded base, in turn: data, start, folds, final training, calibration, evaluation, gate and registry.
+The fleet in one process, and over WORKERS (one a core). The first two have their base loaded, workers load their own.
+The whole job is data, start, folds, final training, calibration, evaluation, gate and registry.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import yaml
 
 from shopfit.base.embed import LateEmbedder
 from shopfit.fleet import Outcome, onboard_fleet
-from shopfit.libraries import quiet
+from shopfit.fleet_on_ray import LOCAL, onboard_on_ray
+from shopfit.libraries import quiet, usable_cores
 from shopfit.merchant.merchant import Merchant
 from shopfit.onboarding import Job, make_versions
 from shopfit.recipe.loading import load_recipe
@@ -92,7 +94,21 @@ def together(merchants: list[Merchant], recipe: Recipe, settings: Settings) -> t
     return time.perf_counter() - began[0], outcomes
 
 
-def main(count: int, overrides: tuple[str, ...]) -> None:
+def over_processes(
+    merchants: list[Merchant], recipe: Recipe, settings: Settings, workers: int
+) -> tuple[float, list[Outcome]]:
+    """Seconds of a fleet over processes, their start and the loading of their bases included, and the outcomes."""
+    started = time.perf_counter()
+
+    def tell(outcome: Outcome) -> None:
+        print(f"{workers} processes  {outcome.merchant}: {time.perf_counter() - started:.0f} s", flush=True)
+
+    options = {"settings": settings, "actor": "bench", "ended": tell}
+    outcomes = onboard_on_ray(merchants, recipe, address=LOCAL, workers=workers, **options)
+    return time.perf_counter() - started, outcomes
+
+
+def main(count: int, workers: int, overrides: tuple[str, ...]) -> None:
     """Measure, and publish the table."""
     recipe = load_recipe(RECIPE, overrides=overrides)
     with tempfile.TemporaryDirectory() as name:
@@ -101,23 +117,24 @@ def main(count: int, overrides: tuple[str, ...]) -> None:
         random.Random(0).shuffle(sizes)
         merchants = [shop(place / f"shop-{number}", number, rows) for number, rows in enumerate(sizes)]
         fleet, outcomes = together(merchants, recipe, apart(place / "fleet"))
+        spread, dealt = over_processes(merchants, recipe, apart(place / "processes"), workers)
         alone, reached = one_after_another(merchants, recipe, apart(place / "alone"))
-    failed = [one for one in outcomes if one.state == "failed"]
-    after = statistics.mean(one.after or 0.0 for one in outcomes)
     what = f"{count} merchants of 10 to 100 rows, whole job, {RECIPE}"
-    publish(
-        "bench-fleet",
-        [
-            Row(what, fleet, alone, "s", f"{REACH}x", alone / fleet >= REACH and not failed, alone / fleet),
-            Row(f"{recipe.evaluate.metric}, mean over them", after, statistics.mean(reached), "", "", None),
-        ],
-    )
+    metric = f"{recipe.evaluate.metric}, mean over them"
+    rows = []
+    for kind, seconds, made in (("one process", fleet, outcomes), (f"{workers} processes", spread, dealt)):
+        met = alone / seconds >= REACH and not any(one.state == "failed" for one in made)
+        rows.append(Row(f"{what}; {kind}", seconds, alone, "s", f"{REACH}x", met, alone / seconds))
+        after = statistics.mean(one.after or 0.0 for one in made)
+        rows.append(Row(f"{metric}; {kind}", after, statistics.mean(reached), "", "", None))
+    publish("bench-fleet", rows)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--merchants", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     asked = parser.parse_args()
     quiet()
-    main(asked.merchants, tuple(asked.overrides))
+    main(asked.merchants, asked.workers, tuple(asked.overrides))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shopfit.adapter.bundle import Bundle, HeldBundle, Manifest
 from shopfit.adapter.head import Head
-from shopfit.adapter.stack import check_finite
+from shopfit.adapter.kernels import check_finite
 from shopfit.adapter.weights import Dora, check_prefix, head_of, read_weights
 from shopfit.base.load import Base
 from shopfit.errors import BundleError

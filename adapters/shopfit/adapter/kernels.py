@@ -9,12 +9,16 @@ rows    anything else: each row's weights are gathered, then batched products (a
         low-rank weights are smaller than the rows' activations, so sorting the rows would cost more
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from shopfit.errors import BundleError
+from shopfit.methods.method import Factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +128,25 @@ def rescale(out: Tensor, bias: Tensor | None, beyond: Tensor, rows: Tensor | Non
         return new.view_as(out)
     keep = torch.is_grad_enabled()
     return (cells.index_copy(0, rows, new) if keep else cells.index_copy_(0, rows, new)).view_as(out)
+
+
+def check_finite(factors: Factors, dtype: torch.dtype, name: str) -> None:
+    """Refuse an adapter with which a row could become NaN or infinite, which could reach other rows of its forward.
+
+    Args:
+        factors: its weights.
+        dtype: that they are multiplied in.
+        name: of the adapter, for messages.
+
+    Raises:
+        BundleError: naming the first layer whose numbers, or the product of their norms, are not finite in `dtype`.
+    """
+    kind, largest = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
+    for layer, (down, up) in factors.items():
+        norms = [float(torch.linalg.vector_norm(part.to(dtype), dtype=torch.float64)) for part in (down, up)]
+        if math.isfinite(norms[0] + norms[1]) and norms[0] * norms[1] <= largest:
+            continue
+        what = f"is not finite in {kind}: the norms of A and B are {norms[0]:.3g} and {norms[1]:.3g}"
+        raise BundleError(
+            f"the adapter {name} cannot be served: {layer} {what}", next_step="train it again with a lower tune.lr"
+        )

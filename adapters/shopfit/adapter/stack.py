@@ -13,7 +13,6 @@ All slots have one rank, that of the largest adapter in them; it falls again whe
 
 import hashlib
 import json
-import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,10 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from shopfit.adapter.dora_slots import Rescaling, pack_norm_scales
-from shopfit.adapter.kernels import Plan, expand, plan, scale_of, shrink
+from shopfit.adapter.kernels import Plan, check_finite, expand, plan, scale_of, shrink
 from shopfit.adapter.layer_lock import turns_of
 from shopfit.adapter.packed_files import PackedFile
 from shopfit.adapter.slab import Group, Slab, Views
+from shopfit.adapter.training_kernels import Run, add_products, runs_of
 from shopfit.base.adaptable import adaptable_layers, linear_layers
 from shopfit.base.load import Base
 from shopfit.base.placement import device_of
@@ -51,12 +51,14 @@ class Step:
         rank: of the slots.
         rescaling: what DoRA multiplies; None without any.
         scale: of the products, in a shape that broadcasts to what `shrink` returns; None for 1.
+        runs: of rows that are trained, on a CPU; else none.
     """
 
     plan: Plan
     rank: int
     rescaling: Rescaling | None
     scale: Tensor | None = None
+    runs: Sequence[Run] = ()
 
 
 class Stack:
@@ -277,6 +279,8 @@ class Stack:
                 for slab in self._slabs:
                     scale = None if scales is None else scale_of(scales, wanted).to(slab.device, self._dtype)
                     step, of = Step(wanted.on(slab.device), slab.rank, slab.dora.of(slots), scale), slab.views
+                    if slab.gradients is not None and scales is not None and slab.device.type == "cpu":
+                        step = replace(step, runs=runs_of(slots, scales))
                     if decoding and wanted.layout == "rows" and slab.gradients is None:
                         step, of = replace(step, plan=Plan("grid", last=len(slots))), slab.copied(slots)
                     for group, views in zip(slab.groups, of, strict=True):
@@ -294,6 +298,9 @@ class Stack:
         if threading.get_ident() != self._runner:
             return out  # this thread runs the bare base while another is inside of `rows`
         kind = out.dtype
+        if step.runs and torch.is_grad_enabled():
+            read = out.to(self._dtype), x.to(self._dtype)
+            return add_products(*read, group.shared, views.down, views.ups[place], place, step.runs).to(kind)
         if step.rescaling is not None:
             out = step.rescaling.apply(layer, out.to(self._dtype))
         low = group.shared.of(place, x, lambda: _low(x.to(self._dtype), views.down, step))
@@ -368,28 +375,6 @@ def rank_note(settings: Adapter) -> str:
     if rank <= MAX_RANK:
         return ""
     return f"; engines take rank {MAX_RANK} unless they are made with max_rank={rank}"
-
-
-def check_finite(factors: Factors, dtype: torch.dtype, name: str) -> None:
-    """Refuse an adapter with which a row could become NaN or infinite, which could reach other rows of its forward.
-
-    Args:
-        factors: its weights.
-        dtype: that they are multiplied in.
-        name: of the adapter, for messages.
-
-    Raises:
-        BundleError: naming the first layer whose numbers, or the product of their norms, are not finite in `dtype`.
-    """
-    kind, largest = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
-    for layer, (down, up) in factors.items():
-        norms = [float(torch.linalg.vector_norm(part.to(dtype), dtype=torch.float64)) for part in (down, up)]
-        if math.isfinite(norms[0] + norms[1]) and norms[0] * norms[1] <= largest:
-            continue
-        what = f"is not finite in {kind}: the norms of A and B are {norms[0]:.3g} and {norms[1]:.3g}"
-        raise BundleError(
-            f"the adapter {name} cannot be served: {layer} {what}", next_step="train it again with a lower tune.lr"
-        )
 
 
 def _widths(layers: Sequence[Any]) -> tuple[int, list[int]]:
