@@ -170,8 +170,8 @@ def _opened(address: str) -> Any:
         import ray
     except ImportError:
         raise ShopfitError(
-            "a fleet over machines needs Ray, which is not installed",
-            next_step="run `pip install 'shopfit[ray]'` on every machine, or leave out --ray",
+            "a fleet over processes or machines needs Ray, which is not installed",
+            next_step="run `pip install 'shopfit[ray]'` on every machine, or leave out --ray and --workers",
         ) from None
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

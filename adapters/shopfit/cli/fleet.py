@@ -24,7 +24,7 @@ from shopfit.cli.terminal import (
     print_json,
     set_option,
 )
-from shopfit.libraries import crowded, quiet, share_cores
+from shopfit.libraries import crowded, quiet, share_cores, usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,8 @@ _SHOWN = 12  # merchants at work
     "--workers",
     type=click.IntRange(1, 4096),
     metavar="N",
-    help="Workers of the cluster; by default one a GPU, or else one a machine.",
+    help="Workers of the cluster; by default one a GPU, or else one a machine. Without --ray, processes on this "
+    "machine: on a CPU one a core is fastest.",
 )
 @as_json
 def command(
@@ -93,8 +94,6 @@ def command(
     """
     from shopfit.recipe.loading import load_recipe
 
-    if workers is not None and cluster is None:
-        raise click.UsageError("--workers are of a Ray cluster: say which with --ray")
     loaded = load_recipe(recipe, overrides=overrides)
     opened = merchants_of(merchants, data)
     check_home()
@@ -108,13 +107,15 @@ def command(
     if warning := crowded(os.getloadavg()[0], os.cpu_count() or 1):
         say("machine", warning)
     say("fleet", f"{counted(len(opened), 'merchant')}, recipe {loaded.name}, base {loaded.base}")
+    if cluster is None and workers is None and (cores := _cores_alone()) > 1 and len(opened) > cores:
+        say("machine", f"one process: on a CPU `--workers {cores}`, one a core, is faster, and takes memory for each")
     told = click.get_current_context().ensure_object(Told)
     with Progress(screen, len(opened), told) as progress:
         make = onboard_fleet
-        if cluster is not None:
-            from shopfit.fleet_on_ray import onboard_on_ray
+        if cluster is not None or (workers or 1) > 1:
+            from shopfit.fleet_on_ray import LOCAL, onboard_on_ray
 
-            make = partial(onboard_on_ray, address=cluster, workers=workers)
+            make = partial(onboard_on_ray, address=cluster or LOCAL, workers=workers)
         outcomes = make(
             opened,
             loaded,
@@ -140,6 +141,13 @@ def command(
         raise click.exceptions.Exit(FAILED)
     if any(one.needs_attention for one in outcomes):
         raise click.exceptions.Exit(REFUSED)
+
+
+def _cores_alone() -> int:
+    """The cores of a machine without a GPU that this process may use; 0 with one."""
+    import torch
+
+    return 0 if torch.cuda.is_available() else usable_cores()
 
 
 def merchants_of(names: tuple[str, ...], data: str | None) -> "list[Merchant]":

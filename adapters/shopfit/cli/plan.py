@@ -13,7 +13,7 @@ from shopfit.cli.terminal import (
     recipe_options,
 )
 from shopfit.documents import document
-from shopfit.libraries import quiet
+from shopfit.libraries import quiet, share_cores
 
 
 @click.command(short_help="Say what training an adapter would cost; keep nothing.")
@@ -30,6 +30,7 @@ def command(merchant: str, recipe: str, data: str | None, overrides: tuple[str, 
     loaded = load_recipe(recipe, overrides=overrides)
     opened = merchant_of(merchant, data)
     check_named(opened, loaded, overrides)
+    share_cores()
     quiet()
     from shopfit.adapter.stack import rank_note
     from shopfit.adapter.weight_files import form_note

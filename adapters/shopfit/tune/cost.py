@@ -171,7 +171,10 @@ def _starts(base: Base, recipe: Recipe) -> int:
 
 
 def _as_reported(context: RunContext, embed: Embed | None) -> None:
-    """Answer some test examples as the report does, for the memory that takes."""
+    """Answer some test examples as the report does, for the memory that takes, with the libraries that draw it up."""
+    import matplotlib.backends.backend_agg
+    import sklearn.linear_model  # noqa: F401
+
     recipe, splits = context.recipe, context.splits
     if embed is not None:
         embed([context.prompter.text(row.fields) for row in (*context.seen, *splits.test)])
