@@ -9,14 +9,16 @@ from typing import Any
 import torch
 
 from shopfit.adapter.stack import Packed, Stack
-from shopfit.base.load import Base
+from shopfit.base.load import Base, load_base
 from shopfit.engine import ChooseRequest, Engine, GenerateRequest
 from shopfit.engine.decoding import Decoder, GeneratedSequence
 from shopfit.engine.detokenizer import IncrementalDetokenizer
+from shopfit.libraries import quiet
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
+from shopfit.settings import Settings
 from tests.bench.random_adapters import random_adapters
-from tests.bench.results import Row, best_time
+from tests.bench.results import Row, best_time, publish
 
 ROWS, TOKENS, WRITTEN, RUNS = 32, 48, 32, 3
 ADAPTERS, SLOTS, MEMORY, UNSEEN, FILL = 1000, 32, 1024**3, 20, 120
@@ -91,8 +93,9 @@ def traffic(base: Base) -> list[Row]:
                 for seed in range(1, 1 + RUNS)
             ]
             single, many = (median(column) for column in zip(*rounds, strict=True))
+            ratio = median(zipf / one for one, zipf in rounds)
             what = f"{task}, {ADAPTERS} adapters, Zipf 1.0, {SLOTS} slots; peer: one adapter"
-            rows.append(Row(what, many, single, "1/s", "at least 0.95x", many >= 0.95 * single, many / single))
+            rows.append(Row(what, many, single, "1/s", "at least 0.95x", ratio >= 0.95, ratio))
         used = engine.status().memory / 1024**3
         rows.append(Row("host memory of adapters after all", used, None, "GB", "at most 1 GB", used <= 1))
     return rows
@@ -154,3 +157,9 @@ def _recipe(task: str) -> Recipe:
             "serve": {"max_new_tokens": WRITTEN},
         }
     )
+
+
+if __name__ == "__main__":
+    quiet()
+    torch.set_num_threads(2)
+    publish("bench-traffic", traffic(load_base("smollm2-135m", Settings.from_environment().home)))
