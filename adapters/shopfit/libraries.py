@@ -25,6 +25,7 @@ def quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _leave_cores_to_torch()
     os.environ.setdefault("TQDM_DISABLE", "1")  # commands show their own bar
     warnings.simplefilter("ignore")
     for name in ("bitsandbytes", "matplotlib"):
@@ -84,6 +85,7 @@ def share_cores() -> None:
     To be called before torch is imported. OpenMP knows the cores that a process is bound to, not a container's quota of
     them.
     """
+    _leave_cores_to_torch()
     if "OMP_WAIT_POLICY" not in os.environ:
         import psutil
 
@@ -108,6 +110,11 @@ def openmp_waits(busy: float) -> dict[str, str]:
     if busy >= _BUSY:
         return {"OMP_WAIT_POLICY": "PASSIVE"}
     return {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "1000"}
+
+
+def _leave_cores_to_torch() -> None:
+    """Have numpy, once it is imported, multiply on one thread: its own would fight torch's for the cores."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def usable_cores() -> int:

@@ -172,7 +172,7 @@ def _starts(base: Base, recipe: Recipe) -> int:
 
 def _as_reported(context: RunContext, embed: Embed | None) -> None:
     """Answer some test examples as the report does, for the memory that takes, with the libraries that draw it up."""
-    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_agg  # noqa: F401
     import sklearn.linear_model  # noqa: F401
 
     recipe, splits = context.recipe, context.splits
