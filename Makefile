@@ -33,7 +33,7 @@ TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-r
 
 .DEFAULT_GOAL := help
 .PHONY: help setup base adapter serve console browser label-next curve test test-fast proofs test-vllm soak lint lint-deploy types reference docs docs-blocks bench \
-	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-gateway bench-console bench-quality bench-languages bench-small bench-ablations bench-gate clean
+	bench-recipes bench-instant bench-layers bench-processes bench-catalogs bench-fleet bench-engine bench-bases bench-loading bench-quantized bench-gateway bench-console bench-quality bench-languages bench-small bench-ablations bench-gate clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -166,6 +166,9 @@ bench-bases: base  ## measure adapters on bases of other shapes, sliding windows
 
 bench-loading: $(READY)  ## measure the memory that loading a base takes at its peak
 	@$(BIN)/python -m tests.bench.loading
+
+bench-quantized: $(READY)  ## measure the memory of LoRA on a base in nf4, over one in float32
+	@$(BIN)/python -m tests.bench.quantized
 
 bench-gateway: base  ## measure HTTP against the engine called directly, and soak it through a restart
 	@$(BIN)/python -m tests.bench.gateway
