@@ -38,6 +38,18 @@ def test_threads_stay_awake_between_products_where_cores_are_free() -> None:
         assert int(done.stdout) == len(chosen.get(name, "")), "who sets it is heeded"
 
 
+@pytest.mark.parametrize("made", ["share_cores", "quiet"])
+def test_numpy_multiplies_on_one_thread(made: str) -> None:
+    said = (
+        f"import shopfit.cli.app; from shopfit.libraries import {made}; {made}(); import numpy, threadpoolctl\n"
+        "print({one['num_threads'] for one in threadpoolctl.threadpool_info() if one['internal_api'] == 'openblas'})"
+    )
+    known = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", said]
+    done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=600, check=True)
+    assert done.stdout == "{1}\n"
+
+
 def test_busy_cores_are_told_of() -> None:
     assert crowded(0.9, 2) == ""
     assert crowded(2.0, 2).endswith("about 2.0 times as long as alone")
