@@ -18,7 +18,7 @@ from typing import Any
 from shopfit.errors import ShopfitError
 from shopfit.fleet import Outcome, Reporter, check_merchants, on_one_base
 from shopfit.fleet_workers import WorkerDiedError, Workers
-from shopfit.libraries import quiet_ray
+from shopfit.libraries import quiet_ray, usable_cores
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
@@ -179,6 +179,7 @@ def _opened(address: str) -> Any:
             _reach(address)
         ray.init(
             address=address,  # `local` starts a new one; without an address it would join one that is there
+            num_cpus=usable_cores() if address == LOCAL else None,  # Ray's own count knows no affinity
             include_dashboard=False if address == LOCAL else None,
             log_to_driver=False,
             logging_level=logging.WARNING,

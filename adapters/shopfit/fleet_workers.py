@@ -17,7 +17,7 @@ from typing import Any
 from shopfit import __version__
 from shopfit.errors import ShopfitError
 from shopfit.fleet import Outcome, onboard_fleet
-from shopfit.libraries import quiet, share_cores
+from shopfit.libraries import openmp_waits, quiet
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.schema import Recipe
 from shopfit.settings import Settings
@@ -40,7 +40,6 @@ class Worker:
     """
 
     def __init__(self, recipe: Recipe, settings: Settings, options: dict[str, Any]) -> None:
-        share_cores()
         quiet()
         self._recipe, self._settings, self._options = recipe, settings, options
 
@@ -123,7 +122,9 @@ class Workers:
         self._ray = ray
         self.size = workers or int(sum(machine.get("GPU", 0) for machine in machines)) or len(machines)
         cores, gpus = _share(machines, self.size)
-        kind = ray.remote(Worker).options(num_cpus=cores, num_gpus=gpus)
+        threads = {"OMP_NUM_THREADS": str(cores), "OPENBLAS_NUM_THREADS": "1", **openmp_waits(busy=0.0)}
+        options_of_ray = {"num_cpus": cores, "num_gpus": gpus, "runtime_env": {"env_vars": threads}}
+        kind = ray.remote(Worker).options(**options_of_ray)
         self._new: Callable[[], Any] = lambda: kind.remote(recipe, settings, options)
         self._workers: dict[int, Any] = {}
         self._starting: dict[Any, int] = {}

@@ -25,7 +25,7 @@ def quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    _leave_cores_to_torch()
+    leave_cores_to_torch()
     os.environ.setdefault("TQDM_DISABLE", "1")  # commands show their own bar
     warnings.simplefilter("ignore")
     for name in ("bitsandbytes", "matplotlib"):
@@ -85,16 +85,14 @@ def share_cores() -> None:
     To be called before torch is imported. OpenMP knows the cores that a process is bound to, not a container's quota of
     them.
     """
-    _leave_cores_to_torch()
-    if "OMP_WAIT_POLICY" not in os.environ:
-        import psutil
-
-        for name, value in openmp_waits(psutil.cpu_percent(_GLANCE)).items():
-            os.environ.setdefault(name, value)
+    leave_cores_to_torch()
     # oneDNN keeps what it has made for 1,024 shapes of operands, with memory for each: a third of a small training's
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     if (cores := usable_cores()) < (os.cpu_count() or 1):
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    if "OMP_WAIT_POLICY" not in os.environ:
+        for name, value in openmp_waits(_busy(cores)).items():
+            os.environ.setdefault(name, value)
 
 
 def openmp_waits(busy: float) -> dict[str, str]:
@@ -112,8 +110,24 @@ def openmp_waits(busy: float) -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "1000"}
 
 
-def _leave_cores_to_torch() -> None:
-    """Have numpy, once it is imported, multiply on one thread: its own would fight torch's for the cores."""
+def _busy(usable: int) -> float:
+    """How busy the cores are that this process may use, in percent; wholly so where a quota leaves it a part of them.
+
+    Args:
+        usable: cores, by quota too.
+    """
+    import psutil
+
+    loads = psutil.cpu_percent(_GLANCE, percpu=True)
+    bound = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(len(loads)))
+    mine = [loads[core] for core in bound if core < len(loads)]
+    return 100.0 if usable < len(bound) or not mine else sum(mine) / len(mine)
+
+
+def leave_cores_to_torch() -> None:
+    """Have numpy multiply on one thread: its own would fight torch's for the cores. To be called before numpy is
+    imported.
+    """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

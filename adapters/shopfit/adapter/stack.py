@@ -299,8 +299,8 @@ class Stack:
             return out  # this thread runs the bare base while another is inside of `rows`
         kind = out.dtype
         if step.runs and torch.is_grad_enabled():
-            read = out.to(self._dtype), x.to(self._dtype)
-            return add_products(*read, group.shared, views.down, views.ups[place], place, step.runs).to(kind)
+            made = out.to(self._dtype)
+            return add_products(made, x, group.shared, views.down, views.ups[place], place, step.runs).to(kind)
         if step.rescaling is not None:
             out = step.rescaling.apply(layer, out.to(self._dtype))
         low = group.shared.of(place, x, lambda: _low(x.to(self._dtype), views.down, step))

@@ -50,8 +50,8 @@ def add_products(
     Gradients of A and B are added to `down.grad` and `up.grad`, which must be there.
 
     Args:
-        out: (B, T, out), or (B, out), as the base computed it.
-        x: (B, T, in), or (B, in).
+        out: (B, T, out), or (B, out), as the base computed it, in the dtype of A and B.
+        x: (B, T, in), or (B, in), as the base read it.
         shared: of the layers that read x, whose x A^T are computed together.
         down: (S, R, in), the A of all these layers.
         up: (S, r, out), the B of this one.
@@ -60,12 +60,17 @@ def add_products(
     """
     rank = up.shape[1]
     mine = slice(place * rank, (place + 1) * rank)
-    with torch.no_grad():
-        low = shared.of(place, x, lambda: _low(x, down, runs))[:, mine]
-    result: Tensor = _Products.apply(out, x, low, down, up, mine, runs)  # type: ignore[no-untyped-call] # torch has no types here
+    read, low = shared.of(place, x, lambda: _read(x.to(out.dtype), down, runs))
+    result: Tensor = _Products.apply(out, read, low[:, mine], down, up, mine, runs)  # type: ignore[no-untyped-call] # torch has no types here
     return result
 
 
+def _read(x: Tensor, down: Tensor, runs: Sequence[Run]) -> tuple[Tensor, Tensor]:
+    """What all layers that read x share: x in the dtype of A, and x A^T."""
+    return x, _low(x, down, runs)
+
+
+@torch.no_grad()
 def _low(x: Tensor, down: Tensor, runs: Sequence[Run]) -> Tensor:
     """(B * T, R): x A^T of each row, scaled."""
     flat = x.reshape(-1, x.shape[-1])

@@ -5,13 +5,15 @@ if every layer reads them one after another.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from shopfit.base import encoder_decoder
 from shopfit.base.output_head import backbone_of
+
+Made = TypeVar("Made")
 
 
 class Shared:
@@ -24,13 +26,13 @@ class Shared:
     def __init__(self, layers: int) -> None:
         self._layers = layers
         self._input: Tensor | None = None
-        self._made: Tensor | None = None
+        self._made: Any = None
 
-    def of(self, place: int, x: Tensor, make: Callable[[], Tensor]) -> Tensor:
+    def of(self, place: int, x: Tensor, make: Callable[[], Made]) -> Made:
         """The result for input `x` in layer number `place`; `make` computes it if it is not cached."""
         if self._made is None or self._input is not x:
             self._input, self._made = x, make()
-        made = self._made
+        made: Made = self._made
         if place == self._layers - 1:
             self.forget()  # frees the memory of a finished step
         return made

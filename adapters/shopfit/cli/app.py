@@ -14,6 +14,7 @@ from shopfit.cli.stopping import Stopped, heed_signals
 from shopfit.cli.streams import failure, neutral, one_line, open_streams, write
 from shopfit.cli.terminal import Outcome, print_json
 from shopfit.errors import ShopfitError
+from shopfit.libraries import leave_cores_to_torch
 
 INTERRUPTED = 130
 UNPRINTED = 4
@@ -88,6 +89,7 @@ def shopfit() -> None:
 def main() -> None:
     """Run the command line, and turn what goes wrong into one clear message."""
     gc.set_threshold(_YOUNG)
+    leave_cores_to_torch()
     open_streams()
     heed_signals()
     outcome = Outcome()

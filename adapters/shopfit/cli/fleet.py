@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def command(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Train an adapter for each of MERCHANTS, evaluate it, and register it, all on one base that is loaded once.
+    """Train an adapter for each of MERCHANTS, evaluate it, and register it, all on one base that a process loads once.
 
     Each gets what `shopfit adapter` makes of it alone; trainings of different merchants share their forwards. What
     fails for one merchant, such as bad data, fails for that one alone: then the exit status is 2. It is 3 if the gate
@@ -107,7 +108,7 @@ def command(
     if warning := crowded(os.getloadavg()[0], os.cpu_count() or 1):
         say("machine", warning)
     say("fleet", f"{counted(len(opened), 'merchant')}, recipe {loaded.name}, base {loaded.base}")
-    if cluster is None and workers is None and (cores := _cores_alone()) > 1 and len(opened) > cores:
+    if cluster is None and workers is None and (cores := _workers()) > 1 and len(opened) > cores:
         say("machine", f"one process: on a CPU `--workers {cores}`, one a core, is faster, and takes memory for each")
     told = click.get_current_context().ensure_object(Told)
     with Progress(screen, len(opened), told) as progress:
@@ -143,11 +144,11 @@ def command(
         raise click.exceptions.Exit(REFUSED)
 
 
-def _cores_alone() -> int:
-    """The cores of a machine without a GPU that this process may use; 0 with one."""
+def _workers() -> int:
+    """How many are fastest on this machine; 0 where it has a GPU, or Ray is not installed."""
     import torch
 
-    return 0 if torch.cuda.is_available() else usable_cores()
+    return 0 if torch.cuda.is_available() or find_spec("ray") is None else usable_cores()
 
 
 def merchants_of(names: tuple[str, ...], data: str | None) -> "list[Merchant]":
