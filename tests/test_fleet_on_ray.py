@@ -16,6 +16,7 @@ from shopfit import fleet_workers
 from shopfit.errors import ShopfitError
 from shopfit.fleet import Outcome, onboard_fleet
 from shopfit.fleet_on_ray import onboard_on_ray
+from shopfit.libraries import usable_cores
 from shopfit.merchant.merchant import Merchant
 from shopfit.recipe.schema import Recipe
 from shopfit.registry import Registry
@@ -42,16 +43,20 @@ def yard(tmp_path: Path) -> list[Merchant]:
 
 
 def test_a_killed_workers_merchants_are_dealt_again(
-    yard: list[Merchant], tmp_path: Path, settings: Settings, tiny_base: Path
+    yard: list[Merchant], tmp_path: Path, settings: Settings, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")  # of this process, not of workers with a core each
     of = recipe(tmp_path, tiny_base, epochs=1)
     (yard[2].folder / "reviews.jsonl").write_text('{"text": "no label"}\n')
     alone = onboard_fleet(yard, of, settings=apart(settings, tmp_path / "alone"), actor="test")
     processes: dict[str, list[int]] = {name: [] for name in NAMES}
     killed: list[int] = []
+    threads: set[bytes] = set()
 
     def dealt(merchant: str, _what: str, detail: str) -> None:
         processes[merchant].append(int(detail.rpartition(" ")[2]))
+        variables = Path(f"/proc/{processes[merchant][-1]}/environ").read_bytes().split(b"\0")
+        threads.update(one for one in variables if one.startswith(b"OMP_NUM_THREADS="))
 
     def ended(outcome: Outcome) -> None:
         if not killed:
@@ -69,6 +74,7 @@ def test_a_killed_workers_merchants_are_dealt_again(
         reporter=dealt,
         ended=ended,
     )
+    assert threads == {b"OMP_NUM_THREADS=%d" % max(1, usable_cores() // 2)}
     assert any(len(mine) > 1 for mine in processes.values())  # dealt to the worker that was killed, and again
     assert all(mine[-1] != killed[0] for mine in processes.values() if len(mine) > 1)
     assert [outcome.merchant for outcome in outcomes] == list(NAMES)
