@@ -167,7 +167,7 @@ bench-bases: base  ## measure adapters on bases of other shapes, sliding windows
 bench-loading: $(READY)  ## measure the memory that loading a base takes at its peak
 	@$(BIN)/python -m tests.bench.loading
 
-bench-quantized: $(READY)  ## measure the memory of LoRA on a base in nf4, over one in float32
+bench-quantized: base  ## measure the memory of LoRA on a base in nf4, over one in float32
 	@$(BIN)/python -m tests.bench.quantized
 
 bench-gateway: base  ## measure HTTP against the engine called directly, and soak it through a restart
