@@ -1,11 +1,12 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from shopfit.adapter.trainable import attach
 from shopfit.base.checkpoint import Checkpoint
@@ -176,6 +177,34 @@ def test_only_pages_of_the_files_are_let_go_of(tiny_base: Path) -> None:
     for weight in (*mapped.values(), *own.values()):
         files.release(weight)
     assert all(torch.equal(mapped[name], copies[name]) and torch.equal(own[name], copies[name]) for name in copies)
+
+
+def resident(file: Path) -> int:
+    """Bytes of a file's mappings that are in memory."""
+    found, mine = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        key, *rest = line.split()
+        if not key.endswith(":"):
+            mine = line.endswith(str(file))
+        elif mine and key == "Rss:":
+            found += 1024 * int(rest[0])
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what of a file is in memory")
+def test_of_what_was_quantized_no_page_of_the_files_stays(tmp_path: Path) -> None:
+    weights = {name: torch.randn(256, 1024) for name in ("read_again", "read_once")}
+    save_file(weights, tmp_path / "model.safetensors")
+    file = (tmp_path / "model.safetensors").resolve()
+    mapped = load_file(file)
+    assert all(torch.equal(mapped[name], weight) for name, weight in weights.items())  # now they are in memory
+    files, size = MappedFiles([file]), weights["read_once"].nbytes
+    assert resident(file) >= 2 * size
+    files.release_but([mapped["read_again"]])
+    assert size <= resident(file) < 1.1 * size
+    files.release_but(mapped.values())
+    assert resident(file) >= size
+    assert all(torch.equal(mapped[name], weight) for name, weight in weights.items())
 
 
 def test_a_folder_by_its_place_beside_the_working_folder_is_known_from_anywhere(

@@ -50,16 +50,20 @@ def train(name):
     tune = recipe.tune.model_copy(update=tune)
     recipe = recipe.model_copy(update={"tune": tune})
     rows = TrainingSet(examples[:16], [], (), Prompter(recipe, base.tokenizer))
+    if name == folder:
+        peaks.append(status("VmHWM") - before)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     started = time.perf_counter()
     done = Trainer(base, make_accelerator(recipe)).fit(rows, recipe)
     return done.steps, time.perf_counter() - started
 
 tiny, folder, home, quantization, batch, steps, recomputed = sys.argv[1:]
+peaks = []
 train(tiny)
 before = status("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+Path("/proc/self/clear_refs").write_text("5")
 steps, seconds = train(folder)
-print(json.dumps({"peak": status("VmHWM") - before, "seconds": seconds / steps}))
+print(json.dumps({"load": peaks[0], "peak": status("VmHWM") - before, "seconds": seconds / steps}))
 """
 
 
@@ -67,7 +71,8 @@ def measure(folder: Path, quantization: str, tiny: Path, home: Path, *, recomput
     """Train on a base in a process of its own, with or without gradient checkpointing.
 
     Returns:
-        "peak": bytes over those before; "seconds": of a step.
+        "load", "peak": bytes over those before, while the base is loaded, and while it is trained on; "seconds": of a
+            step.
     """
     options = [str(tiny), str(folder), str(home), quantization, str(BATCH), str(STEPS), str(recomputed)]
     done = subprocess.run([sys.executable, "-c", _CHILD, *options], capture_output=True, text=True, check=False)
@@ -91,6 +96,7 @@ def rows() -> list[Row]:
             peaks, limit = (nf4["peak"] / 1e9, plain["peak"] / 1e9), f"at most {MOST}x"
             found += [
                 Row(f"{what}: nf4's peak; peer: float32's", *peaks, "GB", limit, ratio <= MOST, ratio),
+                Row(f"{what}: the same, loading", nf4["load"] / 1e9, plain["load"] / 1e9, "GB", "", None),
                 Row(f"{what}: a step of {BATCH}", nf4["seconds"], plain["seconds"], "s", "", None, slower),
             ]
     return found

@@ -280,6 +280,8 @@ def load_pretrained(
     files = MappedFiles(checkpoint.weights)
     if mapped:
         convert(model, empty, files.release)
+    else:
+        files.release_but([*model.parameters(), *model.buffers()])
     _check_finite(name, model, files)
     model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = str(checkpoint.folder)
     return model, tokenizer

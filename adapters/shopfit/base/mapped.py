@@ -43,11 +43,34 @@ class MappedFiles:
         first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()
         if not any(start <= first and last <= end for start, end in self._spans):
             return False
-        page = mmap.PAGESIZE
-        start, end = -(-first // page) * page, last // page * page
-        if start < end:
-            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _DONTNEED)
+        _let_go(first, last)
         return True
+
+    def release_but(self, tensors: "Iterable[Tensor]") -> None:
+        """Let go of all pages but those of some tensors, likewise: of what was read to be quantized, and once.
+
+        Args:
+            tensors: any; those that are views of the files keep their pages.
+        """
+        kept = sorted(
+            (tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size())
+            for tensor in tensors
+            if tensor.device.type == "cpu" and tensor.is_contiguous()
+        )
+        for start, end in self._spans:
+            for first, last in kept:
+                if start <= first < end:
+                    _let_go(start, first)
+                    start = max(start, last)
+            _let_go(start, end)
+
+
+def _let_go(first: int, last: int) -> None:
+    """Of the pages that lie wholly between two addresses."""
+    page = mmap.PAGESIZE
+    start, end = -(-first // page) * page, last // page * page
+    if start < end:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _DONTNEED)
 
 
 def _spans(files: set[str]) -> list[tuple[int, int]]:
