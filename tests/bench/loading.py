@@ -4,15 +4,13 @@ A base of the shape of Qwen2-0.5B with random weights is loaded in a process of 
 that it held at a time (VmHWM), less what it held with all libraries imported and a tiny base loaded.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from shopfit.libraries import quiet
-from tests.bench.results import Row, publish
+from tests.bench.results import Row, in_own_process, publish
 from tests.conftest import make_tiny_base, tiny_tokenizer
 
 MOST = 1.15
@@ -23,20 +21,17 @@ from pathlib import Path
 from shopfit.base.load import load_base
 from shopfit.base.prepack import count_weights
 from shopfit.libraries import quiet
-
-def status(key):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+from tests.bench.results import memory
 
 quiet()
 tiny, folder, home, dtype = sys.argv[1:]
 load_base(tiny, Path(home), device="cpu", dtype=dtype)
-before = status("VmRSS")
+before = memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
 started = time.perf_counter()
 base = load_base(folder, Path(home), device="cpu", dtype=dtype)
 seconds = time.perf_counter() - started
-print(json.dumps({"peak": status("VmHWM") - before, "after": status("VmRSS") - before, "seconds": seconds,
+print(json.dumps({"peak": memory("VmHWM") - before, "after": memory("VmRSS") - before, "seconds": seconds,
     "numbers": count_weights(base.model)}))
 """
 
@@ -75,12 +70,7 @@ def measure(folder: Path, dtype: str, tiny: Path, home: Path) -> dict[str, float
     Returns:
         "peak" and "after": bytes over those before; "seconds"; "numbers": of its weights.
     """
-    command = [sys.executable, "-c", _CHILD, str(tiny), str(folder), str(home), dtype]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return in_own_process(_CHILD, tiny, folder, home, dtype)
 
 
 def rows() -> list[Row]:

@@ -5,9 +5,6 @@ of four reviews, in a process of its own. It tells the most memory that it held 
 with all libraries imported and a tiny base trained on alike.
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from shopfit.base.load import load_base
 from shopfit.libraries import quiet
 from shopfit.settings import Settings
 from tests.bench.loading import make_base
-from tests.bench.results import Row, publish
+from tests.bench.results import Row, in_own_process, publish
 from tests.conftest import make_tiny_base
 
 MOST, STEPS, BATCH = 0.45, 3, 4
@@ -37,11 +34,8 @@ from shopfit.base.load import load_base
 from shopfit.base.prompt import Prompter
 from shopfit.tune.trainer import Trainer, make_accelerator
 from shopfit.tune.training_dataset import TrainingSet
+from tests.bench.results import memory
 from tests.bench.tuning import reviews
-
-def status(key):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 def train(name):
     base = load_base(name, Path(home), device="cpu", dtype="float32", quantization=quantization)
@@ -51,7 +45,7 @@ def train(name):
     recipe = recipe.model_copy(update={"tune": tune})
     rows = TrainingSet(examples[:16], [], (), Prompter(recipe, base.tokenizer))
     if name == folder:
-        peaks.append(status("VmHWM") - before)
+        peaks.append(memory("VmHWM") - before)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     started = time.perf_counter()
     done = Trainer(base, make_accelerator(recipe)).fit(rows, recipe)
@@ -60,10 +54,10 @@ def train(name):
 tiny, folder, home, quantization, batch, steps, recomputed = sys.argv[1:]
 peaks = []
 train(tiny)
-before = status("VmRSS")
+before = memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
 steps, seconds = train(folder)
-print(json.dumps({"load": peaks[0], "peak": status("VmHWM") - before, "seconds": seconds / steps}))
+print(json.dumps({"load": peaks[0], "peak": memory("VmHWM") - before, "seconds": seconds / steps}))
 """
 
 
@@ -74,12 +68,7 @@ def measure(folder: Path, quantization: str, tiny: Path, home: Path, *, recomput
         "load", "peak": bytes over those before, while the base is loaded, and while it is trained on; "seconds": of a
             step.
     """
-    options = [str(tiny), str(folder), str(home), quantization, str(BATCH), str(STEPS), str(recomputed)]
-    done = subprocess.run([sys.executable, "-c", _CHILD, *options], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return in_own_process(_CHILD, tiny, folder, home, quantization, BATCH, STEPS, recomputed)
 
 
 def rows() -> list[Row]:

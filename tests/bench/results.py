@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -47,6 +48,27 @@ def best_time(work: Callable[[], Any], runs: int) -> float:
         work()
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+def in_own_process(script: str, *options: object) -> dict[str, float]:
+    """What a Python script prints as JSON in its last line, run in a process of its own.
+
+    Args:
+        script: its text.
+        options: its arguments, as text.
+    """
+    command = [sys.executable, "-c", script, *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def memory(key: str) -> int:
+    """Bytes of this process, as Linux tells them: `VmRSS` are those in memory now, `VmHWM` the most at a time."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 def publish(target: str, rows: list[Row]) -> None:
